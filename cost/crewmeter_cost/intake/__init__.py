@@ -1,0 +1,1 @@
+"""Intake: spans as OTLP bytes or SDK objects → `Call`s and `Step`s, through a table of dialects."""

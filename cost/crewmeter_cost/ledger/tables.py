@@ -1,0 +1,244 @@
+"""The ledger's tables. Ids are binary, times nanoseconds since 1970, money integer pico-USD, names label ids.
+
+Rows are narrow on purpose: a name stands once in `label`, a price once in `price_version`, a tag set once in `tag_set`.
+People and Grafana read the views (`views.py`), never these tables.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+__all__ = [
+    "Adjustment",
+    "CallRow",
+    "Label",
+    "LatencyHour",
+    "PriceVersion",
+    "Repricing",
+    "RollupHour",
+    "RunRow",
+    "StepRow",
+    "TagSet",
+]
+
+PK = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite only auto-numbers a column declared INTEGER; PostgreSQL wants 64 bits."""
+
+
+def _big(*, nullable: bool = False, default: int | None = None) -> Column[int]:
+    return Column(BigInteger, nullable=nullable, server_default=None if default is None else str(default))
+
+
+def _label(*, nullable: bool = True) -> Column[int]:
+    """A reference into `label`. Not a declared foreign key: rows arrive 100,000 a second and labels are never deleted while used."""
+    return Column(Integer, nullable=nullable)
+
+
+class Label(SQLModel, table=True):
+    """Every name the ledger knows, once per kind (`provider`, `model`, `crew`, `agent`, `team`, `tag` as `key=value`, …)."""
+
+    __tablename__ = "label"
+    __table_args__ = (UniqueConstraint("kind", "value"),)
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    value: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class TagSet(SQLModel, table=True):
+    """A set of tags as canonical JSON (sorted keys), shared by every row that carries it."""
+
+    __tablename__ = "tag_set"
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    tags: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+
+
+class PriceVersion(SQLModel, table=True):
+    """Rates as they were when a charge was made. Append-only; `hash` is the content hash of provider, model and rates."""
+
+    __tablename__ = "price_version"
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    hash: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    source: str = Field(sa_column=Column(Text, nullable=False))
+    provider: str = Field(sa_column=Column(Text, nullable=False))
+    model: str = Field(sa_column=Column(Text, nullable=False))
+    rates: str = Field(sa_column=Column(Text, nullable=False))
+    created_ns: int = Field(sa_column=_big())
+
+
+class RunRow(SQLModel, table=True):
+    """One run (the outermost crew, flow or agent), with its totals kept up to date by every insert."""
+
+    __tablename__ = "run"
+    __table_args__ = (Index("run_started", "started_ns"),)
+    id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
+    run_id: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
+    kind: str | None = Field(default=None, sa_column=Column(Text))
+    name: int | None = Field(default=None, sa_column=_label())
+    service: int | None = Field(default=None, sa_column=_label())
+    environment: int | None = Field(default=None, sa_column=_label())
+    team: int | None = Field(default=None, sa_column=_label())
+    user: int | None = Field(default=None, sa_column=_label())
+    session: int | None = Field(default=None, sa_column=_label())
+    tag_set: int | None = Field(default=None, sa_column=Column(Integer))
+    status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
+    error_type: int | None = Field(default=None, sa_column=_label())
+    started_ns: int = Field(sa_column=_big())
+    duration_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
+    calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failed_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    unpriced_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    tool_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failed_tool_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    input_tokens: int = Field(default=0, sa_column=_big(default=0))
+    output_tokens: int = Field(default=0, sa_column=_big(default=0))
+    cost_pusd: int = Field(default=0, sa_column=_big(default=0))
+
+
+class StepRow(SQLModel, table=True):
+    """A node of a run's tree that is not billed itself: the run's root, tasks, agents, tools, memory queries …"""
+
+    __tablename__ = "step"
+    __table_args__ = (
+        Index("step_span", "trace_id", "span_id", unique=True),
+        Index("step_run", "run"),
+        Index("step_started", "started_ns"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
+    trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
+    span_id: bytes = Field(sa_column=Column(LargeBinary(8), nullable=False))
+    parent_span_id: bytes | None = Field(default=None, sa_column=Column(LargeBinary(8)))
+    run: int | None = Field(default=None, sa_column=Column(PK))
+    kind: str = Field(sa_column=Column(Text, nullable=False))
+    name: int | None = Field(default=None, sa_column=_label())
+    crew: int | None = Field(default=None, sa_column=_label())
+    flow: int | None = Field(default=None, sa_column=_label())
+    task: int | None = Field(default=None, sa_column=_label())
+    agent: int | None = Field(default=None, sa_column=_label())
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    error_type: int | None = Field(default=None, sa_column=_label())
+    started_ns: int = Field(sa_column=_big())
+    duration_ns: int = Field(sa_column=_big())
+    details: str | None = Field(default=None, sa_column=Column(Text))
+
+
+class CallRow(SQLModel, table=True):
+    """One billed call. `cost_pusd` is NULL exactly where `cost_status` says why there is no price."""
+
+    __tablename__ = "call"
+    __table_args__ = (
+        Index("call_span", "trace_id", "span_id", unique=True),
+        Index("call_response", "response_id"),
+        Index("call_started", "started_ns"),
+        Index("call_run", "run"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
+    trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
+    span_id: bytes = Field(sa_column=Column(LargeBinary(8), nullable=False))
+    parent_span_id: bytes | None = Field(default=None, sa_column=Column(LargeBinary(8)))
+    run: int | None = Field(default=None, sa_column=Column(PK))
+    started_ns: int = Field(sa_column=_big())
+    duration_ns: int = Field(sa_column=_big())
+    ttft_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
+    operation: str = Field(sa_column=Column(Text, nullable=False))
+    origin: str = Field(sa_column=Column(Text, nullable=False))
+    scope: int | None = Field(default=None, sa_column=_label())
+    """The instrumentor. Two spans of different scopes with one (provider, response id) are one call; of the same scope, two."""
+    provider: int | None = Field(default=None, sa_column=_label())
+    host: int | None = Field(default=None, sa_column=_label())
+    request_model: int | None = Field(default=None, sa_column=_label())
+    response_model: int | None = Field(default=None, sa_column=_label())
+    response_id: str | None = Field(default=None, sa_column=Column(Text))
+    crew: int | None = Field(default=None, sa_column=_label())
+    flow: int | None = Field(default=None, sa_column=_label())
+    task: int | None = Field(default=None, sa_column=_label())
+    agent: int | None = Field(default=None, sa_column=_label())
+    tool: int | None = Field(default=None, sa_column=_label())
+    user: int | None = Field(default=None, sa_column=_label())
+    team: int | None = Field(default=None, sa_column=_label())
+    session: int | None = Field(default=None, sa_column=_label())
+    tag_set: int | None = Field(default=None, sa_column=Column(Integer))
+    service: int | None = Field(default=None, sa_column=_label())
+    environment: int | None = Field(default=None, sa_column=_label())
+    status: str = Field(sa_column=Column(Text, nullable=False))
+    error_type: int | None = Field(default=None, sa_column=_label())
+    finish_reason: int | None = Field(default=None, sa_column=_label())
+    service_tier: int | None = Field(default=None, sa_column=_label())
+    input_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    cache_read_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    cache_write_5m_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    cache_write_1h_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    output_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    reasoning_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
+    other_usage: str | None = Field(default=None, sa_column=Column(Text))
+    """JSON of the rare buckets (audio, image, web searches, search units), NULL for most calls."""
+    usage_status: str = Field(sa_column=Column(Text, nullable=False))
+    cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
+    cost_status: str = Field(sa_column=Column(Text, nullable=False))
+    cost_flags: int | None = Field(default=None, sa_column=_label())
+    reported_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
+    price_version: int | None = Field(default=None, sa_column=Column(Integer))
+
+
+class RollupHour(SQLModel, table=True):
+    """Sums per hour for one question (`dimension`) and its one or two keys (label ids; 0 is "none").
+
+    `dimension` names are in `rollups.DIMENSIONS`. The primary key keeps one question's hours together on disk.
+    """
+
+    __tablename__ = "rollup_hour"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012  SQLAlchemy reads this class attribute
+    dimension: str = Field(sa_column=Column(Text, primary_key=True))
+    hour: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    """Unix seconds of the hour's start (UTC)."""
+    key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    key2: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    calls: int = Field(sa_column=_big())
+    failed_calls: int = Field(sa_column=_big())
+    unpriced_calls: int = Field(sa_column=_big())
+    input_tokens: int = Field(sa_column=_big())
+    cache_read_tokens: int = Field(sa_column=_big())
+    cache_write_tokens: int = Field(sa_column=_big())
+    output_tokens: int = Field(sa_column=_big())
+    reasoning_tokens: int = Field(sa_column=_big())
+    cost_pusd: int = Field(sa_column=_big())
+    duration_ns: int = Field(sa_column=_big())
+
+
+class LatencyHour(SQLModel, table=True):
+    """Counts per logarithmic latency bucket, for p50/p95/p99 out of roll-ups (`rollups.bucket_of`)."""
+
+    __tablename__ = "latency_hour"
+    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012  SQLAlchemy reads this class attribute
+    dimension: str = Field(sa_column=Column(Text, primary_key=True))
+    hour: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    count: int = Field(sa_column=_big())
+
+
+class Repricing(SQLModel, table=True):
+    """One `crewmeter reprice` job: what it was asked, and whether it was undone."""
+
+    __tablename__ = "repricing"
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    created_ns: int = Field(sa_column=_big())
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    undone_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
+
+
+class Adjustment(SQLModel, table=True):
+    """One call whose cost a repricing changed: before and after, for the auditors. Append-only."""
+
+    __tablename__ = "adjustment"
+    __table_args__ = (Index("adjustment_repricing", "repricing"), Index("adjustment_call", "call"))
+    id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
+    repricing: int = Field(sa_column=Column(Integer, nullable=False))
+    call: int = Field(sa_column=Column(PK, nullable=False))
+    old_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
+    new_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
+    old_status: str = Field(sa_column=Column(Text, nullable=False))
+    new_status: str = Field(sa_column=Column(Text, nullable=False))
+    old_price_version: int | None = Field(default=None, sa_column=Column(Integer))
+    new_price_version: int | None = Field(default=None, sa_column=Column(Integer))

@@ -1,0 +1,106 @@
+"""What flows through the money side: a span as it came in, and the call, step or run it turned out to be.
+
+``intake`` reads `Span`s out of OTLP bytes or SDK objects; ``dialects`` turns each into a `Call` (billed) or a
+`Step` (a node of the tree); ``pricing`` adds a `Charge` or `Unpriced`; ``ledger`` writes the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crewmeter.usage import TokenUsage
+
+__all__ = ["Call", "Place", "Span", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One finished span, whoever made it. Ids are lower-case hex, times are nanoseconds since 1970."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    name: str
+    started_ns: int
+    ended_ns: int
+    error: bool
+    attributes: Mapping[str, object]
+    resource: Mapping[str, object]
+    scope: str
+    status_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the crew something happened and on whose account. Every field may be unknown."""
+
+    run_id: str | None = None
+    """Span id of the run's root (16 hex) when our tracer saw it, else the trace id (32 hex)."""
+    run_kind: str | None = None
+    run_name: str | None = None
+    crew: str | None = None
+    flow: str | None = None
+    task: str | None = None
+    agent: str | None = None
+    tool: str | None = None
+    user: str | None = None
+    team: str | None = None
+    session: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    """Sorted (key, value) pairs."""
+    service: str | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One billed leaf: an inference, embedding or rerank request."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    started_ns: int
+    ended_ns: int
+    operation: str
+    """`chat`, `embeddings`, … (`semconv.BILLED_OPERATIONS`)."""
+    provider: str | None
+    """As the client or instrumentor declared it; pricing lets a known host overrule it."""
+    host: str | None
+    request_model: str | None
+    response_model: str | None
+    response_id: str | None
+    usage: TokenUsage
+    error: bool
+    error_type: str | None
+    finish_reason: str | None
+    service_tier: str | None
+    reported_cost_usd: str | None
+    """Decimal string, from the provider itself."""
+    time_to_first_token_ns: int | None
+    origin: str
+    """``event`` | ``wire`` | ``residual`` | ``foreign`` (another instrumentor)."""
+    scope: str
+    """Instrumentation scope name: which instrumentor reported it."""
+    place: Place = field(default_factory=Place)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a run's tree that is not billed itself: the run, a task, an agent, a tool, a memory query …"""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    started_ns: int
+    ended_ns: int
+    kind: str
+    """A ``semconv.KIND_*`` value."""
+    name: str
+    error: bool
+    error_type: str | None
+    is_run: bool
+    """True for the root crew, flow or agent of a run."""
+    details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Small facts worth keeping: cached, attempts, abandoned. Never content."""
+    place: Place = field(default_factory=Place)
