@@ -47,17 +47,22 @@ def _placeholder() -> None:
     """Stands in ``crewmeter --help`` for a command whose module nobody asked to import."""
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"crewmeter {metadata.version('crewmeter')}\n")
+        raise typer.Exit
+
+
 def build(wanted: str | None) -> typer.Typer:
     """The command line with the module of `wanted` imported and every other command as a line of help only."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
     @app.callback(help="The meter for CrewAI: what every crew, agent, task and tool cost, where the time went, what failed.")
     def root(
-        version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-    ) -> None:
-        if version:
-            sys.stdout.write(f"crewmeter {metadata.version('crewmeter')}\n")
-            raise typer.Exit
+        _version: Annotated[
+            bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+        ] = False,
+    ) -> None: ...
 
     for name, line in COMMANDS.items():
         if name == wanted:

@@ -60,7 +60,9 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> N
         writer.writerow([safe_cell(row.get(column)) for column in columns])
 
 
-def print_table(title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, footer: Sequence[str] | None = None) -> None:
+def print_table(
+    title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, footer: Sequence[str] | None = None
+) -> None:
     """A table; each column is (heading, ``left`` or ``right``). Cells are plain text: markup in names is shown, not obeyed."""
     table = Table(title=title, title_justify="left", show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
     for index, (heading, side) in enumerate(columns):
