@@ -11,6 +11,10 @@ from sqlmodel import Field, SQLModel
 
 __all__ = [
     "Adjustment",
+    "BudgetAccount",
+    "BudgetLease",
+    "BudgetNotice",
+    "BudgetRow",
     "CallRow",
     "Label",
     "LatencyHour",
@@ -242,3 +246,51 @@ class Adjustment(SQLModel, table=True):
     new_status: str = Field(sa_column=Column(Text, nullable=False))
     old_price_version: int | None = Field(default=None, sa_column=Column(Integer))
     new_price_version: int | None = Field(default=None, sa_column=Column(Integer))
+
+
+class BudgetRow(SQLModel, table=True):
+    """A budget set with ``crewmeter budget set``: it holds for every app that writes this ledger."""
+
+    __tablename__ = "budget"
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    name: str = Field(sa_column=Column(Text, nullable=False, unique=True))
+    definition: str = Field(sa_column=Column(Text, nullable=False))
+    """The keys of the budgets file as canonical JSON."""
+    created_ns: int = Field(sa_column=_big())
+
+
+class BudgetAccount(SQLModel, table=True):
+    """What one budget's scope has spent in one period, and what is leased out to running apps."""
+
+    __tablename__ = "budget_account"
+    __table_args__ = (UniqueConstraint("scope", "period_start"),)
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    scope: str = Field(sa_column=Column(Text, nullable=False))
+    """Scope, value, period and time zone; not the amount, which may change within a period."""
+    period_start: int = Field(sa_column=_big())
+    """Unix seconds; 0 where the period never resets."""
+    spent_pusd: int = Field(sa_column=_big(default=0))
+    leased_pusd: int = Field(sa_column=_big(default=0))
+
+
+class BudgetLease(SQLModel, table=True):
+    """A slice of a budget that one process may spend without asking again. Returned, or expired if the process died."""
+
+    __tablename__ = "budget_lease"
+    __table_args__ = (UniqueConstraint("account", "holder"), Index("budget_lease_expires", "expires_ns"))
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    account: int = Field(sa_column=Column(Integer, nullable=False))
+    holder: str = Field(sa_column=Column(Text, nullable=False))
+    outstanding_pusd: int = Field(sa_column=_big())
+    expires_ns: int = Field(sa_column=_big())
+
+
+class BudgetNotice(SQLModel, table=True):
+    """A threshold (50, 80, 100 %) of one budget that was announced in one period; its key makes that happen once."""
+
+    __tablename__ = "budget_notice"
+    __table_args__ = (UniqueConstraint("account", "percent"),)
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
+    account: int = Field(sa_column=Column(Integer, nullable=False))
+    percent: int = Field(sa_column=Column(Integer, nullable=False))
+    sent_ns: int = Field(sa_column=_big())
