@@ -1,0 +1,16 @@
+"""Every protocol the stand-in speaks, in the order their paths are tried."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.demo.standin import openai
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crewmeter_cost.demo.standin.protocol import Dialect
+
+__all__ = ["DIALECTS"]
+
+DIALECTS: Sequence[Dialect] = (openai.CHAT, openai.EMBEDDINGS)
