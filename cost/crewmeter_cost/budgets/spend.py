@@ -1,0 +1,90 @@
+"""What a budget's scope has spent in a window, according to the ledger: whole hours from roll-ups, the rest from the calls."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from crewmeter_cost.ledger.tables import CallRow, Label, RollupHour, TagSet
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Engine
+
+    from crewmeter_cost.budgets.definition import Budget
+
+__all__ = ["spent_pusd"]
+
+_call = CallRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
+_rollup = RollupHour.__table__  # type: ignore[attr-defined]
+_tag_set = TagSet.__table__  # type: ignore[attr-defined]
+_label = Label.__table__  # type: ignore[attr-defined]
+
+_ROLLUP = {
+    "everything": ("total", None),
+    "crew": ("crew", "key"),
+    "agent": ("crew", "key2"),
+    "model": ("model", "key2"),
+    "team": ("team", "key"),
+    "user": ("team", "key2"),
+    "tag": ("tag", "key"),
+}
+"""Scope → (roll-up dimension, which of its keys names the scope). Flow and session have no roll-up and are summed from calls."""
+
+_WIDE = 10**6
+"""Sums are taken in two parts, because the sum of many int64 pico-dollars may pass int64."""
+
+
+def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | None) -> int:
+    """Integer pico-USD spent by the budget's scope in [start, end), unix seconds; None is open."""
+    with engine.connect() as connection:
+        label = None
+        if budget.scope != "everything":
+            label = connection.scalar(select(_label.c.id).where((_label.c.kind == budget.scope) & (_label.c.value == budget.value)))
+            if label is None:
+                return 0
+        if budget.scope not in _ROLLUP:
+            return _from_calls(connection, _call.c[budget.scope] == label, start, end)
+        first = None if start is None else -(-start // 3600) * 3600
+        total = _from_rollups(connection, budget.scope, label, first, end)
+        if start is not None and first != start:
+            total += _from_calls(connection, _match(connection, budget, label), start, first)
+        return total
+
+
+def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnElement[bool]:
+    """The calls of a scope, for the part of an hour that roll-ups can't tell."""
+    if label is None:
+        return _call.c.id.is_not(None)
+    if budget.scope == "model":
+        return (_call.c.request_model == label) | (_call.c.response_model == label)
+    if budget.scope == "tag":
+        key, _, value = str(budget.value).partition("=")
+        sets = connection.execute(select(_tag_set.c.id, _tag_set.c.tags)).all()
+        return _call.c.tag_set.in_([row.id for row in sets if json.loads(row.tags).get(key) == value])
+    return _call.c[budget.scope] == label
+
+
+def _from_rollups(connection: Connection, scope: str, label: int | None, start: int | None, end: int | None) -> int:
+    dimension, key = _ROLLUP[scope]
+    where = _rollup.c.dimension == dimension
+    if key is not None:
+        where &= _rollup.c[key] == label
+    return _sum(connection, _rollup.c.cost_pusd, _within(where, _rollup.c.hour, start, end))
+
+
+def _from_calls(connection: Connection, match: ColumnElement[bool], start: int | None, end: int | None) -> int:
+    scaled = None if start is None else start * 10**9, None if end is None else end * 10**9
+    return _sum(connection, _call.c.cost_pusd, _within(match, _call.c.started_ns, *scaled))
+
+
+def _within(where: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None) -> ColumnElement[bool]:
+    if start is not None:
+        where &= column >= start
+    return where if end is None else where & (column < end)
+
+
+def _sum(connection: Connection, column: ColumnElement[int], where: ColumnElement[bool]) -> int:
+    high, low = connection.execute(select(func.sum(column // _WIDE), func.sum(column % _WIDE)).where(where)).one()
+    return int(high or 0) * _WIDE + int(low or 0)
