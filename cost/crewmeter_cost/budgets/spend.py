@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.budgets.definition import Budget
 
-__all__ = ["spent_pusd"]
+__all__ = ["hourly_pusd", "spent_pusd"]
 
 _call = CallRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
 _rollup = RollupHour.__table__  # type: ignore[attr-defined]
@@ -51,6 +51,19 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
         if start is not None and first != start:
             total += _from_calls(connection, _match(connection, budget, label), start, first)
         return total
+
+
+def hourly_pusd(engine: Engine, *, scope: str, value: str | None, start: int, end: int) -> dict[int, int]:
+    """Integer pico-USD per hour (unix seconds of its start) in [start, end) for a scope that has a roll-up; quiet hours are absent."""
+    dimension, key = _ROLLUP[scope]
+    with engine.connect() as connection:
+        where = _within(_rollup.c.dimension == dimension, _rollup.c.hour, start, end)
+        if key is not None:
+            label = connection.scalar(select(_label.c.id).where((_label.c.kind == scope) & (_label.c.value == value)))
+            where &= _rollup.c[key] == label
+        parts = select(_rollup.c.hour, func.sum(_rollup.c.cost_pusd // _WIDE), func.sum(_rollup.c.cost_pusd % _WIDE))
+        rows = connection.execute(parts.where(where).group_by(_rollup.c.hour))
+        return {int(hour): int(high or 0) * _WIDE + int(low or 0) for hour, high, low in rows}
 
 
 def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnElement[bool]:
