@@ -67,6 +67,8 @@ class Dialect:
     """The JSON body of a refusal."""
     response_id: Callable[[Answer], str | None]
     stream_type: str = "text/event-stream"
+    tells_usage: bool = True
+    """False where the protocol bills tokens without saying how many."""
     headers: Callable[[Answer], Mapping[str, str]] = lambda answer: {}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.standin import openai
+from crewmeter_cost.demo.standin import anthropic, azure, bedrock, gemini, openai, responses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,4 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ["DIALECTS"]
 
-DIALECTS: Sequence[Dialect] = (openai.CHAT, openai.EMBEDDINGS)
+DIALECTS: Sequence[Dialect] = (
+    openai.CHAT,
+    openai.EMBEDDINGS,
+    responses.RESPONSES,
+    anthropic.MESSAGES,
+    gemini.GENERATE,
+    gemini.STREAM,
+    gemini.EMBED,
+    azure.AZURE_CHAT,
+    azure.AZURE_EMBEDDINGS,
+    bedrock.CONVERSE,
+    bedrock.CONVERSE_STREAM,
+    bedrock.TITAN_EMBED,
+)

@@ -36,6 +36,8 @@ _USAGE_FIELDS = {
     "searches": "web_searches",
 }
 _REASONING_MODELS = re.compile(r"(^|/)(o[134]|gpt-5|gemini-2\.5)")
+_STRUCTURED = "structured_output"
+"""CrewAI's name for the tool through which Gemini and Bedrock hand in a structured answer."""
 _CHARS_PER_TOKEN = 4
 """A rule of thumb for English; the stand-in only has to count the same way every time."""
 
@@ -185,6 +187,8 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
             return Reply(tool_calls=(use,))
         if react:
             return Reply(text=f"Thought: I need a tool.\nAction: {use.name}\nAction Input: {json.dumps(dict(use.arguments))}")
+    if _STRUCTURED in prompt.tools:
+        return Reply(tool_calls=(ToolUse(_STRUCTURED, _instance(prompt.tools[_STRUCTURED])),))
     if any(verb == "garbage" for verb, _ in orders):
         return Reply(text="this is not the JSON you are looking for")
     if prompt.schema is not None or prompt.json_mode:

@@ -108,7 +108,7 @@ class StandIn:
         answer = self._decide(prompt, reply, number)
         streamed = prompt.stream and dialect.stream is not None
         cut = streamed and reply.cut_after is not None
-        self.books.bill(_entry(dialect, answer, streamed=streamed, delivered=not cut))
+        self.books.bill(_entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut))
         if not streamed or dialect.stream is None:
             _write_json(wire, 200, dialect.whole(answer), dialect.headers(answer))
             return True
