@@ -32,6 +32,8 @@ class Billed:
     streamed: bool
     delivered: bool
     """False where the connection was cut before the usage went out: the provider bills, the client can't know."""
+    at_ns: int
+    """When it was billed, nanoseconds since 1970."""
     reported_cost_usd: str | None = None
 
 
@@ -43,6 +45,7 @@ class Refused:
     dialect: str
     model: str
     status: int
+    at_ns: int
 
 
 class Books:

@@ -101,7 +101,7 @@ class StandIn:
             time.sleep(delay)
         number = self.books.next_number()
         if reply.drop or reply.status != 200:
-            self.books.refuse(Refused(number, dialect.name, prompt.model, 0 if reply.drop else reply.status))
+            self.books.refuse(Refused(number, dialect.name, prompt.model, 0 if reply.drop else reply.status, time.time_ns()))
             if not reply.drop:
                 _write_json(wire, reply.status, dialect.failure(reply.status, f"the stand-in was told to answer {reply.status}"))
             return not reply.drop
@@ -158,6 +158,7 @@ def _entry(dialect: Dialect, answer: Answer, *, streamed: bool, delivered: bool)
         tier=answer.tier,
         streamed=streamed,
         delivered=delivered,
+        at_ns=time.time_ns(),
         reported_cost_usd=answer.reported_cost_usd,
     )
 

@@ -1,0 +1,65 @@
+"""Run an app the way a user does, in a process of its own, and read what the meter wrote about it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.environment import quiet_environment
+from support.rows import call_rows, step_rows
+
+__all__ = ["Ran", "run_app"]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished app: its exit code, what it printed, and its ledger."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    ledger: Path
+
+    @property
+    def calls(self) -> list[dict[str, object]]:
+        """The billed calls in the ledger, oldest first."""
+        return call_rows(self.ledger)
+
+    @property
+    def steps(self) -> list[dict[str, object]]:
+        """The steps in the ledger, oldest first."""
+        return step_rows(self.ledger)
+
+
+def run_app(
+    script: str | Path,
+    *arguments: str,
+    ledger: Path,
+    standin_url: str | None = None,
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float = 120,
+    check: bool = True,
+) -> Ran:
+    """Run `script` (a file, or source text with a newline in it) with ``CREWMETER_LEDGER`` set to `ledger`.
+
+    The app finds the stand-in through ``STANDIN_URL``. With `check` a non-zero exit fails the test, showing stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="crewmeter-app-", ignore_cleanup_errors=True) as home:
+        path = Path(script) if isinstance(script, Path) or "\n" not in script else Path(home) / "app.py"
+        if path.parent == Path(home):
+            path.write_text(str(script))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CREWMETER_"))}
+        environment |= quiet_environment(Path(home)) | {"CREWMETER_LEDGER": str(ledger), "OPENAI_API_KEY": "sk-standin"}
+        if standin_url:
+            environment["STANDIN_URL"] = standin_url
+        done = subprocess.run(
+            [python, str(path), *arguments], env=environment | (env or {}), capture_output=True, text=True, timeout=timeout, check=False
+        )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{path.name} exited with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+    return Ran(done.returncode, done.stdout, done.stderr, ledger)
