@@ -16,7 +16,9 @@ _ALIASES: dict[str, tuple[str, ...]] = {
         "azure", "azure_openai", "azure_ai", "azure_text", "az.ai.openai", "az.ai.inference", "azure.ai.inference", "azure_ai_inference",
         "azure_foundry", "microsoft", "azure_openai_responses",
     ),
-    "gcp.gemini": ("gemini", "google", "google_genai", "google_generativeai", "google_generative_ai", "google_ai_studio", "gcp.gen_ai", "gcp"),
+    "gcp.gemini": (
+        "gemini", "google", "google_genai", "google_generativeai", "google_generative_ai", "google_ai_studio", "gcp.gen_ai", "gcp",
+    ),
     "gcp.vertex_ai": ("vertex", "vertex_ai", "vertexai", "vertex_ai_beta", "google_vertex", "google_vertexai", "google_vertex_ai"),
     "mistral_ai": ("mistral", "mistralai", "codestral", "text_completion_codestral"),
     "x_ai": ("xai", "x.ai", "grok"),
