@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["call_rows", "run_rows", "step_rows"]
 
-_CALL_LABELS = (
-    "scope provider host request_model response_model crew flow task agent tool user team session service environment"
-    " error_type finish_reason service_tier cost_flags"
-).split()
-_STEP_LABELS = "name crew flow task agent error_type".split()
-_RUN_LABELS = "name service environment team user session error_type".split()
+_CALL_LABELS = [
+    "scope",
+    "provider",
+    "host",
+    "request_model",
+    "response_model",
+    "crew",
+    "flow",
+    "task",
+    "agent",
+    "tool",
+    "user",
+    "team",
+    "session",
+    "service",
+    "environment",
+    "error_type",
+    "finish_reason",
+    "service_tier",
+    "cost_flags",
+]
+_STEP_LABELS = ["name", "crew", "flow", "task", "agent", "error_type"]
+_RUN_LABELS = ["name", "service", "environment", "team", "user", "session", "error_type"]
 
 
 def _rows(path: Path, table: str, labels: list[str]) -> list[dict[str, object]]:
