@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.budgets.definition import Budget
 
-__all__ = ["hourly_pusd", "spent_pusd"]
+__all__ = ["hourly_pusd", "names_since", "spent_pusd"]
 
 _call = CallRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
 _rollup = RollupHour.__table__  # type: ignore[attr-defined]
@@ -64,6 +64,14 @@ def hourly_pusd(engine: Engine, *, scope: str, value: str | None, start: int, en
         parts = select(_rollup.c.hour, func.sum(_rollup.c.cost_pusd // _WIDE), func.sum(_rollup.c.cost_pusd % _WIDE))
         rows = connection.execute(parts.where(where).group_by(_rollup.c.hour))
         return {int(hour): int(high or 0) * _WIDE + int(low or 0) for hour, high, low in rows}
+
+
+def names_since(engine: Engine, scope: str, start: int) -> list[str]:
+    """The names of a scope's kind (``team`` → every team) with calls since `start` (unix seconds), sorted."""
+    dimension, key = _ROLLUP[scope]
+    with engine.connect() as connection:
+        used = select(_rollup.c[key or "key"]).where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start)).distinct()
+        return sorted(connection.scalars(select(_label.c.value).where(_label.c.id.in_(used))))
 
 
 def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnElement[bool]:

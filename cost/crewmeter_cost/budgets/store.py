@@ -1,0 +1,100 @@
+"""Budgets kept in the ledger (``crewmeter budget set``): they hold for every app that writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select
+
+from crewmeter_cost.budgets.definition import Budget, read_budgets
+from crewmeter_cost.budgets.period import bounds
+from crewmeter_cost.budgets.spend import spent_pusd
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.tables import BudgetRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Engine
+
+__all__ = ["Status", "in_force", "kept", "remove", "save", "status"]
+
+_budget = BudgetRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a budget stands: integer pico-USD spent in the period that began at `since` and ends at `resets_at` (UTC)."""
+
+    budget: Budget
+    spent_pusd: int
+    since: datetime | None
+    resets_at: datetime | None
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the amount is spent."""
+        return self.spent_pusd >= self.budget.amount_pusd
+
+    @property
+    def percent(self) -> float:
+        """Spent share of the amount, in percent."""
+        return 100 * self.spent_pusd / self.budget.amount_pusd
+
+
+def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
+    """Keep a budget under its label; True where it replaced one of the same name, or of the same scope, period and severity."""
+    same_scope = [other.label for other in kept(engine) if _about(other) == _about(budget)]
+    with engine.begin() as connection:
+        replaced = connection.execute(delete(_budget).where(_budget.c.name.in_([budget.label, *same_scope]))).rowcount
+        definition = json.dumps(asdict(budget), sort_keys=True)
+        connection.execute(insert(_budget).values(name=budget.label, definition=definition, created_ns=now_ns))
+    return bool(replaced)
+
+
+def kept(engine: Engine) -> tuple[Budget, ...]:
+    """The budgets of this ledger, oldest first."""
+    with engine.connect() as connection:
+        rows = connection.scalars(select(_budget.c.definition).order_by(_budget.c.created_ns, _budget.c.id)).all()
+    return tuple(Budget(**json.loads(row)) for row in rows)
+
+
+def remove(engine: Engine, name: str) -> None:
+    """Forget a budget by its name or label. Raises `CrewMeterError` naming those there are."""
+    with engine.begin() as connection:
+        gone = connection.execute(delete(_budget).where(_budget.c.name == name)).rowcount
+    if not gone:
+        names = ", ".join(repr(budget.label) for budget in kept(engine)) or "none"
+        raise CrewMeterError(f"no budget {name!r} in this ledger", hint=f"there is {names}")
+
+
+def in_force(engine: Engine) -> tuple[Budget, ...]:
+    """The ledger's budgets and those of ``CREWMETER_BUDGETS``; the environment wins where both name the same scope and period."""
+    text = os.environ.get("CREWMETER_BUDGETS", "").strip()
+    local = read_budgets(text) if text else ()
+    taken = {_about(budget) for budget in local}
+    return (*local, *(budget for budget in kept(engine) if _about(budget) not in taken))
+
+
+def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime) -> list[Status]:
+    """Where each budget stands at `now`. A budget per run has no standing of its own and is left out."""
+    found = []
+    for budget in budgets:
+        if budget.period == "run":
+            continue
+        since, resets_at = bounds(budget.period, now.astimezone(UTC), budget.zone)
+        spent = spent_pusd(engine, budget, start=_unix(since), end=_unix(resets_at))
+        found.append(Status(budget, spent, since, resets_at))
+    return found
+
+
+def _about(budget: Budget) -> tuple[str, str | None, str, bool]:
+    return budget.scope, budget.value, budget.period, budget.hard
+
+
+def _unix(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
