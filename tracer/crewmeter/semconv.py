@@ -75,6 +75,10 @@ DECLARED_PROVIDER = "crewmeter.provider.declared"
 """The provider the client names, before its host had a say."""
 CALL_ORIGIN = "crewmeter.call.origin"
 """``event`` (CrewAI reported the call) | ``wire`` (only its HTTP exchange did) | ``residual`` (only a counter did)."""
+SAMPLED_OUT = "crewmeter.sampled_out"
+"""True on a span that the head sampler dropped: for the ledger only, collectors keep it from the trace back end.
+
+An attribute, because OTLP's flags can't say it: the Python exporter never sets the sampled bit, so a clear bit means nothing."""
 ABANDONED = "crewmeter.abandoned"
 REPLAYED = "crewmeter.replayed"
 CACHED_RESULT = "crewmeter.tool.cached"
