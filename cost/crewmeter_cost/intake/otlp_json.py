@@ -1,0 +1,134 @@
+"""OTLP as JSON → `Span`s: ids in hex, 64-bit numbers as strings or numbers, field names in camelCase or as in the .proto.
+
+Read by hand: protobuf's own JSON reader takes ids for base64 and refuses what the OTLP specification allows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.intake.clock import plausible
+from crewmeter_cost.intake.otlp import ATTRIBUTE_LIMIT, BATCH_LIMIT, DEPTH_LIMIT, BadRequest, Batch
+from crewmeter_cost.records import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["from_json"]
+
+_TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
+_SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_ERROR = (2, "2", "STATUS_CODE_ERROR")
+_NOTHING: Mapping[str, object] = {}
+_INT64 = range(-(2**63), 2**64)
+
+
+def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
+    """Read an OTLP/JSON trace request. Raises `BadRequest` where the body is something else; wrongly typed fields count as absent."""
+    now = time.time_ns() if now_ns is None else now_ns
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):  # ValueError covers bad UTF-8 and numbers of thousands of digits
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(document, dict) or not isinstance(_field(document, "resourceSpans") or [], list):
+        raise BadRequest("the JSON is not an OTLP trace request: it needs a list resourceSpans")
+    batch = Batch()
+    for group in _objects(document, "resourceSpans"):
+        resource = _attributes(_object(group, "resource"))
+        for scoped in _objects(group, "scopeSpans"):
+            scope = _string(_object(scoped, "scope"), "name")
+            for span in _objects(scoped, "spans"):
+                _take(batch, span, resource, scope, now)
+    return batch
+
+
+def _take(batch: Batch, span: Mapping[str, object], resource: Mapping[str, object], scope: str, now_ns: int) -> None:
+    trace_id, span_id = _string(span, "traceId").lower(), _string(span, "spanId").lower()
+    parent = _string(span, "parentSpanId").lower()
+    if not _TRACE_ID.fullmatch(trace_id) or not _SPAN_ID.fullmatch(span_id):
+        batch.refused["no valid trace id and span id"] += 1
+        return
+    if len(batch.spans) >= BATCH_LIMIT:
+        batch.refused[f"more than {BATCH_LIMIT} spans in one request"] += 1
+        return
+    started, ended = plausible(_time(span, "startTimeUnixNano"), _time(span, "endTimeUnixNano"), now_ns)
+    status = _object(span, "status")
+    batch.spans.append(
+        Span(
+            trace_id,
+            span_id,
+            parent if _SPAN_ID.fullmatch(parent) else None,
+            _string(span, "name"),
+            started,
+            ended,
+            _field(status, "code") in _ERROR,
+            _attributes(span),
+            resource,
+            scope,
+            _string(status, "message"),
+        )
+    )
+
+
+def _field(holder: Mapping[str, object], name: str) -> object:
+    value = holder.get(name)
+    return holder.get(_SNAKE.sub(lambda match: "_" + match[1].lower(), name)) if value is None else value
+
+
+def _object(holder: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = _field(holder, name)
+    return value if isinstance(value, dict) else _NOTHING
+
+
+def _objects(holder: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
+    value = _field(holder, name)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _string(holder: Mapping[str, object], name: str) -> str:
+    value = _field(holder, name)
+    return value if isinstance(value, str) else ""
+
+
+def _integer(value: object) -> int | None:
+    """A 64-bit number written as a number or as text; None for anything else."""
+    if isinstance(value, str) and len(value) <= 20:
+        try:
+            value = int(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
+
+
+def _time(holder: Mapping[str, object], name: str) -> int:
+    return max(_integer(_field(holder, name)) or 0, 0)
+
+
+def _attributes(holder: Mapping[str, object]) -> dict[str, object]:
+    pairs = _objects(holder, "attributes")[:ATTRIBUTE_LIMIT]
+    return {key: _value(pair.get("value"), DEPTH_LIMIT) for pair in pairs if isinstance(key := pair.get("key"), str)}
+
+
+def _value(value: object, depth: int) -> object:
+    """One JSON AnyValue as plain Python; None for what is none."""
+    if not isinstance(value, dict) or depth == 0:
+        return None
+    for name in ("stringValue", "boolValue", "doubleValue"):
+        plain = _field(value, name)
+        if isinstance(plain, str | bool | float | int):
+            return plain
+    number = _field(value, "intValue")
+    if number is not None:
+        return _integer(number)
+    if items := _object(value, "arrayValue"):
+        listed = _field(items, "values")
+        return [_value(item, depth - 1) for item in listed] if isinstance(listed, list) else []
+    if pairs := _objects(_object(value, "kvlistValue"), "values"):
+        return {key: _value(pair.get("value"), depth - 1) for pair in pairs if isinstance(key := pair.get("key"), str)}
+    return None
