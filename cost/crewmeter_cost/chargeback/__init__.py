@@ -1,0 +1,1 @@
+"""Chargeback: who owes what. Allocation of shared cost, monthly statements, the FOCUS export."""

@@ -1,0 +1,163 @@
+"""A month's statement: what each team (or user, crew, tag) spent, on which models and crews, day by day, adding up to the ledger."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from crewmeter_cost.chargeback.allocation import allocate, weights_for
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.tables import Label, RollupHour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["BY", "Account", "Statement", "build", "month_bounds"]
+
+_rollup = RollupHour.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
+_label = Label.__table__  # type: ignore[attr-defined]
+
+BY = {"team": ("team", "key"), "user": ("team", "key2"), "crew": ("crew", "key")}
+"""What a statement can be by → the roll-up dimension, and which of its keys it is."""
+
+_DETAIL = {
+    "team": {"model": ("team_model", "key", "key2"), "crew": ("team_crew", "key", "key2")},
+    "crew": {"model": ("crew_model", "key", "key2")},
+}
+"""By → what each account is broken down by, and the roll-up that knows."""
+
+_WIDE = 10**6
+
+
+@dataclass(slots=True)
+class Account:
+    """One payer's month. Money in integer pico-USD, tokens in tokens."""
+
+    name: str
+    direct_pusd: int = 0
+    shared_pusd: int = 0
+    calls: int = 0
+    failed_calls: int = 0
+    unpriced_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    daily_pusd: dict[date, int] = field(default_factory=lambda: defaultdict(int))
+    detail_pusd: dict[str, dict[str, int]] = field(default_factory=dict)
+    """``model`` and ``crew`` → name → pico-USD."""
+
+    @property
+    def total_pusd(self) -> int:
+        """What is charged: spent directly, and the share of what nobody owns."""
+        return self.direct_pusd + self.shared_pusd
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A whole month. `unassigned` is what carries no team, apart where no rule shares it out."""
+
+    month: date
+    by: str
+    rule: str
+    accounts: tuple[Account, ...]
+    unassigned: Account | None
+
+    @property
+    def total_pusd(self) -> int:
+        """Every pico-dollar of the month's ledger."""
+        return sum(account.total_pusd for account in self.accounts) + (self.unassigned.total_pusd if self.unassigned else 0)
+
+    @property
+    def unpriced_calls(self) -> int:
+        """Calls no price is known for: not in any sum."""
+        everyone = (*self.accounts, self.unassigned) if self.unassigned else self.accounts
+        return sum(account.unpriced_calls for account in everyone)
+
+
+def month_bounds(text: str) -> tuple[date, int, int]:
+    """``2026-11`` → its first day and [start, end) in unix seconds (UTC). Raises `CrewMeterError`."""
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CrewMeterError(f"--month {text!r} is not a month", hint="write it as 2026-11") from error
+    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return first.date(), int(first.timestamp()), int(following.timestamp())
+
+
+def build(engine: Engine, *, month: str, by: str, rule: str = "none") -> Statement:
+    """The month's statement. Raises `CrewMeterError` for a month, a `by` or a rule there is not."""
+    if by not in BY:
+        raise CrewMeterError(f"no statement by {by!r}", hint=f"one of {', '.join(BY)}")
+    first, start, end = month_bounds(month)
+    dimension, key = BY[by]
+    with engine.connect() as connection:
+        accounts = _accounts(connection, dimension, key, start, end)
+        for what, (from_dimension, owner, other) in _DETAIL.get(by, {}).items():
+            _add_detail(connection, accounts, what, (from_dimension, owner, other), start, end)
+        names = _names(connection, accounts)
+    unassigned = accounts.pop(0, None)
+    for label, account in accounts.items():
+        account.name = names[label]
+    weights = weights_for(rule, {account.name: account.direct_pusd for account in accounts.values()})
+    if unassigned is not None and weights:
+        shares = allocate(unassigned.direct_pusd, weights)
+        for account in accounts.values():
+            account.shared_pusd = shares[account.name]
+        unassigned.shared_pusd = -unassigned.direct_pusd
+    ordered = sorted(accounts.values(), key=lambda account: (-account.total_pusd, account.name))
+    return Statement(first, by, rule, tuple(ordered), unassigned)
+
+
+def _accounts(connection: Connection, dimension: str, key: str, start: int, end: int) -> dict[int, Account]:
+    owner, day = _rollup.c[key], _rollup.c.hour // 86400
+    counted = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens")
+    query = (
+        select(
+            owner,
+            day,
+            func.sum(_rollup.c.cost_pusd // _WIDE),
+            func.sum(_rollup.c.cost_pusd % _WIDE),
+            *(func.sum(_rollup.c[name]) for name in counted),
+        )
+        .where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .group_by(owner, day)
+    )
+    accounts: dict[int, Account] = {}
+    for label, number, high, low, *counts in connection.execute(query):
+        account = accounts.setdefault(int(label), Account(name=""))
+        pusd = int(high or 0) * _WIDE + int(low or 0)
+        account.direct_pusd += pusd
+        account.daily_pusd[datetime.fromtimestamp(int(number) * 86400, UTC).date()] += pusd
+        for name, count in zip(counted, counts, strict=True):
+            setattr(account, name, getattr(account, name) + int(count or 0))
+    return accounts
+
+
+def _add_detail(
+    connection: Connection, accounts: dict[int, Account], what: str, source: tuple[str, str, str], start: int, end: int
+) -> None:
+    dimension, owner, other = source
+    query = (
+        select(
+            _rollup.c[owner],
+            _label.c.value,
+            func.sum(_rollup.c.cost_pusd // _WIDE),
+            func.sum(_rollup.c.cost_pusd % _WIDE),
+        )
+        .join(_label, _label.c.id == _rollup.c[other], isouter=True)
+        .where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .group_by(_rollup.c[owner], _label.c.value)
+    )
+    for label, name, high, low in connection.execute(query):
+        if int(label) in accounts:
+            accounts[int(label)].detail_pusd.setdefault(what, {})[name or "(none)"] = int(high or 0) * _WIDE + int(low or 0)
+
+
+def _names(connection: Connection, labels: Iterable[int]) -> dict[int, str]:
+    rows = connection.execute(select(_label.c.id, _label.c.value).where(_label.c.id.in_(list(labels))))
+    return {int(row.id): row.value for row in rows}
