@@ -6,8 +6,13 @@ People and Grafana read the views (`views.py`), never these tables.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Text, UniqueConstraint
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, SmallInteger, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 __all__ = [
     "Adjustment",
@@ -17,25 +22,46 @@ __all__ = [
     "BudgetRow",
     "CallRow",
     "Label",
+    "LatencyBucket",
     "LatencyHour",
     "PriceVersion",
     "Repricing",
     "RollupHour",
     "RunRow",
+    "StateRow",
     "StepRow",
     "TagSet",
+    "table_of",
 ]
 
 PK = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite only auto-numbers a column declared INTEGER; PostgreSQL wants 64 bits."""
 
 
+def table_of(model: type[SQLModel]) -> Table:
+    """The SQLAlchemy table of a table model, for Core statements."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
 def _big(*, nullable: bool = False, default: int | None = None) -> Column[int]:
     return Column(BigInteger, nullable=nullable, server_default=None if default is None else str(default))
 
 
+def _count() -> Column[int]:
+    return Column(Integer, nullable=False, server_default="0")
+
+
+def _flag() -> Column[int]:
+    return Column(SmallInteger, nullable=False)
+
+
+def _time_index(name: str) -> Index:
+    """An index on whole unix seconds, the `time` column of the views: Grafana's time filters use it as they stand."""
+    return Index(name, text("(started_ns / 1000000000)"))
+
+
 def _label(*, nullable: bool = True) -> Column[int]:
-    """A reference into `label`. Not a declared foreign key: rows arrive 100,000 a second and labels are never deleted while used."""
+    """A reference into `label`. Not a declared foreign key: checking two dozen per row would halve the intake, and labels are never deleted."""
     return Column(Integer, nullable=nullable)
 
 
@@ -74,7 +100,7 @@ class RunRow(SQLModel, table=True):
     """One run (the outermost crew, flow or agent), with its totals kept up to date by every insert."""
 
     __tablename__ = "run"
-    __table_args__ = (Index("run_started", "started_ns"),)
+    __table_args__ = (_time_index("run_time"),)
     id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
     run_id: str = Field(sa_column=Column(Text, nullable=False, unique=True))
     trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
@@ -90,13 +116,16 @@ class RunRow(SQLModel, table=True):
     error_type: int | None = Field(default=None, sa_column=_label())
     started_ns: int = Field(sa_column=_big())
     duration_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
-    calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    failed_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    unpriced_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    tool_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
-    failed_tool_calls: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    calls: int = Field(default=0, sa_column=_count())
+    failed_calls: int = Field(default=0, sa_column=_count())
+    unpriced_calls: int = Field(default=0, sa_column=_count())
+    priced_calls: int = Field(default=0, sa_column=_count())
+    tool_calls: int = Field(default=0, sa_column=_count())
+    failed_tool_calls: int = Field(default=0, sa_column=_count())
     input_tokens: int = Field(default=0, sa_column=_big(default=0))
     output_tokens: int = Field(default=0, sa_column=_big(default=0))
+    cost_whole_usd: int = Field(default=0, sa_column=_big(default=0))
+    """A sum is whole dollars plus pico-dollars: pico-dollars alone overflow 64 bits at $9.2 M."""
     cost_pusd: int = Field(default=0, sa_column=_big(default=0))
 
 
@@ -107,20 +136,21 @@ class StepRow(SQLModel, table=True):
     __table_args__ = (
         Index("step_span", "trace_id", "span_id", unique=True),
         Index("step_run", "run"),
-        Index("step_started", "started_ns"),
+        _time_index("step_time"),
     )
     id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
     trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))
     span_id: bytes = Field(sa_column=Column(LargeBinary(8), nullable=False))
     parent_span_id: bytes | None = Field(default=None, sa_column=Column(LargeBinary(8)))
     run: int | None = Field(default=None, sa_column=Column(PK))
-    kind: str = Field(sa_column=Column(Text, nullable=False))
+    kind: int = Field(sa_column=_label(nullable=False))
     name: int | None = Field(default=None, sa_column=_label())
     crew: int | None = Field(default=None, sa_column=_label())
     flow: int | None = Field(default=None, sa_column=_label())
     task: int | None = Field(default=None, sa_column=_label())
     agent: int | None = Field(default=None, sa_column=_label())
-    status: str = Field(sa_column=Column(Text, nullable=False))
+    state: int = Field(sa_column=_flag())
+    """0 ok, 1 error, 2 abandoned (`rows.StepState`)."""
     error_type: int | None = Field(default=None, sa_column=_label())
     started_ns: int = Field(sa_column=_big())
     duration_ns: int = Field(sa_column=_big())
@@ -133,8 +163,8 @@ class CallRow(SQLModel, table=True):
     __tablename__ = "call"
     __table_args__ = (
         Index("call_span", "trace_id", "span_id", unique=True),
-        Index("call_response", "response_id"),
-        Index("call_started", "started_ns"),
+        Index("call_response", "response_key"),
+        _time_index("call_time"),
         Index("call_run", "run"),
     )
     id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
@@ -145,8 +175,8 @@ class CallRow(SQLModel, table=True):
     started_ns: int = Field(sa_column=_big())
     duration_ns: int = Field(sa_column=_big())
     ttft_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
-    operation: str = Field(sa_column=Column(Text, nullable=False))
-    origin: str = Field(sa_column=Column(Text, nullable=False))
+    operation: int = Field(sa_column=_label(nullable=False))
+    origin: int = Field(sa_column=_label(nullable=False))
     scope: int | None = Field(default=None, sa_column=_label())
     """The instrumentor. Two spans of different scopes with one (provider, response id) are one call; of the same scope, two."""
     provider: int | None = Field(default=None, sa_column=_label())
@@ -154,6 +184,8 @@ class CallRow(SQLModel, table=True):
     request_model: int | None = Field(default=None, sa_column=_label())
     response_model: int | None = Field(default=None, sa_column=_label())
     response_id: str | None = Field(default=None, sa_column=Column(Text))
+    response_key: int | None = Field(default=None, sa_column=_big(nullable=True))
+    """64-bit hash of `response_id`: an index on it is a quarter of the size of one on the text."""
     crew: int | None = Field(default=None, sa_column=_label())
     flow: int | None = Field(default=None, sa_column=_label())
     task: int | None = Field(default=None, sa_column=_label())
@@ -165,7 +197,8 @@ class CallRow(SQLModel, table=True):
     tag_set: int | None = Field(default=None, sa_column=Column(Integer))
     service: int | None = Field(default=None, sa_column=_label())
     environment: int | None = Field(default=None, sa_column=_label())
-    status: str = Field(sa_column=Column(Text, nullable=False))
+    state: int = Field(sa_column=_flag())
+    """0 ok, 1 error, 2 rejected by the provider before it billed anything (`rows.CallState`)."""
     error_type: int | None = Field(default=None, sa_column=_label())
     finish_reason: int | None = Field(default=None, sa_column=_label())
     service_tier: int | None = Field(default=None, sa_column=_label())
@@ -177,9 +210,9 @@ class CallRow(SQLModel, table=True):
     reasoning_tokens: int | None = Field(default=None, sa_column=_big(nullable=True))
     other_usage: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the rare buckets (audio, image, web searches, search units), NULL for most calls."""
-    usage_status: str = Field(sa_column=Column(Text, nullable=False))
+    usage_status: int = Field(sa_column=_label(nullable=False))
     cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
-    cost_status: str = Field(sa_column=Column(Text, nullable=False))
+    cost_status: int = Field(sa_column=_label(nullable=False))
     cost_flags: int | None = Field(default=None, sa_column=_label())
     reported_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
     price_version: int | None = Field(default=None, sa_column=Column(Integer))
@@ -188,24 +221,27 @@ class CallRow(SQLModel, table=True):
 class RollupHour(SQLModel, table=True):
     """Sums per hour for one question (`dimension`) and its one or two keys (label ids; 0 is "none").
 
-    `dimension` names are in `rollups.DIMENSIONS`. The primary key keeps one question's hours together on disk.
+    `dimension` is a code of `rollups.DIMENSIONS`. The primary key keeps one question's hours together on disk.
     """
 
     __tablename__ = "rollup_hour"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012  SQLAlchemy reads this class attribute
-    dimension: str = Field(sa_column=Column(Text, primary_key=True))
-    hour: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    __table_args__ = {"sqlite_with_rowid": False}
+    dimension: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    hour: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     """Unix seconds of the hour's start (UTC)."""
     key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     key2: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     calls: int = Field(sa_column=_big())
     failed_calls: int = Field(sa_column=_big())
     unpriced_calls: int = Field(sa_column=_big())
+    priced_calls: int = Field(sa_column=_big())
+    """Neither unpriced nor rejected. Zero beside unpriced calls means that the cost is unknown, not $0."""
     input_tokens: int = Field(sa_column=_big())
     cache_read_tokens: int = Field(sa_column=_big())
     cache_write_tokens: int = Field(sa_column=_big())
     output_tokens: int = Field(sa_column=_big())
     reasoning_tokens: int = Field(sa_column=_big())
+    cost_whole_usd: int = Field(sa_column=_big())
     cost_pusd: int = Field(sa_column=_big())
     duration_ns: int = Field(sa_column=_big())
 
@@ -214,12 +250,28 @@ class LatencyHour(SQLModel, table=True):
     """Counts per logarithmic latency bucket, for p50/p95/p99 out of roll-ups (`rollups.bucket_of`)."""
 
     __tablename__ = "latency_hour"
-    __table_args__ = {"sqlite_with_rowid": False}  # noqa: RUF012  SQLAlchemy reads this class attribute
-    dimension: str = Field(sa_column=Column(Text, primary_key=True))
-    hour: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    __table_args__ = {"sqlite_with_rowid": False}
+    dimension: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    hour: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     count: int = Field(sa_column=_big())
+
+
+class LatencyBucket(SQLModel, table=True):
+    """The upper bound of each latency bucket, for those who read the counts with SQL. Filled once, from `rollups.BOUNDS_NS`."""
+
+    __tablename__ = "latency_bucket"
+    bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    le_seconds: float = Field(sa_column=Column(Float, nullable=False))
+
+
+class StateRow(SQLModel, table=True):
+    """What the ledger remembers about itself: e.g. up to which second detail was pruned (`pruned_before`)."""
+
+    __tablename__ = "ledger_state"
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    value: int = Field(sa_column=_big())
 
 
 class Repricing(SQLModel, table=True):
@@ -242,8 +294,10 @@ class Adjustment(SQLModel, table=True):
     call: int = Field(sa_column=Column(PK, nullable=False))
     old_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
     new_cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
-    old_status: str = Field(sa_column=Column(Text, nullable=False))
-    new_status: str = Field(sa_column=Column(Text, nullable=False))
+    old_status: int = Field(sa_column=_label(nullable=False))
+    new_status: int = Field(sa_column=_label(nullable=False))
+    old_flags: int | None = Field(default=None, sa_column=_label())
+    new_flags: int | None = Field(default=None, sa_column=_label())
     old_price_version: int | None = Field(default=None, sa_column=Column(Integer))
     new_price_version: int | None = Field(default=None, sa_column=Column(Integer))
 

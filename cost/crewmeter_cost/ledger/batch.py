@@ -1,0 +1,144 @@
+"""One batch into the ledger, inside one transaction: rows that are new, and what only those add to totals and roll-ups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete
+
+from crewmeter.semconv import KIND_TOOL
+from crewmeter_cost.ledger.rollups import SUMS, Tally
+from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, StepState, call_row, step_row
+from crewmeter_cost.ledger.tables import CallRow, LatencyHour, RollupHour, StepRow, table_of
+from crewmeter_cost.ledger.totals import Runs
+from crewmeter_cost.pricing.charge import PICO, Charge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from crewmeter_cost.ledger.bulk import Bulk
+    from crewmeter_cost.ledger.labels import Labels
+    from crewmeter_cost.ledger.rows import Row
+    from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.records import Call, Step
+
+__all__ = ["Change", "Written", "write_batch"]
+
+_CALL, _STEP, _ROLLUP, _LATENCY = table_of(CallRow), table_of(StepRow), table_of(RollupHour), table_of(LatencyHour)
+_SPAN = ("trace_id", "span_id")
+_SLOT = ("dimension", "hour", "key", "key2")
+_ROLLUP_COLUMNS = (*_SLOT, *SUMS[:-2], "cost_whole_usd", "cost_pusd", "duration_ns")
+_LATENCY_COLUMNS = ("dimension", "hour", "key", "bucket", "count")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a batch did to the ledger."""
+
+    inserted_calls: int
+    duplicate_calls: int
+    """Spans already there, and calls another instrumentor had reported."""
+    inserted_steps: int
+    duplicate_steps: int
+    superseded_calls: int = 0
+    """Rows of another instrumentor that ours replaced; neither inserted nor duplicate."""
+    new_calls: tuple[int, ...] = ()
+    """Positions in the batch of the calls inserted: what counters may count."""
+    new_steps: tuple[int, ...] = ()
+
+
+class Change:
+    """The sums one transaction moves: roll-ups and run totals, together so that they cannot disagree."""
+
+    def __init__(self, connection: Connection, bulk: Bulk, labels: Labels) -> None:
+        self._connection, self._bulk = connection, bulk
+        self.tally = Tally(labels.tags_of.__getitem__)
+        self.runs = Runs(connection, labels, self.tally)
+
+    def call(self, row: Row, sign: int = 1) -> None:
+        """A call came in (or, with -1, went out). Its run must be loaded."""
+        self.tally.call(row, sign)
+        self.runs.call(row, sign)
+
+    def tool(self, row: Row, sign: int = 1) -> None:
+        """A tool step came in (or went out)."""
+        failed = row[STEP.state] != StepState.OK
+        self.tally.tool(
+            started_ns=row[STEP.started_ns], duration_ns=row[STEP.duration_ns], tool=row[STEP.name], agent=row[STEP.agent], failed=failed, sign=sign
+        )
+        self.runs.tool(row[STEP.run], failed=failed, sign=sign)
+
+    def save(self) -> None:
+        """Write totals and roll-ups."""
+        self.runs.save(self._bulk)
+        rollups = [(*slot, *sums[:-2], *divmod(sums[-2], PICO), sums[-1]) for slot, sums in sorted(self.tally.rollups().items())]
+        self._bulk.add_up(self._connection, _ROLLUP, _ROLLUP_COLUMNS, rollups)
+        counts = [(*slot, count) for slot, count in sorted(self.tally.latencies.items()) if count]
+        self._bulk.add_up(self._connection, _LATENCY, _LATENCY_COLUMNS, counts)
+        if self.tally.took_back:
+            self._drop_empty([row[:4] for row in rollups], [row[:4] for row in counts])
+
+    def _drop_empty(self, rollups: list[Row], counts: list[Row]) -> None:
+        """Remove hours that came to nothing, so that a group nobody belongs to any more is not shown with zeros."""
+        for table, slots, columns in ((_ROLLUP, rollups, _ROLLUP_COLUMNS), (_LATENCY, counts, _LATENCY_COLUMNS)):
+            keys, sums = columns[:4], columns[4:]
+            empty = [table.c[name] == 0 for name in sums]
+            for slot in slots:
+                match = [table.c[name] == value for name, value in zip(keys, slot, strict=True)]
+                self._connection.execute(delete(table).where(*match, *empty))
+
+
+def write_batch(
+    connection: Connection, bulk: Bulk, labels: Labels, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step]
+) -> Written:
+    """Write one batch. The caller holds the write lock, has begun the transaction and commits it."""
+    change = Change(connection, bulk, labels)
+    places = chain((call.place for call, _ in calls), (step.place for step in steps))
+    change.runs.load({place.run_id for place in places if place.run_id is not None})
+    new_calls = _calls(connection, bulk, labels, change, calls)
+    new_steps = _steps(connection, bulk, labels, change, steps)
+    change.save()
+    return Written(
+        inserted_calls=len(new_calls),
+        duplicate_calls=len(calls) - len(new_calls),
+        inserted_steps=len(new_steps),
+        duplicate_steps=len(steps) - len(new_steps),
+        new_calls=new_calls,
+        new_steps=new_steps,
+    )
+
+
+def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]]) -> tuple[int, ...]:
+    rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
+    number, version_of = change.runs.number, labels.price_version
+    for position, (call, outcome) in enumerate(calls):
+        version = version_of[outcome.version] if isinstance(outcome, Charge) else None
+        row = call_row(call, outcome, labels, run=number(call.place, call.trace_id, call.started_ns), price_version=version)
+        rows.setdefault((row[CALL.trace_id], row[CALL.span_id]), (position, row))
+    fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in rows.values()], key=_SPAN)
+    inserted = list(rows.values()) if fresh is None else [rows[key] for key in rows if key in fresh]
+    for _, row in inserted:
+        change.call(row)
+    return tuple(position for position, _ in inserted)
+
+
+def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step]) -> tuple[int, ...]:
+    rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
+    for position, step in enumerate(steps):
+        row = step_row(step, labels, run=change.runs.number(step.place, step.trace_id, step.started_ns))
+        rows.setdefault((row[STEP.trace_id], row[STEP.span_id]), (position, row))
+    fresh = bulk.insert_new(connection, _STEP, STEP_COLUMNS, [row for _, row in rows.values()], key=_SPAN)
+    inserted = list(rows.values()) if fresh is None else [rows[key] for key in rows if key in fresh]
+    for position, row in inserted:
+        step = steps[position]
+        if step.kind == KIND_TOOL:
+            change.tool(row)
+        if row[STEP.run] is not None:
+            change.runs.step(row[STEP.run])
+        if step.is_run and step.place.run_id is not None:
+            change.runs.finish(step, StepState(row[STEP.state]), row[STEP.error_type])
+    return tuple(position for position, _ in inserted)

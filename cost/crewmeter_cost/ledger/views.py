@@ -1,0 +1,142 @@
+"""What people and Grafana read: plain columns, names as text, money in USD, durations in seconds, `time` in unix seconds.
+
+Money here is floating point, for charts only; exact amounts come from `crewmeter report` and `export`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Float, case, cast, func, literal, null, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from crewmeter_cost.ledger.rollups import DIMENSIONS, LATENCY
+from crewmeter_cost.ledger.tables import CallRow, Label, LatencyBucket, LatencyHour, RollupHour, RunRow, StepRow, TagSet, table_of
+from crewmeter_cost.pricing.charge import PICO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import ColumnElement, FromClause, Select
+
+__all__ = ["SECOND_NS", "view_definitions"]
+
+SECOND_NS = 1_000_000_000
+
+_CALL, _RUN, _STEP, _LABEL, _TAGS = table_of(CallRow), table_of(RunRow), table_of(StepRow), table_of(Label), table_of(TagSet)
+_ROLLUP, _LATENCY, _BUCKET = table_of(RollupHour), table_of(LatencyHour), table_of(LatencyBucket)
+
+
+class _Named:
+    """A table with the names behind its label columns joined on, one join per column."""
+
+    def __init__(self, table: FromClause) -> None:
+        self.joined: FromClause = table
+
+    def name(self, reference: ColumnElement[Any], label: str) -> ColumnElement[Any]:
+        """The text behind a label reference, as column `label`."""
+        names = _LABEL.alias(f"{label}_name")
+        self.joined = self.joined.outerjoin(names, names.c.id == reference)
+        return names.c.value.label(label)
+
+
+def _time(nanoseconds: ColumnElement[int]) -> ColumnElement[int]:
+    return (nanoseconds // SECOND_NS).label("time")
+
+
+def _seconds(nanoseconds: ColumnElement[Any]) -> ColumnElement[float]:
+    return cast(nanoseconds, Float) / 1e9
+
+
+def _usd(pusd: ColumnElement[Any]) -> ColumnElement[float]:
+    return cast(pusd, Float) / float(PICO)
+
+
+def _whole(table: Any) -> ColumnElement[float]:
+    """Cost of a sum kept in two columns."""
+    return table.c.cost_whole_usd + _usd(table.c.cost_pusd)
+
+
+def _hex(column: ColumnElement[bytes], backend: str) -> ColumnElement[str]:
+    text: ColumnElement[str] = func.encode(column, "hex") if backend == "postgresql" else func.lower(func.hex(column))
+    # SQLite says '' for the hex of NULL
+    return case((column.is_not(None), text), else_=null()).label(column.name)
+
+
+def _calls(backend: str) -> Select[Any]:
+    c, runs = _CALL.c, _RUN.alias("of_run")
+    named = _Named(_CALL.outerjoin(runs, runs.c.id == c.run).outerjoin(_TAGS, _TAGS.c.id == c.tag_set))
+    columns = [
+        _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
+        named.name(c.operation, "operation"), named.name(c.origin, "origin"), named.name(c.provider, "provider"),
+        named.name(func.coalesce(c.request_model, c.response_model), "model"),
+        *(named.name(c[name], name) for name in ("request_model", "response_model", "crew", "flow", "task", "agent", "tool", "user", "team", "session")),
+        _TAGS.c.tags,
+        *(named.name(c[name], name) for name in ("service", "environment")),
+        case((c.state == 0, "ok"), else_="error").label("status"),
+        *(named.name(c[name], name) for name in ("error_type", "finish_reason")),
+        _seconds(c.duration_ns).label("duration_seconds"), _seconds(c.ttft_ns).label("ttft_seconds"),
+        c.input_tokens, c.cache_read_tokens, (c.cache_write_5m_tokens + c.cache_write_1h_tokens).label("cache_write_tokens"),
+        c.output_tokens, c.reasoning_tokens, _usd(c.cost_pusd).label("cost_usd"), named.name(c.cost_status, "cost_status"),
+        _usd(c.reported_cost_pusd).label("reported_cost_usd"),
+    ]  # fmt: skip
+    return select(*columns).select_from(named.joined)
+
+
+def _runs(_backend: str) -> Select[Any]:
+    c = _RUN.c
+    named = _Named(_RUN)
+    columns = [
+        _time(c.started_ns), c.run_id, _hex(c.trace_id, _backend), c.kind,
+        *(named.name(c[name], name) for name in ("name", "service", "environment", "team", "user", "session")),
+        c.status, named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"),
+        c.calls, c.failed_calls, c.unpriced_calls, c.tool_calls, c.failed_tool_calls, c.input_tokens, c.output_tokens,
+        _whole(_RUN).label("cost_usd"),
+    ]  # fmt: skip
+    return select(*columns).select_from(named.joined)
+
+
+def _steps(backend: str) -> Select[Any]:
+    c, runs = _STEP.c, _RUN.alias("of_run")
+    named = _Named(_STEP.outerjoin(runs, runs.c.id == c.run))
+    columns = [
+        _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
+        *(named.name(c[name], name) for name in ("kind", "name", "crew", "flow", "task", "agent")),
+        case((c.state == 0, "ok"), (c.state == 1, "error"), else_="abandoned").label("status"),
+        named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"), c.details,
+    ]  # fmt: skip
+    return select(*columns).select_from(named.joined)
+
+
+def _hourly(name: str) -> Select[Any]:
+    c, dimension = _ROLLUP.c, DIMENSIONS[name]
+    named = _Named(_ROLLUP)
+    keys = [named.name(c[column], key) for column, key in (("key", dimension.key), ("key2", dimension.key2)) if key is not None]
+    columns = [
+        c.hour.label("time"), *keys, c.calls, c.failed_calls, c.unpriced_calls, c.input_tokens, c.cache_read_tokens,
+        c.cache_write_tokens, c.output_tokens, c.reasoning_tokens, _whole(_ROLLUP).label("cost_usd"),
+        _seconds(c.duration_ns).label("duration_seconds"),
+    ]  # fmt: skip
+    return select(*columns).select_from(named.joined).where(c.dimension == dimension.code)
+
+
+def _latency() -> Select[Any]:
+    c = _LATENCY.c
+    named = _Named(_LATENCY.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
+    dimension = case(*((c.dimension == code, literal(name)) for name, code in LATENCY.items())).label("dimension")
+    columns = [c.hour.label("time"), dimension, named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
+    return select(*columns).select_from(named.joined)
+
+
+def view_definitions(backend: str) -> Mapping[str, str]:
+    """View name → its ``CREATE VIEW`` statement for ``sqlite`` or ``postgresql``."""
+    selects = {
+        "calls": _calls(backend),
+        "runs": _runs(backend),
+        "steps": _steps(backend),
+        **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
+        "latency_hourly": _latency(),
+    }
+    dialect = postgresql.dialect() if backend == "postgresql" else sqlite.dialect()
+    compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
+    return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}
