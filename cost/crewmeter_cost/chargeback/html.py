@@ -22,13 +22,15 @@ _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --faint: #66727f; --line: #d8dee4; --bar: #0072b2; --ground: #ffffff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9aa7b4; --line: #313b46; --bar: #56b4e9; --ground: #10161d } }
 @media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff } section { break-inside: avoid } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 2rem auto; max-width: 62rem; padding: 0 1.5rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
+       margin: 2rem auto; max-width: 62rem; padding: 0 1.5rem }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem } p { margin: .3rem 0; color: var(--faint) }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
 th { color: var(--faint); font-weight: 600 } tfoot td { font-weight: 700; border-bottom: 0 }
 svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } text { fill: var(--faint); font-size: 10px }
-.note { border-left: 3px solid #d55e00; padding-left: .8rem; color: var(--ink) } .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
+.note { border-left: 3px solid #d55e00; padding-left: .8rem; color: var(--ink) }
+.columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
 """
 
 
@@ -50,7 +52,8 @@ def render(statement: Statement) -> str:
 def _unpriced_note(statement: Statement) -> str:
     if not statement.unpriced_calls:
         return ""
-    return f'<p class="note">{statement.unpriced_calls:,} calls have no known price and are in no sum. `crewmeter prices check` names their models.</p>'
+    what = f"{statement.unpriced_calls:,} calls have no known price and are in no sum."
+    return f'<p class="note">{what} <code>crewmeter prices check</code> names their models.</p>'
 
 
 def _summary(statement: Statement, everyone: Iterable[Account]) -> str:
