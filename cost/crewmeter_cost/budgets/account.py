@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from crewmeter_cost.ledger.tables import BudgetAccount, BudgetLease
+from crewmeter_cost.ledger.tables import BudgetAccount, BudgetLease, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +25,8 @@ __all__ = ["LEASE_SECONDS", "Balance", "acquire", "balance", "open_account", "se
 LEASE_SECONDS = 30
 """How long a lease outlives the last word from its holder."""
 
-_account = BudgetAccount.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
-_lease = BudgetLease.__table__  # type: ignore[attr-defined]
+_account = table_of(BudgetAccount)
+_lease = table_of(BudgetLease)
 
 
 @dataclass(frozen=True, slots=True)

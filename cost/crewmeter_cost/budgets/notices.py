@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from crewmeter_cost.budgets import webhook
-from crewmeter_cost.ledger.tables import BudgetNotice
+from crewmeter_cost.ledger.tables import BudgetNotice, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ log = logging.getLogger("crewmeter")
 
 PERCENTS = (50, 80, 100)
 
-_notice = BudgetNotice.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
+_notice = table_of(BudgetNotice)
 
 
 def crossed(spent_pusd: int, limit_pusd: int) -> tuple[int, ...]:

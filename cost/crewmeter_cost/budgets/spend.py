@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from crewmeter_cost.ledger.tables import CallRow, Label, RollupHour, TagSet
+from crewmeter_cost.ledger.rollups import DIMENSIONS
+from crewmeter_cost.ledger.tables import CallRow, Label, RollupHour, TagSet, table_of
+from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["hourly_pusd", "names_since", "spent_pusd"]
 
-_call = CallRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
-_rollup = RollupHour.__table__  # type: ignore[attr-defined]
-_tag_set = TagSet.__table__  # type: ignore[attr-defined]
-_label = Label.__table__  # type: ignore[attr-defined]
+_call = table_of(CallRow)
+_rollup = table_of(RollupHour)
+_tag_set = table_of(TagSet)
+_label = table_of(Label)
 
 _ROLLUP = {
     "everything": ("total", None),
@@ -33,7 +35,7 @@ _ROLLUP = {
 """Scope → (roll-up dimension, which of its keys names the scope). Flow and session have no roll-up and are summed from calls."""
 
 _WIDE = 10**6
-"""Sums are taken in two parts, because the sum of many int64 pico-dollars may pass int64."""
+"""Single calls are summed in two parts, because the sum of many int64 pico-dollars may pass int64."""
 
 
 def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | None) -> int:
@@ -57,20 +59,24 @@ def hourly_pusd(engine: Engine, *, scope: str, value: str | None, start: int, en
     """Integer pico-USD per hour (unix seconds of its start) in [start, end) for a scope that has a roll-up; quiet hours are absent."""
     dimension, key = _ROLLUP[scope]
     with engine.connect() as connection:
-        where = _within(_rollup.c.dimension == dimension, _rollup.c.hour, start, end)
+        where = _within(_rollup.c.dimension == DIMENSIONS[dimension].code, _rollup.c.hour, start, end)
         if key is not None:
             label = connection.scalar(select(_label.c.id).where((_label.c.kind == scope) & (_label.c.value == value)))
             where &= _rollup.c[key] == label
-        parts = select(_rollup.c.hour, func.sum(_rollup.c.cost_pusd // _WIDE), func.sum(_rollup.c.cost_pusd % _WIDE))
-        rows = connection.execute(parts.where(where).group_by(_rollup.c.hour))
-        return {int(hour): int(high or 0) * _WIDE + int(low or 0) for hour, high, low in rows}
+        sums = select(_rollup.c.hour, func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd))
+        rows = connection.execute(sums.where(where).group_by(_rollup.c.hour))
+        return {int(hour): int(whole or 0) * PICO + int(pusd or 0) for hour, whole, pusd in rows}
 
 
 def names_since(engine: Engine, scope: str, start: int) -> list[str]:
     """The names of a scope's kind (``team`` → every team) with calls since `start` (unix seconds), sorted."""
     dimension, key = _ROLLUP[scope]
     with engine.connect() as connection:
-        used = select(_rollup.c[key or "key"]).where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start)).distinct()
+        used = (
+            select(_rollup.c[key or "key"])
+            .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start))
+            .distinct()
+        )
         return sorted(connection.scalars(select(_label.c.value).where(_label.c.id.in_(used))))
 
 
@@ -89,23 +95,23 @@ def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnE
 
 def _from_rollups(connection: Connection, scope: str, label: int | None, start: int | None, end: int | None) -> int:
     dimension, key = _ROLLUP[scope]
-    where = _rollup.c.dimension == dimension
+    where = _rollup.c.dimension == DIMENSIONS[dimension].code
     if key is not None:
         where &= _rollup.c[key] == label
-    return _sum(connection, _rollup.c.cost_pusd, _within(where, _rollup.c.hour, start, end))
+    sums = select(func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd))
+    whole, pusd = connection.execute(sums.where(_within(where, _rollup.c.hour, start, end))).one()
+    return int(whole or 0) * PICO + int(pusd or 0)
 
 
 def _from_calls(connection: Connection, match: ColumnElement[bool], start: int | None, end: int | None) -> int:
     scaled = None if start is None else start * 10**9, None if end is None else end * 10**9
-    return _sum(connection, _call.c.cost_pusd, _within(match, _call.c.started_ns, *scaled))
+    high, low = connection.execute(
+        select(func.sum(_call.c.cost_pusd // _WIDE), func.sum(_call.c.cost_pusd % _WIDE)).where(_within(match, _call.c.started_ns, *scaled))
+    ).one()
+    return int(high or 0) * _WIDE + int(low or 0)
 
 
 def _within(where: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None) -> ColumnElement[bool]:
     if start is not None:
         where &= column >= start
     return where if end is None else where & (column < end)
-
-
-def _sum(connection: Connection, column: ColumnElement[int], where: ColumnElement[bool]) -> int:
-    high, low = connection.execute(select(func.sum(column // _WIDE), func.sum(column % _WIDE)).where(where)).one()
-    return int(high or 0) * _WIDE + int(low or 0)

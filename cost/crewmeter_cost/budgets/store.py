@@ -14,7 +14,7 @@ from crewmeter_cost.budgets.definition import Budget, read_budgets
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.spend import spent_pusd
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.tables import BudgetRow
+from crewmeter_cost.ledger.tables import BudgetRow, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Status", "in_force", "kept", "remove", "save", "status"]
 
-_budget = BudgetRow.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
+_budget = table_of(BudgetRow)
 
 
 @dataclass(frozen=True, slots=True)

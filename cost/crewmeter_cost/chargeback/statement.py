@@ -11,7 +11,9 @@ from sqlalchemy import func, select
 
 from crewmeter_cost.chargeback.allocation import allocate, weights_for
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.tables import Label, RollupHour
+from crewmeter_cost.ledger.rollups import DIMENSIONS
+from crewmeter_cost.ledger.tables import Label, RollupHour, table_of
+from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BY", "Account", "Statement", "build", "month_bounds"]
 
-_rollup = RollupHour.__table__  # type: ignore[attr-defined]  # SQLModel adds __table__ at class creation
-_label = Label.__table__  # type: ignore[attr-defined]
+_rollup = table_of(RollupHour)
+_label = table_of(Label)
 
 BY = {"team": ("team", "key"), "user": ("team", "key2"), "crew": ("crew", "key")}
 """What a statement can be by → the roll-up dimension, and which of its keys it is."""
@@ -31,8 +33,6 @@ _DETAIL = {
     "crew": {"model": ("crew_model", "key", "key2")},
 }
 """By → what each account is broken down by, and the roll-up that knows."""
-
-_WIDE = 10**6
 
 
 @dataclass(slots=True)
@@ -120,19 +120,19 @@ def _accounts(connection: Connection, dimension: str, key: str, start: int, end:
         select(
             owner,
             day,
-            func.sum(_rollup.c.cost_pusd // _WIDE),
-            func.sum(_rollup.c.cost_pusd % _WIDE),
+            func.sum(_rollup.c.cost_whole_usd),
+            func.sum(_rollup.c.cost_pusd),
             *(func.sum(_rollup.c[name]) for name in counted),
         )
-        .where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
         .group_by(owner, day)
     )
     accounts: dict[int, Account] = {}
-    for label, number, high, low, *counts in connection.execute(query):
+    for label, number, whole, pusd, *counts in connection.execute(query):
         account = accounts.setdefault(int(label), Account(name=""))
-        pusd = int(high or 0) * _WIDE + int(low or 0)
-        account.direct_pusd += pusd
-        account.daily_pusd[datetime.fromtimestamp(int(number) * 86400, UTC).date()] += pusd
+        spent = int(whole or 0) * PICO + int(pusd or 0)
+        account.direct_pusd += spent
+        account.daily_pusd[datetime.fromtimestamp(int(number) * 86400, UTC).date()] += spent
         for name, count in zip(counted, counts, strict=True):
             setattr(account, name, getattr(account, name) + int(count or 0))
     return accounts
@@ -146,16 +146,16 @@ def _add_detail(
         select(
             _rollup.c[owner],
             _label.c.value,
-            func.sum(_rollup.c.cost_pusd // _WIDE),
-            func.sum(_rollup.c.cost_pusd % _WIDE),
+            func.sum(_rollup.c.cost_whole_usd),
+            func.sum(_rollup.c.cost_pusd),
         )
         .join(_label, _label.c.id == _rollup.c[other], isouter=True)
-        .where((_rollup.c.dimension == dimension) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
         .group_by(_rollup.c[owner], _label.c.value)
     )
-    for label, name, high, low in connection.execute(query):
+    for label, name, whole, pusd in connection.execute(query):
         if int(label) in accounts:
-            accounts[int(label)].detail_pusd.setdefault(what, {})[name or "(none)"] = int(high or 0) * _WIDE + int(low or 0)
+            accounts[int(label)].detail_pusd.setdefault(what, {})[name or "(none)"] = int(whole or 0) * PICO + int(pusd or 0)
 
 
 def _names(connection: Connection, labels: Iterable[int]) -> dict[int, str]:
