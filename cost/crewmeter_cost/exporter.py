@@ -1,0 +1,258 @@
+"""The embedded ledger as an OpenTelemetry span exporter: entry point ``crewmeter`` of ``opentelemetry_traces_exporter``.
+
+It runs on a span processor's own thread. Nothing heavy (SQLModel, the price book) is imported before the first export,
+and nothing that goes wrong reaches the app: spans wait in a bounded spool and are tried again; what is lost is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from crewmeter_cost.errors import CrewMeterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from crewmeter_cost.ledger.store import Ledger, RunCost
+    from crewmeter_cost.pipeline import Pipeline
+    from crewmeter_cost.pricing.book import PriceBook
+    from crewmeter_cost.records import Span
+
+__all__ = ["LedgerSpanExporter"]
+
+_log = logging.getLogger("crewmeter")
+
+SPOOL_SPANS = 10_000
+"""Spans that wait while the ledger cannot be written, some 20 MB; beyond, the oldest are dropped and counted."""
+BATCH_SPANS = 1_000
+BUSY_SECONDS = 1.0
+"""How long one attempt waits for another process's write: two fit into the two seconds an exit may take."""
+FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+QUIET_SECONDS = 60.0
+"""At most one complaint in this time."""
+
+_inherited: list[Pipeline] = []
+"""Ledgers a forked child must not touch: closing a connection of the parent's would take part in its locking."""
+
+
+class LedgerSpanExporter(SpanExporter):
+    """Prices finished spans and writes them to a ledger (`ledger`: URL or path; default ``$CREWMETER_LEDGER``)."""
+
+    def __init__(self, ledger: str | None = None) -> None:
+        self._url = ledger
+        self._reset()
+        self._lost = 0
+        self._complained = float("-inf")
+        self._closed = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_weakly(self))
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._spool: deque[Span] = deque()
+        self._pipeline: Pipeline | None = None
+        self._inode: int | None = None
+        self._failures = 0
+        self._next_try = 0.0
+        self._retry: threading.Thread | None = None
+        self._wake = threading.Event()
+
+    def after_fork(self) -> None:
+        """In a forked child: a connection of its own, and the parent's waiting spans stay the parent's."""
+        if self._pipeline is not None:
+            _inherited.append(self._pipeline)
+        self._reset()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write finished spans, or keep them for later. Never raises."""
+        from crewmeter_cost.intake.sdk import span_of
+
+        if self._closed:
+            return SpanExportResult.FAILURE
+        with self._lock:
+            self._spool.extend(record for span in spans if (record := span_of(span)) is not None)
+            surplus = len(self._spool) - SPOOL_SPANS
+            if surplus > 0 and self._failures:
+                for _ in range(surplus):
+                    self._spool.popleft()
+                self._lost += surplus
+            if time.monotonic() >= self._next_try:
+                self._drain()
+        return SpanExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Try now to write what waits; True if nothing waits any more. One attempt, so bounded by `BUSY_SECONDS` beside the writing itself."""
+        if not self._lock.acquire(timeout=timeout_millis / 1000):
+            return False
+        try:
+            self._drain()
+            return not self._spool
+        finally:
+            self._lock.release()
+
+    def shutdown(self) -> None:
+        """One last attempt, then close. Says how many spans are lost, if any."""
+        self._wake.set()
+        if self._closed or not self._lock.acquire(timeout=2 * BUSY_SECONDS):
+            return
+        try:
+            self._closed = True
+            self._drain()
+            if self._spool:
+                self._lost += len(self._spool)
+                self._spool.clear()
+            if self._lost:
+                _log.warning("crewmeter: %d spans never reached the ledger%s", self._lost, self._where())
+            if self._pipeline is not None:
+                self._pipeline.ledger.close()
+                self._pipeline = None
+        finally:
+            self._lock.release()
+
+    def run_cost(self, run_id: str) -> RunCost | None:
+        """The totals of a run as far as they are written; None where the ledger does not know it or cannot be read now."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        with self._lock:
+            pipeline = self._pipeline
+        if pipeline is None:
+            return None
+        try:
+            return pipeline.ledger.run_cost(run_id)
+        except SQLAlchemyError:
+            return None
+
+    def _drain(self) -> None:
+        """Write the spool in batches until it is empty or the ledger refuses."""
+        while self._spool:
+            batch = list(islice(self._spool, BATCH_SPANS))
+            if not self._write(batch):
+                return
+            for _ in batch:
+                self._spool.popleft()
+
+    def _write(self, batch: list[Span]) -> bool:
+        """Write one batch; False if the ledger refuses it for now. A span that cannot be read is dropped, and only that one."""
+        try:
+            self._ready().ingest(batch)
+        except CrewMeterError as error:
+            if self._mended(error):
+                return self._write(batch)
+            self._refused(error)
+            return False
+        except Exception as error:  # noqa: BLE001  the guard of this thread: one bad span must not hold up the rest, nor end the app's exports
+            if len(batch) > 1:
+                return all([self._write([span]) for span in batch])
+            self._lost += 1
+            self._complain(f"a span was dropped, it could not be read: {error!r}")
+        self._failures, self._next_try = 0, 0.0
+        return True
+
+    def _ready(self) -> Pipeline:
+        """The pipeline, opened at first use; opened anew if the file was moved away under it."""
+        pipeline = self._pipeline
+        if pipeline is not None and self._inode is not None and _inode(pipeline.ledger) != self._inode:
+            pipeline.ledger.close()
+            pipeline = self._pipeline = None
+        if pipeline is None:
+            from crewmeter_cost.ledger.store import Ledger
+            from crewmeter_cost.pipeline import Pipeline
+
+            pipeline = self._pipeline = Pipeline(Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book())
+            self._inode = _inode(pipeline.ledger)
+        return pipeline
+
+    def _book(self) -> PriceBook:
+        from crewmeter_cost.pricing.book import PriceBook
+
+        try:
+            return PriceBook.load()
+        except CrewMeterError as error:
+            _log.error("crewmeter: %s; pricing with the public book. Mend the file, then run `crewmeter reprice`", error)
+            return PriceBook.load(Path(os.devnull))
+
+    def _mended(self, error: CrewMeterError) -> bool:
+        """Move a damaged SQLite file aside; True if that was what was wrong and another attempt makes sense."""
+        from crewmeter_cost.ledger.engine import LedgerCorruptError
+        from crewmeter_cost.ledger.location import ledger_url, sqlite_path
+        from crewmeter_cost.ledger.quarantine import quarantine
+
+        if not isinstance(error, LedgerCorruptError):
+            return False
+        if self._pipeline is not None:
+            self._pipeline.ledger.close()
+            self._pipeline = None
+        path = sqlite_path(ledger_url(self._url))
+        try:
+            aside = None if path is None else quarantine(path)
+        except OSError as problem:
+            _log.error("crewmeter: %s, and it could not be moved aside: %s", error, problem)
+            return False
+        if aside is None:
+            return False
+        _log.error("crewmeter: %s; moved to %s, a new ledger is begun", error, aside)
+        return True
+
+    def _refused(self, error: CrewMeterError) -> None:
+        """The ledger said no: wait longer each time, and try again even if no further span comes."""
+        self._failures += 1
+        self._next_try = time.monotonic() + min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10))
+        self._complain(f"{error}; {len(self._spool)} spans wait, {self._lost} lost so far")
+        if not self._closed and (self._retry is None or not self._retry.is_alive()):
+            self._retry = threading.Thread(target=self._try_again, name="crewmeter-ledger-retry", daemon=True)
+            self._retry.start()
+
+    def _try_again(self) -> None:
+        """Body of the retry thread: lives while spans wait."""
+        while not self._wake.wait(max(0.05, self._next_try - time.monotonic())):
+            with self._lock:
+                if self._closed or not self._spool:
+                    return
+                if time.monotonic() >= self._next_try:
+                    self._drain()
+
+    def _complain(self, message: str) -> None:
+        now = time.monotonic()
+        if now - self._complained >= QUIET_SECONDS:
+            self._complained = now
+            _log.warning("crewmeter: %s", message)
+
+    def _where(self) -> str:
+        return f" {self._pipeline.ledger.name}" if self._pipeline is not None else ""
+
+
+def _inode(ledger: Ledger) -> int | None:
+    """The inode of a SQLite ledger's file, 0 where it is gone, None for a server."""
+    from crewmeter_cost.ledger.location import sqlite_path
+
+    path = sqlite_path(ledger.engine.url)
+    if path is None:
+        return None
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
+def _weakly(exporter: LedgerSpanExporter) -> Callable[[], None]:
+    """`after_fork` without keeping the exporter alive: fork handlers are never unregistered."""
+    reference = weakref.ref(exporter)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive.after_fork()
+
+    return call

@@ -1,0 +1,57 @@
+"""Spans in, priced rows out: the one path that the embedded exporter, the sidecar and the demo's history all take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.intake import dialects
+from crewmeter_cost.pricing.charge import charge_call
+from crewmeter_cost.records import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crewmeter_cost.ledger.store import Ledger, Written
+    from crewmeter_cost.pricing.book import PriceBook
+    from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.records import Span, Step
+
+__all__ = ["Pipeline", "Receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a batch of spans. It is in the ledger when you hold this."""
+
+    spans: int
+    calls: Sequence[tuple[Call, Outcome]]
+    """Every billed call in the batch with its price, also those the ledger already had (`written.new_calls` has the new ones' positions)."""
+    steps: Sequence[Step]
+    written: Written
+
+    @property
+    def ignored(self) -> int:
+        """Spans that are neither a call nor a step."""
+        return self.spans - len(self.calls) - len(self.steps)
+
+
+class Pipeline:
+    """Reads spans, prices the calls among them, and writes both to a ledger. `book` may be exchanged while running."""
+
+    def __init__(self, ledger: Ledger, book: PriceBook) -> None:
+        self.ledger = ledger
+        self.book = book
+
+    def ingest(self, spans: Sequence[Span]) -> Receipt:
+        """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
+        calls: list[tuple[Call, Outcome]] = []
+        steps: list[Step] = []
+        book = self.book
+        for span in spans:
+            record = dialects.read(span)
+            if isinstance(record, Call):
+                calls.append((record, charge_call(record, book)))
+            elif record is not None:
+                steps.append(record)
+        return Receipt(len(spans), calls, steps, self.ledger.write(calls, steps, book.frozen))
