@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Fails where a committed file is no longer what its source renders to: boards and rules, the price book, the migrations.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bin=${BIN:-.venv/bin}
+
+"$bin/crewmeter" dashboards check
+"$bin/crewmeter" prices check
+"$bin/python" -m pytest -q -p no:cacheprovider tests/ledger -k "migration"
