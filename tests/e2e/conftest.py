@@ -1,0 +1,48 @@
+"""The end-to-end apps are played once, in one process under one meter; the tests then read the books and the ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from audit import Played, window
+from support.app import Ran, run_app
+
+from crewmeter_cost.demo.standin import Billed, StandIn
+
+APPS = Path(__file__).parent / "apps"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is left when the curtain falls: the process, the server's books, the ledger's rows, per app."""
+
+    ran: Ran
+    standin: StandIn
+    played: dict[str, Played]
+    rows: list[dict[str, object]]
+    steps: list[dict[str, object]]
+
+    def of(self, app: str) -> tuple[list[Billed], list[dict[str, object]]]:
+        """(billed exchanges, ledger rows) of one app."""
+        return window(self.standin, self.rows, self.played[app])
+
+    def steps_of(self, app: str) -> list[dict[str, object]]:
+        """The steps one app left in the ledger."""
+        played = self.played[app]
+        return [step for step in self.steps if played.began_ns <= int(str(step["started_ns"])) <= played.ended_ns]
+
+
+def perform(apps: list[str], folder: Path, standin: StandIn, **options: object) -> Stage:
+    """Play `apps` in one process against `standin`, with a ledger in `folder`."""
+    ran = run_app(APPS / "play.py", *apps, ledger=folder / "ledger.db", standin_url=standin.url, timeout=400, **options)
+    played = [Played(**json.loads(line[3:])) for line in ran.stdout.splitlines() if line.startswith("@@ ")]
+    return Stage(ran, standin, {one.app: one for one in played}, ran.calls, ran.steps)
+
+
+@pytest.fixture(scope="session")
+def perform_apps():
+    """`perform`, for a test that plays apps of its own choice."""
+    return perform

@@ -1,0 +1,42 @@
+"""Every native client against a server speaking its protocol, streamed and not."""
+
+from __future__ import annotations
+
+import pytest
+from audit import billed_lines, ledger_lines
+
+from crewmeter_cost.demo.standin import StandIn
+
+pytest.importorskip("crewai")
+
+KINDS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "litellm")
+NEEDS = {"anthropic": "anthropic", "gemini": "google.genai", "azure": "azure.ai.inference", "bedrock": "boto3", "litellm": "litellm"}
+APPS = [f"providers:{kind}:{mode}" for kind in KINDS for mode in ("plain", "stream")]
+
+
+def _installed(app: str) -> bool:
+    import importlib.util
+
+    name = NEEDS.get(app.split(":")[1])
+    try:
+        return name is None or importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory, perform_apps):
+    """Every installed client, played once."""
+    with StandIn() as standin:
+        yield perform_apps([app for app in APPS if _installed(app)], tmp_path_factory.mktemp("providers"), standin)
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_a_provider_is_charged_exactly_or_flagged(stage, app):
+    """Each exchange is a row with the server's own tokens and cost; what could not be known exactly says so."""
+    if app not in stage.played:
+        pytest.skip(f"{NEEDS[app.split(':')[1]]} is not installed")
+    billed, rows = stage.of(app)
+    assert stage.played[app].error is None
+    assert billed
+    assert ledger_lines(rows) == billed_lines(billed)
