@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from audit import Played, window
+from invoice import Played, window
 from support.app import Ran, run_app
 
-from crewmeter_cost.demo.standin import Billed, StandIn
+if TYPE_CHECKING:
+    from crewmeter_cost.demo.standin import Billed, StandIn
 
 APPS = Path(__file__).parent / "apps"
 

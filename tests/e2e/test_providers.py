@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
-from audit import billed_lines, ledger_lines
+from invoice import billed_lines, ledger_lines
 
 from crewmeter_cost.demo.standin import StandIn
 
-pytest.importorskip("crewai")
+pytestmark = pytest.mark.skipif(find_spec("crewai") is None, reason="crewai is not installed")
 
 KINDS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "litellm")
 NEEDS = {"anthropic": "anthropic", "gemini": "google.genai", "azure": "azure.ai.inference", "bedrock": "boto3", "litellm": "litellm"}
@@ -15,11 +17,9 @@ APPS = [f"providers:{kind}:{mode}" for kind in KINDS for mode in ("plain", "stre
 
 
 def _installed(app: str) -> bool:
-    import importlib.util
-
     name = NEEDS.get(app.split(":")[1])
     try:
-        return name is None or importlib.util.find_spec(name) is not None
+        return name is None or find_spec(name) is not None
     except ModuleNotFoundError:
         return False
 
