@@ -1,0 +1,207 @@
+"""Boards as Grafana dashboards (v1 JSON). The one module that imports grafana-foundation-sdk."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models import common, dashboard
+
+from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
+from crewmeter_dashboards.dialects import for_grafana
+from crewmeter_dashboards.grafana_style import heading, styled
+from crewmeter_dashboards.panel import Kind, Unit
+from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.sql import FILTERS, Dialect
+
+with warnings.catch_warnings():  # the SDK announces its v2 builders; v1 JSON is what loads in Grafana 12 and 13 alike
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.builders import dashboard as build
+    from grafana_foundation_sdk.builders import prometheus
+
+if TYPE_CHECKING:
+    from crewmeter_dashboards.boards import Board, Cell
+    from crewmeter_dashboards.panel import Column, Panel
+
+__all__ = ["PLUGIN", "panel_ids", "render_board"]
+
+PLUGIN = {Dialect.SQLITE: "frser-sqlite-datasource", Dialect.POSTGRESQL: "grafana-postgresql-datasource"}
+"""Dialect → Grafana's data source type."""
+
+_BUCKETS = (("auto", 0), ("1 minute", 60), ("5 minutes", 300), ("1 hour", 3600), ("6 hours", 21600), ("1 day", 86400))
+_LEDGER_REF = "${ledger}"
+_PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}")
+
+
+class _SQLQuery(Dataquery):
+    """A target of the SQLite plugin or of Grafana's PostgreSQL data source; the SDK has a class for neither."""
+
+    def __init__(self, panel: Panel, dialect: Dialect) -> None:
+        self._sql, self._dialect = for_grafana(_with_headings(panel, dialect), dialect), dialect
+        self._series = panel.kind in (Kind.LINES, Kind.STACK)
+        dates = [heading(column) for column in panel.columns.values() if column.unit is Unit.TIME]
+        self._times = ["time"] if self._series else dates
+
+    def to_json(self) -> dict[str, object]:
+        """The target's JSON."""
+        source = {"type": PLUGIN[self._dialect], "uid": _LEDGER_REF}
+        if self._dialect is Dialect.SQLITE:
+            return {
+                "datasource": source,
+                "refId": "A",
+                "queryType": "time series" if self._series else "table",
+                "queryText": self._sql,
+                "rawQueryText": self._sql,
+                "timeColumns": self._times,
+            }
+        return {
+            "datasource": source,
+            "refId": "A",
+            "format": "time_series" if self._series else "table",
+            "editorMode": "code",
+            "rawQuery": True,
+            "rawSql": self._sql,
+        }
+
+
+def _with_headings(panel: Panel, dialect: Dialect) -> str:
+    """A table's query with its columns called as people read them: unit in the heading, shares in percent, times as times."""
+    sql = panel.sql or ""
+    if panel.kind is not Kind.TABLE:
+        return sql
+
+    def shown(name: str, column: Column) -> str:
+        value = f'"{name}"'
+        if column.unit is Unit.SHARE:
+            value = f"100.0 * {value}"
+        elif column.unit is Unit.TIME and dialect is Dialect.POSTGRESQL:
+            value = f"to_timestamp({value})"
+        return f'{value} AS "{heading(column)}"'
+
+    return f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{sql}\n) AS shown"
+
+
+class _SQLTarget(Builder[_SQLQuery]):
+    """What the SDK's panels want: something with ``build``."""
+
+    def __init__(self, query: _SQLQuery) -> None:
+        self._query = query
+
+    def build(self) -> _SQLQuery:
+        """The query."""
+        return self._query
+
+
+def panel_ids(board: Board) -> dict[str, int]:
+    """Panel → its number on the board; alert rules point at it."""
+    return {panel.id: number for number, panel in enumerate(board.panels, start=1)}
+
+
+def _prometheus_targets(panel: Panel) -> list[prometheus.Dataquery]:
+    targets = []
+    for ref, (legend, expression) in zip("ABCDEF", panel.promql.items(), strict=False):
+        target = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(ref).datasource(_PROMETHEUS_REF)
+        if panel.kind is Kind.HEATMAP:
+            target = target.format("heatmap")
+        targets.append(target.instant() if panel.kind is Kind.STAT else target.range())
+    return targets
+
+
+def _panel(panel: Panel, cell: Cell, number: int, dialect: Dialect) -> Any:
+    ledger = common.DataSourceRef(type_val=PLUGIN[dialect], uid=_LEDGER_REF)
+    drawn = styled(panel).id(number).title(panel.title).description(panel.description).no_value(panel.empty)
+    drawn = drawn.span(cell.width).height(cell.height).datasource(ledger if panel.sql else _PROMETHEUS_REF)
+    if panel.sql:
+        drawn = drawn.with_target(_SQLTarget(_SQLQuery(panel, dialect)))
+    for target in _prometheus_targets(panel):
+        drawn = drawn.with_target(target)
+    return drawn
+
+
+def _source_variables(dialect: Dialect) -> list[Any]:
+    def source(name: str, label: str, plugin: str) -> Any:
+        return build.DatasourceVariable(name).label(label).type(plugin)
+
+    return [
+        source("ledger", "Ledger", PLUGIN[dialect]),
+        source("prometheus", "Prometheus", "prometheus"),
+        source("tempo", "Traces", "tempo").hide(dashboard.VariableHide.HIDE_VARIABLE),
+    ]
+
+
+def _filter_variable(name: str, dialect: Dialect) -> Any:
+    query = for_grafana(VARIABLE_SQL[name], dialect)
+    return (
+        build.QueryVariable(name)
+        .label(FILTERS[name])
+        .datasource(common.DataSourceRef(type_val=PLUGIN[dialect], uid=_LEDGER_REF))
+        .query(query)
+        .definition(query)
+        .multi(True)
+        .include_all(True)
+        .all_value("'*'")  # Grafana puts it in as it stands, so it carries its own quotes
+        .current(dashboard.VariableOption(selected=True, text=["All"], value=["$__all"]))
+        .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+    )
+
+
+def _bucket_variable() -> Any:
+    options = [dashboard.VariableOption(selected=value == 0, text=text, value=str(value)) for text, value in _BUCKETS]
+    return (
+        build.CustomVariable("bucket")
+        .label("Bucket")
+        .values(", ".join(f"{text} : {value}" for text, value in _BUCKETS))
+        .options(options)
+        .current(options[0])
+    )
+
+
+def _budget_variable(budget_usd: float) -> Any:
+    text = f"{budget_usd:g}"
+    option = dashboard.VariableOption(selected=True, text=text, value=text)
+    return build.TextBoxVariable("budget").label("Budget (USD a month)").default_value(text).options([option]).current(option)
+
+
+def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
+    """The board as JSON text for a Grafana whose ledger speaks `dialect`."""
+    numbers = panel_ids(board)
+    drawn = (
+        build.Dashboard(f"crewmeter / {board.title}")
+        .uid(board.uid)
+        .description(board.description)
+        .tags(["crewmeter"])
+        .time(board.since, "now")
+        .refresh("1m")
+        .timezone("browser")
+        .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+        .readonly()
+        .variables([*_source_variables(dialect), *(_filter_variable(name, dialect) for name in board.filters), _bucket_variable()])
+        .links(_links(board))
+    )
+    if any(panel.sql and "@budget" in panel.sql for panel in board.panels):
+        drawn = drawn.with_variable(_budget_variable(budget_usd))
+    row_id = 100
+    for row in board.rows:
+        drawn = drawn.with_row(build.Row(row.title).id(row_id))
+        row_id += 1
+        for cell in row.cells:
+            drawn = drawn.with_panel(_panel(CATALOGUE[cell.panel], cell, numbers[cell.panel], dialect))
+    return json.dumps(drawn.build(), cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def _links(board: Board) -> list[Any]:
+    return [
+        build.DashboardLink(other.title)
+        .type(dashboard.DashboardLinkType.LINK)
+        .url(f"/d/{other.uid}")
+        .icon("dashboard")
+        .tooltip(other.description)
+        .keep_time(True)
+        .include_vars(True)
+        for other in BOARDS
+        if other is not board
+    ]

@@ -1,0 +1,183 @@
+"""How a panel of the catalogue looks in Grafana: chart type, colours, units, links."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models.dashboard import (
+    DynamicConfigValue,
+    FieldColorModeId,
+    MatcherConfig,
+    Threshold,
+    ThresholdsMode,
+)
+
+from crewmeter_dashboards.palette import GOOD, MEANING
+from crewmeter_dashboards.panel import Kind, Unit
+
+with warnings.catch_warnings():  # see grafana.py
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.builders import bargauge, heatmap, stat, table, timeseries
+    from grafana_foundation_sdk.builders import common as build_common
+    from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor, ThresholdsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crewmeter_dashboards.panel import Column, Panel, Step
+
+__all__ = ["heading", "styled"]
+
+_TRACE_PANE = (
+    '{"trace":{"datasource":"${tempo}","queries":[{"refId":"A","queryType":"traceql","query":"TRACE"}],'
+    '"range":{"from":"${__from}","to":"${__to}"}}}'
+)
+_KEPT = "${__url_time_range}&${ledger:queryparam}"
+
+
+_SUFFIX = {Unit.USD: "USD", Unit.SHARE: "%", Unit.SECONDS: "s"}
+
+
+def styled(panel: Panel) -> Any:
+    """A Grafana panel builder with everything but its place and its queries."""
+    drawn = {
+        Kind.STAT: _stat,
+        Kind.LINES: _lines,
+        Kind.STACK: _stack,
+        Kind.BARS: _bars,
+        Kind.TABLE: _table,
+        Kind.HEATMAP: _heatmap,
+    }[panel.kind](panel)
+    drawn = drawn.unit(Unit.COUNT if panel.kind is Kind.TABLE else panel.unit)
+    if panel.decimals is not None:
+        drawn = drawn.decimals(panel.decimals)
+    if panel.maximum is not None:
+        drawn = drawn.max(panel.maximum).min(0)
+    return drawn
+
+
+def _thresholds(steps: Sequence[Step]) -> Any:
+    """Grafana's first step has no value: it reaches down to minus infinity."""
+    listed = [Threshold(value=None if index == 0 else step.value, color=step.color) for index, step in enumerate(steps)]
+    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(listed)
+
+
+def heading(column: Column) -> str:
+    """A table's heading in Grafana, with the unit: `Cost (USD)`.
+
+    Units stand in headings because one panel has one default unit, and the schema of v1 dashboards only takes overrides that are objects.
+    """
+    suffix = _SUFFIX.get(column.unit) if column.unit is not None else None
+    return f"{column.title} ({suffix})" if suffix else column.title
+
+
+def _override(drawn: Any, names: Sequence[str], properties: list[DynamicConfigValue]) -> Any:
+    return drawn.with_override(MatcherConfig(id_val="byNames", options={"mode": "include", "names": list(names)}), properties)
+
+
+def _fixed(drawn: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        drawn = _override(drawn, [name], [DynamicConfigValue("color", {"mode": "fixed", "fixedColor": MEANING[name]})])
+    return drawn
+
+
+def _stat(panel: Panel) -> Any:
+    drawn = (
+        stat.Panel()
+        .graph_mode(common.BigValueGraphMode.NONE)
+        .color_mode(common.BigValueColorMode.VALUE)
+        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if len(panel.columns) > 1 else common.BigValueTextMode.VALUE)
+        .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .orientation(common.VizOrientation.VERTICAL)
+    )
+    if panel.steps:
+        drawn = drawn.thresholds(_thresholds(panel.steps)).color_scheme(FieldColor().mode(FieldColorModeId.THRESHOLDS))
+    else:
+        drawn = drawn.color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color("text"))
+    return drawn
+
+
+def _time_series(panel: Panel) -> Any:
+    legend = build_common.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    drawn = (
+        timeseries.Panel()
+        .legend(legend.show_legend(True))
+        .tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+        .color_scheme(FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .axis_soft_min(0)
+    )
+    if panel.series:
+        drawn = drawn.display_name(f"${{__field.labels.{panel.series}}}")
+    if panel.series or panel.promql:
+        return _fixed(drawn, ("ok", "error", "abandoned", "other", "(none)"))
+    return _fixed(drawn, [name for name in panel.columns if name in MEANING])
+
+
+def _lines(panel: Panel) -> Any:
+    return _time_series(panel).draw_style(common.GraphDrawStyle.LINE).line_width(2).fill_opacity(6).span_nulls(True)
+
+
+def _stack(panel: Panel) -> Any:
+    stacking = build_common.StackingConfig().mode(common.StackingMode.NORMAL)
+    return _time_series(panel).draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0).stacking(stacking)
+
+
+def _bars(panel: Panel) -> Any:
+    reduce = build_common.ReduceDataOptions().values(True).calcs(["lastNotNull"])
+    return (
+        bargauge.Panel()
+        .orientation(common.VizOrientation.HORIZONTAL)
+        .display_mode(common.BarGaugeDisplayMode.BASIC)
+        .value_mode(common.BarGaugeValueMode.TEXT)
+        .reduce_options(reduce)
+        .color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color(GOOD))
+        .min(0)
+    )
+
+
+def _heatmap(_panel: Panel) -> Any:
+    color = heatmap.HeatmapColorOptions().scheme("Blues").steps(32)
+    return heatmap.Panel().calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(Unit.SECONDS))
+
+
+def _table(panel: Panel) -> Any:
+    drawn = table.Panel().cell_height(common.TableCellHeight.SM)
+    links = [link for name, column in panel.columns.items() if (link := _link(name, column)) is not None]
+    if links:
+        drawn = drawn.data_links(links)
+    for column in panel.columns.values():
+        properties = _cell(column)
+        if properties:
+            drawn = _override(drawn, [heading(column)], properties)
+    return drawn
+
+
+def _cell(column: Column) -> list[DynamicConfigValue]:
+    if column.bar:
+        return [
+            DynamicConfigValue("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}),
+            DynamicConfigValue("color", {"mode": "fixed", "fixedColor": GOOD}),
+        ]
+    if column.steps:
+        scale = 100 if column.unit is Unit.SHARE else 1
+        steps = [{"value": None if index == 0 else step.value * scale, "color": step.color} for index, step in enumerate(column.steps)]
+        return [
+            DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}),
+            DynamicConfigValue("color", {"mode": "thresholds"}),
+            DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
+        ]
+    return []
+
+
+def _link(name: str, column: Column) -> Any:
+    """The link every cell of the row opens: its trace, or the board about the thing it names."""
+    value = f'${{__data.fields["{heading(column)}"]:percentencode}}'
+    if column.link == "trace":
+        pane = quote(_TRACE_PANE, safe="${}._").replace("TRACE", value)
+        return DashboardLink("Open the trace").url(f"/explore?schemaVersion=1&panes={pane}").target_blank(True)
+    if column.link and column.link != "run":
+        return DashboardLink(f"Open this {name}").url(f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}")
+    return None

@@ -1,0 +1,70 @@
+"""Shapes of queries that many panels share."""
+
+from __future__ import annotations
+
+from crewmeter_dashboards import sql
+
+__all__ = ["DETAIL_DAYS", "QUANTILES", "clipped", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+DETAIL_DAYS = 7
+"""Lists of single runs and tool calls look at no more than the last days of the range: no roll-up can name them."""
+
+TOP = 7
+"""Curves by name before the rest is called "other"; more colours than that nobody tells apart."""
+
+
+def clipped(since: str = "@from", *, days: int = DETAIL_DAYS) -> str:
+    """The later of the range's start and `days` before its end."""
+    return f"(CASE WHEN @to - {since} > {days * 86400} THEN @to - {days * 86400} ELSE {since} END)"
+
+
+def over_time(rows: str, name: str, value: str, title: str) -> str:
+    """(time, name, value) per bucket for the `TOP` names by value; the rest is "other", no name is "(none)"."""
+    return (
+        f"WITH facts AS ({rows}),\n"
+        f'top AS (SELECT COALESCE("{name}", \'(none)\') AS label FROM facts GROUP BY 1 ORDER BY {value} DESC LIMIT {TOP})\n'
+        f"SELECT time / @bucket * @bucket AS time,\n"
+        f"  CASE WHEN COALESCE(\"{name}\", '(none)') IN (SELECT label FROM top) THEN COALESCE(\"{name}\", '(none)') ELSE 'other' END AS {name},\n"
+        f"  {value} AS {title}\n"
+        "FROM facts GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+
+
+def _quantile_columns() -> str:
+    return ", ".join(f"MIN(CASE WHEN seen >= {q} * total THEN le_seconds END) AS {name}" for name, q in QUANTILES.items())
+
+
+def quantiles(dimension: str) -> str:
+    """One row of p50, p95 and p99 (seconds, upper bound of the histogram bucket: at most 5 % too high)."""
+    return (
+        f"WITH lat AS ({sql.latency(dimension)}),\n"
+        "cum AS (SELECT le_seconds, SUM(SUM(count)) OVER (ORDER BY le_seconds) AS seen, SUM(SUM(count)) OVER () AS total\n"
+        "  FROM lat GROUP BY le_seconds)\n"
+        f"SELECT {_quantile_columns()} FROM cum"
+    )
+
+
+def quantiles_over_time(dimension: str) -> str:
+    """p50, p95 and p99 per bucket."""
+    return (
+        f"WITH lat AS ({sql.latency(dimension)}),\n"
+        "sums AS (SELECT time / @bucket * @bucket AS at, le_seconds, SUM(count) AS n FROM lat GROUP BY 1, 2),\n"
+        "cum AS (SELECT at, le_seconds, SUM(n) OVER (PARTITION BY at ORDER BY le_seconds) AS seen,\n"
+        "  SUM(n) OVER (PARTITION BY at) AS total FROM sums)\n"
+        f"SELECT at AS time, {_quantile_columns()} FROM cum GROUP BY at ORDER BY at"
+    )
+
+
+def quantiles_by(dimension: str, name: str, *, quantile: float = 0.95) -> str:
+    """(time, name, value): one quantile per bucket for each of the busiest keys of the dimension."""
+    return (
+        f"WITH lat AS ({sql.latency(dimension)}),\n"
+        f"top AS (SELECT key FROM lat WHERE key IS NOT NULL GROUP BY key ORDER BY SUM(count) DESC LIMIT {TOP}),\n"
+        "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM lat\n"
+        "  WHERE key IN (SELECT key FROM top) GROUP BY 1, 2, 3),\n"
+        "cum AS (SELECT at, key, le_seconds, SUM(n) OVER (PARTITION BY at, key ORDER BY le_seconds) AS seen,\n"
+        "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums)\n"
+        f"SELECT at AS time, key AS {name}, MIN(le_seconds) AS seconds FROM cum WHERE seen >= {quantile} * total GROUP BY at, key ORDER BY at, key"
+    )
