@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Float, case, cast, func, literal, null, select
+from sqlalchemy import Float, and_, case, cast, func, literal, null, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from crewmeter_cost.ledger.rollups import DIMENSIONS, LATENCY
@@ -17,7 +17,7 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select, SelectBase
 
 __all__ = ["SECOND_NS", "view_definitions"]
 
@@ -79,6 +79,7 @@ def _calls(backend: str) -> Select[Any]:
         c.input_tokens, c.cache_read_tokens, (c.cache_write_5m_tokens + c.cache_write_1h_tokens).label("cache_write_tokens"),
         c.output_tokens, c.reasoning_tokens, _usd(c.cost_pusd).label("cost_usd"), named.name(c.cost_status, "cost_status"),
         _usd(c.reported_cost_pusd).label("reported_cost_usd"),
+        case((and_(c.cost_pusd.is_(None), c.state != 2), 1), else_=0).label("unpriced"),
     ]  # fmt: skip
     return select(*columns).select_from(named.joined)
 
@@ -120,17 +121,21 @@ def _hourly(name: str) -> Select[Any]:
     return select(*columns).select_from(named.joined).where(c.dimension == dimension.code)
 
 
-def _latency() -> Select[Any]:
+def _latency() -> CompoundSelect[Any]:
+    """One arm a dimension, so that ``dimension = 'model'`` is a constant in each and switches all arms off but one before a row is read."""
+    return union_all(*(_latency_of(name, code) for name, code in LATENCY.items()))
+
+
+def _latency_of(dimension: str, code: int) -> Select[Any]:
     c = _LATENCY.c
     named = _Named(_LATENCY.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
-    dimension = case(*((c.dimension == code, literal(name)) for name, code in LATENCY.items())).label("dimension")
-    columns = [c.hour.label("time"), dimension, named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
-    return select(*columns).select_from(named.joined)
+    columns = [c.hour.label("time"), literal(dimension).label("dimension"), named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
+    return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
 def view_definitions(backend: str) -> Mapping[str, str]:
     """View name → its ``CREATE VIEW`` statement for ``sqlite`` or ``postgresql``."""
-    selects = {
+    selects: dict[str, SelectBase] = {
         "calls": _calls(backend),
         "runs": _runs(backend),
         "steps": _steps(backend),
