@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["for_alert", "for_grafana", "for_page"]
 
-UNPRICED = "cost_usd IS NULL"
+UNPRICED = "unpriced = 1"
 
 _SQLITE: Mapping[str, str] = {
     "now": "CAST(strftime('%s', 'now') AS INTEGER)",
