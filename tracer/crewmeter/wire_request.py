@@ -1,0 +1,68 @@
+"""How an exchange begins, and how it ends without an answer; the same for every HTTP library."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crewmeter.usage import MISSING
+from crewmeter.wire_exchange import Exchange, inside
+from crewmeter.wire_route import protocol_provider, request_model, route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crewmeter.wire_exchange import Hub
+
+__all__ = ["begin", "refused"]
+
+
+def begin(hub: Hub, path: str, address: Callable[[], tuple[str | None, int | None]], body: Callable[[], bytes]) -> Exchange | None:
+    """Open the exchange a POST to ``path`` makes, if it is a call to a model; ``address`` and ``body`` are asked only then."""
+    found = route(path)
+    if found is None or inside.get():
+        return None
+    host, port = address()
+    provider, known = protocol_provider(found, path, host, port)
+    model = request_model(found, path, body())
+    if not (found.sure or known or model):
+        return None
+    exchange = Exchange(operation=found.operation, api=found.api, provider=provider, host=host, port=port, request_model=model)
+    hub.open(exchange)
+    return exchange
+
+
+_NEVER_SENT = frozenset(
+    {
+        *("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError", "InvalidURL"),
+        *("ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError", "ClientProxyConnectionError"),
+        *("ConnectionRefusedError", "gaierror", "NewConnectionError", "EndpointConnectionError", "ConnectTimeoutError"),
+        *("ParamValidationError", "NoCredentialsError", "ClosedPoolError"),
+    }
+)
+"""Exceptions after which the provider has not seen the request."""
+
+
+def refused(hub: Hub, exchange: Exchange, error: BaseException | None) -> None:
+    """End an exchange that got no answer: an HTTP error status, or ``error`` on the way. Not billed where that is certain."""
+    if error is None:
+        exchange.error_type = str(exchange.status_code)
+        exchange.usage = replace(MISSING, flags=("rejected",))
+    else:
+        exchange.error_type = type(error).__name__
+        exchange.usage = replace(MISSING, flags=("rejected",) if _never_sent(error) else ("may_be_billed",))
+    hub.close(exchange)
+
+
+def _never_sent(error: BaseException) -> bool:
+    seen: BaseException | None = error
+    for _ in range(5):
+        if seen is None:
+            return False
+        if type(seen).__name__ in _NEVER_SENT:
+            return True
+        reason = next((item for item in seen.args if isinstance(item, BaseException)), None)
+        seen = reason or getattr(seen, "reason", None) or seen.__cause__
+        if not isinstance(seen, BaseException):
+            return False
+    return False
