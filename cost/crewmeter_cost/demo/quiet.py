@@ -1,0 +1,45 @@
+"""An environment in which CrewAI neither phones home, nor asks, nor prints, nor leaves anything behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["quiet_crewai"]
+
+_QUIET = {
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_DISABLE_TRACKING": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "CREWAI_TESTING": "true",
+}
+
+
+@contextlib.contextmanager
+def quiet_crewai() -> Iterator[None]:
+    """Enter before CrewAI is first imported: it reads these variables once.
+
+    ``OTEL_*`` and ``CREWMETER_*`` settings meant for the user's own apps are put aside, so that a demo's play money goes to the
+    demo's ledger and nowhere else.
+    """
+    before = dict(os.environ)
+    level = logging.getLogger("crewai").level
+    with tempfile.TemporaryDirectory(prefix="crewmeter-demo-", ignore_cleanup_errors=True) as storage:
+        for name in [name for name in os.environ if name.startswith(("OTEL_", "CREWMETER_"))]:
+            del os.environ[name]
+        os.environ.update(_QUIET, CREWAI_STORAGE_DIR=storage)
+        logging.getLogger("crewai").setLevel(logging.CRITICAL)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            logging.getLogger("crewai").setLevel(level)
+            os.environ.clear()
+            os.environ.update(before)
