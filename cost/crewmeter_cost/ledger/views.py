@@ -44,6 +44,11 @@ def _time(nanoseconds: ColumnElement[int]) -> ColumnElement[int]:
     return (nanoseconds // SECOND_NS).label("time")
 
 
+def _milliseconds(nanoseconds: ColumnElement[int]) -> ColumnElement[int]:
+    """For waterfalls, where a second is too coarse."""
+    return (nanoseconds // 1_000_000).label("started_ms")
+
+
 def _seconds(nanoseconds: ColumnElement[Any]) -> ColumnElement[float]:
     return cast(nanoseconds, Float) / 1e9
 
@@ -79,7 +84,7 @@ def _calls(backend: str) -> Select[Any]:
         c.input_tokens, c.cache_read_tokens, (c.cache_write_5m_tokens + c.cache_write_1h_tokens).label("cache_write_tokens"),
         c.output_tokens, c.reasoning_tokens, _usd(c.cost_pusd).label("cost_usd"), named.name(c.cost_status, "cost_status"),
         _usd(c.reported_cost_pusd).label("reported_cost_usd"),
-        case((and_(c.cost_pusd.is_(None), c.state != 2), 1), else_=0).label("unpriced"),
+        case((and_(c.cost_pusd.is_(None), c.state != 2), 1), else_=0).label("unpriced"), _milliseconds(c.started_ns),
     ]  # fmt: skip
     return select(*columns).select_from(named.joined)
 
@@ -104,7 +109,7 @@ def _steps(backend: str) -> Select[Any]:
         _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
         *(named.name(c[name], name) for name in ("kind", "name", "crew", "flow", "task", "agent")),
         case((c.state == 0, "ok"), (c.state == 1, "error"), else_="abandoned").label("status"),
-        named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"), c.details,
+        named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"), c.details, _milliseconds(c.started_ns),
     ]  # fmt: skip
     return select(*columns).select_from(named.joined)
 
