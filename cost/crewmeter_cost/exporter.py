@@ -123,15 +123,13 @@ class LedgerSpanExporter(SpanExporter):
 
     def run_cost(self, run_id: str) -> RunCost | None:
         """The totals of a run as far as they are written; None where the ledger does not know it or cannot be read now."""
-        from sqlalchemy.exc import SQLAlchemyError
-
         with self._lock:
             pipeline = self._pipeline
         if pipeline is None:
             return None
         try:
             return pipeline.ledger.run_cost(run_id)
-        except SQLAlchemyError:
+        except CrewMeterError:
             return None
 
     def _drain(self) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete
 
 from crewmeter.semconv import KIND_TOOL
-from crewmeter_cost.ledger.rollups import SUMS, Tally
+from crewmeter_cost.ledger.rollups import DAY, SUMS, Tally
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, StepState, call_row, step_row
-from crewmeter_cost.ledger.tables import CallRow, LatencyHour, RollupHour, StepRow, table_of
+from crewmeter_cost.ledger.tables import CallRow, LatencyDay, LatencyHour, RollupHour, StepRow, table_of
 from crewmeter_cost.ledger.totals import Runs
 from crewmeter_cost.pricing.charge import PICO, Charge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.ledger.bulk import Bulk
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Written", "write_batch"]
 
-_CALL, _STEP, _ROLLUP, _LATENCY = table_of(CallRow), table_of(StepRow), table_of(RollupHour), table_of(LatencyHour)
+_CALL, _STEP, _ROLLUP = table_of(CallRow), table_of(StepRow), table_of(RollupHour)
+_LATENCY_HOUR, _LATENCY_DAY = table_of(LatencyHour), table_of(LatencyDay)
 _SPAN = ("trace_id", "span_id")
 _SLOT = ("dimension", "hour", "key", "key2")
 _ROLLUP_COLUMNS = (*_SLOT, *SUMS[:-2], "cost_whole_usd", "cost_pusd", "duration_ns")
-_LATENCY_COLUMNS = ("dimension", "hour", "key", "bucket", "count")
+_HOUR_COLUMNS = ("dimension", "hour", "key", "bucket", "count")
+_DAY_COLUMNS = ("dimension", "day", "key", "bucket", "count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,9 @@ class Written:
     duplicate_steps: int
     superseded_calls: int = 0
     """Rows of another instrumentor that ours replaced; neither inserted nor duplicate."""
-    new_calls: tuple[int, ...] = ()
+    new_calls: tuple[int, ...] = field(default=(), repr=False)
     """Positions in the batch of the calls inserted: what counters may count."""
-    new_steps: tuple[int, ...] = ()
+    new_steps: tuple[int, ...] = field(default=(), repr=False)
 
 
 class Change:
@@ -67,9 +71,8 @@ class Change:
     def tool(self, row: Row, sign: int = 1) -> None:
         """A tool step came in (or went out)."""
         failed = row[STEP.state] != StepState.OK
-        self.tally.tool(
-            started_ns=row[STEP.started_ns], duration_ns=row[STEP.duration_ns], tool=row[STEP.name], agent=row[STEP.agent], failed=failed, sign=sign
-        )
+        started, duration, tool, agent = row[STEP.started_ns], row[STEP.duration_ns], row[STEP.name], row[STEP.agent]
+        self.tally.tool(started_ns=started, duration_ns=duration, tool=tool, agent=agent, failed=failed, sign=sign)
         self.runs.tool(row[STEP.run], failed=failed, sign=sign)
 
     def save(self) -> None:
@@ -78,18 +81,23 @@ class Change:
         rollups = [(*slot, *sums[:-2], *divmod(sums[-2], PICO), sums[-1]) for slot, sums in sorted(self.tally.rollups().items())]
         self._bulk.add_up(self._connection, _ROLLUP, _ROLLUP_COLUMNS, rollups)
         counts = [(*slot, count) for slot, count in sorted(self.tally.latencies.items()) if count]
-        self._bulk.add_up(self._connection, _LATENCY, _LATENCY_COLUMNS, counts)
+        days: defaultdict[Row, int] = defaultdict(int)
+        for dimension, hour, key, bucket, count in counts:
+            days[dimension, hour // DAY * DAY, key, bucket] += count
+        daily = [(*slot, count) for slot, count in sorted(days.items()) if count]
+        self._bulk.add_up(self._connection, _LATENCY_HOUR, _HOUR_COLUMNS, counts)
+        self._bulk.add_up(self._connection, _LATENCY_DAY, _DAY_COLUMNS, daily)
         if self.tally.took_back:
-            self._drop_empty([row[:4] for row in rollups], [row[:4] for row in counts])
+            self._drop_empty(_ROLLUP, _ROLLUP_COLUMNS, rollups)
+            self._drop_empty(_LATENCY_HOUR, _HOUR_COLUMNS, counts)
+            self._drop_empty(_LATENCY_DAY, _DAY_COLUMNS, daily)
 
-    def _drop_empty(self, rollups: list[Row], counts: list[Row]) -> None:
-        """Remove hours that came to nothing, so that a group nobody belongs to any more is not shown with zeros."""
-        for table, slots, columns in ((_ROLLUP, rollups, _ROLLUP_COLUMNS), (_LATENCY, counts, _LATENCY_COLUMNS)):
-            keys, sums = columns[:4], columns[4:]
-            empty = [table.c[name] == 0 for name in sums]
-            for slot in slots:
-                match = [table.c[name] == value for name, value in zip(keys, slot, strict=True)]
-                self._connection.execute(delete(table).where(*match, *empty))
+    def _drop_empty(self, table: Table, columns: tuple[str, ...], rows: list[Row]) -> None:
+        """Remove sums that came to nothing, so that a group nobody belongs to any more is not shown with zeros."""
+        keys, sums = columns[:4], columns[4:]
+        statement = delete(table).where(*(table.c[name] == bindparam(name) for name in keys), *(table.c[name] == 0 for name in sums))
+        if rows:
+            self._connection.execute(statement, [dict(zip(keys, row[:4], strict=True)) for row in rows])
 
 
 def write_batch(

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.rows import Row
 
-__all__ = ["BOUNDS_NS", "DIMENSIONS", "HOUR", "LATENCY", "SUMS", "Dimension", "Tally", "bucket_of", "quantile"]
+__all__ = ["BOUNDS_NS", "DAY", "DIMENSIONS", "HOUR", "LATENCY", "SUMS", "Dimension", "Tally", "bucket_of", "quantile"]
 
-HOUR = 3600
+HOUR, DAY = 3600, 86_400
+"""Seconds."""
 _HOUR_NS = HOUR * 10**9
 
 

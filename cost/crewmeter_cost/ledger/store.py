@@ -7,6 +7,7 @@ transaction that holds the database's write lock, so no batch is ever half there
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
@@ -23,10 +24,10 @@ from crewmeter_cost.ledger.tables import RunRow, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
     from crewmeter_cost.pricing.book import FrozenRates
     from crewmeter_cost.pricing.charge import Outcome
@@ -71,7 +72,8 @@ class Ledger:
         if path is not None:
             if read_only:
                 if not path.exists():
-                    raise CrewMeterError(f"there is no ledger at {path} yet", hint="run `crewmeter demo`, or an app with crewmeter.instrument()")
+                    hint = "run `crewmeter demo`, or an app with crewmeter.instrument()"
+                    raise CrewMeterError(f"there is no ledger at {path} yet", hint=hint)
             else:
                 prepare_file(path)
         engine = open_engine(where, durable=durable, read_only=read_only, busy_seconds=busy_seconds)
@@ -111,11 +113,21 @@ class Ledger:
             self._labels.commit()
         return written
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection in one read transaction. Raises `CrewMeterError` for what the database has to say."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise explain(error, self.engine.url) from error
+
     def run_cost(self, run_id: str) -> RunCost | None:
         """The totals of a run so far; None where the ledger does not know it."""
         c = _RUN.c
-        columns = (c.calls, c.failed_calls, c.unpriced_calls, c.tool_calls, c.input_tokens, c.output_tokens, c.priced_calls, c.cost_whole_usd, c.cost_pusd)
-        with self.engine.connect() as connection:
+        amounts = (c.calls, c.failed_calls, c.unpriced_calls, c.tool_calls, c.input_tokens, c.output_tokens)
+        columns = (*amounts, c.priced_calls, c.cost_whole_usd, c.cost_pusd)
+        with self.reading() as connection:
             row = connection.execute(select(*columns).where(c.run_id == run_id)).one_or_none()
         if row is None:
             return None

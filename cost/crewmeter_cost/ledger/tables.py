@@ -23,6 +23,7 @@ __all__ = [
     "CallRow",
     "Label",
     "LatencyBucket",
+    "LatencyDay",
     "LatencyHour",
     "PriceVersion",
     "Repricing",
@@ -253,6 +254,18 @@ class LatencyHour(SQLModel, table=True):
     __table_args__ = {"sqlite_with_rowid": False}
     dimension: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
     hour: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    count: int = Field(sa_column=_big())
+
+
+class LatencyDay(SQLModel, table=True):
+    """The same counts per day (UTC): a month's percentiles are read from 30 rows where the hours would be 720."""
+
+    __tablename__ = "latency_day"
+    __table_args__ = {"sqlite_with_rowid": False}
+    dimension: int = Field(sa_column=Column(SmallInteger, primary_key=True, autoincrement=False))
+    day: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     key: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     count: int = Field(sa_column=_big())

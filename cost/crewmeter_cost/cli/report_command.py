@@ -1,0 +1,116 @@
+"""``crewmeter report``: calls, tokens, cost and latency by whatever one asks."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.grouping import TIMES
+from crewmeter_cost.ledger.reports import AMOUNTS, report
+from crewmeter_cost.ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from crewmeter_cost.ledger.reports import Report, ReportRow
+
+__all__ = ["register"]
+
+ByOption = Annotated[
+    list[str] | None,
+    typer.Option("--by", help="model, provider, crew, agent, task, tool, run, user, team, session, tag:KEY, hour, day or month; repeatable."),
+]
+WhereOption = Annotated[list[str] | None, typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable.")]
+
+
+def register(app: typer.Typer, help: str) -> None:
+    """Add the command to the command line."""
+
+    @app.command("report", help=help)
+    def command(
+        by: ByOption = None,
+        where: WhereOption = None,
+        ledger: LedgerOption = None,
+        since: SinceOption = None,
+        until: UntilOption = None,
+        format: FormatOption = Format.TABLE,
+    ) -> None:
+        start, end = window(since, until)
+        groups = [word for words in by or ["model"] for word in words.split(",")]
+        with Ledger.open(ledger, read_only=True) as book:
+            made = report(book, by=groups, since=start, until=end, where=_filters(where or []))
+        if format is Format.JSON:
+            print_json(made.document())
+        elif format is Format.CSV:
+            print_csv([*made.group_by, *AMOUNTS], (row.document(made.group_by) for row in made.rows))
+        else:
+            _table(made)
+        for note in made.notes:
+            sys.stderr.write(f"note: {note}\n")
+
+
+def _filters(words: list[str]) -> dict[str, str]:
+    filters = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise CrewMeterError(f"--where {word!r} is not NAME=VALUE", hint="e.g. --where crew=research")
+        filters[name] = value
+    return filters
+
+
+def _table(made: Report) -> None:
+    groups = [(group, "right" if group in TIMES or group == "run" else "left") for group in made.group_by]  # right: never folded
+    of_tools = "tool" in made.group_by
+    headings = ["tool calls" if of_tools else "calls", "ok", "in", "cached", "out", "p50", "p95", "cost"]
+    dropped = {3, 5} if console().width < 100 and len(groups) > 1 else set()  # names matter more than cached tokens and medians
+    amounts = [(heading, "right") for index, heading in enumerate(headings) if index not in dropped]
+
+    def cells(row: ReportRow) -> list[str]:
+        return [cell for index, cell in enumerate(_cells(row)) if index not in dropped]
+
+    since = "the beginning" if made.since is None else f"{made.since:%Y-%m-%d %H:%M}"
+    until = "now" if made.until is None else f"{made.until:%Y-%m-%d %H:%M}"
+    body = [[*(key if key is not None else "–" for key in row.keys), *cells(row)] for row in made.rows]
+    footer = ["total", *[""] * (len(groups) - 1), *cells(made.total)] if groups else None
+    print_table(f"By {', '.join(made.group_by)}, {since} to {until} (UTC)", [*groups, *amounts], body, footer=footer)
+    unpriced, calls = made.total.sums["unpriced_calls"], made.total.sums["calls"]
+    if unpriced:
+        share = f" of {calls:,}" if not of_tools else ""
+        sys.stdout.write(f"{unpriced:,}{share} calls have no price and are not in the cost: `crewmeter prices check` names their models\n")
+
+
+def _cells(row: ReportRow) -> list[str]:
+    sums, rate = row.sums, row.success_rate
+    cost = "unpriced" if row.cost_pusd is None else usd(row.cost_pusd)
+    if sums["unpriced_calls"] and row.cost_pusd is not None:
+        cost += "*"
+    return [
+        f"{sums['calls']:,}",
+        "–" if rate is None else f"{rate:.1%}",
+        _short(sums["input_tokens"]),
+        _short(sums["cache_read_tokens"]),
+        _short(sums["output_tokens"]),
+        _seconds(row.p50_seconds),
+        _seconds(row.p95_seconds),
+        cost,
+    ]
+
+
+def _short(amount: int) -> str:
+    """A token count in at most five characters."""
+    for unit, name in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if amount >= 10 * unit:
+            return f"{amount // unit:,}{name}"
+        if amount >= unit:
+            return f"{amount / unit:.1f}{name}"
+    return str(amount)
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:.0f}s" if seconds >= 100 else f"{seconds:.1f}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"
