@@ -6,6 +6,7 @@ The same ``__main__``, ``sys.argv`` and ``sys.path``, the same exit code, and a 
 from __future__ import annotations
 
 import atexit
+import importlib.abc
 import importlib.util
 import io
 import os
@@ -20,7 +21,6 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-    from types import TracebackType
 
 __all__ = ["launch"]
 
@@ -46,14 +46,10 @@ def launch(target: str, arguments: Sequence[str], *, module: bool, ledger: str |
         exec(code, main.__dict__)
     except SystemExit:
         raise
-    except BaseException as error:
-        sys.excepthook(type(error), error, _theirs(error.__traceback__))
+    except BaseException as error:  # noqa: BLE001  the interpreter's own place: it reports whatever a program does not catch
+        trace = error.__traceback__
+        sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)  # without this frame
         sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
-
-
-def _theirs(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frame of ours that it starts in."""
-    return trace.tb_next if trace is not None else None
 
 
 def _main(file: str, spec: ModuleSpec | None) -> ModuleType:

@@ -71,8 +71,8 @@ def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Wea
 
 
 def _spike(midnight: int, rng: Random, calls_per_day: int) -> list[tuple[int, Crew, Weather, int]]:
-    """A runaway afternoon: research runs that loop, ten to a usual day's load, within two hours."""
-    runs = max(3, calls_per_day // 33)
+    """A runaway afternoon: research runs that loop, within two hours; they cost several usual days."""
+    runs = max(3, calls_per_day // 20)
     starts = (midnight + 13 * 3600 + rng.random() * 7200 for _ in range(runs))
     return [(int(start * 10**9), _CREW["market-research"], Weather(looping=True), rng.getrandbits(64)) for start in starts]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crewai import LLM, Agent, Crew, Task
+from crewai import LLM, Agent, Crew, CrewOutput, Task
 from crewai.flow.flow import Flow, listen, start
 from crewai.tools import tool
 
@@ -46,7 +46,8 @@ def _brief(base_url: str) -> type[Flow[Any]]:
 
         @start()
         def write(self) -> str:
-            return str(_desk(base_url).kickoff().raw)
+            done = _desk(base_url).kickoff()
+            return done.raw if isinstance(done, CrewOutput) else str(done)
 
         @listen(write)
         def second_opinion(self, text: str) -> str:

@@ -19,7 +19,9 @@ __all__ = ["Weather", "run_spans"]
 _NS = 10**9
 _GROWTH = 0.35
 """How much of an answer and its tool result comes back as input in the next turn, relative to the first prompt."""
-_LOOP_TURNS = 18
+_LONGEST = 12
+"""Turns after which a conversation is trimmed and grows no more."""
+_LOOP_TURNS = 30
 """Model calls of an agent that has run into a loop, before its iteration limit stops it."""
 
 
@@ -179,7 +181,7 @@ def _about_call(model: Model) -> dict[str, object]:
 def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     """One answered model call."""
     model, rng, started = role.model, run.rng, run.now
-    usage = _usage(role, turn, rng, last=last)
+    usage = _usage(role, turn, rng, last=last, cacheable=not run.weather.looping)
     run.wait(model.first_token_s, 0.45)
     first_token = run.now
     run.wait((usage.output or 0) / model.tokens_per_s, 0.2)
@@ -199,13 +201,14 @@ def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     run.lay(f"chat {model.name}", started, parent, attributes)
 
 
-def _usage(role: Role, turn: int, rng: Random, *, last: bool) -> TokenUsage:
-    """Tokens of a role's `turn`-th call: the conversation grows, the cache catches more of it, reasoning is part of the output."""
+def _usage(role: Role, turn: int, rng: Random, *, last: bool, cacheable: bool) -> TokenUsage:
+    """Tokens of a role's `turn`-th call: the conversation grows, the cache catches more of it (not of a loop's ever new
+    prompts), reasoning is part of the output."""
     model = role.model
-    tokens_in = int(role.tokens_in * (1 + _GROWTH * turn) * rng.lognormvariate(0, 0.25))
+    tokens_in = int(role.tokens_in * (1 + _GROWTH * min(turn, _LONGEST)) * rng.lognormvariate(0, 0.25))
     tokens_out = max(8, int(role.tokens_out * (1.0 if last else 0.4) * rng.lognormvariate(0, 0.4)))
     read = written = 0
-    if model.cached and rng.random() < 0.85:
+    if model.cached and rng.random() < 0.85 and cacheable:
         read = min(tokens_in, int(tokens_in * min(0.9, model.cached * (1 + 0.2 * turn)))) // 64 * 64
     if model.writes_cache:
         written = (tokens_in - read) * 3 // 5
