@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from crewmeter import wire_httpx
+from crewmeter import wire_aiohttp, wire_botocore, wire_httpx, wire_requests
 from crewmeter.wire_exchange import Exchange, Hub
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ __all__ = ["Exchange", "install", "look_again", "settle"]
 _PATCHES: dict[str, Callable[[ModuleType, Hub], Callable[[], None]]] = {
     "httpx": wire_httpx.patch,
     "httpx2": wire_httpx.patch,
+    "aiohttp": wire_aiohttp.patch,
+    "requests": wire_requests.patch,
+    "botocore.client": wire_botocore.patch,
+    "aiobotocore.client": wire_botocore.patch_aio,
 }
 """Module whose import makes a library worth patching → how."""
 

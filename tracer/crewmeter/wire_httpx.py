@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.wire_exchange import guarded, inside
-from crewmeter.wire_request import begin, refused
+from crewmeter.wire_request import begin, price_headers, refused
 from crewmeter.wire_stream import Watch
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ class _Seam:
             refused(self._hub, exchange, None)
             return
         headers = response.headers
-        exchange.reported_cost_usd = headers.get("x-litellm-response-cost")
-        watch = Watch(self._hub, exchange, content_type=headers.get("content-type", ""), request=_body(request))
+        price_headers(exchange, headers)
+        watch = Watch(self._hub, exchange, content_type=headers.get("content-type", ""), request=lambda: _body(request))
         if hasattr(response, "_content"):  # read already: `Response.content` is this attribute, and raises without it
             watch.see(response.content)
             watch.end()

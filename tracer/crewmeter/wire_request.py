@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crewmeter.usage import MISSING
+from crewmeter import semconv
+from crewmeter.usage import MISSING, read_usage, reported_cost
 from crewmeter.wire_exchange import Exchange, inside
 from crewmeter.wire_route import protocol_provider, request_model, route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from crewmeter.wire_exchange import Hub
 
-__all__ = ["begin", "refused"]
+__all__ = ["begin", "invoked_operation", "price_headers", "refused"]
 
 
 def begin(hub: Hub, path: str, address: Callable[[], tuple[str | None, int | None]], body: Callable[[], bytes]) -> Exchange | None:
@@ -27,9 +28,38 @@ def begin(hub: Hub, path: str, address: Callable[[], tuple[str | None, int | Non
     model = request_model(found, path, body())
     if not (found.sure or known or model):
         return None
-    exchange = Exchange(operation=found.operation, api=found.api, provider=provider, host=host, port=port, request_model=model)
+    operation = invoked_operation(model) if found.api == "bedrock.invoke" else found.operation
+    exchange = Exchange(operation=operation, api=found.api, provider=provider, host=host, port=port, request_model=model)
     hub.open(exchange)
     return exchange
+
+
+def invoked_operation(model: str | None) -> str:
+    """What Bedrock's InvokeModel does is told by the model's name only."""
+    name = model or ""
+    return semconv.EMBEDDINGS if "embed" in name else semconv.RERANK if "rerank" in name else semconv.CHAT
+
+
+_BEDROCK_COUNTS = {
+    "inputTokens": "x-amzn-bedrock-input-token-count",
+    "outputTokens": "x-amzn-bedrock-output-token-count",
+    "cacheReadInputTokens": "x-amzn-bedrock-cache-read-input-token-count",
+    "cacheWriteInputTokens": "x-amzn-bedrock-cache-write-input-token-count",
+}
+
+
+def price_headers(exchange: Exchange, headers: Mapping[str, str]) -> None:
+    """What an answer's headers say of its price: a LiteLLM gateway's own figure, Bedrock's token counts."""
+    if exchange.api == "bedrock.invoke":
+        found = {ours: headers.get(theirs, "") for ours, theirs in _BEDROCK_COUNTS.items()}
+        counts = {name: int(text) for name, text in found.items() if text.isdecimal()}
+        if counts:
+            exchange.usage = read_usage(counts, operation=exchange.operation)
+        exchange.response_id = headers.get("x-amzn-requestid")
+    else:
+        cost = headers.get("x-litellm-response-cost")
+        if cost:
+            exchange.reported_cost_usd = reported_cost({"cost": cost})
 
 
 _NEVER_SENT = frozenset(

@@ -23,9 +23,14 @@ from crewmeter.wire_exchange import guarded
 from crewmeter.wire_read import absorb, absorb_body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crewmeter.wire_exchange import Exchange, Hub
 
-__all__ = ["Watch"]
+__all__ = ["EVENT_STREAM", "Watch"]
+
+EVENT_STREAM = "application/vnd.amazon.eventstream"
+"""Content type of AWS event frames."""
 
 _FACT = re.compile(
     rb'"usage(?:Metadata)?"\s*:\s*\{|"(?:finish_reason|finishReason|stop_reason|done_reason)"\s*:\s*"|"message_start"'
@@ -50,11 +55,11 @@ class Watch:
 
     __slots__ = ("_bytes", "_hub", "_inflate", "_kept", "_parts", "_reader", "_request", "_settled", "exchange", "pulling")
 
-    def __init__(self, hub: Hub, exchange: Exchange, *, content_type: str, request: bytes = b"", encoding: str = "") -> None:
-        """``request`` is looked at again only if the answer is cut; ``encoding`` is given where chunks arrive compressed."""
+    def __init__(self, hub: Hub, exchange: Exchange, *, content_type: str, request: Callable[[], bytes], encoding: str = "") -> None:
+        """``request`` (its body) is looked at again only if the answer is cut; ``encoding`` is given where chunks arrive compressed."""
         self._hub = hub
         self.exchange = exchange
-        self._request = request
+        self._request: Callable[[], bytes] | None = request
         self._kept: dict[str, object] = {}
         self._parts: list[bytes] = []
         self._bytes = 0
@@ -86,6 +91,15 @@ class Watch:
             self._bytes = 2 * _EDGE
 
     @guarded
+    def see_frame(self, payload: bytes) -> None:
+        """The payload of an event frame that the SDK has taken apart itself."""
+        exchange = self.exchange
+        if exchange.first_chunk_ns is None:
+            exchange.first_chunk_ns = time.time_ns()
+        if isinstance(self._reader, _Frames) and not exchange.done:
+            self._reader.payload(payload)
+
+    @guarded
     def end(self, error: BaseException | None = None, *, cut: bool = False, late: bool = False) -> None:
         """The body is over: finished, failed with ``error``, or ``cut`` short by the one who read it."""
         if self._settled:
@@ -104,7 +118,7 @@ class Watch:
                 self._estimate()
             elif exchange.usage.status == "missing" and not exchange.usage.flags:
                 exchange.usage = replace(MISSING, flags=("usage_not_sent",))
-        self._request = b""
+        self._request = None
         self._parts = []
         (self._hub.close_late if late else self._hub.close)(exchange)
 
@@ -115,7 +129,10 @@ class Watch:
             return
         absorb_body(self.exchange, body)
         if self.exchange.usage == MISSING:
-            self.exchange.usage = _without_usage(self.exchange, self._request)
+            self.exchange.usage = _without_usage(self.exchange, self._request_tokens)
+
+    def _request_tokens(self) -> int | None:
+        return estimate_request(self._request()) if self._request is not None else None
 
     def _estimate(self) -> None:
         """Say what a cut answer has used until then; exact where the provider got to say it."""
@@ -132,17 +149,17 @@ class Watch:
             kept = tuple(flag for flag in usage.flags if flag != "output_partial")
             exchange.usage = replace(usage, output=output, status="estimated", flags=(*kept, *flags))
             return
-        read = estimate_request(self._request)
+        read = self._request_tokens()
         if read is None:
             exchange.usage = replace(MISSING, flags=("stream_cut",))
             return
         exchange.usage = TokenUsage(read, written, status="estimated", flags=(*flags, "input_estimated"))
 
 
-def _without_usage(exchange: Exchange, request: bytes) -> TokenUsage:
+def _without_usage(exchange: Exchange, request_tokens: Callable[[], int | None]) -> TokenUsage:
     """A whole answer that says nothing of usage. An embedding's is all input, so its request tells; a chat's is not known."""
     if exchange.operation == semconv.EMBEDDINGS:
-        tokens = estimate_request(request)
+        tokens = request_tokens()
         if tokens is not None:
             return TokenUsage(tokens, 0, status="estimated", flags=("usage_not_sent", "input_estimated"))
     return replace(MISSING, flags=("usage_not_sent",))
@@ -169,7 +186,7 @@ def _reader(content_type: str, exchange: Exchange, kept: dict[str, object]) -> _
     """The reader for a stream of this content type, None for a body that is one document."""
     if content_type.startswith(("text/event-stream", "application/x-ndjson", "application/stream+json")):
         return _Lines(exchange, kept)
-    if content_type.startswith("application/vnd.amazon.eventstream"):
+    if content_type.startswith(EVENT_STREAM):
         return _Frames(exchange, kept)
     return None
 

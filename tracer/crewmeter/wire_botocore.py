@@ -1,0 +1,230 @@
+"""The seam in botocore and aiobotocore: Bedrock's Converse and InvokeModel, whole and streamed, sync and async."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from crewmeter import semconv
+from crewmeter.usage import TokenUsage
+from crewmeter.wire_exchange import Exchange, guarded, inside
+from crewmeter.wire_read import absorb
+from crewmeter.wire_request import invoked_operation, price_headers, refused
+from crewmeter.wire_stream import EVENT_STREAM, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from types import ModuleType
+
+    from crewmeter.wire_exchange import Hub
+
+__all__ = ["patch", "patch_aio"]
+
+_OPERATIONS = frozenset({"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream", "Rerank"})
+_DOCUMENTS_A_QUERY = 100
+"""Bedrock bills a rerank query for each hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
+
+
+def patch(client: ModuleType, hub: Hub) -> Callable[[], None]:
+    """Wrap ``botocore.client.BaseClient._make_api_call``; the answer puts the very same function back."""
+    seam = _Seam(hub)
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
+            exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
+            if exchange is None:
+                return original(self, operation_name, api_params)
+            token = inside.set(True)
+            try:
+                response = original(self, operation_name, api_params)
+            except BaseException as error:
+                seam.failed(exchange, error)
+                raise
+            finally:
+                inside.reset(token)
+            seam.answered(exchange, api_params, response)
+            return response
+
+        return _make_api_call
+
+    return _patch(client.BaseClient, wrap)
+
+
+def patch_aio(client: ModuleType, hub: Hub) -> Callable[[], None]:
+    """Wrap ``aiobotocore.client.AioBaseClient._make_api_call``; the answer puts the very same function back."""
+    seam = _Seam(hub)
+
+    def wrap(original: Any) -> Any:
+        @functools.wraps(original)
+        async def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
+            exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
+            if exchange is None:
+                return await original(self, operation_name, api_params)
+            token = inside.set(True)
+            try:
+                response = await original(self, operation_name, api_params)
+            except BaseException as error:
+                seam.failed(exchange, error)
+                raise
+            finally:
+                inside.reset(token)
+            seam.answered(exchange, api_params, response)
+            return response
+
+        return _make_api_call
+
+    return _patch(client.AioBaseClient, wrap)
+
+
+def _patch(client: Any, wrap: Callable[[Any], Any]) -> Callable[[], None]:
+    original = client.__dict__["_make_api_call"]
+    wrapper = wrap(original)
+    client._make_api_call = wrapper
+
+    def restore() -> None:
+        if client.__dict__.get("_make_api_call") is wrapper:
+            client._make_api_call = original
+
+    return restore
+
+
+class _Seam:
+    """What happens round an API call, every step guarded."""
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    @guarded
+    def begin(self, client: Any, operation: str, params: Mapping[str, Any]) -> Exchange | None:
+        """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
+        if inside.get() or not client.meta.service_model.service_name.startswith("bedrock"):
+            return None
+        address = urlsplit(client.meta.endpoint_url)
+        model = params.get("modelId")
+        model = model if isinstance(model, str) else None
+        api, kind = "bedrock", semconv.CHAT
+        if operation == "Rerank":
+            kind, model = semconv.RERANK, _rerank_model(params)
+        elif operation.startswith("Invoke"):
+            api, kind = "bedrock.invoke", invoked_operation(model)
+        exchange = Exchange(
+            operation=kind, api=api, provider="aws.bedrock", host=address.hostname, port=address.port or 443, request_model=model
+        )
+        self._hub.open(exchange)
+        return exchange
+
+    @guarded
+    def failed(self, exchange: Exchange, error: BaseException) -> None:
+        """The call raised: an HTTP error status is in the exception's response."""
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            exchange.status_code = status if isinstance(status, int) else None
+            if exchange.status_code is not None and exchange.status_code >= 400:
+                refused(self._hub, exchange, None)
+                return
+        refused(self._hub, exchange, error)
+
+    @guarded
+    def answered(self, exchange: Exchange, params: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+        """The call returned: a whole answer, or one whose body is still to be read by the caller."""
+        metadata = response.get("ResponseMetadata", {})
+        exchange.status_code = metadata.get("HTTPStatusCode")
+        exchange.response_id = metadata.get("RequestId")
+        price_headers(exchange, metadata.get("HTTPHeaders", {}))
+        stream = response.get("stream") or response.get("body")
+        if hasattr(stream, "_event_generator"):
+            watch = Watch(self._hub, exchange, content_type=EVENT_STREAM, request=lambda: _request_body(params))
+            _observe_events(stream, watch)
+        elif stream is not None:
+            self._invoked(exchange, stream, params)
+        else:
+            absorb(exchange, response, {})
+            if exchange.operation == semconv.RERANK:
+                exchange.usage = _rerank_usage(params)
+            self._hub.close(exchange)
+
+    def _invoked(self, exchange: Exchange, body: Any, params: Mapping[str, Any]) -> None:
+        """InvokeModel: the headers count the tokens, but only the body tells cached ones. It is looked at as the caller reads it."""
+        cached = "anthropic" in (exchange.request_model or "")
+        if (exchange.usage.status == "reported" and not cached) or not hasattr(body, "_raw_stream"):
+            self._hub.close(exchange)
+            return
+        watch = Watch(self._hub, exchange, content_type="application/json", request=lambda: _request_body(params))
+        read = body.read
+
+        def seen(*args: Any, **kwargs: Any) -> Any:
+            chunk = read(*args, **kwargs)
+            watch.see(chunk)
+            if not chunk or not (args or kwargs):
+                watch.end()
+            return chunk
+
+        body.read = seen
+
+
+def _rerank_model(params: Mapping[str, Any]) -> str | None:
+    configuration = params.get("rerankingConfiguration", {}).get("bedrockRerankingConfiguration", {})
+    arn = configuration.get("modelConfiguration", {}).get("modelArn")
+    return arn if isinstance(arn, str) else None
+
+
+def _rerank_usage(params: Mapping[str, Any]) -> TokenUsage:
+    queries, documents = len(params.get("queries", [])), len(params.get("sources", []))
+    units = max(1, queries) * max(1, -(-documents // _DOCUMENTS_A_QUERY))
+    return TokenUsage(0, 0, search_units=units, flags=("units_counted_in_request",))
+
+
+def _request_body(params: Mapping[str, Any]) -> bytes:
+    body = params.get("body")
+    if body is None:
+        return json.dumps({key: params[key] for key in ("messages", "system", "toolConfig") if key in params}, default=str).encode()
+    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+
+
+def _observe_events(stream: Any, watch: Watch) -> None:
+    """Look at the raw frames of an event stream on their way to its parser, and at its close."""
+    frames = stream._event_generator
+    stream._event_generator = _aframes(frames, watch) if hasattr(frames, "__anext__") else _frames(frames, watch)
+    close = stream.close
+
+    def closed() -> None:
+        try:
+            close()
+        finally:
+            watch.end(cut=True)
+
+    stream.close = closed
+
+
+def _frames(frames: Iterator[Any], watch: Watch) -> Iterator[Any]:
+    try:
+        for frame in frames:
+            watch.see_frame(frame.payload)
+            yield frame
+    except GeneratorExit:
+        watch.end(cut=True, late=True)
+        raise
+    except BaseException as error:
+        watch.end(error)
+        raise
+    watch.end()
+
+
+async def _aframes(frames: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+    try:
+        async for frame in frames:
+            watch.see_frame(frame.payload)
+            yield frame
+    except GeneratorExit:
+        watch.end(cut=True, late=True)
+        raise
+    except BaseException as error:
+        watch.end(error)
+        raise
+    watch.end()
