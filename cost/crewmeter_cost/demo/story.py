@@ -1,0 +1,83 @@
+"""What the demo tells at the end: where the money went, where the time went, and what to type next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from crewmeter_cost.cli.output import usd
+from crewmeter_cost.ledger.reports import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from crewmeter_cost.ledger.reports import Report, ReportRow
+    from crewmeter_cost.ledger.store import Ledger
+
+__all__ = ["money", "next_steps", "spend_by_day"]
+
+_BAR = 28
+"""Characters of the longest bar."""
+
+
+def money(
+    console: Console, ledger: Ledger, title: str, by: Sequence[str], *, since: datetime, until: datetime | None, top: int = 12
+) -> Report:
+    """A table of calls, tokens and cost by `by`, dearest first; returns the report behind it."""
+    found = report(ledger, by=by, since=since, until=until)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_footer=True, header_style="dim")
+    for index, group in enumerate(by):
+        table.add_column(group, footer="total" if index == 0 else "", overflow="fold")
+    total = _cells(found.total)
+    for heading, cell in zip(("calls", "failed", "input", "cached", "output", "p95", "cost"), total, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True, footer=cell)
+    for row in found.rows[:top]:
+        table.add_row(*(Text(key or "–") for key in row.keys), *_cells(row))
+    if len(found.rows) > top:
+        table.add_row(Text(f"… {len(found.rows) - top} more", style="dim"))
+    console.print(table)
+    if found.total.sums["unpriced_calls"]:
+        console.print(
+            f"[yellow]{found.total.sums['unpriced_calls']:,} calls have no price: they are not in the cost, and not counted as $0.[/]"
+        )
+    return found
+
+
+def _cells(row: ReportRow) -> list[str]:
+    sums = row.sums
+    failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
+    p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
+    counts = [f"{sums[name]:,}" for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
+    return [f"{sums['calls']:,}", failed, *counts, p95, "unpriced" if row.cost_pusd is None else usd(row.cost_pusd)]
+
+
+def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:
+    """One bar a day; days that cost more than twice the median stand out."""
+    rows = report(ledger, by=["day"], since=since, until=until).rows
+    costs = [row.cost_pusd or 0 for row in rows]
+    usual, highest = sorted(costs)[len(costs) // 2], max(costs)
+    console.print("[bold]Spend by day[/]")
+    for row, cost in zip(rows, costs, strict=True):
+        day = datetime.fromisoformat(str(row.keys[0])[:10]).replace(tzinfo=UTC)
+        loud = cost > 2 * usual
+        bar = Text("█" * max(1, round(_BAR * cost / highest)), style="red" if loud else "cyan")
+        line = Text.assemble((f"{day:%a %d %b} ", "dim"), f"{usd(cost):>9} ", bar, "  ← well above the usual day" if loud else "")
+        console.print(line)
+
+
+def next_steps(console: Console, lines: Sequence[tuple[str, str]]) -> None:
+    """Commands to try, with a word on each; commands are printed whole, so that they can be copied."""
+    console.print("[bold]Next[/]")
+    width = max(len(command) for command, _ in lines)
+    beside = width + 2 + max(len(word) for _, word in lines) + 2 <= console.width
+    for command, word in lines:
+        if beside:
+            console.print(Text.assemble("  ", (command.ljust(width), "green"), "  ", (word, "dim")), soft_wrap=True)
+        else:
+            console.print(Text.assemble("  ", (f"# {word}", "dim")), soft_wrap=True)
+            console.print(Text.assemble("  ", (command, "green")), soft_wrap=True)
