@@ -119,6 +119,16 @@ def test_a_billed_embedding_counts_too(make_guard):
     assert spend_all(guard)[0] <= 1
 
 
+def test_a_guard_says_once_that_a_budget_is_nearly_spent(make_guard, caplog):
+    """The threshold is in the log after the next look at the account, and not again."""
+    guard = make_guard("0.002 USD/day")
+    spend_all(guard, most=7)
+    with caplog.at_level("WARNING", logger="crewmeter"):
+        guard._sync(final=False)
+        guard._sync(final=False)
+    assert [record.message for record in caplog.records] == ["budget everything 0.002 USD/day: 80 % spent (0.0017472 of 0.002 USD)"]
+
+
 def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
     """Setting the same scope and period again changes it; the environment goes before the ledger; a wrong name lists the right ones."""
     assert not save(ledger.engine, parse_budget("5 USD/day"), now_ns=1)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from crewmeter_cost.budgets import account as accounts
+from crewmeter_cost.budgets.notices import announce, crossed
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.spend import spent_pusd
 
@@ -28,6 +29,7 @@ LEASE_SHARE = 64
 """A lease asks for a 64th of the budget: rarely enough to ask often, small enough not to starve others."""
 RENEW_SECONDS = 5
 """How often a lease that is held but not spent tells the account that its process lives."""
+POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 0.6
 """How long a call that does not fit waits for other processes to return idle leases before it is refused."""
 
@@ -110,19 +112,17 @@ class LedgerPool:
         self._account: int | None = None
         self._booked_at = 0.0
         self._warned = False
+        self._said = 0
 
     def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
         """See `Pool`. Asks the account only where the lease does not cover the call."""
         if not self._budget.hard:
             return 0
-        with self._lock:
-            self._used_since_sync = True
-            if 0 < pusd <= self._left:
-                self._left -= pusd
-                self._reserved += pusd
-                return pusd
+        self._used_since_sync = True
+        if (taken := self._take(pusd)) is not None:
+            return taken
         try:
-            return self._lease(pusd, sure=sure, now=now)
+            return self._lease(max(1, pusd), sure=sure, now=now)
         except SQLAlchemyError as error:
             return self._unknown(error)
 
@@ -143,7 +143,7 @@ class LedgerPool:
             idle = final or not self._used_since_sync or self.over(now)
             self._used_since_sync = False
             spent, self._spent = self._spent, 0
-            returned = max(0, self._left) if idle else 0
+            returned = self._left if idle or self._left < 0 else 0  # below zero: spent beyond the lease, so it covers that much less
             self._left -= returned
             holding = self._left > 0 or self._reserved > 0
         renew = holding and now - self._booked_at > RENEW_SECONDS
@@ -151,6 +151,7 @@ class LedgerPool:
             return
         try:
             self._book(spent, returned, now, actual=self._ledger_says())
+            self._announce(now)
         except SQLAlchemyError as error:
             with self._lock:
                 self._spent += spent
@@ -170,32 +171,40 @@ class LedgerPool:
             actual_pusd=actual,
         )
 
+    def _announce(self, now: float) -> None:
+        reached = crossed(self._balance.spent_pusd, self._budget.amount_pusd)
+        if reached and reached[-1] > self._said:
+            spent = self._balance.spent_pusd
+            announce(self._engine, self._budget, account=self._open(), spent_pusd=spent, resets_at=self._reset, now_ns=int(now * 1e9))
+            self._said = reached[-1]
+
     def _lease(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
+        """Reserve out of a new lease. Where none is to be had, wait a moment for what others return, then refuse."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
         with self._asking:  # one question at a time; the pool's own lock stays free for calls that settle
-            with self._lock:
-                if 0 < pusd <= self._left:
-                    self._left -= pusd
-                    self._reserved += pusd
-                    return pusd
-                alone = self._reserved == 0
-                have = max(0, self._left)
-            deadline = time.monotonic() + PATIENCE_SECONDS
             while True:
-                need = max(1, pusd - have)
-                state = self._ask(need, now)
-                if not state.granted_pusd and not sure and alone:
-                    state = self._ask(1, now)  # a first guess: let it through alone with whatever is left
+                if (taken := self._take(pusd)) is not None:
+                    return taken
+                state = self._ask(max(1, pusd - max(0, self._left)), now)
+                if not state.granted_pusd and not sure and self._reserved == 0:
+                    pusd = 1  # a first guess that does not fit: let it through alone, with whatever is left
+                    state = self._ask(1, now)
+                with self._lock:
+                    self._left += state.granted_pusd
                 if state.granted_pusd:
-                    break
+                    continue
                 if state.leased_pusd <= 0 or time.monotonic() > deadline:
                     return Refusal(self._budget.label, state.spent_pusd, self._budget.amount_pusd, self._reset)
-                time.sleep(0.05)
-            with self._lock:
-                self._left += state.granted_pusd
-                amount = min(pusd, max(0, self._left))
-                self._left -= amount
-                self._reserved += amount
-                return amount
+                time.sleep(POLL_SECONDS)
+
+    def _take(self, pusd: int) -> int | None:
+        """Reserve out of what is leased already; None where it does not cover the call."""
+        with self._lock:
+            if not 0 < pusd <= self._left:
+                return None
+            self._left -= pusd
+            self._reserved += pusd
+            return pusd
 
     def _ask(self, need: int, now: float) -> accounts.Balance:
         self._book_spent(now)
@@ -213,8 +222,10 @@ class LedgerPool:
         """Tell the account what was spent before asking for more, or the limit would be judged on old news."""
         with self._lock:
             spent, self._spent = self._spent, 0
+            beyond = min(0, self._left)
+            self._left -= beyond
         if spent:
-            self._book(spent, 0, now)
+            self._book(spent, beyond, now)
 
     def _open(self) -> int:
         if self._account is None:
