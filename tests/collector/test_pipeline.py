@@ -1,0 +1,303 @@
+"""The pipeline's guarantees, each driven through real collectors: nothing billed is lost, nothing private leaves."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+
+import pytest
+from parts import Collector, Sink, TraceBackend, free_ports, post, value_of, wait_until
+from traffic import run
+
+from crewmeter import semconv
+
+pytestmark = pytest.mark.services
+
+
+def send(collector: Collector, runs: int, calls: int = 5, **more: object) -> set[str]:
+    """Post `runs` runs to a collector as an app does; the ids of the billed calls."""
+    billed: set[str] = set()
+    for _ in range(runs):
+        body, ids = run(calls, **more)
+        assert post(f"{collector.http}/v1/traces", body) == 200
+        billed |= ids
+    return billed
+
+
+def test_agent_and_gateway_deliver_every_call_and_the_key(agent: Collector, ledger_end: Sink):
+    """App → agent → gateway → ledger: every billed call arrives, with the ledger's key."""
+    billed = send(agent, 20)
+    wait_until(lambda: ledger_end.calls == billed, what="every call at the ledger")
+    assert set(ledger_end.keys) == {"Bearer a-key-for-tests"}
+
+
+def test_sampling_traces_leaves_the_ledger_whole(collectors, ledger_end: Sink, trace_end: TraceBackend):
+    """At 1 % trace sampling the trace back end sees a few traces, the ledger 100 % of the calls."""
+    gateway = collectors(
+        "gateway",
+        CREWMETER_LEDGER_ENDPOINT=ledger_end.url,
+        CREWMETER_TRACES_ENDPOINT=trace_end.endpoint,
+        CREWMETER_TRACE_PERCENT="1",
+        CREWMETER_DECISION_WAIT="2s",
+        CREWMETER_DECISION_WAIT_AFTER_ROOT="1s",
+    )
+    billed = send(gateway, 300, calls=2)
+    failing = {span for span in send(gateway, 3, calls=1, error=True)}
+    wait_until(lambda: ledger_end.calls == billed | failing, what="100 % at the ledger")
+    wait_until(lambda: failing <= {span.span_id.hex() for span in trace_end.spans}, what="traces with errors are kept")
+    traces = {span.trace_id for span in trace_end.spans}
+    assert len(traces) - 3 <= 20, f"{len(traces)} of 303 traces kept at 1 %"
+
+
+def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(gateway: Collector, ledger_end: Sink, trace_end: TraceBackend):
+    """What the app's own sampler dropped is billed all the same, and stays out of the trace back end."""
+    dropped = send(gateway, 3, extra={semconv.SAMPLED_OUT: True})
+    kept = send(gateway, 3)
+    wait_until(lambda: ledger_end.calls == dropped | kept)
+    wait_until(lambda: kept <= {span.span_id.hex() for span in trace_end.spans})
+    assert not dropped & {span.span_id.hex() for span in trace_end.spans}
+
+
+def test_only_genai_spans_reach_the_ledger(gateway: Collector, ledger_end: Sink, trace_end: TraceBackend):
+    """Database and web spans are for the trace back end; the ledger gets calls and steps."""
+    billed = send(gateway, 2, others=4)
+    wait_until(lambda: ledger_end.calls == billed)
+    wait_until(lambda: sum(span.name == "SELECT" for span in trace_end.spans) == 8)
+    assert not [span.name for span in ledger_end.spans if span.name == "SELECT"]
+    assert sum(value_of(span, semconv.KIND) == semconv.KIND_CREW for span in ledger_end.spans) == 2
+
+
+def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(collectors, trace_end: TraceBackend):
+    """Sidecar away, both collectors killed with -9 while it is, then all back: each call is there, and none was only in memory."""
+    [port] = free_ports(1)
+    gateway = collectors(
+        "gateway", CREWMETER_LEDGER_ENDPOINT=f"http://127.0.0.1:{port}", CREWMETER_TRACES_ENDPOINT=trace_end.endpoint
+    )
+    agent = collectors("agent", CREWMETER_GATEWAY=gateway.http)
+    billed = send(agent, 20)
+    wait_until(lambda: gateway.metric("otelcol_exporter_queue_size", exporter="otlp_http/ledger") > 0, what="spans wait at the gateway")
+    gateway.kill()
+    billed |= send(agent, 20)
+    agent.kill()
+    agent.start()
+    billed |= send(agent, 20)
+    gateway.start()
+    ledger = Sink(port)
+    try:
+        wait_until(lambda: ledger.calls == billed, seconds=60, what="every call after everything is back")
+    finally:
+        ledger.close()
+
+
+def test_a_ledger_that_refuses_for_a_while_gets_everything_later(gateway: Collector, ledger_end: Sink):
+    """503 from the sidecar (its disk is full, its database restarts) is waited out."""
+    ledger_end.status = 503
+    billed = send(gateway, 10)
+    wait_until(lambda: ledger_end.refused > 0)
+    ledger_end.status = 200
+    wait_until(lambda: ledger_end.calls == billed, seconds=30)
+
+
+def test_a_dead_trace_back_end_does_not_stop_the_ledger(collectors, ledger_end: Sink):
+    """Tempo down is no reason to lose or delay money."""
+    [nobody] = free_ports(1)
+    gateway = collectors(
+        "gateway",
+        CREWMETER_LEDGER_ENDPOINT=ledger_end.url,
+        CREWMETER_TRACES_ENDPOINT=f"127.0.0.1:{nobody}",
+        CREWMETER_TRACE_PERCENT="100",
+        CREWMETER_DECISION_WAIT="1s",
+        CREWMETER_DECISION_WAIT_AFTER_ROOT="1s",
+    )
+    billed = send(gateway, 50)
+    wait_until(lambda: ledger_end.calls == billed, seconds=10)
+    time.sleep(2.5)  # the decisions fall, the exporter to the dead end fails
+    billed |= send(gateway, 50)
+    wait_until(lambda: ledger_end.calls == billed, seconds=10)
+
+
+CANARY = "canary-7f3a9c"
+CONTENT = {
+    key: f"{CANARY} prompt text"
+    for key in (
+        semconv.INPUT_MESSAGES,
+        semconv.OUTPUT_MESSAGES,
+        semconv.TOOL_ARGUMENTS,
+        semconv.TOOL_RESULT,
+        "gen_ai.system_instructions",
+        "gen_ai.tool.definitions",
+        "gen_ai.prompt",
+        "gen_ai.prompt.0.content",
+        "gen_ai.completion.0.content",
+        "gen_ai.content.prompt",
+        "gen_ai.retrieval.query.text",
+        "input.value",
+        "output.value",
+        "llm.input_messages.0.message.content",
+        "llm.output_messages.0.message.content",
+        "llm.prompts",
+        "llm.prompt_template.template",
+        "llm.invocation_parameters",
+        "llm.tools.0.tool.json_schema",
+        "llm.request.functions.0.arguments",
+        "tool.parameters",
+        "tool_call.function.arguments",
+        "message.content",
+        "retrieval.documents.0.document.content",
+        "document.content",
+        "reranker.query",
+        "embedding.embeddings.0.embedding.text",
+        "traceloop.entity.input",
+        "traceloop.entity.output",
+        "request_data",
+        "response_data",
+        "all_messages_events",
+        "final_result",
+        "crew_agents",
+        "crew_tasks",
+        "crew_inputs",
+        "formatted_description",
+        "task_output",
+        "http.request.body",
+        "http.request.header.x-note",
+        "db.statement",
+        "db.query.text",
+    )
+}
+SECRETS = {
+    "server.url": "https://user:Sup3rS3cretPw@gateway.internal/v1",
+    "gen_ai.request.extra": "key sk-proj-Abcdefghijklmnop0123456789 was used",
+    "metadata.note": "Bearer Zm9vYmFyYmF6cXV4Zm9vYmFy",
+    "llm.headers.x_api_key": "plain-value-under-a-telling-name",
+    "crewmeter.tag.aws": "AKIAABCDEFGHIJKLMNOP",
+    "crewmeter.tag.google": "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+    "crewmeter.tag.jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJlLWhlcmU",
+}
+LEAKS = [
+    CANARY,
+    "Sup3rS3cretPw",
+    "sk-proj-Abcdef",
+    "Zm9vYmFyYmF6",
+    "plain-value-under",
+    "AKIAABCDEFGH",
+    "AIzaSyA12345",
+    "eyJzdWIi",
+]
+
+
+def test_content_and_secrets_reach_neither_end(agent: Collector, ledger_end: Sink, trace_end: TraceBackend):
+    """Prompts, answers, arguments and keys, under every name instrumentors use, stop at the first collector."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from traffic import pair
+
+    body, billed = run(2, extra=CONTENT | SECRETS)
+    request = ExportTraceServiceRequest.FromString(body)
+    for span in request.resource_spans[0].scope_spans[0].spans:
+        span.status.code, span.status.message = 2, f"400 the prompt was: {CANARY} and the key sk-proj-Abcdefghijklmnop0123456789"
+        event = span.events.add(name="exception")
+        event.attributes.extend([pair("exception.message", CANARY), pair("exception.stacktrace", CANARY), pair("exception.type", "BadRequest")])
+    request.resource_spans[0].scope_spans[0].spans[0].name = "chat sk-proj-Abcdefghijklmnop0123456789"
+    request.resource_spans[0].resource.attributes.append(pair("process.command_args", "--key sk-proj-Abcdefghijklmnop0123456789"))
+    assert post(f"{agent.http}/v1/traces", request.SerializeToString()) == 200
+    wait_until(lambda: ledger_end.calls == billed)
+    wait_until(lambda: len(trace_end.spans) == 3)
+    for where, bodies in (("ledger", ledger_end.bodies), ("traces", trace_end.bodies)):
+        sent = b"".join(bodies).decode("utf-8", "replace")
+        assert [leak for leak in LEAKS if leak in sent] == [], f"leaked to {where}"
+    queue = b"".join(file.read_bytes() for file in agent.log.parent.glob("queue/*"))
+    assert CANARY.encode() not in queue, "content waits on disk"
+    assert CANARY not in agent.log.read_text()
+
+
+def test_billing_facts_survive_protection(gateway: Collector, ledger_end: Sink):
+    """Names that look a little like secrets stay: a masked model name would be a call without a price."""
+    names = {
+        semconv.REQUEST_MODEL: "accounts/fireworks/models/deepseek-v3p1-terminus-20260921",
+        semconv.AGENT_NAME: "task-planner-for-finance-and-risk-desk",
+        semconv.PROVIDER: "fireworks",
+        "crewmeter.tag.cost_center": "xai-team-2026",
+        semconv.REPORTED_COST_USD: "0.000450",
+    }
+    body, billed = run(1, extra=names)
+    assert post(f"{gateway.http}/v1/traces", body) == 200
+    wait_until(lambda: ledger_end.calls == billed)
+    [call] = [span for span in ledger_end.spans if span.span_id.hex() in billed]
+    assert {key: value_of(call, key) for key in names} == names
+    assert value_of(call, semconv.INPUT_TOKENS) == 1000
+    assert value_of(call, semconv.RUN_ID)
+
+
+def test_json_clients_work(gateway: Collector, ledger_end: Sink):
+    """OTLP/JSON, which browsers and hand-written clients send."""
+    now = time.time_ns()
+    span = {
+        "traceId": "5b8efff798038103d269b633813fc60c",
+        "spanId": "eee19b7ec3c1b174",
+        "name": "chat gpt-4o",
+        "kind": 3,
+        "startTimeUnixNano": str(now - 10**9),
+        "endTimeUnixNano": str(now),
+        "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
+    }
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "by hand"}, "spans": [span]}]}]}).encode()
+    assert post(f"{gateway.http}/v1/traces", body, content_type="application/json") == 200
+    wait_until(lambda: ledger_end.calls == {"eee19b7ec3c1b174"})
+
+
+def test_a_wrong_key_is_visible_in_metric_and_log(gateway: Collector, ledger_end: Sink):
+    """401 from the sidecar is counted where the loss alert looks, and logged with the exporter's name."""
+    ledger_end.status = 401
+    send(gateway, 1)
+    wait_until(lambda: gateway.metric("otelcol_exporter_send_failed_spans", exporter="otlp_http/ledger") >= 6)
+    log = gateway.log.read_text()
+    assert "401" in log
+    assert "otlp_http/ledger" in log
+
+
+def test_an_empty_key_stops_the_start(binary, tmp_path):
+    """A gateway without the ledger's key doesn't start and says why, instead of dropping batch after batch."""
+    with pytest.raises(AssertionError, match="no bearer token provided"):
+        Collector(binary, tmp_path / "g", "gateway", CREWMETER_TOKEN="").start()
+
+
+def test_two_gateways_each_see_whole_traces(collectors, ledger_end: Sink):
+    """Agents with two gateways send all spans of a trace to one of them, and use both."""
+    second = Sink()
+    try:
+        agent = collectors("agent", "agent-two-gateways", CREWMETER_GATEWAY_A=ledger_end.url, CREWMETER_GATEWAY_B=second.url)
+        billed = send(agent, 60)
+        wait_until(lambda: ledger_end.calls | second.calls == billed)
+        ours, theirs = ({span.trace_id for span in end.spans} for end in (ledger_end, second))
+        assert not ours & theirs
+        assert len(ours) >= 10 <= len(theirs)
+    finally:
+        second.close()
+
+
+def test_the_collector_shows_its_own_loss_metrics(agent: Collector, gateway: Collector, ledger_end: Sink):
+    """The names the alert rules watch exist, and count what was sent."""
+    billed = send(agent, 2)
+    wait_until(lambda: ledger_end.calls == billed)
+    wait_until(lambda: gateway.metric("otelcol_exporter_sent_spans", exporter="otlp_http/ledger") == 12)
+    assert gateway.metric("otelcol_exporter_queue_capacity", exporter="otlp_http/ledger") == 5_000_000
+    assert agent.metric("otelcol_exporter_sent_spans", exporter="otlp_http/gateway") == 12
+
+
+def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collector):
+    """The apps' own GenAI metrics pass agent and gateway and can be scraped under underscore names."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{agent.http}/v1/metrics"), export_interval_millis=60_000)
+    meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    meters.get_meter("test").create_histogram(semconv.METRIC_OPERATION_DURATION, unit="s").record(0.25, {semconv.OPERATION: "chat"})
+    meters.force_flush()
+
+    def scraped() -> bool:
+        with urllib.request.urlopen(gateway.app_metrics, timeout=5) as answer:
+            return "gen_ai_client_operation_duration_seconds_count" in answer.read().decode()
+
+    wait_until(scraped)
+    meters.shutdown()
