@@ -7,13 +7,15 @@ itself reports is kept beside the computed cost (`charge._beside`).
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from crewmeter.providers import canonical_provider, resolve_provider
-from crewmeter_cost.pricing import matching
-from crewmeter_cost.pricing.catalogue import Catalogue
+from crewmeter_cost.pricing import matching, shelf
+from crewmeter_cost.pricing.corrections import Corrected, read_corrections
 from crewmeter_cost.pricing.outcome import FrozenRates, Unpriced
+from crewmeter_cost.pricing.overrides import SELF_HOSTED, Overrides
 from crewmeter_cost.pricing.track import Track
 
 if TYPE_CHECKING:
@@ -22,9 +24,8 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.catalogue import Entry
     from crewmeter_cost.pricing.rates import Plan
 
-__all__ = ["DATA", "PriceBook"]
+__all__ = ["PriceBook"]
 
-DATA = Path(__file__).with_name("data")
 _REMEMBERED = 8192
 """Resolutions kept; a flood of made-up model names starts the memory afresh instead of growing it."""
 _LONGEST_NAME = 512
@@ -38,7 +39,8 @@ _MAKERS = (
     "groq", "cerebras", "aws.bedrock",
 )  # fmt: skip
 """Where a model named without any provider is looked for, in this order; the charge says ``provider_assumed``."""
-_OWN_MACHINES = frozenset({"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", "self-hosted"})
+_OWN_MACHINES = frozenset({"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED})
+_NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
 _TIERS: dict[str, str | None] = {
     "": None, "default": None, "standard": None, "standard_only": None, "auto": None, "on_demand": None, "on-demand": None,
     "on_demand_flex": "flex", "on_demand_priority": "priority", "batches": "batch",
@@ -46,18 +48,41 @@ _TIERS: dict[str, str | None] = {
 """What providers call a service tier → ours; None is the standard tier."""
 
 
+class Source(Protocol):
+    """A catalogue as resolution sees it."""
+
+    def has(self, provider: str, name: str, open_only: bool = False, /) -> bool:
+        """Whether a provider lists a name."""
+
+    def entry(self, provider: str, name: str, /) -> Entry | None:
+        """The model under a name."""
+
+    def fallback(self, provider: str, /) -> tuple[str, ...]:
+        """Providers whose models this one resells at their prices."""
+
+
 class PriceBook:
     """Rates by provider, model, host, tier and moment. Thread-safe: only dictionaries grow, and only by whole values."""
 
-    def __init__(self, sources: Sequence[tuple[str, Catalogue]]) -> None:
+    def __init__(self, sources: Sequence[Source], overrides: Overrides | None = None) -> None:
         self._sources = tuple(sources)
+        self._overrides = overrides or Overrides()
         self._tracks: dict[tuple[str | None, str | None, str | None, str | None, str | None], Track | Unpriced] = {}
         self._frozen: dict[str, FrozenRates] = {}
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> PriceBook:
-        """The shipped book under the user's overrides (default: ``$CREWMETER_PRICES``)."""
-        return cls([(name, Catalogue.open(DATA / f"{name}.txt")) for name in ("genai-prices", "litellm")])
+        """The shipped book (or the user's newer one) under the user's overrides (default: ``$CREWMETER_PRICES``).
+
+        Raises `CrewMeterError` for an overrides file that is not understood.
+        """
+        named = overrides or (Path(path) if (path := os.environ.get("CREWMETER_PRICES")) else None)
+        rules = None
+        if named is not None:
+            from crewmeter_cost.pricing.overrides_file import read_overrides
+
+            rules = read_overrides(named.expanduser())
+        return cls([Corrected(shelf.open_genai(), read_corrections()), shelf.open_litellm()], rules)
 
     def plan(
         self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None, at_ns: int
@@ -71,7 +96,7 @@ class PriceBook:
             track = self._tracks[key] = self._resolve(provider, model, host, response_model, tier)
         if track.__class__ is Unpriced:
             return track
-        return track.only or track.at(at_ns)  # type: ignore[union-attr]
+        return track.only or track.at(at_ns)  # type: ignore[union-attr]  # the class was compared, which is quicker than isinstance
 
     def frozen(self, version_hash: str) -> FrozenRates:
         """The rates behind a charge's version. Raises `KeyError` for a version this book never charged with."""
@@ -82,53 +107,60 @@ class PriceBook:
         digest = hashlib.sha256(f"{provider}\nreported".encode()).hexdigest()[:32]
         return self._frozen.setdefault(digest, FrozenRates(digest, "provider", provider, "*", "{}"))
 
-    def register(self, plan: Plan) -> None:
-        """Remember a plan's rates, so that `frozen` knows them."""
+    def _made(self, plan: Plan) -> None:
         self._frozen[plan.version] = plan.frozen
 
     def _resolve(
         self, declared: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None
     ) -> Track | Unpriced:
-        names = [name for name in (response_model, model) if name]
+        names = [name.strip() for name in (response_model, model) if name and name.strip()]
         if not names:
             return Unpriced("unknown_model", "the call names no model", canonical_provider(declared))
         if bad := next((name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None):
             return Unpriced("unknown_model", f"{bad[:80]!r} is no model name", canonical_provider(declared), bad, ("model_name_invalid",))
-        provider, assumed = resolve_provider(declared, host)
-        if provider in (None, "litellm", "unknown", "custom"):
+        mapped = self._overrides.provider_of(host)
+        provider, assumed = (mapped, False) if mapped else resolve_provider(declared, host)
+        if provider in _NOBODY:
             provider, names = _prefixed(names) or (provider, names)
-        if provider == "aws.bedrock" or any(":" in name for name in names[1:]):
+        if provider == "aws.bedrock" or (len(names) > 1 and ":" in names[1]):
             names.reverse()  # the profile or variant that was asked for sets the price; the response drops it
-        tier = _tier(tier)
-        if provider is None and host is None:
-            return self._guess(names, tier)
-        found = self._find(provider or "", names)
-        if found is None:
-            return _unknown(provider, names[-1], assumed)
-        source, entry, rules = found
-        return Track(
-            self, provider or "", source, entry, tier=tier, flags=_flags(source, rules, assumed=assumed), uplift="global_profile" in rules
-        )
+        return self._track(provider, [name.lower() for name in names], host, _tier(tier), assumed=assumed)
 
-    def _guess(self, names: Sequence[str], tier: str | None) -> Track | Unpriced:
-        for maker in _MAKERS:
-            found = self._find(maker, names)
+    def _track(self, provider: str | None, names: list[str], host: str | None, tier: str | None, *, assumed: bool) -> Track | Unpriced:
+        asked = names[-1]
+        aliased = [self._overrides.alias(provider, name) for name in names]
+        renamed = next(((seller, name) for (seller, name), old in zip(aliased, names, strict=True) if name != old), None)
+        flags: tuple[str, ...] = ()
+        if renamed is not None:
+            provider, names, assumed, flags = renamed[0], [renamed[1].lower()], False, ("matched_alias",)
+        found = None
+        for seller in (provider,) if provider is not None else _MAKERS if host is None else ():
+            found = self._find(seller, names)
             if found is not None:
-                source, entry, rules = found
-                return Track(self, maker, source, entry, tier=tier, flags=_flags(source, rules, assumed=True), uplift=False)
-        return _unknown(None, names[-1], False)
+                assumed = assumed or provider is None
+                provider = seller
+                break
+        entry, matched = found or (None, ())
+        rules = self._overrides.about(provider, host, [*names, asked, *([entry.model] if entry else [])])
+        if entry is None and not any(rule.kind != "discount" for rule in rules):
+            return _unknown(provider, asked, assumed)
+        flags += tuple(f"matched_{rule}" for rule in matched)
+        flags += ("provider_assumed",) if assumed and not rules else ()
+        flags += ("litellm_price",) if entry and entry.source == "litellm" else ()
+        return Track(provider or "unknown", names[-1], entry, tier=tier, flags=flags, rules=rules, made=self._made)
 
-    def _find(self, provider: str, names: Sequence[str]) -> tuple[str, Entry, tuple[str, ...]] | None:
-        for source, catalogue in self._sources:
-            chain = _CHAINS.get(provider, (provider,))
-            sellers = (*chain, *(other for each in chain for other in catalogue.fallback(each)))
+    def _find(self, provider: str, names: Sequence[str]) -> tuple[Entry, tuple[str, ...]] | None:
+        """The catalogue entry of the first name that any source lists, better sources first, and the rules that led to it."""
+        chain = _CHAINS.get(provider, (provider,))
+        for source in self._sources:
+            sellers = (*chain, *(other for each in chain for other in source.fallback(each)))
             for name in names:
                 for seller in sellers:
-                    for spelled in _unprefixed(name.strip().lower(), chain):
-                        match = matching.find(seller, spelled, has=catalogue.has)
-                        entry = catalogue.entry(seller, match.name) if match else None
+                    for spelled in _unprefixed(name, chain):
+                        match = matching.find(seller, spelled, has=source.has)
+                        entry = source.entry(seller, match.name) if match else None
                         if match and entry:
-                            return source, entry, match.rules
+                            return entry, match.rules
         return None
 
 
@@ -149,15 +181,6 @@ def _prefixed(names: Sequence[str]) -> tuple[str, list[str]] | None:
 def _unprefixed(name: str, chain: Sequence[str]) -> tuple[str, ...]:
     prefix, _, rest = name.partition("/")
     return (name, rest) if rest and (canonical_provider(prefix) in chain or prefix == "litellm") else (name,)
-
-
-def _flags(source: str, rules: Sequence[str], *, assumed: bool) -> tuple[str, ...]:
-    flags = [f"matched_{rule}" for rule in rules]
-    if assumed:
-        flags.append("provider_assumed")
-    if source == "litellm":
-        flags.append("litellm_price")
-    return tuple(flags)
 
 
 def _unknown(provider: str | None, model: str, assumed: bool) -> Unpriced:

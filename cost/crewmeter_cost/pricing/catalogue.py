@@ -36,6 +36,8 @@ class Entry:
     provider: str
     model: str
     periods: tuple[Period, ...]
+    source: str = ""
+    """``genai-prices`` | ``litellm`` | ``correction``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ class Catalogue:
         end = self._data.find(b"\n", at)
         line = self._data[at : end if end >= 0 else len(self._data)].decode()
         model, _, _, periods = line.split("\t", 3)
-        return Entry(provider, model, tuple(json.loads(periods)))
+        return Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))
 
     def entries(self, provider: str) -> Iterator[Entry]:
         """Every model of a provider, in the file's order."""
@@ -161,7 +163,7 @@ class Catalogue:
         for at in dict.fromkeys(sorted(shelf.names.values())) if shelf else ():
             line = self._data[at : self._data.find(b"\n", at)].decode()
             model, _, _, periods = line.split("\t", 3)
-            yield Entry(provider, model, tuple(json.loads(periods)))
+            yield Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))
 
 
 def render(header: Mapping[str, object], providers: Iterable[tuple[str, Sequence[str], Sequence[Listed]]]) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from crewmeter.providers import canonical_provider
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pricing.catalogue import Listed, render
-from crewmeter_cost.pricing.rates import plain
+from crewmeter_cost.pricing.rates import is_nothing, plain
 
 if TYPE_CHECKING:
     from crewmeter_cost.pricing.rates import Price
@@ -106,9 +106,7 @@ def _periods(fields: Mapping[str, object]) -> list[Period]:
     standard = table.pop(None, {})
     if fields.get("mode") == "rerank" and "search_unit" in standard:
         standard = {"search_unit": standard["search_unit"]}  # their token prices of rerankers are 0, and meant so
-    elif all(price == "0" for price in standard.values()):
-        return []
-    if not any(price != "0" for price in standard.values()):
+    if all(is_nothing(price) for price in standard.values()):
         return []
     if (search := _web_search(fields)) is not None:
         standard["web_search"] = search

@@ -17,7 +17,21 @@ from typing import Any
 
 from crewmeter_cost.pricing.outcome import PICO, FrozenRates
 
-__all__ = ["FREE", "GPU_HOUR", "SINGLE", "Band", "Plan", "Price", "Prices", "canonical", "half_even", "plain", "scaled", "unit_usd"]
+__all__ = [
+    "FREE",
+    "GPU_HOUR",
+    "SINGLE",
+    "Band",
+    "Plan",
+    "Price",
+    "Prices",
+    "canonical",
+    "half_even",
+    "is_nothing",
+    "plain",
+    "scaled",
+    "unit_usd",
+]
 
 Price = str | list[Any]
 """A decimal string, or ``[price, [above, price], …]``."""
@@ -44,6 +58,12 @@ def plain(value: Decimal) -> str:
     """A decimal without exponent and trailing zeros: ``Decimal("0.30")`` → ``"0.3"``."""
     text = format(value, "f")
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def is_nothing(price: Price) -> bool:
+    """Whether a price is 0 for requests of every size."""
+    parts = [price] if isinstance(price, str) else [price[0], *(dear for _, dear in price[1:])]
+    return all(Decimal(str(part)) == 0 for part in parts)
 
 
 def unit_usd(unit: str, price: str) -> str:

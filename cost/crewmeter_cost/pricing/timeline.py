@@ -89,9 +89,9 @@ class Moments:
         self.hours = tuple(sorted(hours))
 
     @classmethod
-    def of(cls, periods: Sequence[Period]) -> Moments:
-        """Every date and hour that a list of periods mentions."""
-        dates = {date_ns(str(period["from"])) for period in periods if "from" in period}
+    def of(cls, periods: Sequence[Period], more: set[int] = frozenset()) -> Moments:  # type: ignore[assignment]
+        """Every date and hour that a list of periods mentions, and `more` moments (ns)."""
+        dates = more | {date_ns(str(period["from"])) for period in periods if "from" in period}
         hours = {edge for period in periods if "hours" in period for edge in _hours(str(period["hours"]))}
         return cls(dates, hours)
 

@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.outcome import Unpriced
-from crewmeter_cost.pricing.rates import Plan, scaled
+from crewmeter_cost.pricing.rates import FREE, Plan, is_nothing, scaled
 from crewmeter_cost.pricing.timeline import Moments, prices_at, tier_known
 
 if TYPE_CHECKING:
-    from crewmeter_cost.pricing.book import PriceBook
+    from collections.abc import Callable, Sequence
+
     from crewmeter_cost.pricing.catalogue import Entry
+    from crewmeter_cost.pricing.overrides import Rule
     from crewmeter_cost.pricing.rates import Price
 
 __all__ = ["Track"]
@@ -22,24 +24,34 @@ _CHEAPER_TIERS = frozenset({"batch", "flex"})
 
 
 class Track:
-    """A catalogue entry for one provider, tier and set of assumptions."""
+    """A catalogue entry (if there is one) under the user's rules, for one provider and tier."""
 
-    __slots__ = ("_book", "_entry", "_flags", "_moments", "_plans", "_provider", "_source", "_tier", "_uplift", "only")
+    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_plans", "_provider", "_rules", "_tier", "only")
 
     def __init__(
-        self, book: PriceBook, provider: str, source: str, entry: Entry, *, tier: str | None, flags: tuple[str, ...], uplift: bool
+        self,
+        provider: str,
+        model: str,
+        entry: Entry | None,
+        *,
+        tier: str | None,
+        flags: tuple[str, ...],
+        rules: Sequence[Rule] = (),
+        made: Callable[[Plan], None],
     ) -> None:
-        self._book = book
         self._provider = provider
-        self._source = source
+        self._model = entry.model if entry else model
         self._entry = entry
         self._tier = tier
         self._flags = flags
-        self._uplift = uplift
-        self._moments = Moments.of([period for period in entry.periods if period.get("tier") in (None, tier)])
+        self._rules = tuple(rules)
+        self._made = made
+        """Told of every plan, so that the book can freeze its rates."""
+        periods = [period for period in (entry.periods if entry else ()) if period.get("tier") in (None, tier)]
+        self._moments = Moments.of(periods, {moment for rule in rules for moment in rule.moments})
         self._plans: dict[tuple[int, int], Plan | Unpriced] = {}
         self.only: Plan | Unpriced | None = None if self._moments.dates or self._moments.hours else self._build(0)
-        """The plan of an entry whose price never changes."""
+        """The plan of a model whose price never changes."""
 
     def at(self, at_ns: int) -> Plan | Unpriced:
         """The plan in force at a moment."""
@@ -50,18 +62,60 @@ class Track:
         return plan
 
     def _build(self, at_ns: int) -> Plan | Unpriced:
-        flags, bound = self._flags, ""
-        if self._tier and not tier_known(self._entry.periods, at_ns, self._tier):
+        rules = [rule for rule in self._rules if rule.active(at_ns)]
+        if any(rule.kind == "free" for rule in rules):
+            return self._plan("override", {FREE: "0"})
+        hosted = next((rule for rule in rules if rule.kind == "self_hosted"), None)
+        if hosted is not None:
+            return self._plan("override", _in_usd(hosted, at_ns))
+        negotiated = self._negotiated(rules)
+        prices, bound, source = self._listed(at_ns)
+        flags = self._flags
+        if negotiated is not None:
+            prices, source = {**prices, **_in_usd(negotiated, at_ns)}, "override"
+        if self._tier and not (bound == "" and prices) and (negotiated is None or negotiated.tier != self._tier):
             flags, bound = (*flags, "tier_assumed"), "upper_bound" if self._tier in _CHEAPER_TIERS else "partial"
-        prices: dict[str, Price] = dict(prices_at(self._entry.periods, at_ns, self._tier))
-        if self._uplift:
-            flags = (*flags, "regional_uplift")
+        else:
+            bound = ""
+        discount = next((rule for rule in rules if rule.kind == "discount"), None)
+        if discount is not None:
+            prices, source = {unit: scaled(price, discount.factor) for unit, price in prices.items()}, "override"
+        if negotiated is None and discount is None and all(is_nothing(price) for price in prices.values()):
+            return self._unpriced(flags)
+        return self._plan(source, prices, flags=flags, bound=bound)
+
+    def _listed(self, at_ns: int) -> tuple[dict[str, Price], str, str]:
+        """The catalogue's prices, ``assumed`` where they are not this tier's own, and the catalogue's name."""
+        if self._entry is None:
+            return {}, "assumed" if self._tier else "", "override"
+        prices = dict(prices_at(self._entry.periods, at_ns, self._tier))
+        if "matched_regional_uplift" in self._flags:
             prices = {unit: scaled(price, _REGIONAL) for unit, price in prices.items()}
-        if not any(price != "0" for price in prices.values()):
-            reason = (
-                f"{self._entry.model!r} is listed at {self._provider} without a price; add one under [[price]] or declare it under [[free]]"
-            )
-            return Unpriced("unknown_model", reason, self._provider, self._entry.model, flags)
-        plan = Plan(self._provider, self._entry.model, self._source, prices, flags=flags, bound=bound)
-        self._book.register(plan)
+        known = self._tier is None or tier_known(self._entry.periods, at_ns, self._tier)
+        return prices, "" if known else "assumed", self._entry.source
+
+    def _negotiated(self, rules: Sequence[Rule]) -> Rule | None:
+        """The user's price for this tier; the one for the standard tier where that is asked for, or no catalogue knows the model."""
+        prices = [rule for rule in rules if rule.kind == "price"]
+        own = next((rule for rule in prices if rule.tier == self._tier), None)
+        return own or (next((rule for rule in prices if rule.tier is None), None) if self._entry is None else None)
+
+    def _plan(self, source: str, prices: dict[str, Price], *, flags: tuple[str, ...] | None = None, bound: str = "") -> Plan:
+        plan = Plan(self._provider, self._model, source, prices, flags=self._flags if flags is None else flags, bound=bound)
+        self._made(plan)
         return plan
+
+    def _unpriced(self, flags: tuple[str, ...]) -> Unpriced:
+        if self._entry is None:
+            reason = f"the entry for {self._model!r} in the prices file does not apply at this time; give it another from or until"
+        else:
+            reason = f"{self._model!r} is listed at {self._provider} without a price; add one under [[price]] or declare it under [[free]]"
+        return Unpriced("unknown_model", reason, self._provider, self._model, flags)
+
+
+def _in_usd(rule: Rule, at_ns: int) -> dict[str, Price]:
+    """A rule's prices in USD at a moment."""
+    if rule.currency is None:
+        return dict(rule.prices)
+    factor = rule.currency.usd(at_ns)
+    return {unit: scaled(price, factor) for unit, price in rule.prices.items()}
