@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from crewmeter_cost.ledger.grouping import TIMES, question, shown_time
+from crewmeter_cost.ledger.money import exact_usd, nanoseconds
 from crewmeter_cost.ledger.rollups import HOUR, SUMS, bucket_of, quantile
+from crewmeter_cost.ledger.run_tree import run_tree
+from crewmeter_cost.ledger.runs import find_run, runs
 from crewmeter_cost.ledger.sources import Sources
 from crewmeter_cost.ledger.tables import StateRow, table_of
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.sources import Key
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["AMOUNTS", "Report", "ReportRow", "exact_usd", "report"]
+__all__ = ["AMOUNTS", "Report", "ReportRow", "exact_usd", "find_run", "report", "run_tree", "runs"]
 
 EXACT_CALLS = 20_000
 """Up to so many calls percentiles are computed from their durations; beyond, from bucket counts (at most 5 % off)."""
@@ -99,12 +102,6 @@ class Report:
         }
 
 
-def exact_usd(pusd: int) -> str:
-    """Pico-USD as an exact decimal string of USD without trailing zeros, however large."""
-    sign, (whole, pico) = "-" if pusd < 0 else "", divmod(abs(pusd), 10**12)
-    return f"{sign}{whole}.{pico:012d}".rstrip("0").rstrip(".")
-
-
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
@@ -170,7 +167,7 @@ class _Reading:
         )
 
     def _window(self) -> _Window:
-        since, until = _ns(self._since), _ns(self._until)
+        since, until = nanoseconds(self._since), nanoseconds(self._until)
         first = None if since is None else -(-since // (HOUR * _NS)) * HOUR
         last = None if until is None else until // (HOUR * _NS) * HOUR
         if first is not None and last is not None and first > last:
@@ -185,8 +182,8 @@ class _Reading:
     def _sums(self, window: _Window) -> Iterator[tuple[Key, list[int]]]:
         dimension, tag = self._asked.dimension, self._asked.tag
         if dimension is None and tag is None:
-            self._complete(_ns(self._since))
-            yield from self._sources.detail(_ns(self._since), _ns(self._until))
+            self._complete(nanoseconds(self._since))
+            yield from self._sources.detail(nanoseconds(self._since), nanoseconds(self._until))
             return
         if window.whole and dimension is not None:
             yield from self._sources.rollups(dimension, window.first, window.last)
@@ -220,7 +217,7 @@ class _Reading:
 
     def _quantiles(self, window: _Window, calls: int) -> _Quantiles:
         """p50 and p95 of each group: exact for few calls, from bucket counts for many."""
-        since, until = _ns(self._since), _ns(self._until)
+        since, until = nanoseconds(self._since), nanoseconds(self._until)
         complete = (since or 0) >= self._pruned_ns
         quantiles = _Quantiles()
         if calls <= EXACT_CALLS and complete:
@@ -283,14 +280,6 @@ def _of_sorted(durations: Sequence[int], share: float) -> float | None:
     low = int(position)
     high = min(low + 1, len(durations) - 1)
     return (durations[low] + (durations[high] - durations[low]) * (position - low)) / 1e9
-
-
-def _ns(moment: datetime | None) -> int | None:
-    """A moment in unix nanoseconds, exact to the microsecond."""
-    if moment is None:
-        return None
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * _NS + delta.microseconds * 1000
 
 
 def _merged(rows: list[ReportRow]) -> list[ReportRow]:
