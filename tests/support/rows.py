@@ -30,8 +30,12 @@ _CALL_LABELS = [
     "finish_reason",
     "service_tier",
     "cost_flags",
+    "operation",
+    "origin",
+    "usage_status",
+    "cost_status",
 ]
-_STEP_LABELS = ["name", "crew", "flow", "task", "agent", "error_type"]
+_STEP_LABELS = ["kind", "name", "crew", "flow", "task", "agent", "error_type"]
 _RUN_LABELS = ["name", "service", "environment", "team", "user", "session", "error_type"]
 
 
@@ -49,6 +53,8 @@ def _rows(path: Path, table: str, labels: list[str]) -> list[dict[str, object]]:
         for column, value in row.items():
             if isinstance(value, bytes):
                 row[column] = value.hex()
+        if "state" in row:
+            row["status"] = "error" if row["state"] else "ok"
         if "run" in row:
             row["run"] = runs.get(row["run"])
         if "tag_set" in row:
