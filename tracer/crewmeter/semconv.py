@@ -84,6 +84,9 @@ REPLAYED = "crewmeter.replayed"
 CACHED_RESULT = "crewmeter.tool.cached"
 TOOL_FAILURE = "crewmeter.tool.failure"
 ATTEMPTS = "crewmeter.tool.attempts"
+GUARDRAIL_PASSED = "crewmeter.guardrail.passed"
+PAUSED = "crewmeter.paused"
+"""A flow or method that stopped to wait for a human; it resumes as a new span."""
 
 # --- crewmeter: attribution ----------------------------------------------------------------------------------------
 USER = "crewmeter.user"

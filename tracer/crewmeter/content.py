@@ -1,0 +1,71 @@
+"""Prompts, answers, tool arguments and error texts: kept out unless asked for; then cut to size and scrubbed of keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Content", "capture_wanted", "scrub"]
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_OTEL_ON = frozenset({"span_only", "span_and_event"})
+
+_SECRETS = re.compile(
+    r"""
+      -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?(?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)   # PEM
+    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                                               # JSON Web Token
+    | \b(?:sk|pk|rk)[-_][\w-]{12,}                                                    # OpenAI, Anthropic, Stripe …
+    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                                                   # AWS access key id
+    | \bxox[a-z]-[\w-]{8,}                                                            # Slack
+    | \bgh[pousr]_\w{16,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{16,}                 # GitHub, GitLab
+    | \bAIza[\w-]{30,} | \bya29\.[\w-]{20,}                                           # Google
+    | \bhf_\w{20,} | \bgsk_\w{20,} | \bxai-[\w-]{20,}                                 # Hugging Face, Groq, xAI
+    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                                                 # user:password in a URL
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_KEY_VALUE = re.compile(
+    r"""(["']?\b[\w-]*(?:api[_-]?key|apikey|secret|token|passwd|password|authorization|credential)s?["']?\s*[:=]\s*["']?)([^\s"',;}&]{6,})""",
+    re.IGNORECASE,
+)
+_REDACTED = "[redacted]"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What of a run's content goes on spans. ``enabled`` is False unless the user asked for it."""
+
+    enabled: bool = False
+    limit: int = 8192
+    """Longest text kept, in characters, before it is cut with a marker."""
+
+    def text(self, value: object) -> str | None:
+        """``value`` as scrubbed text of at most ``limit`` characters, or None when content is off or there is none."""
+        if not self.enabled or value is None:
+            return None
+        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+        # Keys straddling the cut must not survive in half: scrub a little more than is kept.
+        clean = scrub(text[: self.limit + 4096])
+        if len(text) <= self.limit and len(clean) <= self.limit:
+            return clean
+        return f"{clean[: self.limit]}…[cut, {len(text)} characters in all]"
+
+
+def scrub(text: str) -> str:
+    """``text`` with everything that looks like a key, token or password replaced by ``[redacted]``."""
+    text = _SECRETS.sub(_REDACTED, text)
+    text = _BEARER.sub(rf"\1 {_REDACTED}", text)
+    return _KEY_VALUE.sub(rf"\1{_REDACTED}", text)
+
+
+def capture_wanted(asked: bool, environ: Mapping[str, str]) -> bool:
+    """Content is captured when the caller, ``CREWMETER_CAPTURE_CONTENT`` or the OpenTelemetry GenAI variable asks for it."""
+    if asked or environ.get("CREWMETER_CAPTURE_CONTENT", "").strip().lower() in _TRUE:
+        return True
+    return environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower() in _OTEL_ON

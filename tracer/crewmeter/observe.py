@@ -1,0 +1,66 @@
+"""What finished spans mean for people while the app runs: metrics, log lines and the summary after a run. Export thread only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.log import RunLog
+from crewmeter.metrics import Metrics
+from crewmeter.summary import Summary
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from crewmeter.node import Node
+    from crewmeter.settings import Settings
+
+__all__ = ["Observer"]
+
+
+class Observer:
+    """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._metrics = Metrics(settings)
+        self._log = RunLog(settings.log)
+        self._summary = Summary(settings.summary)
+
+    def see(self, node: Node) -> None:
+        """Before export: count it."""
+        attributes = node.readable.attributes if node.readable is not None else None
+        if attributes is None:
+            return
+        self._count(node)
+        self._metrics.record(node)
+
+    def delivered(self, node: Node, exporter: SpanExporter) -> None:
+        """After export: say it, with the cost if the exporter knows it."""
+        if self._log.enabled:
+            self._log.write(node, exporter)
+        if node.run is node:
+            self._summary.show(node, exporter)
+
+    def close(self) -> None:
+        """Flush and stop the metrics exporter, if one is ours."""
+        self._metrics.close()
+
+    def after_fork(self) -> None:
+        self._metrics.after_fork()
+
+    def _count(self, node: Node) -> None:
+        tally = node.run.tally if node.run is not None else None
+        if tally is None or node.readable is None:
+            return
+        attributes = node.readable.attributes or {}
+        if node.call is not None:
+            tally.calls += 1
+            tally.failed_calls += node.error_type is not None
+            used_input, used_output = attributes.get(semconv.INPUT_TOKENS), attributes.get(semconv.OUTPUT_TOKENS)
+            if isinstance(used_input, int) and isinstance(used_output, int):
+                tally.input_tokens += used_input
+                tally.output_tokens += used_output
+            else:
+                tally.unknown_calls += 1
+        elif node.kind == semconv.KIND_TOOL:
+            tally.tool_calls += 1

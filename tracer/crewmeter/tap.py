@@ -1,0 +1,262 @@
+"""The one module that imports CrewAI: a synchronous seam round its event bus, and the guard that keeps our faults from the app."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from functools import wraps
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Any
+
+from crewmeter import semconv
+from crewmeter.events import TABLE, Ending, Opening, Rule, error_of, is_hidden
+from crewmeter.limits import RateLimit
+from crewmeter.listening import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crewmeter.content import Content
+    from crewmeter.node import Node
+    from crewmeter.spans import Recorder
+
+__all__ = ["EVENT_BUS_MODULE", "Tap"]
+
+EVENT_BUS_MODULE = "crewai.events.event_bus"
+
+logger = logging.getLogger("crewmeter")
+
+
+class Tap:
+    """Turns CrewAI's events into spans on a `Recorder`."""
+
+    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None]) -> None:
+        self._recorder = recorder
+        self._content = content
+        self._look_again = look_again
+        self._limit = RateLimit()
+        self._is_replaying: Callable[[], bool] = lambda: False
+        self._undo: list[Callable[[], None]] = []
+        self._inline = True
+        """Whether events are seen where they happen, so that spans can be made current there."""
+        self._listener: Listener | None = None
+
+    # --- the seam --------------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Put the seam in. Where CrewAI's bus has no such seam (any more), listen in public and say so once."""
+        from crewai.events import event_bus
+
+        self._is_replaying = getattr(event_bus, "is_replaying", self._is_replaying)
+        bus = event_bus.CrewAIEventsBus
+        if _takes_event(bus, "emit"):
+            self._wrap(bus, "emit")
+            if _takes_event(bus, "aemit"):
+                self._wrap(bus, "aemit")
+            return
+        logger.warning("crewmeter: this CrewAI has no event bus seam it knows; listening instead: books exact, nesting may suffer")
+        self._listen(event_bus.crewai_event_bus)
+
+    def _listen(self, bus: Any) -> None:
+        from crewai.events.base_events import BaseEvent
+
+        self._inline = False
+        self._recorder.merger.holds = True
+        self._listener = Listener(bus, self.see)
+        self._listener.start(_descendants(BaseEvent))
+        self._undo.append(self._listener.stop)
+
+    def drain(self) -> None:
+        """Handle events that wait to be put in order (only where the seam is missing)."""
+        if self._listener is not None:
+            self._listener.drain()
+
+    def uninstall(self) -> None:
+        """Take the seam out: the very same functions are back where they were."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _wrap(self, bus: type, name: str) -> None:
+        original = bus.__dict__[name]
+        see = self.see
+        if inspect.iscoroutinefunction(original):
+
+            @wraps(original)
+            async def seam(bus: Any, source: Any, event: Any) -> Any:
+                now = time_ns()
+                result = await original(bus, source, event)
+                see(source, event, now)
+                return result
+
+        else:
+
+            @wraps(original)
+            def seam(bus: Any, source: Any, event: Any) -> Any:
+                now = time_ns()
+                result = original(bus, source, event)
+                see(source, event, now)
+                return result
+
+        setattr(bus, name, seam)
+
+        def restore() -> None:
+            if bus.__dict__.get(name) is seam:
+                setattr(bus, name, original)
+
+        self._undo.append(restore)
+
+    def see(self, source: Any, event: Any, now_ns: int) -> None:
+        """Handle one event; whatever goes wrong in crewmeter ends here, in a log line now and then."""
+        try:
+            rule = TABLE.get(event.type)
+            if rule is not None:
+                self._handle(rule, source, event, now_ns)
+        except Exception:  # the one guard: the app must run as if we were not there
+            if self._limit.allows(monotonic()):
+                logger.warning(
+                    "crewmeter: could not account for a %s event (%d more unsaid)",
+                    getattr(event, "type", type(event).__name__),
+                    self._limit.held_back,
+                    exc_info=self._content.enabled,
+                )
+
+    # --- translation -----------------------------------------------------------------------------------------------
+
+    def _handle(self, rule: Rule, source: Any, event: Any, now_ns: int) -> None:
+        if self._is_replaying():
+            return
+        if rule.phase == "chunk":
+            self._chunk(event, now_ns)
+        elif rule.phase == "start":
+            self._start(rule, source, event, now_ns)
+        elif rule.phase == "end":
+            self._end(rule, source, event, now_ns)
+        else:
+            self._point(rule, source, event, now_ns)
+
+    def _start(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+        parent_id = event.parent_event_id
+        if is_hidden(rule, source):
+            self._recorder.hide(event.event_id, parent_id)
+            return None
+        opening = rule.read(source, event)
+        if not isinstance(opening, Opening):
+            return None
+        node = self._recorder.started(
+            event.event_id,
+            parent_id,
+            rule.kind,
+            opening.name,
+            at_ns=now_ns,
+            key=opening.key,
+            place=opening.place,
+            attributes=opening.attributes,
+            call=opening.call,
+            is_run=opening.is_run,
+            current=self._inline,
+        )
+        if opening.labels:
+            node.labels = opening.labels
+        if opening.call is not None:
+            self._look_again()
+            self._recorder.merger.counters.started(source, opening.call)
+        elif node.run is node:
+            self._look_again()
+        self._add_content(node, opening.content)
+        return node
+
+    def _end(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+        if is_hidden(rule, source):
+            return None
+        ending = rule.read(source, event)
+        if not isinstance(ending, Ending):
+            return None
+        started_id = event.started_event_id if rule.scoped else None
+        node = self._recorder.match(rule.kind, started_id, ending.key)
+        if rule.kind == semconv.KIND_LLM:
+            return self._end_call(rule, source, event, now_ns, node, ending)
+        if node is not None:
+            self._close(node, rule, event, ending, now_ns)
+        return node
+
+    def _end_call(self, rule: Rule, source: Any, event: Any, now_ns: int, node: Node | None, ending: Ending) -> Node | None:
+        usage = getattr(event, "usage", None)
+        usage = usage if isinstance(usage, dict) else None
+        if node is None or node.call is None:
+            known = self._recorder.merger.late(ending.key, usage)
+            return known if known is not None else self._unannounced(rule, source, event, now_ns)
+        call = node.call
+        call.usage = usage
+        call.finish_reason = _text(getattr(event, "finish_reason", None))
+        call.response_id = _text(getattr(event, "response_id", None))
+        self._close(node, rule, event, ending, now_ns)
+        return node
+
+    def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+        """A call that ends without having begun for us: a second bill under one call id, or begun before `instrument`."""
+        opening = TABLE["llm_call_started"].read(source, event)
+        if not isinstance(opening, Opening) or opening.call is None:
+            return None
+        opening.call.usage = getattr(event, "usage", None)
+        opening.call.finish_reason = _text(getattr(event, "finish_reason", None))
+        opening.call.response_id = _text(getattr(event, "response_id", None))
+        error = error_of(event) if rule.failed else None
+        return self._recorder.point(
+            event.parent_event_id, semconv.KIND_LLM, opening.name, at_ns=now_ns, call=opening.call, error_type=error
+        )
+
+    def _close(self, node: Node, rule: Rule, event: Any, ending: Ending, now_ns: int) -> None:
+        node.attributes.update(ending.attributes)
+        if rule.failed or ending.error_type is not None:
+            node.error_type = ending.error_type or error_of(event)
+            node.message = self._content.text(str(getattr(event, "error", None) or getattr(event, "failure", "")))
+        self._add_content(node, ending.content)
+        self._recorder.close(node, now_ns)
+
+    def _chunk(self, event: Any, now_ns: int) -> None:
+        node = self._recorder.registry.find_call(event.call_id)
+        if node is not None and node.call is not None and node.call.first_chunk_ns is None:
+            node.call.first_chunk_ns = now_ns
+
+    def _point(self, rule: Rule, source: Any, event: Any, now_ns: int) -> None:
+        opening = rule.read(source, event)
+        if not isinstance(opening, Opening):
+            return
+        error = error_of(event) if rule.failed else None
+        self._recorder.point(
+            event.parent_event_id,
+            rule.kind,
+            opening.name,
+            at_ns=now_ns,
+            place=opening.place,
+            attributes=opening.attributes,
+            error_type=error,
+        )
+
+    def _add_content(self, node: Node, content: tuple[tuple[str, object], ...]) -> None:
+        if content and self._content.enabled:
+            for name, value in content:
+                text = self._content.text(value)
+                if text is not None:
+                    node.attributes[name] = text
+
+
+def _takes_event(bus: type, name: str) -> bool:
+    """True where the bus has the method ``name(self, source, event)`` itself."""
+    method = bus.__dict__.get(name)
+    if not inspect.isfunction(method):
+        return False
+    return list(inspect.signature(method).parameters) == ["self", "source", "event"]
+
+
+def _descendants(cls: type[Any]) -> list[type]:
+    """Every class derived from ``cls`` that is loaded."""
+    found: list[type] = []
+    subclasses: list[type] = cls.__subclasses__()
+    for direct in subclasses:
+        found += (direct, *_descendants(direct))
+    return list(dict.fromkeys(found))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None

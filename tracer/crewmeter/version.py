@@ -1,0 +1,18 @@
+"""The installed version of crewmeter, read once."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+
+__all__ = ["version"]
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """As installed; ``0`` when run from a bare source tree."""
+    try:
+        return installed("crewmeter")
+    except PackageNotFoundError:
+        return "0"
