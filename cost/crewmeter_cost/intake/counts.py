@@ -12,7 +12,7 @@ from crewmeter_cost.intake.values import text, whole
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GENAI", "CountNames", "usage_of"]
+__all__ = ["GENAI", "OWN", "CountNames", "usage_of"]
 
 _ABSURD = 1 << 40
 """No call uses a trillion tokens: a larger count is a fault of the instrumentor."""
@@ -38,9 +38,18 @@ GENAI = CountNames(
     output=(semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens"),
     cache_read=(semconv.CACHE_READ_TOKENS,),
     cache_write=(semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED),
-    reasoning=(semconv.REASONING_TOKENS,),
+    reasoning=(semconv.REASONING_TOKENS, "gen_ai.usage.reasoning_tokens", "gen_ai.usage.details.reasoning_tokens"),
 )
 """The GenAI conventions, with the names they had before version 1.27."""
+
+OWN = CountNames(
+    input=(semconv.INPUT_TOKENS,),
+    output=(semconv.OUTPUT_TOKENS,),
+    cache_read=(semconv.CACHE_READ_TOKENS,),
+    cache_write=(semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED),
+    reasoning=(semconv.REASONING_TOKENS,),
+)
+"""crewmeter's own spans: the conventions' present names only."""
 
 _RARE = {
     "input_audio": semconv.INPUT_AUDIO_TOKENS,
@@ -51,6 +60,9 @@ _RARE = {
     "search_units": semconv.SEARCH_UNITS,
 }
 _RARE_NAMES = frozenset(_RARE.values())
+_WRITE_5M = (semconv.CACHE_WRITE_5M_TOKENS,)
+_WRITE_1H = (semconv.CACHE_WRITE_1H_TOKENS,)
+_READS_ONLY = frozenset({semconv.EMBEDDINGS, semconv.RERANK})
 _INVALID_FLAG = "counts_invalid"
 
 
@@ -68,40 +80,51 @@ def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | No
     return None
 
 
-def usage_of(attributes: Mapping[str, object], names: CountNames = GENAI) -> TokenUsage:
-    """The usage a span reports. Status ``missing`` where it says nothing, ``invalid`` where it cannot be true.
+def usage_of(attributes: Mapping[str, object], operation: str, names: CountNames = GENAI) -> TokenUsage:
+    """The usage a span reports, by the rules of `crewmeter.usage.usage_from_attributes` for any dialect's names.
 
-    Invalid means: a negative, fractional or absurd count, or more cached tokens than input tokens.
+    Status ``missing`` where it does not say both counts (embeddings and reranks have no output), ``invalid`` where it
+    cannot be true: a negative, fractional or absurd count, or more cached tokens than input.
     """
     read = _first(attributes, names.input)
     output = _first(attributes, names.output)
     cached = _first(attributes, names.cache_read) or 0
-    write_5m = _first(attributes, (semconv.CACHE_WRITE_5M_TOKENS,)) or 0
-    write_1h = _first(attributes, (semconv.CACHE_WRITE_1H_TOKENS,)) or 0
+    write_5m = _first(attributes, _WRITE_5M) or 0
+    write_1h = _first(attributes, _WRITE_1H) or 0
+    written = _first(attributes, names.cache_write) or 0
     reasoning = _first(attributes, names.reasoning) or 0
-    flags: tuple[str, ...] = ()
-    if write_5m == 0 and write_1h == 0:
-        write_5m = _first(attributes, names.cache_write) or 0
-        if write_5m:
-            flags = ("cache_ttl_assumed",)
     rare = {} if attributes.keys().isdisjoint(_RARE_NAMES) else {field: _first(attributes, (name,)) or 0 for field, name in _RARE.items()}
-    if read is not None and names.cache_beside_input:
-        read += cached + write_5m + write_1h
-    said = attributes.get(semconv.USAGE_FLAGS)
-    if said is not None:
-        flags = _merged(flags, said)
-    if min(read or 0, output or 0, cached, write_5m, write_1h, reasoning, *rare.values()) < 0 or (
-        read is not None and cached + write_5m + write_1h > read
-    ):
-        return TokenUsage(status="invalid", flags=(*flags, _INVALID_FLAG))
-    status = attributes.get(semconv.USAGE_STATUS)
-    if status not in _STATUSES:
-        status = "missing" if read is None and output is None and not rare else "reported"
-    return TokenUsage(read, output, cached, write_5m, write_1h, reasoning, status=str(status), flags=flags, **rare)
+    said, status = attributes.get(semconv.USAGE_FLAGS), attributes.get(semconv.USAGE_STATUS)
+    flags = () if said is None else _listed(said)
+    counts = (read or 0, output or 0, cached, write_5m, write_1h, written, reasoning, *rare.values())
+    if status == "invalid" or min(counts) < 0:
+        return TokenUsage(status="invalid", flags=flags or (_INVALID_FLAG,))
+    if written > write_5m + write_1h:
+        write_5m = written - write_1h
+        flags = (*flags, "cache_ttl_assumed")
+    inside = cached + write_5m + write_1h
+    if read is not None and (names.cache_beside_input or (inside > read > 0 and _beside(attributes))):
+        read += inside
+    if output is None and operation in _READS_ONLY:
+        output = 0
+    if read is None or output is None or status == "missing":
+        return TokenUsage(status="missing", flags=flags or (("split_not_reported",) if read or output else ()))
+    if inside > read or rare.get("input_audio", 0) + rare.get("input_image", 0) > read:
+        return TokenUsage(status="invalid", flags=(*flags, "parts_exceed_whole"))
+    if not (read or output or any(rare.values())):
+        return TokenUsage(status="missing", flags=(*flags, "zero_usage"))
+    if reasoning > output:
+        reasoning, flags = output, (*flags, "reasoning_exceeds_output")
+    known = status if isinstance(status, str) and status in _STATUSES else "reported"
+    return TokenUsage(read, output, cached, write_5m, write_1h, reasoning, status=known, flags=flags, **rare)
 
 
-def _merged(flags: tuple[str, ...], said: object) -> tuple[str, ...]:
-    """Our own flags and those on the span (a list, or one text), each once."""
+def _beside(attributes: Mapping[str, object]) -> bool:
+    """Anthropic's own counts leave cached tokens out of the input, and some instrumentors pass them on as they are."""
+    return any(attributes.get(name) in ("anthropic", "Anthropic") for name in (semconv.PROVIDER, "gen_ai.system", "llm.system"))
+
+
+def _listed(said: object) -> tuple[str, ...]:
+    """The flags on the span (a list, or one text), each once."""
     listed = said if isinstance(said, list | tuple) else (said,)
-    names = (text(item) for item in listed[:16])
-    return tuple(dict.fromkeys([*flags, *(name for name in names if name)]))
+    return tuple(dict.fromkeys(name for name in map(text, listed[:16]) if name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter_cost.intake import native
+from crewmeter_cost.intake import foreign, native
 
 if TYPE_CHECKING:
     from crewmeter_cost.records import Call, Span, Step
@@ -17,4 +17,4 @@ def read(span: Span) -> Call | Step | None:
     """The billed call or the step that `span` reports; None where it is neither. Never raises for what a span may hold."""
     if span.scope == semconv.SCOPE or semconv.KIND in span.attributes:
         return native.read(span)
-    return None
+    return foreign.read(span)
