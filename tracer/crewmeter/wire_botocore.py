@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import json
 from typing import TYPE_CHECKING, Any
@@ -217,14 +219,48 @@ def _frames(frames: Iterator[Any], watch: Watch) -> Iterator[Any]:
 
 
 async def _aframes(frames: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+    pending: asyncio.Task[Any] | None = None
     try:
-        async for frame in frames:
+        while True:
+            try:
+                frame = await (pending or frames.__anext__())
+            except StopAsyncIteration:
+                break
+            pending = None
             watch.see_frame(frame.payload)
+            if getattr(frame, "headers", {}).get(":event-type") == "messageStop":
+                pending = await _ahead(frames, watch)
             yield frame
     except GeneratorExit:
         watch.end(cut=True, late=True)
+        if pending is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                pending.cancel()
         raise
     except BaseException as error:
         watch.end(error)
         raise
     watch.end()
+
+
+_AHEAD_S = 0.5
+
+
+async def _ahead(frames: AsyncIterator[Any], watch: Watch) -> asyncio.Task[Any] | None:
+    """Wait up to half a second for the frame after ``messageStop``: it holds the usage, and CrewAI's async client leaves before it.
+
+    The frame is only looked at here; whoever reads on gets it in its turn. See docs/decisions/0021.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    pending = asyncio.ensure_future(_next(frames))
+    await asyncio.wait({pending}, timeout=_AHEAD_S)
+    if pending.done() and not pending.cancelled() and pending.exception() is None:
+        watch.see_frame(pending.result().payload)
+    return pending
+
+
+async def _next(frames: AsyncIterator[Any]) -> Any:
+    return await frames.__anext__()

@@ -35,7 +35,7 @@ EVENT_STREAM = "application/vnd.amazon.eventstream"
 _FACT = re.compile(
     rb'"usage(?:Metadata)?"\s*:\s*\{|"(?:finish_reason|finishReason|stop_reason|done_reason)"\s*:\s*"|"message_start"'
     rb'|"type"\s*:\s*"(?:error|response\.(?:completed|incomplete|failed))"|"error"\s*:\s*[{"]|"billed_units"'
-    rb'|"(?:prompt_)?eval_count"|invocationMetrics|"web_search_call"|webSearchQueries|"generated_token_count"'
+    rb'|"message_stop"|"message-end"|"(?:done|is_finished)"\s*:\s*true|"(?:prompt_)?eval_count"|invocationMetrics|"web_search_call"|webSearchQueries|"generated_token_count"'
 )
 """What makes a line of a stream worth parsing."""
 _TEXT = re.compile(
@@ -82,6 +82,8 @@ class Watch:
             chunk = self._inflate.decompress(chunk)
         if self._reader is not None:
             self._reader.feed(chunk)
+            if self._reader.final:
+                self.end()
             return
         self._bytes += len(chunk)
         self._parts.append(chunk)
@@ -98,6 +100,8 @@ class Watch:
             exchange.first_chunk_ns = time.time_ns()
         if isinstance(self._reader, _Frames) and not exchange.done:
             self._reader.payload(payload)
+            if self._reader.final:
+                self.end()
 
     @guarded
     def end(self, error: BaseException | None = None, *, cut: bool = False, late: bool = False) -> None:
@@ -175,7 +179,10 @@ def _inflater(encoding: str) -> _Inflater | None:
 
 
 class _Reader(Protocol):
+    final: bool
+    """Nothing that follows can change what is billed."""
     finished: bool
+    """The answer is whole: reading no further cuts nothing off."""
     tally: TextTally
 
     def feed(self, chunk: bytes) -> None: ...
@@ -199,7 +206,7 @@ class _Lines:
         self._kept = kept
         self._carry: list[bytes] = []
         self._hungry = True
-        self.finished = False
+        self.final = self.finished = False
         self.tally = TextTally()
 
     def feed(self, chunk: bytes) -> None:
@@ -231,7 +238,7 @@ class _Lines:
             return
         line = line.strip()
         if line == b"[DONE]":
-            self.finished = True
+            self.final = self.finished = True
         elif self._hungry or _FACT.search(line):
             self._fact(line)
             self._count(line)
@@ -247,7 +254,11 @@ class _Lines:
             if isinstance(item, Mapping):
                 self._hungry = False
                 absorb(self._exchange, item, self._kept)
-                self.finished = self.finished or _is_last(item, self._exchange)
+                self.final = self.final or _is_last(item)
+                self.finished = self.finished or self.final or item.get("type") == "message_delta" or self._gemini_finished()
+
+    def _gemini_finished(self) -> bool:
+        return self._exchange.api == "gemini" and self._exchange.finish_reason is not None
 
     def _count(self, line: bytes) -> None:
         for piece in _TEXT.findall(line):
@@ -262,12 +273,12 @@ def _unescaped(piece: bytes) -> str:
     return text if isinstance(text, str) else ""
 
 
-def _is_last(event: Mapping[str, object], exchange: Exchange) -> bool:
+_LAST = frozenset({"message_stop", "message-end", "response.completed", "response.incomplete", "response.failed"})
+
+
+def _is_last(event: Mapping[str, object]) -> bool:
     """True for the event after which nothing more is billed."""
-    kind = event.get("type")
-    if kind in ("message_stop", "message_delta", "message-end", "response.completed", "response.incomplete", "response.failed"):
-        return True
-    return event.get("done") is True or (exchange.api == "gemini" and exchange.finish_reason is not None)
+    return event.get("type") in _LAST or event.get("done") is True or event.get("is_finished") is True
 
 
 class _Frames:
@@ -277,7 +288,7 @@ class _Frames:
         self._exchange = exchange
         self._kept = kept
         self._buffer = bytearray()
-        self.finished = False
+        self.final = self.finished = False
         self.tally = TextTally()
 
     def feed(self, chunk: bytes) -> None:
@@ -317,4 +328,9 @@ class _Frames:
             return
         if isinstance(event, Mapping):
             absorb(self._exchange, event, self._kept)
-            self.finished = self.finished or "usage" in event or "amazon-bedrock-invocationMetrics" in event
+            self.final = self.finished = self.final or "amazon-bedrock-invocationMetrics" in event or _is_metadata(event)
+
+
+def _is_metadata(event: Mapping[str, object]) -> bool:
+    """True for the last event of a Converse stream."""
+    return "usage" in event and "metrics" in event
