@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.util import find_spec
 
 import pytest
@@ -39,4 +40,13 @@ def test_a_provider_is_charged_exactly_or_flagged(stage, app):
     billed, rows = stage.of(app)
     assert stage.played[app].error is None
     assert billed
-    assert ledger_lines(rows) == billed_lines(billed)
+    told, kept = billed_lines(billed), ledger_lines(rows)
+    assert kept - told == Counter()
+    ids = {entry.response_id for entry in billed}
+    flagged = [row for row in rows if row["usage_status"] != "reported" and row["response_id"] in ids]
+    assert (told - kept).total() == len(flagged)
+    assert flagged == [] or app in LOST
+
+
+LOST = {"providers:bedrock:stream"}
+"""Clients that hang up before the usage comes: CrewAI leaves Bedrock's stream once it has its structured answer."""

@@ -1,0 +1,45 @@
+"""The end-to-end apps played once, in one process under one meter, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoice import Played, window
+from support.app import Ran, run_app
+
+if TYPE_CHECKING:
+    from crewmeter_cost.demo.standin import Billed, StandIn
+
+__all__ = ["APPS", "Stage", "perform"]
+
+APPS = Path(__file__).parent / "apps"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is left when the curtain falls: the process, the server's books, the ledger's rows, per app."""
+
+    ran: Ran
+    standin: StandIn
+    played: dict[str, Played]
+    rows: list[dict[str, object]]
+    steps: list[dict[str, object]]
+
+    def of(self, app: str) -> tuple[list[Billed], list[dict[str, object]]]:
+        """(billed exchanges, ledger rows) of one app."""
+        return window(self.standin, self.rows, self.played[app])
+
+    def steps_of(self, app: str) -> list[dict[str, object]]:
+        """The steps one app left in the ledger."""
+        played = self.played[app]
+        return [step for step in self.steps if played.began_ns <= int(str(step["started_ns"])) <= played.ended_ns]
+
+
+def perform(apps: list[str], folder: Path, standin: StandIn, **options: object) -> Stage:
+    """Play `apps` in one process against `standin`, with a ledger in `folder`."""
+    ran = run_app(APPS / "play.py", *apps, ledger=folder / "ledger.db", standin_url=standin.url, timeout=400, **options)
+    played = [Played(**json.loads(line[3:])) for line in ran.stdout.splitlines() if line.startswith("@@ ")]
+    return Stage(ran, standin, {one.app: one for one in played}, ran.calls, ran.steps)
