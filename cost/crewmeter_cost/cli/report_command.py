@@ -10,7 +10,7 @@ import typer
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
 from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.grouping import TIMES
+from crewmeter_cost.ledger.grouping import GROUPS, TIMES
 from crewmeter_cost.ledger.reports import AMOUNTS, report
 from crewmeter_cost.ledger.store import Ledger
 
@@ -21,7 +21,7 @@ __all__ = ["register"]
 
 ByOption = Annotated[
     list[str] | None,
-    typer.Option("--by", help="model, provider, crew, agent, task, tool, run, user, team, session, tag:KEY, hour, day or month; repeatable."),
+    typer.Option("--by", help=f"One of {', '.join(GROUPS)}; repeatable."),
 ]
 WhereOption = Annotated[list[str] | None, typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable.")]
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, delete
 
 from crewmeter.semconv import KIND_TOOL
+from crewmeter_cost.ledger.adoption import adopt
 from crewmeter_cost.ledger.rollups import DAY, SUMS, Tally
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, StepState, call_row, step_row
 from crewmeter_cost.ledger.tables import CallRow, LatencyDay, LatencyHour, RollupHour, StepRow, table_of
 from crewmeter_cost.ledger.totals import Runs
+from crewmeter_cost.ledger.twins import settle
 from crewmeter_cost.pricing.charge import PICO, Charge
 
 if TYPE_CHECKING:
@@ -109,29 +111,43 @@ def write_batch(
     change.runs.load({place.run_id for place in places if place.run_id is not None})
     new_calls = _calls(connection, bulk, labels, change, calls)
     new_steps = _steps(connection, bulk, labels, change, steps)
+    traces = {bytes.fromhex(record.trace_id) for record in chain((calls[i][0] for i in new_calls.inserted), (steps[i] for i in new_steps))}
+    adopt(connection, bulk, labels, change, traces)
     change.save()
     return Written(
-        inserted_calls=len(new_calls),
-        duplicate_calls=len(calls) - len(new_calls),
+        inserted_calls=len(new_calls.inserted),
+        duplicate_calls=len(calls) - len(new_calls.inserted) - new_calls.superseded,
         inserted_steps=len(new_steps),
         duplicate_steps=len(steps) - len(new_steps),
-        new_calls=new_calls,
+        superseded_calls=new_calls.superseded,
+        new_calls=new_calls.inserted,
         new_steps=new_steps,
     )
 
 
-def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]]) -> tuple[int, ...]:
+class _Calls(NamedTuple):
+    inserted: tuple[int, ...]
+    superseded: int
+
+
+def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]]) -> _Calls:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     number, version_of = change.runs.number, labels.price_version
     for position, (call, outcome) in enumerate(calls):
         version = version_of[outcome.version] if isinstance(outcome, Charge) else None
         row = call_row(call, outcome, labels, run=number(call.place, call.trace_id, call.started_ns), price_version=version)
         rows.setdefault((row[CALL.trace_id], row[CALL.span_id]), (position, row))
-    fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in rows.values()], key=_SPAN)
-    inserted = list(rows.values()) if fresh is None else [rows[key] for key in rows if key in fresh]
+    settled = settle(connection, labels, list(rows.values()))
+    fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in settled.insert], key=_SPAN)
+    inserted = settled.insert if fresh is None else [rows[key] for key in rows if key in fresh]
     for _, row in inserted:
         change.call(row)
-    return tuple(position for position, _ in inserted)
+    change.runs.load_numbers({old[CALL.run] for _, old, _ in settled.replace} - {None})
+    for _, old, new in settled.replace:
+        change.call(old, -1)
+        change.call(new)
+    bulk.change(connection, _CALL, CALL_COLUMNS, [(number, *new) for number, _, new in settled.replace])
+    return _Calls(tuple(position for position, _ in inserted), len(settled.replace))
 
 
 def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step]) -> tuple[int, ...]:

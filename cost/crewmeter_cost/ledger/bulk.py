@@ -57,7 +57,8 @@ class Bulk:
         if not rows:
             return
         if self._postgres:
-            connection.execute(insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False), _arrays(columns, rows))
+            inserting = insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False)
+            connection.execute(inserting, _arrays(columns, rows))
         else:
             self._many(connection, "insert", table, columns, rows)
 

@@ -41,7 +41,10 @@ class LedgerCorruptError(CrewMeterError):
 
 
 def prepare_file(path: Path) -> bool:
-    """Make the folder (0700) and the file (0600) where missing; True if the file is new. Raises `LedgerUnavailableError` naming the owner."""
+    """Make the folder (0700) and the file (0600) where missing; True if the file is new.
+
+    Raises `LedgerUnavailableError` naming the owner.
+    """
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.engine import Connection
 
-    from crewmeter_cost.pricing.book import FrozenRates
+    from crewmeter_cost.pricing.outcome import FrozenRates
 
 __all__ = ["MAX_NAME", "Labels"]
 

@@ -127,7 +127,8 @@ def _calls(connection: Connection, run: Run) -> Iterator[Node]:
         .outerjoin(errors, errors.c.id == c.error_type)
         .join(statuses, statuses.c.id == c.cost_status)
     )
-    columns = (operations.c.value.label("operation"), models.c.value.label("model"), errors.c.value.label("error"), statuses.c.value.label("status"))
+    texts = {"operation": operations, "model": models, "error": errors, "status": statuses}
+    columns = [table.c.value.label(name) for name, table in texts.items()]
     own = (c.span_id, c.parent_span_id, c.state, c.started_ns, c.duration_ns, c.ttft_ns, c.input_tokens, c.output_tokens, c.cost_pusd)
     for row in connection.execute(select(*own, *columns).select_from(joined).where(c.run == run.number)):
         priced = row.cost_pusd is not None

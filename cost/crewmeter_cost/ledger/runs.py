@@ -76,7 +76,7 @@ def _query() -> Select[Any]:
     return select(_RUN, names.c.value.label("name_text"), errors.c.value.label("error_text")).select_from(joined)
 
 
-def _run(row: Mapping[str, Any]) -> Run:
+def _run(row: Mapping[Any, Any]) -> Run:
     unknown = row["unpriced_calls"] and not row["priced_calls"]
     counts = ("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls", "input_tokens", "output_tokens")
     return Run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, MetaData, String, Table, insert, inspect, select
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, inspect, select
 from sqlmodel import SQLModel
 
 from crewmeter_cost.errors import CrewMeterError
@@ -21,15 +21,15 @@ from crewmeter_cost.ledger.views import view_definitions
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "bring_up_to_date", "create"]
+__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "bring_up_to_date", "create", "finish"]
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision, oldest first; each has a file in ``migrations/versions``."""
 
 HEAD = REVISIONS[-1]
 VERSION_TABLE = "crewmeter_schema"
 
-_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), nullable=False), PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"))
 
 
 def bring_up_to_date(engine: Engine, *, read_only: bool) -> None:
@@ -57,7 +57,8 @@ def _version(connection: Connection) -> str | None:
     name = shown(connection.engine.url)
     if not inspector.has_table(VERSION_TABLE):
         if connection.dialect.name == "sqlite" and inspector.get_table_names():
-            raise CrewMeterError(f"{name} is a database of something else, not a crewmeter ledger", hint="set CREWMETER_LEDGER to another path")
+            hint = "set CREWMETER_LEDGER to another path"
+            raise CrewMeterError(f"{name} is a database of something else, not a crewmeter ledger", hint=hint)
         return None
     version = connection.execute(select(_VERSION.c.version_num)).scalar()
     if version not in REVISIONS:
@@ -71,11 +72,17 @@ def _version(connection: Connection) -> str | None:
 def create(connection: Connection) -> None:
     """Make an empty database a ledger: tables, views, buckets, version."""
     SQLModel.metadata.create_all(connection)
-    for statement in view_definitions(connection.dialect.name).values():
-        connection.exec_driver_sql(statement.replace("%", "%%") if connection.dialect.name == "postgresql" else statement)
-    bounds = [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)]
-    connection.execute(insert(table_of(LatencyBucket)), bounds)
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    finish(connection)
     _VERSION.create(connection)
     connection.execute(insert(_VERSION).values(version_num=HEAD))
+
+
+def finish(connection: Connection) -> None:
+    """What follows from the code rather than from a revision: views, bucket bounds, the mark of our SQLite files."""
+    for statement in view_definitions(connection.dialect.name).values():
+        connection.exec_driver_sql(statement)
+    buckets = table_of(LatencyBucket)
+    connection.execute(delete(buckets))
+    connection.execute(insert(buckets), [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)])
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -19,7 +19,7 @@ from crewmeter_cost.ledger.tables import CallRow, Label, LatencyDay, LatencyHour
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement, Table
     from sqlalchemy.engine import Connection
@@ -54,7 +54,7 @@ class Sources:
     def rollups(self, dimension: str, first: int | None, last: int | None) -> Iterator[tuple[Key, list[int]]]:
         """Sums over the whole hours [first, last) (unix seconds)."""
         columns = rollup_columns(dimension, _ROLLUP)
-        keys: list[ColumnElement[Any] | None] = [columns[name] for name in self._question.by]
+        keys = [columns[name] for name in self._question.by]
         yield from self._summed(dimension, keys, self._named(columns), first, last)
 
     def tagged(self, key: str, first: int | None, last: int | None) -> Iterator[tuple[Key, list[int]]]:
@@ -73,7 +73,7 @@ class Sources:
         yield from ((place, sums) for place, sums in untagged.items() if any(sums))
 
     def _summed(
-        self, dimension: str, keys: list[ColumnElement[Any] | None], where: list[ColumnElement[bool]], first: int | None, last: int | None
+        self, dimension: str, keys: Sequence[ColumnElement[Any] | None], where: list[ColumnElement[bool]], first: int | None, last: int | None
     ) -> Iterator[tuple[Key, list[int]]]:
         """Sums of one dimension by the given columns; a column that is None is None in every key."""
         c = _ROLLUP.c
@@ -95,7 +95,7 @@ class Sources:
         return tuple(value if name in TIMES else value or None for value, name in zip(raw, self._question.by, strict=True))
 
     def latencies(self, dimension: str, first: int | None, last: int | None) -> Iterator[tuple[Key, int, int]]:
-        """(key, bucket, count) over the whole hours [first, last): whole days from the daily counts, the hours beside them from the hourly."""
+        """(key, bucket, count) over the whole hours [first, last): whole days from the daily counts, the rest from the hourly."""
         by_day = "hour" not in self._question.by
         first_day = None if first is None else -(-first // DAY) * DAY
         last_day = None if last is None else last // DAY * DAY
@@ -125,7 +125,8 @@ class Sources:
     def detail(self, since: int | None, until: int | None) -> Iterator[tuple[Key, list[int]]]:
         """Sums over the calls (or tool calls) that started in [since, until)."""
         c = _CALL.c
-        tokens = [c.input_tokens, c.cache_read_tokens, c.cache_write_5m_tokens + c.cache_write_1h_tokens, c.output_tokens, c.reasoning_tokens]
+        written = c.cache_write_5m_tokens + c.cache_write_1h_tokens
+        tokens = [c.input_tokens, c.cache_read_tokens, written, c.output_tokens, c.reasoning_tokens]
         money = [func.sum(c.cost_pusd // PICO), func.sum(c.cost_pusd % PICO)]
         failed = func.sum(case((c.state > 0, 1), else_=0))
         unpriced = func.sum(case((and_(c.cost_pusd.is_(None), c.state != CallState.REJECTED), 1), else_=0))
@@ -164,7 +165,8 @@ class Sources:
         """(key, duration in ns) of every call, or tool call, that started in [since, until)."""
         if self._question.of_tools:
             keys = [tool_column(name) for name in self._question.by]
-            query = select(*keys, _STEP.c.duration_ns).select_from(_STEP.outerjoin(_RUN, _RUN.c.id == _STEP.c.run)).where(*self._of_tools(since, until))
+            joined = _STEP.outerjoin(_RUN, _RUN.c.id == _STEP.c.run)
+            query = select(*keys, _STEP.c.duration_ns).select_from(joined).where(*self._of_tools(since, until))
         else:
             keys = [call_column(name) for name in self._question.by]
             columns = {name: call_column(name) for name, _ in self._question.where}
@@ -208,7 +210,8 @@ class Sources:
         names: dict[Any, str | None] = {None: None}
         column, text = (_RUN.c.id, _RUN.c.run_id) if group == "run" else (_LABEL.c.id, _LABEL.c.value)
         for start in range(0, len(wanted), 5000):
-            names.update((row[0], row[1]) for row in self._connection.execute(select(column, text).where(column.in_(wanted[start : start + 5000]))))
+            query = select(column, text).where(column.in_(wanted[start : start + 5000]))
+            names.update((row[0], row[1]) for row in self._connection.execute(query))
         return names
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from crewmeter_cost.pricing.book import FrozenRates
+    from crewmeter_cost.pricing.outcome import FrozenRates
     from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.records import Call, Step
 

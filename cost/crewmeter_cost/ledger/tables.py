@@ -62,7 +62,7 @@ def _time_index(name: str) -> Index:
 
 
 def _label(*, nullable: bool = True) -> Column[int]:
-    """A reference into `label`. Not a declared foreign key: checking two dozen per row would halve the intake, and labels are never deleted."""
+    """A reference into `label`; no declared foreign key: checking two dozen a row would halve the intake, and labels stay."""
     return Column(Integer, nullable=nullable)
 
 

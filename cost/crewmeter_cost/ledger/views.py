@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SECOND_NS", "view_definitions"]
 
 SECOND_NS = 1_000_000_000
+_PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
 
 _CALL, _RUN, _STEP, _LABEL, _TAGS = table_of(CallRow), table_of(RunRow), table_of(StepRow), table_of(Label), table_of(TagSet)
 _ROLLUP, _LATENCY, _BUCKET = table_of(RollupHour), table_of(LatencyHour), table_of(LatencyBucket)
@@ -49,15 +50,15 @@ def _milliseconds(nanoseconds: ColumnElement[int]) -> ColumnElement[int]:
     return (nanoseconds // 1_000_000).label("started_ms")
 
 
-def _seconds(nanoseconds: ColumnElement[Any]) -> ColumnElement[float]:
+def _seconds(nanoseconds: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(nanoseconds, Float) / 1e9
 
 
-def _usd(pusd: ColumnElement[Any]) -> ColumnElement[float]:
+def _usd(pusd: ColumnElement[Any]) -> ColumnElement[Any]:
     return cast(pusd, Float) / float(PICO)
 
 
-def _whole(table: Any) -> ColumnElement[float]:
+def _whole(table: Table) -> ColumnElement[Any]:
     """Cost of a sum kept in two columns."""
     return table.c.cost_whole_usd + _usd(table.c.cost_pusd)
 
@@ -71,11 +72,11 @@ def _hex(column: ColumnElement[bytes], backend: str) -> ColumnElement[str]:
 def _calls(backend: str) -> Select[Any]:
     c, runs = _CALL.c, _RUN.alias("of_run")
     named = _Named(_CALL.outerjoin(runs, runs.c.id == c.run).outerjoin(_TAGS, _TAGS.c.id == c.tag_set))
-    columns = [
+    columns: list[Any] = [
         _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
         named.name(c.operation, "operation"), named.name(c.origin, "origin"), named.name(c.provider, "provider"),
         named.name(func.coalesce(c.request_model, c.response_model), "model"),
-        *(named.name(c[name], name) for name in ("request_model", "response_model", "crew", "flow", "task", "agent", "tool", "user", "team", "session")),
+        *(named.name(c[name], name) for name in ("request_model", "response_model", *_PLACE)),
         _TAGS.c.tags,
         *(named.name(c[name], name) for name in ("service", "environment")),
         case((c.state == 0, "ok"), else_="error").label("status"),
@@ -92,7 +93,7 @@ def _calls(backend: str) -> Select[Any]:
 def _runs(_backend: str) -> Select[Any]:
     c = _RUN.c
     named = _Named(_RUN)
-    columns = [
+    columns: list[Any] = [
         _time(c.started_ns), c.run_id, _hex(c.trace_id, _backend), c.kind,
         *(named.name(c[name], name) for name in ("name", "service", "environment", "team", "user", "session")),
         c.status, named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"),
@@ -105,7 +106,7 @@ def _runs(_backend: str) -> Select[Any]:
 def _steps(backend: str) -> Select[Any]:
     c, runs = _STEP.c, _RUN.alias("of_run")
     named = _Named(_STEP.outerjoin(runs, runs.c.id == c.run))
-    columns = [
+    columns: list[Any] = [
         _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
         *(named.name(c[name], name) for name in ("kind", "name", "crew", "flow", "task", "agent")),
         case((c.state == 0, "ok"), (c.state == 1, "error"), else_="abandoned").label("status"),
@@ -118,7 +119,7 @@ def _hourly(name: str) -> Select[Any]:
     c, dimension = _ROLLUP.c, DIMENSIONS[name]
     named = _Named(_ROLLUP)
     keys = [named.name(c[column], key) for column, key in (("key", dimension.key), ("key2", dimension.key2)) if key is not None]
-    columns = [
+    columns: list[Any] = [
         c.hour.label("time"), *keys, c.calls, c.failed_calls, c.unpriced_calls, c.input_tokens, c.cache_read_tokens,
         c.cache_write_tokens, c.output_tokens, c.reasoning_tokens, _whole(_ROLLUP).label("cost_usd"),
         _seconds(c.duration_ns).label("duration_seconds"),
@@ -134,7 +135,7 @@ def _latency() -> CompoundSelect[Any]:
 def _latency_of(dimension: str, code: int) -> Select[Any]:
     c = _LATENCY.c
     named = _Named(_LATENCY.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
-    columns = [c.hour.label("time"), literal(dimension).label("dimension"), named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
+    columns: list[Any] = [c.hour.label("time"), literal(dimension).label("dimension"), named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
     return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
@@ -147,6 +148,6 @@ def view_definitions(backend: str) -> Mapping[str, str]:
         **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
         "latency_hourly": _latency(),
     }
-    dialect = postgresql.dialect() if backend == "postgresql" else sqlite.dialect()
+    dialect: Dialect = postgresql.dialect() if backend == "postgresql" else sqlite.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's is
     compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
     return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}
