@@ -122,7 +122,7 @@ BOARDS: tuple[Board, ...] = (
         "Does every span arrive, and is every price fresh?",
         "now-6h",
         (
-            _row("Ledger", 4, ("ledger_hour", 4), ("metrics_hour", 4), ("ledger_lag", 4), ("last_span", 4), ("queue_fill", 4), ("price_age", 4)),
+            _row("Ledger", 4, ("ledger_hour", 3), ("metrics_hour", 3), ("telemetry_age", 3), ("last_span", 3), ("ledger_lag", 3), ("queue_fill", 3), ("unpriced_calls", 3), ("price_age", 3)),
             _row("What arrives", 8, ("calls_by_service", 12), ("cost_status", 12), ("services", 24)),
             _row("Sidecar, live", 8, ("ingest", 12), ("write_time", 12), ("ledger_errors", 12), ("unpriced_live", 12)),
             _row("Collector, live", 8, ("collector_queue", 8), ("collector_refused", 8), ("collector_sent", 8)),

@@ -50,7 +50,7 @@ FROM steps AS s WHERE s.run_id = :run_id ORDER BY s.started_ms LIMIT 5000
 """
 _CALLS = """
 SELECT span_id AS id, parent_span_id AS parent, operation AS kind, model AS name, status, error_type, started_ms, duration_seconds, agent,
-  provider, input_tokens, cache_read_tokens, output_tokens, cost_usd, cost_status, ttft_seconds, finish_reason, origin
+  provider, input_tokens, cache_read_tokens, output_tokens, cost_usd, cost_status, unpriced, ttft_seconds, finish_reason, origin
 FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 """
 

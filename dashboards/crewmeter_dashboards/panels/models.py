@@ -142,7 +142,7 @@ _SERIES = (
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,
-        columns={name: Column(name) for name in ("input", "cache_read", "cache_write", "output", "reasoning")},
+        columns={name: Column(name.replace("_", " ")) for name in ("input", "cache_read", "cache_write", "output", "reasoning")},
         sql=(
             "WITH facts AS ("
             + sql.TOTAL.rows("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")

@@ -1,0 +1,137 @@
+// The page: reads its state from the address, draws a board, the run list or a run, and writes changes back to the address.
+
+import { drawFilters, drawNav, drawTools, select } from "./controls.js";
+import { el } from "./dom.js";
+import { panelFrame } from "./panels.js";
+import { drawRun, drawRuns, runControls } from "./runs.js";
+import { get, question, read, write } from "./state.js";
+
+const $ = (id) => document.getElementById(id);
+const RUN_FILTERS = ["crew", "team", "service", "environment"];
+
+let catalogue;
+let state;
+let generation = 0;
+let timer = null;
+
+function link(changes) {
+  return write({ ...state, ...changes, filters: changes.filters ?? state.filters });
+}
+
+function change(changes) {
+  history.pushState(null, "", link(changes));
+  show();
+}
+
+/** Where a table's link leads: a run, or a board filtered by the name that was clicked. */
+function target(kind, name, value) {
+  if (kind === "run") return link({ view: "run", run: value });
+  return name in state.filters ? link({ view: kind, filters: { ...state.filters, [name]: [value] } }) : null;
+}
+
+function seconds(text, now) {
+  const match = /^now(?:-(\d+)([smhdw]))?$/.exec(text);
+  if (!match) return Number(text);
+  return now - (match[1] ? Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[match[2]] : 0);
+}
+
+function autoBucket(span) {
+  return [[3600, 60], [10800, 300], [345600, 3600], [1209600, 21600]].find(([longest]) => span <= longest)?.[1] ?? 86400;
+}
+
+function show() {
+  const mine = ++generation;
+  const stale = () => mine !== generation;
+  state = read(Object.keys(catalogue.filters));
+  const board = catalogue.boards.find((each) => each.id === state.view);
+  const query = question(state, board);
+  const runs = state.view === "runs";
+  drawNav($("nav"), catalogue.boards, state, link);
+  drawTools($("tools"), state, query.get("from"), { change, reload: show });
+  const names = runs ? RUN_FILTERS : board?.filters ?? [];
+  $("filters").hidden = !runs && !board;
+  drawFilters($("filters"), { names, filters: catalogue.filters, state, query, board, budget: catalogue.budget_usd, change, runs: runs ? runControls(select, state, change) : null });
+  document.title = `${board?.title ?? (runs ? "Runs" : "Run")} · crewmeter`;
+  $("foot").replaceChildren();
+  schedule();
+  if (board) drawBoard(board, query, stale);
+  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale }));
+}
+
+async function view(drawing) {
+  try {
+    await drawing;
+  } catch (error) {
+    $("main").replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));
+  }
+}
+
+function drawBoard(board, query, stale) {
+  const now = Math.floor(Date.now() / 1000);
+  const range = [seconds(query.get("from"), now), seconds(query.get("to"), now)];
+  const asked = query.get("bucket");
+  const bucket = Number(asked) || autoBucket(range[1] - range[0]);
+  const context = { query, range, bucket, colors: catalogue.colors, link: target, stale };
+  const frames = [];
+  const rows = board.rows.map((row) => {
+    const cells = row.panels.map((cell) => {
+      const frame = panelFrame(cell.id, catalogue.panels[cell.id], cell);
+      frames.push(frame);
+      return frame.card;
+    });
+    return el("section", { class: "row", "aria-label": row.title }, el("h2", {}, row.title), el("div", { class: "grid" }, cells));
+  });
+  $("main").replaceChildren(el("h1", { class: "sr" }, board.title), el("p", { class: "lead" }, board.description), ...rows);
+  const live = board.live_panels ? `${board.live_panels} more panels are live from Prometheus and stand in Grafana: crewmeter dashboards export. ` : "";
+  $("foot").replaceChildren(`${live}Hours and days are UTC; times are shown in your zone.`);
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((each) => each.isIntersecting)) {
+      near.unobserve(entry.target);
+      frames.find((frame) => frame.card === entry.target).load(context);
+    }
+  }, { rootMargin: "600px" });
+  frames.forEach((frame) => near.observe(frame.card));
+}
+
+function schedule() {
+  clearTimeout(timer);
+  const every = Number(state.refresh);
+  if (every >= 5) timer = setTimeout(() => (document.hidden ? schedule() : show()), every * 1000);
+}
+
+function flipTheme() {
+  const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = theme;
+  try {
+    localStorage.setItem("crewmeter-theme", theme);
+  } catch {
+    // storage is switched off: the choice lasts as long as the page
+  }
+  if (state.theme) history.replaceState(null, "", link({ theme }));
+  show();
+}
+
+document.addEventListener("click", (event) => {
+  const anchor = event.target.closest("a[data-go]");
+  if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
+  event.preventDefault();
+  history.pushState(null, "", anchor.getAttribute("href"));
+  show();
+  scrollTo(0, 0);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea") || event.metaKey || event.ctrlKey || event.altKey) return;
+  if (event.key === "r") show();
+  else if (event.key === "t") flipTheme();
+  else if (/^[1-9]$/.test(event.key)) $("nav").children[Number(event.key) - 1]?.click();
+});
+document.addEventListener("range", (event) => change({ from: String(event.detail.from), to: String(event.detail.to) }));
+document.addEventListener("theme", flipTheme);
+addEventListener("popstate", show);
+
+try {
+  catalogue = await get("api/boards");
+  show();
+} catch (error) {
+  $("main").replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));
+}

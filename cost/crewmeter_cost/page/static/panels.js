@@ -1,0 +1,153 @@
+// One panel of a board: its frame, its answer, and how each kind is drawn.
+
+import { drawTime } from "./charts.js";
+import { ICONS, el, icon, styled } from "./dom.js";
+import { format, stepColor } from "./format.js";
+import { get } from "./state.js";
+
+let serial = 0;
+
+/** The frame of a panel; `load(context)` fills it. */
+export function panelFrame(id, panel, cell) {
+  const about = `about-${++serial}`;
+  const body = el("div", { class: `body ${panel.kind}` }, el("div", { class: "skeleton", "aria-hidden": "true" }));
+  const card = el("article", { class: "panel", "aria-labelledby": `${about}-title`, "data-panel": id });
+  const actions = el("span", { class: "actions" });
+  const info = el("button", { type: "button", class: "quiet", popovertarget: about, "aria-label": `About ${panel.title}` }, icon(ICONS.info));
+  actions.append(info);
+  const text = panel.description.split("\n\n").map((part) => el("p", {}, part));
+  card.append(
+    el("header", {}, el("h3", { id: `${about}-title` }, panel.title), actions),
+    body,
+    el("div", { id: about, popover: "auto", class: "about" }, el("h4", {}, panel.title), ...text),
+  );
+  styled(card, { "--w": cell.w, "--h": cell.h });
+  return { id, panel, card, body, actions, load: (context) => load({ id, panel, body, card, actions }, context) };
+}
+
+async function load(frame, context) {
+  const { id, panel, body, card, actions } = frame;
+  card.setAttribute("aria-busy", "true");
+  try {
+    const answer = await get(`api/panels/${encodeURIComponent(id)}`, context.query);
+    if (context.stale()) return;
+    if (isEmpty(answer)) body.replaceChildren(el("p", { class: "empty" }, panel.empty));
+    else DRAW[panel.kind](body, panel, answer, context);
+    card.dataset.milliseconds = answer.milliseconds;
+    offerDownload(actions, id, panel, answer);
+  } catch (error) {
+    if (!context.stale()) body.replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));
+  } finally {
+    card.removeAttribute("aria-busy");
+  }
+}
+
+function isEmpty(answer) {
+  const time = answer.columns.indexOf("time");
+  return answer.rows.every((row) => row.every((value, position) => value === null || position === time));
+}
+
+const DRAW = { stat, lines: time, stack: time, bars, table };
+
+function time(body, panel, answer, context) {
+  const own = panel.title.startsWith("This month");
+  const times = answer.rows.map((row) => row[answer.columns.indexOf("time")]);
+  const range = own ? [times[0], times[times.length - 1]] : context.range;
+  drawTime(body, panel, answer, { colors: context.colors, range, bucket: own ? 86400 : context.bucket });
+}
+
+function stat(body, panel, answer) {
+  const row = answer.rows[0] ?? [];
+  const parts = answer.columns.map((name, position) => {
+    const column = panel.columns.find((each) => each.name === name);
+    const value = row[position];
+    const number = el("strong", {}, format(column?.unit ?? panel.unit, value, panel.decimals));
+    const color = stepColor(panel.steps, value);
+    const part = el("div", { class: "number" }, number, answer.columns.length > 1 ? el("span", {}, column?.title ?? name) : null);
+    if (color) {
+      styled(part, { "--mark": color });
+      part.classList.add("marked");
+    }
+    return part;
+  });
+  body.replaceChildren(...parts);
+}
+
+function bars(body, panel, answer) {
+  const longest = Math.max(...answer.rows.map((row) => row[1] ?? 0), 0);
+  const list = el("ol", { class: "ranking" });
+  for (const [name, value] of answer.rows) {
+    const bar = styled(el("i", { class: "bar" }), { "--share": longest ? Math.max(value ?? 0, 0) / longest : 0 });
+    list.append(el("li", {}, el("span", { class: "name", title: String(name) }, String(name)), el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
+  }
+  body.replaceChildren(list);
+}
+
+function table(body, panel, answer, context) {
+  const columns = panel.columns.map((column) => ({ ...column, at: answer.columns.indexOf(column.name) }));
+  const state = { by: null, down: true };
+  const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": panel.title });
+  const draw = () => {
+    const rows = [...answer.rows];
+    if (state.by !== null) rows.sort((a, b) => compare(a[state.by], b[state.by]) * (state.down ? -1 : 1));
+    box.replaceChildren(el("table", {}, head(columns, state, draw), el("tbody", {}, rows.map((row) => line(columns, row, answer, context)))));
+  };
+  draw();
+  body.replaceChildren(box);
+}
+
+function compare(a, b) {
+  if (a === null || b === null) return (a !== null) - (b !== null);
+  return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+}
+
+function head(columns, state, draw) {
+  const cells = columns.map((column) => {
+    const sorted = state.by === column.at ? (state.down ? "descending" : "ascending") : null;
+    const sort = () => {
+      state.down = state.by === column.at ? !state.down : column.unit !== "string";
+      state.by = column.at;
+      draw();
+    };
+    return el("th", { scope: "col", class: column.unit === "string" || column.unit === "dateTimeAsIso" ? "" : "right", "aria-sort": sorted }, el("button", { type: "button", onclick: sort }, column.title));
+  });
+  return el("thead", {}, el("tr", {}, cells));
+}
+
+function line(columns, row, answer, context) {
+  const largest = (at) => (answer.largest ??= {})[at] ??= Math.max(...answer.rows.map((each) => each[at] ?? 0), 0);
+  return el("tr", {}, columns.map((column) => {
+    const value = row[column.at];
+    const text = format(column.unit, value);
+    const number = typeof value === "number" && column.unit !== "dateTimeAsIso";
+    const cell = el("td", { class: number ? "right" : "" });
+    const color = stepColor(column.steps, value);
+    const target = column.link && value !== null ? context.link(column.link, column.name, value) : null;
+    const shown = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : text;
+    if (column.link === "trace") cell.append(el("code", { title: String(value) }, shown));
+    else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, shown) : el("span", {}, text));
+    if (color) styled(cell, { "--mark": color }).classList.add("marked");
+    if (column.bar && typeof value === "number") styled(cell, { "--share": largest(column.at) ? value / largest(column.at) : 0 }).classList.add("barred");
+    return cell;
+  }));
+}
+
+/** A cell that a spreadsheet will not run, quoted as CSV wants it. */
+function csvCell(value) {
+  let text = value === null || value === undefined ? "" : String(value);
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+function offerDownload(actions, id, panel, answer) {
+  actions.querySelector(".csv")?.remove();
+  const save = () => {
+    const lines = [answer.columns, ...answer.rows].map((row) => row.map(csvCell).join(","));
+    const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+    const anchor = el("a", { href: url, download: `crewmeter-${id}.csv` });
+    anchor.click();
+    URL.revokeObjectURL(url);
+  };
+  actions.prepend(el("button", { type: "button", class: "quiet csv", onclick: save, "aria-label": `Download ${panel.title} as CSV`, title: "Download as CSV" }, icon(ICONS.download)));
+}
+
