@@ -67,7 +67,7 @@ def test_the_manifest_has_exactly_the_components_used():
     }
     used = set()
     for file in CONFIGS.glob("*.yaml"):
-        if file.name != "builder.yaml":
+        if file.name not in ("builder.yaml", "tempo.yaml"):
             config = yaml.safe_load(file.read_text())
             for kind in ("extensions", "receivers", "processors", "connectors", "exporters"):
                 used |= {name.split("/")[0] for name in config.get(kind, {})}
