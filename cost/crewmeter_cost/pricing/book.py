@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from crewmeter.providers import canonical_provider, resolve_provider
 from crewmeter_cost.pricing import matching, shelf
-from crewmeter_cost.pricing.corrections import Corrected, read_corrections
+from crewmeter_cost.pricing.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.outcome import FrozenRates, Unpriced
 from crewmeter_cost.pricing.overrides import SELF_HOSTED, Overrides
 from crewmeter_cost.pricing.track import Track
@@ -64,8 +64,9 @@ class Source(Protocol):
 class PriceBook:
     """Rates by provider, model, host, tier and moment. Thread-safe: only dictionaries grow, and only by whole values."""
 
-    def __init__(self, sources: Sequence[Source], overrides: Overrides | None = None) -> None:
+    def __init__(self, sources: Sequence[Source], overrides: Overrides | None = None, corrections: Corrections | None = None) -> None:
         self._sources = tuple(sources)
+        self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
         self._tracks: dict[tuple[str | None, str | None, str | None, str | None, str | None], Track | Unpriced] = {}
         self._frozen: dict[str, FrozenRates] = {}
@@ -82,7 +83,8 @@ class PriceBook:
             from crewmeter_cost.pricing.overrides_file import read_overrides
 
             rules = read_overrides(named.expanduser())
-        return cls([Corrected(shelf.open_genai(), read_corrections()), shelf.open_litellm()], rules)
+        corrections = read_corrections()
+        return cls([Corrected(shelf.open_genai(), corrections), shelf.open_litellm()], rules, corrections)
 
     def plan(
         self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None, at_ns: int
@@ -143,7 +145,7 @@ class PriceBook:
         entry, matched = found or (None, ())
         rules = self._overrides.about(provider, host, [*names, asked, *([entry.model] if entry else [])])
         if entry is None and not any(rule.kind != "discount" for rule in rules):
-            return _unknown(provider, asked, assumed)
+            return self._unknown(provider, asked, assumed)
         flags += tuple(f"matched_{rule}" for rule in matched)
         flags += ("provider_assumed",) if assumed and not rules else ()
         flags += ("litellm_price",) if entry and entry.source == "litellm" else ()
@@ -163,6 +165,19 @@ class PriceBook:
                             return entry, match.rules
         return None
 
+    def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
+        known = next(
+            (why for each in _CHAINS.get(provider or "", (provider or "",)) if (why := self._corrections.reason(each, model))), None
+        )
+        where = f" at {provider}" if provider else "; its provider is not known either"
+        if known is not None:
+            reason = f"{model!r} has no price{where}: {known}; declare it under [[free]] or give it one under [[price]]"
+        elif provider in _OWN_MACHINES:
+            reason = f"{provider} runs on your own machines: declare {model!r} under [[free]], or its $/GPU-hour under [[self_hosted]]"
+        else:
+            reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
+        return Unpriced("unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ())
+
 
 def _tier(tier: str | None) -> str | None:
     lowered = (tier or "").strip().lower()
@@ -181,13 +196,3 @@ def _prefixed(names: Sequence[str]) -> tuple[str, list[str]] | None:
 def _unprefixed(name: str, chain: Sequence[str]) -> tuple[str, ...]:
     prefix, _, rest = name.partition("/")
     return (name, rest) if rest and (canonical_provider(prefix) in chain or prefix == "litellm") else (name,)
-
-
-def _unknown(provider: str | None, model: str, assumed: bool) -> Unpriced:
-    flags = ("provider_assumed",) if assumed else ()
-    if provider in _OWN_MACHINES:
-        reason = f"{provider} runs on your own machines: declare {model!r} under [[free]], or its $/GPU-hour under [[self_hosted]]"
-    else:
-        where = f" at {provider}" if provider else "; its provider is not known either"
-        reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
-    return Unpriced("unknown_model", reason, provider, model, flags)

@@ -149,11 +149,9 @@ def compile_providers(providers: Sequence[Provider], version: str) -> str:
     for provider in sorted(providers, key=lambda each: ids[each.id]):
         fallback = [ids[name] for name in provider.fallback_model_providers or () if name in ids]
         parts.append((ids[provider.id], fallback, [_listed(provider, model) for model in provider.models]))
-    newest = max(str(period["from"]) for _, _, models in parts for listed in models for period in listed.periods if "from" in period)
     header = {
         "book": "genai-prices",
         "version": version,
-        "newest_price": newest,
         "models": sum(len(models) for _, _, models in parts),
         "license": "MIT, Copyright (c) Pydantic Services Inc. 2025 to present",
         "source": "https://github.com/pydantic/genai-prices",

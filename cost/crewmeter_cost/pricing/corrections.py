@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crewmeter_cost.pricing import matching
 from crewmeter_cost.pricing.catalogue import Entry
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ class Corrections:
     aliases: Mapping[tuple[str, str], str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """Also ``from``: the day a price of a model that no catalogue lists began."""
+    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Models known to have no price → why."""
+
+    def reason(self, provider: str, name: str) -> str | None:
+        """Why a model has no price, where that is known."""
+        found = matching.find(provider, name, has=lambda seller, spelled, _: (seller, spelled) in self.reasons)
+        return self.reasons[provider, found.name] if found else None
 
 
 def read_corrections(path: Path = PATH) -> Corrections:
@@ -43,7 +51,8 @@ def read_corrections(path: Path = PATH) -> Corrections:
         for entry in data.get("price", ())
         for model in entry["models"]
     }
-    return Corrections(aliases, prices)
+    reasons = {(entry["provider"], model): entry["reason"] for entry in data.get("unpriced", ()) for model in entry["models"]}
+    return Corrections(aliases, prices, reasons)
 
 
 class Corrected:
