@@ -111,7 +111,8 @@ def write_batch(
     change.runs.load({place.run_id for place in places if place.run_id is not None})
     new_calls = _calls(connection, bulk, labels, change, calls)
     new_steps = _steps(connection, bulk, labels, change, steps)
-    traces = {bytes.fromhex(record.trace_id) for record in chain((calls[i][0] for i in new_calls.inserted), (steps[i] for i in new_steps))}
+    traces = {bytes.fromhex(calls[position][0].trace_id) for position in new_calls.inserted}
+    traces |= {bytes.fromhex(steps[position].trace_id) for position in new_steps}
     adopt(connection, bulk, labels, change, traces)
     change.save()
     return Written(

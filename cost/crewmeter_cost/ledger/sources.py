@@ -73,7 +73,12 @@ class Sources:
         yield from ((place, sums) for place, sums in untagged.items() if any(sums))
 
     def _summed(
-        self, dimension: str, keys: Sequence[ColumnElement[Any] | None], where: list[ColumnElement[bool]], first: int | None, last: int | None
+        self,
+        dimension: str,
+        keys: Sequence[ColumnElement[Any] | None],
+        where: list[ColumnElement[bool]],
+        first: int | None,
+        last: int | None,
     ) -> Iterator[tuple[Key, list[int]]]:
         """Sums of one dimension by the given columns; a column that is None is None in every key."""
         c = _ROLLUP.c

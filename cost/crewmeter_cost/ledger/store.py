@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from crewmeter_cost.pricing.outcome import FrozenRates
     from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.pricing.outcome import FrozenRates
     from crewmeter_cost.records import Call, Step
 
 __all__ = ["Ledger", "RunCost", "Written"]

@@ -17,7 +17,7 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import ColumnElement, CompoundSelect, FromClause, Select, SelectBase
+    from sqlalchemy import ColumnElement, CompoundSelect, Dialect, FromClause, Select, SelectBase, Table
 
 __all__ = ["SECOND_NS", "view_definitions"]
 
@@ -60,7 +60,8 @@ def _usd(pusd: ColumnElement[Any]) -> ColumnElement[Any]:
 
 def _whole(table: Table) -> ColumnElement[Any]:
     """Cost of a sum kept in two columns."""
-    return table.c.cost_whole_usd + _usd(table.c.cost_pusd)
+    total: ColumnElement[Any] = table.c.cost_whole_usd + _usd(table.c.cost_pusd)
+    return total
 
 
 def _hex(column: ColumnElement[bytes], backend: str) -> ColumnElement[str]:
@@ -135,7 +136,8 @@ def _latency() -> CompoundSelect[Any]:
 def _latency_of(dimension: str, code: int) -> Select[Any]:
     c = _LATENCY.c
     named = _Named(_LATENCY.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
-    columns: list[Any] = [c.hour.label("time"), literal(dimension).label("dimension"), named.name(c.key, "key"), _BUCKET.c.le_seconds, c["count"]]
+    key = named.name(c.key, "key")
+    columns: list[Any] = [c.hour.label("time"), literal(dimension).label("dimension"), key, _BUCKET.c.le_seconds, c["count"]]
     return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
@@ -148,6 +150,7 @@ def view_definitions(backend: str) -> Mapping[str, str]:
         **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
         "latency_hourly": _latency(),
     }
-    dialect: Dialect = postgresql.dialect() if backend == "postgresql" else sqlite.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's is
+    make = postgresql.dialect if backend == "postgresql" else sqlite.dialect
+    dialect: Dialect = make()
     compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
     return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}
