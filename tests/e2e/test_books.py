@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import pytest
 from invoice import billed_lines, ledger_lines
+from support.apps_python import has
 
 from crewmeter_cost.demo.standin import StandIn
 
-pytestmark = pytest.mark.skipif(find_spec("crewai") is None, reason="crewai is not installed")
+pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
 EXACT = [
     "simple",

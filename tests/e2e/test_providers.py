@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.util import find_spec
 
 import pytest
 from invoice import billed_lines, ledger_lines
+from support.apps_python import has
 
 from crewmeter_cost.demo.standin import StandIn
 
-pytestmark = pytest.mark.skipif(find_spec("crewai") is None, reason="crewai is not installed")
+pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
 KINDS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "litellm")
 NEEDS = {"anthropic": "anthropic", "gemini": "google.genai", "azure": "azure.ai.inference", "bedrock": "boto3", "litellm": "litellm"}
@@ -19,10 +19,7 @@ APPS = [f"providers:{kind}:{mode}" for kind in KINDS for mode in ("plain", "stre
 
 def _installed(app: str) -> bool:
     name = NEEDS.get(app.split(":")[1])
-    try:
-        return name is None or find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    return name is None or has(name)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from invoice import Played, window
 from support.app import Ran, run_app
+from support.apps_python import APPS_PYTHON
 
 if TYPE_CHECKING:
     from crewmeter_cost.demo.standin import Billed, StandIn
@@ -40,6 +41,8 @@ class Stage:
 
 def perform(apps: list[str], folder: Path, standin: StandIn, **options: object) -> Stage:
     """Play `apps` in one process against `standin`, with a ledger in `folder`."""
-    ran = run_app(APPS / "play.py", *apps, ledger=folder / "ledger.db", standin_url=standin.url, timeout=400, **options)
+    ran = run_app(
+        APPS / "play.py", *apps, ledger=folder / "ledger.db", standin_url=standin.url, timeout=400, **{"python": APPS_PYTHON, **options}
+    )
     played = [Played(**json.loads(line[3:])) for line in ran.stdout.splitlines() if line.startswith("@@ ")]
     return Stage(ran, standin, {one.app: one for one in played}, ran.calls, ran.steps)

@@ -1,0 +1,84 @@
+"""Nothing a model or a tool is told, or tells, leaves the app unless asked for; keys never do."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from support.app import run_app
+from support.apps_python import APPS_PYTHON, has
+from theatre import APPS
+
+from crewmeter_cost.demo.standin import StandIn
+
+pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
+
+CANARY = b"CANARY"
+
+
+@pytest.fixture
+def collector():
+    """An OTLP/HTTP receiver that keeps every body it is sent."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            bodies.append(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
+            self.send_response(200)
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _play(tmp_path, **env):
+    with StandIn() as standin:
+        log = tmp_path / "crewmeter.log"
+        extra = {"CANARY_LOG": str(log), "CREWMETER_LOG": "json", **env}
+        ran = run_app(APPS / "play.py", "canary", ledger=tmp_path / "ledger.db", standin_url=standin.url, python=APPS_PYTHON, env=extra)
+        assert standin.books.calls >= 4
+        assert len(standin.books.refused) == 1
+    assert '"error": null' in ran.stdout
+    return ran, log.read_bytes()
+
+
+def test_the_ledger_and_the_log_keep_no_content(tmp_path):
+    """Prompts, answers, tool arguments, results and errors, inputs and keys stand neither in the database, its WAL nor the log."""
+    ran, log = _play(tmp_path)
+    files = sorted(tmp_path.glob("ledger.db*"))
+    assert len(ran.calls) >= 4
+    assert log
+    assert [path.name for path in files if CANARY in path.read_bytes()] == []
+    assert CANARY not in log
+
+
+def test_otlp_carries_no_content(tmp_path, collector):
+    """The same holds for every byte sent to an OTLP endpoint."""
+    url, bodies = collector
+    _, log = _play(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
+    sent = b"".join(bodies)
+    assert b"gpt-4o-mini" in sent
+    assert CANARY not in sent
+    assert CANARY not in log
+
+
+def test_content_when_asked_for_is_scrubbed_of_keys(tmp_path, collector):
+    """With content capture on, prompts travel over OTLP; the API key still does not, and the ledger keeps no content at all."""
+    url, bodies = collector
+    _play(tmp_path, CREWMETER_CAPTURE_CONTENT="true", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
+    sent = b"".join(bodies)
+    assert b"CANARY-prompt" in sent
+    assert b"CANARY-key" not in sent

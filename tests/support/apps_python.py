@@ -1,0 +1,20 @@
+"""Which interpreter end-to-end apps run in: this one, or (``E2E_PYTHON``) that of an environment with another CrewAI."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+
+__all__ = ["APPS_PYTHON", "has"]
+
+APPS_PYTHON = os.environ.get("E2E_PYTHON", sys.executable)
+
+
+@functools.cache
+def has(module: str) -> bool:
+    """Whether the apps' interpreter can import `module` (asked, not tried: nothing is imported)."""
+    parent, _, _ = module.rpartition(".")
+    probe = f"import importlib.util as u, sys; sys.exit(not ({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"
+    return subprocess.run([APPS_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
