@@ -121,7 +121,7 @@ def usage_of(attributes: Mapping[str, object], operation: str, names: CountNames
 
 def _beside(attributes: Mapping[str, object]) -> bool:
     """Anthropic's own counts leave cached tokens out of the input, and some instrumentors pass them on as they are."""
-    return any(attributes.get(name) in ("anthropic", "Anthropic") for name in (semconv.PROVIDER, "gen_ai.system", "llm.system"))
+    return any(attributes.get(name) == "anthropic" for name in (semconv.PROVIDER, "gen_ai.system", "llm.system"))
 
 
 def _listed(said: object) -> tuple[str, ...]:

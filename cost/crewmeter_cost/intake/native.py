@@ -38,8 +38,8 @@ def read(span: Span) -> Call | Step | None:
     """A billed operation is a `Call`; any other span with a kind is a `Step`; the rest is None."""
     attributes = span.attributes
     operation = attributes.get(semconv.OPERATION)
-    if operation in semconv.BILLED_OPERATIONS:
-        return _call(span, attributes, str(operation))
+    if isinstance(operation, str) and operation in semconv.BILLED_OPERATIONS:
+        return _call(span, attributes, operation)
     kind = attributes.get(semconv.KIND)
     if isinstance(kind, str) and kind:
         return _step(span, attributes, kind)

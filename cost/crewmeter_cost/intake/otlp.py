@@ -1,35 +1,50 @@
-"""OTLP trace requests → `Span`s: protobuf (as gRPC and HTTP carry it) and JSON, with what had to be refused and why."""
+"""OTLP trace requests in protobuf → `Span`s, span by span, with what had to be refused and why.
+
+The request is walked on the wire instead of being parsed whole: a hostile body of a few megabytes (millions of empty
+spans) never becomes gigabytes of objects, one bad attribute costs only itself, and attributes that repeat on every span
+(most do) are read once. The wire format: protobuf.dev/programming-guides/encoding.
+"""
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from crewmeter_cost.intake.clock import plausible
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-__all__ = ["BATCH_LIMIT", "BadRequest", "Batch", "from_protobuf", "spans_of"]
+__all__ = ["ATTRIBUTE_LIMIT", "BATCH_LIMIT", "DEPTH_LIMIT", "BadRequest", "Batch", "from_protobuf", "spans_of"]
 
 BATCH_LIMIT = 50_000
 """Spans read of one request; further ones are refused. SDKs send 512, collectors 8,192."""
 ATTRIBUTE_LIMIT = 1_024
-"""Attributes read of one span or resource. SDKs stop at 128."""
+"""Attributes read of one span or resource; further ones are passed over. SDKs stop at 128."""
 DEPTH_LIMIT = 8
 """Levels of lists and maps read inside one attribute; deeper ones read as None."""
-NO_TRACE = b"\0" * 16
-NO_SPAN = b"\0" * 8
+LONG_ATTRIBUTE = 65_536
+"""Bytes from which an attribute is content, not a fact: of a longer text the beginning is read, of anything else nothing."""
+_KEPT_OF_LONG = 1_024
+_REMEMBERED_BYTES = 160
+_REMEMBERED = 16_384
+_NO_TRACE = b"\0" * 16
+_NO_SPAN = b"\0" * 8
+_LENGTH_DELIMITED = 2
+_fixed64 = struct.Struct("<Q").unpack_from
+_remembered: dict[bytes, tuple[str, object]] = {}
+"""Attributes seen before, by their bytes: (key, value). Values are never changed, so spans may share them."""
 
 
 class BadRequest(ValueError):
@@ -44,83 +59,204 @@ class Batch:
     refused: Counter[str] = field(default_factory=Counter)
 
 
-def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
-    """Read a serialised ``ExportTraceServiceRequest``. Raises `BadRequest` where the bytes are something else."""
-    try:
-        request = ExportTraceServiceRequest.FromString(body)
-    except DecodeError:
-        raise BadRequest("the body is not a protobuf ExportTraceServiceRequest (truncated, or of another type)") from None
-    return read_request(request, now_ns=now_ns)
-
-
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
-    """The spans of a decoded request, leaving out what `read_request` refuses."""
-    return read_request(request).spans
+    """The spans of a decoded request, without those that `from_protobuf` refuses."""
+    return from_protobuf(request.SerializeToString()).spans
 
 
-def read_request(request: ExportTraceServiceRequest, *, now_ns: int | None = None) -> Batch:
-    """The spans of a decoded request. Refused: spans without valid ids, and those past `BATCH_LIMIT`."""
-    now = time.time_ns() if now_ns is None else now_ns
-    batch = Batch()
-    for group in request.resource_spans:
-        resource = attributes_of(group.resource.attributes)
-        for scoped in group.scope_spans:
-            scope = scoped.scope.name
-            for span in scoped.spans:
-                _take(batch, span, resource, scope, now)
+def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
+    """Read a serialised ``ExportTraceServiceRequest``; `now_ns` is our clock. Raises `BadRequest` where the bytes are something else.
+
+    Refused are spans without valid ids, and those past `BATCH_LIMIT`.
+    """
+    batch, now = Batch(), time.time_ns() if now_ns is None else now_ns
+    try:
+        for position, (number, group) in enumerate(_messages(body)):
+            if position >= BATCH_LIMIT:
+                raise BadRequest(f"more than {BATCH_LIMIT} resources in one request: send smaller ones")
+            if number == 1:
+                _read_group(batch, group, now)
+    except (IndexError, struct.error, DecodeError):
+        raise BadRequest("the body is not a protobuf ExportTraceServiceRequest (truncated, or of another type)") from None
     return batch
 
 
-def _take(batch: Batch, span: OtlpSpan, resource: Mapping[str, object], scope: str, now_ns: int) -> None:
-    trace_id, span_id, parent = span.trace_id, span.span_id, span.parent_span_id
-    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == NO_TRACE or span_id == NO_SPAN:
+def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
+    """One ResourceSpans. Its resource may stand behind its spans on the wire, so it is looked for first."""
+    parts = list(_messages(group, limit=BATCH_LIMIT))
+    resource: dict[str, object] = {}
+    for number, part in parts:
+        if number == 1:
+            resource |= _attributes(value for field_number, value in _messages(part) if field_number == 1)
+    for number, part in parts:
+        if number == 2:
+            scope = next((_scope_name(value) for field_number, value in _messages(part) if field_number == 1), "")
+            for field_number, span in _messages(part):
+                if field_number == 2:
+                    _read_span(batch, span, resource, scope, now_ns)
+
+
+def _messages(buffer: bytes, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a message as (number, bytes); other fields are passed over. IndexError where it is cut off."""
+    at, end = 0, len(buffer)
+    while at < end:
+        tag = buffer[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(buffer, at - 1)
+        if tag & 7 != _LENGTH_DELIMITED:
+            at = _passed(buffer, at, tag & 7)
+            continue
+        size = buffer[at]
+        at += 1
+        if size >= 0x80:
+            size, at = _varint(buffer, at - 1)
+        if at + size > end:
+            raise IndexError
+        yield tag >> 3, buffer[at : at + size]
+        at += size
+        if limit is not None:
+            limit -= 1
+            if limit <= 0:
+                return
+
+
+def _varint(buffer: bytes, at: int) -> tuple[int, int]:
+    """A variable-length number of at most 64 bits, and where it ends."""
+    value = shift = 0
+    while shift < 70:
+        byte = buffer[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    raise IndexError
+
+
+def _passed(buffer: bytes, at: int, wire_type: int) -> int:
+    """Where the field ends whose value starts at `at`."""
+    if wire_type == 0:
+        return _varint(buffer, at)[1]
+    if wire_type in (1, 5):
+        at += 8 if wire_type == 1 else 4
+        if at <= len(buffer):
+            return at
+    raise IndexError
+
+
+def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope: str, now_ns: int) -> None:
+    """One Span: the hot loop, 15,000 times a second. Field numbers are those of opentelemetry/proto/trace/v1/trace.proto."""
+    trace_id = span_id = parent = name = status = b""
+    started = ended = 0
+    pairs: list[bytes] = []
+    at, end = 0, len(span)
+    while at < end:
+        tag = span[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = _varint(span, at - 1)
+        if tag & 7 == _LENGTH_DELIMITED:
+            size = span[at]
+            at += 1
+            if size >= 0x80:
+                size, at = _varint(span, at - 1)
+            value = span[at : at + size]
+            at += size
+            if tag == 0x4A:
+                pairs.append(value)
+            elif tag == 0x0A:
+                trace_id = value
+            elif tag == 0x12:
+                span_id = value
+            elif tag == 0x22:
+                parent = value
+            elif tag == 0x2A:
+                name = value
+            elif tag == 0x7A:
+                status = value
+        elif tag == 0x39:
+            started, at = _fixed64(span, at)[0], at + 8
+        elif tag == 0x41:
+            ended, at = _fixed64(span, at)[0], at + 8
+        else:
+            at = _passed(span, at, tag & 7)
+    if at > end:
+        raise IndexError
+    if batch.refused and len(batch.spans) + batch.refused.total() >= 2 * BATCH_LIMIT:
+        raise BadRequest(f"more than {2 * BATCH_LIMIT} spans in one request: send smaller ones")
+    if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
         batch.refused["no valid trace id and span id"] += 1
-        return
-    if len(batch.spans) >= BATCH_LIMIT:
+    elif len(batch.spans) >= BATCH_LIMIT:
         batch.refused[f"more than {BATCH_LIMIT} spans in one request"] += 1
-        return
-    started, ended = plausible(span.start_time_unix_nano, span.end_time_unix_nano, now_ns)
-    batch.spans.append(
-        Span(
-            trace_id.hex(),
-            span_id.hex(),
-            parent.hex() if len(parent) == 8 and parent != NO_SPAN else None,
-            span.name,
-            started,
-            ended,
-            span.status.code == Status.STATUS_CODE_ERROR,
-            attributes_of(span.attributes),
-            resource,
-            scope,
-            span.status.message,
+    else:
+        started, ended = plausible(started, ended, now_ns)
+        error, message = _status(status) if status else (False, "")
+        parent_id = parent.hex() if len(parent) == 8 and parent != _NO_SPAN else None
+        shown = name[:_KEPT_OF_LONG].decode("utf-8", "replace")
+        attributes = _attributes(pairs)
+        batch.spans.append(
+            Span(trace_id.hex(), span_id.hex(), parent_id, shown, started, ended, error, attributes, resource, scope, message)
         )
-    )
 
 
-def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, object]:
-    """Protobuf attributes as a plain dict; a key that stands twice keeps its last value."""
+def _status(status: bytes) -> tuple[bool, str]:
+    try:
+        read = Status.FromString(status)
+    except DecodeError:
+        return False, ""
+    return read.code == Status.STATUS_CODE_ERROR, read.message[:_KEPT_OF_LONG]
+
+
+def _scope_name(scope: bytes) -> str:
+    return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
+
+
+def _attributes(pairs: Iterator[bytes] | list[bytes]) -> dict[str, object]:
+    """Serialised KeyValues as a dict; a key that stands twice keeps its last value, a pair that cannot be read is passed over."""
     found: dict[str, object] = {}
+    recall = _remembered.get
     for pair in pairs:
-        value = pair.value
-        kind = value.WhichOneof("value")
-        if kind == "string_value":
-            found[pair.key] = value.string_value
-        elif kind == "int_value":
-            found[pair.key] = value.int_value
-        elif kind is not None:
-            found[pair.key] = _value(value, DEPTH_LIMIT)
-        if len(found) >= ATTRIBUTE_LIMIT:
-            break
+        known = recall(pair) or _read_pair(pair)
+        if known is not None:
+            found[known[0]] = known[1]
+            if len(found) >= ATTRIBUTE_LIMIT:
+                break
     return found
 
 
+def _read_pair(pair: bytes) -> tuple[str, object] | None:
+    if len(pair) > LONG_ATTRIBUTE:
+        return _read_long(pair)
+    try:
+        read = KeyValue.FromString(pair)
+    except DecodeError:  # invalid UTF-8 among others
+        return None
+    known = read.key, _value(read.value, DEPTH_LIMIT)
+    if len(pair) <= _REMEMBERED_BYTES:
+        if len(_remembered) >= _REMEMBERED:
+            _remembered.clear()
+        _remembered[pair] = known
+    return known
+
+
+def _read_long(pair: bytes) -> tuple[str, object] | None:
+    """Key and beginning of a long text; None for a long list or map, or what cannot be read."""
+    parts = dict(_messages(pair))
+    texts = dict(_messages(parts.get(2, b"")))
+    if 1 not in texts:
+        return None
+    key, text = parts.get(1, b"")[:_KEPT_OF_LONG], texts[1][:_KEPT_OF_LONG]
+    return key.decode("utf-8", "replace"), text.decode("utf-8", "replace")
+
+
 def _value(value: AnyValue, depth: int) -> object:
-    """One protobuf value as plain Python; bytes as hex text."""
+    """One value as plain Python: lists as tuples, bytes as hex text."""
     kind = value.WhichOneof("value")
     if kind is None or depth == 0:
         return None
     if kind == "array_value":
-        return [_value(item, depth - 1) for item in value.array_value.values]
+        return tuple(_value(item, depth - 1) for item in value.array_value.values)
     if kind == "kvlist_value":
         return {pair.key: _value(pair.value, depth - 1) for pair in value.kvlist_value.values}
     plain = getattr(value, kind)
