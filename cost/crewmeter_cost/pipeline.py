@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.records import Span, Step
 
-__all__ = ["Pipeline", "Receipt"]
+__all__ = ["Pipeline", "Priced", "Receipt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,16 @@ class Receipt:
         return self.spans - len(self.calls) - len(self.steps)
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A batch read and priced, not yet in the ledger."""
+
+    spans: int
+    """How many spans it was read from."""
+    calls: Sequence[tuple[Call, Outcome]]
+    steps: Sequence[Step]
+
+
 class Pipeline:
     """Reads spans, prices the calls among them, and writes both to a ledger. `book` may be exchanged while running."""
 
@@ -43,8 +53,8 @@ class Pipeline:
         self.ledger = ledger
         self.book = book
 
-    def ingest(self, spans: Sequence[Span]) -> Receipt:
-        """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
+    def price(self, spans: Sequence[Span]) -> Priced:
+        """The calls and steps among `spans`, priced and ready to be written; touches no ledger, so any thread may do it."""
         calls: list[tuple[Call, Outcome]] = []
         steps: list[Step] = []
         book = self.book
@@ -54,4 +64,9 @@ class Pipeline:
                 calls.append((record, charge_call(record, book)))
             elif record is not None:
                 steps.append(record)
-        return Receipt(len(spans), calls, steps, self.ledger.write(calls, steps, book.frozen))
+        return Priced(len(spans), calls, steps)
+
+    def ingest(self, spans: Sequence[Span]) -> Receipt:
+        """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
+        priced = self.price(spans)
+        return Receipt(len(spans), priced.calls, priced.steps, self.ledger.write(priced.calls, priced.steps, self.book.frozen))
