@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.run_tree import Node, RunTree
 
-__all__ = ["register"]
+__all__ = ["print_tree", "register"]
 
 _BAR = 12
 """Width of the time bar in characters; each shows eight steps."""
@@ -47,7 +47,7 @@ def register(app: typer.Typer, help: str) -> None:
         elif format is Format.CSV:
             print_csv(_CSV, ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root)))
         else:
-            _print(tree)
+            print_tree(tree)
 
 
 def _walk(root: Node, stem: str = "") -> Iterator[tuple[str, Node]]:
@@ -62,7 +62,8 @@ def _walk(root: Node, stem: str = "") -> Iterator[tuple[str, Node]]:
             waiting.append((below + branch, below + further, node.children[index]))
 
 
-def _print(tree: RunTree) -> None:
+def print_tree(tree: RunTree) -> None:
+    """The run as a table: what, when, how long, how many tokens, how much."""
     run, root = tree.run, tree.root
     begin = min((node.started_ns for _, node in _walk(root)), default=run.started_ns)
     end = max((node.started_ns + (node.duration_ns or 0) for _, node in _walk(root)), default=begin)
