@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -162,7 +163,7 @@ class PriceBook:
                         match = matching.find(seller, spelled, has=source.has)
                         entry = source.entry(seller, match.name) if match else None
                         if match and entry:
-                            return entry, match.rules
+                            return entry if seller in chain else _resold(entry), match.rules
         return None
 
     def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
@@ -177,6 +178,11 @@ class PriceBook:
         else:
             reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
         return Unpriced("unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ())
+
+
+def _resold(entry: Entry) -> Entry:
+    """Another provider's model as this one sells it: at the standard price only, tiers are each provider's own."""
+    return replace(entry, periods=tuple(period for period in entry.periods if "tier" not in period))
 
 
 def _tier(tier: str | None) -> str | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.rates import Price
     from crewmeter_cost.pricing.timeline import Period
 
-__all__ = ["PATH", "compile_file", "compile_installed", "installed_version", "providers_installed", "unit_of"]
+__all__ = ["PATH", "compile_file", "compile_installed", "installed_version", "listed", "providers_installed", "unit_of"]
 
 PATH = Path(__file__).with_name("data") / "genai-prices.txt"
 _SINGLE = {
@@ -125,7 +125,7 @@ def _optional_prefix(literal: str) -> tuple[str, ...]:
     return (match[2], match[1] + match[2]) if match else (literal,)
 
 
-def _listed(provider: Provider, model: ModelInfo) -> Listed:
+def listed(provider: Provider, model: ModelInfo) -> Listed:
     """The names whose owner is this model (their list is searched in order), exact and open apart."""
     exact: dict[str, None] = {}
     opened: dict[str, None] = {}
@@ -148,7 +148,7 @@ def compile_providers(providers: Sequence[Provider], version: str) -> str:
     parts = []
     for provider in sorted(providers, key=lambda each: ids[each.id]):
         fallback = [ids[name] for name in provider.fallback_model_providers or () if name in ids]
-        parts.append((ids[provider.id], fallback, [_listed(provider, model) for model in provider.models]))
+        parts.append((ids[provider.id], fallback, [listed(provider, model) for model in provider.models]))
     header = {
         "book": "genai-prices",
         "version": version,
