@@ -99,6 +99,10 @@ def _book(witness: _Witness, call: Call) -> None:
 
 
 def _read(source: Any) -> tuple[int, ...]:
+    private = getattr(source, "__pydantic_private__", None)
+    counts = private.get("_token_usage") if isinstance(private, dict) else None
+    if isinstance(counts, dict):  # what the summary is made from: twenty times faster than making it
+        return tuple([int(counts.get(field, 0)) for field in _FIELDS])
     summary = source.get_token_usage_summary()
     return tuple(int(getattr(summary, field, 0) or 0) for field in _FIELDS)
 

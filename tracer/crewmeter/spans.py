@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
 from crewmeter import attribution, semconv
@@ -33,6 +33,8 @@ __all__ = ["CLIENT_KINDS", "Recorder"]
 HOLD_NS = 2_000_000_000
 """How long (ns) an exchange waits for its call's event where events come late."""
 CLIENT_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING, semconv.KIND_MCP})
+_SAMPLED, _DROPPED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
+_NO_STATE = TraceState()
 _LEAVES = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING})
 _LATE_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_MEMORY, semconv.KIND_KNOWLEDGE, semconv.KIND_EMBEDDING, semconv.KIND_TOOL})
 """What may start after the span its event names as parent has ended: background saves and the like. A crew may not."""
@@ -156,13 +158,13 @@ class Recorder:
         if not self.registry.take(node):
             return
         node.ended_ns = max(at_ns, node.started_ns)
+        node.anchor = None
         for inner in leave(node):
             self._close_inner(inner, at_ns)
         here = threading.get_ident()
         for child in list(node.children):
             if child.thread == here or abandoned:
                 self._close_inner(child, at_ns)
-        node.anchor = None
         if abandoned:
             node.attributes[semconv.ABANDONED] = True
         if node.parent is not None:
@@ -258,11 +260,17 @@ class Recorder:
             above = trace.get_current_span().get_span_context()
             node.parent_context = above if above.is_valid else None
             trace_id = above.trace_id if above.is_valid else self._random.getrandbits(128) or 1
-            result = self._sampler.should_sample(otel_context.get_current(), trace_id, node.name, kind, {}, ())
-            flags = TraceFlags(TraceFlags.SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
-            state = result.trace_state or TraceState()
+            flags, state = self._sampled(trace_id, node.name, kind, above)
         node.context = SpanContext(trace_id, self._random.getrandbits(64) or 1, False, flags, state)
         node.otel_span = NonRecordingSpan(node.context)
+
+    def _sampled(self, trace_id: int, name: str, kind: SpanKind, above: SpanContext) -> tuple[TraceFlags, TraceState]:
+        """The sampler's word on a new root. It only marks the spans: they are exported either way."""
+        if self._sampler is DEFAULT_ON and not above.is_valid:
+            return _SAMPLED, _NO_STATE
+        result = self._sampler.should_sample(otel_context.get_current(), trace_id, name, kind, {}, ())
+        flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
+        return flags, result.trace_state or _NO_STATE
 
     def _place(self, node: Node, adds: Mapping[str, str] | None, is_run: bool) -> None:
         """Work out what ``node`` and its descendants carry: where in the crew, and on whose account."""
