@@ -25,7 +25,11 @@ STAND_INS = {
 def complaint(binary: str, files: list[Path]) -> str:
     """What the collector has against these files, merged in this order; empty when nothing."""
     done = subprocess.run(
-        [binary, "validate", *(f"--config={file}" for file in files)], env=STAND_INS | os.environ, capture_output=True, text=True, check=False
+        [binary, "validate", *(f"--config={file}" for file in files)],
+        env=STAND_INS | os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return "" if done.returncode == 0 else (done.stderr + done.stdout).strip() or f"{binary} exited with {done.returncode}"
 
@@ -61,7 +65,9 @@ def block(file: Path, component: str) -> tuple[Path, int, int] | None:
     if first is None:
         return None
     depth = len(lines[first]) - len(lines[first].lstrip())
-    end = next((i for i in range(first + 1, len(lines)) if lines[i].strip() and len(lines[i]) - len(lines[i].lstrip()) <= depth), len(lines))
+    end = next(
+        (i for i in range(first + 1, len(lines)) if lines[i].strip() and len(lines[i]) - len(lines[i].lstrip()) <= depth), len(lines)
+    )
     return file, first, end
 
 

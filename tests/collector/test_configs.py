@@ -63,7 +63,9 @@ def test_the_manifest_has_exactly_the_components_used():
     """A component nobody configures is weight and attack surface; one that is missing is found by validation."""
     manifest = yaml.safe_load((CONFIGS / "builder.yaml").read_text())
     built = {
-        _component(entry["gomod"]) for kind in ("extensions", "receivers", "processors", "connectors", "exporters") for entry in manifest[kind]
+        _component(entry["gomod"])
+        for kind in ("extensions", "receivers", "processors", "connectors", "exporters")
+        for entry in manifest[kind]
     }
     used = set()
     for file in CONFIGS.glob("*.yaml"):
@@ -86,6 +88,8 @@ def test_one_release_of_every_component():
     """Components of one release are tested together upstream; a mix is not."""
     manifest = yaml.safe_load((CONFIGS / "builder.yaml").read_text())
     releases = {
-        entry["gomod"].split()[1] for kind in ("extensions", "receivers", "processors", "connectors", "exporters") for entry in manifest[kind]
+        entry["gomod"].split()[1]
+        for kind in ("extensions", "receivers", "processors", "connectors", "exporters")
+        for entry in manifest[kind]
     }
     assert releases == {f"v{manifest['dist']['version']}"}

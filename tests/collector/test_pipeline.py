@@ -43,7 +43,7 @@ def test_sampling_traces_leaves_the_ledger_whole(collectors, ledger_end: Sink, t
         CREWMETER_DECISION_WAIT_AFTER_ROOT="1s",
     )
     billed = send(gateway, 300, calls=2)
-    failing = {span for span in send(gateway, 3, calls=1, error=True)}
+    failing = send(gateway, 3, calls=1, error=True)
     wait_until(lambda: ledger_end.calls == billed | failing, what="100 % at the ledger")
     wait_until(lambda: failing <= {span.span_id.hex() for span in trace_end.spans}, what="traces with errors are kept")
     traces = {span.trace_id for span in trace_end.spans}
@@ -71,9 +71,7 @@ def test_only_genai_spans_reach_the_ledger(gateway: Collector, ledger_end: Sink,
 def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(collectors, trace_end: TraceBackend):
     """Sidecar away, both collectors killed with -9 while it is, then all back: each call is there, and none was only in memory."""
     [port] = free_ports(1)
-    gateway = collectors(
-        "gateway", CREWMETER_LEDGER_ENDPOINT=f"http://127.0.0.1:{port}", CREWMETER_TRACES_ENDPOINT=trace_end.endpoint
-    )
+    gateway = collectors("gateway", CREWMETER_LEDGER_ENDPOINT=f"http://127.0.0.1:{port}", CREWMETER_TRACES_ENDPOINT=trace_end.endpoint)
     agent = collectors("agent", CREWMETER_GATEWAY=gateway.http)
     billed = send(agent, 20)
     wait_until(lambda: gateway.metric("otelcol_exporter_queue_size", exporter="otlp_http/ledger") > 0, what="spans wait at the gateway")
@@ -118,9 +116,8 @@ def test_a_dead_trace_back_end_does_not_stop_the_ledger(collectors, ledger_end: 
 
 
 CANARY = "canary-7f3a9c"
-CONTENT = {
-    key: f"{CANARY} prompt text"
-    for key in (
+CONTENT = dict.fromkeys(
+    (
         semconv.INPUT_MESSAGES,
         semconv.OUTPUT_MESSAGES,
         semconv.TOOL_ARGUMENTS,
@@ -163,8 +160,9 @@ CONTENT = {
         "http.request.header.x-note",
         "db.statement",
         "db.query.text",
-    )
-}
+    ),
+    f"{CANARY} prompt text",
+)
 SECRETS = {
     "server.url": "https://user:Sup3rS3cretPw@gateway.internal/v1",
     "gen_ai.request.extra": "key sk-proj-Abcdefghijklmnop0123456789 was used",
@@ -196,7 +194,9 @@ def test_content_and_secrets_reach_neither_end(agent: Collector, ledger_end: Sin
     for span in request.resource_spans[0].scope_spans[0].spans:
         span.status.code, span.status.message = 2, f"400 the prompt was: {CANARY} and the key sk-proj-Abcdefghijklmnop0123456789"
         event = span.events.add(name="exception")
-        event.attributes.extend([pair("exception.message", CANARY), pair("exception.stacktrace", CANARY), pair("exception.type", "BadRequest")])
+        event.attributes.extend(
+            [pair("exception.message", CANARY), pair("exception.stacktrace", CANARY), pair("exception.type", "BadRequest")]
+        )
     request.resource_spans[0].scope_spans[0].spans[0].name = "chat sk-proj-Abcdefghijklmnop0123456789"
     request.resource_spans[0].resource.attributes.append(pair("process.command_args", "--key sk-proj-Abcdefghijklmnop0123456789"))
     assert post(f"{agent.http}/v1/traces", request.SerializeToString()) == 200
