@@ -165,5 +165,5 @@ def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, s
         if row[STEP.run] is not None:
             change.runs.step(row[STEP.run])
         if step.is_run and step.place.run_id is not None:
-            change.runs.finish(step, StepState(row[STEP.state]), row[STEP.error_type])
+            change.runs.finish(step, row)
     return tuple(position for position, _ in inserted)

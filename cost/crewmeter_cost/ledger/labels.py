@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select
 
 from crewmeter.providers import resolve_provider
+from crewmeter_cost.ledger.names import clean
 from crewmeter_cost.ledger.tables import Label, PriceVersion, TagSet, table_of
 
 if TYPE_CHECKING:
@@ -23,23 +24,15 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.pricing.outcome import FrozenRates
 
-__all__ = ["MAX_NAME", "Labels"]
-
-MAX_NAME = 500
-"""Characters kept of a name. Longer ones (hostile, or content in the wrong place) are cut and end in an ellipsis."""
+__all__ = ["Labels"]
 
 _MAX_REMEMBERED = 200_000
 """Names kept in memory (some 30 MB at most); beyond, the memory starts afresh and names are looked up again."""
 
+_LONGEST_KEY, _LONGEST_VALUE = 100, 380
+"""Characters of a tag, so that its label ``key=value`` is never cut."""
+
 _LABEL, _TAG_SET, _PRICE_VERSION = table_of(Label), table_of(TagSet), table_of(PriceVersion)
-
-
-def clean(name: str) -> str:
-    """A name as databases take it: without NUL and lone surrogates, at most `MAX_NAME` characters."""
-    if "\0" in name:
-        name = name.replace("\0", "")
-    name = name.encode("utf-8", "replace").decode()
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
 class _Interned(dict[Any, Any]):
@@ -127,7 +120,8 @@ class Labels:
         return self._row(_LABEL, {"kind": kind, "value": clean(name)}, {})
 
     def _intern_tags(self, tags: tuple[tuple[str, str], ...]) -> int:
-        text = json.dumps({clean(key): clean(value) for key, value in tags}, sort_keys=True, ensure_ascii=False)
+        kept = {clean(key, _LONGEST_KEY): clean(value, _LONGEST_VALUE) for key, value in tags}
+        text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
         return self._row(_TAG_SET, {"tags": text}, {})
 
     def _read_tags(self, number: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.semconv import ABANDONED, KIND_TOOL
+from crewmeter_cost.ledger.names import clean
 from crewmeter_cost.ledger.tables import CallRow, StepRow, table_of
 from crewmeter_cost.pricing.charge import Charge
 
@@ -92,7 +93,7 @@ def reported_pusd(text: str | None) -> int | None:
     return pusd if 0 <= pusd <= _INT64 else None
 
 
-def _instant(nanoseconds: int) -> int:
+def instant(nanoseconds: int) -> int:
     """A time that fits the column: clocks that jumped, and hostile spans, are clamped to 1970 … 2262."""
     return min(max(nanoseconds, 0), _INT64)
 
@@ -126,9 +127,9 @@ def call_row(call: Call, outcome: Outcome, labels: Labels, *, run: int | None, p
         bytes.fromhex(call.span_id),
         bytes.fromhex(call.parent_span_id) if call.parent_span_id else None,
         run,
-        _instant(started),
+        instant(started),
         _span(started, call.ended_ns),
-        ttft if ttft is None else _instant(ttft),
+        ttft if ttft is None else instant(ttft),
         name["operation"][call.operation],
         name["origin"][call.origin],
         name["scope"][call.scope],
@@ -136,7 +137,7 @@ def call_row(call: Call, outcome: Outcome, labels: Labels, *, run: int | None, p
         name["host"][call.host],
         model[call.request_model],
         model[call.response_model],
-        call.response_id and call.response_id.replace("\0", "")[:256],
+        clean(call.response_id)[:256] if call.response_id else None,
         response_key(call.response_id) if call.response_id else None,
         name["crew"][place.crew],
         name["flow"][place.flow],
@@ -187,7 +188,7 @@ def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:
         name["agent"][place.agent],
         StepState.ABANDONED if abandoned else StepState.ERROR if step.error else StepState.OK,
         name["error_type"][step.error_type],
-        _instant(step.started_ns),
+        instant(step.started_ns),
         _span(step.started_ns, step.ended_ns),
         json.dumps(details, sort_keys=True) if details else None,
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from crewmeter_cost.ledger.rows import CALL, CallState, StepState
+from crewmeter_cost.ledger.names import clean
+from crewmeter_cost.ledger.rows import CALL, STEP, CallState, StepState, instant
 from crewmeter_cost.ledger.tables import RunRow, table_of
 from crewmeter_cost.pricing.charge import PICO
 
@@ -81,12 +82,14 @@ class Runs:
     def __init__(self, connection: Connection, labels: Labels, tally: Tally) -> None:
         self._connection, self._labels, self._tally = connection, labels, tally
         self._by_id: dict[str, _Run] = {}
+        self._cleaned: dict[str, str] = {}
         self._by_number: dict[int, _Run] = {}
         self._next: int | None = None
 
     def load(self, run_ids: Iterable[str]) -> None:
         """Read the runs that exist among `run_ids`."""
-        self._read(_RUN.c.run_id, sorted(set(run_ids) - self._by_id.keys()))
+        self._cleaned |= {run_id: clean(run_id) for run_id in run_ids}
+        self._read(_RUN.c.run_id, sorted(set(self._cleaned.values()) - self._by_id.keys()))
 
     def load_numbers(self, numbers: Iterable[int]) -> None:
         """Read runs by their number (`run.id`)."""
@@ -105,7 +108,7 @@ class Runs:
         """The number of the run at `place`, made if this is its first sight; None outside any run."""
         if place.run_id is None:
             return None
-        run = self._by_id.get(place.run_id)
+        run = self._by_id.get(self._cleaned[place.run_id])
         if run is None:
             run = self._new(place, trace_id, started_ns)
         return run.id
@@ -116,9 +119,9 @@ class Runs:
         name = self._labels.of
         run = _Run(
             id=self._next,
-            run_id=str(place.run_id),
+            run_id=self._cleaned[str(place.run_id)],
             trace_id=bytes.fromhex(trace_id),
-            kind=place.run_kind,
+            kind=place.run_kind and clean(place.run_kind),
             name=name["run"][place.run_name],
             service=name["service"][place.service],
             environment=name["environment"][place.environment],
@@ -128,7 +131,7 @@ class Runs:
             tag_set=self._labels.tag_set[place.tags] if place.tags else None,
             status="running",
             error_type=None,
-            started_ns=max(started_ns, 0),
+            started_ns=instant(started_ns),
             duration_ns=None,
             is_new=True,
         )
@@ -169,18 +172,21 @@ class Runs:
         run = self._by_number[number]
         run.changed = run.changed or run.is_new
 
-    def finish(self, step: Step, state: StepState, error_type: int | None) -> None:
-        """A run's root has ended. A second root of one run (two crews in one foreign trace) stretches it; the worse status wins."""
-        run = self._by_id[str(step.place.run_id)]
-        status = _STATUS[state]
-        started, ended = max(step.started_ns, 0), max(step.ended_ns, step.started_ns, 0)
+    def finish(self, step: Step, row: Row) -> None:
+        """A run's root has ended (`row` is the step as stored).
+
+        A second root of one run (two crews in one foreign trace) stretches it; the worse status wins.
+        """
+        run = self._by_id[self._cleaned[str(step.place.run_id)]]
+        status = _STATUS[StepState(row[STEP.state])]
+        started, ended = row[STEP.started_ns], row[STEP.started_ns] + row[STEP.duration_ns]
         if run.status != "running" and run.duration_ns is not None:
             ended = max(ended, run.started_ns + run.duration_ns)
             started = min(started, run.started_ns)
             status = max(status, run.status, key=_WORST.index)
         run.status, run.started_ns, run.duration_ns = status, started, ended - started
-        run.error_type = error_type or run.error_type
-        run.kind = step.place.run_kind or run.kind or step.kind
+        run.error_type = row[STEP.error_type] or run.error_type
+        run.kind = run.kind or clean(step.kind)
         run.name = self._labels.of["run"][step.place.run_name or step.name] if run.name is None else run.name
         run.changed = True
 

