@@ -69,7 +69,7 @@ class PriceBook:
         self._sources = tuple(sources)
         self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
-        self._tracks: dict[tuple[str | None, str | None, str | None, str | None, str | None], Track | Unpriced] = {}
+        self._tracks: dict[tuple[str | None, str | None, str | None, str | None, str | None], Track] = {}
         self._frozen: dict[str, FrozenRates] = {}
 
     @classmethod
@@ -80,7 +80,7 @@ class PriceBook:
         """
         named = overrides or (Path(path) if (path := os.environ.get("CREWMETER_PRICES")) else None)
         rules = None
-        if named is not None:
+        if named is not None and str(named) != os.devnull:  # the null device says: none, whatever the environment holds
             from crewmeter_cost.pricing.overrides_file import read_overrides
 
             rules = read_overrides(named.expanduser())
@@ -91,15 +91,18 @@ class PriceBook:
         self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None, at_ns: int
     ) -> Plan | Unpriced:
         """The rates for one call, or why there are none. Remembered per combination and stretch of time."""
-        key = (provider, model, host, response_model, tier)
-        track = self._tracks.get(key)
-        if track is None:
-            if len(self._tracks) >= _REMEMBERED:
-                self._tracks = {}
-            track = self._tracks[key] = self._resolve(provider, model, host, response_model, tier)
-        if track.__class__ is Unpriced:
-            return track
-        return track.only or track.at(at_ns)  # type: ignore[union-attr]  # the class was compared, which is quicker than isinstance
+        try:
+            track = self._tracks[provider, model, host, response_model, tier]
+        except KeyError:
+            track = self._remember(provider, model, host, response_model, tier)
+        return track.only or track.at(at_ns)
+
+    def _remember(self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None) -> Track:
+        if len(self._tracks) >= _REMEMBERED:
+            self._tracks = {}
+        found = self._resolve(provider, model, host, response_model, tier)
+        track = self._tracks[provider, model, host, response_model, tier] = Track.without(found) if isinstance(found, Unpriced) else found
+        return track
 
     def frozen(self, version_hash: str) -> FrozenRates:
         """The rates behind a charge's version. Raises `KeyError` for a version this book never charged with."""

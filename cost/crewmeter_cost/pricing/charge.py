@@ -113,24 +113,30 @@ def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
     if rest < 0 or tokens_out < 0 or tokens_in > _ABSURD or tokens_out > _ABSURD:
         return None
     total = rest * band.input
-    items = [Item("input", rest, band.usd_of_input, total)] if rest else []
-    if read or write or write_1h:
-        rates = band.cache_read, band.cache_write, band.cache_write_1h
-        for count, rate, item, unit in zip((read, write, write_1h), rates, _CACHED, _CACHED_UNITS, strict=True):
-            if count:
-                if rate < 0 or count < 0:
-                    return None
-                total += count * rate
-                items.append(Item(item, count, band.usd[unit], count * rate))
+    items = [_new(Item, ("input", rest, band.usd_of_input, total))] if rest else []
+    if read:
+        if read < 0 or (rate := band.cache_read) < 0:
+            return None
+        total += (cost := read * rate)
+        items.append(_new(Item, ("cache_read", read, band.usd["cache_read"], cost)))
+    if write:
+        if write < 0 or (rate := band.cache_write) < 0:
+            return None
+        total += (cost := write * rate)
+        items.append(_new(Item, ("cache_write_5m", write, band.usd["cache_write"], cost)))
+    if write_1h:
+        if write_1h < 0 or (rate := band.cache_write_1h) < 0:
+            return None
+        total += (cost := write_1h * rate)
+        items.append(_new(Item, ("cache_write_1h", write_1h, band.usd["cache_write_1h"], cost)))
     if tokens_out:
-        cost = tokens_out * band.output
-        total += cost
-        items.append(Item("output", tokens_out, band.usd_of_output, cost))
-    return Charge(total, "priced", tuple(items), plan.provider, plan.model, plan.source, plan.version, plan.flags)
+        total += (cost := tokens_out * band.output)
+        items.append(_new(Item, ("output", tokens_out, band.usd_of_output, cost)))
+    return _new(Charge, (total, "priced", tuple(items), plan.provider, plan.model, plan.source, plan.version, plan.flags))
 
 
-_CACHED = ("cache_read", "cache_write_5m", "cache_write_1h")
-_CACHED_UNITS = ("cache_read", "cache_write", "cache_write_1h")
+_new = tuple.__new__
+"""Makes a named tuple in half the time its own constructor takes."""
 
 
 def _measured(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | None) -> Lines:

@@ -22,6 +22,7 @@ Period = Mapping[str, object]
 CONDITIONS = frozenset({"from", "hours", "tier"})
 _DAY_S = 86_400
 _NS = 1_000_000_000
+_FOREVER = 2**63
 
 
 def date_ns(text: str) -> int:
@@ -98,3 +99,8 @@ class Moments:
     def segment(self, at_ns: int) -> tuple[int, int]:
         """Which stretch of the calendar and of the day a moment falls into."""
         return bisect_right(self.dates, at_ns), bisect_right(self.hours, at_ns // _NS % _DAY_S)
+
+    def around(self, segment: tuple[int, int]) -> tuple[int, int]:
+        """When a stretch of the calendar begins and ends (ns); for those without hours of the day."""
+        index = segment[0]
+        return self.dates[index - 1] if index else 0, self.dates[index] if index < len(self.dates) else _FOREVER

@@ -20,13 +20,14 @@ __all__ = ["Track"]
 
 _REGIONAL = Decimal("1.1")
 """Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
+_NOTHING = Unpriced("unknown_model", "never shown")
 _CHEAPER_TIERS = frozenset({"batch", "flex"})
 
 
 class Track:
     """A catalogue entry (if there is one) under the user's rules, for one provider and tier."""
 
-    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_plans", "_provider", "_rules", "_tier", "only")
+    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_now", "_plans", "_provider", "_rules", "_tier", "only")
 
     def __init__(
         self,
@@ -50,16 +51,30 @@ class Track:
         periods = [period for period in (entry.periods if entry else ()) if period.get("tier") in (None, tier)]
         self._moments = Moments.of(periods, {moment for rule in rules for moment in rule.moments})
         self._plans: dict[tuple[int, int], Plan | Unpriced] = {}
+        self._now: tuple[int, int, Plan | Unpriced] = (0, 0, _NOTHING)
+        """The stretch of the calendar that was asked for last, one value so that threads see it whole."""
         self.only: Plan | Unpriced | None = None if self._moments.dates or self._moments.hours else self._build(0)
         """The plan of a model whose price never changes."""
 
+    @classmethod
+    def without(cls, unpriced: Unpriced) -> Track:
+        """A track for a model that has no price at any time."""
+        track = cls.__new__(cls)
+        track.only = unpriced
+        return track
+
     def at(self, at_ns: int) -> Plan | Unpriced:
         """The plan in force at a moment."""
+        since, until, plan = self._now
+        if since <= at_ns < until:
+            return plan
         segment = self._moments.segment(at_ns)
-        plan = self._plans.get(segment)
-        if plan is None:
-            plan = self._plans[segment] = self._build(at_ns)
-        return plan
+        found = self._plans.get(segment)
+        if found is None:
+            found = self._plans[segment] = self._build(at_ns)
+        if not self._moments.hours:
+            self._now = (*self._moments.around(segment), found)
+        return found
 
     def _build(self, at_ns: int) -> Plan | Unpriced:
         rules = [rule for rule in self._rules if rule.active(at_ns)]
