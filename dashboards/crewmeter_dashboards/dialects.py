@@ -25,9 +25,7 @@ _POSTGRESQL: Mapping[str, str] = {
     "now": "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)",
     "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
     "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
-    "month_end": (
-        "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"
-    ),
+    "month_end": ("CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"),
     "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
     "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
 }

@@ -10,6 +10,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
 from crewmeter_dashboards.dialects import for_grafana
@@ -106,7 +107,7 @@ def _prometheus_targets(panel: Panel) -> list[prometheus.Dataquery]:
     for ref, (legend, expression) in zip("ABCDEF", panel.promql.items(), strict=False):
         target = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(ref).datasource(_PROMETHEUS_REF)
         if panel.kind is Kind.HEATMAP:
-            target = target.format("heatmap")
+            target = target.format(PromQueryFormat.HEATMAP)
         targets.append(target.instant() if panel.kind is Kind.STAT else target.range())
     return targets
 

@@ -42,7 +42,8 @@ def _per_run(column: str) -> str:
         f"WITH r AS (SELECT {column} AS n FROM runs WHERE {_RECENT} AND status <> 'running'{_RUN_WHERE}),\n"
         "h AS (SELECT n, COUNT(*) AS c FROM r GROUP BY n),\n"
         "cum AS (SELECT n, SUM(c) OVER (ORDER BY n) AS seen, SUM(c) OVER () AS total FROM h)\n"
-        "SELECT MIN(CASE WHEN seen >= 0.5 * total THEN n END) AS p50, MIN(CASE WHEN seen >= 0.95 * total THEN n END) AS p95, MAX(n) AS max\n"
+        "SELECT MIN(CASE WHEN seen >= 0.5 * total THEN n END) AS p50,\n"
+        "  MIN(CASE WHEN seen >= 0.95 * total THEN n END) AS p95, MAX(n) AS max\n"
         "FROM cum"
     )
 
@@ -167,7 +168,8 @@ _TABLES = (
             "SELECT COALESCE(name, '(none)') AS name, SUM(calls) AS runs,\n"
             "  1.0 * SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END) / NULLIF(SUM(calls), 0) AS success,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost_per_run,\n"
-            "  SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS cost_per_success, SUM(cost_usd) AS cost_usd\n"
+            "  SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS cost_per_success,\n"
+            "  SUM(cost_usd) AS cost_usd\n"
             "FROM facts GROUP BY 1 ORDER BY 7 DESC LIMIT 50"
         ),
     ),
@@ -192,7 +194,8 @@ _TABLES = (
         sql=(
             f"WITH facts AS ({sql.CREW.rows('calls', 'failed_calls', 'input_tokens', 'output_tokens', 'cost_usd', 'duration_seconds')})\n"
             "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(agent, '(none)') AS agent, SUM(calls) AS calls,\n"
-            "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share, SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
+            "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
+            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             "  1.0 * SUM(input_tokens) / NULLIF(SUM(calls), 0) AS input_per_call,\n"
             "  1.0 * SUM(output_tokens) / NULLIF(SUM(calls), 0) AS output_per_call, SUM(cost_usd) AS cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY 8 DESC LIMIT 50"

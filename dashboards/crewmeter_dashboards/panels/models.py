@@ -226,7 +226,8 @@ _TABLES = (
                 "duration_seconds",
             )
             + ")\nSELECT COALESCE(provider, '(none)') AS provider, COALESCE(model, '(none)') AS model, SUM(calls) AS calls,\n"
-            "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share, SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
+            "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
+            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             f"  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, {_CACHE_SHARE} AS cache_share,\n"
             f"  {_PER_1K} AS price_per_1k, SUM(unpriced_calls) AS unpriced, SUM(cost_usd) AS cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY 11 DESC LIMIT 50"
@@ -312,7 +313,9 @@ _LIVE = (
         unit=Unit.SECONDS,
         empty=EMPTY_LIVE,
         promql={
-            "{{model}}": "histogram_quantile(0.95, sum by (model, le) (rate(crewmeter_time_to_first_token_seconds_bucket[$__rate_interval])))"
+            "{{model}}": (
+                "histogram_quantile(0.95, sum by (model, le) (rate(crewmeter_time_to_first_token_seconds_bucket[$__rate_interval])))"
+            )
         },
     ),
     Panel(

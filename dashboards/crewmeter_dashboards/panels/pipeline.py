@@ -214,14 +214,12 @@ _COLLECTOR = (
         Kind.LINES,
         Unit.PER_SECOND,
         {
-            "refused {{receiver}}": (
-                "sum by (receiver) (rate({__name__=~\"otelcol_receiver_refused_spans(_total)?\"}[$__rate_interval]))"
-            ),
+            "refused {{receiver}}": ('sum by (receiver) (rate({__name__=~"otelcol_receiver_refused_spans(_total)?"}[$__rate_interval]))'),
             "send failed {{exporter}}": (
-                "sum by (exporter) (rate({__name__=~\"otelcol_exporter_send_failed_spans(_total)?\"}[$__rate_interval]))"
+                'sum by (exporter) (rate({__name__=~"otelcol_exporter_send_failed_spans(_total)?"}[$__rate_interval]))'
             ),
             "not queued {{exporter}}": (
-                "sum by (exporter) (rate({__name__=~\"otelcol_exporter_enqueue_failed_spans(_total)?\"}[$__rate_interval]))"
+                'sum by (exporter) (rate({__name__=~"otelcol_exporter_enqueue_failed_spans(_total)?"}[$__rate_interval]))'
             ),
         },
     ),
@@ -234,8 +232,8 @@ _COLLECTOR = (
         Kind.LINES,
         Unit.PER_SECOND,
         {
-            "accepted": "sum(rate({__name__=~\"otelcol_receiver_accepted_spans(_total)?\"}[$__rate_interval]))",
-            "sent {{exporter}}": "sum by (exporter) (rate({__name__=~\"otelcol_exporter_sent_spans(_total)?\"}[$__rate_interval]))",
+            "accepted": 'sum(rate({__name__=~"otelcol_receiver_accepted_spans(_total)?"}[$__rate_interval]))',
+            "sent {{exporter}}": 'sum by (exporter) (rate({__name__=~"otelcol_exporter_sent_spans(_total)?"}[$__rate_interval]))',
         },
     ),
 )

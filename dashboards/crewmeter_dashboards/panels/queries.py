@@ -22,11 +22,12 @@ def clipped(since: str = "@from", *, days: int = DETAIL_DAYS) -> str:
 
 def over_time(rows: str, name: str, value: str, title: str) -> str:
     """(time, name, value) per bucket for the `TOP` names by value; the rest is "other", no name is "(none)"."""
+    label = f"COALESCE(\"{name}\", '(none)')"
     return (
         f"WITH facts AS ({rows}),\n"
-        f'top AS (SELECT COALESCE("{name}", \'(none)\') AS label FROM facts GROUP BY 1 ORDER BY {value} DESC LIMIT {TOP})\n'
+        f"top AS (SELECT COALESCE(\"{name}\", '(none)') AS label FROM facts GROUP BY 1 ORDER BY {value} DESC LIMIT {TOP})\n"
         f"SELECT time / @bucket * @bucket AS time,\n"
-        f"  CASE WHEN COALESCE(\"{name}\", '(none)') IN (SELECT label FROM top) THEN COALESCE(\"{name}\", '(none)') ELSE 'other' END AS {name},\n"
+        f"  CASE WHEN {label} IN (SELECT label FROM top) THEN {label} ELSE 'other' END AS {name},\n"
         f"  {value} AS {title}\n"
         "FROM facts GROUP BY 1, 2 ORDER BY 1, 2"
     )
@@ -66,5 +67,6 @@ def quantiles_by(dimension: str, name: str, *, quantile: float = 0.95) -> str:
         "  WHERE key IN (SELECT key FROM top) GROUP BY 1, 2, 3),\n"
         "cum AS (SELECT at, key, le_seconds, SUM(n) OVER (PARTITION BY at, key ORDER BY le_seconds) AS seen,\n"
         "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums)\n"
-        f"SELECT at AS time, key AS {name}, MIN(le_seconds) AS seconds FROM cum WHERE seen >= {quantile} * total GROUP BY at, key ORDER BY at, key"
+        f"SELECT at AS time, key AS {name}, MIN(le_seconds) AS seconds\n"
+        f"FROM cum WHERE seen >= {quantile} * total GROUP BY at, key ORDER BY at, key"
     )

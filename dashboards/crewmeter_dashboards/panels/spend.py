@@ -11,9 +11,7 @@ __all__ = ["PANELS"]
 
 _MONTH = f"facts AS ({sql.TOTAL.rows('cost_usd', since='@month_start')})"
 _WEEK = f"week AS ({sql.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
-_FORECAST = (
-    "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) FROM week) * (@month_end - @to) / 604800.0"
-)
+_FORECAST = "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) FROM week) * (@month_end - @to) / 604800.0"
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
 _BUDGET_STEPS = (Step(0, GOOD), Step(0.8, WARN), Step(1, BAD))
 _MONEY_COLUMNS = {
@@ -159,7 +157,7 @@ _BARS = (
         series="user",
         sql=(
             f"WITH facts AS ({sql.TEAM.rows('cost_usd')})\n"
-            "SELECT COALESCE(\"user\", '(none)') AS \"user\", SUM(cost_usd) AS spend FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 15"
+            'SELECT COALESCE("user", \'(none)\') AS "user", SUM(cost_usd) AS spend FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 15'
         ),
     ),
     Panel(

@@ -1,0 +1,87 @@
+"""The rendered files: made, compared with what is committed, and copied out for somebody's own Grafana and Prometheus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crewmeter_dashboards import prometheus, provisioning
+from crewmeter_dashboards.boards import BOARDS
+from crewmeter_dashboards.page import render_catalogue
+from crewmeter_dashboards.provisioning import Sources
+from crewmeter_dashboards.sql import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crewmeter_dashboards.thresholds import Thresholds
+
+__all__ = ["FOLDER", "PAGE", "boards_rendered", "committed", "drift", "page_rendered", "rendered", "shipped", "text_files"]
+
+FOLDER = {Dialect.SQLITE: "sqlite", Dialect.POSTGRESQL: "postgres"}
+"""Dialect → the folder of its boards."""
+
+PAGE = "panels.json"
+"""The local page's catalogue; it lives in the package of the page."""
+
+_PACKAGE = Path(__file__).parent
+
+
+def committed() -> Path:
+    """The folder that holds ``grafana/`` and ``prometheus/``: in the package when installed from a wheel, beside it in the source tree."""
+    inside = _PACKAGE / "rendered"
+    return inside if inside.is_dir() else _PACKAGE.parent
+
+
+def _provisioning_folder(dialect: Dialect) -> str:
+    return "grafana/provisioning" if dialect is Dialect.SQLITE else "grafana/provisioning-postgres"
+
+
+def text_files(thresholds: Thresholds, sources: Sources, *, folder: str | None = None) -> dict[str, str]:
+    """Rules and provisioning for one kind of ledger; needs no Grafana SDK."""
+    base = folder or _provisioning_folder(sources.dialect)
+    return {
+        "prometheus/recording.yml": prometheus.render_recordings(),
+        "prometheus/alerts.yml": prometheus.render_alerts(thresholds),
+        "prometheus/alertmanager.yml": prometheus.render_alertmanager(),
+        f"{base}/datasources/crewmeter.yml": provisioning.render_sources(sources),
+        f"{base}/dashboards/crewmeter.yml": provisioning.render_folders(sources),
+        f"{base}/alerting/rules.yml": provisioning.render_alerting(thresholds, sources.dialect),
+        f"{base}/alerting/contacts.yml": provisioning.render_contacts(),
+    }
+
+
+def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
+    """Every board for every dialect. Needs grafana-foundation-sdk (``pip install 'crewmeter[dashboards]'``)."""
+    from crewmeter_dashboards.grafana import render_board
+
+    budget = thresholds("spend", "month_budget_usd")
+    return {
+        f"grafana/{FOLDER[dialect]}/{board.id}.json": render_board(board, dialect, budget_usd=budget)
+        for dialect in Dialect
+        for board in BOARDS
+    }
+
+
+def rendered(thresholds: Thresholds) -> dict[str, str]:
+    """Everything that is committed under ``dashboards/``, by path."""
+    files = boards_rendered(thresholds)
+    for dialect in Dialect:
+        files |= text_files(thresholds, Sources(dialect=dialect))
+    return files
+
+
+def page_rendered(thresholds: Thresholds) -> str:
+    """The local page's catalogue."""
+    return render_catalogue(budget_usd=thresholds("spend", "month_budget_usd"))
+
+
+def shipped(dialect: Dialect) -> dict[str, str]:
+    """The boards as they were shipped, by file name."""
+    folder = committed() / "grafana" / FOLDER[dialect]
+    return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.json"))}
+
+
+def drift(wanted: Mapping[str, str], root: Path) -> list[str]:
+    """Paths under `root` whose content is not what the code renders, or that are missing."""
+    return [path for path, text in wanted.items() if not (root / path).is_file() or (root / path).read_text("utf-8") != text]

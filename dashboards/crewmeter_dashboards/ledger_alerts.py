@@ -1,0 +1,140 @@
+"""Alert rules on the ledger itself, evaluated by Grafana: what needs months of history or exact money, which metrics do not keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crewmeter_dashboards.thresholds import Thresholds
+
+__all__ = ["LedgerAlert", "ledger_alerts"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAlert:
+    """One Grafana-managed rule: `sql` gives one number, which fires inside (`above`, `below`).
+
+    `board` and `panel` say where its annotation leads.
+    """
+
+    uid: str
+    title: str
+    severity: str
+    sql: str
+    above: float
+    below: float | None
+    lasting: str
+    runbook: str
+    summary: str
+    board: str
+    panel: str
+
+
+_TOTAL = "SELECT COALESCE(SUM(cost_usd), 0) FROM total_hourly WHERE time >= "
+_MONTH = f"({_TOTAL}@month_start)"
+_WEEK = f"({_TOTAL}@now - 604800)"
+_DAY = "time >= @now - 86400"
+
+
+def ledger_alerts(t: Thresholds) -> tuple[LedgerAlert, ...]:
+    """Every rule on the ledger, with the numbers of `t`."""
+    return (*_month(t), _forecast(), _unusual(t), _waste(t), _drift(t))
+
+
+def _month(t: Thresholds) -> tuple[LedgerAlert, ...]:
+    shares = t.month_shares
+    rules = []
+    for share, following in zip(shares, (*shares[1:], None), strict=True):
+        rules.append(
+            LedgerAlert(
+                uid=f"crewmeter-month-{share * 100:.0f}",
+                title=f"Month to date passed {share:.0%} of the budget",
+                severity="page" if following is None else "ticket",
+                sql=f"SELECT 1.0 * {_MONTH} / NULLIF(@budget, 0) AS used",
+                above=share,
+                below=following,
+                lasting="5m",
+                runbook="month-to-date",
+                summary=f"Spend this month has passed {share:.0%} of the budget.",
+                board="spend",
+                panel="budget_used",
+            )
+        )
+    return tuple(rules)
+
+
+def _forecast() -> LedgerAlert:
+    return LedgerAlert(
+        uid="crewmeter-forecast",
+        title="Forecast over budget",
+        severity="ticket",
+        sql=f"SELECT ({_MONTH} + {_WEEK} * (@month_end - @now) / 604800.0) / NULLIF(@budget, 0) AS forecast",
+        above=1.0,
+        below=None,
+        lasting="1h",
+        runbook="forecast-over-budget",
+        summary="At the pace of the last seven days this month ends over budget.",
+        board="spend",
+        panel="forecast_share",
+    )
+
+
+def _unusual(t: Thresholds) -> LedgerAlert:
+    floor = f"{t('spend', 'usual_floor_usd'):g}"
+    hour = "@now / 3600 * 3600 - 3600"
+    weeks = ", ".join(f"{hour} - {week * 604800}" for week in (1, 2, 3))
+    spent, usual = f"({_TOTAL}{hour} AND time < {hour} + 3600)", f"(SELECT SUM(cost_usd) / 3.0 FROM total_hourly WHERE time IN ({weeks}))"
+    return LedgerAlert(
+        uid="crewmeter-unusual",
+        title="Last hour far dearer than the same hour of the last weeks",
+        severity="ticket",
+        sql=f"SELECT CASE WHEN {spent} > {floor} THEN {spent} / NULLIF({usual}, 0) ELSE 0 END AS times_usual",
+        above=t("spend", "usual_ratio"),
+        below=None,
+        lasting="0s",
+        runbook="spend-unusual",
+        summary="The last whole hour cost several times the mean of the same hour of the last three weeks.",
+        board="overview",
+        panel="spend_by_crew",
+    )
+
+
+def _waste(t: Thresholds) -> LedgerAlert:
+    failed = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
+    return LedgerAlert(
+        uid="crewmeter-waste",
+        title="Failed runs waste money",
+        severity="ticket",
+        sql=(
+            f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / NULLIF(SUM(cost_usd), 0) ELSE 0 END AS wasted\n"
+            f"FROM run_hourly WHERE {_DAY}"
+        ),
+        above=t("spend", "wasted_share"),
+        below=None,
+        lasting="30m",
+        runbook="waste",
+        summary="A large share of the last day's cost went into runs that failed.",
+        board="spend",
+        panel="waste_share",
+    )
+
+
+def _drift(t: Thresholds) -> LedgerAlert:
+    return LedgerAlert(
+        uid="crewmeter-price-drift",
+        title="Our cost and the providers' own cost drift apart",
+        severity="ticket",
+        sql=(
+            f"SELECT CASE WHEN SUM(reported_cost_usd) > {t('spend', 'price_drift_floor_usd'):g}\n"
+            "  THEN ABS(SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - 1.0) ELSE 0 END AS drift\n"
+            f"FROM calls WHERE {_DAY} AND reported_cost_usd IS NOT NULL"
+        ),
+        above=t("spend", "price_drift_share"),
+        below=None,
+        lasting="1h",
+        runbook="price-drift",
+        summary="What providers report for a call differs from what the price book says.",
+        board="spend",
+        panel="reported",
+    )

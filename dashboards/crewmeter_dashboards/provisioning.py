@@ -1,0 +1,177 @@
+"""Grafana's provisioning files: data sources, folders, alert rules, contact points, policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from crewmeter_dashboards.boards import BOARDS
+from crewmeter_dashboards.dialects import for_alert
+from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_dashboards.prometheus import HEADER, to_yaml
+from crewmeter_dashboards.sql import Dialect
+
+if TYPE_CHECKING:
+    from crewmeter_dashboards.ledger_alerts import LedgerAlert
+    from crewmeter_dashboards.thresholds import Thresholds
+
+__all__ = ["Sources", "render_alerting", "render_contacts", "render_folders", "render_sources"]
+
+_PLUGIN = {Dialect.SQLITE: "frser-sqlite-datasource", Dialect.POSTGRESQL: "grafana-postgresql-datasource"}
+_LEDGER, _PROMETHEUS, _TEMPO = "crewmeter-ledger", "crewmeter-prometheus", "crewmeter-tempo"
+_FOLDER = "crewmeter"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the data is, as Grafana sees it. `path` is the SQLite file; `host` … are PostgreSQL's.
+
+    The password comes from the environment.
+    """
+
+    dialect: Dialect
+    path: str = "/var/lib/crewmeter/ledger.db"
+    host: str = "postgres:5432"
+    database: str = "crewmeter"
+    user: str = "grafana_reader"
+    tls: str = "disable"
+    prometheus: str = "http://prometheus:9090"
+    tempo: str = "http://tempo:3200"
+    boards: str = "/etc/grafana/dashboards/crewmeter"
+    """Folder in Grafana's container with the boards' JSON."""
+
+
+def render_sources(sources: Sources) -> str:
+    """``datasources/crewmeter.yml``. The ledger is read-only for Grafana: it sends SQL that a browser wrote."""
+    header = HEADER + "# Give Grafana a reader's login (PostgreSQL) or a file it may not write (SQLite): its SQL comes from browsers.\n"
+    prometheus = {
+        "name": "crewmeter Prometheus",
+        "uid": _PROMETHEUS,
+        "type": "prometheus",
+        "access": "proxy",
+        "url": sources.prometheus,
+        "jsonData": {"exemplarTraceIdDestinations": [{"name": "trace_id", "datasourceUid": _TEMPO}], "timeInterval": "15s"},
+    }
+    tempo = {"name": "crewmeter Tempo", "uid": _TEMPO, "type": "tempo", "access": "proxy", "url": sources.tempo}
+    return to_yaml({"apiVersion": 1, "datasources": [_ledger(sources), prometheus, tempo]}, header=header)
+
+
+def _ledger(sources: Sources) -> dict[str, object]:
+    base = {"name": "crewmeter ledger", "uid": _LEDGER, "type": _PLUGIN[sources.dialect], "access": "proxy", "isDefault": False}
+    if sources.dialect is Dialect.SQLITE:
+        options = "mode=ro&_pragma=query_only(1)&_pragma=busy_timeout(5000)"
+        return {**base, "jsonData": {"path": sources.path, "pathPrefix": "file:", "pathOptions": options}}
+    return {
+        **base,
+        "url": sources.host,
+        "user": sources.user,
+        "jsonData": {"database": sources.database, "sslmode": sources.tls, "postgresVersion": 1500, "timescaledb": False},
+        "secureJsonData": {"password": "$CREWMETER_GRAFANA_PASSWORD"},
+    }
+
+
+def render_folders(sources: Sources) -> str:
+    """``dashboards/crewmeter.yml``: where Grafana finds the boards."""
+    provider = {
+        "name": _FOLDER,
+        "orgId": 1,
+        "folder": _FOLDER,
+        "folderUid": _FOLDER,
+        "type": "file",
+        "disableDeletion": True,
+        "allowUiUpdates": False,
+        "updateIntervalSeconds": 30,
+        "options": {"path": sources.boards, "foldersFromFilesStructure": False},
+    }
+    return to_yaml({"apiVersion": 1, "providers": [provider]})
+
+
+def render_alerting(thresholds: Thresholds, dialect: Dialect) -> str:
+    """``alerting/rules.yml``: the rules that ask the ledger."""
+    rules = [_rule(alert, thresholds, dialect) for alert in ledger_alerts(thresholds)]
+    group = {"orgId": 1, "name": "crewmeter ledger", "folder": _FOLDER, "interval": "1m", "rules": rules}
+    return to_yaml({"apiVersion": 1, "groups": [group]})
+
+
+def _rule(alert: LedgerAlert, thresholds: Thresholds, dialect: Dialect) -> dict[str, object]:
+    board = next(board for board in BOARDS if board.id == alert.board)
+    number = {panel.id: at for at, panel in enumerate(board.panels, start=1)}[alert.panel]
+    query = for_alert(alert.sql, dialect, budget_usd=thresholds("spend", "month_budget_usd"))
+    return {
+        "uid": alert.uid,
+        "title": alert.title,
+        "condition": "B",
+        "data": [_question(query, dialect), _condition(alert)],
+        "noDataState": "OK",
+        "execErrState": "Error",
+        "for": alert.lasting,
+        "dashboardUid": board.uid,
+        "panelId": number,
+        "labels": {"severity": alert.severity, "product": "crewmeter"},
+        "annotations": {
+            "summary": alert.summary,
+            "runbook_url": f"{thresholds.runbooks}{alert.runbook}.md",
+            "__dashboardUid__": board.uid,
+            "__panelId__": str(number),
+        },
+    }
+
+
+def _question(query: str, dialect: Dialect) -> dict[str, object]:
+    model: dict[str, Any] = {"refId": "A", "datasource": {"type": _PLUGIN[dialect], "uid": _LEDGER}}
+    if dialect is Dialect.SQLITE:
+        model |= {"queryType": "table", "queryText": query, "rawQueryText": query, "timeColumns": []}
+    else:
+        model |= {"format": "table", "rawQuery": True, "rawSql": query}
+    return {"refId": "A", "relativeTimeRange": {"from": 3600, "to": 0}, "datasourceUid": _LEDGER, "model": model}
+
+
+def _condition(alert: LedgerAlert) -> dict[str, object]:
+    if alert.below is None:
+        evaluator: dict[str, object] = {"type": "gt", "params": [alert.above]}
+    else:
+        evaluator = {"type": "within_range", "params": [alert.above, alert.below]}
+    model = {
+        "refId": "B",
+        "type": "threshold",
+        "expression": "A",
+        "datasource": {"type": "__expr__", "uid": "__expr__"},
+        "conditions": [{"evaluator": evaluator}],
+    }
+    return {"refId": "B", "relativeTimeRange": {"from": 3600, "to": 0}, "datasourceUid": "__expr__", "model": model}
+
+
+def render_contacts() -> str:
+    """``alerting/contacts.yml``: two receivers, and a policy that tells pages from tickets.
+
+    Only rules with ``product=crewmeter`` are routed to the page receiver; the root receiver takes the rest, so check it against your own.
+    """
+    header = (
+        HEADER + "# Provisioned policies replace Grafana's whole notification tree: merge them with yours where you already have one.\n"
+    )
+
+    def receiver(name: str) -> dict[str, object]:
+        settings = {"url": f"http://127.0.0.1:9087/{name}", "httpMethod": "POST"}
+        return {
+            "orgId": 1,
+            "name": f"crewmeter {name}",
+            "receivers": [{"uid": f"crewmeter-{name}", "type": "webhook", "settings": settings}],
+        }
+
+    policy = {
+        "orgId": 1,
+        "receiver": "crewmeter ticket",
+        "group_by": ["grafana_folder", "alertname"],
+        "group_wait": "30s",
+        "group_interval": "5m",
+        "repeat_interval": "24h",
+        "routes": [
+            {
+                "receiver": "crewmeter page",
+                "object_matchers": [["product", "=", "crewmeter"], ["severity", "=", "page"]],
+                "group_wait": "10s",
+                "repeat_interval": "1h",
+            }
+        ],
+    }
+    return to_yaml({"apiVersion": 1, "contactPoints": [receiver("page"), receiver("ticket")], "policies": [policy]}, header=header)
