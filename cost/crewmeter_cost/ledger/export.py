@@ -8,22 +8,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, or_, select
 
+from crewmeter.usage import TokenUsage
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.ledger.tables import CallRow, Label, PriceVersion, RunRow, TagSet, table_of
+from crewmeter_cost.pricing.outcome import FrozenRates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["FIELDS", "FORMATS", "calls"]
+__all__ = ["FIELDS", "FORMATS", "Billed", "billed", "calls"]
 
 FIELDS = ("started_at", "duration_seconds", "run_id", "trace_id", "span_id", "operation", "provider", "request_model", "response_model",
           "crew", "flow", "task", "agent", "user", "team", "session", "tags", "status", "error_type", "finish_reason", "input_tokens",
@@ -38,8 +40,23 @@ _REMEMBERED = 50_000
 _CALL, _RUN, _LABEL, _TAGS, _PRICE = table_of(CallRow), table_of(RunRow), table_of(Label), table_of(TagSet), table_of(PriceVersion)
 _NS = 10**9
 _NAMED = ("operation", "provider", "request_model", "response_model", "crew", "flow", "task", "agent", "user", "team", "session",
-          "error_type", "finish_reason", "cost_status")  # fmt: skip
+          "error_type", "finish_reason", "cost_status", "host", "service_tier", "usage_status")  # fmt: skip
+_FROZEN = tuple(_PRICE.c[name] for name in FrozenRates._fields)
 _COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
+
+
+class Billed(NamedTuple):
+    """One billed call read back: its record, and what a charge needs."""
+
+    record: dict[str, object]
+    started_ns: int
+    duration_ns: int
+    usage: TokenUsage
+    host: str | None
+    service_tier: str | None
+    cost_pusd: int | None
+    frozen: FrozenRates | None
+    """The rates it was charged at; None where it has no price."""
 
 
 class _Names:
@@ -61,11 +78,10 @@ class _Names:
         return None if number is None else self._known.get((table, number))
 
 
-def calls(ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[dict[str, object]]:
-    """Every billed call that started in [since, until), in order of its second, as records with the keys `FIELDS`."""
+def pages(ledger: Ledger, names: _Names, *, since: datetime | None, until: datetime | None) -> Iterator[Sequence[Mapping[Any, Any]]]:
+    """The rows of `call` that started in [since, until), in order of their second, a page at a time; `names` knows what they name."""
     start, end = nanoseconds(since), nanoseconds(until)
     c, seconds = _CALL.c, _CALL.c.started_ns // _NS
-    names = _Names()
     last: tuple[int, int] | None = None
     while True:
         query = select(_CALL).order_by(seconds, c.id).limit(PAGE)
@@ -80,17 +96,56 @@ def calls(ledger: Ledger, *, since: datetime | None = None, until: datetime | No
             names.learn(connection, "label", _LABEL.c.id, (_LABEL.c.value,), (row[name] for row in page for name in _NAMED))
             names.learn(connection, "run", _RUN.c.id, (_RUN.c.run_id,), (row["run"] for row in page))
             names.learn(connection, "tags", _TAGS.c.id, (_TAGS.c.tags,), (row["tag_set"] for row in page))
-            names.learn(connection, "price", _PRICE.c.id, (_PRICE.c.source, _PRICE.c.hash), (row["price_version"] for row in page))
-        for row in page:
-            yield _record(row, names)
+            names.learn(connection, "price", _PRICE.c.id, _FROZEN, (row["price_version"] for row in page))
+        yield page
         if len(page) < PAGE:
             return
         last = (page[-1]["started_ns"] // _NS, page[-1]["id"])
 
 
+def calls(ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[dict[str, object]]:
+    """Every billed call that started in [since, until), in order of its second, as records with the keys `FIELDS`."""
+    names = _Names()
+    for page in pages(ledger, names, since=since, until=until):
+        for row in page:
+            yield _record(row, names)
+
+
+def billed(ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[Billed]:
+    """The same calls with what is needed to charge them again."""
+    names = _Names()
+    for page in pages(ledger, names, since=since, until=until):
+        for row in page:
+            frozen = names("price", row["price_version"])
+            yield Billed(
+                record=_record(row, names),
+                started_ns=row["started_ns"],
+                duration_ns=row["duration_ns"],
+                usage=_usage(row, names),
+                host=names("label", row["host"]),
+                service_tier=names("label", row["service_tier"]),
+                cost_pusd=row["cost_pusd"],
+                frozen=None if frozen is None else FrozenRates(*frozen),
+            )
+
+
+def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
+    return TokenUsage(
+        input=row["input_tokens"],
+        output=row["output_tokens"],
+        cache_read=row["cache_read_tokens"] or 0,
+        cache_write_5m=row["cache_write_5m_tokens"] or 0,
+        cache_write_1h=row["cache_write_1h_tokens"] or 0,
+        reasoning=row["reasoning_tokens"] or 0,
+        status=name("label", row["usage_status"]) or "missing",
+        **(json.loads(row["other_usage"]) if row["other_usage"] else {}),
+    )
+
+
 def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
     tags = name("tags", row["tag_set"])
-    source, version = name("price", row["price_version"]) or (None, None)
+    frozen = name("price", row["price_version"])
+    version, source = frozen[:2] if frozen else (None, None)
     record = {
         "started_at": moment(row["started_ns"]),
         "duration_seconds": row["duration_ns"] / 1e9,
