@@ -31,7 +31,7 @@ def patch(aiohttp: ModuleType, hub: Hub) -> Callable[[], None]:
         exchange = seam.begin(self, str_or_url, kwargs) if method in ("POST", "post") and hub.active else None
         if exchange is None:
             return await original(self, method, str_or_url, **kwargs)
-        token = inside.set(True)
+        token = inside.set("aiohttp")
         try:
             response = await original(self, method, str_or_url, **kwargs)
         except BaseException as error:
@@ -64,7 +64,7 @@ class _Seam:
     def begin(self, session: Any, url: Any, kwargs: Mapping[str, Any]) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         text = url if isinstance(url, str) else str(url)
-        return begin(self._hub, text, lambda: _address(session, text), lambda: _body(kwargs))
+        return begin(self._hub, "aiohttp", text, lambda: _address(session, text), lambda: _body(kwargs))
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from crewmeter import semconv
 from crewmeter.usage import TokenUsage
 from crewmeter.wire_exchange import Exchange, guarded, inside
 from crewmeter.wire_read import absorb
-from crewmeter.wire_request import invoked_operation, price_headers, refused
+from crewmeter.wire_request import invoked_operation, nested, price_headers, refused
 from crewmeter.wire_stream import EVENT_STREAM, Watch
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def patch(client: ModuleType, hub: Hub) -> Callable[[], None]:
             exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
             if exchange is None:
                 return original(self, operation_name, api_params)
-            token = inside.set(True)
+            token = inside.set("botocore")
             try:
                 response = original(self, operation_name, api_params)
             except BaseException as error:
@@ -65,7 +66,7 @@ def patch_aio(client: ModuleType, hub: Hub) -> Callable[[], None]:
             exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
             if exchange is None:
                 return await original(self, operation_name, api_params)
-            token = inside.set(True)
+            token = inside.set("botocore")
             try:
                 response = await original(self, operation_name, api_params)
             except BaseException as error:
@@ -104,7 +105,7 @@ class _Seam:
     @guarded
     def begin(self, client: Any, operation: str, params: Mapping[str, Any]) -> Exchange | None:
         """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
-        if inside.get() or not client.meta.service_model.service_name.startswith("bedrock"):
+        if nested("botocore") or not client.meta.service_model.service_name.startswith("bedrock"):
             return None
         address = urlsplit(client.meta.endpoint_url)
         model = params.get("modelId")
@@ -193,11 +194,13 @@ def _observe_events(stream: Any, watch: Watch) -> None:
     """Look at the raw frames of an event stream on their way to its parser, and at its close."""
     frames = stream._event_generator
     stream._event_generator = _aframes(frames, watch) if hasattr(frames, "__anext__") else _frames(frames, watch)
-    close = stream.close
+    alive = weakref.ref(stream)  # a plain reference would tie the stream to itself, and leave its end to the garbage collector
 
     def closed() -> None:
         try:
-            close()
+            stream = alive()
+            if stream is not None:
+                type(stream).close(stream)
         finally:
             watch.end(cut=True)
 

@@ -19,8 +19,8 @@ __all__ = ["Exchange", "Hub", "guarded", "inside"]
 _log = logging.getLogger("crewmeter")
 _LOG_EVERY_NS = 60 * 10**9
 
-inside: ContextVar[bool] = ContextVar("crewmeter_wire_inside", default=False)
-"""True while a request already seen runs: LiteLLM's httpx sends through aiohttp, and that is one exchange, not two."""
+inside: ContextVar[str | None] = ContextVar("crewmeter_wire_inside", default=None)
+"""The library by which a request already seen is being sent: LiteLLM's httpx sends through aiohttp, and that is one exchange."""
 
 
 class Exchange:

@@ -43,7 +43,7 @@ def _sync(original: Any, hub: Hub) -> Any:
         exchange = seam.begin(request) if request.method == "POST" and hub.active else None
         if exchange is None:
             return original(self, request, *args, **kwargs)
-        token = inside.set(True)
+        token = inside.set("httpx")
         try:
             response = original(self, request, *args, **kwargs)
         except BaseException as error:
@@ -65,7 +65,7 @@ def _async(original: Any, hub: Hub) -> Any:
         exchange = seam.begin(request) if request.method == "POST" and hub.active else None
         if exchange is None:
             return await original(self, request, *args, **kwargs)
-        token = inside.set(True)
+        token = inside.set("httpx")
         try:
             response = await original(self, request, *args, **kwargs)
         except BaseException as error:
@@ -91,7 +91,7 @@ class _Seam:
     def begin(self, request: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         url = request.url
-        return begin(self._hub, url.raw_path.decode("ascii", "replace"), lambda: (url.host, url.port), lambda: _body(request))
+        return begin(self._hub, "httpx", url.raw_path.decode("ascii", "replace"), lambda: (url.host, url.port), lambda: _body(request))
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:

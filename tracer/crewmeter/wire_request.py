@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
     from crewmeter.wire_exchange import Hub
 
-__all__ = ["begin", "invoked_operation", "price_headers", "refused"]
+__all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
 
 
-def begin(hub: Hub, path: str, address: Callable[[], tuple[str | None, int | None]], body: Callable[[], bytes]) -> Exchange | None:
+Address = tuple[str | None, int | None]
+"""Host name and port."""
+
+
+def begin(hub: Hub, library: str, path: str, address: Callable[[], Address], body: Callable[[], bytes]) -> Exchange | None:
     """Open the exchange a POST to ``path`` makes, if it is a call to a model; ``address`` and ``body`` are asked only then."""
     found = route(path)
-    if found is None or inside.get():
+    if found is None or nested(library):
         return None
     host, port = address()
     provider, known = protocol_provider(found, path, host, port)
@@ -32,6 +36,15 @@ def begin(hub: Hub, path: str, address: Callable[[], tuple[str | None, int | Non
     exchange = Exchange(operation=operation, api=found.api, provider=provider, host=host, port=port, request_model=model)
     hub.open(exchange)
     return exchange
+
+
+def nested(library: str) -> bool:
+    """True if the request is the lower half of one already seen, or its redirect.
+
+    A request httpx makes inside another of its own is a request of its own: an interceptor that asks a model first.
+    """
+    outer = inside.get()
+    return outer is not None and not (outer == library == "httpx")
 
 
 def invoked_operation(model: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ def patch(requests: ModuleType, hub: Hub) -> Callable[[], None]:
         exchange = seam.begin(request) if getattr(request, "method", None) == "POST" and hub.active else None
         if exchange is None:
             return original(self, request, **kwargs)
-        token = inside.set(True)
+        token = inside.set("requests")
         try:
             response = original(self, request, **kwargs)
         except BaseException as error:
@@ -62,7 +63,7 @@ class _Seam:
     def begin(self, request: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         url = request.url
-        return begin(self._hub, url, lambda: _address(url), lambda: _body(request)) if isinstance(url, str) else None
+        return begin(self._hub, "requests", url, lambda: _address(url), lambda: _body(request)) if isinstance(url, str) else None
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -103,18 +104,19 @@ class _Observed:
 
     def __init__(self, watch: Watch, response: Any) -> None:
         self._watch = watch
-        self._response = response
+        self._response = weakref.ref(response)  # a plain reference would tie the response to itself
         self._iter_content, self._close = type(response).iter_content, type(response).close
         response.iter_content = self.iter_content
         response.close = self.close
 
     def _unshadow(self) -> None:
-        for name in ("iter_content", "close"):
-            self._response.__dict__.pop(name, None)
+        response = self._response()
+        for name in ("iter_content", "close") if response is not None else ():
+            response.__dict__.pop(name, None)
 
     def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``Response.iter_content``."""
-        return self._chunks(self._iter_content(self._response, *args, **kwargs))
+        return self._chunks(self._iter_content(self._response(), *args, **kwargs))
 
     def _chunks(self, chunks: Iterator[Any]) -> Iterator[Any]:
         watch = self._watch
@@ -138,7 +140,9 @@ class _Observed:
     def close(self) -> None:
         """As ``Response.close``."""
         try:
-            self._close(self._response)
+            response = self._response()
+            if response is not None:
+                self._close(response)
         finally:
             if not self._watch.pulling:
                 self._watch.end(cut=True)

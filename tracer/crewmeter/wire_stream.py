@@ -102,6 +102,9 @@ class Watch:
             self._reader.payload(payload)
             if self._reader.final:
                 self.end()
+            elif self._reader.asked:
+                self._reader.asked = False
+                self._estimate("stream_open")
 
     @guarded
     def end(self, error: BaseException | None = None, *, cut: bool = False, late: bool = False) -> None:
@@ -118,8 +121,10 @@ class Watch:
             self._end_whole(cut=cut or error is not None)
         else:
             self._reader.flush()
-            if error is not None or exchange.error_type or (cut and not self._reader.finished):
-                self._estimate()
+            # A transport may swallow the break; an answer that came to its end has said why it ended.
+            broken = not self._reader.finished and (cut or exchange.finish_reason is None)
+            if error is not None or exchange.error_type or broken:
+                self._estimate("stream_cut")
             elif exchange.usage.status == "missing" and not exchange.usage.flags:
                 exchange.usage = replace(MISSING, flags=("usage_not_sent",))
         self._request = None
@@ -138,26 +143,29 @@ class Watch:
     def _request_tokens(self) -> int | None:
         return estimate_request(self._request()) if self._request is not None else None
 
-    def _estimate(self) -> None:
-        """Say what a cut answer has used until then; exact where the provider got to say it."""
+    def _estimate(self, why: str) -> None:
+        """Say what an answer has used until now; exact where the provider got to say it. ``why`` is flagged."""
         exchange, reader = self.exchange, self._reader
         usage = exchange.usage
         if reader is None or usage.status in ("reported", "invalid"):
             if reader is not None and not reader.finished and usage.status == "reported" and exchange.api == "gemini":
-                exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, "stream_cut"))
+                exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, why))
             return
         written = reader.tally.tokens()
-        flags = ["stream_cut", "output_estimated"]
         if usage.input is not None:
-            output = max(written, usage.output or 0)
-            kept = tuple(flag for flag in usage.flags if flag != "output_partial")
-            exchange.usage = replace(usage, output=output, status="estimated", flags=(*kept, *flags))
+            kept = tuple(flag for flag in usage.flags if flag not in _PROVISIONAL)
+            flags = (*kept, why, "output_estimated")
+            exchange.usage = replace(usage, output=max(written, usage.output or 0), status="estimated", flags=flags)
             return
         read = self._request_tokens()
         if read is None:
-            exchange.usage = replace(MISSING, flags=("stream_cut",))
+            exchange.usage = replace(MISSING, flags=(why,))
             return
-        exchange.usage = TokenUsage(read, written, status="estimated", flags=(*flags, "input_estimated"))
+        exchange.usage = TokenUsage(read, written, status="estimated", flags=(why, "output_estimated", "input_estimated"))
+
+
+_PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
+"""Flags that a later look replaces."""
 
 
 def _without_usage(exchange: Exchange, request_tokens: Callable[[], int | None]) -> TokenUsage:
@@ -289,6 +297,9 @@ class _Frames:
         self._kept = kept
         self._buffer = bytearray()
         self.final = self.finished = False
+        self.asked = False
+        """The model has asked for a tool: CrewAI may leave the stream here and never come to its usage."""
+        self._tool = False
         self.tally = TextTally()
 
     def feed(self, chunk: bytes) -> None:
@@ -315,6 +326,10 @@ class _Frames:
         for piece in _TEXT.findall(payload):
             self.tally.add(piece.decode("utf-8", "replace"))
         if not _FACT.search(payload) and b'"stopReason"' not in payload and b'"bytes"' not in payload:
+            if b'"toolUse"' in payload:
+                self._tool = True
+            elif self._tool and b'"delta"' not in payload:
+                self.asked, self._tool = True, False
             return
         try:
             event = json.loads(payload)
