@@ -32,6 +32,7 @@ DELAY_S = 0.1
 MAX_ATTEMPTS = 20
 """Times a refused batch is tried (some ten minutes) before it is lost."""
 LONGEST_BACKOFF_S = 30.0
+HANGING_S = 1.0
 IDLE_S = 60.0
 """How often (s) an idle courier wakes for housekeeping."""
 
@@ -79,8 +80,14 @@ class Courier:
         self._refused: list[Node] = []
         self._attempts = 0
         self._lost = 0
-        self.failing = False
-        """True after an export failed, until one succeeds."""
+        self._failing = False
+        self._exporting_since: float | None = None
+
+    @property
+    def failing(self) -> bool:
+        """True after an export failed, until one succeeds, and while one has been hanging for a second."""
+        since = self._exporting_since
+        return self._failing or (since is not None and monotonic() - since > HANGING_S)
 
     def start(self) -> None:
         """Begin working; importing the exporter starts now. Does nothing when already running."""
@@ -146,7 +153,7 @@ class Courier:
                 if self._tick is not None:
                     self._tick()
             except Exception as error:  # noqa: BLE001  # the worker must outlive whatever an exporter does
-                self.failing = True
+                self._failing = True
                 self._attempts += 1
                 self._report(f"cannot deliver to {self.name}: {type(error).__name__}: {error}")
                 if self._attempts >= MAX_ATTEMPTS or self._closing:
@@ -185,8 +192,8 @@ class Courier:
                 self._attempts = 0
                 self._prepare(batch)
             self._refused = batch
-            self.failing = not self._export(batch)
-            if not self.failing:
+            self._failing = not self._export(batch)
+            if not self._failing:
                 self._refused = []
                 continue
             self._attempts += 1
@@ -195,7 +202,7 @@ class Courier:
                 self._refused = []
             self._report(f"{self.name} cannot be reached or refuses; {len(self._refused) + len(self._queue)} spans wait")
             return
-        if self._lost and not self.failing:
+        if self._lost:
             self._report(f"the queue to {self.name} was full")
 
     def _prepare(self, batch: list[Node]) -> None:
@@ -204,12 +211,13 @@ class Courier:
         for node in list(batch):
             try:
                 readable(node, resource)
-                if self._observed is not None:
-                    self._observed(node)
             except Exception as error:  # noqa: BLE001  # one odd span must not hold up the rest
                 batch.remove(node)
                 self._lost += 1
                 self._report(f"a {node.kind} span could not be made: {type(error).__name__}")
+                continue
+            if self._observed is not None:
+                self._observed(node)
 
     def _export(self, batch: list[Node]) -> bool:
         if not batch:
@@ -217,7 +225,12 @@ class Courier:
         exporter = self._exporter
         if exporter is None:
             exporter = self._exporter = self._factory()
-        if exporter.export([node.readable for node in batch if node.readable is not None]) is not SpanExportResult.SUCCESS:
+        self._exporting_since = monotonic()
+        try:
+            done = exporter.export([node.readable for node in batch if node.readable is not None]) is SpanExportResult.SUCCESS
+        finally:
+            self._exporting_since = None
+        if not done:
             return False
         if self._delivered is not None:
             for node in batch:

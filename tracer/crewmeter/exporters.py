@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from crewmeter.settings import EMBEDDED, OTLP
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from crewmeter.settings import Settings
 
-__all__ = ["GROUP", "exports_otlp", "make_exporter"]
+__all__ = ["GROUP", "THREAD_PREFIX", "exports_otlp", "hush_exporters", "make_exporter", "signal_url"]
+
+THREAD_PREFIX = "crewmeter-"
+"""How the names of our own threads begin."""
+_CHATTY = (
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+)
 
 GROUP = "opentelemetry_traces_exporter"
 _OTLP_MODULE = "opentelemetry.exporter.otlp"
+
+
+def hush_exporters() -> Callable[[], None]:
+    """Keep the OTLP exporters from logging every attempt made on our threads: couriers say it once. Returns what undoes it."""
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return not (record.threadName or "").startswith(THREAD_PREFIX)
+
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    for chatty in loggers:
+        chatty.addFilter(from_elsewhere)
+
+    def undo() -> None:
+        for chatty in loggers:
+            chatty.removeFilter(from_elsewhere)
+
+    return undo
 
 
 def make_exporter(name: str, settings: Settings) -> SpanExporter:

@@ -12,7 +12,7 @@ from crewmeter import wire
 from crewmeter.compose import readable
 from crewmeter.current import carry_into_threads
 from crewmeter.delivery import Courier
-from crewmeter.exporters import make_exporter
+from crewmeter.exporters import hush_exporters, make_exporter
 from crewmeter.imports import when_imported
 from crewmeter.observe import Observer
 from crewmeter.provider import Providers
@@ -32,9 +32,9 @@ __all__ = ["EXIT_BUDGET_S", "Meter"]
 
 logger = logging.getLogger("crewmeter")
 
-EXIT_BUDGET_S = 1.7
+EXIT_BUDGET_S = 1.2
 """What everything we do at exit may take together (s), so that a dead endpoint costs less than two."""
-FAILING_BUDGET_S = 0.5
+FAILING_BUDGET_S = 0.3
 """The same where the last export failed already."""
 
 
@@ -45,7 +45,7 @@ class Meter:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
         self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_place=settings.place)
-        self._observer = Observer(settings)
+        self._observer = Observer(settings, self._providers.resource)
         self._couriers = [self._courier(name, first=position == 0) for position, name in enumerate(settings.exporters)]
         self._tap = Tap(self.recorder, settings.content, look_again=wire.look_again)
         self._undo: list[Callable[[], None]] = []
@@ -66,6 +66,7 @@ class Meter:
         merger = self.recorder.merger
         self._undo.append(wire.install(opened=merger.opened, closed=merger.closed))
         self._undo.append(carry_into_threads())
+        self._undo.append(hush_exporters())
         self._undo.append(self._tap.uninstall)
         if guard is not None:
             self._undo.append(guard())

@@ -11,10 +11,10 @@ from crewmeter.exporters import signal_url
 from crewmeter.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
     from opentelemetry.metrics import Histogram
-    from opentelemetry.util.types import AttributeValue
+    from opentelemetry.sdk.resources import Resource
 
     from crewmeter.node import Node
     from crewmeter.settings import Settings
@@ -52,8 +52,9 @@ class _Instruments:
 class Metrics:
     """Records billed spans. With neither a provider nor an endpoint it does nothing."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, resource: Callable[[], Resource]) -> None:
         self._settings = settings
+        self._resource = resource
         self._seen: object = None
         self._instruments: _Instruments | None = None
         self._own: Any = None
@@ -93,7 +94,7 @@ class Metrics:
             return self._instruments
         self._seen = provider
         if type(provider).__module__.startswith("opentelemetry.metrics"):  # the API's proxy: the app has set none
-            provider = self._own = _provider(self._settings) if self._settings.metrics else None
+            provider = self._own = _provider(self._settings, self._resource()) if self._settings.metrics else None
         self._instruments = _Instruments(provider) if provider is not None else None
         return self._instruments
 
@@ -103,15 +104,13 @@ def _histogram(meter: Any, name: str, unit: str, description: str, buckets: tupl
     return made
 
 
-def _provider(settings: Settings) -> Any:
+def _provider(settings: Settings, resource: Resource) -> Any:
     """A private meter provider that exports by OTLP."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 
-    attributes: Mapping[str, AttributeValue] = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
     reader = PeriodicExportingMetricReader(_exporter(settings))
-    return MeterProvider([reader], resource=Resource.create(attributes), shutdown_on_exit=False)
+    return MeterProvider([reader], resource=resource, shutdown_on_exit=False)
 
 
 def _exporter(settings: Settings) -> Any:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.limits import RateLimit
 from crewmeter.log import RunLog
 from crewmeter.metrics import Metrics
 from crewmeter.summary import Summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from crewmeter.node import Node
@@ -18,11 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Observer"]
 
 
+logger = logging.getLogger("crewmeter")
+
+
 class Observer:
     """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._metrics = Metrics(settings)
+    def __init__(self, settings: Settings, resource: Callable[[], Resource]) -> None:
+        self._metrics = Metrics(settings, resource)
+        self._limit = RateLimit()
         self._log = RunLog(settings.log)
         self._summary = Summary(settings.summary)
 
@@ -32,7 +42,11 @@ class Observer:
         if attributes is None:
             return
         self._count(node)
-        self._metrics.record(node)
+        try:
+            self._metrics.record(node)
+        except Exception as error:  # noqa: BLE001  # the app's meter provider may be anybody's; a metric less must not cost a span
+            if self._limit.allows(monotonic()):
+                logger.warning("crewmeter: could not record metrics: %s", type(error).__name__)
 
     def delivered(self, node: Node, exporter: SpanExporter) -> None:
         """After export: say it, with the cost if the exporter knows it."""
