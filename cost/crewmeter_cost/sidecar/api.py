@@ -1,0 +1,97 @@
+"""What people and programs read off a sidecar: health, metrics, and the ledger's reports as the command line prints them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from crewmeter_cost.cli.options import window
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.reports import report
+from crewmeter_cost.ledger.run_tree import run_tree
+from crewmeter_cost.ledger.runs import find_run, runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from starlette.requests import Request
+
+    from crewmeter_cost.ledger.store import Ledger
+    from crewmeter_cost.sidecar.metrics import Metrics
+
+__all__ = ["health_routes", "ledger_routes"]
+
+_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+_MOST_RUNS = 1_000
+
+
+def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list[Route]:
+    """``/healthz`` (the process lives), ``/readyz`` (it can store spans; else 503 and why), ``/metrics``."""
+
+    async def alive(_request: Request) -> Response:
+        return Response("ok\n", media_type="text/plain", headers=_HEADERS)
+
+    async def ready(_request: Request) -> Response:
+        reason = not_ready()
+        return Response(f"{reason or 'ready'}\n", status_code=503 if reason else 200, media_type="text/plain", headers=_HEADERS)
+
+    def page(request: Request) -> Response:
+        body, content_type = metrics.page(request.headers.get("accept", ""))
+        return Response(body, headers={**_HEADERS, "content-type": content_type})
+
+    return [Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", page)]
+
+
+def ledger_routes(ledger: Ledger) -> list[Route]:
+    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report|runs|show --format json``."""
+
+    def by_group(request: Request) -> Response:
+        query = request.query_params
+        groups = [name for words in query.getlist("by") or ["model"] for name in words.split(",")]
+
+        def made() -> dict[str, object]:
+            since, until = _window(request)
+            return report(ledger, by=groups, since=since, until=until, where=_filters(query.getlist("where"))).document()
+
+        return _answer(made)
+
+    def listed(request: Request) -> Response:
+        def found() -> list[dict[str, object]]:
+            since, until = _window(request)
+            return [run.document() for run in runs(ledger, since=since, until=until, limit=_limit(request.query_params.get("limit", "50")))]
+
+        return _answer(found)
+
+    def one(request: Request) -> Response:
+        return _answer(lambda: run_tree(ledger, find_run(ledger, request.path_params["run_id"])).document(), missing=404)
+
+    return [Route("/api/report", by_group), Route("/api/runs", listed), Route("/api/runs/{run_id}", one)]
+
+
+def _window(request: Request) -> tuple[datetime | None, datetime | None]:
+    return window(request.query_params.get("since"), request.query_params.get("until"))
+
+
+def _filters(words: list[str]) -> dict[str, str]:
+    if any("=" not in word for word in words):
+        raise CrewMeterError("where must be NAME=VALUE", hint="e.g. where=crew=research")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST_RUNS:
+        raise CrewMeterError(f"limit must be a number from 1 to {_MOST_RUNS}")
+    return int(text)
+
+
+def _answer(document: Callable[[], object], *, missing: int = 400) -> Response:
+    """The document as JSON; a question that cannot be answered is a 4xx with the reason and the way out."""
+    try:
+        return Response(json.dumps(document(), ensure_ascii=False), media_type="application/json", headers=_HEADERS)
+    except CrewMeterError as error:
+        body = json.dumps({"error": error.message, "hint": error.hint}, ensure_ascii=False)
+        return Response(body, status_code=missing, media_type="application/json", headers=_HEADERS)

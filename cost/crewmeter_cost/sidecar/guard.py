@@ -1,0 +1,107 @@
+"""The door of the HTTP side: keys and roles, hosts, and connections that dawdle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from crewmeter_cost.sidecar.settings import is_loopback
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from crewmeter_cost.sidecar.metrics import Metrics
+    from crewmeter_cost.sidecar.settings import Settings
+
+__all__ = ["Door", "patient_protocol", "role_of"]
+
+_OPEN = frozenset({"/healthz", "/readyz"})
+
+
+def role_of(path: str) -> str | None:
+    """The role a path asks for: none for the health checks, ``ingest`` for OTLP, ``read`` for everything else there may ever be."""
+    if path in _OPEN:
+        return None
+    return "ingest" if path.startswith("/v1/") else "read"
+
+
+class Door:
+    """ASGI middleware that lets in who may come in.
+
+    Without keys, on loopback, the Host header must name loopback too: else a web page could reach the ledger by letting
+    its own name resolve to 127.0.0.1 (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = settings.keys
+        self._local_only = is_loopback(settings.host) and not settings.keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 or 403, or pass the request on."""
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in (b"authorization", b"host")}
+            role = role_of(scope["path"])
+            if role is not None and not self._keys.allow(headers.get(b"authorization"), role):
+                if role == "ingest":
+                    self._metrics.requests.labels("http", "unauthorized").inc()
+                challenge = 'Bearer realm="crewmeter"' if role == "ingest" else 'Basic realm="crewmeter", charset="UTF-8"'
+                refusal = PlainTextResponse(f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge})
+                await refusal(scope, receive, send)
+                return
+            if self._local_only and role == "read" and not is_loopback(_host(headers.get(b"host", ""))):
+                await PlainTextResponse("this sidecar answers to localhost only\n", 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _host(header: str) -> str:
+    """The host of a Host header, without its port and brackets."""
+    return header.partition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
+
+
+def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol with an end to its patience: a connection that has no request under way and does not
+    finish the head of one within `seconds` of its first byte (or of connecting) is closed. Slow-loris clients hold nothing.
+    """
+
+    class Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class chosen at import by what is installed
+        _patience: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                if self._patience is None:
+                    self._wait()
+            else:
+                self._stop_waiting()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _wait(self) -> None:
+            self._patience = self.loop.call_later(seconds, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+
+        def _give_up(self) -> None:
+            self._patience = None
+            cycle = self.cycle
+            if (cycle is None or cycle.response_complete) and not self.transport.is_closing():
+                self.transport.close()
+
+    return Patient

@@ -1,0 +1,115 @@
+"""A request's bytes → spans in the ledger, for HTTP and gRPC alike: opened, read, priced, queued, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
+from crewmeter_cost.intake.otlp import BadRequest, from_protobuf
+from crewmeter_cost.intake.otlp_json import from_json
+from crewmeter_cost.sidecar.writer import Busy
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from crewmeter_cost.pipeline import Pipeline, Priced
+    from crewmeter_cost.sidecar.metrics import Metrics
+    from crewmeter_cost.sidecar.settings import Limits
+    from crewmeter_cost.sidecar.writer import Writer
+
+__all__ = ["Receiver", "Refusal", "refusal_text"]
+
+
+class Refusal(Exception):
+    """A request that is not taken. `outcome` is its label in the metrics; with `retry_seconds` the sender should try again."""
+
+    def __init__(self, outcome: str, message: str, *, retry_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.message = message
+        self.retry_seconds = retry_seconds
+
+
+def refusal_text(refused: Counter[str]) -> str:
+    """Why spans of a request were refused, for ``partial_success``."""
+    return "; ".join(f"{count} spans refused: {reason}" for reason, count in refused.items())
+
+
+class _Place:
+    """One request's place among those under way, and the bytes it holds."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._bytes = 0
+
+    def __enter__(self) -> _Place:
+        receiver = self._receiver
+        if receiver.under_way >= receiver.limits.requests:
+            raise Refusal("busy", "too many requests under way", retry_seconds=1.0)
+        receiver.under_way += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._receiver.under_way -= 1
+        self._receiver.held -= self._bytes
+
+    def hold(self, size: int) -> None:
+        """Count `size` more bytes of body. Raises `Refusal` where all requests together hold too many."""
+        receiver = self._receiver
+        if receiver.held and receiver.held + size > receiver.limits.held_bytes:
+            raise Refusal("busy", "too many bytes in requests under way", retry_seconds=1.0)
+        self._bytes += size
+        receiver.held += size
+
+
+class Receiver:
+    """Takes export requests. Lives on the event loop; reading and pricing happen in one thread of its own, in order."""
+
+    def __init__(self, pipeline: Pipeline, writer: Writer, metrics: Metrics, limits: Limits) -> None:
+        self.limits = limits
+        self.under_way = 0
+        self.held = 0
+        self._pipeline = pipeline
+        self._writer = writer
+        self._metrics = metrics
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="crewmeter-reader")
+
+    def place(self) -> _Place:
+        """A place for one request, as a context manager. Raises `Refusal` where all are taken."""
+        return _Place(self)
+
+    async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
+        """Store the spans of one request; returns after the commit what was refused (reason → spans). Raises `Refusal`."""
+        loop = asyncio.get_running_loop()
+        priced, latest_ns, refused = await loop.run_in_executor(self._reader, self._read, body, as_json, encoding)
+        if refused:
+            self._metrics.spans.labels("refused").inc(refused.total())
+        if priced.spans:
+            try:
+                await asyncio.wrap_future(self._writer.submit(priced, latest_ns))
+            except Busy as busy:
+                raise Refusal("busy", str(busy), retry_seconds=busy.retry_seconds) from None
+            except CrewMeterError as error:
+                raise Refusal("unavailable", error.message, retry_seconds=5.0) from None
+        return refused
+
+    def close(self) -> None:
+        """End the reading thread."""
+        self._reader.shutdown()
+
+    def _read(self, body: bytes, as_json: bool, encoding: str) -> tuple[Priced, int, Counter[str]]:
+        try:
+            plain = opened(body, encoding, limit=self.limits.opened_bytes)
+            batch = (from_json if as_json else from_protobuf)(plain)
+        except TooLarge as error:
+            raise Refusal("too_large", str(error)) from None
+        except UnknownEncoding as error:
+            raise Refusal("unsupported", str(error)) from None
+        except (CorruptBody, BadRequest) as error:
+            raise Refusal("invalid", str(error)) from None
+        latest = max((span.ended_ns for span in batch.spans), default=time.time_ns())
+        return self._pipeline.price(batch.spans), latest, batch.refused
