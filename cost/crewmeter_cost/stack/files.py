@@ -1,0 +1,39 @@
+"""Which files make the stack, and where they are: beside the packages in a checkout, inside the packages in a wheel."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from crewmeter_cost.errors import CrewMeterError
+
+__all__ = ["FOLDERS", "SINGLE", "stack_files"]
+
+SINGLE = ("docker-compose.yml", ".env.example", "scripts/build-collector.sh", "scripts/postgres-reader.sh")
+FOLDERS = ("collector-config", "dashboards/grafana", "dashboards/prometheus")
+"""pyproject.toml puts the same ones into the wheel; a test compares the two."""
+
+_CHECKOUT = Path(__file__).parents[3]
+
+
+def stack_files() -> dict[str, Path]:
+    """Path inside the project (``collector-config/base.yaml``) → the file to copy. Raises `CrewMeterError` for a broken installation."""
+    found = {name: _home(name) for name in SINGLE}
+    for folder in FOLDERS:
+        home = _home(folder)
+        found |= {f"{folder}/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("*")) if path.is_file()}
+    missing = [name for name, path in found.items() if not path.is_file()]
+    missing += [folder for folder in FOLDERS if not any(name.startswith(f"{folder}/") for name in found)]
+    if missing:
+        raise CrewMeterError(f"this installation of crewmeter lacks {', '.join(missing)}", hint="pip install --force-reinstall crewmeter")
+    return found
+
+
+def _home(name: str) -> Path:
+    """Where `name` is in this installation."""
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        return _CHECKOUT / name
+    package, _, rest = name.partition("/")
+    if package == "dashboards":
+        return Path(str(files("crewmeter_dashboards"))) / "rendered" / rest
+    return Path(__file__).parent / "files" / name
