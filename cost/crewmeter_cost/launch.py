@@ -11,7 +11,7 @@ import importlib.util
 import io
 import os
 import sys
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
@@ -37,18 +37,19 @@ def launch(target: str, arguments: Sequence[str], *, module: bool, ledger: str |
     main, code = _module(target) if module else _script(target)
     sys.argv = [str(main.__file__), *arguments]
     sys.modules["__main__"] = main
-    if summary:
-        atexit.register(_summarise, ledger, time.time_ns())  # before instrument(), whose own exit hook must run first
+    summary = summary and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if summary:  # with an endpoint, the money is counted behind it
+        atexit.register(_summarise, ledger, datetime.now(UTC))  # before instrument(), whose own exit hook must run first
     import crewmeter
 
-    crewmeter.instrument(ledger=ledger)
+    crewmeter.instrument(ledger=ledger, summary=False)
     try:
         exec(code, main.__dict__)
     except SystemExit:
         raise
     except BaseException as error:  # noqa: BLE001  the interpreter's own place: it reports whatever a program does not catch
-        trace = error.__traceback__
-        sys.excepthook(type(error), error, trace.tb_next if trace is not None else None)  # without this frame
+        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        sys.excepthook(type(error), error.with_traceback(trace), trace)  # without this frame
         sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -77,7 +78,7 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
     try:
         return _main(target, None), compile(source, target, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        sys.excepthook(type(error), error, None)
+        sys.excepthook(type(error), error.with_traceback(None), None)
         sys.exit(1)
 
 
@@ -100,5 +101,29 @@ def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeT
     return _main(spec.origin or target, spec), code
 
 
-def _summarise(ledger: str | None, since_ns: int) -> None:
-    """One line on stderr: the calls in the ledger since the program started, and how to see more."""
+def _summarise(ledger: str | None, began: datetime) -> None:
+    """One line on stderr: what the ledger got since the program began, and how to see more. Silent where there is nothing to say."""
+    from crewmeter_cost.cli.output import usd
+    from crewmeter_cost.ledger.reports import report
+    from crewmeter_cost.ledger.runs import runs
+    from crewmeter_cost.ledger.store import Ledger
+
+    try:
+        with Ledger.open(ledger, read_only=True) as opened:
+            total = report(opened, since=began).total
+            count = len(runs(opened, since=began, limit=None))
+    except CrewMeterError as error:
+        sys.stderr.write(f"crewmeter: no summary: {error.message}\n")
+        return
+    sums = total.sums
+    if not sums["calls"] and not count:
+        sys.stderr.write("crewmeter: no crew ran and no model was called\n")
+        return
+    parts = [
+        f"{count} run{'s' * (count != 1)}",
+        f"{sums['calls']:,} call{'s' * (sums['calls'] != 1)}" + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
+        f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens",
+        usd(total.cost_pusd) + (f" and {sums['unpriced_calls']:,} calls unpriced" if sums["unpriced_calls"] else ""),
+        "crewmeter show last" + (f" --ledger {ledger}" if ledger else ""),
+    ]
+    sys.stderr.write(f"crewmeter: {' · '.join(parts)}\n")

@@ -49,27 +49,40 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _crew(out: Console, where: str) -> None:
-    """A live crew, then its bill."""
+    """A live crew, then its bill; exit code 1 if the ledger and the stand-in's books differ."""
+    from crewmeter_cost.cli.show_command import print_tree
     from crewmeter_cost.demo.stage import perform
-    from crewmeter_cost.demo.story import money, next_steps
+    from crewmeter_cost.demo.story import money, next_steps, settle
+    from crewmeter_cost.ledger.run_tree import run_tree
+    from crewmeter_cost.ledger.runs import find_run
     from crewmeter_cost.ledger.store import Ledger
 
     out.print("[bold]A real CrewAI flow, against a stand-in for OpenAI on this machine.[/]")
-    out.print("No key is used and nothing leaves 127.0.0.1; the costs are what these tokens would be billed at OpenAI.\n")
+    out.print("No key is used and nothing leaves 127.0.0.1. The costs are what OpenAI would charge for these tokens.\n")
     with out.status("importing CrewAI and running the flow …"):
         played = perform(where)
-    out.print(f"The crew wrote: [italic]{played.brief}[/]\n", markup=True)
+    out.print("The crew wrote:", style="bold")
+    out.print(f"{played.brief}\n", style="italic", markup=False)
     with Ledger.open(where, read_only=True) as ledger:
-        money(out, ledger, "Where the money went", ["agent", "model"], since=played.began, until=None)
+        found = find_run(ledger, "last")
+        bill = money(out, ledger, "Where the money went", ["agent", "model"], since=played.began, until=None)
+        out.print("\n[bold]Where the time went[/]")
+        print_tree(run_tree(ledger, found))
+    out.print()
+    agreed = settle(out, bill, played.books)
+    out.print()
     flag = f" --ledger {where}"
     next_steps(
         out,
         [
-            (f"crewmeter report --by model{flag}", "the same, by any of a dozen groups"),
+            (f"crewmeter show last{flag}", "this run again, as a tree"),
+            (f"crewmeter report --by model{flag}", "the same sums by any of a dozen groups"),
             ("crewmeter demo --days 30", "a month of history to look around in"),
             ("crewmeter run your_app.py", "your own app, without changing a line"),
         ],
     )
+    if not agreed:
+        raise typer.Exit(1)
 
 
 def _history(out: Console, where: str, *, days: int, seed: int, until: datetime, calls_per_day: int) -> None:

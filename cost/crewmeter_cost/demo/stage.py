@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from crewmeter_cost.demo.standin import StandIn
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crewmeter_cost.demo.standin import Books
 
 __all__ = ["Performance", "demo_ledger", "perform"]
@@ -41,15 +42,10 @@ def perform(ledger: str) -> Performance:
 
     Raises `CrewMeterError` where CrewAI is missing.
     """
-    if find_spec("crewai") is None:
-        raise CrewMeterError(
-            "the demo runs a real crew, and crewai is not installed",
-            hint='pip install "crewmeter[crewai]", or see a month of history without it: crewmeter demo --days 30',
-        )
     with quiet_crewai(), StandIn(newsroom_script) as standin:
         import crewmeter
-        from crewmeter_cost.demo.newsroom import run_newsroom
 
+        run_newsroom = _newsroom()
         handle = crewmeter.instrument(ledger=ledger, service_name="crewmeter-demo", summary=False)
         began = datetime.now(UTC)
         try:
@@ -60,3 +56,17 @@ def perform(ledger: str) -> Performance:
             handle.flush(10)
             handle.uninstrument()
     return Performance(began, seconds, brief, standin.books)
+
+
+def _newsroom() -> Callable[[str], str]:
+    """The demo's app, which imports CrewAI."""
+    try:
+        from crewmeter_cost.demo.newsroom import run_newsroom
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "crewai":
+            raise
+        raise CrewMeterError(
+            "the demo runs a real crew, and crewai is not installed",
+            hint='pip install "crewmeter[crewai]", or see a month of history without it: crewmeter demo --days 30',
+        ) from error
+    return run_newsroom

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from crewmeter_cost.demo.standin import Books
     from crewmeter_cost.ledger.reports import Report, ReportRow
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["money", "next_steps", "spend_by_day"]
+__all__ = ["money", "next_steps", "settle", "spend_by_day"]
 
 _BAR = 28
 """Characters of the longest bar."""
@@ -53,7 +54,27 @@ def _cells(row: ReportRow) -> list[str]:
     failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
     p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
     counts = [f"{sums[name]:,}" for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
-    return [f"{sums['calls']:,}", failed, *counts, p95, "unpriced" if row.cost_pusd is None else usd(row.cost_pusd)]
+    nothing = "unpriced" if sums["unpriced_calls"] else "–"  # only refused calls: there was nothing to pay
+    cost = usd(row.cost_pusd) if sums["priced_calls"] else nothing
+    return [f"{sums['calls']:,}", failed, *counts, p95, cost]
+
+
+def settle(console: Console, found: Report, books: Books) -> bool:
+    """Hold the ledger's totals against the stand-in's books, aloud; False where they differ."""
+    sums = found.total.sums
+    kept = (sums["calls"] - sums["failed_calls"], sums["input_tokens"], sums["output_tokens"], sums["failed_calls"])
+    billed = (books.calls, books.input_tokens, books.output_tokens, len(books.refused))
+    console.print(f"The stand-in's own books: {_account(billed)}.")
+    if kept == billed:
+        console.print("[green]The ledger says the same.[/]")
+        return True
+    console.print(f"[red]The ledger says otherwise: {_account(kept)}.[/]")
+    return False
+
+
+def _account(figures: tuple[int, int, int, int]) -> str:
+    calls, tokens_in, tokens_out, refused = figures
+    return f"{calls} calls billed, {tokens_in:,} tokens in, {tokens_out:,} out; {refused} call refused"
 
 
 def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:
