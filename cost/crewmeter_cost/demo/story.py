@@ -33,7 +33,7 @@ def money(
     found = report(ledger, by=by, since=since, until=until)
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_footer=True, header_style="dim")
     for index, group in enumerate(by):
-        table.add_column(group, footer="total" if index == 0 else "", overflow="fold")
+        table.add_column(group, footer="total" if index == 0 else "", overflow="ellipsis", no_wrap=True)
     total = _cells(found.total)
     for heading, cell in zip(("calls", "failed", "input", "cached", "output", "p95", "cost"), total, strict=True):
         table.add_column(heading, justify="right", no_wrap=True, footer=cell)
@@ -53,10 +53,17 @@ def _cells(row: ReportRow) -> list[str]:
     sums = row.sums
     failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
     p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
-    counts = [f"{sums[name]:,}" for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
+    counts = [_short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
     nothing = "unpriced" if sums["unpriced_calls"] else "–"  # only refused calls: there was nothing to pay
     cost = usd(row.cost_pusd) if sums["priced_calls"] else nothing
     return [f"{sums['calls']:,}", failed, *counts, p95, cost]
+
+
+def _short(tokens: int) -> str:
+    """A token count in at most six characters: exact below 100,000, then in thousands or millions."""
+    if tokens < 100_000:
+        return f"{tokens:,}"
+    return f"{tokens / 1e3:,.0f}k" if tokens < 999_500 else f"{tokens / 1e6:,.1f}M"
 
 
 def settle(console: Console, found: Report, books: Books) -> bool:
