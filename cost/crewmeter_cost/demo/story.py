@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["money", "next_steps", "settle", "spend_by_day"]
 
+_HEADINGS = ("calls", "failed", "input", "cached", "output", "p95", "cost")
 _BAR = 28
 """Characters of the longest bar."""
 
@@ -32,13 +33,16 @@ def money(
     """A table of calls, tokens and cost by `by`, dearest first; returns the report behind it."""
     found = report(ledger, by=by, since=since, until=until)
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_footer=True, header_style="dim")
+    shown = [(row, _cells(row)) for row in found.rows[:top]]
+    columns = list(zip(_HEADINGS, _cells(found.total), *(cells for _, cells in shown), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    room = max(12, console.width - sum(width + 2 for width in widths)) // len(by) - 1  # figures whole, names as far as they fit
     for index, group in enumerate(by):
-        table.add_column(group, footer="total" if index == 0 else "", overflow="ellipsis", no_wrap=True)
-    total = _cells(found.total)
-    for heading, cell in zip(("calls", "failed", "input", "cached", "output", "p95", "cost"), total, strict=True):
-        table.add_column(heading, justify="right", no_wrap=True, footer=cell)
-    for row in found.rows[:top]:
-        table.add_row(*(Text(key or "–") for key in row.keys), *_cells(row))
+        table.add_column(group, footer="total" if index == 0 else "", overflow="ellipsis", no_wrap=True, max_width=room)
+    for (heading, total, *_), width in zip(columns, widths, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width, footer=total)
+    for row, cells in shown:
+        table.add_row(*(Text(key or "–") for key in row.keys), *cells)
     if len(found.rows) > top:
         table.add_row(Text(f"… {len(found.rows) - top} more", style="dim"))
     console.print(table)
