@@ -13,6 +13,7 @@ from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.adoption import adopt
 from crewmeter_cost.ledger.rollups import DAY, SUMS, Tally
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, StepState, call_row, step_row
+from crewmeter_cost.ledger.state import pruned_before
 from crewmeter_cost.ledger.tables import CallRow, LatencyDay, LatencyHour, RollupHour, StepRow, table_of
 from crewmeter_cost.ledger.totals import Runs
 from crewmeter_cost.ledger.twins import settle
@@ -47,7 +48,7 @@ class Written:
 
     inserted_calls: int
     duplicate_calls: int
-    """Spans already there, and calls another instrumentor had reported."""
+    """Spans already there, calls another instrumentor had reported, and spans from before what was pruned."""
     inserted_steps: int
     duplicate_steps: int
     superseded_calls: int = 0
@@ -107,10 +108,11 @@ def write_batch(
 ) -> Written:
     """Write one batch. The caller holds the write lock, has begun the transaction and commits it."""
     change = Change(connection, bulk, labels)
+    floor = pruned_before(connection)
     places = chain((call.place for call, _ in calls), (step.place for step in steps))
     change.runs.load({place.run_id for place in places if place.run_id is not None})
-    new_calls = _calls(connection, bulk, labels, change, calls)
-    new_steps = _steps(connection, bulk, labels, change, steps)
+    new_calls = _calls(connection, bulk, labels, change, calls, floor)
+    new_steps = _steps(connection, bulk, labels, change, steps, floor)
     traces = {bytes.fromhex(calls[position][0].trace_id) for position in new_calls.inserted}
     traces |= {bytes.fromhex(steps[position].trace_id) for position in new_steps}
     adopt(connection, bulk, labels, change, traces)
@@ -131,10 +133,14 @@ class _Calls(NamedTuple):
     superseded: int
 
 
-def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]]) -> _Calls:
+def _calls(
+    connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]], floor: int
+) -> _Calls:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     number, version_of = change.runs.number, labels.price_version
     for position, (call, outcome) in enumerate(calls):
+        if call.started_ns < floor:
+            continue
         version = version_of[outcome.version] if isinstance(outcome, Charge) else None
         row = call_row(call, outcome, labels, run=number(call.place, call.trace_id, call.started_ns), price_version=version)
         rows.setdefault((row[CALL.trace_id], row[CALL.span_id]), (position, row))
@@ -151,9 +157,13 @@ def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, c
     return _Calls(tuple(position for position, _ in inserted), len(settled.replace))
 
 
-def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step]) -> tuple[int, ...]:
+def _steps(
+    connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step], floor: int
+) -> tuple[int, ...]:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     for position, step in enumerate(steps):
+        if step.started_ns < floor:
+            continue
         row = step_row(step, labels, run=change.runs.number(step.place, step.trace_id, step.started_ns))
         rows.setdefault((row[STEP.trace_id], row[STEP.span_id]), (position, row))
     fresh = bulk.insert_new(connection, _STEP, STEP_COLUMNS, [row for _, row in rows.values()], key=_SPAN)

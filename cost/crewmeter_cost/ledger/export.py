@@ -14,6 +14,7 @@ from sqlalchemy import and_, or_, select
 
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
+from crewmeter_cost.ledger.rows import CallState
 from crewmeter_cost.ledger.tables import CallRow, Label, PriceVersion, RunRow, TagSet, table_of
 from crewmeter_cost.pricing.outcome import FrozenRates
 
@@ -55,6 +56,8 @@ class Billed(NamedTuple):
     host: str | None
     service_tier: str | None
     cost_pusd: int | None
+    unpriced: bool
+    """Whether the cost is unknown; a call the provider rejected has none to know."""
     frozen: FrozenRates | None
     """The rates it was charged at; None where it has no price."""
 
@@ -125,6 +128,7 @@ def billed(ledger: Ledger, *, since: datetime | None = None, until: datetime | N
                 host=names("label", row["host"]),
                 service_tier=names("label", row["service_tier"]),
                 cost_pusd=row["cost_pusd"],
+                unpriced=row["cost_pusd"] is None and row["state"] != CallState.REJECTED,
                 frozen=None if frozen is None else FrozenRates(*frozen),
             )
 

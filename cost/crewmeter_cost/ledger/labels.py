@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.pricing.outcome import FrozenRates
 
-__all__ = ["Labels"]
+__all__ = ["Labels", "names_of"]
 
 _MAX_REMEMBERED = 200_000
 """Names kept in memory (some 30 MB at most); beyond, the memory starts afresh and names are looked up again."""
@@ -33,6 +33,16 @@ _LONGEST_KEY, _LONGEST_VALUE = 100, 380
 """Characters of a tag, so that its label ``key=value`` is never cut."""
 
 _LABEL, _TAG_SET, _PRICE_VERSION = table_of(Label), table_of(TagSet), table_of(PriceVersion)
+
+
+def names_of(connection: Connection, ids: Iterable[int | None]) -> dict[int, str]:
+    """Names of labels by id."""
+    wanted = sorted({number for number in ids if number})
+    names: dict[int, str] = {}
+    for start in range(0, len(wanted), 5000):
+        query = select(_LABEL.c.id, _LABEL.c.value).where(_LABEL.c.id.in_(wanted[start : start + 5000]))
+        names.update((row[0], row[1]) for row in connection.execute(query))
+    return names
 
 
 class _Interned(dict[Any, Any]):
@@ -66,7 +76,7 @@ class Labels:
         self.tags_of = self._mapping(self._read_tags)
         """Id of a tag set → ids of its ``key=value`` labels (kind ``tag``)."""
         self.flags = self._mapping(self._intern_flags)
-        """(flags of the charge, flags of the usage) → id of one label naming them all."""
+        """Flags of a charge or a usage → id of one label naming them all, separated by commas."""
         self.price_version = self._mapping(self._intern_price)
         """Content hash → id of the frozen rates."""
         self._billed_by = self._mapping(self._resolve)
@@ -100,15 +110,6 @@ class Labels:
         found: int | None = self._billed_by[declared, host]
         return found
 
-    def read(self, ids: Iterable[int | None]) -> dict[int, str]:
-        """Names of labels by id."""
-        wanted = sorted({number for number in ids if number})
-        names: dict[int, str] = {}
-        for start in range(0, len(wanted), 5000):
-            query = select(_LABEL.c.id, _LABEL.c.value).where(_LABEL.c.id.in_(wanted[start : start + 5000]))
-            names.update((row[0], row[1]) for row in self._open().execute(query))
-        return names
-
     def _open(self) -> Connection:
         if self._connection is None:
             raise RuntimeError("labels are interned inside a transaction only")
@@ -128,8 +129,8 @@ class Labels:
         text = self._open().execute(select(_TAG_SET.c.tags).where(_TAG_SET.c.id == number)).scalar_one()
         return tuple(self.of["tag"][f"{key}={value}"] for key, value in json.loads(text).items())
 
-    def _intern_flags(self, flags: tuple[tuple[str, ...], tuple[str, ...]]) -> int | None:
-        found: int | None = self.of["flags"][",".join(sorted({*flags[0], *flags[1]}))]
+    def _intern_flags(self, flags: tuple[str, ...]) -> int | None:
+        found: int | None = self.of["flags"][",".join(sorted(set(flags)))]
         return found
 
     def _intern_price(self, version: str) -> int | None:

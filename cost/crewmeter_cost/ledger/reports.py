@@ -12,15 +12,13 @@ from datetime import UTC, datetime
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from crewmeter_cost.ledger.grouping import TIMES, question, shown_time
 from crewmeter_cost.ledger.money import exact_usd, nanoseconds
 from crewmeter_cost.ledger.rollups import HOUR, SUMS, bucket_of, quantile
 from crewmeter_cost.ledger.run_tree import run_tree
 from crewmeter_cost.ledger.runs import find_run, runs
 from crewmeter_cost.ledger.sources import Sources
-from crewmeter_cost.ledger.tables import StateRow, table_of
+from crewmeter_cost.ledger.state import pruned_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,7 +41,6 @@ AMOUNTS = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_rea
 """Columns of a row after its group keys, as in the contract."""
 
 _NS = 10**9
-_STATE = table_of(StateRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +134,7 @@ class _Reading:
     def __init__(self, connection: Connection, asked: Question, since: datetime | None, until: datetime | None) -> None:
         self._asked, self._since, self._until = asked, since, until
         self._sources = Sources(connection, asked)
-        pruned = connection.execute(select(_STATE.c.value).where(_STATE.c.name == "pruned_before")).scalar()
-        self._pruned_ns: int = int(pruned or 0)
+        self._pruned_ns = pruned_before(connection)
         self._notes: list[str] = []
 
     def report(self) -> Report:

@@ -162,9 +162,10 @@ def call_row(call: Call, outcome: Outcome, labels: Labels, *, run: int | None, p
         None if tokens_out is None else usage.reasoning,
         _other_usage(usage),
         name["usage_status"][usage.status],
+        labels.flags[usage.flags] if usage.flags else None,
         cost,
         name["cost_status"][cost_status],
-        labels.flags[outcome.flags, usage.flags] if outcome.flags or usage.flags else None,
+        labels.flags[outcome.flags] if outcome.flags else None,
         reported_pusd(call.reported_cost_usd),
         price_version,
     )

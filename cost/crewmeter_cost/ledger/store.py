@@ -33,9 +33,17 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.outcome import FrozenRates
     from crewmeter_cost.records import Call, Step
 
-__all__ = ["Ledger", "RunCost", "Written"]
+__all__ = ["Ledger", "RunCost", "Work", "Written"]
 
 _RUN = table_of(RunRow)
+
+
+class Work(NamedTuple):
+    """A write transaction and what it works with."""
+
+    connection: Connection
+    bulk: Bulk
+    labels: Labels
 
 
 class RunCost(NamedTuple):
@@ -99,11 +107,20 @@ class Ledger:
 
         Raises `CrewMeterError` where the ledger cannot take it now; then nothing of the batch is in it.
         """
+        with self.writing(frozen) as work:
+            return write_batch(work.connection, work.bulk, work.labels, calls, steps)
+
+    @contextmanager
+    def writing(self, frozen: Callable[[str], FrozenRates] | None = None) -> Iterator[Work]:
+        """One write transaction: committed at the end of the block, rolled back where it raises.
+
+        Raises `CrewMeterError` where the ledger cannot take it now.
+        """
         with self._lock:
             try:
                 with self.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
                     self._labels.begin(connection, frozen)
-                    written = write_batch(connection, self._bulk, self._labels, calls, steps)
+                    yield Work(connection, self._bulk, self._labels)
             except DBAPIError as error:
                 self._labels.rollback()
                 raise explain(error, self.engine.url) from error
@@ -111,7 +128,6 @@ class Ledger:
                 self._labels.rollback()
                 raise
             self._labels.commit()
-        return written
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -212,6 +212,7 @@ class CallRow(SQLModel, table=True):
     other_usage: str | None = Field(default=None, sa_column=Column(Text))
     """JSON of the rare buckets (audio, image, web searches, search units), NULL for most calls."""
     usage_status: int = Field(sa_column=_label(nullable=False))
+    usage_flags: int | None = Field(default=None, sa_column=_label())
     cost_pusd: int | None = Field(default=None, sa_column=_big(nullable=True))
     cost_status: int = Field(sa_column=_label(nullable=False))
     cost_flags: int | None = Field(default=None, sa_column=_label())

@@ -159,6 +159,7 @@ def _calls() -> None:
         sa.Column("reasoning_tokens", sa.BigInteger(), nullable=True),
         sa.Column("other_usage", sa.Text(), nullable=True),
         sa.Column("usage_status", sa.Integer(), nullable=False),
+        sa.Column("usage_flags", sa.Integer(), nullable=True),
         sa.Column("cost_pusd", sa.BigInteger(), nullable=True),
         sa.Column("cost_status", sa.Integer(), nullable=False),
         sa.Column("cost_flags", sa.Integer(), nullable=True),

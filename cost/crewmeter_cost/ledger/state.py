@@ -1,0 +1,28 @@
+"""What the ledger remembers about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert, select
+
+from crewmeter_cost.ledger.tables import StateRow, table_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+__all__ = ["pruned_before", "set_pruned_before"]
+
+_STATE = table_of(StateRow)
+_PRUNED = "pruned_before"
+
+
+def pruned_before(connection: Connection) -> int:
+    """Detail from before this moment (unix nanoseconds) was pruned; 0 where nothing ever was."""
+    return int(connection.execute(select(_STATE.c.value).where(_STATE.c.name == _PRUNED)).scalar() or 0)
+
+
+def set_pruned_before(connection: Connection, cutoff: int) -> None:
+    """Remember that detail from before `cutoff` (unix nanoseconds) is gone."""
+    connection.execute(delete(_STATE).where(_STATE.c.name == _PRUNED))
+    connection.execute(insert(_STATE).values(name=_PRUNED, value=cutoff))
