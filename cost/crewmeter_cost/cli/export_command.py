@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
+from crewmeter_cost.chargeback import focus
 from crewmeter_cost.cli.options import LedgerOption, SinceOption, UntilOption, window
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.export import FORMATS, calls
+from crewmeter_cost.ledger.export import FORMATS, billed, calls
 from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["register"]
+
+_NAMES = (*FORMATS, "focus")
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -20,14 +24,23 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("export", help=help)
     def command(
-        format: Annotated[str, typer.Option("--format", help=f"{', '.join(FORMATS)}.")] = "jsonl",
+        format: Annotated[str, typer.Option("--format", help=f"{', '.join(_NAMES)}.")] = "jsonl",
         ledger: LedgerOption = None,
         since: SinceOption = None,
         until: UntilOption = None,
     ) -> None:
-        lines = FORMATS.get(format)
-        if lines is None:
-            raise CrewMeterError(f"--format {format!r} is no export format", hint=f"one of {', '.join(FORMATS)}")
+        if format not in _NAMES:
+            raise CrewMeterError(f"--format {format!r} is no export format", hint=f"one of {', '.join(_NAMES)}")
         start, end = window(since, until)
         with Ledger.open(ledger, read_only=True) as book:
-            sys.stdout.writelines(lines(calls(book, since=start, until=end)))
+            if format == "focus":
+                _focus(book, start, end)
+            else:
+                sys.stdout.writelines(FORMATS[format](calls(book, since=start, until=end)))
+
+
+def _focus(book: Ledger, start: datetime | None, end: datetime | None) -> None:
+    left_out = focus.Export()
+    sys.stdout.writelines(focus.rows(billed(book, since=start, until=end), left_out))
+    if left_out.unpriced_calls:
+        sys.stderr.write(f"{left_out.unpriced_calls:,} calls have no price and are not in this export: see `crewmeter prices check`\n")
