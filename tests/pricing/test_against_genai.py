@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from crewmeter.providers import canonical_provider
 from crewmeter.usage import TokenUsage
-from crewmeter_cost.pricing.charge import Charge, Unpriced, charge
+from crewmeter_cost.pricing.charge import Unpriced, charge
 from crewmeter_cost.pricing.compile_genai import listed, providers_installed
 from crewmeter_cost.pricing.corrections import read_corrections
 
@@ -21,7 +21,13 @@ CONTEXTS = {None: None, "batch": {"processing": "batch"}, "flex": {"service_tier
             "fast": {"service_tier": "fast", "speed": "fast"}}  # fmt: skip
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * 10**9
-MOMENTS = (NOON, NOON.replace(hour=2), datetime(2026, 8, 20, 23, 59, 59, tzinfo=UTC), datetime(2026, 3, 13, tzinfo=UTC), datetime(2025, 1, 1, 7, tzinfo=UTC))
+MOMENTS = (
+    NOON,
+    NOON.replace(hour=2),
+    datetime(2026, 8, 20, 23, 59, 59, tzinfo=UTC),
+    datetime(2026, 3, 13, tzinfo=UTC),
+    datetime(2025, 1, 1, 7, tzinfo=UTC),
+)
 
 
 def everything():
@@ -39,7 +45,13 @@ def usages(rng: random.Random):
     read, write, write_1h = rng.randrange(1, 30_000), rng.randrange(1, 30_000), rng.randrange(1, 30_000)
     yield TokenUsage(read + write + write_1h + rng.randrange(10_000), rng.randrange(9_000), read, write, write_1h)
     output = rng.randrange(1, 60_000)
-    yield TokenUsage(rng.choice((200_000, 200_001, 272_000, 272_001, 900_000)), output, rng.randrange(90_000), reasoning=rng.randrange(output), web_searches=3)
+    yield TokenUsage(
+        rng.choice((200_000, 200_001, 272_000, 272_001, 900_000)),
+        output,
+        rng.randrange(90_000),
+        reasoning=rng.randrange(output),
+        web_searches=3,
+    )
 
 
 def theirs(provider, model, usage: TokenUsage, at: datetime, tier: str | None) -> Decimal:
@@ -87,7 +99,9 @@ def test_every_price_of_the_catalogue_is_theirs(book):
         for usage in usages(rng):
             for at in rng.sample(MOMENTS, 2):
                 tier = rng.choice(tuple(CONTEXTS))
-                ours = charge(usage, book, provider=canonical_provider(provider.id), model=name, at_ns=int(at.timestamp()) * 10**9, tier=tier)
+                ours = charge(
+                    usage, book, provider=canonical_provider(provider.id), model=name, at_ns=int(at.timestamp()) * 10**9, tier=tier
+                )
                 guard = difference(model, usage, at, ours)
                 if isinstance(ours, Unpriced):
                     assert theirs(provider, model, usage, at, tier) == 0, (provider.id, model.id, ours)
@@ -95,7 +109,15 @@ def test_every_price_of_the_catalogue_is_theirs(book):
                     named[guard] = named.get(guard, 0) + 1
                     continue
                 expected = theirs(provider, model, usage, at, tier) * 10**12
-                assert abs(expected - ours.cost_pusd) <= Decimal(len(ours.items)) / 2, (provider.id, model.id, usage, at, tier, expected, ours)
+                assert abs(expected - ours.cost_pusd) <= Decimal(len(ours.items)) / 2, (
+                    provider.id,
+                    model.id,
+                    usage,
+                    at,
+                    tier,
+                    expected,
+                    ours,
+                )
                 compared += 1
     print(compared, named)
     assert compared > 12_000

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "Match", "find", "spellings"]
 
 _DATE = r"20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"
+_SNAPSHOT = r"(?:2[3-9](?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]))"
 _VENDORS = (
     "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai?|nvidia|openai|qwen|stability|twelvelabs|writer|zai"
 )
@@ -62,7 +63,7 @@ RULES: tuple[_Rule, ...] = (
     _rule("regional_uplift", rf"^(?:{_GEO})\.", put="global.", at="aws.bedrock"),
     _rule("preview_date", r"-(?:\d\d-\d\d|\d\d-20\d\d)$", open_only=True),
     _rule("preview", r"-(?:preview|exp|experimental)(?:-\d\d-\d\d|-\d\d-20\d\d|-\d{4})?$", open_only=True),
-    _rule("snapshot", r"-\d{4}$", open_only=True),
+    _rule("snapshot", rf"-{_SNAPSHOT}$", open_only=True),
     _rule("dashed_date", r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)", put=r"-\1-\2-\3"),
 )
 """In the order they are tried; `docs/pricing.md` explains each by its name."""
