@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Sidecar", "serve"]
 
 log = logging.getLogger("crewmeter.sidecar")
+
+_GC_THRESHOLDS = (200_000, 20, 100)
+"""Spans, calls and rows hold no cycles, yet Python's collector walks them over and over: a fifth of the processor time at its defaults."""
 
 
 class _Server(uvicorn.Server):
@@ -140,7 +144,11 @@ class Sidecar:
 
 def serve(settings: Settings) -> None:
     """Run a sidecar until it is told to stop. Raises `CrewMeterError` where it cannot start."""
-    asyncio.run(Sidecar(checked(settings)).run())
+    sidecar = Sidecar(checked(settings))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    asyncio.run(sidecar.run())
 
 
 def _shown(host: str) -> str:
@@ -157,9 +165,8 @@ def _listener(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         where = f"{_shown(settings.host)}:{settings.http_port}"
-        raise CrewMeterError(
-            f"cannot listen on {where}: {error.strerror}", hint="is another collector running? choose --http-port"
-        ) from error
+        hint = "is another collector running? choose another --http-port"
+        raise CrewMeterError(f"cannot listen on {where}: {error.strerror}", hint=hint) from error
     return listener
 
 
