@@ -84,7 +84,8 @@ class Export:
 def rows(billed: Iterable[Billed], export: Export) -> Iterator[str]:
     """CSV lines, header first. `billed` comes in order of time, so that one day is held in memory at once."""
     yield _line(COLUMNS)
-    day, sums = "", {}
+    day = ""
+    sums: dict[_Key, _Sum] = {}
     for call in billed:
         today = f"{datetime.fromtimestamp(call.started_ns / 1e9, UTC):%Y-%m-%d}"
         if today != day:
