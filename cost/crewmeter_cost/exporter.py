@@ -75,6 +75,14 @@ class LedgerSpanExporter(SpanExporter):
             _inherited.append(self._pipeline)
         self._reset()
 
+    def warm_up(self) -> None:
+        """Import what the first batch needs and open the ledger (half a second), so that a short script's exit does not wait for it."""
+        with self._lock:
+            try:
+                self._ready()
+            except CrewMeterError as error:
+                self._complain(f"{error}; it is tried again when there is something to write")
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write finished spans, or keep them for later. Never raises."""
         from crewmeter_cost.intake.sdk import span_of

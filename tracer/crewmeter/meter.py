@@ -16,7 +16,7 @@ from crewmeter.exporters import hush_exporters, make_exporter
 from crewmeter.imports import when_imported
 from crewmeter.observe import Observer
 from crewmeter.provider import Providers
-from crewmeter.settings import OTLP
+from crewmeter.settings import EMBEDDED, OTLP
 from crewmeter.spans import Recorder
 from crewmeter.tap import EVENT_BUS_MODULE, Tap
 
@@ -32,10 +32,12 @@ __all__ = ["EXIT_BUDGET_S", "Meter"]
 
 logger = logging.getLogger("crewmeter")
 
-EXIT_BUDGET_S = 1.2
-"""What everything we do at exit may take together (s), so that a dead endpoint costs less than two."""
+EXIT_BUDGET_S = 1.8
+"""What everything we do at exit may take together (s)."""
+ENDPOINT_BUDGET_S = 1.0
+"""How much of it an endpoint gets (s): it may be dead, and the process takes its time to end besides."""
 FAILING_BUDGET_S = 0.3
-"""The same where the last export failed already."""
+"""The same for one that failed or hung before."""
 
 
 class Meter:
@@ -102,8 +104,8 @@ class Meter:
         self.recorder.abandon_all(time_ns())
         until = monotonic() + EXIT_BUDGET_S
         for courier in self._couriers:
-            left = until - monotonic()
-            courier.close(max(0.05, min(left, FAILING_BUDGET_S) if courier.failing else left))
+            budget = EXIT_BUDGET_S if courier.name == EMBEDDED else ENDPOINT_BUDGET_S
+            courier.close(max(0.05, min(until - monotonic(), FAILING_BUDGET_S if courier.failing else budget)))
 
     def _deliver(self, node: Node) -> None:
         """A node is finished: end the user's provider's span, if any, and queue it for our own exporters."""
