@@ -1,28 +1,17 @@
-"""Boards as Grafana dashboards (v1 JSON). The one module that imports grafana-foundation-sdk."""
+"""Boards as Grafana dashboards (v1 JSON)."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from typing import TYPE_CHECKING, Any
-
-from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.variants import Dataquery
-from grafana_foundation_sdk.models import common, dashboard
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
 from crewmeter_dashboards.dialects import for_grafana
 from crewmeter_dashboards.grafana_style import heading, styled
 from crewmeter_dashboards.panel import Kind, Unit
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.sdk import Builder, Dataquery, JSONEncoder, PromQueryFormat, build, common, dashboard, prometheus
 from crewmeter_dashboards.sql import FILTERS, Dialect
-
-with warnings.catch_warnings():  # the SDK announces its v2 builders; v1 JSON is what loads in Grafana 12 and 13 alike
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from grafana_foundation_sdk.builders import dashboard as build
-    from grafana_foundation_sdk.builders import prometheus
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Cell

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from grafana_foundation_sdk.models import common
-from grafana_foundation_sdk.models.dashboard import (
-    DynamicConfigValue,
-    FieldColorModeId,
-    MatcherConfig,
-    Threshold,
-    ThresholdsMode,
-)
-
 from crewmeter_dashboards.palette import GOOD, MEANING
 from crewmeter_dashboards.panel import Kind, Unit
-
-with warnings.catch_warnings():  # see grafana.py
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from grafana_foundation_sdk.builders import bargauge, heatmap, stat, table, timeseries
-    from grafana_foundation_sdk.builders import common as build_common
-    from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor, ThresholdsConfig
+from crewmeter_dashboards.sdk import bargauge, build, build_common, common, dashboard, heatmap, stat, table, timeseries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +46,8 @@ def styled(panel: Panel) -> Any:
 
 def _thresholds(steps: Sequence[Step]) -> Any:
     """Grafana's first step has no value: it reaches down to minus infinity."""
-    listed = [Threshold(value=None if index == 0 else step.value, color=step.color) for index, step in enumerate(steps)]
-    return ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(listed)
+    listed = [dashboard.Threshold(value=None if index == 0 else step.value, color=step.color) for index, step in enumerate(steps)]
+    return build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(listed)
 
 
 def heading(column: Column) -> str:
@@ -74,13 +59,13 @@ def heading(column: Column) -> str:
     return f"{column.title} ({suffix})" if suffix else column.title
 
 
-def _override(drawn: Any, names: Sequence[str], properties: list[DynamicConfigValue]) -> Any:
-    return drawn.with_override(MatcherConfig(id_val="byNames", options={"mode": "include", "names": list(names)}), properties)
+def _override(drawn: Any, names: Sequence[str], properties: list[dashboard.DynamicConfigValue]) -> Any:
+    return drawn.with_override(dashboard.MatcherConfig(id_val="byNames", options={"mode": "include", "names": list(names)}), properties)
 
 
 def _fixed(drawn: Any, names: Sequence[str]) -> Any:
     for name in names:
-        drawn = _override(drawn, [name], [DynamicConfigValue("color", {"mode": "fixed", "fixedColor": MEANING[name]})])
+        drawn = _override(drawn, [name], [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": MEANING[name]})])
     return drawn
 
 
@@ -94,9 +79,9 @@ def _stat(panel: Panel) -> Any:
         .orientation(common.VizOrientation.VERTICAL)
     )
     if panel.steps:
-        drawn = drawn.thresholds(_thresholds(panel.steps)).color_scheme(FieldColor().mode(FieldColorModeId.THRESHOLDS))
+        drawn = drawn.thresholds(_thresholds(panel.steps)).color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
     else:
-        drawn = drawn.color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color("text"))
+        drawn = drawn.color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.FIXED).fixed_color("text"))
     return drawn
 
 
@@ -106,7 +91,7 @@ def _time_series(panel: Panel) -> Any:
         timeseries.Panel()
         .legend(legend.show_legend(True))
         .tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
-        .color_scheme(FieldColor().mode(FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .axis_soft_min(0)
     )
     if panel.series:
@@ -133,7 +118,7 @@ def _bars(panel: Panel) -> Any:
         .display_mode(common.BarGaugeDisplayMode.BASIC)
         .value_mode(common.BarGaugeValueMode.TEXT)
         .reduce_options(reduce)
-        .color_scheme(FieldColor().mode(FieldColorModeId.FIXED).fixed_color(GOOD))
+        .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.FIXED).fixed_color(GOOD))
         .min(0)
     )
 
@@ -155,19 +140,19 @@ def _table(panel: Panel) -> Any:
     return drawn
 
 
-def _cell(column: Column) -> list[DynamicConfigValue]:
+def _cell(column: Column) -> list[dashboard.DynamicConfigValue]:
     if column.bar:
         return [
-            DynamicConfigValue("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}),
-            DynamicConfigValue("color", {"mode": "fixed", "fixedColor": GOOD}),
+            dashboard.DynamicConfigValue("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}),
+            dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": GOOD}),
         ]
     if column.steps:
         scale = 100 if column.unit is Unit.SHARE else 1
         steps = [{"value": None if index == 0 else step.value * scale, "color": step.color} for index, step in enumerate(column.steps)]
         return [
-            DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}),
-            DynamicConfigValue("color", {"mode": "thresholds"}),
-            DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
+            dashboard.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}),
+            dashboard.DynamicConfigValue("color", {"mode": "thresholds"}),
+            dashboard.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
         ]
     return []
 
@@ -177,7 +162,7 @@ def _link(name: str, column: Column) -> Any:
     value = f'${{__data.fields["{heading(column)}"]:percentencode}}'
     if column.link == "trace":
         pane = quote(_TRACE_PANE, safe="${}._").replace("TRACE", value)
-        return DashboardLink("Open the trace").url(f"/explore?schemaVersion=1&panes={pane}").target_blank(True)
+        return build.DashboardLink("Open the trace").url(f"/explore?schemaVersion=1&panes={pane}").target_blank(True)
     if column.link and column.link != "run":
-        return DashboardLink(f"Open this {name}").url(f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}")
+        return build.DashboardLink(f"Open this {name}").url(f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}")
     return None

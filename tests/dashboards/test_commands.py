@@ -1,0 +1,99 @@
+"""`crewmeter dashboards` and `crewmeter open` from outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+from boards_support import free_port
+
+CREWMETER = str(Path(sys.executable).parent / "crewmeter")
+
+
+def crewmeter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_export_points_at_the_ledger_and_prometheus_given(tmp_path):
+    """Boards, rules and provisioning for an existing Grafana, in one folder."""
+    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "/data/ledger.db", "--prometheus", "http://prom:9090")
+    assert done.returncode == 0, done.stderr
+    sources = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"]
+    assert sources[0]["jsonData"]["path"] == "/data/ledger.db"
+    assert sources[1]["url"] == "http://prom:9090"
+    provider = yaml.safe_load((tmp_path / "provisioning/dashboards/crewmeter.yml").read_text("utf-8"))["providers"][0]
+    assert provider["options"]["path"] == str(tmp_path / "dashboards")
+    assert len(list((tmp_path / "dashboards").glob("*.json"))) == 5
+    assert (tmp_path / "prometheus/alerts.yml").exists()
+
+
+def test_export_for_postgresql_never_writes_the_password(tmp_path):
+    """A password in a URL stays where it was typed."""
+    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "postgresql://reader:hunter2@db:5433/meter")
+    assert done.returncode == 0, done.stderr
+    text = "".join(path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
+    assert "hunter2" not in text
+    source = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"][0]
+    assert (source["url"], source["user"], source["jsonData"]["database"]) == ("db:5433", "reader", "meter")
+    assert "rawSql" in (tmp_path / "dashboards/spend.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--ledger", "mysql://db/x"), "no boards for mysql"),
+        (("--ledger", "no such://"), "is not a database URL"),
+        (("--ledger", "x.db", "--thresholds", "nowhere.toml"), "nowhere.toml"),
+    ],
+)
+def test_export_refuses_what_it_cannot_do(tmp_path, arguments, said):
+    """Exit 2, the culprit, no traceback."""
+    done = crewmeter("dashboards", "export", str(tmp_path / "out"), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_that_the_files_are_current():
+    """The gate that CI runs."""
+    done = crewmeter("dashboards", "check")
+    assert done.returncode == 0, done.stderr
+    assert "current" in done.stdout
+
+
+def test_open_serves_the_page_on_loopback_only(sqlite_ledger):
+    """One line with the address; another host name gets nothing (DNS rebinding)."""
+    port = free_port()
+    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", sqlite_ledger.engine.url.database]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    try:
+        address = re.search(r"http://\S+", process.stdout.readline())[0]
+        assert address == f"http://127.0.0.1:{port}/"
+        for _ in range(50):
+            try:
+                page = urlopen(address, timeout=2)
+                break
+            except OSError:
+                time.sleep(0.1)
+        assert b"crewmeter" in page.read()
+        with pytest.raises(OSError, match="400"):
+            urlopen(Request(address, headers={"Host": "evil.example"}), timeout=2)
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def test_open_without_a_ledger_says_what_to_do(tmp_path):
+    """Nothing is created by looking."""
+    done = crewmeter("open", "--no-browser", "--ledger", str(tmp_path / "none.db"))
+    assert done.returncode == 2
+    assert "crewmeter demo" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,137 @@
+"""What Grafana loads: valid by its schemas, current, linked, with ids that hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from boards_support import SCHEMAS
+from jsonschema import Draft7Validator
+
+from crewmeter_dashboards import files
+from crewmeter_dashboards.boards import BOARDS
+from crewmeter_dashboards.grafana import panel_ids, render_board
+from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.provisioning import Sources, render_alerting, render_contacts, render_folders, render_sources
+from crewmeter_dashboards.sql import Dialect
+from crewmeter_dashboards.thresholds import load
+
+ROOT = Path(__file__).parents[2] / "dashboards"
+DASHBOARD = Draft7Validator(json.loads((SCHEMAS / "grafana-dashboard.schema.json").read_text("utf-8")))
+ALERTING = json.loads((SCHEMAS / "grafana-alerting.schema.json").read_text("utf-8"))
+PAIRS = [(board, dialect) for board in BOARDS for dialect in Dialect]
+IDS = [f"{board.id}-{dialect}" for board, dialect in PAIRS]
+
+
+def _definition(name: str) -> Draft7Validator:
+    return Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": ALERTING["definitions"]})
+
+
+@pytest.mark.parametrize(("board", "dialect"), PAIRS, ids=IDS)
+def test_a_board_is_valid_by_the_strict_schema(board, dialect):
+    """The v1 schema refuses unknown keys; a board passes it whole."""
+    document = json.loads((ROOT / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8"))
+    assert [error.message[:200] for error in DASHBOARD.iter_errors(document)] == []
+
+
+@pytest.mark.parametrize(("board", "dialect"), PAIRS, ids=IDS)
+def test_panel_ids_are_unique_and_stable(board, dialect):
+    """Alert annotations and links point at panels by number."""
+    document = json.loads(render_board(board, dialect, budget_usd=1000))
+    numbers = [panel["id"] for panel in document["panels"]]
+    assert len(numbers) == len(set(numbers))
+    titles = {panel["id"]: panel["title"] for panel in document["panels"]}
+    for panel, number in panel_ids(board).items():
+        assert titles[number] == CATALOGUE[panel].title
+
+
+def test_panels_fill_the_grid_without_overlap():
+    """Nothing is hidden behind something else, and nothing sticks out of the 24 columns."""
+    for board in BOARDS:
+        taken = set()
+        for panel in json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["panels"]:
+            grid = panel["gridPos"]
+            cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+            assert grid["x"] + grid["w"] <= 24
+            assert not cells & taken, (board.id, panel["title"])
+            taken |= cells
+
+
+def test_boards_link_to_each_other_and_keep_range_and_variables():
+    """From any board each other one is a click away, showing the same thing."""
+    for board in BOARDS:
+        links = json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["links"]
+        assert {link["url"] for link in links} == {f"/d/{other.uid}" for other in BOARDS if other is not board}
+        assert all(link["keepTime"] and link["includeVars"] for link in links)
+
+
+def test_run_tables_link_to_the_trace():
+    """A trace id leads into the trace back end."""
+    text = render_board(next(board for board in BOARDS if board.id == "crews"), Dialect.SQLITE, budget_usd=1000)
+    assert "traceql" in text
+    assert "${tempo}" in text
+
+
+def test_every_panel_says_something_when_it_is_empty_and_has_a_unit():
+    """No bare "No data", no bare number."""
+    for board in BOARDS:
+        for panel in json.loads(render_board(board, Dialect.POSTGRESQL, budget_usd=1000))["panels"]:
+            if panel["type"] != "row":
+                defaults = panel["fieldConfig"]["defaults"]
+                assert len(defaults["noValue"]) > 20
+                assert defaults["unit"]
+
+
+def test_committed_files_are_what_the_code_renders():
+    """Drift between catalogue and files fails here and in `crewmeter dashboards check`."""
+    assert files.drift(files.rendered(load()), ROOT) == []
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_alert_rules_are_valid(dialect):
+    """Each rule passes Grafana's alerting schema once the file-provisioning names are mapped, and points at a real panel."""
+    (group,) = yaml.safe_load(render_alerting(load(), dialect))["groups"]
+    uids = {board.uid: board for board in BOARDS}
+    for rule in group["rules"]:
+        board = uids[rule.pop("dashboardUid")]
+        assert rule.pop("panelId") in panel_ids(board).values()
+        mapped = {**rule, "folderUID": group["folder"], "ruleGroup": group["name"], "orgID": group["orgId"]}
+        assert [error.message for error in _definition("Rule").iter_errors(mapped)] == []
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert {"summary", "runbook_url"} <= set(rule["annotations"])
+        assert "$" not in json.dumps(rule["data"]).replace("'$.", "")
+
+
+def test_month_alerts_do_not_fire_together():
+    """50, 80 and 100 % are ranges that meet and do not overlap."""
+    (group,) = yaml.safe_load(render_alerting(load(), Dialect.SQLITE))["groups"]
+    ranges = [
+        rule["data"][1]["model"]["conditions"][0]["evaluator"] for rule in group["rules"] if rule["uid"].startswith("crewmeter-month")
+    ]
+    assert [each["params"] for each in ranges] == [[0.5, 0.8], [0.8, 1.0], [1.0]]
+    assert [each["type"] for each in ranges] == ["within_range", "within_range", "gt"]
+
+
+def test_contact_points_and_policy_are_valid():
+    """Receivers and routes pass the schema, and every route has its receiver."""
+    document = yaml.safe_load(render_contacts())
+    names = {point["name"] for point in document["contactPoints"]}
+    for point in document["contactPoints"]:
+        for receiver in point["receivers"]:
+            assert [error.message for error in _definition("ContactPoint").iter_errors(receiver)] == []
+    (policy,) = document["policies"]
+    assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} == names
+    policy.pop("orgId")
+    assert [error.message for error in _definition("NotificationPolicy").iter_errors(policy)] == []
+
+
+def test_data_sources_are_read_only_and_hold_no_password():
+    """Grafana's SQL comes from browsers; secrets come from the environment."""
+    sqlite = yaml.safe_load(render_sources(Sources(dialect=Dialect.SQLITE)))["datasources"][0]
+    assert "mode=ro" in sqlite["jsonData"]["pathOptions"]
+    postgres = yaml.safe_load(render_sources(Sources(dialect=Dialect.POSTGRESQL)))["datasources"][0]
+    assert postgres["secureJsonData"]["password"].startswith("$")
+    (provider,) = yaml.safe_load(render_folders(Sources(dialect=Dialect.SQLITE)))["providers"]
+    assert provider["folderUid"] == "crewmeter"

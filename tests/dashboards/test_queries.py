@@ -1,0 +1,147 @@
+"""Every query of every panel and variable, on real data in each database."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from sqlalchemy import text
+
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.page.answers import ask_panel, catalogue, choices
+from crewmeter_cost.page.question import ANY, Question, auto_bucket
+from crewmeter_dashboards.dialects import for_alert, for_grafana
+from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.sql import DETAIL_SECONDS, FILTERS, Dialect
+from crewmeter_dashboards.thresholds import load
+
+DAY = 86400
+SQL_PANELS = sorted(panel.id for panel in CATALOGUE.values() if panel.sql)
+MAY_BE_EMPTY = {"reported"}
+"""The demo's providers report no cost of their own."""
+
+
+def question(seconds: int, *, until: int | None = None, **filters: str) -> Question:
+    until = until or int(time.time())
+    chosen = {name: (filters[name],) if name in filters else (ANY,) for name in FILTERS}
+    return Question(since=until - seconds, until=until, bucket=auto_bucket(seconds), budget=1000.0, filters=chosen)
+
+
+@pytest.mark.parametrize("panel", SQL_PANELS)
+def test_a_panel_answers_over_thirty_days(ledger, panel):
+    """Every panel query runs in each database and returns rows with the columns the panel promises."""
+    answer = ask_panel(ledger.engine, panel, question(30 * DAY))
+    promised = CATALOGUE[panel]
+    assert answer["rows"] or panel in MAY_BE_EMPTY
+    assert set(promised.columns) <= set(answer["columns"])
+    if promised.series:
+        assert promised.series in answer["columns"]
+
+
+@pytest.mark.parametrize("panel", SQL_PANELS)
+def test_a_panel_answers_over_an_hour_with_a_filter(ledger, panel):
+    """Short ranges read single calls, filters bind; both run in each database."""
+    ask_panel(ledger.engine, panel, question(3600, crew="support-triage", model="gpt-4o"))
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_a_filter_offers_names(ledger, name):
+    """Every variable's query returns names."""
+    assert choices(ledger.engine, name, question(30 * DAY))
+
+
+def _value(ledger: Ledger, panel: str, asked: Question) -> float:
+    return ask_panel(ledger.engine, panel, asked)["rows"][0][0]
+
+
+def _exact(ledger: Ledger, sql: str, asked: Question) -> float:
+    with ledger.engine.connect() as connection:
+        return float(connection.execute(text(sql), {"since": asked.since, "until": asked.until}).scalar() or 0)
+
+
+def test_roll_ups_and_single_calls_say_the_same(ledger):
+    """A panel over whole hours equals the sum over the calls themselves, whichever side answers."""
+    end = int(time.time()) // 3600 * 3600
+    asked = question(20 * DAY, until=end)
+    tokens = "SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until"
+    assert _value(ledger, "tokens", asked) == _exact(ledger, tokens, asked)
+    unpriced = "SELECT SUM(unpriced) FROM calls WHERE time >= :since AND time < :until"
+    assert _value(ledger, "unpriced_calls", asked) == _exact(ledger, unpriced, asked)
+
+
+def test_a_filter_the_roll_up_has_no_key_for_is_obeyed(ledger):
+    """Tokens of one team come from the single calls, since the total has no team."""
+    end = int(time.time()) // 3600 * 3600
+    team = choices(ledger.engine, "team", question(30 * DAY))[0]
+    asked = question(20 * DAY, until=end, team=team)
+    sql = f"SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until AND team = '{team}'"
+    assert 0 < _value(ledger, "tokens", asked) == _exact(ledger, sql, asked) < _value(ledger, "tokens", question(20 * DAY, until=end))
+
+
+def test_short_ranges_are_exact_to_the_second(ledger):
+    """Up to three hours nothing is rounded to whole hours."""
+    with ledger.engine.connect() as connection:
+        newest = connection.execute(text("SELECT MAX(time) FROM calls")).scalar()
+    asked = question(DETAIL_SECONDS, until=newest + 7)
+    sql = "SELECT COUNT(*) FROM calls WHERE time >= :since AND time < :until"
+    rows = ask_panel(ledger.engine, "calls_by_service", asked)["rows"]
+    assert sum(row[2] for row in rows) == _exact(ledger, sql, asked) > 0
+
+
+def test_percentiles_are_within_a_bucket_of_the_truth(sqlite_ledger):
+    """p95 out of the roll-up's buckets is at most 5 % above the true value."""
+    end = int(time.time()) // 3600 * 3600
+    asked = question(20 * DAY, until=end)
+    p95 = ask_panel(sqlite_ledger.engine, "run_latency", asked)["rows"][0][1]
+    sql = "SELECT duration_seconds FROM runs WHERE time >= :since AND time < :until AND status <> 'running' ORDER BY 1"
+    with sqlite_ledger.engine.connect() as connection:
+        durations = [row[0] for row in connection.execute(text(sql), {"since": asked.since, "until": asked.until})]
+    true = durations[int(0.95 * len(durations))]
+    assert true * 0.9 <= p95 <= true * 1.1
+
+
+def test_hostile_filter_values_are_only_values(ledger):
+    """Nothing a browser sends is ever SQL."""
+    asked = question(30 * DAY, crew="x') OR 1=1 --", model="'; DROP TABLE call; --")
+    assert _value(ledger, "unpriced_calls", asked) == 0
+    assert _value(ledger, "tokens", question(30 * DAY)) > 0
+
+
+def _escaped(sql: str, dialect: Dialect) -> str:
+    """psycopg reads % as the start of a parameter; SQLite's driver does not."""
+    return sql.replace("%", "%%") if dialect is Dialect.POSTGRESQL else sql
+
+
+@pytest.mark.parametrize("panel", SQL_PANELS)
+def test_grafanas_text_runs_too(ledger, panel):
+    """What Grafana sends once its variables are in runs as it stands, and agrees with the page."""
+    dialect = Dialect(ledger.engine.dialect.name)
+    now = int(time.time())
+    sql = for_grafana(CATALOGUE[panel].sql, dialect)
+    values = {"$__from": str((now - 30 * DAY) * 1000), "$__to": str(now * 1000), "$bucket": "0", "$budget": "1000"}
+    values |= {f"${{{name}:sqlstring}}": "'*'" for name in FILTERS}
+    for name, value in values.items():
+        sql = sql.replace(name, value)
+    assert "$" not in sql.replace("'$.", "")
+    with ledger.engine.connect() as connection:
+        rows = connection.exec_driver_sql(_escaped(sql, dialect)).all()
+    assert len(rows) == len(ask_panel(ledger.engine, panel, question(30 * DAY, until=now))["rows"])
+
+
+@pytest.mark.parametrize("alert", ledger_alerts(load()), ids=lambda alert: alert.uid)
+def test_a_ledger_alert_asks_for_one_number(ledger, alert):
+    """Grafana's threshold step wants one row with one number."""
+    dialect = Dialect(ledger.engine.dialect.name)
+    sql = for_alert(alert.sql, dialect, budget_usd=1000.0)
+    with ledger.engine.connect() as connection:
+        rows = connection.exec_driver_sql(_escaped(sql, dialect)).all()
+    assert len(rows) == 1
+    assert len(rows[0]) == 1
+
+
+def test_an_empty_ledger_is_no_error(tmp_path):
+    """Before the first call every panel answers, mostly with nothing."""
+    with Ledger.open(str(tmp_path / "empty.db")) as empty:
+        for panel in catalogue()["panels"]:
+            ask_panel(empty.engine, panel, question(DAY))
