@@ -133,9 +133,7 @@ class _Calls(NamedTuple):
     superseded: int
 
 
-def _calls(
-    connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]], floor: int
-) -> _Calls:
+def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]], floor: int) -> _Calls:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     number, version_of = change.runs.number, labels.price_version
     for position, (call, outcome) in enumerate(calls):
@@ -157,9 +155,7 @@ def _calls(
     return _Calls(tuple(position for position, _ in inserted), len(settled.replace))
 
 
-def _steps(
-    connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step], floor: int
-) -> tuple[int, ...]:
+def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step], floor: int) -> tuple[int, ...]:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     for position, step in enumerate(steps):
         if step.started_ns < floor:

@@ -63,7 +63,8 @@ def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     cutoff = _cutoff(before)
     with ledger.reading() as connection:
         calls, steps, runs = (
-            connection.execute(select(func.count()).select_from(table).where(_old(table, cutoff))).scalar_one() for table in (_CALL, _STEP, _RUN)
+            connection.execute(select(func.count()).select_from(table).where(_old(table, cutoff))).scalar_one()
+            for table in (_CALL, _STEP, _RUN)
         )
     return Pruned(before, calls, steps, runs)
 
