@@ -138,7 +138,7 @@ def test_a_javascript_client_works_through_it(line, sidecar):
     if not (home / "node_modules/@opentelemetry/exporter-trace-otlp-http").exists():
         home.mkdir(parents=True, exist_ok=True)
         (home / "package.json").write_text('{"name": "crewmeter-test-client", "private": true}')
-        packages = ["@opentelemetry/sdk-trace-base@2.12.1", "@opentelemetry/exporter-trace-otlp-http@0.301.0", "@opentelemetry/api@~1.9.0"]
+        packages = ["@opentelemetry/sdk-trace-base@2.12.1", "@opentelemetry/exporter-trace-otlp-http@0.223.1", "@opentelemetry/api@~1.9.0"]
         done = subprocess.run(
             ["npm", "install", "--no-audit", "--no-fund", *packages], cwd=home, capture_output=True, text=True, check=False
         )
