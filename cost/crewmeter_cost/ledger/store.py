@@ -17,6 +17,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.batch import Written, write_batch
 from crewmeter_cost.ledger.bulk import Bulk
 from crewmeter_cost.ledger.engine import WRITE, explain, open_engine, prepare_file
+from crewmeter_cost.ledger.forks import keep_safe
 from crewmeter_cost.ledger.labels import Labels
 from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
 from crewmeter_cost.ledger.schema import bring_up_to_date
@@ -66,7 +67,9 @@ class Ledger:
         self.engine = engine
         self._bulk = Bulk(engine.dialect.name)
         self._labels = Labels()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held while a batch is written. For `forks` only."""
+        keep_safe(self)
 
     @classmethod
     def open(cls, url: str | None = None, *, read_only: bool = False, durable: bool = False, busy_seconds: float = 5.0) -> Ledger:
@@ -116,7 +119,7 @@ class Ledger:
 
         Raises `CrewMeterError` where the ledger cannot take it now.
         """
-        with self._lock:
+        with self.lock:
             try:
                 with self.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
                     self._labels.begin(connection, frozen)
