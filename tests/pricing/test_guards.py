@@ -152,8 +152,11 @@ def test_estimates_stay_estimates(book, status):
     assert priced(book, "openai", "gpt-4o", replace(PLAIN, status=status)).status == status
 
 
-BAD = [TokenUsage(-1, 3), TokenUsage(3, -1), TokenUsage(10, 10, -5), TokenUsage(2**41, 1), TokenUsage(10, 10, 4, 4, 4), TokenUsage(10, 10, input_audio=11),
-       TokenUsage(10, 10, output_image=11), TokenUsage(10, 10, web_searches=-1), TokenUsage(status="invalid")]  # fmt: skip
+BAD = [
+    TokenUsage(-1, 3), TokenUsage(3, -1), TokenUsage(10, 10, -5), TokenUsage(2**41, 1), TokenUsage(10, 10, 4, 4, 4),
+    TokenUsage(10, 10, input_audio=11), TokenUsage(10, 10, output_image=11), TokenUsage(10, 10, web_searches=-1),
+    TokenUsage(status="invalid"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("usage", BAD)
@@ -222,8 +225,8 @@ def test_a_version_is_the_content_of_its_rates(book):
 def test_a_call_is_priced_at_the_moment_it_started(book):
     """`charge_call` takes its moment, tier, host and reported cost from the call."""
     call = Call(
-        "t", "s", None, NOW, NOW + 10**9, "chat", "openai", None, "gpt-5", "gpt-5-2025-08-07", None, PLAIN, False, None, "stop", "priority", "1", None,
-        "event", "crewmeter",
+        "t", "s", None, NOW, NOW + 10**9, "chat", "openai", None, "gpt-5", "gpt-5-2025-08-07", None, PLAIN, False, None, "stop",
+        "priority", "1", None, "event", "crewmeter",
     )  # fmt: skip
     outcome = charge_call(call, book)
     assert isinstance(outcome, Charge)

@@ -243,7 +243,7 @@ WRONG = [
     ('[[self_hosted]]\nhost = "a.b"\n', 1, "self_hosted[1]: has no price_per_gpu_hour", "2.50"),
     ('[hosts]\n"https://a.b/v1" = "openai"\n', 2, "is no host name", "without https"),
     ('[aliases]\n"a" = 5\n', 2, "aliases.a: 5 is no name", "stands for"),
-    ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 5, output = 2}]\n', 4, "has a output price that the entry itself lacks", "output"),
+    ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 5, output = 2}]\n', 4, "prices output, which the entry itself lacks", "output"),
     ('aliases = 5\n', 1, "aliases: is not a table", "[aliases]"),
     ('price = 5\n', 1, "price: is not a list of entries", "[[price]]"),
 ]  # fmt: skip

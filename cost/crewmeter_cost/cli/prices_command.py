@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crewmeter.providers import canonical_provider
+from crewmeter_cost.audit import coverage
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.pricing import coverage, shelf
+from crewmeter_cost.pricing import shelf
 from crewmeter_cost.pricing.lookup import Disagreement, Library
 from crewmeter_cost.pricing.timeline import CONDITIONS
 
@@ -104,10 +105,10 @@ def _update(file: Path | None) -> None:
     shipped = Library().genai
     if file is not None:
         try:
-            head = file.open("rb").read(16)
+            raw = file.read_bytes()
         except OSError as error:
             raise CrewMeterError(f"{file} can't be read: {error.strerror}", hint="check the path") from error
-        text = file.read_text(encoding="utf-8") if head.startswith(b'{"format"') else compile_genai.compile_file(file)
+        text = raw.decode("utf-8", "replace") if raw.startswith(b'{"format"') else compile_genai.compile_file(file)
     else:
         version = compile_genai.installed_version()
         if not shelf.is_newer(version, shipped.version):

@@ -200,9 +200,7 @@ class _Reader:
             self._known(step, ("tokens", *UNITS), (*at, "over", index))
             for unit in step.keys() - {"tokens"}:
                 if unit not in prices:
-                    raise self._fail(
-                        (*at, "over", index), f"has a {unit} price that the entry itself lacks", f"add {unit} = … to the entry"
-                    )
+                    raise self._fail((*at, "over", index), f"prices {unit}, which the entry itself lacks", f"add {unit} = … to the entry")
                 base = prices[unit]
                 dearer = [step["tokens"], plain(self._number(step[unit], (*at, "over", index, unit)))]
                 prices[unit] = [*base, dearer] if isinstance(base, list) else [base, dearer]

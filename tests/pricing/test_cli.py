@@ -1,0 +1,188 @@
+"""The commands `price` and `prices`, as people and scripts call them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from decimal import Decimal
+
+import pytest
+
+from crewmeter_cost.cli import main
+from crewmeter_cost.pricing import shelf
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command line; returns (exit code, stdout, stderr)."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["crewmeter", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own, so that `prices update` writes nowhere else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CREWMETER_LEDGER", str(tmp_path / "ledger.db"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def test_price_prints_the_contracts_document(run):
+    """`price --format json` has exactly the contract's keys, money as exact strings."""
+    code, out, _ = run(
+        "price", "gpt-4o", "--provider", "openai", "--input", "1000", "--cache-read", "400", "--output", "300", "--format", "json"
+    )
+    document = json.loads(out)
+    version = document.pop("price_version")
+    assert (code, re.fullmatch(r"[0-9a-f]{32}", version) is not None) == (0, True)
+    assert document == {
+        "cost_usd": "0.005",
+        "cost_status": "priced",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "items": [
+            {"item": "input", "quantity": 600, "rate_usd": "0.0000025", "cost_usd": "0.0015"},
+            {"item": "cache_read", "quantity": 400, "rate_usd": "0.00000125", "cost_usd": "0.0005"},
+            {"item": "output", "quantity": 300, "rate_usd": "0.00001", "cost_usd": "0.003"},
+        ],
+        "price_source": "genai-prices",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "usd"),
+    [
+        (["gpt-4o-mini", "--input", "1000", "--output", "500"], "0.00045"),
+        (["gpt-5", "--provider", "openai", "--input", "1000", "--cache-read", "400", "--output", "300", "--tier", "flex"], "0.0019"),
+        (["gpt-5.6", "--provider", "openai", "--input", "10000", "--output", "1000", "--at", "2026-08-20T23:59:59Z"], "0.08"),
+        (["claude-sonnet-4-5", "--provider", "anthropic", "--input", "1000", "--cache-write-1h", "1000", "--output", "0"], "0.006"),
+        (["claude-opus-4-5", "--input", "2000", "--cache-write", "1500", "--output", "800", "--web-searches", "2"], "0.051875"),
+        (["text-embedding-3-small", "--input", "12345", "--operation", "embeddings"], "0.0002469"),
+        (["gpt-4o", "--host", "me.openai.azure.com", "--input", "1000", "--output", "300"], "0.0055"),
+        (["gpt-4o", "--usage", '{"prompt_tokens": 1000, "completion_tokens": 300, "cached_prompt_tokens": 400}'], "0.005"),
+    ],
+)
+def test_price_prices_what_was_asked(run, words, usd):
+    """Counts, provider usage, moment, tier, host and operation each reach the charge."""
+    moment = [] if "--at" in words else ["--at", "2026-11-21T12:00Z"]
+    code, out, _ = run("price", *words, *moment, "--format", "json")
+    assert (code, json.loads(out)["cost_usd"]) == (0, usd)
+
+
+def test_no_price_is_no_failure(run):
+    """Without a price the cost is null, the reason is on stderr and the exit code 0."""
+    code, out, err = run("price", "claude-sonnet-4-5-future", "--provider", "anthropic", "--input", "10", "--format", "json")
+    document = json.loads(out)
+    assert (code, document["cost_usd"], document["cost_status"], document["items"]) == (0, None, "unknown_model", [])
+    assert document["price_source"] is document["price_version"] is None
+    assert "no price for 'claude-sonnet-4-5-future' at anthropic" in err
+    code, out, _ = run("price", "gpt-4o", "--format", "json")
+    assert (code, json.loads(out)["cost_status"]) == (0, "usage_missing")
+
+
+def test_price_for_people_and_spreadsheets(run):
+    """The table adds up, and the CSV has the lines."""
+    _, out, err = run("price", "gpt-4o", "--input", "1000", "--output", "300")
+    assert "total" in out
+    assert "$0.0055" in out
+    assert "provider_assumed" in err
+    _, out, _ = run("price", "gpt-4o", "--input", "1000", "--output", "300", "--format", "csv")
+    assert out.splitlines() == ["item,quantity,rate_usd,cost_usd", "input,1000,0.0000025,0.0025", "output,300,0.00001,0.003"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["gpt-4o", "--usage", "{"], "--usage is not JSON"),
+        (["gpt-4o", "--usage", "[1]"], "--usage is no JSON object"),
+        (["gpt-4o", "--usage", "{}", "--input", "5"], "--usage stands beside single counts"),
+        (["gpt-4o", "--input", "-5"], "'--input'"),
+        (["gpt-4o", "--input", "many"], "'--input'"),
+        (["gpt-4o", "--input", "5", "--at", "soon"], "--at 'soon' is not a time"),
+    ],
+)
+def test_price_refuses_what_it_cannot_read(run, words, problem):
+    """Wrong usage is exit code 2 and names the option."""
+    code, _, err = run("price", *words)
+    assert (code, problem in " ".join(err.replace("│", " ").split())) == (2, True), err
+
+
+def test_price_reads_the_price_file(run, home, monkeypatch):
+    """$CREWMETER_PRICES applies; a mistake in it is named with its line."""
+    file = home / "prices.toml"
+    file.write_text('[[price]]\nprovider = "openai"\nmodel = "gpt-4o"\ninput = 1\noutput = 1\n')
+    monkeypatch.setenv("CREWMETER_PRICES", str(file))
+    _, out, _ = run("price", "gpt-4o", "--provider", "openai", "--input", "1000000", "--output", "0", "--format", "json")
+    assert (json.loads(out)["cost_usd"], json.loads(out)["price_source"]) == ("1", "override")
+    file.write_text('[[price]]\nmodel = "gpt-4o"\ninput = -1\n')
+    code, _, err = run("price", "gpt-4o", "--input", "5")
+    assert (code, "prices.toml line 3: price[1].input: -1 is negative" in err, "hint:" in err) == (2, True, True)
+
+
+def test_show_lists_every_price_a_model_had(run):
+    """By source, provider, date and tier; unknown models are exit code 1."""
+    code, out, _ = run("prices", "show", "o3", "--provider", "openai", "--format", "json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {row["source"] for row in rows} == {"genai-prices", "litellm"}
+    assert [row["prices"]["input"] for row in rows if row["source"] == "genai-prices" and not row["tier"]] == ["10", "2"]
+    _, out, _ = run("prices", "show", "gpt-5.6")
+    assert "10 over 272k" in out
+    _, out, _ = run("prices", "show", "o3", "--format", "csv")
+    assert out.startswith("source,provider,model,matched_by,from,hours,tier,prices")
+    code, _, err = run("prices", "show", "gpt-9")
+    assert (code, "no catalogue lists 'gpt-9'" in err) == (1, True)
+
+
+def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
+    """Nothing newer: nothing done. A file becomes the user's own book and prices from then on; a damaged one is passed over."""
+    code, out, _ = run("prices", "update")
+    assert (code, "nothing to do" in out, shelf.own_path().exists()) == (0, True, False)
+    dearer = home / "newer.txt"
+    text = (shelf.SHIPPED / "genai-prices.txt").read_text()
+    dearer.write_text(text.replace('"version": "0.2.3"', '"version": "9.9.9"').replace('"input":"0.15"', '"input":"15"'))
+    code, out, _ = run("prices", "update", "--file", str(dearer))
+    assert (code, "9.9.9, in use from now on" in out) == (0, True)
+    assert [path.name for path in shelf.own_path().parent.iterdir()] == ["genai-prices.txt"]
+    _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
+    assert json.loads(out)["cost_usd"] == "15"
+    shelf.own_path().write_text("rubbish")
+    _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
+    assert json.loads(out)["cost_usd"] == "0.15"
+
+
+def test_update_reads_genai_prices_own_file(run, home):
+    """The published data.json of genai-prices compiles to the same prices; anything else is refused by name."""
+    model = {"id": "new-model", "match": {"equals": "new-model"}, "prices": {"input_mtok": "7", "output_mtok": "8"}}
+    provider = {"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\.openai\\.com", "models": [model]}
+    (home / "data.json").write_text(json.dumps([provider]))
+    code, out, _ = run("prices", "update", "--file", str(home / "data.json"))
+    assert (code, "file data.json" in out) == (0, True)
+    _, out, _ = run("price", "new-model", "--provider", "openai", "--input", "1000000", "--format", "json")
+    assert json.loads(out)["cost_usd"] == "7"
+    for name, content in (("bad.json", "[{}]"), ("worse.json", "nonsense"), ("book.txt", '{"format": 99}')):
+        (home / name).write_text(content)
+        code, _, err = run("prices", "update", "--file", str(home / name))
+        assert (code, err.startswith("error:"), "Traceback" in err) == (2, True, False), err
+    code, _, err = run("prices", "update", "--file", str(home / "none.json"))
+    assert (code, "can't be read" in err) == (2, True)
+
+
+def test_check_knows_age_and_disagreements_without_a_ledger(run):
+    """No ledger yet: age and sources are still checked; --max-age fails an old book."""
+    code, out, _ = run("prices", "check", "--format", "json")
+    document = json.loads(out)
+    assert (code, document["ledger"], document["book"]["version"]) == (0, None, "0.2.3")
+    assert any(each["unit"] == "input" for each in document["disagreements"])
+    assert Decimal(document["book"]["age_days"]) >= 0
+    code, _, err = run("prices", "check", "--max-age", "1")
+    assert (code, "check failed" in err) == ((1, True) if document["book"]["age_days"] > 1 else (0, False))
