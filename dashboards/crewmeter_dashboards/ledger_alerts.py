@@ -107,8 +107,8 @@ def _waste(t: Thresholds) -> LedgerAlert:
         title="Failed runs waste money",
         severity="ticket",
         sql=(
-            f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / NULLIF(SUM(cost_usd), 0) ELSE 0 END AS wasted\n"
-            f"FROM run_hourly WHERE {_DAY}"
+            f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / NULLIF(SUM(cost_usd), 0)\n"
+            f"  ELSE 0 END AS wasted FROM run_hourly WHERE {_DAY}"
         ),
         above=t("spend", "wasted_share"),
         below=None,

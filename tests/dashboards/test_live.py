@@ -1,0 +1,149 @@
+"""A real sidecar, a real Prometheus, a real Alertmanager: every PromQL returns series, and an alert ends in a webhook."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+import pytest
+import yaml
+from boards_support import free_port, get_json, program, running, sidecar, until
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from crewmeter_cost.demo.history import history
+from crewmeter_cost.records import Span
+from crewmeter_dashboards.panels import CATALOGUE
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+RULES = Path(__file__).parents[2] / "dashboards" / "prometheus"
+PROMQL = [(panel.id, text) for panel in CATALOGUE.values() for text in panel.promql.values()]
+NEEDS_COLLECTOR = "otelcol_"
+
+
+def _readable(span: Span) -> ReadableSpan:
+    """The span as the SDK would hand it to an exporter."""
+    trace, flags = int(span.trace_id, 16), TraceFlags(TraceFlags.SAMPLED)
+    parent = SpanContext(trace, int(span.parent_span_id, 16), is_remote=False, trace_flags=flags) if span.parent_span_id else None
+    return ReadableSpan(
+        name=span.name,
+        context=SpanContext(trace, int(span.span_id, 16), is_remote=False, trace_flags=flags),
+        parent=parent,
+        resource=Resource(dict(span.resource)),
+        attributes=dict(span.attributes),
+        kind=SpanKind.INTERNAL,
+        status=Status(StatusCode.ERROR if span.error else StatusCode.UNSET),
+        start_time=span.started_ns,
+        end_time=span.ended_ns,
+    )
+
+
+def send(port: int, spans: list[Span]) -> None:
+    """OTLP/HTTP to the sidecar; it answers once the batch is committed."""
+    body = encode_spans([_readable(span) for span in spans]).SerializeToString()
+    request = Request(f"http://127.0.0.1:{port}/v1/traces", body, {"Content-Type": "application/x-protobuf"})
+    with urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+@contextmanager
+def prometheus(folder: Path, *, scrape: int, alertmanager: int | None = None, rules: tuple[Path, ...] = ()) -> Iterator[str]:
+    """A Prometheus that scrapes the sidecar every second; gives its address."""
+    port = free_port()
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(path) for path in rules],
+        "scrape_configs": [{"job_name": "crewmeter", "static_configs": [{"targets": [f"127.0.0.1:{scrape}"]}]}],
+    }
+    if alertmanager is not None:
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]}
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config), "utf-8")
+    base = f"http://127.0.0.1:{port}"
+    command = [program("prometheus"), f"--config.file={path}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]
+    with running(command, ready=f"{base}/-/ready", log=folder / "prometheus.log"):
+        yield base
+
+
+def ask(base: str, expression: str) -> list[dict]:
+    return get_json(f"{base}/api/v1/query?{urlencode({'query': expression})}")["data"]["result"]
+
+
+def test_every_promql_returns_series(tmp_path):
+    """Each live panel's expression has an answer once a sidecar with traffic is scraped; the collector's own metrics parse."""
+    spans = list(history(2, 1, datetime.now(UTC), calls_per_day=200))
+    half = len(spans) // 2
+    with sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port, prometheus(tmp_path, scrape=port) as base:
+        send(port, spans[:half])
+        until(lambda: ask(base, "crewmeter_llm_calls_total"), what="the first scrape")
+        time.sleep(2)
+        send(port, spans[half:])
+        stored = f"sum(crewmeter_llm_calls_total) > {0.9 * len([span for span in spans if span.name.startswith(('chat', 'embeddings'))])}"
+        until(lambda: ask(base, stored), what="the second scrape")
+        time.sleep(2)
+        empty = []
+        for panel, text in PROMQL:
+            expression = text.replace("$__rate_interval", "1m")
+            found = ask(base, expression)  # raises for what Prometheus cannot parse
+            if not found and NEEDS_COLLECTOR not in expression:
+                empty.append((panel, expression))
+        assert empty == []
+
+
+@contextmanager
+def alertmanager(folder: Path, inbox_url: str) -> Iterator[int]:
+    """The committed configuration, impatient and pointed at the test's inbox."""
+    config = yaml.safe_load((RULES / "alertmanager.yml").read_text("utf-8").replace("http://127.0.0.1:9087", inbox_url))
+    for route in (config["route"], *config["route"]["routes"]):
+        route |= {"group_wait": "0s", "group_interval": "1s"}
+    path = folder / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(config), "utf-8")
+    port = free_port()
+    command = [program("prometheus-alertmanager", "alertmanager"), f"--config.file={path}", f"--storage.path={folder / 'am'}"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
+    with running(command, ready=f"http://127.0.0.1:{port}/-/ready", log=folder / "alertmanager.log"):
+        yield port
+
+
+def _impatient(folder: Path) -> tuple[Path, ...]:
+    """The committed rules without their waiting times, so that the test need not wait them out; every expression stays."""
+    paths = []
+    for name in ("recording.yml", "alerts.yml"):
+        document = yaml.safe_load((RULES / name).read_text("utf-8"))
+        for group in document["groups"]:
+            group["interval"] = "1s"
+            for rule in group["rules"]:
+                rule.pop("for", None)
+        paths.append(folder / name)
+        paths[-1].write_text(yaml.safe_dump(document), "utf-8")
+    return tuple(paths)
+
+
+def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
+    """Spans that cost too much and loop → sidecar → Prometheus → Alertmanager → a page, with its runbook, at a real receiver."""
+    quiet = list(history(1, 1, datetime.now(UTC), calls_per_day=20))
+    dear = list(history(17, 1, datetime.now(UTC), calls_per_day=2000))
+    with (
+        sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
+        alertmanager(tmp_path, inbox.url) as manager,
+        prometheus(tmp_path, scrape=port, alertmanager=manager, rules=_impatient(tmp_path)) as base,
+    ):
+        send(port, quiet)
+        until(lambda: ask(base, "crewmeter_cost_usd_total"), what="the first scrape")
+        time.sleep(2)
+        for start in range(0, len(dear), 5000):
+            send(port, dear[start : start + 5000])
+        named = lambda: {alert["labels"]["alertname"] for path, body in list(inbox.got) if path == "/page" for alert in body["alerts"]}  # noqa: E731
+        until(lambda: "SpendPerHourHigh" in named(), seconds=60, what="the page about spend")
+        page = next(alert for path, body in inbox.got for alert in body["alerts"] if alert["labels"]["alertname"] == "SpendPerHourHigh")
+        assert page["annotations"]["runbook_url"].endswith("spend-per-hour.md")
+        assert page["labels"]["severity"] == "page"
+        assert "$" in page["annotations"]["summary"]
