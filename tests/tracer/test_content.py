@@ -1,0 +1,56 @@
+"""Prompts, answers and keys: nowhere unless asked for, and then cut and scrubbed."""
+
+from __future__ import annotations
+
+import pytest
+
+from crewmeter.content import Content, capture_wanted, scrub
+
+SECRETS = [
+    "sk-proj-abcdefghijklmnop1234567890",
+    "sk-ant-api03-abcdefghijklmnopqrst",
+    "AKIAIOSFODNN7EXAMPLE",
+    "xoxb-123456789012-abcdefghijkl",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq\n-----END RSA PRIVATE KEY-----",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_known_keys_are_scrubbed(secret):
+    """Keys, tokens and certificates of the usual shapes do not survive, the text round them does."""
+    assert scrub(f"before {secret} after") == "before [redacted] after"
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("sent Bearer abcdef123456789 along", "sent Bearer [redacted] along"),
+        ('{"api_key": "hunter2hunter2"}', '{"api_key": "[redacted]"}'),
+        ("password=correct-horse-battery", "password=[redacted]"),
+        ("postgres://me:s3cret@db/x", "postgres://[redacted]@db/x"),
+        ("the token count was 12", "the token count was 12"),
+    ],
+)
+def test_secrets_by_their_name_are_scrubbed(text, clean):
+    """What follows a name like password or api_key is gone; ordinary words are not."""
+    assert scrub(text) == clean
+
+
+def test_long_text_is_cut_with_a_marker():
+    """The reader sees that, and how much, is missing; a key across the cut is not left in half."""
+    content = Content(enabled=True, limit=100)
+    assert content.text("a" * 150) == "a" * 100 + "…[cut, 150 characters in all]"
+    assert "sk-proj" not in content.text("x" * 90 + " " + SECRETS[0])
+
+
+def test_content_is_off_unless_asked_for():
+    """Neither text nor anything else comes out of it by default; the caller or either variable turns it on."""
+    assert Content().text("hello") is None
+    assert not capture_wanted(False, {})
+    assert not capture_wanted(False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"})
+    assert capture_wanted(True, {})
+    assert capture_wanted(False, {"CREWMETER_CAPTURE_CONTENT": "1"})
+    assert capture_wanted(False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_AND_EVENT"})

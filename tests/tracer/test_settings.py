@@ -1,0 +1,84 @@
+"""Arguments and environment: what each of them means, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+import crewmeter
+from crewmeter import semconv
+from crewmeter.settings import read_settings
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "exporters"),
+    [
+        ({}, {}, ("crewmeter",)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, {}, ("otlp",)),
+        ({}, {"endpoint": "http://c:4318"}, ("otlp",)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, {"ledger": "x.db"}, ("otlp", "crewmeter")),
+        ({"OTEL_TRACES_EXPORTER": "otlp,crewmeter"}, {}, ("otlp", "crewmeter")),
+        ({"OTEL_TRACES_EXPORTER": "console"}, {"ledger": "x.db"}, ("console", "crewmeter")),
+        ({"OTEL_TRACES_EXPORTER": "none"}, {}, ()),
+    ],
+)
+def test_where_spans_go(environ, arguments, exporters):
+    """Nothing configured is the ledger, an endpoint is OTLP, OTEL_TRACES_EXPORTER is obeyed, arguments add to it."""
+    assert read_settings(environ, **arguments).exporters == exporters
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "protocol"),
+    [
+        ({}, {"endpoint": "http://c:4317"}, "grpc"),
+        ({}, {"endpoint": "http://c:4318"}, "http/protobuf"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, {}, "grpc"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {}, "grpc"),
+    ],
+)
+def test_which_protocol(environ, arguments, protocol):
+    """The variable decides, else the port, else the specification's default."""
+    assert read_settings(environ, **arguments).protocol == protocol
+
+
+def test_tags_come_from_both_sides():
+    """CREWMETER_TAGS and tags= go on every span, the argument winning; team, user and session are fields."""
+    place = read_settings({"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}).place
+    assert place == {semconv.TAG_PREFIX + "env": "prod", semconv.TEAM: "search", semconv.TAG_PREFIX + "n": "3"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "culprit"),
+    [
+        ({"CREWMETER_LOG": "loud"}, {}, "CREWMETER_LOG='loud'"),
+        ({"CREWMETER_TAGS": "team"}, {}, "'team' is not key=value"),
+        ({}, {"endpoint": "http://"}, "endpoint 'http://'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(environ, arguments, culprit):
+    """The error names the setting and says what to write."""
+    with pytest.raises(ValueError, match=culprit.replace("(", "\\(")):
+        read_settings(environ, **arguments)
+
+
+def test_a_budget_without_a_guard_is_refused():
+    """`budget=` never does nothing silently."""
+    with pytest.raises(ValueError, match="budget"):
+        crewmeter.instrument(budget=5)
+    crewmeter.uninstrument()
+
+
+def test_a_disabled_sdk_records_nothing(monkeypatch):
+    """OTEL_SDK_DISABLED=true: the handle works and nothing is installed."""
+    import threading
+
+    start = threading.Thread.start
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    handle = crewmeter.instrument()
+    assert threading.Thread.start is start
+    assert handle.flush(0)
+    handle.uninstrument()
+
+
+def test_the_promise_of_the_module():
+    """`__all__` is what people may rely on."""
+    assert crewmeter.__all__ == ["Attribution", "Handle", "attribute", "flush", "instrument", "uninstrument"]
