@@ -1,6 +1,6 @@
 """What a charge costs: µs amortised, the ratio to genai-prices' `calc_price` in the same run, and what loading the book takes.
 
-    python benchmarks/charge.py
+python benchmarks/charge.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LIMIT_US, LIMIT_RATIO, LIMIT_MB, LIMIT_MS = 2.0, 20.0, 5.0, 100.0
 _LOAD = """
 import resource, sys, time
 from crewmeter.usage import TokenUsage
-import sqlite3, json, re, tomllib, decimal, fractions, hashlib, logging, tempfile, pathlib, dataclasses  # what the exporter has loaded anyway
+import sqlite3, json, re, decimal, hashlib, logging, pathlib, dataclasses  # what the exporter has loaded anyway
 import crewmeter_cost.records
 def rss():
     with open("/proc/self/statm") as pages:
@@ -70,7 +70,8 @@ def main() -> int:
     ours = theirs = 0.0
     for provider, model, usage in cases:
         name = {"gcp.gemini": "google"}.get(provider, provider)
-        said = Usage(input_tokens=usage.input, output_tokens=usage.output, cache_read_tokens=usage.cache_read, cache_write_tokens=usage.cache_write_5m)
+        read, written = usage.cache_read, usage.cache_write_5m
+        said = Usage(input_tokens=usage.input, output_tokens=usage.output, cache_read_tokens=read, cache_write_tokens=written)
         mine = best_us(lambda: charge(usage, book, provider=provider, model=model, at_ns=at_ns), ROUNDS)  # noqa: B023  called at once
         other = best_us(lambda: calc_price(said, model, provider_id=name, genai_request_timestamp=at), 1_000)  # noqa: B023
         print(f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   {other / mine:5.1f}×")

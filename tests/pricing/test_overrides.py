@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -218,6 +220,14 @@ model = "a"
 input = 2
 from = 2026-05-01
 """
+
+
+def test_the_null_device_means_no_overrides(tmp_path, monkeypatch):
+    """A book without anybody's overrides can be had whatever the environment says."""
+    monkeypatch.setenv("CREWMETER_PRICES", str(write(tmp_path, TOML)))
+    assert at(PriceBook.load(Path(os.devnull)), "openai", "gpt-4o").source == "genai-prices"
+
+
 WRONG = [
     ('[[price]]\nprovider = "openai"\nmodel = "gpt-4o"\ninptu = 2\n', 4, "price[1].inptu: unknown key", "'input'"),
     ('[[prise]]\nmodel = "gpt-4o"\n', 1, "prise: unknown key", "'price'"),

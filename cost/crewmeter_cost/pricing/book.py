@@ -76,6 +76,8 @@ class PriceBook:
     def load(cls, overrides: Path | None = None) -> PriceBook:
         """The shipped book (or the user's newer one) under the user's overrides (default: ``$CREWMETER_PRICES``).
 
+        ``Path(os.devnull)`` is a book without overrides, whatever the environment says.
+
         Raises `CrewMeterError` for an overrides file that is not understood.
         """
         named = overrides or (Path(path) if (path := os.environ.get("CREWMETER_PRICES")) else None)
