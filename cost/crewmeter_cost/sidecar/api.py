@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from crewmeter_cost.cli.options import window
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.engine import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.reports import report
 from crewmeter_cost.ledger.run_tree import run_tree
 from crewmeter_cost.ledger.runs import find_run, runs
@@ -46,8 +47,11 @@ def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list
     return [Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", page)]
 
 
-def ledger_routes(ledger: Ledger) -> list[Route]:
-    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report|runs|show --format json``."""
+def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None]) -> list[Route]:
+    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report|runs|show --format json``.
+
+    `suspect` is told when reading finds the ledger damaged.
+    """
 
     def by_group(request: Request) -> Response:
         query = request.query_params
@@ -57,17 +61,17 @@ def ledger_routes(ledger: Ledger) -> list[Route]:
             since, until = _window(request)
             return report(ledger, by=groups, since=since, until=until, where=_filters(query.getlist("where"))).document()
 
-        return _answer(made)
+        return _answer(made, suspect)
 
     def listed(request: Request) -> Response:
         def found() -> list[dict[str, object]]:
             since, until = _window(request)
             return [run.document() for run in runs(ledger, since=since, until=until, limit=_limit(request.query_params.get("limit", "50")))]
 
-        return _answer(found)
+        return _answer(found, suspect)
 
     def one(request: Request) -> Response:
-        return _answer(lambda: run_tree(ledger, find_run(ledger, request.path_params["run_id"])).document(), missing=404)
+        return _answer(lambda: run_tree(ledger, find_run(ledger, request.path_params["run_id"])).document(), suspect, missing=404)
 
     return [Route("/api/report", by_group), Route("/api/runs", listed), Route("/api/runs/{run_id}", one)]
 
@@ -88,10 +92,17 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def _answer(document: Callable[[], object], *, missing: int = 400) -> Response:
-    """The document as JSON; a question that cannot be answered is a 4xx with the reason and the way out."""
+def _answer(document: Callable[[], object], suspect: Callable[[LedgerCorruptError], None], *, missing: int = 400) -> Response:
+    """The document as JSON; a question without an answer is a 4xx, a ledger that cannot be read a 503, with the reason and the way out."""
+    problem: CrewMeterError
     try:
         return Response(json.dumps(document(), ensure_ascii=False), media_type="application/json", headers=_HEADERS)
+    except LedgerCorruptError as error:
+        suspect(error)
+        status, problem = 503, error
+    except LedgerUnavailableError as error:
+        status, problem = 503, error
     except CrewMeterError as error:
-        body = json.dumps({"error": error.message, "hint": error.hint}, ensure_ascii=False)
-        return Response(body, status_code=missing, media_type="application/json", headers=_HEADERS)
+        status, problem = missing, error
+    body = json.dumps({"error": problem.message, "hint": problem.hint}, ensure_ascii=False)
+    return Response(body, status_code=status, media_type="application/json", headers=_HEADERS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics"]
 
-disable_created_metrics()  # half the lines of a page, and nobody reads them
+disable_created_metrics()  # type: ignore[no-untyped-call]  # half the lines of a page, and nobody reads them
 _WRITE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 

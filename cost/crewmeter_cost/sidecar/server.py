@@ -74,7 +74,7 @@ class Sidecar:
         routes = [
             *otlp_routes(self._receiver, self.metrics),
             *health_routes(self.metrics, self._not_ready),
-            *ledger_routes(self._store.reading),
+            *ledger_routes(self._store.reading, self._writer.suspect),
             *_page(self._store.reading),
         ]
         return Door(Starlette(routes=routes), self._settings, self.metrics)

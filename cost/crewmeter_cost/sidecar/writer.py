@@ -10,8 +10,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
-
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.engine import LedgerCorruptError
 
@@ -70,12 +68,17 @@ class Writer:
         """Spans a second the writer manages, by its last groups: what Retry-After is reckoned from."""
         self.failure: str | None = None
         """Why the last transaction failed; None once one succeeded. What ``/readyz`` says."""
+        self._suspicion: LedgerCorruptError | None = None
         self._thread = threading.Thread(target=self._run, name="crewmeter-writer")
 
     @property
     def queued(self) -> int:
         """Spans waiting."""
         return self._queued
+
+    def suspect(self, error: LedgerCorruptError) -> None:
+        """Somebody reading found the ledger damaged: look at the file before the next transaction."""
+        self._suspicion = error
 
     def start(self) -> None:
         """Begin writing."""
@@ -117,6 +120,9 @@ class Writer:
                     break
                 group.append(following)
                 spans += following.priced.spans
+            suspicion, self._suspicion = self._suspicion, None
+            if suspicion is not None:
+                self._recovered(suspicion)
             self._write_group(group)
             with self._lock:
                 self._queued -= spans
@@ -183,7 +189,7 @@ class Writer:
         roots = [step for step in new_steps if step.is_run and step.place.run_id is not None]
         try:
             totals = [(step.name, self._pipeline.ledger.run_cost(str(step.place.run_id))) for step in roots]
-        except DBAPIError:  # the spans are committed; only the loop detector misses these runs
+        except CrewMeterError:  # the spans are committed; only the loop detector misses these runs
             log.warning("the calls of %d finished runs could not be counted", len(roots))
         else:
             metrics.meter.record_run_calls((name, total.calls) for name, total in totals if total is not None)

@@ -1,0 +1,59 @@
+"""Forks sidecars on request (one JSON line each on stdin, the child's pid on stdout), so that a test waits for no imports."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.sidecar import logs, server
+from crewmeter_cost.sidecar.keys import keys_from
+from crewmeter_cost.sidecar.settings import Limits, Settings
+
+
+def child(order: dict) -> None:
+    """Become a sidecar."""
+    said = os.open(order["said"], os.O_CREAT | os.O_WRONLY)
+    log = os.open(order["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(log, 2)
+    os.environ.update(order["env"])
+    logs.configure()
+    fields = order["settings"]
+    limits = Limits(**fields.pop("limits", {}))
+    keys = keys_from(fields.pop("token", None), None)
+    paths = {name: Path(fields.pop(name)) for name in ("certificate", "private_key") if name in fields}
+    settings = Settings(
+        http_port=order["port"],
+        grpc_port=0 if order["grpc"] else None,
+        ledger=order["ledger"],
+        limits=limits,
+        keys=keys,
+        **paths,
+        **fields,
+    )
+    try:
+        server.serve(settings)
+    except CrewMeterError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        os._exit(error.exit_code)
+    os._exit(0)
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
+    for line in sys.stdin:
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            child(order)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
