@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.export import Billed
     from crewmeter_cost.pricing.book import PriceBook
 
-__all__ = ["Change", "Line", "compare"]
+__all__ = ["Change", "Line", "cached_usage", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[L
 def _add(line: Line, call: Billed, instead: str | None, change: Change, book: PriceBook) -> None:
     record = call.record
     provider, model = _split(instead) if instead else (_text(record["provider"]), _text(record["request_model"]))
-    usage = call.usage if change.cached_share is None else _cached(call.usage, change.cached_share)
+    usage = call.usage if change.cached_share is None else cached_usage(call.usage, change.cached_share)
     outcome = charge(
         usage,
         book,
@@ -100,7 +100,7 @@ def _add(line: Line, call: Billed, instead: str | None, change: Change, book: Pr
     line.would_pusd += outcome.cost_pusd
 
 
-def _cached(usage: TokenUsage, share: float) -> TokenUsage:
+def cached_usage(usage: TokenUsage, share: float) -> TokenUsage:
     """The same tokens with `share` of the input read from the cache, and none written to it."""
     if usage.input is None:
         return usage

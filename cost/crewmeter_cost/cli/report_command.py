@@ -9,6 +9,7 @@ import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
 from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.savings import print_savings
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.grouping import GROUPS, TIMES
 from crewmeter_cost.ledger.reports import AMOUNTS, report
@@ -37,8 +38,13 @@ def register(app: typer.Typer, help: str) -> None:
         since: SinceOption = None,
         until: UntilOption = None,
         format: FormatOption = Format.TABLE,
+        savings: Annotated[
+            bool, typer.Option("--savings", help="The largest avoidable costs instead, with the calls behind each.")
+        ] = False,
     ) -> None:
         start, end = window(since, until)
+        if savings:
+            return print_savings(ledger, start, end, format)
         groups = [word for words in by or ["model"] for word in words.split(",")]
         with Ledger.open(ledger, read_only=True) as book:
             made = report(book, by=groups, since=start, until=end, where=_filters(where or []))

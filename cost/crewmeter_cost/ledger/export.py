@@ -53,6 +53,8 @@ class Billed(NamedTuple):
     started_ns: int
     duration_ns: int
     usage: TokenUsage
+    streamed: bool
+    """Whether somebody saw the first token before the last."""
     host: str | None
     service_tier: str | None
     cost_pusd: int | None
@@ -125,6 +127,7 @@ def billed(ledger: Ledger, *, since: datetime | None = None, until: datetime | N
                 started_ns=row["started_ns"],
                 duration_ns=row["duration_ns"],
                 usage=_usage(row, names),
+                streamed=row["ttft_ns"] is not None,
                 host=names("label", row["host"]),
                 service_tier=names("label", row["service_tier"]),
                 cost_pusd=row["cost_pusd"],

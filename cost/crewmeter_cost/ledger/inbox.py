@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def drain(path: Path, ingest: Callable[[list[Span]], object], *, busy_seconds: f
 
 
 def _plain(value: object) -> object:
-    return dict(value) if hasattr(value, "keys") else value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _read(text: str) -> list[Span] | None:
