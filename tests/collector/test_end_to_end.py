@@ -74,6 +74,24 @@ def test_real_crews_arrive_exactly_although_traces_are_sampled(standin, line, si
     assert total["calls"] == len(standin.books.billed)
 
 
+def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, standin, sidecar, trace_end, tmp_path):
+    """OTEL_TRACES_SAMPLER=always_off in the app: nothing for a trace back end that keeps 100 %, everything for the ledger."""
+    gateway = collectors(
+        "gateway",
+        CREWMETER_LEDGER_ENDPOINT=sidecar.url,
+        CREWMETER_TRACES_ENDPOINT=trace_end.endpoint,
+        CREWMETER_TRACE_PERCENT="100",
+        CREWMETER_DECISION_WAIT="1s",
+        CREWMETER_DECISION_WAIT_AFTER_ROOT="1s",
+        CREWMETER_TOKEN=KEY,
+    )
+    play(standin, gateway, tmp_path, "simple", OTEL_TRACES_SAMPLER="always_off")
+    wait_until(lambda: sidecar.calls() >= delivered(standin), seconds=20)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(standin.books.billed)
+    time.sleep(3)
+    assert trace_end.spans == []
+
+
 def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(standin, line, sidecar, tmp_path):
     """Sidecar down, collectors killed with -9 meanwhile, apps running on: then everything back, and the books agree."""
     play(standin, line, tmp_path, "simple")

@@ -34,6 +34,8 @@ def attributes_of(node: Node) -> dict[str, AttributeValue]:
         attributes.update(call_attributes(node.call, node))
     if node.error_type is not None:
         attributes[semconv.ERROR_TYPE] = node.error_type
+    if not node.context.trace_flags.sampled:
+        attributes[semconv.SAMPLED_OUT] = True  # OTLP's flags don't tell; the collector keeps it from the trace back end
     return attributes
 
 
