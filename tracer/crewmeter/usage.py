@@ -59,7 +59,7 @@ def read_usage(raw: Mapping[str, object] | None, *, provider: str | None = None,
     ``reported`` usage are known; nothing recognised, or all zeros, is ``missing``; a count that is negative, absurd or
     no whole number, or parts that exceed the whole, are ``invalid``: both with neither count.
     """
-    if not isinstance(raw, Mapping):
+    if type(raw) is not dict and not isinstance(raw, Mapping):  # the first is quicker, and the rule
         return MISSING
     provider = canonical_provider(provider)
     try:
@@ -110,7 +110,7 @@ _TICKS_PER_USD = Decimal(10**10)
 
 def reported_cost(raw: Mapping[str, object] | None) -> str | None:
     """What the provider itself says the call cost, as a decimal string in USD: OpenRouter, Perplexity, xAI. Never raises."""
-    if not isinstance(raw, Mapping):
+    if raw is None or not ("cost" in raw or "cost_in_usd_ticks" in raw):
         return None
     ticks = raw.get("cost_in_usd_ticks")
     if type(ticks) is int and 0 <= ticks < 10**20:

@@ -63,7 +63,7 @@ def part(raw: Raw, *keys: str) -> Raw:
     """The first nested mapping (or plain object with fields) under one of ``keys``; an empty one if there is none."""
     for key in keys:
         value = raw.get(key)
-        if isinstance(value, Mapping):
+        if type(value) is dict or isinstance(value, Mapping):  # the first is quicker, and the rule
             return value
         if value is not None and hasattr(value, "__dict__"):
             return vars(value)
@@ -198,26 +198,47 @@ def _inclusive(raw: Raw, _: str | None) -> Counts:
     return counts
 
 
+_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"})
+"""What OpenAI itself sends; whoever sends more is asked for all the other names, too."""
+
+
 def _openai(raw: Raw, provider: str | None) -> Counts:
     """``prompt_tokens``: OpenAI chat and embeddings, and the many who speak its protocol; LiteLLM."""
     counts = Counts(input=count(raw, "prompt_tokens") or 0)
-    details = part(raw, "prompt_tokens_details")
-    out = part(raw, "completion_tokens_details")
-    counts.reasoning = count(raw, "reasoning_tokens") or count(out, "reasoning_tokens") or 0
+    details, out = part(raw, "prompt_tokens_details"), part(raw, "completion_tokens_details")
+    written = None
+    if details:
+        counts.cache_read = count(details, "cached_tokens") or 0
+        counts.input_audio = count(details, "audio_tokens") or 0
+        counts.input_image = count(details, "image_tokens") or 0
+        written = count(details, "cache_creation_tokens", "cache_write_tokens")
+    if out:
+        counts.reasoning = count(out, "reasoning_tokens") or 0
+        counts.output_audio = count(out, "audio_tokens") or 0
+        counts.output_image = count(out, "image_tokens") or 0
+    if not raw.keys() <= _PLAIN:
+        written = _openai_more(counts, raw, details, provider) or written
     _openai_output(counts, raw, provider)
+    if written:
+        split = part(details, "cache_creation_token_details") or part(raw, "cache_creation_token_details", "cache_creation")
+        five, hour = count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens")
+        one_kind = not count(details, "cache_creation_tokens") and not count(raw, *_WRITTEN)
+        _writes(counts, written, five, hour, one_kind=one_kind and provider in (None, "openai", "azure.ai.openai"))
+    return counts
+
+
+_WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
+
+
+def _openai_more(counts: Counts, raw: Raw, details: Raw, provider: str | None) -> int | None:
+    """What CrewAI, LiteLLM and other providers put beside OpenAI's own keys; answers with the cache-write tokens."""
     counts.cache_read = (
         count(raw, "cached_prompt_tokens")
-        or count(details, "cached_tokens")
+        or counts.cache_read
         or count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens", "cached_prompt_text_tokens")
         or 0
     )
-    split = part(details, "cache_creation_token_details") or part(raw, "cache_creation_token_details", "cache_creation")
-    written = count(raw, "cache_creation_tokens", "cache_creation_input_tokens") or count(details, "cache_creation_tokens")
-    one_kind = count(details, "cache_write_tokens")
-    five, hour = count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens")
-    _writes(counts, written or one_kind, five, hour, one_kind=not written and provider in (None, "openai", "azure.ai.openai"))
-    counts.input_audio, counts.output_audio = count(details, "audio_tokens") or 0, count(out, "audio_tokens") or 0
-    counts.input_image, counts.output_image = count(details, "image_tokens") or 0, count(out, "image_tokens") or 0
+    counts.reasoning = count(raw, "reasoning_tokens") or counts.reasoning
     counts.web_searches = (
         count(raw, "num_search_queries")
         or count(part(raw, "server_tool_use"), "web_search_requests")
@@ -226,7 +247,7 @@ def _openai(raw: Raw, provider: str | None) -> Counts:
     )
     if provider == "azure.ai.openai" and not counts.cache_read and "cached_prompt_tokens" in raw and not details:
         counts.flags.append("cached_not_reported")  # CrewAI's Azure SDK drops the cached count
-    return counts
+    return count(raw, *_WRITTEN)
 
 
 def _openai_output(counts: Counts, raw: Raw, provider: str | None) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from crewmeter.wire_exchange import guarded, inside
 from crewmeter.wire_request import begin, price_headers, refused
+from crewmeter.wire_route import route
 from crewmeter.wire_stream import Watch
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class _Seam:
     def begin(self, session: Any, url: Any, kwargs: Mapping[str, Any]) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         text = url if isinstance(url, str) else str(url)
-        return begin(self._hub, "aiohttp", text, lambda: _address(session, text), lambda: _body(kwargs))
+        found = route(text)
+        return begin(self._hub, "aiohttp", found, text, _address(session, text), _body(kwargs)) if found is not None else None
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:

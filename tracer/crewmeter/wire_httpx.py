@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter.wire_exchange import guarded, inside
 from crewmeter.wire_request import begin, price_headers, refused
-from crewmeter.wire_stream import Watch
+from crewmeter.wire_route import route
+from crewmeter.wire_stream import Watch, is_stream, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -91,7 +92,9 @@ class _Seam:
     def begin(self, request: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         url = request.url
-        return begin(self._hub, "httpx", url.raw_path.decode("ascii", "replace"), lambda: (url.host, url.port), lambda: _body(request))
+        path = url.raw_path.decode("ascii", "replace")
+        found = route(path)
+        return begin(self._hub, "httpx", found, path, (url.host, url.port), _body(request)) if found is not None else None
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -107,8 +110,13 @@ class _Seam:
             return
         headers = response.headers
         price_headers(exchange, headers)
-        watch = Watch(self._hub, exchange, content_type=headers.get("content-type", ""), request=lambda: _body(request))
-        if hasattr(response, "_content"):  # read already: `Response.content` is this attribute, and raises without it
+        content_type = headers.get("content-type", "")
+        read = hasattr(response, "_content")  # what `Response.content` is, and raises without
+        if read and not is_stream(content_type):
+            read_whole(self._hub, exchange, response.content, lambda: _body(request))
+            return
+        watch = Watch(self._hub, exchange, content_type=content_type, request=lambda: _body(request))
+        if read:
             watch.see(response.content)
             watch.end()
         else:

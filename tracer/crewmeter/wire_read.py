@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["absorb", "absorb_body", "merge_usage"]
 
 Json = Mapping[str, object]
+"""A JSON object; made by `json`, so always a dict, which is quicker to tell than any mapping."""
 _WHOLE_UP_TO = 8 * 2**20
 """Bytes of an answer that are parsed whole; of a longer one only the part with the usage."""
 _EMBEDDINGS_WHOLE_UP_TO = 16 * 1024
@@ -36,7 +37,7 @@ def absorb_body(exchange: Exchange, body: bytes) -> None:
         exchange.usage = replace(MISSING, flags=("body_not_read",))
         return
     for item in answer if isinstance(answer, list) else (answer,):
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             absorb(exchange, item, {})
 
 
@@ -45,7 +46,7 @@ def absorb(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
     kind = answer.get("type")
     if kind == "message_start" or (isinstance(kind, str) and kind.startswith("response.")):
         inner = answer.get("message") or answer.get("response")
-        answer = inner if isinstance(inner, Mapping) else {}
+        answer = inner if isinstance(inner, dict) else {}
     elif kind == "error" or ("error" in answer and answer.get("error") and "usage" not in answer):
         _absorb_error(exchange, answer)
         return
@@ -54,7 +55,7 @@ def absorb(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
     if reader is not None:
         reader(exchange, answer, kept)
     usage = answer.get("usage")
-    if isinstance(usage, Mapping):
+    if isinstance(usage, dict):
         merge_usage(exchange, usage, kept)
         if kind == "message_start" and exchange.usage.status == "reported":
             # The output count there is a placeholder; the exact one comes with message_delta, if the stream gets that far.
@@ -81,11 +82,11 @@ def _text(value: object) -> str | None:
 
 
 def _first(value: object) -> Json:
-    return value[0] if isinstance(value, list) and value and isinstance(value[0], Mapping) else {}
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
 
 
 def _map(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _absorb_names(exchange: Exchange, answer: Json) -> None:
@@ -115,7 +116,7 @@ def _openai(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
     finish = _text(_first(answer.get("choices")).get("finish_reason"))
     exchange.finish_reason = finish or exchange.finish_reason
     groq = _map(answer.get("x_groq")).get("usage")
-    if isinstance(groq, Mapping):
+    if isinstance(groq, dict):
         merge_usage(exchange, groq, kept)
 
 
@@ -153,7 +154,7 @@ def _gemini(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
         per_prompt = bool(re.match(r"gemini-(?:1|2)", exchange.request_model or ""))
         _searched(exchange, 1 if per_prompt else len(queries))
     usage = answer.get("usageMetadata")
-    if isinstance(usage, Mapping):
+    if isinstance(usage, dict):
         merge_usage(exchange, usage, kept)
         if usage.get("trafficType") == "PROVISIONED_THROUGHPUT":
             exchange.service_tier = "provisioned"
@@ -209,7 +210,7 @@ def _cohere(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
     event = _map(answer.get("delta")) or _map(answer.get("response"))
     exchange.finish_reason = _text(answer.get("finish_reason")) or _text(event.get("finish_reason")) or exchange.finish_reason
     for holder in (_map(answer.get("meta")), _map(event.get("meta")), _map(event.get("usage"))):
-        if isinstance(holder.get("billed_units"), Mapping):
+        if isinstance(holder.get("billed_units"), dict):
             merge_usage(exchange, holder, kept)
 
 

@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.providers import provider_of_host
 from crewmeter.usage import MISSING, read_usage, reported_cost
 from crewmeter.wire_exchange import Exchange, inside
-from crewmeter.wire_route import protocol_provider, request_model, route
+from crewmeter.wire_route import protocol_provider, request_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from crewmeter.wire_exchange import Hub
+    from crewmeter.wire_route import Route
 
 __all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
 
@@ -22,14 +24,13 @@ Address = tuple[str | None, int | None]
 """Host name and port."""
 
 
-def begin(hub: Hub, library: str, path: str, address: Callable[[], Address], body: Callable[[], bytes]) -> Exchange | None:
-    """Open the exchange a POST to ``path`` makes, if it is a call to a model; ``address`` and ``body`` are asked only then."""
-    found = route(path)
-    if found is None or nested(library):
+def begin(hub: Hub, library: str, found: Route, path: str, address: Address, body: bytes) -> Exchange | None:
+    """Open the exchange that a POST to ``path``, which looks like ``found``, makes if it really is a call to a model."""
+    if nested(library):
         return None
-    host, port = address()
+    host, port = address
     provider, known = protocol_provider(found, path, host, port)
-    model = request_model(found, path, body())
+    model = request_model(found, path, body)
     if not (found.sure or known or model):
         return None
     operation = invoked_operation(model) if found.api == "bedrock.invoke" else found.operation
@@ -69,7 +70,7 @@ def price_headers(exchange: Exchange, headers: Mapping[str, str]) -> None:
         if counts:
             exchange.usage = read_usage(counts, operation=exchange.operation)
         exchange.response_id = headers.get("x-amzn-requestid")
-    else:
+    elif provider_of_host(exchange.host) is None:
         cost = headers.get("x-litellm-response-cost")
         if cost:
             exchange.reported_cost_usd = reported_cost({"cost": cost})

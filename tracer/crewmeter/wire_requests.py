@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from crewmeter.wire_exchange import guarded, inside
 from crewmeter.wire_request import begin, price_headers, refused
+from crewmeter.wire_route import route
 from crewmeter.wire_stream import Watch
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class _Seam:
     def begin(self, request: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
         url = request.url
-        return begin(self._hub, "requests", url, lambda: _address(url), lambda: _body(request)) if isinstance(url, str) else None
+        found = route(url) if isinstance(url, str) else None
+        return begin(self._hub, "requests", found, url, _address(url), _body(request)) if found is not None else None
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:

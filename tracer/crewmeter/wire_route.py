@@ -148,6 +148,8 @@ def _model_in_body(body: bytes) -> str | None:
     match = _NAME.match(body, first + len(_KEY))
     if match is None:
         return None
+    if b"\\" not in match.group(1):
+        return match.group(1)[1:-1].decode("utf-8", "replace")
     try:
         name = json.loads(match.group(1))
     except ValueError:

@@ -12,7 +12,6 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,14 +22,15 @@ from crewmeter.wire_exchange import guarded
 from crewmeter.wire_read import absorb, absorb_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from crewmeter.wire_exchange import Exchange, Hub
 
-__all__ = ["EVENT_STREAM", "Watch"]
+__all__ = ["EVENT_STREAM", "Watch", "is_stream", "read_whole"]
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 """Content type of AWS event frames."""
+_STREAMS = ("text/event-stream", "application/x-ndjson", "application/stream+json", EVENT_STREAM)
 
 _FACT = re.compile(
     rb'"usage(?:Metadata)?"\s*:\s*\{|"(?:finish_reason|finishReason|stop_reason|done_reason)"\s*:\s*"|"message_start"'
@@ -48,6 +48,19 @@ _LARGEST = 32 * 2**20
 _EDGE = 8192
 _PRELUDE = 12
 """Bytes before the headers of an AWS event frame: total length, headers' length, checksum (all big-endian u32)."""
+
+
+def read_whole(hub: Hub, exchange: Exchange, body: bytes, request: Callable[[], bytes]) -> None:
+    """End an exchange whose answer the SDK has read already, as one document."""
+    absorb_body(exchange, body)
+    if exchange.usage == MISSING:
+        exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
+    hub.close(exchange)
+
+
+def is_stream(content_type: str) -> bool:
+    """True for answers that come as events."""
+    return content_type.startswith(_STREAMS)
 
 
 class Watch:
@@ -199,11 +212,9 @@ class _Reader(Protocol):
 
 def _reader(content_type: str, exchange: Exchange, kept: dict[str, object]) -> _Reader | None:
     """The reader for a stream of this content type, None for a body that is one document."""
-    if content_type.startswith(("text/event-stream", "application/x-ndjson", "application/stream+json")):
-        return _Lines(exchange, kept)
-    if content_type.startswith(EVENT_STREAM):
-        return _Frames(exchange, kept)
-    return None
+    if not is_stream(content_type):
+        return None
+    return _Frames(exchange, kept) if content_type.startswith(EVENT_STREAM) else _Lines(exchange, kept)
 
 
 class _Lines:
@@ -259,7 +270,7 @@ class _Lines:
         except ValueError:
             return  # a cut line, or a comment
         for item in event if isinstance(event, list) else (event,):
-            if isinstance(item, Mapping):
+            if isinstance(item, dict):
                 self._hungry = False
                 absorb(self._exchange, item, self._kept)
                 self.final = self.final or _is_last(item)
@@ -333,7 +344,7 @@ class _Frames:
             return
         try:
             event = json.loads(payload)
-            wrapped = event.get("bytes") if isinstance(event, Mapping) else None
+            wrapped = event.get("bytes") if isinstance(event, dict) else None
             if isinstance(wrapped, str):
                 inner = base64.b64decode(wrapped)
                 for piece in _TEXT.findall(inner):
@@ -341,7 +352,7 @@ class _Frames:
                 event = json.loads(inner)
         except (ValueError, binascii.Error):
             return
-        if isinstance(event, Mapping):
+        if isinstance(event, dict):
             absorb(self._exchange, event, self._kept)
             self.final = self.finished = self.final or "amazon-bedrock-invocationMetrics" in event or _is_metadata(event)
 
