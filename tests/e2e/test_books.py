@@ -31,6 +31,17 @@ EXACT = [
     "knowledge",
     "guardrail",
     "sixty_four",
+    "planning",
+    "reasoning",
+    "stream_crew",
+    "parallel_flow",
+    "tool_threads",
+    "tool_cache",
+    "dropped",
+    "for_each_async",
+    "own_llm",
+    "converter",
+    "many_runs",
 ]
 
 
@@ -38,7 +49,7 @@ EXACT = [
 def stage(tmp_path_factory, perform_apps):
     """Every app, played once."""
     with StandIn() as standin:
-        yield perform_apps([*EXACT, "cut"], tmp_path_factory.mktemp("books"), standin)
+        yield perform_apps([*EXACT, "cut", "timed_out", "cancelled"], tmp_path_factory.mktemp("books"), standin)
 
 
 @pytest.mark.parametrize("app", EXACT)
@@ -145,3 +156,52 @@ def test_tool_errors_are_seen(stage):
     """A tool that raises is a failed tool step."""
     tools = [step for step in stage.steps_of("tool_error") if step["kind"] == "tool"]
     assert [step["status"] for step in tools] == ["error"]
+
+
+def test_an_unanswered_call_says_that_it_may_be_billed(stage):
+    """A request the client gave up on has no usage and no cost, and its row says why."""
+    billed, rows = stage.of("timed_out")
+    assert len(billed) == 1
+    assert [(row["status"], row["usage_status"], row["cost_pusd"]) for row in rows] == [("error", "missing", None)]
+    assert "may_be_billed" in str(rows[0]["cost_flags"])
+
+
+def test_a_cancelled_kickoff_is_never_free(stage):
+    """What a cancelled crew was billed for is charged or stands there as unknown; versions differ in whether the call goes on."""
+    billed, rows = stage.of("cancelled")
+    assert ledger_lines(rows) == billed_lines([entry for entry in billed if entry.response_id in {row["response_id"] for row in rows}])
+    assert [row["agent"] for row in rows] == ["Slow", "Quick"]
+    assert all(row["cost_pusd"] or row["usage_status"] == "missing" for row in rows)
+
+
+def test_parallel_branches_stay_in_one_run(stage):
+    """Branches of a flow that run at once keep their crews' names and share the flow's run."""
+    _, rows = stage.of("parallel_flow")
+    assert len({row["run"] for row in rows}) == 1
+    assert {(row["crew"], row["input_tokens"]) for row in rows} == {("left-crew", 310), ("right-crew", 320), (None, 330)}
+
+
+def test_calls_in_threads_a_tool_starts_belong_to_it(stage):
+    """Threads that a tool starts with the caller's context carry the tool's place."""
+    _, rows = stage.of("tool_threads")
+    inside = [row for row in rows if row["request_model"] == "gpt-4o"]
+    assert [(row["crew"], row["tool"]) for row in inside] == [("pollsters", "poll")] * 4
+    assert len({row["run"] for row in rows}) == 1
+
+
+def test_a_cached_tool_result_is_marked(stage):
+    """A tool step says that it came from CrewAI's cache exactly where the tool did not run. (1.15 runs it again, 1.13 does not.)"""
+    _, rows = stage.of("tool_cache")
+    really_ran = [row["parent_span_id"] for row in rows if row["request_model"] == "gpt-4o"]
+    tools = [step for step in stage.steps_of("tool_cache") if step["kind"] == "tool"]
+    assert len(tools) == 3
+    for step in tools:
+        assert ("cached" in str(step["details"])) is (step["span_id"] not in really_ran)
+
+
+def test_attribution_reaches_every_call(stage):
+    """User, team and tags of the enclosing block stand on each call."""
+    _, rows = stage.of("many_runs")
+    for number, row in enumerate(sorted(rows, key=lambda row: int(str(row["input_tokens"])))):
+        assert (row["user"], row["team"]) == (f"user-{number % 3}", f"team-{number % 2}")
+        assert f"c-{number % 5}" in str(row["tags"])
