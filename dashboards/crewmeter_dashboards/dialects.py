@@ -48,7 +48,7 @@ def for_grafana(sql: str, dialect: Dialect) -> str:
         "bucket": _AUTO_BUCKET,
         "budget": "$budget",
         "unpriced": UNPRICED,
-        **{name: f"${{{name}:sqlstring}}" for name in FILTERS},
+        **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},
     }
     return render(sql, values)
 
@@ -61,7 +61,7 @@ def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
         "to": "@now",
         "budget": f"{budget_usd:g}",
         "unpriced": UNPRICED,
-        **dict.fromkeys(FILTERS, "'*'"),
+        **dict.fromkeys(FILTERS, "('*')"),
     }
     return render(sql, values)
 

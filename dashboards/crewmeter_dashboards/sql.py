@@ -67,12 +67,12 @@ def render(sql: str, values: Mapping[str, str]) -> str:
 
 def where(columns: Mapping[str, str], *, prefix: str = " AND ") -> str:
     """Conditions that hold a filter to a column, for every (filter → column); "all" lets every row through, unnamed ones too."""
-    return "".join(f"{prefix}('*' IN (@{name}) OR {column} IN (@{name}))" for name, column in columns.items())
+    return "".join(f"{prefix}('*' IN @{name} OR {column} IN @{name})" for name, column in columns.items())
 
 
 def _all_of(names: Sequence[str]) -> str:
     """True where none of these filters is set; a constant for the database."""
-    return " AND ".join(f"'*' IN (@{name})" for name in names) or "1 = 1"
+    return " AND ".join(f"'*' IN @{name}" for name in names) or "1 = 1"
 
 
 _CALL_MEASURES: Mapping[str, str] = {

@@ -68,7 +68,12 @@ def prometheus(folder: Path, *, scrape: int, alertmanager: int | None = None, ru
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     base = f"http://127.0.0.1:{port}"
-    command = [program("prometheus"), f"--config.file={path}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [
+        program("prometheus"),
+        f"--config.file={path}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
     with running(command, ready=f"{base}/-/ready", log=folder / "prometheus.log"):
         yield base
 

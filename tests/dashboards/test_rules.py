@@ -128,7 +128,9 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str | None]] = {
 QUIET: dict[str, list[dict[str, str]]] = {
     "CrewRunsFailingFast": [{"series": _RUN % "ok", "values": "0x60 0+1x1 1x60"}, {"series": _RUN % "error", "values": "0x60 0+1x2 2x60"}],
     "SpendUnusual": [{"series": _COST, "values": "0+0.0001x10080 1.008+0.01x60 1.608+0.0001x60"}],
-    "ModelCallsSlow": _histogram("crewmeter_operation_duration_seconds", 'operation="llm",name="m",status="ok"', "0x200", "0x90 0+1x5 5x105"),
+    "ModelCallsSlow": _histogram(
+        "crewmeter_operation_duration_seconds", 'operation="llm",name="m",status="ok"', "0x200", "0x90 0+1x5 5x105"
+    ),
     "TelemetrySilent": [{"series": "crewmeter_ingest_last_span_timestamp_seconds", "values": "0x200"}],
     "CacheHitsDropped": [
         {"series": _TOKENS % "input", "values": "0+10x2000"},

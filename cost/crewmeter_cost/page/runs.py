@@ -31,9 +31,9 @@ _LIST = """
 SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", service, environment, status, error_type,
   duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens, cost_usd
 FROM runs
-WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN (:crew) OR name IN (:crew))
-  AND ('*' IN (:team) OR team IN (:team)) AND ('*' IN (:service) OR service IN (:service))
-  AND ('*' IN (:environment) OR environment IN (:environment)) AND ('*' IN (:status) OR status IN (:status))
+WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN :crew OR name IN :crew)
+  AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
+  AND ('*' IN :environment OR environment IN :environment) AND ('*' IN :status OR status IN :status)
 ORDER BY {order}, run_id LIMIT 100 OFFSET CAST(:skip AS INTEGER)
 """
 _STATEMENTS = {name: _LIST.replace("{order}", order) for name, order in ORDERS.items()}

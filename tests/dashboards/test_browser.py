@@ -1,0 +1,227 @@
+"""The page in a real browser: it draws, filters, adds up, links, obeys the keyboard, and runs nothing from data."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from boards_support import HOSTILE, free_port, running, seeded
+
+from crewmeter import semconv
+from crewmeter_cost.demo.history import history
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.pipeline import Pipeline
+from crewmeter_cost.pricing.book import PriceBook
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+CREWMETER = str(Path(sys.executable).parent / "crewmeter")
+BOARDS = ["overview", "crews", "models", "spend", "pipeline"]
+
+
+@pytest.fixture(scope="module")
+def ledger_file(tmp_path_factory) -> str:
+    """Thirty days, and runs whose every name is an attack."""
+    path = str(tmp_path_factory.mktemp("page") / "ledger.db")
+    named = {semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL, semconv.CREW, semconv.RUN_NAME, semconv.AGENT_NAME, semconv.TEAM, semconv.TASK}
+    with seeded(path) as ledger:
+        spans = list(history(1, 99, datetime.now(UTC), calls_per_day=60))
+        hostile = [
+            replace(span, attributes={key: HOSTILE if key in named else value for key, value in span.attributes.items()}) for span in spans
+        ]
+        Pipeline(ledger, PriceBook.load()).ingest(hostile)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(ledger_file, tmp_path_factory) -> Iterator[str]:
+    port = free_port()
+    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", ledger_file]
+    with running(command, ready=f"http://127.0.0.1:{port}/", log=tmp_path_factory.mktemp("log") / "open.log"):
+        yield f"http://127.0.0.1:{port}/"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page at 1280 px; any console error, policy violation, foreign request or dialog fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: None if re.match(r"(http://127\.0\.0\.1:|blob:|data:)", request.url) else faults.append(request.url))
+    yield page
+    context.close()
+    assert faults == []
+
+
+def visit(page, address: str, query: str = "") -> None:
+    page.goto(address + query)
+    page.wait_for_load_state("networkidle")
+
+
+def settle(page) -> None:
+    """Every panel on the board, also those further down, has its answer."""
+    for card in page.locator("article.panel").all():
+        card.scroll_into_view_if_needed()
+    page.wait_for_function("() => !document.querySelector('.skeleton, [aria-busy]')")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_board_draws_every_panel(page, address, board, theme):
+    """No panel fails, none keeps loading, nothing is wider than the window."""
+    visit(page, address, f"?view={board}&from=now-30d&theme={theme}")
+    settle(page)
+    assert page.locator(".failed").count() == 0
+    assert page.locator("article.panel").count() >= 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+def test_names_from_data_are_text(page, address):
+    """A model, crew, agent, team and task called <script>alert(1)</script> are shown as such and do nothing."""
+    for board in ("overview", "crews", "models", "spend"):
+        visit(page, address, f"?view={board}&from=now-24h")
+        settle(page)
+        assert page.get_by_text(HOSTILE, exact=True).count() > 0
+    visit(page, address, "?view=runs&from=now-24h&order=dearest")
+    page.get_by_role("link", name=HOSTILE).first.click()
+    page.wait_for_selector("table.waterfall")
+    assert page.get_by_text(HOSTILE, exact=True).count() > 1
+
+
+def _report(ledger_file: str, *arguments: str) -> dict:
+    command = [CREWMETER, "report", "--ledger", ledger_file, "--format", "json", *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+
+
+def test_the_table_of_models_equals_crewmeter_report(page, address, ledger_file):
+    """Calls, tokens and cost on the page are those of the command line."""
+    since, until = "2020-01-01", datetime.now(UTC).replace(minute=0, second=0, microsecond=0).isoformat()
+    start, end = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()), int(datetime.fromisoformat(until).timestamp())
+    report = _report(ledger_file, "--by", "provider", "--by", "model", "--since", since, "--until", until)
+    answer = page.request.get(f"{address}api/panels/models?from={start}&to={end}").json()
+    shown = {(row[0], row[1]): dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]}
+    assert len(shown) == len(report["rows"])
+    for row in report["rows"]:
+        here = shown[(row["provider"], row["model"])]
+        assert (here["calls"], here["input_tokens"], here["output_tokens"]) == (row["calls"], row["input_tokens"], row["output_tokens"])
+        assert here["unpriced"] == row["unpriced_calls"]
+        assert here["cost_usd"] == pytest.approx(float(row["cost_usd"] or 0), rel=1e-9)
+
+
+def test_a_filter_is_chosen_with_the_keyboard_and_stands_in_the_address(page, address):
+    """Open the menu, tick a box, apply; the address then shows the same to somebody else."""
+    visit(page, address, "?from=now-30d")
+    settle(page)
+    before = page.locator("[data-panel=tokens] strong").first.inner_text()
+    page.locator("[data-filter=team]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#pick-team input[type=checkbox]")
+    page.locator("#pick-team input[type=checkbox]").first.focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("team="))
+    settle(page)
+    narrowed = page.locator("[data-panel=tokens] strong").first.inner_text()
+    assert narrowed != before
+    shared = page.url
+    page.goto("about:blank")
+    page.goto(shared)
+    settle(page)
+    assert page.locator("[data-panel=tokens] strong").first.inner_text() == narrowed
+    page.get_by_role("button", name="Clear filters").click()
+    settle(page)
+    assert page.locator("[data-panel=tokens] strong").first.inner_text() == before
+
+
+def test_back_returns_to_the_board_before(page, address):
+    """Boards are addresses: links, back, and the number keys."""
+    visit(page, address)
+    page.get_by_role("link", name="Spend", exact=True).click()
+    page.wait_for_url(re.compile("view=spend"))
+    page.keyboard.press("3")
+    page.wait_for_url(re.compile("view=models"))
+    page.go_back()
+    page.wait_for_url(re.compile("view=spend"))
+    assert page.locator("#nav [aria-current]").inner_text() == "Spend"
+
+
+def test_a_crew_leads_to_its_agents(page, address):
+    """Clicking a crew in the table opens Crews and agents filtered by it."""
+    visit(page, address, "?from=now-30d")
+    settle(page)
+    page.get_by_role("link", name="code-review", exact=True).first.click()
+    page.wait_for_url(re.compile(r"view=crews.*crew=code-review"))
+    settle(page)
+    crews = page.locator("[data-panel=agents] tbody tr td:first-child").all_inner_texts()
+    assert set(crews) == {"code-review"}
+
+
+def test_a_runs_waterfall_folds_and_describes(page, address):
+    """The tree opens and closes, and a picked bar says what it was."""
+    visit(page, address, "?view=runs&from=now-30d&order=calls")
+    page.locator("table.runs a").first.click()
+    page.wait_for_selector("table.waterfall")
+    rows = page.locator("table.waterfall tbody tr")
+    everything = rows.count()
+    page.get_by_role("button", name="Fold", exact=True).first.click()
+    assert rows.count() == 1
+    page.get_by_role("button", name="Unfold").first.click()
+    assert rows.count() == everything
+    page.locator("table.waterfall .label", has=page.locator(".k-llm")).first.click()
+    assert "Input tokens" in page.locator(".detail").inner_text()
+
+
+def test_a_table_downloads_as_csv_that_a_spreadsheet_will_not_run(page, address):
+    """The panel's rows with a header."""
+    visit(page, address, "?view=spend&from=now-30d")
+    settle(page)
+    panel = page.locator("[data-panel=chargeback]")
+    panel.hover()
+    with page.expect_download() as started:
+        panel.get_by_role("button", name="Download Chargeback as CSV").click()
+    text = Path(started.value.path()).read_text("utf-8")
+    assert text.startswith("team,user,calls,")
+    assert len(text.splitlines()) > 3
+
+
+def test_first_paint_is_within_a_second(page, address):
+    """On the demo ledger, measured by the browser."""
+    visit(page, address)
+    assert page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") < 1000
+
+
+def test_an_empty_ledger_says_what_to_do(page, tmp_path):
+    """Before the first call the page explains itself instead of showing blanks."""
+    path = str(tmp_path / "empty.db")
+    Ledger.open(path).close()
+    port = free_port()
+    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", path]
+    with running(command, ready=f"http://127.0.0.1:{port}/", log=tmp_path / "open.log"):
+        visit(page, f"http://127.0.0.1:{port}/", "?from=now-1h")
+        settle(page)
+        assert "crewmeter demo" in page.locator("[data-panel=crews_red]").inner_text()

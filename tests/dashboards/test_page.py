@@ -1,0 +1,165 @@
+"""The page's server: read-only, typed by the catalogue, strict about what a browser may ask."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from boards_support import seeded
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+import crewmeter_cost.page
+from crewmeter_cost.page import page_routes
+from crewmeter_cost.page.question import auto_bucket, moment
+from crewmeter_dashboards.dialects import for_grafana
+from crewmeter_dashboards.sql import Dialect
+
+STATIC = Path(crewmeter_cost.page.__file__).parent / "static"
+
+
+@pytest.fixture
+def client(ledger):
+    with TestClient(Starlette(routes=page_routes(ledger))) as client:
+        yield client
+
+
+def test_every_answer_carries_the_strict_policy(client):
+    """No inline script, no foreign host, no frame, on files, API and refusals alike."""
+    for path in ("/", "/static/app.js", "/api/boards", "/api/panels/runs", "/api/panels/none", "/static/none.js"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+
+def test_the_page_has_no_inline_code_and_no_foreign_address():
+    """The policy would stop it, so it must not be there in the first place; nor does our code write HTML from data."""
+    html = (STATIC / "index.html").read_text("utf-8")
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html)
+    for path in STATIC.glob("*.*"):
+        text = path.read_text("utf-8")
+        if path.name.startswith("uPlot"):
+            continue
+        assert "innerHTML" not in text.replace("there is no innerHTML on this page", "")
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), path.name
+
+
+def test_the_browser_never_sees_sql(client):
+    """The catalogue it gets has titles and kinds, no queries."""
+    text = client.get("/api/boards").text
+    assert "SELECT" not in text
+    assert len(json.loads(text)["boards"]) == 5
+
+
+def test_a_panel_answers_with_columns_rows_and_time(client):
+    """What the JavaScript draws from."""
+    answer = client.get("/api/panels/models", params={"from": "now-30d"}).json()
+    assert {"columns", "rows", "milliseconds"} == set(answer)
+    assert answer["rows"]
+    assert all(not isinstance(value, str) for row in answer["rows"] for value in row[2:])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"from": "yesterday"},
+        {"from": "now", "to": "now-1h"},
+        {"from": "now-1h; DROP TABLE call"},
+        {"bucket": "-1"},
+        {"bucket": "nan"},
+        {"budget": "lots"},
+        {"from": "now-99999999d"},
+    ],
+)
+def test_a_wrong_question_is_refused_with_a_reason(client, query):
+    """400, a sentence, and no trace of the inside."""
+    answer = client.get("/api/panels/runs", params=query)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/panels/none", "/api/filters/none", "/api/page/runs/none", "/static/../routes.py", "/static/..%2froutes.py"]
+)
+def test_what_is_not_there_is_404(client, path):
+    """Unknown panels, filters, runs and files."""
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("query", [{"order": "cost_usd; DROP"}, {"status": "x"}, {"skip": "-1"}, {"skip": "99999999"}])
+def test_the_run_list_takes_known_orders_only(client, query):
+    """Order and status are names of ours, never SQL."""
+    assert client.get("/api/page/runs", params=query).status_code == 400
+
+
+def test_the_run_list_is_ordered_and_paged(client):
+    """Dearest first means dearest first, and the second page continues the first."""
+    query = {"from": "now-30d", "order": "dearest"}
+    first = client.get("/api/page/runs", params=query).json()
+    second = client.get("/api/page/runs", params={**query, "skip": str(first["page"])}).json()
+    cost = first["columns"].index("cost_usd")
+    costs = [row[cost] for row in first["rows"] + second["rows"]]
+    assert costs == sorted(costs, reverse=True)
+    assert not {row[1] for row in first["rows"]} & {row[1] for row in second["rows"]}
+
+
+def test_a_run_adds_up(client):
+    """The billed calls of a run's tree sum to the run's cost and tokens."""
+    rows = client.get("/api/page/runs", params={"from": "now-30d", "order": "calls"}).json()
+    run_id = rows["rows"][0][rows["columns"].index("run_id")]
+    tree = client.get(f"/api/page/runs/{run_id}").json()
+    calls = [node for node in tree["nodes"] if node["billed"]]
+    assert len(calls) == tree["run"]["calls"]
+    assert sum(node["cost_usd"] or 0 for node in calls) == pytest.approx(tree["run"]["cost_usd"])
+    assert sum(node["input_tokens"] or 0 for node in calls) == tree["run"]["input_tokens"]
+    ids = {node["id"] for node in tree["nodes"]}
+    assert all(node["parent"] in ids for node in tree["nodes"] if node["id"] != run_id)
+
+
+def test_two_values_of_one_filter_widen_it(client):
+    """Names of one filter are alternatives."""
+
+    def tokens(*teams: str) -> int:
+        return client.get("/api/panels/tokens", params={"from": "now-30d", "team": list(teams)}).json()["rows"][0][0]
+
+    one, two, *_ = client.get("/api/filters/team", params={"from": "now-30d"}).json()["values"]
+    assert tokens(one, two) == tokens(one) + tokens(two)
+
+
+def test_moments_and_buckets():
+    """Relative ages, unix seconds, and about as many points as a chart can show."""
+    assert moment("now-2d", name="from", now=1_000_000) == 1_000_000 - 172_800
+    assert moment("12345", name="from", now=0) == 12345
+    assert [auto_bucket(seconds) for seconds in (3600, 10_800, 86_400, 7 * 86_400, 30 * 86_400)] == [60, 300, 3600, 21_600, 86_400]
+
+
+def test_the_page_and_grafana_choose_the_same_bucket():
+    """The CASE in Grafana's SQL and `auto_bucket` are one rule written twice."""
+    sql = for_grafana("@bucket", Dialect.SQLITE)
+    for seconds in (3600, 10_800, 345_600, 1_209_600):
+        assert f"<= {seconds} THEN {auto_bucket(seconds)}" in sql
+    assert f"ELSE {auto_bucket(10**9)}" in sql
+
+
+def test_a_ledger_in_use_is_shown_while_it_is_written(tmp_path):
+    """A reader opened before a write sees it at the next question."""
+    ledger = seeded(str(tmp_path / "live.db"), days=2, calls_per_day=20)
+    with ledger, TestClient(Starlette(routes=page_routes(ledger))) as client:
+        before = client.get("/api/panels/tokens", params={"from": "now-30d"}).json()["rows"][0][0]
+        seeded(str(tmp_path / "live.db"), days=6, calls_per_day=20).close()
+        assert client.get("/api/panels/tokens", params={"from": "now-30d"}).json()["rows"][0][0] > before
+
+
+def test_the_whole_overview_answers_within_a_second(client):
+    """Every panel of the first page, one after the other, on the demo ledger."""
+    overview = client.get("/api/boards").json()["boards"][0]
+    started = time.perf_counter()
+    for row in overview["rows"]:
+        for cell in row["panels"]:
+            assert client.get(f"/api/panels/{cell['id']}").status_code == 200
+    assert time.perf_counter() - started < 3  # a second on an idle machine; three on a busy one
