@@ -66,13 +66,14 @@ def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[
     factors = _weekday_factors(values)
     level, weights, seen = 0.0, 0.0, []
     for day in history:
-        plain = values[day] / factors[day.weekday()] if factors[day.weekday()] else values[day]
         weight = 0.5 ** ((first - day).days / HALF_LIFE_DAYS)
-        level += plain * weight
-        weights += weight
         seen.append((day, weight))
-    level /= weights
-    spread = sum(weight * (values[day] - level * factors[day.weekday()]) ** 2 for day, weight in seen) / weights
+        if factor := factors[day.weekday()]:  # a weekday on which nothing is ever spent says nothing about the level
+            level += values[day] / factor * weight
+            weights += weight
+    level = level / weights if weights else 0.0
+    total = sum(weight for _, weight in seen)
+    spread = sum(weight * (values[day] - level * factors[day.weekday()]) ** 2 for day, weight in seen) / total
     future = [level * factors[(first + timedelta(days=n)).weekday()] for n in range(days)]
     return future, math.sqrt(spread)
 
