@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items):
-    """CrewAI and its dependencies warn of their own deprecations; ours still fail."""
+    """CrewAI and its dependencies warn of their deprecations, of fork, and of sockets its LLM clients leave open."""
+    ignored = ("DeprecationWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
     for item in items:
         if "tests/tracer" in str(item.path):
-            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+            for name in ignored:
+                item.add_marker(pytest.mark.filterwarnings(f"ignore::{name}"))
 
 
 @dataclass
