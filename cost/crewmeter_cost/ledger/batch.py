@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.adoption import adopt
 from crewmeter_cost.ledger.rollups import DAY, SUMS, Tally
-from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, StepState, call_row, step_row
+from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, CallRows, StepState, step_row
 from crewmeter_cost.ledger.state import pruned_before
 from crewmeter_cost.ledger.tables import CallRow, LatencyDay, LatencyHour, RollupHour, StepRow, table_of
 from crewmeter_cost.ledger.totals import Runs
@@ -36,6 +36,8 @@ __all__ = ["Change", "Written", "write_batch"]
 _CALL, _STEP, _ROLLUP = table_of(CallRow), table_of(StepRow), table_of(RollupHour)
 _LATENCY_HOUR, _LATENCY_DAY = table_of(LatencyHour), table_of(LatencyDay)
 _SPAN = ("trace_id", "span_id")
+_NEVER = -(2**64)
+"""Before any start there is: nothing was pruned yet."""
 _SLOT = ("dimension", "hour", "key", "key2")
 _ROLLUP_COLUMNS = (*_SLOT, *SUMS[:-2], "cost_whole_usd", "cost_pusd", "duration_ns")
 _HOUR_COLUMNS = ("dimension", "hour", "key", "bucket", "count")
@@ -108,7 +110,7 @@ def write_batch(
 ) -> Written:
     """Write one batch. The caller holds the write lock, has begun the transaction and commits it."""
     change = Change(connection, bulk, labels)
-    floor = pruned_before(connection)
+    floor = pruned_before(connection) or _NEVER
     places = chain((call.place for call, _ in calls), (step.place for step in steps))
     change.runs.load({place.run_id for place in places if place.run_id is not None})
     new_calls = _calls(connection, bulk, labels, change, calls, floor)
@@ -135,13 +137,18 @@ class _Calls(NamedTuple):
 
 def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]], floor: int) -> _Calls:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
-    number, version_of = change.runs.number, labels.price_version
+    make, version_of = CallRows(labels), labels.price_version
+    placed: dict[int, tuple[int | None, Row]] = {}  # by identity: intake gives equal places as one object, and a batch keeps them alive
     for position, (call, outcome) in enumerate(calls):
         if call.started_ns < floor:
             continue
+        place = placed.get(id(call.place))
+        if place is None:
+            run = change.runs.number(call.place, call.trace_id, call.started_ns)
+            place = placed[id(call.place)] = run, make.place(call.place)
         version = version_of[outcome.version] if isinstance(outcome, Charge) else None
-        row = call_row(call, outcome, labels, run=number(call.place, call.trace_id, call.started_ns), price_version=version)
-        rows.setdefault((row[CALL.trace_id], row[CALL.span_id]), (position, row))
+        row = make.row(call, outcome, run=place[0], placed=place[1], price_version=version)
+        rows.setdefault(row[:2], (position, row))
     settled = settle(connection, labels, list(rows.values()))
     fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in settled.insert], key=_SPAN)
     inserted = settled.insert if fresh is None else [rows[key] for key in rows if key in fresh]

@@ -79,7 +79,8 @@ class Labels:
         """Flags of a charge or a usage → id of one label naming them all, separated by commas."""
         self.price_version = self._mapping(self._intern_price)
         """Content hash → id of the frozen rates."""
-        self._billed_by = self._mapping(self._resolve)
+        self.billed_by = self._mapping(self._resolve)
+        """(declared provider, host) → id of the provider that bills: the one behind a known host, else the declared one."""
 
     def _mapping(self, intern: Callable[[Any], Any]) -> _Interned:
         return _Interned(intern, self._added)
@@ -93,7 +94,7 @@ class Labels:
         """Keep what this transaction learnt."""
         self._connection = self._frozen = None
         self._added.clear()
-        remembered = (self.tag_set, self.tags_of, self.flags, self.price_version, self._billed_by, *self.of.values())
+        remembered = (self.tag_set, self.tags_of, self.flags, self.price_version, self.billed_by, *self.of.values())
         if sum(map(len, remembered)) > _MAX_REMEMBERED:
             for mapping in remembered:
                 mapping.clear()
@@ -104,11 +105,6 @@ class Labels:
         for mapping, key in self._added:
             mapping.pop(key, None)
         self._added.clear()
-
-    def provider(self, declared: str | None, host: str | None) -> int | None:
-        """The label of the provider that bills a call: the one behind a known host, else the declared one."""
-        found: int | None = self._billed_by[declared, host]
-        return found
 
     def _open(self) -> Connection:
         if self._connection is None:

@@ -33,7 +33,7 @@ __all__ = ["AMOUNTS", "Report", "ReportRow", "exact_usd", "find_run", "report", 
 
 EXACT_CALLS = 20_000
 """Up to so many calls percentiles are computed from their durations; beyond, from bucket counts (at most 5 % off)."""
-COUNTED_CALLS = 500_000
+COUNTED_CALLS = 200_000
 """Where no bucket counts answer, percentiles of up to so many calls are counted one by one; beyond, they are left out (null)."""
 
 AMOUNTS = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter.usage import TokenUsage
     from crewmeter_cost.ledger.labels import Labels
     from crewmeter_cost.pricing.charge import Outcome
-    from crewmeter_cost.records import Call, Step
+    from crewmeter_cost.records import Call, Place, Step
 
 __all__ = [
     "CALL",
@@ -27,7 +27,6 @@ __all__ = [
     "CallState",
     "Row",
     "StepState",
-    "call_row",
     "reported_pusd",
     "response_key",
     "step_row",
@@ -37,6 +36,8 @@ Row = tuple[Any, ...]
 """Values of one row in the order of `CALL_COLUMNS` or `STEP_COLUMNS`."""
 
 _INT64 = 2**63 - 1
+_LONGEST_ID = 256
+"""Characters kept of a response id."""
 
 
 class CallState(IntEnum):
@@ -110,65 +111,85 @@ def _other_usage(usage: TokenUsage) -> str | None:
     return json.dumps({name: getattr(usage, name) for name in names if getattr(usage, name)})
 
 
-def call_row(call: Call, outcome: Outcome, labels: Labels, *, run: int | None, price_version: int | None) -> Row:
-    """One call as a row of `call`. An amount that 64 bits cannot hold is no amount: it becomes unpriced, `invalid_usage`."""
-    place, usage, name = call.place, call.usage, labels.of
-    cost = outcome.cost_pusd if isinstance(outcome, Charge) else None
-    cost_status = outcome.status
-    if cost is not None and cost > _INT64:
-        cost, cost_status, price_version = None, "invalid_usage", None
-    started = call.started_ns
-    rejected = "rejected" in usage.flags
-    model = name["model"]
-    ttft = call.time_to_first_token_ns
-    tokens_in, tokens_out = usage.input, usage.output
-    return (
-        bytes.fromhex(call.trace_id),
-        bytes.fromhex(call.span_id),
-        bytes.fromhex(call.parent_span_id) if call.parent_span_id else None,
-        run,
-        instant(started),
-        _span(started, call.ended_ns),
-        ttft if ttft is None else instant(ttft),
-        name["operation"][call.operation],
-        name["origin"][call.origin],
-        name["scope"][call.scope],
-        labels.provider(call.provider, call.host),
-        name["host"][call.host],
-        model[call.request_model],
-        model[call.response_model],
-        clean(call.response_id)[:256] if call.response_id else None,
-        response_key(call.response_id) if call.response_id else None,
-        name["crew"][place.crew],
-        name["flow"][place.flow],
-        name["task"][place.task],
-        name["agent"][place.agent],
-        name["tool"][place.tool],
-        name["user"][place.user],
-        name["team"][place.team],
-        name["session"][place.session],
-        labels.tag_set[place.tags] if place.tags else None,
-        name["service"][place.service],
-        name["environment"][place.environment],
-        (2 if rejected else 1) if call.error or rejected else 0,
-        name["error_type"][call.error_type],
-        name["finish_reason"][call.finish_reason],
-        name["service_tier"][call.service_tier],
-        tokens_in,
-        None if tokens_in is None else usage.cache_read,
-        None if tokens_in is None else usage.cache_write_5m,
-        None if tokens_in is None else usage.cache_write_1h,
-        tokens_out,
-        None if tokens_out is None else usage.reasoning,
-        _other_usage(usage),
-        name["usage_status"][usage.status],
-        labels.flags[usage.flags] if usage.flags else None,
-        cost,
-        name["cost_status"][cost_status],
-        labels.flags[outcome.flags] if outcome.flags else None,
-        reported_pusd(call.reported_cost_usd),
-        price_version,
-    )
+class CallRows:
+    """Makes the rows of one batch of calls. What is asked for every call is bound once, and what one place means is remembered."""
+
+    def __init__(self, labels: Labels) -> None:
+        of = labels.of
+        self._labels = labels
+        self._operation, self._origin, self._scope = of["operation"], of["origin"], of["scope"]
+        self._host, self._model = of["host"], of["model"]
+        self._error, self._finish, self._tier = of["error_type"], of["finish_reason"], of["service_tier"]
+        self._usage_status, self._cost_status = of["usage_status"], of["cost_status"]
+
+    def place(self, place: Place) -> Row:
+        """The columns crew … environment, as they stand in a row."""
+        name, labels = self._labels.of, self._labels
+        return (
+            name["crew"][place.crew],
+            name["flow"][place.flow],
+            name["task"][place.task],
+            name["agent"][place.agent],
+            name["tool"][place.tool],
+            name["user"][place.user],
+            name["team"][place.team],
+            name["session"][place.session],
+            labels.tag_set[place.tags] if place.tags else None,
+            name["service"][place.service],
+            name["environment"][place.environment],
+        )
+
+    def row(self, call: Call, outcome: Outcome, *, run: int | None, placed: Row, price_version: int | None) -> Row:
+        """One call as a row of `call`. An amount that 64 bits cannot hold is no amount: it becomes unpriced, `invalid_usage`."""
+        usage, labels = call.usage, self._labels
+        cost, cost_status = (outcome.cost_pusd, outcome.status) if isinstance(outcome, Charge) else (None, outcome.status)
+        if cost is not None and cost > _INT64:
+            cost, cost_status, price_version = None, "invalid_usage", None
+        started, duration = call.started_ns, call.ended_ns - call.started_ns
+        if not (0 <= started <= _INT64 and 0 <= duration <= _INT64):
+            started, duration = instant(started), _span(started, call.ended_ns)
+        rejected = "rejected" in usage.flags
+        ttft, response_id = call.time_to_first_token_ns, call.response_id
+        if response_id and not (len(response_id) <= _LONGEST_ID and response_id.isascii() and "\0" not in response_id):
+            response_id = clean(response_id, _LONGEST_ID)
+        tokens_in, tokens_out = usage.input, usage.output
+        return (
+            bytes.fromhex(call.trace_id),
+            bytes.fromhex(call.span_id),
+            bytes.fromhex(call.parent_span_id) if call.parent_span_id else None,
+            run,
+            started,
+            duration,
+            ttft if ttft is None else instant(ttft),
+            self._operation[call.operation],
+            self._origin[call.origin],
+            self._scope[call.scope],
+            labels.billed_by[call.provider, call.host],
+            self._host[call.host],
+            self._model[call.request_model],
+            self._model[call.response_model],
+            response_id or None,
+            response_key(response_id) if response_id else None,
+            *placed,
+            (2 if rejected else 1) if call.error or rejected else 0,
+            self._error[call.error_type],
+            self._finish[call.finish_reason],
+            self._tier[call.service_tier],
+            tokens_in,
+            None if tokens_in is None else usage.cache_read,
+            None if tokens_in is None else usage.cache_write_5m,
+            None if tokens_in is None else usage.cache_write_1h,
+            tokens_out,
+            None if tokens_out is None else usage.reasoning,
+            _other_usage(usage),
+            self._usage_status[usage.status],
+            labels.flags[usage.flags] if usage.flags else None,
+            cost,
+            self._cost_status[cost_status],
+            labels.flags[outcome.flags] if outcome.flags else None,
+            None if call.reported_cost_usd is None else reported_pusd(call.reported_cost_usd),
+            price_version,
+        )
 
 
 def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:

@@ -7,7 +7,7 @@ taken back and the new one added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -35,6 +35,7 @@ _COLUMNS = tuple(column.name for column in _RUN.columns)
 _CHUNK = 1000
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
 _AMOUNTS = itemgetter(CALL.run, CALL.started_ns, CALL.state, CALL.input_tokens, CALL.output_tokens, CALL.cost_pusd)
+_BEFORE_COST = attrgetter(*_COLUMNS[:-2])
 _WORST = ("ok", "abandoned", "error")
 
 
@@ -71,9 +72,7 @@ class _Run:
 
     def row(self) -> tuple[Any, ...]:
         """The values in the order of the table's columns."""
-        whole, pico = divmod(self.cost_pusd, PICO)
-        values = {"cost_whole_usd": whole, "cost_pusd": pico}
-        return tuple(values[name] if name in values else getattr(self, name) for name in _COLUMNS)
+        return (*_BEFORE_COST(self), *divmod(self.cost_pusd, PICO))
 
 
 class Runs:

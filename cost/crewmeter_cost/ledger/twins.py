@@ -89,7 +89,7 @@ def _several_scopes(connection: Connection) -> bool:
 
 
 def stored_row(values: Any) -> Row:
-    """A row read from the database in the shape `call_row` makes: binary columns as bytes."""
+    """A row read from the database in the shape `CallRows.row` makes: binary columns as bytes."""
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
 

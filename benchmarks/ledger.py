@@ -1,0 +1,179 @@
+"""What the ledger takes and how fast it answers: ``python benchmarks/ledger.py [--calls N] [--batch N] [--ledger URL]``.
+
+Writes: calls a second through `Ledger.write` (durable, as the sidecar runs it) beside raw ``sqlite3.executemany`` of the same
+rows into the same table with the same indexes. Reports: the median of several readings over 30 days, by model and by
+crew and agent, beside scanning the calls for the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sqlite3
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import text
+
+from crewmeter.usage import TokenUsage
+from crewmeter_cost.ledger.reports import report
+from crewmeter_cost.ledger.rows import CALL_COLUMNS
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.pricing.charge import Charge
+from crewmeter_cost.pricing.outcome import FrozenRates
+from crewmeter_cost.records import Call, Place
+
+SECOND = 10**9
+UNTIL = datetime(2026, 11, 21, tzinfo=UTC)
+DAYS = 30
+LIMITS = {"write": 35_000, "share": 0.25, "report": 0.030, "speedup": 50}
+
+
+def places(draw: random.Random) -> list[Place]:
+    """A company: 5 teams, 60 users, 8 crews of 3 agents."""
+    return [
+        Place(
+            run_kind="crew", run_name=f"crew {crew}", crew=f"crew {crew}", agent=f"agent {crew}.{agent}", task=f"task {crew}.{agent}",
+            team=f"team {crew % 5}", user=f"user {draw.randrange(12) * 5 + crew % 5}", service="app", environment="prod",
+            tags=(("cost_center", str(crew % 4)),),
+        )
+        for crew in range(8) for agent in range(3) for _ in range(10)
+    ]  # fmt: skip
+
+
+def batches(count: int, size: int, days: float = DAYS, seed: int = 1):
+    """`count` priced calls in batches, evenly over `days` days; six calls a run."""
+    draw = random.Random(seed)
+    home = places(draw)
+    charge = Charge(5_250_000_000, "priced", (), "openai", "gpt-4o", "genai-prices", "v1")
+    started = int((UNTIL - timedelta(days=days)).timestamp()) * SECOND
+    step = int(days * 86_400 * SECOND) // count
+    usage = [TokenUsage(draw.randrange(200, 9000), draw.randrange(20, 900), cache_read=128) for _ in range(500)]
+    names = ("run_kind", "run_name", "crew", "agent", "task", "team", "user", "service", "environment", "tags")
+    batch = []
+    for number in range(count):
+        if number % 6 == 0:
+            trace, at = f"{draw.getrandbits(128):032x}", draw.choice(home)
+            place = Place(run_id=f"{draw.getrandbits(64):016x}", **{name: getattr(at, name) for name in names})
+        model = f"model-{draw.randrange(9)}"
+        begin = started + number * step
+        call = Call(
+            trace, f"{draw.getrandbits(64):016x}", None, begin, begin + int(draw.lognormvariate(0.5, 0.8) * SECOND), "chat", "openai",
+            "api.openai.com", model, model, f"chatcmpl-{draw.getrandbits(128):032x}", usage[number % 500], False, None, "stop", None, None,
+            None, "event", "crewmeter", place,
+        )  # fmt: skip
+        batch.append((call, charge))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def frozen(version: str) -> FrozenRates:
+    return FrozenRates(version, "genai-prices", "openai", "gpt-4o", "{}")
+
+
+def write(ledger: Ledger, count: int, size: int, days: float) -> float:
+    """Seconds spent in `Ledger.write` for `count` calls."""
+    spent = 0.0
+    for batch in batches(count, size, days):
+        began = time.perf_counter()
+        ledger.write(batch, (), frozen)
+        spent += time.perf_counter() - began
+    return spent
+
+
+def raw(source: Path, target: Path, size: int) -> tuple[int, float]:
+    """Rows and seconds of ``executemany`` of the same rows into an empty copy of `call`, committed and synced per batch."""
+    given = sqlite3.connect(source)
+    rows = given.execute(f"SELECT {', '.join(CALL_COLUMNS)} FROM call ORDER BY id LIMIT 200000").fetchall()
+    statements = [
+        row[0] for row in given.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'call' AND sql IS NOT NULL ORDER BY type DESC")
+    ]
+    given.close()
+    taking = sqlite3.connect(target)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -64000", "wal_autocheckpoint = 4000"):
+        taking.execute(f"PRAGMA {pragma}")
+    for statement in statements:
+        taking.execute(statement)
+    sql = f"INSERT INTO call ({', '.join(CALL_COLUMNS)}) VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
+    began = time.perf_counter()
+    for start in range(0, len(rows), size):
+        taking.executemany(sql, rows[start : start + size])
+        taking.commit()
+    spent = time.perf_counter() - began
+    taking.close()
+    return len(rows), spent
+
+
+def timed(action, times: int = 7) -> float:
+    """Median seconds."""
+    spent = []
+    for _ in range(times):
+        began = time.perf_counter()
+        action()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+SCAN = "SELECT provider, model, COUNT(*), SUM(cost_usd), SUM(input_tokens) FROM calls WHERE time >= :low AND time < :high GROUP BY 1, 2"
+
+
+def scan(ledger: Ledger) -> None:
+    """The same figures without roll-ups."""
+    window = {"low": int((UNTIL - timedelta(days=DAYS)).timestamp()), "high": int(UNTIL.timestamp())}
+    with ledger.engine.connect() as connection:
+        connection.execute(text(SCAN), window).all()
+
+
+def verdict(name: str, value: str, limit: str, good: bool) -> None:
+    print(f"{name:<52} {value:>16}   limit {limit:<14} {'ok' if good else 'MISSED'}")
+
+
+def main() -> None:
+    """Print every figure beside its limit."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--calls", type=int, default=60_000, help="calls written as they come in a busy hour")
+    options.add_argument("--history", type=int, default=30_000, help="calls spread over 30 days, for the reports")
+    options.add_argument("--batch", type=int, default=5_000)
+    options.add_argument("--ledger", help="another ledger, e.g. postgresql+psycopg://…; default: a temporary SQLite file")
+    options.add_argument("--keep", type=Path, help="where to leave the SQLite file")
+    asked = options.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="crewmeter-bench-"))
+    path = folder / "ledger.db"
+    other = asked.keep or folder / "history.db"
+    with Ledger.open(asked.ledger or str(path), durable=True) as ledger:
+        spent = write(ledger, asked.calls, asked.batch, days=1 / 24)
+        rate = asked.calls / spent
+        verdict(f"write, batches of {asked.batch:,}", f"{rate:,.0f} calls/s", f"{LIMITS['write']:,}", rate >= LIMITS["write"])
+        if asked.ledger is None:
+            count, plain = raw(path, folder / "raw.db", asked.batch)
+            share = rate / (count / plain)
+            verdict(f"of raw executemany ({count / plain:,.0f} rows/s)", f"{share:.0%}", f"{LIMITS['share']:.0%}", share >= LIMITS["share"])
+            print(f"{'bytes per call, everything':<52} {path.stat().st_size / asked.calls:>16.0f}")
+    with Ledger.open(asked.ledger or str(other), durable=True) as ledger:
+        write(ledger, asked.history, asked.batch, DAYS)
+        window = {"since": UNTIL - timedelta(days=DAYS), "until": UNTIL}
+        by_model = timed(lambda: report(ledger, by=["model"], **window))
+        verdict(f"report by model, {DAYS} days, {asked.history:,} calls", f"{by_model * 1000:.1f} ms", "30 ms", by_model < LIMITS["report"])
+        odd = {"since": window["since"] + timedelta(minutes=17), "until": UNTIL - timedelta(minutes=23)}
+        print(f"{'report by model, edges inside an hour':<52} {timed(lambda: report(ledger, by=['model'], **odd)) * 1000:>13.1f} ms")
+        print(f"{'report by crew and agent':<52} {timed(lambda: report(ledger, by=['crew', 'agent'], **window)) * 1000:>13.1f} ms")
+        scanned = timed(lambda: scan(ledger), times=1)
+        speedup = scanned / by_model
+        verdict(
+            f"faster than scanning ({scanned * 1000:,.0f} ms)",
+            f"{speedup:.0f}x",
+            "50x at 5 M",
+            speedup >= LIMITS["speedup"] or asked.history < 5e6,
+        )
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
