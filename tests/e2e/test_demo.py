@@ -132,6 +132,20 @@ def test_bad_options_are_refused(tmp_path, words):
     assert not (tmp_path / ".crewmeter").exists()
 
 
+@pytest.mark.parametrize("words", [(), ("--days", "2")])
+def test_a_ledger_that_cannot_be_written_is_said_at_once(tmp_path, words):
+    """A folder in the ledger's place, or a file that is none, is named before anything runs."""
+    done = _crewmeter(tmp_path, "demo", "--ledger", str(tmp_path), *words)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+    (tmp_path / "not.db").write_text("this is no database, and long enough to be sure of it" * 40)
+    done = _crewmeter(tmp_path, "demo", "--ledger", str(tmp_path / "not.db"), *words)
+    assert done.returncode == 2
+    assert "not.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
     """The live demo needs CrewAI: where it is missing, the hint names the command that brings it."""
     (tmp_path / "crewai_hidden.py").write_text(

@@ -59,6 +59,7 @@ def _crew(out: Console, where: str) -> None:
 
     out.print("[bold]A real CrewAI flow, against a stand-in for OpenAI on this machine.[/]")
     out.print("No key is used and nothing leaves 127.0.0.1. The costs are what OpenAI would charge for these tokens.\n")
+    Ledger.open(where).close()  # a ledger that cannot be written is said now, not after the crew has run
     with out.status("importing CrewAI and running the flow …"):
         played = perform(where)
     out.print("The crew wrote:", style="bold")
