@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger, Written
     from crewmeter_cost.pricing.book import PriceBook
     from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.pricing.outcome import FrozenRates
     from crewmeter_cost.records import Span, Step
 
 __all__ = ["Pipeline", "Priced", "Receipt"]
@@ -47,11 +48,23 @@ class Priced:
 
 
 class Pipeline:
-    """Reads spans, prices the calls among them, and writes both to a ledger. `book` may be exchanged while running."""
+    """Reads spans, prices the calls among them, and writes both to a ledger."""
 
     def __init__(self, ledger: Ledger, book: PriceBook) -> None:
         self.ledger = ledger
         self.book = book
+        self._book_before = book
+
+    def exchange_book(self, book: PriceBook) -> None:
+        """Price by `book` from now on; batches already priced by the one before can still be written."""
+        self._book_before, self.book = self.book, book
+
+    def frozen(self, version: str) -> FrozenRates:
+        """The rates behind a charge's price version, by whichever book made the charge."""
+        try:
+            return self.book.frozen(version)
+        except KeyError:
+            return self._book_before.frozen(version)
 
     def price(self, spans: Sequence[Span]) -> Priced:
         """The calls and steps among `spans`, priced and ready to be written; touches no ledger, so any thread may do it."""
@@ -69,4 +82,4 @@ class Pipeline:
     def ingest(self, spans: Sequence[Span]) -> Receipt:
         """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
         priced = self.price(spans)
-        return Receipt(len(spans), priced.calls, priced.steps, self.ledger.write(priced.calls, priced.steps, self.book.frozen))
+        return Receipt(len(spans), priced.calls, priced.steps, self.ledger.write(priced.calls, priced.steps, self.frozen))

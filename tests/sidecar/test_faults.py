@@ -6,6 +6,7 @@ import http.client
 import os
 import random
 import secrets
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -235,3 +236,21 @@ def test_a_truncated_wal_is_survived(nursery, tmp_path):
         assert total % 50 == 0
         assert again.post(request(2)).status == 200
         assert len(again.stored()) == total + 2
+
+
+def test_prices_are_reloaded_on_sighup(nursery, tmp_path):
+    """New prices take hold without a restart: calls before are charged by the old ones, calls after by the new."""
+    prices = tmp_path / "prices.toml"
+    rates = '[[price]]\nprovider = "acme"\nmodel = "mine"\ninput = {}\noutput = 0\n'
+    prices.write_text(rates.format(1))
+    facts = {"gen_ai.provider.name": "acme", "gen_ai.request.model": "mine"}
+    with nursery.start(tmp_path / "ledger.db", env={"CREWMETER_PRICES": str(prices)}) as running:
+        assert running.post(request(1, **facts)).status == 200
+        prices.write_text(rates.format(3))
+        os.kill(running.pid, signal.SIGHUP)
+        end = time.monotonic() + 10
+        while not any(line["message"] == "prices reloaded" for line in running.log()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert running.post(request(1, **facts)).status == 200
+        assert running.get("/api/report").json()["total"]["cost_usd"] == "0.004"

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pipeline import Pipeline
+from crewmeter_cost.pricing import shelf
 from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
 from crewmeter_cost.sidecar.guard import Door, patient_protocol
@@ -41,6 +42,8 @@ __all__ = ["Sidecar", "serve"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
+_REPRODUCIBLE_UNTIL = 1_600_000_000
+"""Wheels built reproducibly date their files to 2020-02-02 or before."""
 _GC_THRESHOLDS = (200_000, 20, 100)
 """Spans, calls and rows hold no cycles, yet Python's collector walks them over and over: a fifth of the processor time at its defaults."""
 
@@ -67,6 +70,7 @@ class Sidecar:
             self._pipeline, self.metrics, capacity=limits.queued_spans, group=limits.group_spans, reopened=self._store.reopen
         )
         self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits)
+        self.metrics.price_book_compiled(_book_time())
         self._stopping = False
 
     def app(self) -> ASGIApp:
@@ -103,6 +107,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, server)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_prices)
         self._writer.start()
         grpc_server = None
         try:
@@ -132,6 +137,16 @@ class Sidecar:
         self._stopping = True
         server.should_exit = True
 
+    def _reload_prices(self) -> None:
+        """SIGHUP: price from now on by the book as it is now (after `crewmeter prices update`, or an edit of the overrides)."""
+        try:
+            self._pipeline.exchange_book(PriceBook.load())
+        except CrewMeterError as error:
+            log.error("the old prices stay in use: %s", error.message)
+            return
+        self.metrics.price_book_compiled(_book_time())
+        log.info("prices reloaded")
+
     def _not_ready(self) -> str | None:
         if self._stopping:
             return "stopping"
@@ -149,6 +164,16 @@ def serve(settings: Settings) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     asyncio.run(sidecar.run())
+
+
+def _book_time() -> float | None:
+    """When the price catalogue in use was written; None for one whose file carries no real date (built reproducibly)."""
+    own = shelf.own_path()
+    try:
+        written = (own if own.is_file() else shelf.SHIPPED / "genai-prices.txt").stat().st_mtime
+    except OSError:
+        return None
+    return written if written > _REPRODUCIBLE_UNTIL else None
 
 
 def _shown(host: str) -> str:

@@ -168,7 +168,7 @@ class Writer:
         began = time.perf_counter()
         calls = [call for request in group for call in request.priced.calls]
         steps = [step for request in group for step in request.priced.steps]
-        written = self._pipeline.ledger.write(calls, steps, self._pipeline.book.frozen)
+        written = self._pipeline.ledger.write(calls, steps, self._pipeline.frozen)
         seconds = time.perf_counter() - began
         self._rate = 0.8 * self._rate + 0.2 * (len(calls) + len(steps)) / max(seconds, 1e-4)
         self._count(group, written, calls, steps, seconds)
