@@ -76,7 +76,9 @@ def test_a_delegated_task_is_below_the_tool_that_delegates(meter, llm, worker, j
         agents=[worker()], tasks=[job(None, ask)], process=Process.hierarchical, manager_llm=llm, name="boss"
     ).kickoff()
     tree = meter.tree()
-    assert tree["tool:delegate_work_to_coworker"] == ["agent:Researcher"] or "agent:Researcher" in str(tree)
+    delegated = tree["tool:delegate_work_to_coworker"]
+    assert "agent:Researcher" in delegated or tree[delegated[0]] == ["agent:Researcher"]
+    assert tree["agent:Researcher"] == ["llm"]
     assert tree["-"] == ["crew:boss"]
     assert meter.still_open == 0
 
