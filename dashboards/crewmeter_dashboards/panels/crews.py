@@ -6,7 +6,7 @@ from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS, SUCCESS_STEPS
-from crewmeter_dashboards.panels.queries import DETAIL_DAYS, clipped, over_time, quantiles_by
+from crewmeter_dashboards.panels.queries import COST, DETAIL_DAYS, RUN_COST, clipped, over_time, quantiles_by
 
 __all__ = ["PANELS"]
 
@@ -30,7 +30,7 @@ _RUN_COLUMNS = {
 def _runs_list(order: str, *, only: str = "status <> 'running'") -> str:
     return (
         "SELECT time, COALESCE(name, '(none)') AS name, status, duration_seconds, calls, tool_calls,\n"
-        "  input_tokens + output_tokens AS tokens, cost_usd, trace_id, run_id\n"
+        f"  input_tokens + output_tokens AS tokens, {RUN_COST} AS cost_usd, trace_id, run_id\n"
         f"FROM runs WHERE {_RECENT} AND {only}{_RUN_WHERE}\n"
         f"ORDER BY {order} LIMIT 20"
     )
@@ -48,6 +48,7 @@ def _per_run(column: str) -> str:
     )
 
 
+_AGENT_ROWS = sql.CREW.rows("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd", "duration_seconds")
 _PER_RUN = {"p50": Column("p50"), "p95": Column("p95"), "max": Column("max")}
 
 _STATS = (
@@ -192,13 +193,13 @@ _TABLES = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql.CREW.rows('calls', 'failed_calls', 'input_tokens', 'output_tokens', 'cost_usd', 'duration_seconds')})\n"
+            f"WITH facts AS ({_AGENT_ROWS})\n"
             "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(agent, '(none)') AS agent, SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             "  1.0 * SUM(input_tokens) / NULLIF(SUM(calls), 0) AS input_per_call,\n"
-            "  1.0 * SUM(output_tokens) / NULLIF(SUM(calls), 0) AS output_per_call, SUM(cost_usd) AS cost_usd\n"
-            "FROM facts GROUP BY 1, 2 ORDER BY 8 DESC LIMIT 50"
+            f"  1.0 * SUM(output_tokens) / NULLIF(SUM(calls), 0) AS output_per_call, {COST} AS cost_usd\n"
+            "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),
     Panel(
@@ -218,11 +219,11 @@ _TABLES = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql.TASK.rows('calls', 'failed_calls', 'cost_usd', 'duration_seconds')})\n"
+            f"WITH facts AS ({sql.TASK.rows('calls', 'failed_calls', 'unpriced_calls', 'cost_usd', 'duration_seconds')})\n"
             "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(task, '(none)') AS task, SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
-            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, SUM(cost_usd) AS cost_usd\n"
-            "FROM facts GROUP BY 1, 2 ORDER BY 6 DESC LIMIT 50"
+            f"  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, {COST} AS cost_usd\n"
+            "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),
     Panel(
@@ -234,7 +235,7 @@ _TABLES = (
         kind=Kind.TABLE,
         unit=Unit.COUNT,
         columns=_RUN_COLUMNS,
-        sql=_runs_list("cost_usd DESC"),
+        sql=_runs_list("runs.cost_usd DESC"),
     ),
     Panel(
         id="slowest_runs",
@@ -270,7 +271,7 @@ _TABLES = (
         empty="No failed run in this range. If runs are missing altogether: crewmeter doctor",
         sql=(
             "SELECT time, COALESCE(name, '(none)') AS name, status, error_type, duration_seconds, failed_calls, failed_tool_calls,\n"
-            "  cost_usd, trace_id, run_id\n"
+            f"  {RUN_COST} AS cost_usd, trace_id, run_id\n"
             f"FROM runs WHERE {_RECENT} AND status IN ('error', 'abandoned'){_RUN_WHERE}\n"
             "ORDER BY time DESC LIMIT 20"
         ),

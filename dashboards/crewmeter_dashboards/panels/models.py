@@ -6,12 +6,12 @@ from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS
-from crewmeter_dashboards.panels.queries import clipped, over_time, quantiles_by
+from crewmeter_dashboards.panels.queries import COST, clipped, over_time, quantiles_by
 
 __all__ = ["PANELS"]
 
 _CACHE_SHARE = "1.0 * SUM(cache_read_tokens) / NULLIF(SUM(input_tokens), 0)"
-_PER_1K = "1000.0 * SUM(cost_usd) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
+_PER_1K = f"1000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
 _TOOL_WHERE = sql.where({"crew": "crew", "agent": "agent"})
 
 _STATS = (
@@ -83,7 +83,10 @@ _STATS = (
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql.TOTAL.rows('cost_usd', 'input_tokens', 'output_tokens')})\nSELECT {_PER_1K} AS price FROM facts",
+        sql=(
+            f"WITH facts AS ({sql.TOTAL.rows('cost_usd', 'unpriced_calls', 'input_tokens', 'output_tokens')})\n"
+            f"SELECT {_PER_1K} AS price FROM facts"
+        ),
     ),
 )
 
@@ -173,7 +176,7 @@ _SERIES = (
         kind=Kind.LINES,
         unit=Unit.USD,
         series="model",
-        sql=over_time(sql.MODEL.rows("cost_usd", "input_tokens", "output_tokens"), "model", _PER_1K, "price"),
+        sql=over_time(sql.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"), "model", _PER_1K, "price"),
     ),
     Panel(
         id="finish_reasons",
@@ -229,8 +232,8 @@ _TABLES = (
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             f"  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, {_CACHE_SHARE} AS cache_share,\n"
-            f"  {_PER_1K} AS price_per_1k, SUM(unpriced_calls) AS unpriced, SUM(cost_usd) AS cost_usd\n"
-            "FROM facts GROUP BY 1, 2 ORDER BY 11 DESC LIMIT 50"
+            f"  {_PER_1K} AS price_per_1k, SUM(unpriced_calls) AS unpriced, {COST} AS cost_usd\n"
+            "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import BAD, GOOD, NEUTRAL, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
-from crewmeter_dashboards.panels.queries import QUANTILES, over_time, quantiles, quantiles_over_time
+from crewmeter_dashboards.panels.queries import COST, QUANTILES, over_time, quantiles, quantiles_over_time
 
 __all__ = ["PANELS"]
 
@@ -179,9 +179,10 @@ PANELS = (
             "p AS (SELECT key, MIN(le_seconds) AS p95_seconds FROM cum WHERE seen >= 0.95 * total GROUP BY key)\n"
             "SELECT COALESCE(f.crew, '(none)') AS crew, f.calls, f.failed_share, p.p95_seconds, f.tokens, f.unpriced, f.cost_usd\n"
             "FROM (SELECT crew, SUM(calls) AS calls, 1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
-            "  SUM(input_tokens) + SUM(output_tokens) AS tokens, SUM(unpriced_calls) AS unpriced, SUM(cost_usd) AS cost_usd\n"
+            "  SUM(input_tokens) + SUM(output_tokens) AS tokens, SUM(unpriced_calls) AS unpriced,\n"
+            f"  {COST} AS cost_usd, SUM(cost_usd) AS known\n"
             "  FROM facts GROUP BY crew) AS f LEFT JOIN p ON COALESCE(p.key, '') = COALESCE(f.crew, '')\n"
-            "ORDER BY f.cost_usd DESC LIMIT 50"
+            "ORDER BY f.known DESC LIMIT 50"
         ),
     ),
     Panel(

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from crewmeter_dashboards import sql
 
-__all__ = ["DETAIL_DAYS", "QUANTILES", "clipped", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
+__all__ = ["COST", "DETAIL_DAYS", "QUANTILES", "RUN_COST", "clipped", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 DETAIL_DAYS = 7
 """Lists of single runs and tool calls look at no more than the last days of the range: no roll-up can name them."""
+
+COST = "CASE WHEN SUM(cost_usd) = 0 AND SUM(unpriced_calls) > 0 THEN NULL ELSE SUM(cost_usd) END"
+"""A sum of money that is unknown, not $0, where nothing under it has a price."""
+
+RUN_COST = "CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END"
+"""The same for one run."""
 
 TOP = 7
 """Curves by name before the rest is called "other"; more colours than that nobody tells apart."""
@@ -25,7 +31,7 @@ def over_time(rows: str, name: str, value: str, title: str) -> str:
     label = f"COALESCE(\"{name}\", '(none)')"
     return (
         f"WITH facts AS ({rows}),\n"
-        f"top AS (SELECT COALESCE(\"{name}\", '(none)') AS label FROM facts GROUP BY 1 ORDER BY {value} DESC LIMIT {TOP})\n"
+        f"top AS (SELECT COALESCE(\"{name}\", '(none)') AS label FROM facts GROUP BY 1 ORDER BY COALESCE({value}, 0) DESC LIMIT {TOP})\n"
         f"SELECT time / @bucket * @bucket AS time,\n"
         f"  CASE WHEN {label} IN (SELECT label FROM top) THEN {label} ELSE 'other' END AS {name},\n"
         f"  {value} AS {title}\n"

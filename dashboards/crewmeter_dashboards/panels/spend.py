@@ -5,7 +5,7 @@ from __future__ import annotations
 from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import Column, Kind, Panel, Step, Unit
-from crewmeter_dashboards.panels.queries import clipped, over_time
+from crewmeter_dashboards.panels.queries import COST, clipped, over_time
 
 __all__ = ["PANELS"]
 
@@ -58,7 +58,7 @@ _STATS = (
     ),
     Panel(
         id="forecast_share",
-        title="Forecast of budget",
+        title="Forecast share",
         tells="Month end at this pace as a share of the monthly budget.",
         act="Above 100 % there is still time: movers, below, say what changed this week.",
         source="view total_hourly",
@@ -223,8 +223,8 @@ _TABLES = (
             "model": Column("Model", Unit.TEXT),
             "cost_status": Column("Reason", Unit.TEXT),
             "calls": Column("Calls", Unit.COUNT, bar=True),
-            "input_tokens": Column("Input tokens", Unit.TOKENS),
-            "output_tokens": Column("Output tokens", Unit.TOKENS),
+            "input_tokens": Column("Input tokens", Unit.COUNT),
+            "output_tokens": Column("Output tokens", Unit.COUNT),
         },
         empty="Every call in this range has a price.",
         sql=(
@@ -270,8 +270,8 @@ _TABLES = (
             f"WITH facts AS ({sql.TEAM.rows('calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')})\n"
             "SELECT COALESCE(team, '(none)') AS team, COALESCE(\"user\", '(none)') AS \"user\", SUM(calls) AS calls,\n"
             "  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, SUM(unpriced_calls) AS unpriced,\n"
-            "  SUM(cost_usd) AS cost_usd, SUM(cost_usd) / NULLIF(SUM(SUM(cost_usd)) OVER (), 0) AS share\n"
-            "FROM facts GROUP BY 1, 2 ORDER BY 7 DESC LIMIT 200"
+            f"  {COST} AS cost_usd, SUM(cost_usd) / NULLIF(SUM(SUM(cost_usd)) OVER (), 0) AS share\n"
+            "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 200"
         ),
     ),
 )

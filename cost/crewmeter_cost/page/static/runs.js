@@ -45,7 +45,7 @@ export async function drawRuns(main, state, query, { link, stale }) {
 }
 
 function runLine(run, dearest, link) {
-  const cost = el("td", { class: "right barred" }, el("span", {}, usd(run.cost_usd ?? 0)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not in it` }, " +?") : null);
+  const cost = el("td", { class: "right barred" }, el("span", {}, format("currencyUSD", run.cost_usd)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not in it` }, " +?") : null);
   styled(cost, { "--share": dearest ? (run.cost_usd ?? 0) / dearest : 0 });
   return el("tr", {},
     el("td", {}, instant(run.time, { withSeconds: true })),
@@ -99,7 +99,7 @@ export async function drawRun(main, state, { link, stale }) {
   const trees = grow(nodes, run.run_id);
   const facts = [
     ["Outcome", badge(run.status)], ["Started", instant(run.time, { withSeconds: true })], ["Duration", format("s", run.duration_seconds)],
-    ["Cost", usd(run.cost_usd ?? 0) + (run.unpriced_calls ? ` + ${run.unpriced_calls} unpriced` : "")], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
+    ["Cost", run.cost_usd === null ? `unknown: ${run.unpriced_calls} unpriced calls` : usd(run.cost_usd) + (run.unpriced_calls ? ` + ${run.unpriced_calls} unpriced` : "")], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
     ["Tokens in", count(run.input_tokens)], ["Tokens out", count(run.output_tokens)], ["Error", run.error_type], ["Team", run.team], ["User", run.user],
     ["Session", run.session], ["Service", run.service], ["Trace", el("code", {}, run.trace_id)],
   ].filter(([, value]) => value !== null && value !== undefined);
@@ -148,13 +148,19 @@ function nodeLine(node, depth, { start, end, detail, open, toggle }) {
   const step = el("td", {}, styled(el("div", { class: "step" }, fold, label), { "--depth": depth }));
   const from = (node.started_ms - start) / (end - start);
   const bar = styled(el("i", { class: `k-${node.billed ? "llm" : node.kind} ${node.status}`, title: `${node.name ?? node.kind}: ${seconds(node.duration_seconds)}` }), { "--from": from, "--span": Math.min((node.duration_seconds * 1000) / (end - start), 1 - from) });
-  const cost = node.calls === 0 ? "" : usd(node.cost) + (node.unpriced ? " +?" : "");
+  const cost = node.calls === 0 ? "" : sumOf(node);
   return el("tr", { class: node.status === "ok" ? "" : "bad" },
     step,
     el("td", { class: "when" }, el("span", { class: "lane" }, bar)),
     el("td", { class: "right" }, seconds(node.duration_seconds)),
-    el("td", { class: "right" }, node.calls ? count(node.tokens) : ""),
+    el("td", { class: "right" }, node.tokens ? count(node.tokens) : ""),
     el("td", { class: "right" }, node.billed && node.cost_usd === null ? unknownCost(node) : cost));
+}
+
+/** What a step's calls cost; unknown is never shown as $0. */
+function sumOf(node) {
+  if (node.unpriced && node.cost === 0) return "unknown";
+  return usd(node.cost) + (node.unpriced ? " +?" : "");
 }
 
 function unknownCost(node) {
@@ -171,7 +177,7 @@ function describe(detail, node) {
     ["Kind", kindOf(node)], ["Status", node.status], ["Error", node.error_type], ["Agent", node.agent], ["Provider", node.provider],
     ["Started", instant(node.started_ms / 1000, { withSeconds: true })], ["Duration", seconds(node.duration_seconds)], ["First token", node.ttft_seconds == null ? null : seconds(node.ttft_seconds)],
     ["Input tokens", node.input_tokens], ["of them cached", node.cache_read_tokens], ["Output tokens", node.output_tokens], ["Finish", node.finish_reason],
-    ["Cost", node.billed ? (node.cost_usd === null ? (node.unpriced_call ? `unknown: ${node.cost_status}` : "not billed: refused by the provider") : usd(node.cost_usd)) : node.calls ? `${usd(node.cost)} in ${node.calls} calls below` : null],
+    ["Cost", node.billed ? (node.cost_usd === null ? (node.unpriced_call ? `unknown: ${node.cost_status}` : "not billed: refused by the provider") : usd(node.cost_usd)) : node.calls ? `${sumOf(node)} in ${node.calls} calls below` : null],
     ["Price", node.billed && node.cost_usd !== null ? node.cost_status : null], ["Seen by", node.origin], ["Span", node.id],
   ].filter(([, value]) => value !== null && value !== undefined);
   detail.replaceChildren(el("h3", {}, node.name ?? node.kind), el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : String(value))))));

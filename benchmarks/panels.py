@@ -1,0 +1,84 @@
+"""How long each panel's query takes on a ledger of a size.
+
+``python benchmarks/panels.py [--calls 200000] [--days 30] [--ledger FILE] [--range 30]`` writes that many calls of the
+demo's history (or uses a ledger that is there), asks every panel three times as the local page does, and prints the median of each,
+slowest first. The limit is 50 ms at 5 million calls over 30 days; a cold cache is the first of the three.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import text
+
+from crewmeter_cost.demo.history import history
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.page.answers import ask_panel, catalogue
+from crewmeter_cost.page.question import ANY, Question, auto_bucket
+from crewmeter_cost.pipeline import Pipeline
+from crewmeter_cost.pricing.book import PriceBook
+
+LIMIT_MS = 50.0
+BATCH = 5000
+REPEATS = 3
+
+
+def fill(ledger: Ledger, calls: int, days: int) -> None:
+    """Write about `calls` calls of history, ending now."""
+    pipeline = Pipeline(ledger, PriceBook.load())
+    spans = history(days, 1, datetime.now(UTC), calls_per_day=max(1, calls // days))
+    while batch := list(islice(spans, BATCH)):
+        pipeline.ingest(batch)
+
+
+def count(ledger: Ledger) -> int:
+    with ledger.engine.connect() as connection:
+        return int(connection.execute(text("SELECT COUNT(*) FROM call")).scalar() or 0)
+
+
+def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, int]]:
+    """(panel, cold ms, median ms, rows), slowest first."""
+    now = int(time.time())
+    filters = {name: (ANY,) for name in catalogue()["filters"]}
+    question = Question(since=now - seconds, until=now, bucket=auto_bucket(seconds), budget=1000.0, filters=filters)
+    rows = []
+    for panel in catalogue()["panels"]:
+        times, answer = [], {}
+        for _ in range(REPEATS):
+            begun = time.perf_counter()
+            answer = ask_panel(ledger.engine, panel, question)
+            times.append((time.perf_counter() - begun) * 1000)
+        rows.append((panel, times[0], statistics.median(times), len(answer["rows"])))
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=200_000)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--range", type=int, default=30, help="days asked for")
+    parser.add_argument("--ledger", help="a ledger to use as it is, or to fill where it is empty")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(options.ledger or str(Path(folder) / "ledger.db")) as ledger:
+        if count(ledger) == 0:
+            begun = time.perf_counter()
+            fill(ledger, options.calls, options.days)
+            print(f"wrote {count(ledger):,} calls in {time.perf_counter() - begun:.0f} s")
+        print(f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days asked\n")
+        print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'rows':>6}")
+        measured = measure(ledger, options.range * 86400)
+        for panel, cold, median, rows in measured:
+            mark = "" if median <= LIMIT_MS else "  over"
+            print(f"{panel:24} {cold:9.1f} {median:10.1f} {rows:6}{mark}")
+        over = sum(1 for row in measured if row[2] > LIMIT_MS)
+        print(f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
