@@ -52,7 +52,7 @@ def test_every_line_of_a_catalogue_reads(name):
             models += 1
             for period in entry.periods:
                 for unit, price in period.items():
-                    if unit not in ("from", "hours", "tier"):
+                    if unit not in ("from", "hours", "tier", "uplift"):
                         parts = [price] if isinstance(price, str) else [price[0], *(dear for _, dear in price[1:])]
                         assert all(Decimal(part) >= 0 and "e" not in part.lower() for part in parts), (entry, unit)
     assert models == catalogue.header["models"]

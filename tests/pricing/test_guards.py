@@ -119,6 +119,24 @@ def test_a_region_that_only_global_prices_list_is_dearer_by_a_tenth(book):
     assert outcome.cost_pusd * 10 == worldwide.cost_pusd * 11, outcome
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "host", "dearer"),
+    [
+        ("openai", "gpt-5.5", "eu.api.openai.com", True),
+        ("openai", "gpt-5.5", "api.openai.com", False),
+        ("openai", "gpt-4o", "eu.api.openai.com", False),
+        ("vertex_ai", "claude-sonnet-4-5@20250929", "us-east5-aiplatform.googleapis.com", True),
+        ("vertex_ai", "claude-sonnet-4-5@20250929", "aiplatform.googleapis.com", False),
+        ("vertex_ai", "claude-3-7-sonnet@20250219", "us-east5-aiplatform.googleapis.com", False),
+    ],
+)
+def test_regional_endpoints_are_dearer_where_they_are(book, provider, model, host, dearer):
+    """Data residency at OpenAI and regional endpoints at Vertex AI add a tenth for the models that have it, and the charge says so."""
+    here, worldwide = priced(book, provider, model, host=host), priced(book, provider, model)
+    assert here.cost_pusd * 10 == worldwide.cost_pusd * (11 if dearer else 10)
+    assert ("regional_uplift" in here.flags) == dearer
+
+
 def test_what_the_provider_reports_is_kept_beside(book):
     """A reported cost within 1 % is agreement; beyond, a flag; without a computed cost, the charge itself."""
     agreed = priced(book, "openai", "gpt-4o", reported_cost_usd="0.00552")

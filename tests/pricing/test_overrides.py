@@ -165,6 +165,13 @@ def test_aliases_name_the_model_behind_a_deployment(mine):
     assert (team.provider, team.model, usd(team)) == ("openai", "gpt-4o-mini", Decimal("0.00045"))
 
 
+def test_the_response_outweighs_an_alias(mine):
+    """An alias says what a name stands for; where the response names a model that has a price, that was billed."""
+    outcome = at(mine, "azure", "my-deployment", response_model="gpt-4o-mini-2024-07-18")
+    assert (outcome.model, outcome.flags) == ("gpt-4o-mini", ())
+    assert at(mine, "azure", "my-deployment", response_model="prod-7").model == "gpt-4o"
+
+
 def test_hosts_name_who_bills(mine):
     """A gateway's host mapped to OpenAI is no longer an assumption; one's own machine has no price but its GPU time."""
     assert at(mine, "acme", "gpt-4o-mini", host="llm.example.com").flags == ()
@@ -254,6 +261,7 @@ WRONG = [
     ('[hosts]\n"https://a.b/v1" = "openai"\n', 2, "is no host name", "without https"),
     ('[aliases]\n"a" = 5\n', 2, "aliases.a: 5 is no name", "stands for"),
     ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 5, output = 2}]\n', 4, "prices output, which the entry itself lacks", "output"),
+    ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 0, input = 2}]\n', 4, "is no list of sizes", "tokens = 200000"),
     ('aliases = 5\n', 1, "aliases: is not a table", "[aliases]"),
     ('price = 5\n', 1, "price: is not a list of entries", "[[price]]"),
 ]  # fmt: skip

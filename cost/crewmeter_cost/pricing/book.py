@@ -9,24 +9,28 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from crewmeter.providers import canonical_provider, resolve_provider
 from crewmeter_cost.pricing import matching, shelf
 from crewmeter_cost.pricing.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.outcome import FrozenRates, Unpriced
 from crewmeter_cost.pricing.overrides import SELF_HOSTED, Overrides
+from crewmeter_cost.pricing.regions import is_regional
 from crewmeter_cost.pricing.track import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from crewmeter_cost.pricing.catalogue import Entry
     from crewmeter_cost.pricing.rates import Plan
 
 __all__ = ["PriceBook"]
 
+_GEOGRAPHIC = Decimal("1.1")
+"""Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
 _REMEMBERED = 8192
 """Resolutions kept; a flood of made-up model names starts the memory afresh instead of growing it."""
 _LONGEST_NAME = 512
@@ -60,6 +64,15 @@ class Source(Protocol):
 
     def fallback(self, provider: str, /) -> tuple[str, ...]:
         """Providers whose models this one resells at their prices."""
+
+
+class _Found(NamedTuple):
+    """A catalogue entry, and how a call's names led to it."""
+
+    seller: str
+    entry: Entry
+    name: str
+    rules: tuple[str, ...]
 
 
 class PriceBook:
@@ -126,39 +139,51 @@ class PriceBook:
             return Unpriced("unknown_model", "the call names no model", canonical_provider(declared))
         if bad := next((name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None):
             return Unpriced("unknown_model", f"{bad[:80]!r} is no model name", canonical_provider(declared), bad, ("model_name_invalid",))
+        asked = names[-1]
         mapped = self._overrides.provider_of(host)
         provider, assumed = (mapped, False) if mapped else resolve_provider(declared, host)
         if provider in _NOBODY:
             provider, names = _prefixed(names) or (provider, names)
         if provider == "aws.bedrock" or (len(names) > 1 and ":" in names[1]):
             names.reverse()  # the profile or variant that was asked for sets the price; the response drops it
-        return self._track(provider, [name.lower() for name in names], host, _tier(tier), assumed=assumed)
-
-    def _track(self, provider: str | None, names: list[str], host: str | None, tier: str | None, *, assumed: bool) -> Track | Unpriced:
-        asked = names[-1]
-        aliased = [self._overrides.alias(provider, name) for name in names]
-        renamed = next(((seller, name) for (seller, name), old in zip(aliased, names, strict=True) if name != old), None)
-        flags: tuple[str, ...] = ()
-        if renamed is not None:
-            provider, names, assumed, flags = renamed[0], [renamed[1].lower()], False, ("matched_alias",)
-        found = None
-        for seller in (provider,) if provider is not None else _MAKERS if host is None else ():
-            found = self._find(seller, names)
-            if found is not None:
-                assumed = assumed or provider is None
-                provider = seller
-                break
-        entry, matched = found or (None, ())
-        rules = self._overrides.about(provider, host, [*names, asked, *([entry.model] if entry else [])])
-        if entry is None and not any(rule.kind != "discount" for rule in rules):
+        provider, spelled = self._renamed(provider, [name.lower() for name in names])
+        sellers = (provider,) if provider is not None else _MAKERS if host is None else ()
+        found = next((hit for seller in sellers if (hit := self._find(seller, list(spelled)))), None)
+        if found is not None and provider is None:
+            provider, assumed = found.seller, True
+        names_known = [*spelled, asked.lower(), *([found.entry.model] if found else [])]
+        rules = self._overrides.about(provider, host, names_known)
+        if found is None and not any(rule.kind != "discount" for rule in rules):
             return self._unknown(provider, asked, assumed)
-        flags += tuple(f"matched_{rule}" for rule in matched)
-        flags += ("provider_assumed",) if assumed and not rules else ()
-        flags += ("litellm_price",) if entry and entry.source == "litellm" else ()
-        return Track(provider or "unknown", names[-1], entry, tier=tier, flags=flags, rules=rules, made=self._made)
+        uplift = self._uplift(provider or "", found, host) if found else None
+        flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
+        entry = found.entry if found else None
+        return Track(provider or "unknown", asked, entry, tier=_tier(tier), flags=flags, rules=rules, uplift=uplift, made=self._made)
 
-    def _find(self, provider: str, names: Sequence[str]) -> tuple[Entry, tuple[str, ...]] | None:
-        """The catalogue entry of the first name that any source lists, better sources first, and the rules that led to it."""
+    def _renamed(self, provider: str | None, names: Sequence[str]) -> tuple[str | None, dict[str, bool]]:
+        """The names with the user's aliases put in their place, and whether each is one; an alias may name another provider."""
+        spelled: dict[str, bool] = {}
+        for name in names:
+            seller, known_as = self._overrides.alias(provider, name)
+            if seller != provider:
+                return seller, {known_as.lower(): True}
+            spelled[known_as.lower()] = known_as != name
+        return provider, spelled
+
+    def _uplift(self, provider: str, found: _Found, host: str | None) -> Decimal | None:
+        """The factor for a call kept within a region: as Bedrock's profile or the host says, where that model has one."""
+        if "regional_uplift" in found.rules:
+            return _GEOGRAPHIC
+        if is_regional(provider, host):
+            for source in reversed(self._sources):  # LiteLLM's, the lower source, is the one that lists these factors
+                match = matching.find(provider, found.name, has=source.has)
+                entry = source.entry(provider, match.name) if match else None
+                if entry is not None and "uplift" in entry.periods[0]:
+                    return Decimal(str(entry.periods[0]["uplift"]))
+        return None
+
+    def _find(self, provider: str, names: Sequence[str]) -> _Found | None:
+        """The catalogue entry of the first name that any source lists, better sources first."""
         chain = _CHAINS.get(provider, (provider,))
         for source in self._sources:
             sellers = (*chain, *(other for each in chain for other in source.fallback(each)))
@@ -168,12 +193,12 @@ class PriceBook:
                         match = matching.find(seller, spelled, has=source.has)
                         entry = source.entry(seller, match.name) if match else None
                         if match and entry:
-                            return entry if seller in chain else _resold(entry), match.rules
+                            return _Found(provider, entry if seller in chain else _resold(entry), name, match.rules)
         return None
 
     def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
         known = next(
-            (why for each in _CHAINS.get(provider or "", (provider or "",)) if (why := self._corrections.reason(each, model))), None
+            (why for each in _CHAINS.get(provider or "", (provider or "",)) if (why := self._corrections.reason(each, model.lower()))), None
         )
         where = f" at {provider}" if provider else "; its provider is not known either"
         if known is not None:
@@ -183,6 +208,21 @@ class PriceBook:
         else:
             reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
         return Unpriced("unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ())
+
+
+def _flags(found: _Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None) -> tuple[str, ...]:
+    """What was assumed to find the rates: the rules that matched, then the provider and the source."""
+    rules = found.rules if found else ()
+    flags = [f"matched_{rule}" for rule in rules]
+    if spelled.get(found.name) if found else any(spelled.values()):
+        flags.insert(0, "matched_alias")
+    if uplift is not None and "regional_uplift" not in rules:
+        flags.append("regional_uplift")
+    if assumed:
+        flags.append("provider_assumed")
+    if found and found.entry.source == "litellm":
+        flags.append("litellm_price")
+    return tuple(flags)
 
 
 def _resold(entry: Entry) -> Entry:

@@ -44,6 +44,7 @@ _UNITS = {
     "output_cost_per_reasoning_token": "output_reasoning",
 }
 _PER_ONE = {"input_cost_per_query": "search_unit", "input_cost_per_request": "request"}
+_UPLIFTS = ("regional_endpoint_uplift_multiplier", "regional_processing_uplift_multiplier_eu", "regional_processing_uplift_multiplier_us")
 _TIERS = {"batches": "batch", "flex": "flex", "priority": "priority", "fast": "fast"}
 _FIELD = re.compile(r"(?P<base>.+?)(?:_above_(?P<above>\d+)k_tokens)?(?:_(?P<tier>batches|flex|priority|fast))?")
 _PROVIDERS = {"fireworks_ai-embedding-models": "fireworks", "text-completion-openai": "openai", "aleph_alpha": "aleph_alpha"}
@@ -110,7 +111,9 @@ def _periods(fields: Mapping[str, object]) -> list[Period]:
         return []
     if (search := _web_search(fields)) is not None:
         standard["web_search"] = search
-    return [standard, *({"tier": tier, **prices} for tier, prices in table.items() if tier)]
+    uplift = max((value for field in _UPLIFTS if (value := _number(fields.get(field)))), default=None)
+    regional = {"uplift": plain(uplift)} if uplift is not None and uplift != 1 else {}
+    return [{**regional, **standard}, *({"tier": tier, **prices} for tier, prices in table.items() if tier)]
 
 
 def compile_catalogue(raw: Mapping[str, Mapping[str, object]], version: str) -> str:

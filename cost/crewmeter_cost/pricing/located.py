@@ -20,6 +20,8 @@ __all__ = ["Document", "read_document"]
 
 _LARGEST = 1 << 20
 """Bytes; a larger file is a mistake, and may be a YAML bomb."""
+_MOST_KEYS = 20_000
+"""Keys whose lines are remembered: anchors can make a small file of millions."""
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*=""")
 Path_ = tuple[str | int, ...]
@@ -117,6 +119,8 @@ def _read_yaml(path: Path, text: str) -> Document:
 
 
 def _yaml_lines(node: yaml.Node, at: Path_, lines: dict[Path_, int]) -> None:
+    if len(lines) > _MOST_KEYS:
+        return
     children: Sequence[Any] = node.value if isinstance(node.value, list) else ()
     for index, child in enumerate(children):
         if isinstance(child, tuple):

@@ -74,6 +74,7 @@ def _gpu_time(lines: Lines, duration_ns: int | None) -> None:
     if duration_ns is None:
         lines.note("duration_not_known", _PARTIAL)
         return
+    duration_ns = max(0, duration_ns)
     rate = lines.band.rates[GPU_HOUR]
     cost = half_even(duration_ns * rate.numerator, rate.denominator * _NS_PER_HOUR)
     lines.items.append(Item("gpu_millisecond", half_even(duration_ns, 1_000_000), _per_millisecond(rate), cost))

@@ -43,6 +43,10 @@ def read_overrides(path: Path) -> Overrides:
     return _Reader(read_document(path)).read()
 
 
+def _is_size(tokens: object) -> bool:
+    return isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0
+
+
 class _Reader:
     """One file being read; holds what its entries share."""
 
@@ -88,8 +92,8 @@ class _Reader:
     def _pairs(self, section: str) -> dict[str, str]:
         pairs = {}
         for key, value in self._table(section).items():
-            if not isinstance(value, str) or not value.strip() or not value.isprintable():
-                raise self._fail((section, key), f"{value!r} is no name", 'write "your name" = "the name it stands for"')
+            if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in (key, value)):
+                raise self._fail((section, str(key)), f"{value!r} is no name", 'write "your name" = "the name it stands for"')
             pairs[key.strip().lower()] = value.strip()
         return pairs
 
@@ -194,7 +198,7 @@ class _Reader:
         if not prices:
             raise self._fail(at, "has no price", f"give at least one of {', '.join(UNITS[:4])} … (USD per million tokens)")
         steps = entry.get("over", [])
-        if not isinstance(steps, list) or not all(isinstance(step, Mapping) and isinstance(step.get("tokens"), int) for step in steps):
+        if not isinstance(steps, list) or not all(isinstance(step, Mapping) and _is_size(step.get("tokens")) for step in steps):
             raise self._fail((*at, "over"), "is no list of sizes", "write over = [{tokens = 200000, input = 6, output = 22.5}]")
         for index, step in sorted(enumerate(steps), key=lambda numbered: numbered[1]["tokens"]):
             self._known(step, ("tokens", *UNITS), (*at, "over", index))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from crewmeter_cost.errors import CrewMeterError
@@ -53,6 +52,8 @@ def open_litellm() -> Catalogue:
 
 def keep(text: str) -> Path:
     """Make a catalogue the user's own, atomically: a reader sees the old file or the new one. Raises `CrewMeterError`."""
+    import tempfile
+
     Catalogue(text.encode(), "the new price catalogue")
     path = own_path()
     try:

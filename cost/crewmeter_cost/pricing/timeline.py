@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Moments", "Period", "date_ns", "prices_at", "tier_known"]
 
 Period = Mapping[str, object]
-CONDITIONS = frozenset({"from", "hours", "tier"})
+CONDITIONS = frozenset({"from", "hours", "tier", "uplift"})
+"""Keys of a period that are no prices. ``uplift`` is the factor for a provider's regional endpoints (`regions`)."""
 _DAY_S = 86_400
 _NS = 1_000_000_000
 _FOREVER = 2**63

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.outcome import Unpriced
@@ -11,6 +10,7 @@ from crewmeter_cost.pricing.timeline import Moments, prices_at, tier_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
     from crewmeter_cost.pricing.catalogue import Entry
     from crewmeter_cost.pricing.overrides import Rule
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Track"]
 
-_REGIONAL = Decimal("1.1")
-"""Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
 _NOTHING = Unpriced("unknown_model", "never shown")
 _CHEAPER_TIERS = frozenset({"batch", "flex"})
 
@@ -27,7 +25,7 @@ _CHEAPER_TIERS = frozenset({"batch", "flex"})
 class Track:
     """A catalogue entry (if there is one) under the user's rules, for one provider and tier."""
 
-    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_now", "_plans", "_provider", "_rules", "_tier", "only")
+    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_now", "_plans", "_provider", "_rules", "_tier", "_uplift", "only")
 
     def __init__(
         self,
@@ -38,6 +36,7 @@ class Track:
         tier: str | None,
         flags: tuple[str, ...],
         rules: Sequence[Rule] = (),
+        uplift: Decimal | None = None,
         made: Callable[[Plan], None],
     ) -> None:
         self._provider = provider
@@ -46,6 +45,8 @@ class Track:
         self._tier = tier
         self._flags = flags
         self._rules = tuple(rules)
+        self._uplift = uplift
+        """The factor on the catalogue's prices where the call was kept within a region."""
         self._made = made
         """Told of every plan, so that the book can freeze its rates."""
         periods = [period for period in (entry.periods if entry else ()) if period.get("tier") in (None, tier)]
@@ -104,8 +105,8 @@ class Track:
         if self._entry is None:
             return {}, "assumed" if self._tier else "", "override"
         prices = dict(prices_at(self._entry.periods, at_ns, self._tier))
-        if "matched_regional_uplift" in self._flags:
-            prices = {unit: scaled(price, _REGIONAL) for unit, price in prices.items()}
+        if self._uplift is not None:
+            prices = {unit: scaled(price, self._uplift) for unit, price in prices.items()}
         known = self._tier is None or tier_known(self._entry.periods, at_ns, self._tier)
         return prices, "" if known else "assumed", self._entry.source
 
