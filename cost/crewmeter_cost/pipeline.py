@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.intake import dialects
+from crewmeter_cost.intake import dialects, doubles
 from crewmeter_cost.pricing.charge import charge_call
 from crewmeter_cost.records import Call
 
@@ -68,16 +68,16 @@ class Pipeline:
 
     def price(self, spans: Sequence[Span]) -> Priced:
         """The calls and steps among `spans`, priced and ready to be written; touches no ledger, so any thread may do it."""
-        calls: list[tuple[Call, Outcome]] = []
+        calls: list[Call] = []
         steps: list[Step] = []
-        book = self.book
         for span in spans:
             record = dialects.read(span)
             if isinstance(record, Call):
-                calls.append((record, charge_call(record, book)))
+                calls.append(record)
             elif record is not None:
                 steps.append(record)
-        return Priced(len(spans), calls, steps)
+        book = self.book
+        return Priced(len(spans), [(call, charge_call(call, book)) for call in doubles.paired(calls)], steps)
 
     def ingest(self, spans: Sequence[Span]) -> Receipt:
         """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""

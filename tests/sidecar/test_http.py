@@ -121,12 +121,13 @@ def test_the_stock_exporter_delivers(fresh):
 
 
 def test_two_instrumentors_on_one_crew_are_billed_once(fresh):
-    """The captured double instrumentation: ten reported calls of five exchanges leave each chat once in the ledger."""
+    """The captured double instrumentation: ten reported calls of five exchanges leave each once in the ledger, also the embedding without an id."""
     from pathlib import Path
 
     document = json.loads((Path(__file__).parents[1] / "intake" / "fixtures" / "mixed.json").read_text())
     for part in document["requests"]:
         assert fresh.post(json.dumps(part).encode(), content_type="application/json").status == 200
-    rows = fresh.get("/api/report?by=model").json()["rows"]
-    chats = next(row for row in rows if row["model"] == "gpt-4o-mini")
+    rows = {row["model"]: row for row in fresh.get("/api/report?by=model").json()["rows"]}
+    chats, embeddings = rows["gpt-4o-mini"], rows["text-embedding-3-small"]
     assert (chats["calls"], chats["input_tokens"], chats["output_tokens"]) == (4, 3000, 680)
+    assert (embeddings["calls"], embeddings["input_tokens"]) == (1, 8)
