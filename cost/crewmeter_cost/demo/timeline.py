@@ -21,6 +21,8 @@ _GROWTH = 0.35
 """How much of an answer and its tool result comes back as input in the next turn, relative to the first prompt."""
 _LONGEST = 12
 """Turns after which a conversation is trimmed and grows no more."""
+_KILLED = 0.004
+"""Share of runs whose process went away half-way: closed as abandoned, not finished."""
 _LOOP_TURNS = 30
 """Model calls of an agent that has run into a loop, before its iteration limit stops it."""
 
@@ -122,12 +124,21 @@ def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
     run.place = {**outer, semconv.CREW: crew.name}
     fails_at = run.rng.randrange(len(crew.jobs)) if run.rng.random() < crew.fails else None
     failure = None
+    killed = run.rng.random() < _KILLED
     for index, job in enumerate(crew.jobs):
+        if killed and index:
+            break
         run.wait(0.02)
         failure = _task(run, job, span_id, doomed=index == fails_at)
         if failure:
             break
-    attributes = {semconv.KIND: semconv.KIND_CREW, semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: crew.name}
+    attributes: dict[str, object] = {
+        semconv.KIND: semconv.KIND_CREW,
+        semconv.OPERATION: semconv.INVOKE_WORKFLOW,
+        semconv.WORKFLOW_NAME: crew.name,
+    }
+    if killed:
+        attributes[semconv.ABANDONED] = True
     run.lay(f"invoke_workflow {crew.name}", started, parent, attributes, span_id=span_id, error=failure)
     run.place = outer
     return failure
@@ -195,6 +206,9 @@ def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     }
     if model.tier:
         attributes[semconv.SERVICE_TIER] = model.tier
+    if model.says_cost:
+        rate_in, rate_out = model.says_cost
+        attributes[semconv.REPORTED_COST_USD] = f"{((usage.input or 0) * rate_in + (usage.output or 0) * rate_out) / 1e6:.9f}"
     if role.streams:
         attributes[semconv.REQUEST_STREAM] = True
         attributes[semconv.TIME_TO_FIRST_TOKEN] = (first_token - started) / _NS

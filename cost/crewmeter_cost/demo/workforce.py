@@ -28,6 +28,8 @@ class Model:
     reasoning: float = 0.0
     """Share of the output that is reasoning."""
     tier: str | None = None
+    says_cost: tuple[float, float] | None = None
+    """A gateway that reports what it charged: USD per million tokens in and out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ _BEDROCK = Model(
     writes_cache=True,
 )
 _LOCAL = Model("hosted_vllm", "gpu-3.internal", "qwen3-coder-32b-awq", "qwen3-coder-32b-awq", 0.2, 55)
+_HAIKU = Model("openrouter", "openrouter.ai", "anthropic/claude-haiku-4.5", "anthropic/claude-haiku-4.5", 0.6, 120, says_cost=(1.0, 5.0))
 EMBEDDER = Model("openai", _OPENAI, "text-embedding-3-small", "text-embedding-3-small", 0.12, 100_000)
 
 _TICKETS = Tool("search_tickets", 0.4, fails=0.01, cached=0.25)
@@ -130,6 +133,7 @@ _REVIEWER = Role("Code Reviewer", _GPT5_FLEX, 14_000, 1100, (_DIFF, _TESTS), tur
 _LINTER = Role("Style Checker", _LOCAL, 7000, 350, (_DIFF,), turns=2)
 _SCOUT = Role("Trend Scout", _LLAMA, 2600, 300, (_WEB,), turns=2)
 _COPYWRITER = Role("Copywriter", _FLASH, 3400, 800, streams=True)
+_TRANSLATOR = Role("Translator", _HAIKU, 2200, 1100, streams=True)
 _EXTRACTOR = Role("Invoice Extractor", _AZURE, 2900, 280, (_OCR,), turns=2)
 _BOOKKEEPER = Role("Bookkeeper", _BEDROCK, 4100, 260, (_LEDGER,), turns=2)
 _INDEXER = Role("Indexer", _MINI, 2100, 160)
@@ -186,7 +190,7 @@ COMPANY: tuple[Crew, ...] = (
         "campaigns",
         "marketing",
         ("nora", "omar"),
-        (Job("scout trends", _SCOUT), Job("write issue", _COPYWRITER)),
+        (Job("scout trends", _SCOUT), Job("write issue", _COPYWRITER), Job("translate", _TRANSLATOR)),
         0.07,
         "office",
         flow="weekly-issue",

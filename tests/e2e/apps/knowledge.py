@@ -1,11 +1,8 @@
 """A knowledge source: embedded once when loaded, once when asked."""
 
-import os
-
 from common import URL, agent, crew, task
 from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSource
 
-os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = f"{URL}/v1"
 EMBEDDER = {"provider": "openai", "config": {"api_key": "sk-standin", "model_name": "text-embedding-3-small", "api_base": f"{URL}/v1"}}
 
 

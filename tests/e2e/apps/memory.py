@@ -1,10 +1,7 @@
 """Memory on: its embeddings and its analysis calls are billed too."""
 
-import os
-
 from common import URL, agent, crew, openai_llm, task
 
-os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = f"{URL}/v1"
 EMBEDDER = {"provider": "openai", "config": {"api_key": "sk-standin", "model_name": "text-embedding-3-small", "api_base": f"{URL}/v1"}}
 
 
