@@ -24,7 +24,7 @@ STATUSES = st.sampled_from(["reported", "missing", "estimated", "reconciled", "i
 USAGES = st.builds(
     TokenUsage, input=st.none() | COUNT, output=st.none() | COUNT, status=STATUSES, **dict.fromkeys(COUNTED, COUNT | st.just(0))
 )
-QUIET = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUIET

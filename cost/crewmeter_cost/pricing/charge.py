@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.measure import Lines, measure
 from crewmeter_cost.pricing.outcome import PICO, Charge, FrozenRates, Item, Outcome, Unpriced
-from crewmeter_cost.pricing.rates import FREE, Plan
+from crewmeter_cost.pricing.rates import FREE, GPU_HOUR, Plan
 
 if TYPE_CHECKING:
     from crewmeter.usage import TokenUsage
@@ -72,10 +72,10 @@ def charge_call(call: Call, book: PriceBook) -> Outcome:
 
 def items_of(usage: TokenUsage, frozen: FrozenRates, *, operation: str = "chat", duration_ns: int | None = None) -> tuple[Item, ...]:
     """The lines of an old charge again, from the rates it froze. Empty where the usage can't be charged."""
-    if frozen.source == "provider" or contradiction(usage) or usage.status in ("missing", "invalid"):
+    if frozen.source == "provider" or usage.status == "invalid" or contradiction(usage):
         return ()
     plan = Plan.thaw(frozen)
-    return () if FREE in plan.prices else tuple(_measured(usage, plan, operation, duration_ns).items)
+    return () if FREE in plan.prices or _unreported(usage, plan) else tuple(_measured(usage, plan, operation, duration_ns).items)
 
 
 def contradiction(usage: TokenUsage) -> str | None:
@@ -139,6 +139,12 @@ _new = tuple.__new__
 """Makes a named tuple in half the time its own constructor takes."""
 
 
+def _unreported(usage: TokenUsage, plan: Plan) -> bool:
+    """Whether nobody said what was used, and the plan needs to know (GPU time is known without)."""
+    silent = usage.status == "missing" or (usage.input is None and usage.output is None)
+    return silent and not usage.search_units and GPU_HOUR not in plan.prices
+
+
 def _measured(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | None) -> Lines:
     """Every line at the rates of the request's size."""
     band = plan.bands[bisect_left(plan.above, usage.input)] if plan.above and usage.input is not None else plan.band
@@ -157,8 +163,7 @@ def _computed(usage: TokenUsage, plan: Plan | Unpriced, operation: str, duration
         return plan._replace(flags=flags)
     if FREE in plan.prices:
         return Charge(0, "free_declared", (), plan.provider, plan.model, plan.source, plan.version, flags)
-    timed = "gpu_hour" in plan.prices
-    if not timed and (usage.status == "missing" or (usage.input is None and usage.output is None)) and not usage.search_units:
+    if _unreported(usage, plan):
         return Unpriced("usage_missing", f"nobody reported what the call to {model!r} used", provider, model, flags)
     lines = _measured(usage, plan, operation, duration_ns)
     if not lines.items and lines.flags:
