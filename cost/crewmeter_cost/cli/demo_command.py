@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from crewmeter_cost.cli.options import instant
 from crewmeter_cost.cli.output import console
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["register"]
 
@@ -41,7 +40,7 @@ def register(app: typer.Typer, help: str) -> None:
 
         where = ledger or demo_ledger()
         if days is None:
-            _crew(console(), where)
+            _crew(Console(file=sys.stdout, highlight=False), where)  # this stdout, also while CrewAI's is muted
         else:
             now = datetime.now(UTC).replace(microsecond=0)
             end = now if until is None else instant(until, option="--until", now=now)
