@@ -121,7 +121,7 @@ def test_the_stock_exporter_delivers(fresh):
 
 
 def test_two_instrumentors_on_one_crew_are_billed_once(fresh):
-    """The captured double instrumentation: ten reported calls of five exchanges leave each once in the ledger, also the embedding without an id."""
+    """Captured double instrumentation: ten reports of five exchanges leave five calls, also of the embedding without an id."""
     from pathlib import Path
 
     document = json.loads((Path(__file__).parents[1] / "intake" / "fixtures" / "mixed.json").read_text())

@@ -39,7 +39,6 @@ def paired(calls: list[Call]) -> list[Call]:
 
 def _same(one: Call, other: Call) -> bool:
     """Two scopes, one operation, one model, one count of input tokens."""
-    models = {one.request_model or one.response_model, other.request_model or other.response_model}
-    return (
-        one.scope != other.scope and one.operation == other.operation and len(models - {None}) <= 1 and one.usage.input == other.usage.input
-    )
+    models = {one.request_model or one.response_model, other.request_model or other.response_model} - {None}
+    alike = one.operation == other.operation and one.usage.input == other.usage.input and len(models) <= 1
+    return alike and one.scope != other.scope
