@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, bindparam, func, insert, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from crewmeter_cost.pricing.charge import PICO
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import ColumnElement, Executable, Table
+    from sqlalchemy.dialects import postgresql
     from sqlalchemy.engine import Connection
 
 __all__ = ["Bulk"]
@@ -41,7 +42,7 @@ class Bulk:
         if self._postgres:
             statement = self._built.get(("new", table.name))
             if statement is None:
-                inserting = postgresql.insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False)
+                inserting = _postgres_insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False)
                 statement = inserting.on_conflict_do_nothing().returning(*(table.c[name] for name in key))
                 self._built["new", table.name] = statement
             returned = connection.execute(statement, _arrays(columns, rows)).all()
@@ -69,7 +70,7 @@ class Bulk:
         if self._postgres:
             statement = self._built.get(("add", table.name))
             if statement is None:
-                inserting = postgresql.insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False)
+                inserting = _postgres_insert(table).from_select(list(columns), _unnest(table, columns), include_defaults=False)
                 keys = [column.name for column in table.primary_key]
                 statement = inserting.on_conflict_do_update(index_elements=keys, set_=_sums(table, inserting.excluded))
                 self._built["add", table.name] = statement
@@ -98,6 +99,12 @@ class Bulk:
                 inserting = inserting.on_conflict_do_update(index_elements=keys, set_=_sums(table, inserting.excluded))
             sql = self._compiled[verb, table.name] = str(inserting.compile(dialect=connection.dialect))
         return connection.exec_driver_sql(sql, rows).rowcount
+
+
+def _postgres_insert(table: Table) -> postgresql.Insert:
+    from sqlalchemy.dialects import postgresql  # three megabytes that a SQLite ledger, in somebody's app, does without
+
+    return postgresql.insert(table)
 
 
 def _unnest(table: Table, columns: Sequence[str]) -> Any:

@@ -17,7 +17,6 @@ from crewmeter_cost.ledger.engine import APPLICATION_ID, WRITE
 from crewmeter_cost.ledger.location import shown
 from crewmeter_cost.ledger.rollups import BOUNDS_NS
 from crewmeter_cost.ledger.tables import LatencyBucket, table_of
-from crewmeter_cost.ledger.views import view_definitions
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -85,6 +84,8 @@ def create(connection: Connection) -> None:
 
 def finish(connection: Connection) -> None:
     """What follows from the code rather than from a revision: views, bucket bounds, the mark of our SQLite files."""
+    from crewmeter_cost.ledger.views import view_definitions  # needed once in a ledger's life
+
     for statement in view_definitions(connection.dialect.name).values():
         connection.exec_driver_sql(statement)
     buckets = table_of(LatencyBucket)

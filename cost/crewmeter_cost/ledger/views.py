@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Float, and_, case, cast, func, literal, null, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import registry
 
 from crewmeter_cost.ledger.rollups import DIMENSIONS, LATENCY
 from crewmeter_cost.ledger.tables import CallRow, Label, LatencyBucket, LatencyHour, RollupHour, RunRow, StepRow, TagSet, table_of
@@ -150,7 +150,6 @@ def view_definitions(backend: str) -> Mapping[str, str]:
         **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
         "latency_hourly": _latency(),
     }
-    make = postgresql.dialect if backend == "postgresql" else sqlite.dialect
-    dialect: Dialect = make()
+    dialect: Dialect = registry.load(backend)()
     compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
     return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}
