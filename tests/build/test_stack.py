@@ -57,14 +57,26 @@ def test_images_are_pinned(name):
     """An image is built from here or has an exact version: tomorrow's start is today's."""
     service = SERVICES[name]
     if "build" in service:
-        dockerfile = ROOT / service["build"]["context"] / service["build"]["dockerfile"]
-        bases = re.findall(r"^FROM (\S+)", dockerfile.read_text(), flags=re.MULTILINE)
-        stages = set(re.findall(r" AS (\S+)", dockerfile.read_text()))
-        bases = [base for base in bases if base not in stages]
+        text = (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).read_text()
+        for argument, default in re.findall(r"^ARG (\w+)=(\S+)", text, flags=re.MULTILINE):
+            text = text.replace(f"${{{argument}}}", default)
+        stages = set(re.findall(r" AS (\S+)", text))
+        bases = [base for base in re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE) if base not in stages]
         assert bases
         assert all(re.search(r":\d+\.\d+", base) for base in bases), bases
     else:
         assert re.search(r":v?\d+\.\d+(\.\d+)?", service["image"]), service["image"]
+
+
+@SERVICE
+def test_build_arguments_exist(name):
+    """An argument the compose file passes is one the image recipe has, in the checkout and in what `stack init` writes."""
+    from crewmeter_cost.stack.write import DOCKERFILE
+
+    build = SERVICES[name].get("build", {})
+    for argument in build.get("args", {}):
+        assert f"ARG {argument}=" in (ROOT / build["dockerfile"]).read_text()
+        assert f"ARG {argument}=" in DOCKERFILE
 
 
 @SERVICE

@@ -13,11 +13,11 @@ from crewmeter_cost.stack.files import stack_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Written", "write_stack"]
+__all__ = ["DOCKERFILE", "Written", "write_stack"]
 
 _SECRETS = ("CREWMETER_TOKEN", "GRAFANA_ADMIN_PASSWORD", "POSTGRES_PASSWORD", "CREWMETER_GRAFANA_PASSWORD")
 
-_DOCKERFILE = """\
+DOCKERFILE = """\
 # crewmeter for docker-compose.yml, from the Python package index.
 FROM python:3.13-slim
 ARG EXTRAS=sidecar,postgres
@@ -51,7 +51,7 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
             _put(folder, name, source.read_bytes(), written, kept, overwrite=overwrite)
             if name.endswith(".sh") and name in written:
                 (folder / name).chmod(0o755)
-        _put(folder, "Dockerfile", _DOCKERFILE.replace("VERSION", version).encode(), written, kept, overwrite=overwrite)
+        _put(folder, "Dockerfile", DOCKERFILE.replace("VERSION", version).encode(), written, kept, overwrite=overwrite)
         keys = _with_keys((folder / ".env.example").read_text())
         _put(folder, ".env", keys.encode(), written, kept, overwrite=False)
         (folder / ".env").chmod(0o600)
