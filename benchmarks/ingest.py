@@ -247,9 +247,8 @@ def main() -> int:
         try:
             load(sidecar.port, 2, connections=options.connections)
             memory, cpu = sidecar.memory_mb(), sidecar.cpu_seconds()
-            full = load(
-                sidecar.port, 86_400 if options.spans else options.seconds, connections=options.connections, spans=options.spans or 10**12
-            )
+            seconds, spans = (86_400, options.spans) if options.spans else (options.seconds, 10**12)
+            full = load(sidecar.port, seconds, connections=options.connections, spans=spans)
             cpu = sidecar.cpu_seconds() - cpu
             rate = full["spans"] / full["seconds"]
             grown = sidecar.memory_mb() - memory
@@ -259,9 +258,8 @@ def main() -> int:
             sidecar.stop()
         raw = raw_sqlite(Path(folder) / "raw.db", min(options.seconds, 5.0)) if not options.ledger else 0.0
     met = [show("durable ingest, requests of 512", f"{rate:,.0f} spans/s", ">= 15,000 spans/s", met=rate >= 15_000)]
-    print(
-        f"{'':<4}sidecar {cpu / full['spans'] * 1e6:.1f} µs/span, generator {full['cpu_seconds'] / full['spans'] * 1e6:.1f} µs/span of processor time"
-    )
+    own, generators = cpu / full["spans"] * 1e6, full["cpu_seconds"] / full["spans"] * 1e6
+    print(f"{'':<4}sidecar {own:.1f} µs/span, generator {generators:.1f} µs/span of processor time")
     print(f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} retries")
     if raw:
         met.append(show("share of raw sqlite3.executemany", f"{rate / raw:.0%} of {raw:,.0f}", ">= 25 %", met=rate / raw >= 0.25))

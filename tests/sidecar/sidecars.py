@@ -147,11 +147,20 @@ class Nursery:
         self._process.wait(10)
         self._process.stdout.close()
 
-    def start(self, ledger: Path, *, port: int = 0, grpc: bool = False, env: dict[str, str] | None = None, **settings: object) -> Running:
-        """A sidecar on `ledger`; `settings` are fields of `Settings`, with `limits` as a dict of fields of `Limits`."""
+    def start(
+        self,
+        ledger: Path,
+        *,
+        url: str | None = None,
+        port: int = 0,
+        grpc: bool = False,
+        env: dict[str, str] | None = None,
+        **settings: object,
+    ) -> Running:
+        """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of `Settings`, `limits` a dict of `Limits`."""
         said = ledger.parent / f"said-{secrets.token_hex(4)}"
         log = ledger.parent / f"log-{secrets.token_hex(4)}"
-        order = {"ledger": str(ledger), "port": port, "grpc": grpc, "env": env or {}, "settings": settings}
+        order = {"ledger": url or str(ledger), "port": port, "grpc": grpc, "env": env or {}, "settings": settings}
         order |= {"said": str(said), "log": str(log)}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
