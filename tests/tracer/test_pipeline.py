@@ -136,7 +136,8 @@ def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
     post.start()
     assert post.flush(10)
     post.close(5)
-    assert [record.getMessage() for record in caplog.records] == ["crewmeter: the queue to test was full; 5 spans lost so far in this spell"]
+    (record,) = caplog.records
+    assert record.getMessage() == "crewmeter: the queue to test was full; 5 spans lost so far in this spell"
 
 
 def test_a_missing_exporter_is_named(caplog):

@@ -124,11 +124,12 @@ NONSENSE = st.one_of(
     st.lists(st.integers(), max_size=3),
     st.dictionaries(st.text(max_size=12), st.integers() | st.text(max_size=5) | st.none(), max_size=4),
 )
-FIELDS = (
-    "event_id parent_event_id started_event_id call_id model usage finish_reason response_id agent task crew_name flow_name method_name "
-    "tool_name tool_args run_attempts from_cache failure error error_type agent_info server_name guardrail_type retry_count success "
-    "step_number agent_role temperature stream inputs output available_functions crew timestamp"
-).split()
+FIELDS = [
+    "event_id", "parent_event_id", "started_event_id", "call_id", "model", "usage", "finish_reason", "response_id", "agent",
+    "task", "crew_name", "flow_name", "method_name", "tool_name", "tool_args", "run_attempts", "from_cache", "failure", "error",
+    "error_type", "agent_info", "server_name", "guardrail_type", "retry_count", "success", "step_number", "agent_role",
+    "temperature", "stream", "inputs", "output", "available_functions", "crew", "timestamp",
+]
 
 
 class Event:
@@ -160,7 +161,8 @@ def test_nonsense_usage_is_a_flagged_row(meter):
     """Negative or absurd counts are in the ledger as invalid usage, without tokens and without a cost."""
     tap = meter.handle._meter._tap
     for number, usage in enumerate(({"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 2**60, "completion_tokens": 1})):
-        base = {"event_id": f"s{number}", "parent_event_id": None, "started_event_id": f"s{number}", "call_id": f"c{number}", "model": "gpt-4o"}
+        name = f"s{number}"
+        base = {"event_id": name, "parent_event_id": None, "started_event_id": name, "call_id": name, "model": "gpt-4o"}
         tap.see(object(), Event("llm_call_started", base), 10**18)
         tap.see(object(), Event("llm_call_completed", {**base, "usage": usage}), 10**18 + 5)
     assert [(call["input_tokens"], call["cost_pusd"], call["cost_status"]) for call in meter.calls()] == [(None, None, "invalid_usage")] * 2

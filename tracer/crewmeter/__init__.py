@@ -64,8 +64,10 @@ def instrument(
     """Meter every crew, flow, agent and call of this process from now on; calling it again changes nothing.
 
     ``ledger`` is a path or SQLAlchemy URL, ``endpoint`` an OTLP endpoint (with ``headers``) to send spans to instead;
-    ``tags`` go on every span, ``capture_content`` puts (scrubbed, shortened) prompts and answers there too; ``summary`` says
-    whether to print a line after each run (None: on a terminal). The standard ``OTEL_*`` variables mean what they always mean.
+    ``tags`` go on every span, ``capture_content`` puts (scrubbed, shortened) prompts and answers there too; ``budget`` (or
+    ``CREWMETER_BUDGETS``) stops calls over it; ``summary`` says whether to print a line after each run (None: on a terminal).
+    The standard ``OTEL_*`` variables mean what they always mean.
+
     Works before or after ``import crewai``. Raises ValueError for a setting that cannot be meant.
     """
     global _handle
@@ -89,9 +91,9 @@ def instrument(
         from crewmeter.budget import guard_with
         from crewmeter.meter import Meter
 
-        guard = guard_with(budget)
-        meter = Meter(settings, tracer_provider)
-        meter.install(guard)
+        guard = guard_with(budget if budget is not None else os.environ.get("CREWMETER_BUDGETS") or None, ledger)
+        meter = Meter(settings, tracer_provider, guard)
+        meter.install()
         _handle = Handle(meter)
         return _handle
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from crewmeter.node import Node
 
-__all__ = ["Call", "Claim", "Exchange", "call_attributes", "main_exchange"]
+__all__ = ["Call", "Claim", "Exchange", "call_attributes", "host_of", "is_known", "main_exchange"]
 
 _KNOWN = frozenset({"reported", "estimated", "reconciled"})
 
@@ -71,6 +72,7 @@ class Call:
         "origin",
         "pending",
         "reconciled",
+        "reservation",
         "response_id",
         "runs_tools",
         "usage",
@@ -92,6 +94,8 @@ class Call:
         """As the event reported it, in the provider's or CrewAI's own shape."""
         self.reconciled: TokenUsage | None = None
         """From the LLM object's counter, where neither event nor exchange said anything."""
+        self.reservation: object | None = None
+        """What a budget guard set aside for it."""
         self.finish_reason: str | None = None
         self.response_id: str | None = None
         self.first_chunk_ns: int | None = None
@@ -129,7 +133,8 @@ def main_exchange(call: Call) -> Exchange | None:
 
 
 @lru_cache(maxsize=256)
-def _host_port(endpoint: str) -> tuple[str | None, int | None]:
+def host_of(endpoint: str) -> tuple[str | None, int | None]:
+    """(host, port) of a URL or ``host:port``; None for what it does not say."""
     try:
         parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
         return parts.hostname, parts.port
@@ -151,10 +156,12 @@ def _names(declared: str | None, model: str | None, host: str | None) -> tuple[s
 def call_attributes(call: Call, node: Node) -> dict[str, AttributeValue]:
     """Everything the ledger needs to price the call, under semconv's names; nothing for what is unknown."""
     exchange = call.exchange
-    host, port = (exchange.host, exchange.port) if exchange else _host_port(call.endpoint) if call.endpoint else (None, None)
+    host, port = (exchange.host, exchange.port) if exchange else host_of(call.endpoint) if call.endpoint else (None, None)
     declared = call.declared or (exchange.provider if exchange else None)
     provider, model = _names(declared, call.model, host)
     usage, source = _usage(call, provider)
+    if usage.status == "missing" and node.error_type is not None and _was_refused(exchange) and "rejected" not in usage.flags:
+        usage = replace(usage, flags=(*usage.flags, "rejected"))
     values: dict[str, AttributeValue | None] = {
         semconv.OPERATION: call.operation,
         semconv.PROVIDER: provider,
@@ -189,6 +196,11 @@ def _usage(call: Call, provider: str | None) -> tuple[TokenUsage, str]:
     if usage.status == "missing" and exchange is not None:
         return exchange.usage if exchange.usage.status == "invalid" or exchange.usage.flags else MISSING, "wire"
     return usage, "event"
+
+
+def _was_refused(exchange: Exchange | None) -> bool:
+    """True where nothing can have been billed: the provider answered with an HTTP error, or nothing was ever sent."""
+    return exchange is None or (exchange.status_code or 0) >= 400
 
 
 def _time_to_first_token(call: Call, node: Node) -> float | None:

@@ -9,6 +9,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from crewmeter import wire
+from crewmeter.brake import Brake
 from crewmeter.compose import readable
 from crewmeter.current import carry_into_threads
 from crewmeter.delivery import Courier
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TracerProvider
 
+    from crewmeter.brake import Guard
     from crewmeter.node import Node
     from crewmeter.settings import Settings
 
@@ -43,13 +45,14 @@ FAILING_BUDGET_S = 0.3
 class Meter:
     """Everything `instrument` sets up and `uninstrument` takes down."""
 
-    def __init__(self, settings: Settings, provider: TracerProvider | None) -> None:
+    def __init__(self, settings: Settings, provider: TracerProvider | None, guard: Guard | None = None) -> None:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
         self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_place=settings.place)
-        self._observer = Observer(settings, self._providers.resource)
+        brake = Brake(guard, settings.place) if guard is not None else None
+        self._observer = Observer(settings, self._providers.resource, brake)
         self._couriers = [self._courier(name, first=position == 0) for position, name in enumerate(settings.exporters)]
-        self._tap = Tap(self.recorder, settings.content, look_again=wire.look_again)
+        self._tap = Tap(self.recorder, settings.content, look_again=wire.look_again, brake=brake)
         self._undo: list[Callable[[], None]] = []
 
     def _courier(self, name: str, *, first: bool) -> Courier:
@@ -63,15 +66,13 @@ class Meter:
             last=self._observer.close if first else None,
         )
 
-    def install(self, guard: Callable[[], Callable[[], None]] | None = None) -> None:
+    def install(self) -> None:
         """Start watching. The tap goes in now, or once CrewAI is imported; exporters load meanwhile, in the background."""
         merger = self.recorder.merger
         self._undo.append(wire.install(opened=merger.opened, closed=merger.closed))
         self._undo.append(carry_into_threads())
         self._undo.append(hush_exporters())
         self._undo.append(self._tap.uninstall)
-        if guard is not None:
-            self._undo.append(guard())
         self._undo.append(when_imported(EVENT_BUS_MODULE, self._crewai_imported))
         atexit.register(self.close)
         _watch_forks(self)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from crewmeter.brake import Brake
     from crewmeter.node import Node
     from crewmeter.settings import Settings
 
@@ -30,7 +31,8 @@ logger = logging.getLogger("crewmeter")
 class Observer:
     """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
 
-    def __init__(self, settings: Settings, resource: Callable[[], Resource]) -> None:
+    def __init__(self, settings: Settings, resource: Callable[[], Resource], brake: Brake | None = None) -> None:
+        self._brake = brake
         self._metrics = Metrics(settings, resource)
         self._limit = RateLimit()
         self._log = RunLog(settings.log)
@@ -43,10 +45,12 @@ class Observer:
             return
         self._count(node)
         try:
+            if self._brake is not None:
+                self._brake.seen(node)
             self._metrics.record(node)
-        except Exception as error:  # noqa: BLE001  # the app's meter provider may be anybody's; a metric less must not cost a span
+        except Exception as error:  # noqa: BLE001  # meter provider and guard may be anybody's; they must not cost a span
             if self._limit.allows(monotonic()):
-                logger.warning("crewmeter: could not record metrics: %s", type(error).__name__)
+                logger.warning("crewmeter: could not count a span for metrics or budgets: %s", type(error).__name__)
 
     def delivered(self, node: Node, exporter: SpanExporter) -> None:
         """After export: say it, with the cost if the exporter knows it."""
@@ -56,7 +60,9 @@ class Observer:
             self._summary.show(node, exporter)
 
     def close(self) -> None:
-        """Flush and stop the metrics exporter, if one is ours."""
+        """Flush and stop the metrics exporter, if one is ours, and give back what budgets have reserved."""
+        if self._brake is not None:
+            self._brake.close()
         self._metrics.close()
 
     def after_fork(self) -> None:

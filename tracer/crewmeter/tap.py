@@ -16,6 +16,7 @@ from crewmeter.listening import Listener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crewmeter.brake import Brake
     from crewmeter.content import Content
     from crewmeter.node import Node
     from crewmeter.spans import Recorder
@@ -30,10 +31,11 @@ logger = logging.getLogger("crewmeter")
 class Tap:
     """Turns CrewAI's events into spans on a `Recorder`."""
 
-    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None]) -> None:
+    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None], brake: Brake | None = None) -> None:
         self._recorder = recorder
         self._content = content
         self._look_again = look_again
+        self._brake = brake
         self._limit = RateLimit()
         self._is_replaying: Callable[[], bool] = lambda: False
         self._undo: list[Callable[[], None]] = []
@@ -48,6 +50,8 @@ class Tap:
         from crewai.events import event_bus
 
         self._is_replaying = getattr(event_bus, "is_replaying", self._is_replaying)
+        if self._brake is not None:
+            self._put_brake(self._brake)
         bus = event_bus.CrewAIEventsBus
         if _takes_event(bus, "emit"):
             self._wrap(bus, "emit")
@@ -75,6 +79,31 @@ class Tap:
         """Take the seam out: the very same functions are back where they were."""
         while self._undo:
             self._undo.pop()()
+
+    def _put_brake(self, brake: Brake) -> None:
+        """Ask the budgets before every model call, through CrewAI's own hook; a refusal reaches the caller as CrewAI means it to."""
+        from crewai import hooks
+
+        aborted = getattr(hooks, "HookAborted", None)  # before 1.14 a hook could only return False
+
+        def before_llm_call(context: Any) -> bool | None:
+            try:
+                reason = brake.refusal(context.llm, context.messages)
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not stop a call
+                logger.warning("crewmeter: could not ask the budgets: %s", type(error).__name__)
+                return None
+            if reason is None:
+                return None
+            if aborted is not None:
+                raise aborted(reason, "crewmeter")
+            return False
+
+        hooks.register_before_llm_call_hook(before_llm_call)
+
+        def take_out() -> None:
+            hooks.unregister_before_llm_call_hook(before_llm_call)
+
+        self._undo.append(take_out)
 
     def _wrap(self, bus: type, name: str) -> None:
         original = bus.__dict__[name]
@@ -160,6 +189,8 @@ class Tap:
         if opening.call is not None:
             self._look_again()
             self._recorder.merger.counters.started(source, opening.call)
+            if self._brake is not None:
+                self._brake.call_started(node)
         elif node.run is node:
             self._look_again()
         self._add_content(node, opening.content)
