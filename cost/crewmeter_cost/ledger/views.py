@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Float, and_, case, cast, func, literal, null, select, union_all
 from sqlalchemy.dialects import registry
 
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.rollups import DIMENSIONS, LATENCY
-from crewmeter_cost.ledger.tables import CallRow, Label, LatencyBucket, LatencyHour, RollupHour, RunRow, StepRow, TagSet, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ __all__ = ["SECOND_NS", "view_definitions"]
 SECOND_NS = 1_000_000_000
 _PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
 
-_CALL, _RUN, _STEP, _LABEL, _TAGS = table_of(CallRow), table_of(RunRow), table_of(StepRow), table_of(Label), table_of(TagSet)
-_ROLLUP, _LATENCY, _BUCKET = table_of(RollupHour), table_of(LatencyHour), table_of(LatencyBucket)
+_CALL, _RUN, _STEP, _LABEL, _TAGS = core.call, core.run, core.step, core.label, core.tag_set
+_ROLLUP, _LATENCY, _BUCKET = core.rollup_hour, core.latency_hour, core.latency_bucket
 
 
 class _Named:
@@ -128,16 +128,16 @@ def _hourly(name: str) -> Select[Any]:
     return select(*columns).select_from(named.joined).where(c.dimension == dimension.code)
 
 
-def _latency() -> CompoundSelect[Any]:
+def _latency(table: Table, start: str) -> CompoundSelect[Any]:
     """One arm a dimension, so that ``dimension = 'model'`` is a constant in each and switches all arms off but one before a row is read."""
-    return union_all(*(_latency_of(name, code) for name, code in LATENCY.items()))
+    return union_all(*(_latency_of(table, start, name, code) for name, code in LATENCY.items()))
 
 
-def _latency_of(dimension: str, code: int) -> Select[Any]:
-    c = _LATENCY.c
-    named = _Named(_LATENCY.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
+def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[Any]:
+    c = table.c
+    named = _Named(table.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
     key = named.name(c.key, "key")
-    columns: list[Any] = [c.hour.label("time"), literal(dimension).label("dimension"), key, _BUCKET.c.le_seconds, c["count"]]
+    columns: list[Any] = [c[start].label("time"), literal(dimension).label("dimension"), key, _BUCKET.c.le_seconds, c["count"]]
     return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
@@ -148,7 +148,8 @@ def view_definitions(backend: str) -> Mapping[str, str]:
         "runs": _runs(backend),
         "steps": _steps(backend),
         **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
-        "latency_hourly": _latency(),
+        "latency_hourly": _latency(_LATENCY_HOUR, "hour"),
+        "latency_daily": _latency(_LATENCY_DAY, "day"),
     }
     dialect: Dialect = registry.load(backend)()
     compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
