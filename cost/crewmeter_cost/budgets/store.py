@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["Status", "in_force", "kept", "remove", "save", "status"]
+__all__ = ["Status", "combine", "in_force", "kept", "remove", "save", "status"]
 
 _budget = table_of(BudgetRow)
 
@@ -75,9 +75,13 @@ def remove(engine: Engine, name: str) -> None:
 def in_force(engine: Engine) -> tuple[Budget, ...]:
     """The ledger's budgets and those of ``CREWMETER_BUDGETS``; the environment wins where both name the same scope and period."""
     text = os.environ.get("CREWMETER_BUDGETS", "").strip()
-    local = read_budgets(text) if text else ()
-    taken = {_about(budget) for budget in local}
-    return (*local, *(budget for budget in kept(engine) if _about(budget) not in taken))
+    return combine(read_budgets(text) if text else (), kept(engine))
+
+
+def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
+    """Both, without those of `farther` that `nearer` has for the same scope, period and severity."""
+    taken = {_about(budget) for budget in nearer}
+    return (*nearer, *(budget for budget in farther if _about(budget) not in taken))
 
 
 def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime) -> list[Status]:
