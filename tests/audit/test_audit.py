@@ -228,3 +228,18 @@ def test_prices_check_covers_the_ledgers_models(ledger, monkeypatch, capsys):
         ("secret", 1, None),
     }
     assert Decimal(document["book"]["age_days"]) >= 0
+
+
+def test_prices_check_for_people_and_spreadsheets(ledger, monkeypatch, capsys):
+    """The table shows models, sources and their disagreements; the CSV the models."""
+    for words, seen in ((), "no price for 'secret' at acme"), (("--format", "csv"), "acme,secret,1,1,,"):
+        monkeypatch.setattr(sys, "argv", ["crewmeter", "prices", "check", *words])
+        with pytest.raises(SystemExit):
+            main()
+        assert seen in capsys.readouterr().out
+
+
+def test_calls_without_a_price_are_named_in_the_table(audit):
+    """An audit says how many calls it could not compare for want of a price."""
+    _, text, _ = audit(FOCUS, format="table")
+    assert "1 calls in the ledger have no price" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -123,3 +124,10 @@ def test_headers_name_source_and_licence():
         assert json.dumps(dict(catalogue.header))
         assert catalogue.header["license"].startswith("MIT")
         assert "github.com" in catalogue.header["source"]
+
+
+def test_one_module_imports_genai_prices():
+    """Each vendor is touched by one module: genai-prices by its compiler."""
+    sources = [path for root in ("cost", "tracer", "dashboards") for path in (Path(__file__).parents[2] / root).rglob("*.py")]
+    importing = [path.name for path in sources if re.search(r"^\s*(?:from|import) genai_prices", path.read_text(encoding="utf-8"), re.M)]
+    assert importing == ["compile_genai.py"]

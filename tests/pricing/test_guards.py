@@ -258,3 +258,11 @@ def test_a_million_names_do_not_grow_the_book(book):
         priced(book, "openai", f"made-up-{number}")
     assert len(book._tracks) <= 8192
     assert time.monotonic() - start < 30
+
+
+def test_audio_without_any_text_rate_is_billed_alone(book):
+    """Nothing is charged for units that have no rate, and the charge says which."""
+    spoken = priced(book, "openai", "gpt-4o-transcribe", TokenUsage(1000, 50, input_audio=900))
+    assert {item.item: item.quantity for item in spoken.items} == {"input": 100, "input_audio": 900, "output": 50}
+    listened = priced(book, "openai", "whisper-1")
+    assert (listened.status, "audio_hour" in listened.reason) == ("unknown_model", True)
