@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from crewmeter.semconv import KIND_AGENT, KIND_CREW, KIND_FLOW, KIND_TASK, KIND_TOOL, SCOPE
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS
-from crewmeter_cost.ledger.tables import CallRow, Label, StepRow, table_of
 from crewmeter_cost.ledger.twins import stored_row
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["adopt"]
 LARGEST_TRACE = 5_000
 """Traces with more spans than this are left as they are: no crew makes one, and each batch would read it again."""
 
-_CALL, _STEP, _LABEL = table_of(CallRow), table_of(StepRow), table_of(Label)
+_CALL, _STEP, _LABEL = core.call, core.step, core.label
 _INHERITED = ("run", "crew", "flow", "task", "agent", "tool")
 _CHUNK = 500
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete
 
 from crewmeter.semconv import KIND_TOOL
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.adoption import adopt
 from crewmeter_cost.ledger.rollups import DAY, SUMS, Tally
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, CallRows, StepState, step_row
 from crewmeter_cost.ledger.state import pruned_before
-from crewmeter_cost.ledger.tables import CallRow, LatencyDay, LatencyHour, RollupHour, StepRow, table_of
 from crewmeter_cost.ledger.totals import Runs
 from crewmeter_cost.ledger.twins import settle
 from crewmeter_cost.pricing.charge import PICO, Charge
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Written", "write_batch"]
 
-_CALL, _STEP, _ROLLUP = table_of(CallRow), table_of(StepRow), table_of(RollupHour)
-_LATENCY_HOUR, _LATENCY_DAY = table_of(LatencyHour), table_of(LatencyDay)
+_CALL, _STEP, _ROLLUP = core.call, core.step, core.rollup_hour
+_LATENCY_HOUR, _LATENCY_DAY = core.latency_hour, core.latency_day
 _SPAN = ("trace_id", "span_id")
 _NEVER = -(2**64)
 """Before any start there is: nothing was pruned yet."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, or_, select
 
 from crewmeter.usage import TokenUsage
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.ledger.rows import CallState
-from crewmeter_cost.ledger.tables import CallRow, Label, PriceVersion, RunRow, TagSet, table_of
 from crewmeter_cost.pricing.outcome import FrozenRates
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PAGE = 2000
 """Calls read at a time; between pages no read transaction is held, so writers' WAL can be folded back."""
 
 _REMEMBERED = 50_000
-_CALL, _RUN, _LABEL, _TAGS, _PRICE = table_of(CallRow), table_of(RunRow), table_of(Label), table_of(TagSet), table_of(PriceVersion)
+_CALL, _RUN, _LABEL, _TAGS, _PRICE = core.call, core.run, core.label, core.tag_set, core.price_version
 _NS = 10**9
 _NAMED = ("operation", "provider", "request_model", "response_model", "crew", "flow", "task", "agent", "user", "team", "session",
           "error_type", "finish_reason", "cost_status", "host", "service_tier", "usage_status")  # fmt: skip

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, func, literal_column
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.rollups import DAY, DIMENSIONS, HOUR, LATENCY
-from crewmeter_cost.ledger.tables import CallRow, RunRow, StepRow, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ GROUPS = (*_NAMES[:6], "run", *_NAMES[6:], "tag:KEY", *TIMES)
 """Everything ``--by`` takes."""
 
 _FILTERS = (*_NAMES, "run", "service", "environment")
-_CALL, _STEP, _RUN = table_of(CallRow), table_of(StepRow), table_of(RunRow)
+_CALL, _STEP, _RUN = core.call, core.step, core.run
 _NS = 10**9
 
 

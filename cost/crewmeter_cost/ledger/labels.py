@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import insert, select
 
 from crewmeter.providers import resolve_provider
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.names import clean
-from crewmeter_cost.ledger.tables import Label, PriceVersion, TagSet, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,7 @@ _MAX_REMEMBERED = 200_000
 _LONGEST_KEY, _LONGEST_VALUE = 100, 380
 """Characters of a tag, so that its label ``key=value`` is never cut."""
 
-_LABEL, _TAG_SET, _PRICE_VERSION = table_of(Label), table_of(TagSet), table_of(PriceVersion)
+_LABEL, _TAG_SET, _PRICE_VERSION = core.label, core.tag_set, core.price_version
 
 
 def names_of(connection: Connection, ids: Iterable[int | None]) -> dict[int, str]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, or_, select
 
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.money import nanoseconds
 from crewmeter_cost.ledger.rollups import HOUR
 from crewmeter_cost.ledger.state import pruned_before, set_pruned_before
-from crewmeter_cost.ledger.tables import Adjustment, CallRow, RunRow, StepRow, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ BATCH = 2000
 PAUSE_SECONDS = 0.005
 """Between two, so that a writer waiting for the lock gets it."""
 
-_CALL, _STEP, _RUN, _ADJUSTMENT = table_of(CallRow), table_of(StepRow), table_of(RunRow), table_of(Adjustment)
+_CALL, _STEP, _RUN, _ADJUSTMENT = core.call, core.step, core.run, core.adjustment
 _NS = 10**9
 
 

@@ -16,11 +16,11 @@ from sqlalchemy import func, insert, select, update
 
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.batch import Change
 from crewmeter_cost.ledger.labels import names_of
 from crewmeter_cost.ledger.money import nanoseconds
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS
-from crewmeter_cost.ledger.tables import Adjustment, CallRow, Repricing, table_of
 from crewmeter_cost.ledger.twins import stored_row
 from crewmeter_cost.pricing.charge import Charge, charge_call
 from crewmeter_cost.records import Call
@@ -40,7 +40,7 @@ __all__ = ["ModelChange", "Repriced", "Undone", "reprice", "undo"]
 
 PAGE = 2000
 _INT64 = 2**63 - 1
-_CALL, _JOB, _ADJUSTMENT = table_of(CallRow), table_of(Repricing), table_of(Adjustment)
+_CALL, _JOB, _ADJUSTMENT = core.call, core.repricing, core.adjustment
 _NS = 10**9
 _PRICE = ("cost_pusd", "cost_status", "cost_flags", "price_version")
 """The columns a repricing sets."""

@@ -9,8 +9,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.semconv import ABANDONED, KIND_TOOL
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.names import clean
-from crewmeter_cost.ledger.tables import CallRow, StepRow, table_of
 from crewmeter_cost.pricing.charge import Charge
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class StepState(IntEnum):
     """Still open when the process ended."""
 
 
-CALL_COLUMNS = tuple(column.name for column in table_of(CallRow).columns if column.name != "id")
-STEP_COLUMNS = tuple(column.name for column in table_of(StepRow).columns if column.name != "id")
+CALL_COLUMNS = tuple(column.name for column in core.call.columns if column.name != "id")
+STEP_COLUMNS = tuple(column.name for column in core.step.columns if column.name != "id")
 
 
 class _Positions:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.money import exact_usd, moment
 from crewmeter_cost.ledger.rows import StepState
-from crewmeter_cost.ledger.tables import CallRow, Label, StepRow, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ __all__ = ["Node", "RunTree", "run_tree"]
 DEEPEST = 100
 """Nodes nested deeper than this (no crew is; hostile spans may be) hang on their ancestor at this depth."""
 
-_CALL, _STEP, _LABEL = table_of(CallRow), table_of(StepRow), table_of(Label)
+_CALL, _STEP, _LABEL = core.call, core.step, core.label
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
-from crewmeter_cost.ledger.tables import Label, RunRow, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ RUN_COLUMNS = ("run_id", "kind", "name", "status", "started_at", "duration_secon
                "output_tokens", "cost_usd", "unpriced_calls")  # fmt: skip
 """Keys of a run in JSON and CSV, as in the contract."""
 
-_RUN, _LABEL = table_of(RunRow), table_of(Label)
+_RUN, _LABEL = core.run, core.label
 _NS = 10**9
 
 

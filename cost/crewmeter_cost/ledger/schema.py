@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, inspect, select
-from sqlmodel import SQLModel
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger import inbox
+from crewmeter_cost.ledger import core, inbox
 from crewmeter_cost.ledger.engine import APPLICATION_ID, WRITE
 from crewmeter_cost.ledger.location import shown
 from crewmeter_cost.ledger.rollups import BOUNDS_NS
-from crewmeter_cost.ledger.tables import LatencyBucket, table_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -76,7 +74,7 @@ def _version(connection: Connection) -> str | None:
 
 def create(connection: Connection) -> None:
     """Make an empty database a ledger: tables, views, buckets, version."""
-    SQLModel.metadata.create_all(connection)
+    core.METADATA.create_all(connection)
     finish(connection)
     _VERSION.create(connection)
     connection.execute(insert(_VERSION).values(version_num=HEAD))
@@ -88,7 +86,7 @@ def finish(connection: Connection) -> None:
 
     for statement in view_definitions(connection.dialect.name).values():
         connection.exec_driver_sql(statement)
-    buckets = table_of(LatencyBucket)
+    buckets = core.latency_bucket
     connection.execute(delete(buckets))
     connection.execute(insert(buckets), [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)])
     if connection.dialect.name == "sqlite":

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, func, select
 
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.grouping import TIMES, call_column, rollup_columns, time_of, tool_column
 from crewmeter_cost.ledger.rollups import DAY, DIMENSIONS, LATENCY
 from crewmeter_cost.ledger.rows import CallState
-from crewmeter_cost.ledger.tables import CallRow, Label, LatencyDay, LatencyHour, RollupHour, RunRow, StepRow, TagSet, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Key", "Sources"]
 
 Key = tuple[int | str | None, ...]
-_CALL, _STEP, _RUN, _LABEL, _TAGS = table_of(CallRow), table_of(StepRow), table_of(RunRow), table_of(Label), table_of(TagSet)
-_ROLLUP, _LATENCY_HOUR, _LATENCY_DAY = table_of(RollupHour), table_of(LatencyHour), table_of(LatencyDay)
+_CALL, _STEP, _RUN, _LABEL, _TAGS = core.call, core.step, core.run, core.label, core.tag_set
+_ROLLUP, _LATENCY_HOUR, _LATENCY_DAY = core.rollup_hour, core.latency_hour, core.latency_day
 _NS = 10**9
 _SUMMED = ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens",
            "output_tokens", "reasoning_tokens", "duration_ns")  # fmt: skip

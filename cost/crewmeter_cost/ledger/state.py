@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from crewmeter_cost.ledger.tables import StateRow, table_of
+from crewmeter_cost.ledger import core
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 __all__ = ["pruned_before", "set_pruned_before"]
 
-_STATE = table_of(StateRow)
+_STATE = core.ledger_state
 _PRUNED = "pruned_before"
 
 

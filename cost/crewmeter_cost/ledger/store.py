@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.batch import Written, write_batch
 from crewmeter_cost.ledger.bulk import Bulk
 from crewmeter_cost.ledger.engine import WRITE, explain, open_engine, prepare_file
@@ -21,7 +22,6 @@ from crewmeter_cost.ledger.forks import keep_safe
 from crewmeter_cost.ledger.labels import Labels
 from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
 from crewmeter_cost.ledger.schema import bring_up_to_date
-from crewmeter_cost.ledger.tables import RunRow, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ledger", "RunCost", "Work", "Written"]
 
-_RUN = table_of(RunRow)
+_RUN = core.run
 
 
 class Work(NamedTuple):

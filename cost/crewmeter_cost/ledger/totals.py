@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.names import clean
 from crewmeter_cost.ledger.rows import CALL, STEP, CallState, StepState, instant
-from crewmeter_cost.ledger.tables import RunRow, table_of
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runs"]
 
-_RUN = table_of(RunRow)
+_RUN = core.run
 _COLUMNS = tuple(column.name for column in _RUN.columns)
 _CHUNK = 1000
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from crewmeter.semconv import SCOPE
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.rows import CALL, CALL_COLUMNS
-from crewmeter_cost.ledger.tables import CallRow, Label, table_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -28,7 +28,7 @@ TELLING = 20
 """A response id this long is random enough to be one call's whatever provider either instrumentor names (Azure is
 often called openai); shorter ones (``1``, ``cmpl-7`` of a local server) count per provider."""
 
-_CALL, _LABEL = table_of(CallRow), table_of(Label)
+_CALL, _LABEL = core.call, core.label
 _CHUNK = 1000
 Positioned = tuple[int, "Row"]
 

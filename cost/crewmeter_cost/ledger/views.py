@@ -25,7 +25,7 @@ SECOND_NS = 1_000_000_000
 _PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
 
 _CALL, _RUN, _STEP, _LABEL, _TAGS = core.call, core.run, core.step, core.label, core.tag_set
-_ROLLUP, _LATENCY, _BUCKET = core.rollup_hour, core.latency_hour, core.latency_bucket
+_ROLLUP, _BUCKET, _LATENCY_HOUR, _LATENCY_DAY = core.rollup_hour, core.latency_bucket, core.latency_hour, core.latency_day
 
 
 class _Named:
