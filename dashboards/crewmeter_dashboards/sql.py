@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "DAILY_SECONDS",
     "DETAIL_SECONDS",
     "FILTERS",
     "Dialect",
@@ -30,6 +31,11 @@ __all__ = [
 
 DETAIL_SECONDS = 3 * 3600
 """Up to this range panels read single calls, to the second; above it the roll-ups, to the hour."""
+
+DAILY_SECONDS = 14 * 86400
+"""Above this range percentiles come from the daily counts."""
+
+_SPAN = "@to - @from"
 
 FILTERS: Mapping[str, str] = {
     "crew": "Crew",
@@ -162,16 +168,29 @@ _LATENCY: Mapping[str, tuple[str, str, str, Mapping[str, str], str, str | None]]
 }
 
 
-def latency(dimension: str, *, since: str = "@from", until: str = "@to") -> str:
-    """SELECT of (time, key, le_seconds, count): a latency histogram per hour from the roll-up, or one row a call for short ranges."""
+def latency(dimension: str, *, per_bucket: bool = False) -> str:
+    """SELECT of (time, key, le_seconds, count): a latency histogram from the roll-ups, or one row a call for short ranges.
+
+    Ranges above `DAILY_SECONDS` read whole days from the daily counts and only their ragged ends from the hourly ones. `per_bucket`
+    says that the reader groups by ``@bucket``, so a bucket below a day needs the hours.
+    """
     view, key, seconds, filters, only, own = _LATENCY[dimension]
     foreign = [name for name in filters if name != own]
-    long = f"({until} - {since} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
+    long = f"({_SPAN} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
+    daily = f"({_SPAN} > {DAILY_SECONDS}{' AND @bucket >= 86400' if per_bucket else ''})"
+    first_day, last_day = "(@from + 86399) / 86400 * 86400", "@to / 86400 * 86400"
     held = where({own: "key"}) if own else ""
+
+    def counts(table: str, since: str, until: str, switch: str) -> str:
+        return (
+            f"SELECT time, key, le_seconds, count FROM {table}\n"
+            f"  WHERE dimension = '{dimension}' AND time >= {since} AND time < {until} AND {long}{switch}{held}\n  UNION ALL\n  "
+        )
+
     return (
-        f"SELECT time, key, le_seconds, count FROM latency_hourly\n"
-        f"  WHERE dimension = '{dimension}' AND time >= {since} / 3600 * 3600 AND time < {until} AND {long}{held}\n"
-        f"  UNION ALL\n"
-        f"  SELECT time, {key} AS key, {seconds} AS le_seconds, 1 AS count FROM {view}\n"
-        f"  WHERE time >= {since} AND time < {until} AND NOT {long} AND {only}{where(filters)}"
+        counts("latency_daily", first_day, last_day, f" AND {daily}")
+        + counts("latency_hourly", "@from / 3600 * 3600", f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)", "")
+        + counts("latency_hourly", last_day, "@to", f" AND {daily}")
+        + f"SELECT time, {key} AS key, {seconds} AS le_seconds, 1 AS count FROM {view}\n"
+        f"  WHERE time >= @from AND time < @to AND NOT {long} AND {only}{where(filters)}"
     )

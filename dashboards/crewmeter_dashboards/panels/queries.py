@@ -56,7 +56,7 @@ def quantiles(dimension: str) -> str:
 def quantiles_over_time(dimension: str) -> str:
     """p50, p95 and p99 per bucket."""
     return (
-        f"WITH lat AS ({sql.latency(dimension)}),\n"
+        f"WITH lat AS ({sql.latency(dimension, per_bucket=True)}),\n"
         "sums AS (SELECT time / @bucket * @bucket AS at, le_seconds, SUM(count) AS n FROM lat GROUP BY 1, 2),\n"
         "cum AS (SELECT at, le_seconds, SUM(n) OVER (PARTITION BY at ORDER BY le_seconds) AS seen,\n"
         "  SUM(n) OVER (PARTITION BY at) AS total FROM sums)\n"
@@ -67,12 +67,12 @@ def quantiles_over_time(dimension: str) -> str:
 def quantiles_by(dimension: str, name: str, *, quantile: float = 0.95) -> str:
     """(time, name, value): one quantile per bucket for each of the busiest keys of the dimension."""
     return (
-        f"WITH lat AS ({sql.latency(dimension)}),\n"
-        f"top AS (SELECT key FROM lat WHERE key IS NOT NULL GROUP BY key ORDER BY SUM(count) DESC LIMIT {TOP}),\n"
+        f"WITH lat AS ({sql.latency(dimension, per_bucket=True)}),\n"
         "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM lat\n"
-        "  WHERE key IN (SELECT key FROM top) GROUP BY 1, 2, 3),\n"
+        "  WHERE key IS NOT NULL GROUP BY 1, 2, 3),\n"
+        f"top AS (SELECT key FROM sums GROUP BY key ORDER BY SUM(n) DESC LIMIT {TOP}),\n"
         "cum AS (SELECT at, key, le_seconds, SUM(n) OVER (PARTITION BY at, key ORDER BY le_seconds) AS seen,\n"
-        "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums)\n"
+        "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums WHERE key IN (SELECT key FROM top))\n"
         f"SELECT at AS time, key AS {name}, MIN(le_seconds) AS seconds\n"
         f"FROM cum WHERE seen >= {quantile} * total GROUP BY at, key ORDER BY at, key"
     )
