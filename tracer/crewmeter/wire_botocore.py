@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.usage import TokenUsage
+from crewmeter.wire_events import EVENT_STREAM
 from crewmeter.wire_exchange import Exchange, guarded, inside
 from crewmeter.wire_read import absorb
 from crewmeter.wire_request import invoked_operation, nested, price_headers, refused
-from crewmeter.wire_stream import EVENT_STREAM, Watch
+from crewmeter.wire_stream import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from crewmeter.wire_events import is_stream
 from crewmeter.wire_exchange import guarded, inside
 from crewmeter.wire_request import begin, price_headers, refused
 from crewmeter.wire_route import route
-from crewmeter.wire_stream import Watch, is_stream, read_whole
+from crewmeter.wire_stream import Watch, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

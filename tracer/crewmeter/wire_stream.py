@@ -1,53 +1,29 @@
-"""Bodies as they pass: a `Watch` sees the chunks an SDK reads and fills in the exchange, without holding anything up.
-
-Only the lines of a stream that hold a fact (ids, usage, the reason it ended) are parsed; of all others the amount of text is
-counted, which is what an estimate needs if the stream is cut.
-"""
+"""Bodies as they pass: a `Watch` sees the chunks an SDK reads and fills in the exchange, without holding anything up."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import re
 import time
 import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from crewmeter import semconv
-from crewmeter.estimate import TextTally, estimate_request
+from crewmeter.estimate import estimate_request
 from crewmeter.usage import MISSING, TokenUsage
+from crewmeter.wire_events import LARGEST, reader
 from crewmeter.wire_exchange import guarded
-from crewmeter.wire_read import absorb, absorb_body
+from crewmeter.wire_read import absorb_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from crewmeter.wire_events import Reader
     from crewmeter.wire_exchange import Exchange, Hub
 
-__all__ = ["EVENT_STREAM", "Watch", "is_stream", "read_whole"]
+__all__ = ["Watch", "read_whole"]
 
-EVENT_STREAM = "application/vnd.amazon.eventstream"
-"""Content type of AWS event frames."""
-_STREAMS = ("text/event-stream", "application/x-ndjson", "application/stream+json", EVENT_STREAM)
-
-_FACT = re.compile(
-    rb'"usage(?:Metadata)?"\s*:\s*\{|"(?:finish_reason|finishReason|stop_reason|done_reason)"\s*:\s*"|"message_start"'
-    rb'|"type"\s*:\s*"(?:error|response\.(?:completed|incomplete|failed))"|"error"\s*:\s*[{"]|"billed_units"'
-    rb'|"message_stop"|"message-end"|"(?:done|is_finished)"\s*:\s*true|"(?:prompt_)?eval_count"|invocationMetrics|"web_search_call"|webSearchQueries|"generated_token_count"'
-)
-"""What makes a line of a stream worth parsing."""
-_TEXT = re.compile(
-    rb'"(?:content|text|delta|arguments|partial_json|thinking|reasoning|reasoning_content|response|generated_text|input)"'
-    rb'\s*:\s*"((?:[^"\\]|\\.)*)"'
-)
-"""The pieces of answer a line carries, in any protocol."""
-_LARGEST = 32 * 2**20
-"""Bytes of one line, frame or whole body kept in memory; beyond, its middle is dropped."""
 _EDGE = 8192
-_PRELUDE = 12
-"""Bytes before the headers of an AWS event frame: total length, headers' length, checksum (all big-endian u32)."""
+"""Bytes at either end of a body too large to keep that are kept all the same."""
 
 
 def read_whole(hub: Hub, exchange: Exchange, body: bytes, request: Callable[[], bytes]) -> None:
@@ -56,11 +32,6 @@ def read_whole(hub: Hub, exchange: Exchange, body: bytes, request: Callable[[], 
     if exchange.usage == MISSING:
         exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
     hub.close(exchange)
-
-
-def is_stream(content_type: str) -> bool:
-    """True for answers that come as events."""
-    return content_type.startswith(_STREAMS)
 
 
 class Watch:
@@ -80,7 +51,7 @@ class Watch:
         self._settled = False
         self.pulling = False
         """True while the SDK waits for a chunk; a close in the middle of that is the transport's own, at the end of the body."""
-        self._reader = _reader(content_type, exchange, self._kept)
+        self._reader = reader(content_type, exchange, self._kept)
         exchange.streamed = self._reader is not None
 
     @guarded
@@ -95,12 +66,11 @@ class Watch:
             chunk = self._inflate.decompress(chunk)
         if self._reader is not None:
             self._reader.feed(chunk)
-            if self._reader.final:
-                self.end()
+            self._seen(self._reader)
             return
         self._bytes += len(chunk)
         self._parts.append(chunk)
-        if self._bytes > _LARGEST:
+        if self._bytes > LARGEST:
             whole = b"".join(self._parts)
             self._parts = [whole[:_EDGE], whole[-_EDGE:]]
             self._bytes = 2 * _EDGE
@@ -111,13 +81,16 @@ class Watch:
         exchange = self.exchange
         if exchange.first_chunk_ns is None:
             exchange.first_chunk_ns = time.time_ns()
-        if isinstance(self._reader, _Frames) and not exchange.done:
+        if self._reader is not None and not exchange.done:
             self._reader.payload(payload)
-            if self._reader.final:
-                self.end()
-            elif self._reader.asked:
-                self._reader.asked = False
-                self._estimate("stream_open")
+            self._seen(self._reader)
+
+    def _seen(self, reader: Reader) -> None:
+        if reader.final:
+            self.end()
+        elif reader.asked:
+            reader.asked = False
+            self._estimate("stream_open")
 
     @guarded
     def end(self, error: BaseException | None = None, *, cut: bool = False, late: bool = False) -> None:
@@ -164,7 +137,7 @@ class Watch:
             if reader is not None and not reader.finished and usage.status == "reported" and exchange.api == "gemini":
                 exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, why))
             return
-        written = reader.tally.tokens()
+        written = reader.written()
         if usage.input is not None:
             kept = tuple(flag for flag in usage.flags if flag not in _PROVISIONAL)
             flags = (*kept, why, "output_estimated")
@@ -197,166 +170,3 @@ class _Inflater(Protocol):
 def _inflater(encoding: str) -> _Inflater | None:
     """For clients that hand out compressed chunks: gzip and zlib, told apart by zlib itself."""
     return zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding.lower() in ("gzip", "deflate", "x-gzip") else None
-
-
-class _Reader(Protocol):
-    final: bool
-    """Nothing that follows can change what is billed."""
-    finished: bool
-    """The answer is whole: reading no further cuts nothing off."""
-    tally: TextTally
-
-    def feed(self, chunk: bytes) -> None: ...
-    def flush(self) -> None: ...
-
-
-def _reader(content_type: str, exchange: Exchange, kept: dict[str, object]) -> _Reader | None:
-    """The reader for a stream of this content type, None for a body that is one document."""
-    if not is_stream(content_type):
-        return None
-    return _Frames(exchange, kept) if content_type.startswith(EVENT_STREAM) else _Lines(exchange, kept)
-
-
-class _Lines:
-    """Server-sent events, and JSON lines as Ollama sends them."""
-
-    def __init__(self, exchange: Exchange, kept: dict[str, object]) -> None:
-        self._exchange = exchange
-        self._kept = kept
-        self._carry: list[bytes] = []
-        self._hungry = True
-        self.final = self.finished = False
-        self.tally = TextTally()
-
-    def feed(self, chunk: bytes) -> None:
-        """Take a chunk, which may hold many lines or a piece of one."""
-        cut = chunk.rfind(b"\n")
-        if cut < 0:
-            self._carry.append(chunk)
-            return
-        block = chunk[:cut]
-        if self._carry:
-            block = b"".join(self._carry) + block
-        self._carry = [chunk[cut + 1 :]] if cut + 1 < len(chunk) else []
-        if self._hungry or len(block) > _EDGE or _FACT.search(block) or b"[DONE]" in block:
-            for line in block.split(b"\n"):
-                self._line(line)
-        else:
-            self._count(block)
-
-    def flush(self) -> None:
-        """Read a last line that has no end of line."""
-        if self._carry:
-            rest, self._carry = b"".join(self._carry), []
-            self._line(rest)
-
-    def _line(self, line: bytes) -> None:
-        if line.startswith(b"data:"):
-            line = line[5:]
-        elif not line.startswith(b"{"):
-            return
-        line = line.strip()
-        if line == b"[DONE]":
-            self.final = self.finished = True
-        elif self._hungry or _FACT.search(line):
-            self._fact(line)
-            self._count(line)
-        else:
-            self._count(line)
-
-    def _fact(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return  # a cut line, or a comment
-        for item in event if isinstance(event, list) else (event,):
-            if isinstance(item, dict):
-                self._hungry = False
-                absorb(self._exchange, item, self._kept)
-                self.final = self.final or _is_last(item)
-                self.finished = self.finished or self.final or item.get("type") == "message_delta" or self._gemini_finished()
-
-    def _gemini_finished(self) -> bool:
-        return self._exchange.api == "gemini" and self._exchange.finish_reason is not None
-
-    def _count(self, line: bytes) -> None:
-        for piece in _TEXT.findall(line):
-            self.tally.add(piece.decode("utf-8", "replace") if b"\\" not in piece else _unescaped(piece))
-
-
-def _unescaped(piece: bytes) -> str:
-    try:
-        text = json.loads(b'"' + piece + b'"')
-    except ValueError:
-        return piece.decode("utf-8", "replace")
-    return text if isinstance(text, str) else ""
-
-
-_LAST = frozenset({"message_stop", "message-end", "response.completed", "response.incomplete", "response.failed"})
-
-
-def _is_last(event: Mapping[str, object]) -> bool:
-    """True for the event after which nothing more is billed."""
-    return event.get("type") in _LAST or event.get("done") is True or event.get("is_finished") is True
-
-
-class _Frames:
-    """AWS event stream frames, as Bedrock sends them to clients that speak plain HTTP."""
-
-    def __init__(self, exchange: Exchange, kept: dict[str, object]) -> None:
-        self._exchange = exchange
-        self._kept = kept
-        self._buffer = bytearray()
-        self.final = self.finished = False
-        self.asked = False
-        """The model has asked for a tool: CrewAI may leave the stream here and never come to its usage."""
-        self._tool = False
-        self.tally = TextTally()
-
-    def feed(self, chunk: bytes) -> None:
-        """Take a chunk, which may hold many frames or a piece of one."""
-        self._buffer += chunk
-        while len(self._buffer) >= _PRELUDE:
-            total = int.from_bytes(self._buffer[:4], "big")
-            headers = int.from_bytes(self._buffer[4:8], "big")
-            if not _PRELUDE + headers + 4 <= total <= _LARGEST:
-                self._buffer.clear()  # not the framing it claims to be
-                return
-            if len(self._buffer) < total:
-                return
-            payload = bytes(self._buffer[_PRELUDE + headers : total - 4])
-            del self._buffer[:total]
-            self.payload(payload)
-
-    def flush(self) -> None:
-        """A frame that is not whole says nothing."""
-        self._buffer.clear()
-
-    def payload(self, payload: bytes) -> None:
-        """Read one frame's JSON; ``invoke`` wraps the model's own event in base64."""
-        for piece in _TEXT.findall(payload):
-            self.tally.add(piece.decode("utf-8", "replace"))
-        if not _FACT.search(payload) and b'"stopReason"' not in payload and b'"bytes"' not in payload:
-            if b'"toolUse"' in payload:
-                self._tool = True
-            elif self._tool and b'"delta"' not in payload:
-                self.asked, self._tool = True, False
-            return
-        try:
-            event = json.loads(payload)
-            wrapped = event.get("bytes") if isinstance(event, dict) else None
-            if isinstance(wrapped, str):
-                inner = base64.b64decode(wrapped)
-                for piece in _TEXT.findall(inner):
-                    self.tally.add(piece.decode("utf-8", "replace"))
-                event = json.loads(inner)
-        except (ValueError, binascii.Error):
-            return
-        if isinstance(event, dict):
-            absorb(self._exchange, event, self._kept)
-            self.final = self.finished = self.final or "amazon-bedrock-invocationMetrics" in event or _is_metadata(event)
-
-
-def _is_metadata(event: Mapping[str, object]) -> bool:
-    """True for the last event of a Converse stream."""
-    return "usage" in event and "metrics" in event
