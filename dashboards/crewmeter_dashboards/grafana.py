@@ -23,6 +23,9 @@ PLUGIN = {Dialect.SQLITE: "frser-sqlite-datasource", Dialect.POSTGRESQL: "grafan
 """Dialect → Grafana's data source type."""
 
 _BUCKETS = (("auto", 0), ("1 minute", 60), ("5 minutes", 300), ("1 hour", 3600), ("6 hours", 21600), ("1 day", 86400))
+_INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
+"""Keys of interval variables, which the SDK writes into every variable; Grafana's own types know them nowhere."""
+
 _LEDGER_REF = "${ledger}"
 _PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 
@@ -130,7 +133,6 @@ def _filter_variable(name: str, dialect: Dialect) -> Any:
         .label(FILTERS[name])
         .datasource(common.DataSourceRef(type_val=PLUGIN[dialect], uid=_LEDGER_REF))
         .query(query)
-        .definition(query)
         .multi(True)
         .include_all(True)
         .all_value("'*'")  # Grafana puts it in as it stands, so it carries its own quotes
@@ -180,7 +182,11 @@ def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
         row_id += 1
         for cell in row.cells:
             drawn = drawn.with_panel(_panel(CATALOGUE[cell.panel], cell, numbers[cell.panel], dialect))
-    return json.dumps(drawn.build(), cls=JSONEncoder, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    document = json.loads(json.dumps(drawn.build(), cls=JSONEncoder))
+    for variable in document["templating"]["list"]:
+        for name in _INTERVAL_ONLY:
+            variable.pop(name, None)
+    return json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def _links(board: Board) -> list[Any]:
