@@ -155,7 +155,9 @@ def main() -> None:
             count, plain = raw(path, folder / "raw.db", asked.batch)
             share = rate / (count / plain)
             verdict(f"of raw executemany ({count / plain:,.0f} rows/s)", f"{share:.0%}", f"{LIMITS['share']:.0%}", share >= LIMITS["share"])
-            print(f"{'bytes per call, everything':<52} {path.stat().st_size / asked.calls:>16.0f}")
+            print(
+                f"{'bytes per call, everything':<52} {sum(each.stat().st_size for each in folder.glob('ledger.db*')) / asked.calls:>16.0f}"
+            )
     with Ledger.open(asked.ledger or str(other), durable=True) as ledger:
         write(ledger, asked.history, asked.batch, DAYS)
         window = {"since": UNTIL - timedelta(days=DAYS), "until": UNTIL}

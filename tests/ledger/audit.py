@@ -12,7 +12,8 @@ from crewmeter_cost.ledger.rollups import BOUNDS_NS, DIMENSIONS, LATENCY
 
 HOUR_NS = 3600 * 10**9
 AMOUNTS = (
-    "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"
+    "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "reasoning_tokens",
 )  # fmt: skip
 
 
@@ -29,7 +30,8 @@ class Books:
         tags = {row["id"]: json.loads(row["tags"]) for row in rows(ledger, "SELECT id, tags FROM tag_set")}
         labels = {
             "operation", "origin", "scope", "provider", "host", "request_model", "response_model", "crew", "flow", "task", "agent", "tool",
-            "user", "team", "session", "service", "environment", "error_type", "finish_reason", "cost_status", "usage_status", "kind", "name",
+            "user", "team", "session", "service", "environment", "error_type", "finish_reason", "cost_status", "usage_status",
+            "kind", "name",
         }  # fmt: skip
 
         def named(row):

@@ -24,7 +24,8 @@ with Ledger.open(sys.argv[2], busy_seconds=30, durable=True) as ledger:
     for batch in range(batches):
         place = Place(run_id=f"{me % 2:016x}", run_kind="crew", run_name="shared", crew=f"crew {batch % 5}", agent=f"agent {me}")
         first = me * 1_000_000 + batch * size
-        ledger.write([(call(first + n, place=place, request_model=f"model {(me + batch) % 7}"), priced(1)) for n in range(size)], [], frozen)
+        model = f"model {(me + batch) % 7}"
+        ledger.write([(call(first + n, place=place, request_model=model), priced(1)) for n in range(size)], [], frozen)
         print(first + size, flush=True)
 """
 

@@ -45,7 +45,8 @@ def some_calls(seed: int, count: int, hours: int = 60):
             usage = TokenUsage(status="missing", flags=draw.choice([(), ("rejected",)]))
         error = "rejected" in usage.flags or draw.random() < 0.1
         outcome = UNPRICED if usage.input is None or draw.random() < 0.1 else priced(draw.randrange(10**12))
-        made.append((call(number, started_ns=started, ended_ns=started + draw.randrange(1, 90 * 10**9), place=place, usage=usage, error=error,
+        made.append((call(number, started_ns=started, ended_ns=started + draw.randrange(1, 90 * 10**9), place=place, usage=usage,
+                          error=error,
                           request_model=draw.choice(["m1", "m2", None]), response_model="m3", host=None,
                           provider=draw.choice(["openai", "anthropic", None])), outcome))  # fmt: skip
     return made

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AMOUNTS", "Report", "ReportRow", "exact_usd", "find_run", "report", "run_tree", "runs"]
 
-EXACT_CALLS = 20_000
+EXACT_CALLS = 5_000
 """Up to so many calls percentiles are computed from their durations; beyond, from bucket counts (at most 5 % off)."""
 COUNTED_CALLS = 200_000
 """Where no bucket counts answer, percentiles of up to so many calls are counted one by one; beyond, they are left out (null)."""
