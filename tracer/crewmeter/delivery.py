@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -218,6 +218,7 @@ class Courier:
                 continue
             if self._observed is not None:
                 self._observed(node)
+            sleep(0)  # let the app's threads have the interpreter: they would wait five milliseconds for it else
 
     def _export(self, batch: list[Node]) -> bool:
         if not batch:
