@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ORDERS", "run_list", "run_tree"]
 
+NEWEST = 10_000
+"""Orders other than by time look at so many of the newest runs, so that they take milliseconds on any ledger."""
+
 ORDERS = {
     "newest": "time DESC",
-    "dearest": "runs.cost_usd DESC",
+    "dearest": "recent.cost_usd DESC",
     "slowest": "COALESCE(duration_seconds, 0) DESC",
     "calls": "calls DESC",
 }
@@ -27,16 +30,17 @@ PAGE = 100
 _STATUSES = ("ok", "error", "abandoned", "running")
 _MOST_NODES = 5000
 
+_FIELDS = """time, run_id, trace_id, kind, name, team, "user", service, environment, status, error_type, duration_seconds,
+  calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens"""
 _LIST = """
-SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", service, environment, status, error_type,
-  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens,
-  CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
-FROM runs
-WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN :crew OR name IN :crew)
-  AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
-  AND ('*' IN :environment OR environment IN :environment) AND ('*' IN :status OR status IN :status)
-ORDER BY {order}, run_id LIMIT 100 OFFSET CAST(:skip AS INTEGER)
-"""
+WITH recent AS (SELECT {fields}, cost_usd FROM runs
+  WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN :crew OR name IN :crew)
+    AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
+    AND ('*' IN :environment OR environment IN :environment) AND ('*' IN :status OR status IN :status)
+  ORDER BY time DESC LIMIT CAST(:newest AS INTEGER))
+SELECT {fields}, CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
+FROM recent ORDER BY {order}, run_id LIMIT 100 OFFSET CAST(:skip AS INTEGER)
+""".replace("{fields}", _FIELDS)
 _STATEMENTS = {name: _LIST.replace("{order}", order) for name, order in ORDERS.items()}
 _LISTS = ("crew", "team", "service", "environment", "status")
 
@@ -63,9 +67,9 @@ def run_list(engine: Engine, question: Question, *, order: str, status: str, ski
         raise CrewMeterError(f"order={order!r} is not known", hint=f"one of {', '.join(ORDERS)}")
     if status not in (ANY, *_STATUSES):
         raise CrewMeterError(f"status={status!r} is not known", hint=f"one of {', '.join(_STATUSES)}")
-    parameters = {**question.parameters(), "status": (status,), "skip": skip}
+    parameters = {**question.parameters(), "status": (status,), "skip": skip, "newest": NEWEST if order != "newest" else skip + PAGE}
     answer = ask(engine, _STATEMENTS[order], parameters, lists=_LISTS)
-    return {**answer, "page": PAGE}
+    return {**answer, "page": PAGE, "newest": NEWEST}
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:

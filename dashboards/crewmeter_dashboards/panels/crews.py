@@ -6,13 +6,13 @@ from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS, SUCCESS_STEPS
-from crewmeter_dashboards.panels.queries import COST, DETAIL_DAYS, RUN_COST, clipped, over_time, quantiles_by
+from crewmeter_dashboards.panels.queries import COST, NEWEST, RUN_COST, newest, over_time, quantiles_by
 
 __all__ = ["PANELS"]
 
-_RECENT = f"time >= {clipped()} AND time < @to"
+FINISHED = "status <> 'running'"
 _RUN_WHERE = sql.where({"crew": "name", "team": "team", "service": "service", "environment": "environment"})
-_LAST_DAYS = f"Looks at no more than the last {DETAIL_DAYS} days of the range."
+_NEWEST = f"Looks at the newest {NEWEST:,} runs of the range."
 _RUN_COLUMNS = {
     "time": Column("Started", Unit.TIME),
     "name": Column("Run", Unit.TEXT),
@@ -27,19 +27,22 @@ _RUN_COLUMNS = {
 }
 
 
-def _runs_list(order: str, *, only: str = "status <> 'running'") -> str:
+def _runs_list(order: str, *, only: str = FINISHED) -> str:
+    columns = (
+        "time, name, status, duration_seconds, calls, tool_calls, unpriced_calls, input_tokens, output_tokens, cost_usd, trace_id, run_id"
+    )
     return (
+        f"WITH recent AS ({newest('runs', columns, only + _RUN_WHERE)})\n"
         "SELECT time, COALESCE(name, '(none)') AS name, status, duration_seconds, calls, tool_calls,\n"
         f"  input_tokens + output_tokens AS tokens, {RUN_COST} AS cost_usd, trace_id, run_id\n"
-        f"FROM runs WHERE {_RECENT} AND {only}{_RUN_WHERE}\n"
-        f"ORDER BY {order} LIMIT 20"
+        f"FROM recent ORDER BY {order} LIMIT 20"
     )
 
 
 def _per_run(column: str) -> str:
     """p50, p95 and max of a count per finished run, nearest rank."""
     return (
-        f"WITH r AS (SELECT {column} AS n FROM runs WHERE {_RECENT} AND status <> 'running'{_RUN_WHERE}),\n"
+        f"WITH r AS ({newest('runs', f'{column} AS n', FINISHED + _RUN_WHERE)}),\n"
         "h AS (SELECT n, COUNT(*) AS c FROM r GROUP BY n),\n"
         "cum AS (SELECT n, SUM(c) OVER (ORDER BY n) AS seen, SUM(c) OVER () AS total FROM h)\n"
         "SELECT MIN(CASE WHEN seen >= 0.5 * total THEN n END) AS p50,\n"
@@ -78,7 +81,7 @@ _STATS = (
     Panel(
         id="calls_per_run",
         title="Model calls per run",
-        tells=f"How many model calls a finished run makes. {_LAST_DAYS}",
+        tells=f"How many model calls a finished run makes. {_NEWEST}",
         act="A max far above p95 is a loop: open the dearest runs below; docs/runbooks/calls-per-run.md.",
         source="view runs",
         kind=Kind.STAT,
@@ -89,7 +92,7 @@ _STATS = (
     Panel(
         id="tools_per_run",
         title="Tool calls per run",
-        tells=f"How many tool calls a finished run makes. {_LAST_DAYS}",
+        tells=f"How many tool calls a finished run makes. {_NEWEST}",
         act="Growing: an agent retries a tool that does not answer what it asks; see tools on Models and tools.",
         source="view runs",
         kind=Kind.STAT,
@@ -229,29 +232,29 @@ _TABLES = (
     Panel(
         id="dearest_runs",
         title="Dearest runs",
-        tells=f"The runs that cost most. {_LAST_DAYS}",
+        tells=f"The runs that cost most. {_NEWEST}",
         act="Open the trace: many equal calls in a row are a loop, one huge call is a context that grew.",
         source="view runs",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
         columns=_RUN_COLUMNS,
-        sql=_runs_list("runs.cost_usd DESC"),
+        sql=_runs_list("recent.cost_usd DESC"),
     ),
     Panel(
         id="slowest_runs",
         title="Slowest runs",
-        tells=f"The finished runs that took longest. {_LAST_DAYS}",
+        tells=f"The finished runs that took longest. {_NEWEST}",
         act="Open the trace: the widest bar is the step to speed up, run in parallel or cap.",
         source="view runs",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
         columns=_RUN_COLUMNS,
-        sql=_runs_list("duration_seconds DESC", only="status <> 'running' AND duration_seconds IS NOT NULL"),
+        sql=_runs_list("duration_seconds DESC", only=f"{FINISHED} AND duration_seconds IS NOT NULL"),
     ),
     Panel(
         id="failed_runs",
         title="Failed runs",
-        tells=f"The latest runs that failed or were abandoned, with the error. {_LAST_DAYS}",
+        tells="The latest runs that failed or were abandoned, with the error.",
         act="Same error over and over: a bug or a provider outage. Mixed ones: limits and timeouts; raise retries.",
         source="view runs",
         kind=Kind.TABLE,
@@ -272,7 +275,7 @@ _TABLES = (
         sql=(
             "SELECT time, COALESCE(name, '(none)') AS name, status, error_type, duration_seconds, failed_calls, failed_tool_calls,\n"
             f"  {RUN_COST} AS cost_usd, trace_id, run_id\n"
-            f"FROM runs WHERE {_RECENT} AND status IN ('error', 'abandoned'){_RUN_WHERE}\n"
+            f"FROM runs WHERE time >= @from AND time < @to AND status IN ('error', 'abandoned'){_RUN_WHERE}\n"
             "ORDER BY time DESC LIMIT 20"
         ),
     ),

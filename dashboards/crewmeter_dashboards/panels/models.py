@@ -6,13 +6,13 @@ from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS
-from crewmeter_dashboards.panels.queries import COST, clipped, over_time, quantiles_by
+from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time, quantiles_by
 
 __all__ = ["PANELS"]
 
 _CACHE_SHARE = "1.0 * SUM(cache_read_tokens) / NULLIF(SUM(input_tokens), 0)"
 _PER_1K = f"1000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
-_TOOL_WHERE = sql.where({"crew": "crew", "agent": "agent"})
+_TOOL_STEPS = "kind = 'tool'" + sql.where({"crew": "crew", "agent": "agent"})
 
 _STATS = (
     Panel(
@@ -278,7 +278,7 @@ _TOOLS = (
     Panel(
         id="tools",
         title="Tools",
-        tells="Per tool: calls, failures, mean duration; results from the cache and retries in the last day of the range.",
+        tells=f"Per tool: calls, failures, mean duration; results from the cache and retries of the newest {NEWEST:,} calls.",
         act="No cached results on a tool that is asked the same thing twice: set its cache_function.",
         source="views tool_hourly and steps",
         kind=Kind.TABLE,
@@ -296,7 +296,7 @@ _TOOLS = (
             f"WITH facts AS ({sql.TOOL.rows('calls', 'failed_calls', 'duration_seconds')}),\n"
             "recent AS (SELECT name, AVG(CASE WHEN LOWER(@detail_cached) IN ('1', 'true') THEN 1.0 ELSE 0.0 END) AS cached_share,\n"
             "  SUM(CASE WHEN CAST(@detail_attempts AS INTEGER) > 1 THEN 1 ELSE 0 END) AS retried\n"
-            f"  FROM steps WHERE kind = 'tool' AND time >= {clipped(days=1)} AND time < @to{_TOOL_WHERE} GROUP BY name)\n"
+            f"  FROM ({newest('steps', 'name, details', _TOOL_STEPS)}) AS s GROUP BY name)\n"
             "SELECT COALESCE(f.tool, '(none)') AS tool, f.calls, f.failed_share, f.mean_seconds, r.cached_share, r.retried\n"
             "FROM (SELECT tool, SUM(calls) AS calls, 1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds FROM facts GROUP BY tool) AS f\n"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from crewmeter_dashboards import sql
 
-__all__ = ["COST", "DETAIL_DAYS", "QUANTILES", "RUN_COST", "clipped", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
+__all__ = ["COST", "NEWEST", "QUANTILES", "RUN_COST", "newest", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
-DETAIL_DAYS = 7
-"""Lists of single runs and tool calls look at no more than the last days of the range: no roll-up can name them."""
+NEWEST = 10_000
+"""Lists of single runs and tool calls look at so many of the newest in the range: no roll-up can name them, and this bounds their time."""
 
 COST = "CASE WHEN SUM(cost_usd) = 0 AND SUM(unpriced_calls) > 0 THEN NULL ELSE SUM(cost_usd) END"
 """A sum of money that is unknown, not $0, where nothing under it has a price."""
@@ -21,9 +21,9 @@ TOP = 7
 """Curves by name before the rest is called "other"; more colours than that nobody tells apart."""
 
 
-def clipped(since: str = "@from", *, days: int = DETAIL_DAYS) -> str:
-    """The later of the range's start and `days` before its end."""
-    return f"(CASE WHEN @to - {since} > {days * 86400} THEN @to - {days * 86400} ELSE {since} END)"
+def newest(view: str, columns: str, condition: str, *, limit: int = NEWEST) -> str:
+    """SELECT of the newest rows of `view` in the range; the index on time gives them without sorting."""
+    return f"SELECT {columns} FROM {view} WHERE time >= @from AND time < @to AND {condition}\n  ORDER BY time DESC LIMIT {limit}"
 
 
 def over_time(rows: str, name: str, value: str, title: str) -> str:

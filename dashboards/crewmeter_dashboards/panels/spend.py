@@ -5,7 +5,7 @@ from __future__ import annotations
 from crewmeter_dashboards import sql
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import Column, Kind, Panel, Step, Unit
-from crewmeter_dashboards.panels.queries import COST, clipped, over_time
+from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time
 
 __all__ = ["PANELS"]
 
@@ -13,6 +13,7 @@ _MONTH = f"facts AS ({sql.TOTAL.rows('cost_usd', since='@month_start')})"
 _WEEK = f"week AS ({sql.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
 _FORECAST = "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) FROM week) * (@month_end - @to) / 604800.0"
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
+_EVERY = "1 = 1" + sql.where(sql.TOTAL.filters)
 _BUDGET_STEPS = (Step(0, GOOD), Step(0.8, WARN), Step(1, BAD))
 _MONEY_COLUMNS = {
     "calls": Column("Calls", Unit.COUNT),
@@ -237,7 +238,8 @@ _TABLES = (
     Panel(
         id="reported",
         title="Computed against reported",
-        tells="Where a provider reports its own cost (OpenRouter does): that sum beside ours, for the last day of the range.",
+        tells="Where a provider reports its own cost (OpenRouter does): that sum beside ours, for "
+        f"the newest {NEWEST:,} calls of the range.",
         act="Apart by more than 2 %: a negotiated rate or a new billing dimension; crewmeter prices check, then reprice.",
         source="view calls",
         kind=Kind.TABLE,
@@ -253,8 +255,8 @@ _TABLES = (
         sql=(
             "SELECT COALESCE(provider, '(none)') AS provider, COUNT(*) AS calls, SUM(reported_cost_usd) AS reported_usd,\n"
             "  SUM(cost_usd) AS computed_usd, SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - 1.0 AS difference\n"
-            f"FROM calls WHERE time >= {clipped(days=1)} AND time < @to AND reported_cost_usd IS NOT NULL{sql.where(sql.TOTAL.filters)}\n"
-            "GROUP BY 1 ORDER BY 3 DESC"
+            f"FROM ({newest('calls', 'provider, cost_usd, reported_cost_usd', _EVERY)}) AS c\n"
+            "WHERE reported_cost_usd IS NOT NULL GROUP BY 1 ORDER BY 3 DESC"
         ),
     ),
     Panel(

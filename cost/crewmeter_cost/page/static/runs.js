@@ -39,7 +39,7 @@ export async function drawRuns(main, state, query, { link, stale }) {
   const skip = Number(state.skip ?? 0);
   const pager = el("nav", { class: "pager", "aria-label": "Pages of runs" },
     skip > 0 ? el("a", { href: link({ skip: skip > answer.page ? skip - answer.page : null }), "data-go": true }, "← newer") : null,
-    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}`),
+    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}${(state.order ?? "newest") === "newest" ? "" : ` of the newest ${count(answer.newest)} runs`}`),
     runs.length === answer.page ? el("a", { href: link({ skip: skip + answer.page }), "data-go": true }, "more →") : null);
   main.replaceChildren(title, el("article", { class: "panel wide" }, el("div", { class: "scroll" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
 }
@@ -49,7 +49,7 @@ function runLine(run, dearest, link) {
   styled(cost, { "--share": dearest ? (run.cost_usd ?? 0) / dearest : 0 });
   return el("tr", {},
     el("td", {}, instant(run.time, { withSeconds: true })),
-    el("td", {}, el("a", { href: link({ view: "run", run: run.run_id }), "data-go": true }, run.name)),
+    el("td", {}, el("a", { href: link({ view: "run", run: run.run_id }), "data-go": true }, run.name ?? "(none)")),
     el("td", {}, badge(run.status), run.error_type ? el("span", { class: "note" }, ` ${run.error_type}`) : null),
     el("td", { class: "right" }, format("s", run.duration_seconds)),
     el("td", { class: "right" }, count(run.calls), run.failed_calls ? el("span", { class: "warn" }, ` (${run.failed_calls} failed)`) : null),
