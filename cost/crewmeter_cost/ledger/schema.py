@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, inspect, select
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger import core, inbox
+from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.engine import APPLICATION_ID, WRITE
 from crewmeter_cost.ledger.location import shown
 from crewmeter_cost.ledger.rollups import BOUNDS_NS
@@ -59,7 +59,7 @@ def _version(connection: Connection) -> str | None:
     inspector = inspect(connection)
     name = shown(connection.engine.url)
     if not inspector.has_table(VERSION_TABLE):
-        if connection.dialect.name == "sqlite" and set(inspector.get_table_names()) - {inbox.TABLE}:
+        if connection.dialect.name == "sqlite" and inspector.get_table_names():
             hint = "set CREWMETER_LEDGER to another path"
             raise CrewMeterError(f"{name} is a database of something else, not a crewmeter ledger", hint=hint)
         return None
