@@ -126,9 +126,11 @@ class _Content:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[override]  # `isinstance` must see the reader
-        return type(self._inner)
+    if not TYPE_CHECKING:  # `isinstance` must see the reader; the type checker has no word for that
+
+        @property
+        def __class__(self):
+            return type(self._inner)
 
     def __repr__(self) -> str:
         return repr(self._inner)

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 from crewmeter.usage import MISSING, TokenUsage
 
@@ -154,7 +154,7 @@ def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
             _report(method.__name__, error)
             return None
 
-    return call
+    return cast("Callable[Concatenate[S, P], R | None]", call)
 
 
 def _report(what: str, error: Exception) -> None:
