@@ -13,7 +13,7 @@ from crewmeter import semconv
 from crewmeter.usage import TokenUsage, usage_attributes, usage_from_attributes
 from crewmeter_cost.intake import values
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
-from crewmeter_cost.intake.counts import GENAI, OWN, CountNames, usage_of
+from crewmeter_cost.intake.counts import GENAI, OWN, CountNames, plain_usage, usage_of
 from crewmeter_cost.intake.dialects import read
 from crewmeter_cost.intake.doubles import paired
 from crewmeter_cost.intake.sdk import span_of
@@ -151,6 +151,7 @@ def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
     """Sidecar and tracer read the same numbers off a span, or the same doubt."""
     kept = {key: value for key, value in attributes.items() if value is not None} | {semconv.OPERATION: operation}
     ours, theirs = usage_of(kept, operation, OWN), usage_from_attributes(kept)
+    assert plain_usage(kept, operation) == ours
     whole = all(type(value) is int for key, value in kept.items() if key != semconv.OPERATION)
     if whole:
         assert ours.status == theirs.status
@@ -269,3 +270,19 @@ def test_reading_is_quick():
     for _ in range(2_000):
         read(one)
     assert (time.thread_time() - began) / 2_000 < 150e-6
+
+
+def test_names_of_any_size_and_number_are_not_hoarded():
+    """What is remembered to be quick stays small, whatever is sent: long names, many tags, ever new names."""
+    import tracemalloc
+
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(3_000):
+        tags = {f"{semconv.TAG_PREFIX}{number}-{tag}": "v" * 200 for tag in range(40)}
+        place = read(span({semconv.KIND: "task", semconv.CREW: "c" * 50_000 + str(number), semconv.USER: str(number)} | tags)).place
+        assert len(place.crew) == 256
+        assert len(place.tags) == 32
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 20 << 20

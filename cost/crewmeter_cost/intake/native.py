@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter_cost.intake.counts import OWN, usage_of
+from crewmeter_cost.intake.counts import plain_usage
 from crewmeter_cost.intake.places import place_of
 from crewmeter_cost.intake.values import decimal_text, first_text, nanoseconds, text
 from crewmeter_cost.records import Call, Step
@@ -60,7 +60,7 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         request_model=text(get(semconv.REQUEST_MODEL)),
         response_model=text(get(semconv.RESPONSE_MODEL)),
         response_id=text(get(semconv.RESPONSE_ID)),
-        usage=usage_of(attributes, operation, OWN),
+        usage=plain_usage(attributes, operation),
         error=span.error,
         error_type=text(get(semconv.ERROR_TYPE)),
         finish_reason=first_text(get(semconv.FINISH_REASONS)),

@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -214,15 +215,9 @@ def _scope_name(scope: bytes) -> str:
 
 def _attributes(pairs: Iterator[bytes] | list[bytes]) -> dict[str, object]:
     """Serialised KeyValues as a dict; a key that stands twice keeps its last value, a pair that cannot be read is passed over."""
-    found: dict[str, object] = {}
     recall = _remembered.get
-    for pair in pairs:
-        known = recall(pair) or _read_pair(pair)
-        if known is not None:
-            found[known[0]] = known[1]
-            if len(found) >= ATTRIBUTE_LIMIT:
-                break
-    return found
+    known = [recall(pair) or _read_pair(pair) for pair in islice(pairs, ATTRIBUTE_LIMIT)]
+    return dict([pair for pair in known if pair is not None])
 
 
 def _read_pair(pair: bytes) -> tuple[str, object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from crewmeter import semconv
 from crewmeter_cost.intake.values import text
@@ -31,7 +31,11 @@ _PREFIX = semconv.TAG_PREFIX
 _TAG_LIMIT = 32
 """Tags kept of one span; further ones are dropped, in the order they came."""
 _CACHE_LIMIT = 4096
-_cache: dict[tuple[object, ...], Place] = {}
+_LONGEST_KEY = 2048
+_places: dict[tuple[object, ...], Place] = {}
+_tags: dict[tuple[str, ...], tuple[str, ...]] = {}
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 def tags_of(pairs: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
@@ -45,23 +49,40 @@ def environment_of(resource: Mapping[str, object]) -> str | None:
     return text(resource.get(semconv.ENVIRONMENT) or resource.get(semconv.ENVIRONMENT_OLD))
 
 
+def _tag_keys(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of a span's attributes are tags. Spans of one code path have the same names, so this is nearly always remembered."""
+    known = _tags.get(names)
+    if known is None:
+        known = tuple(name for name in names if name.startswith(_PREFIX))
+        if sum(map(len, names)) <= _LONGEST_KEY:
+            _remember(_tags, names, known)
+    return known
+
+
 def place_of(attributes: Mapping[str, object], resource: Mapping[str, object]) -> Place:
     """The place crewmeter's tracer wrote on a span. The same attribute values give the same object, from a bounded cache."""
     raw = (
         *map(attributes.get, _KEYS),
-        tuple([(key, attributes[key]) for key in attributes if key.startswith(_PREFIX)]),
+        tuple([(key, attributes[key]) for key in _tag_keys(tuple(attributes))]),
         resource.get(semconv.SERVICE_NAME),
         resource.get(semconv.ENVIRONMENT) or resource.get(semconv.ENVIRONMENT_OLD),
     )
     try:
-        known = _cache.get(raw)
+        known = _places.get(raw)
     except TypeError:  # a list or map where a name belongs cannot be a key
         return _build(raw)
     if known is None:
-        if len(_cache) >= _CACHE_LIMIT:
-            _cache.clear()
-        known = _cache[raw] = _build(raw)
+        known = _build(raw)
+        if len(repr(raw)) <= _LONGEST_KEY:
+            _remember(_places, raw, known)
     return known
+
+
+def _remember(cache: dict[Key, Value], key: Key, value: Value) -> None:
+    """Keep what is short: at most `_CACHE_LIMIT` keys of `_LONGEST_KEY` characters, a few megabytes, whatever is sent."""
+    if len(cache) >= _CACHE_LIMIT:
+        cache.clear()
+    cache[key] = value
 
 
 def _build(raw: tuple[object, ...]) -> Place:
