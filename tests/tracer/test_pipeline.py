@@ -124,6 +124,18 @@ def test_a_refused_batch_is_sent_again():
     assert exporter.closed
 
 
+def test_a_flush_never_returns_early():
+    """However put and the worker interleave, what was put before a flush is exported after it."""
+    exporter = Keeper()
+    post = courier(exporter)
+    (node, _) = finished()
+    for number in range(1, 400):
+        post.put(node)
+        assert post.flush(10)
+        assert len(exporter.spans) == number
+    post.close(5)
+
+
 def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
     """The queue is bounded; what does not fit is counted in one log line."""
     monkeypatch.setattr("crewmeter.delivery.CAPACITY", 1)

@@ -32,6 +32,8 @@ DELAY_S = 0.1
 MAX_ATTEMPTS = 20
 """Times a refused batch is tried (some ten minutes) before it is lost."""
 LONGEST_BACKOFF_S = 30.0
+POLL_S = 0.002
+"""How often (s) a flush looks whether all is done."""
 HANGING_S = 1.0
 IDLE_S = 60.0
 """How often (s) an idle courier wakes for housekeeping."""
@@ -71,8 +73,7 @@ class Courier:
         self._queue: deque[Node] = deque()
         self._wake = threading.Event()
         self._hurry = threading.Event()
-        self._idle = threading.Event()
-        self._idle.set()
+        self._busy = False
         self._exporter: SpanExporter | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -105,17 +106,22 @@ class Courier:
             return
         self._queue.append(node)
         if not self._wake.is_set():
-            self._idle.clear()
             self._wake.set()
             if self._thread is None:
                 self.start()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was queued is exported, at most ``timeout`` seconds. True if it was."""
-        if self._queue or self._wake.is_set():
-            self._hurry.set()
-            self._wake.set()
-        return self._idle.wait(timeout)
+        until = monotonic() + timeout
+        self._hurry.set()
+        while self._queue or self._refused or self._busy or self._wake.is_set():
+            if monotonic() >= until:
+                return False
+            if self._queue and not self._refused:
+                self._hurry.set()
+            sleep(POLL_S)
+        force = getattr(self._exporter, "force_flush", None)
+        return force(max(1, int((until - monotonic()) * 1000))) is not False if callable(force) else True
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and shut the exporter down, for at most ``timeout`` seconds; what remains is lost and reported."""
@@ -124,7 +130,6 @@ class Courier:
         if self._queue:
             self.start()
         self._closing = True
-        self._idle.clear()
         self._hurry.set()
         self._wake.set()
         thread = self._thread
@@ -146,6 +151,7 @@ class Courier:
         self._warm_up()
         while True:
             self._wait()
+            self._busy = True
             self._wake.clear()
             self._hurry.clear()
             try:
@@ -159,8 +165,7 @@ class Courier:
                 if self._attempts >= MAX_ATTEMPTS or self._closing:
                     self._lost += len(self._refused)
                     self._refused = []
-            if not self._queue and not self._refused and not self._wake.is_set():
-                self._idle.set()
+            self._busy = False
             if self._closing and not self._queue and not self._refused:
                 self._finish()
                 return
@@ -246,7 +251,6 @@ class Courier:
                 self._exporter.shutdown()
         except Exception as error:  # noqa: BLE001  # an exporter's shutdown must not print a traceback at the user's exit
             self._report(f"shutting {self.name} down: {type(error).__name__}: {error}")
-        self._idle.set()
 
     def _report(self, problem: str) -> None:
         if self._limit.allows(monotonic()):
