@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
+import zstandard
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -137,8 +138,11 @@ class Sink:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
+                match self.headers.get("Content-Encoding"):
+                    case "gzip":
+                        body = gzip.decompress(body)
+                    case "zstd":
+                        body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
                 if sink.status == 200:
                     sink.bodies.append(body)
                     sink.keys.append(self.headers.get("Authorization"))

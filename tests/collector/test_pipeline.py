@@ -184,12 +184,20 @@ LEAKS = [
 ]
 
 
-def test_content_and_secrets_reach_neither_end(agent: Collector, ledger_end: Sink, trace_end: TraceBackend):
+OWN_CONTENT = dict.fromkeys(
+    (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.TOOL_ARGUMENTS, semconv.TOOL_RESULT), f"{CANARY} text"
+)
+
+
+@pytest.mark.parametrize(
+    ("scope", "content"), [("opentelemetry.instrumentation.openai", CONTENT), (semconv.SCOPE, OWN_CONTENT)], ids=["foreign", "own"]
+)
+def test_content_and_secrets_reach_neither_end(scope, content, agent: Collector, ledger_end: Sink, trace_end: TraceBackend):
     """Prompts, answers, arguments and keys, under every name instrumentors use, stop at the first collector."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from traffic import pair
 
-    body, billed = run(2, extra=CONTENT | SECRETS)
+    body, billed = run(2, extra=content | SECRETS, scope=scope)
     request = ExportTraceServiceRequest.FromString(body)
     for span in request.resource_spans[0].scope_spans[0].spans:
         span.status.code, span.status.message = 2, f"400 the prompt was: {CANARY} and the key sk-proj-Abcdefghijklmnop0123456789"

@@ -26,14 +26,16 @@ def pair(key: str, value: object) -> KeyValue:
             return KeyValue(key=key, value=AnyValue(string_value=str(value)))
 
 
-def run(calls: int, *, error: bool = False, extra: dict[str, object] | None = None, others: int = 0) -> tuple[bytes, set[str]]:
+def run(
+    calls: int, *, error: bool = False, extra: dict[str, object] | None = None, others: int = 0, scope: str = semconv.SCOPE
+) -> tuple[bytes, set[str]]:
     """One run of a crew as one OTLP request: its root, `calls` billed calls, `others` spans of a database. Also the ids of the calls."""
     trace = os.urandom(16)
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
     resource.resource.attributes.append(pair(semconv.SERVICE_NAME, "shop"))
     spans = resource.scope_spans.add()
-    spans.scope.name = semconv.SCOPE
+    spans.scope.name = scope
     now = time.time_ns()
     root = _span(trace, b"", "invoke_workflow crew", now, {semconv.KIND: semconv.KIND_CREW, semconv.CREW: "crew"})
     if error:
