@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items):
-    """CrewAI and its dependencies warn of their deprecations, of fork, and of sockets its LLM clients leave open."""
-    ignored = ("DeprecationWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+    """CrewAI and its dependencies warn of deprecations, of their own lazy imports, of fork, and of sockets they leave open."""
+    ignored = ("DeprecationWarning", "ImportWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
     for item in items:
         if "tests/tracer" in str(item.path):
             for name in ignored:
