@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Anomaly", "Projection", "anomalies", "month_end", "project"]
+__all__ = ["HISTORY_DAYS", "Anomaly", "Projection", "anomalies", "month_end", "project"]
 
 HISTORY_DAYS = 56
 """Eight weeks: enough to know a weekday, short enough to follow a change."""

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from crewmeter.usage import TokenUsage
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crewmeter.usage import TokenUsage
 
 __all__ = ["Call", "Place", "Span", "Step"]
 

@@ -21,11 +21,14 @@ def call(n=5):
     for _ in range(n):
         llm.call("hello")
 """
-TIMED = HEAD + """
+TIMED = (
+    HEAD
+    + """
 call()
 time.sleep({wait})
 open({mark!r}, "w").write(repr(time.time()))
 """
+)
 
 
 @pytest.fixture

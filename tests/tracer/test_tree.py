@@ -72,9 +72,7 @@ def test_async_tasks_stay_in_their_crew(meter, worker, job, team):
 def test_a_delegated_task_is_below_the_tool_that_delegates(meter, llm, worker, job):
     """Hierarchical process: the coworker's agent span is a child of the manager's delegation tool."""
     ask = '[[tool:delegate_work_to_coworker {"task": "look", "context": "c", "coworker": "Researcher"}]] [[say:done]]'
-    Crew(
-        agents=[worker()], tasks=[job(None, ask)], process=Process.hierarchical, manager_llm=llm, name="boss"
-    ).kickoff()
+    Crew(agents=[worker()], tasks=[job(None, ask)], process=Process.hierarchical, manager_llm=llm, name="boss").kickoff()
     tree = meter.tree()
     delegated = tree["tool:delegate_work_to_coworker"]
     assert "agent:Researcher" in delegated or tree[delegated[0]] == ["agent:Researcher"]
@@ -216,7 +214,7 @@ def test_a_gather_of_crews_keeps_runs_apart(meter, worker, job, team):
     async def main():
         crews = []
         for number in range(20):
-            text = "[[fail:400 x9]]" if number % 3 == 0 else '[[usage:in=1000 read=0 out=10]] hello'
+            text = "[[fail:400 x9]]" if number % 3 == 0 else "[[usage:in=1000 read=0 out=10]] hello"
             crews.append(team(job(worker(f"A{number}", max_retry_limit=0), text), name=f"crew {number}"))
         return await asyncio.gather(*(crew.akickoff() for crew in crews), return_exceptions=True)
 

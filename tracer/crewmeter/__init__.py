@@ -1,5 +1,7 @@
 """crewmeter, the app's side: one line in a CrewAI app turns every call into spans and a priced ledger.
 
+In the app, before or after ``import crewai``::
+
     import crewmeter
     crewmeter.instrument()
 """

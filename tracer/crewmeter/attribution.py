@@ -53,9 +53,7 @@ class Attribution(ContextDecorator):
 def attribute(*, user: str | None = None, team: str | None = None, session: str | None = None, **tags: object) -> Attribution:
     """Put every call inside the ``with`` block on this account. ``None`` leaves the outer value as it is."""
     attributes = {
-        name: _clean(value)
-        for name, value in ((semconv.USER, user), (semconv.TEAM, team), (semconv.SESSION, session))
-        if value is not None
+        name: _clean(value) for name, value in ((semconv.USER, user), (semconv.TEAM, team), (semconv.SESSION, session)) if value is not None
     }
     attributes.update(tag_attributes(tags))
     return Attribution(attributes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crewmeter.wire_exchange import Exchange
 
-__all__ = ["EVENT_STREAM", "Reader", "is_stream", "reader"]
+__all__ = ["EVENT_STREAM", "LARGEST", "Reader", "is_stream", "reader"]
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 """Content type of AWS event frames."""

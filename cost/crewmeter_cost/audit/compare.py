@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.audit.exports import Export
 
-__all__ = ["Claim", "Comparison", "Sums", "claim_of", "compare"]
+__all__ = ["Claim", "Comparison", "Sums", "claim_of", "compare", "total_of"]
 
 _DAY = 86_400
 _BOOKED = text(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from crewmeter_cost.pricing.rates import Price, Prices
 
-__all__ = ["Moments", "Period", "date_ns", "prices_at", "tier_known"]
+__all__ = ["CONDITIONS", "Moments", "Period", "date_ns", "prices_at", "tier_known"]
 
 Period = Mapping[str, object]
 CONDITIONS = frozenset({"from", "hours", "tier", "uplift"})

@@ -12,7 +12,7 @@ from crewmeter_cost.sidecar.keys import Keys
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Limits", "Settings", "checked"]
+__all__ = ["Limits", "Settings", "checked", "is_loopback"]
 
 MIB = 1 << 20
 

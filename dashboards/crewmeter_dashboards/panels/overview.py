@@ -7,7 +7,7 @@ from crewmeter_dashboards.palette import BAD, GOOD, NEUTRAL, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, QUANTILES, over_time, quantiles, quantiles_over_time
 
-__all__ = ["PANELS"]
+__all__ = ["FAILURE_STEPS", "PANELS", "SUCCESS_STEPS"]
 
 SUCCESS_STEPS = (Step(0, BAD), Step(0.95, WARN), Step(0.99, GOOD))
 FAILURE_STEPS = (Step(0, GOOD), Step(0.01, WARN), Step(0.05, BAD))
