@@ -120,8 +120,8 @@ def is_known(exchange: Exchange) -> bool:
 
 def main_exchange(call: Call) -> Exchange | None:
     """The exchange whose usage a call's span takes: the one the event names by response id, else the last that was billed."""
-    if not call.exchanges:
-        return None
+    if len(call.exchanges) <= 1:  # asking a single one what it says would read its answer here and now
+        return call.exchanges[0] if call.exchanges else None
     if call.response_id is not None:
         for exchange in call.exchanges:
             if exchange.response_id == call.response_id:

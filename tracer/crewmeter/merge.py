@@ -138,7 +138,7 @@ class Merger:
                 self._take(claim)
             elif is_known(exchange) and isinstance(claim, Claim):
                 self._bill_alone(exchange, claim)
-        if main is not None and node.error_type is None and not is_known(main) and not call.usage:
+        if main is not None and node.error_type is None and not call.usage and not is_known(main):
             node.error_type = main.error_type
         residual = self.counters.ended(node, call)
         if residual is not None:

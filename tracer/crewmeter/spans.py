@@ -163,7 +163,7 @@ class Recorder:
             self._close_inner(inner, at_ns)
         here = threading.get_ident()
         for child in list(node.children):
-            if child.thread == here or abandoned:
+            if child.thread == here or abandoned or _answered(child):
                 self._close_inner(child, at_ns)
         if abandoned:
             node.attributes[semconv.ABANDONED] = True
@@ -341,3 +341,8 @@ def _inside(node: Node, kind: str, key: str | None) -> Node | None:
         if found is not None and (best is None or found.started_ns > best.started_ns):
             best = found
     return best
+
+
+def _answered(node: Node) -> bool:
+    """True for a model call whose exchanges are all over: CrewAI forgot to say that it ended (LiteLLM with tools), on any thread."""
+    return node.call is not None and bool(node.call.exchanges) and not node.call.in_flight()

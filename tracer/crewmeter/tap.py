@@ -186,13 +186,11 @@ class Tap:
         )
         if opening.labels:
             node.labels = opening.labels
+        self._look_again()
         if opening.call is not None:
-            self._look_again()
             self._recorder.merger.counters.started(source, opening.call)
             if self._brake is not None:
                 self._brake.call_started(node)
-        elif node.run is node:
-            self._look_again()
         self._add_content(node, opening.content)
         return node
 

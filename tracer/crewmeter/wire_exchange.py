@@ -7,7 +7,8 @@ import logging
 import time
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from crewmeter.usage import MISSING, TokenUsage
 
@@ -23,6 +24,25 @@ inside: ContextVar[str | None] = ContextVar("crewmeter_wire_inside", default=Non
 """The library by which a request already seen is being sent: LiteLLM's httpx sends through aiohttp, and that is one exchange."""
 
 
+T = TypeVar("T")
+
+
+class _Told(Generic[T]):
+    """A field of `Exchange` that its answer tells: asking for it reads the answer, if that was put off."""
+
+    def __init__(self, slot: str) -> None:
+        self._slot = slot
+
+    def __get__(self, exchange: Exchange, owner: type) -> T:
+        if exchange._unread is not None:
+            exchange._read()
+        value: T = getattr(exchange, self._slot)
+        return value
+
+    def __set__(self, exchange: Exchange, value: T) -> None:
+        setattr(exchange, self._slot, value)
+
+
 class Exchange:
     """One HTTP request that a provider may bill, as its URL, bodies and status tell it. Numbers and names only, never content.
 
@@ -30,26 +50,27 @@ class Exchange:
     """
 
     __slots__ = (
+        "_error_type",
+        "_finish_reason",
+        "_reported_cost_usd",
+        "_response_id",
+        "_response_model",
+        "_service_tier",
+        "_unread",
+        "_usage",
         "api",
         "done",
         "ended_ns",
-        "error_type",
-        "finish_reason",
         "first_chunk_ns",
         "host",
         "operation",
         "owner",
         "port",
         "provider",
-        "reported_cost_usd",
         "request_model",
-        "response_id",
-        "response_model",
-        "service_tier",
         "started_ns",
         "status_code",
         "streamed",
-        "usage",
     )
 
     def __init__(
@@ -71,15 +92,15 @@ class Exchange:
         self.host = host
         self.port = port
         self.request_model = request_model
-        self.response_model: str | None = None
-        self.response_id: str | None = None
-        self.usage: TokenUsage = MISSING
-        self.service_tier: str | None = None
-        self.finish_reason: str | None = None
-        self.reported_cost_usd: str | None = None
+        self._response_model: str | None = None
+        self._response_id: str | None = None
+        self._usage: TokenUsage = MISSING
+        self._service_tier: str | None = None
+        self._finish_reason: str | None = None
+        self._reported_cost_usd: str | None = None
+        self._unread: Callable[[Exchange], None] | None = None
         self.status_code: int | None = None
-        self.error_type: str | None = None
-        """HTTP status of a refusal, or the name of the exception that ended the exchange."""
+        self._error_type: str | None = None
         self.started_ns = time.time_ns()
         self.first_chunk_ns: int | None = None
         self.ended_ns: int | None = None
@@ -87,6 +108,29 @@ class Exchange:
         self.done = False
         self.owner: object | None = None
         """For whoever listens: where in the crew the exchange belongs."""
+
+    response_model = _Told[str | None]("_response_model")
+    response_id = _Told[str | None]("_response_id")
+    usage = _Told[TokenUsage]("_usage")
+    service_tier = _Told[str | None]("_service_tier")
+    finish_reason = _Told[str | None]("_finish_reason")
+    reported_cost_usd = _Told[str | None]("_reported_cost_usd")
+    error_type = _Told[str | None]("_error_type")
+    """HTTP status of a refusal, what an answer calls its failure, or the name of the exception that ended the exchange."""
+
+    def read_later(self, read: Callable[[Exchange], None]) -> None:
+        """Leave the answer unread until somebody asks what it said; that is the export thread, and not the app's."""
+        self._unread = read
+
+    def _read(self) -> None:
+        read, self._unread = self._unread, None
+        if read is None:
+            return
+        try:
+            read(self)
+        except Exception as error:  # noqa: BLE001 - the guard of this seam, for an answer read late
+            self._usage = replace(MISSING, flags=("body_not_read",))
+            _report("read_later", error)
 
     def __repr__(self) -> str:
         return f"<Exchange {self.operation} {self.request_model} at {self.provider} {self.status_code} {self.usage.status}>"

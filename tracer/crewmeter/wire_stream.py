@@ -22,15 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch", "read_whole"]
 
+PUT_OFF_UP_TO = 32 * 1024
+"""Bytes of an answer that may wait a moment for the export thread to read it; a longer one would hold too much memory."""
 _EDGE = 8192
 """Bytes at either end of a body too large to keep that are kept all the same."""
 
 
 def read_whole(hub: Hub, exchange: Exchange, body: bytes, request: Callable[[], bytes]) -> None:
-    """End an exchange whose answer the SDK has read already, as one document."""
-    absorb_body(exchange, body)
-    if exchange.usage == MISSING:
-        exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
+    """End an exchange whose answer the SDK has read already, as one document. A short one is read when somebody asks for it."""
+
+    def read(exchange: Exchange) -> None:
+        absorb_body(exchange, body)
+        if exchange.usage == MISSING:
+            exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
+
+    if len(body) <= PUT_OFF_UP_TO:
+        exchange.read_later(read)
+    else:
+        read(exchange)
     hub.close(exchange)
 
 
