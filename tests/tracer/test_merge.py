@@ -219,3 +219,54 @@ def test_counters_keep_no_model_alive(bench):
     gc.collect()
     assert known() is None
     assert not bench.merger.counters._witnesses
+
+
+def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
+    """LiteLLM with tools reports no end; its exchange is over, so the agent's end is the call's end too."""
+    from threading import Thread
+
+    agent = bench.recorder.started("agent", None, AGENT, "invoke_agent Writer", at_ns=NOW)
+
+    def work():
+        call = Call()
+        call.declared, call.model = "openai", "gpt-4o"
+        bench.recorder.started("forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call)
+        bench.exchange((10, 5))
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    bench.recorder.close(agent, NOW + 20)
+    assert bench.billed() == [(10, 5, "event", "wire")]
+
+
+def test_an_answer_is_read_where_it_is_exported(bench):
+    """The app's thread never parses a short answer whose event has its usage; the span has the wire's word all the same."""
+    node = bench.call()
+    exchange = bench.exchange(done=False)
+    read = []
+
+    def later(answer):
+        read.append(1)
+        answer.usage = TokenUsage(11, 6)
+
+    exchange.read_later(later)
+    bench.finish(exchange)
+    bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+    assert read == []
+    assert bench.billed() == [(11, 6, "event", "wire")]
+    assert read == [1]
+
+
+def test_an_answer_that_cannot_be_read_late_costs_no_span(bench):
+    """It is flagged, and the event's usage counts."""
+
+    def broken(_):
+        raise RuntimeError("no")
+
+    node = bench.call()
+    exchange = bench.exchange(done=False)
+    exchange.read_later(broken)
+    bench.finish(exchange)
+    bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+    assert bench.billed() == [(10, 5, "event", "event")]
