@@ -19,4 +19,6 @@ if ((${#packages[@]})); then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
+# Types and libraries of npm that the boards are compiled against and the page is built from; versions are locked beside them.
+npm ci --prefix "$(dirname "${BASH_SOURCE[0]}")/../dashboards/web" --no-audit --no-fund --loglevel=error >/dev/null
 echo "services: $(prometheus --version 2>&1 | head -n 1 | cut -d' ' -f1-3), $(prometheus-alertmanager --version 2>&1 | head -n 1 | cut -d' ' -f1-3), $(/usr/bin/chromium --version 2>/dev/null || echo no chromium)"
