@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from crewmeter_cost.cells import csv_line
 from crewmeter_cost.chargeback import focus
 from crewmeter_cost.ledger.export import billed
 from crewmeter_cost.ledger.reports import report
@@ -78,4 +79,4 @@ def test_the_sum_is_the_ledgers_to_the_pico_dollar(month, exported):
 
 def test_a_formula_in_a_name_stays_text():
     """A crew called =1+1 must not run in finance's spreadsheet."""
-    assert focus._line(["=1+1", "-2", "plain", None, 3]) == "'=1+1,'-2,plain,,3\n"
+    assert csv_line(["=1+1", "-2", "plain", None, 3]) == "'=1+1,'-2,plain,,3\n"

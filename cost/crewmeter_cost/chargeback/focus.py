@@ -7,15 +7,13 @@ bill: they are counted and reported, never written as 0. Column names, types and
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from crewmeter_cost.cli.output import safe_cell
+from crewmeter_cost.cells import csv_line
 from crewmeter_cost.pricing.charge import items_of
 
 if TYPE_CHECKING:
@@ -83,7 +81,7 @@ class Export:
 
 def rows(billed: Iterable[Billed], export: Export) -> Iterator[str]:
     """CSV lines, header first. `billed` comes in order of time, so that one day is held in memory at once."""
-    yield _line(COLUMNS)
+    yield csv_line(COLUMNS)
     day = ""
     sums: dict[_Key, _Sum] = {}
     for call in billed:
@@ -124,7 +122,7 @@ def _add(sums: dict[_Key, _Sum], day: str, call: Billed) -> None:
 def _written(sums: dict[_Key, _Sum]) -> Iterator[str]:
     for key in sorted(sums, key=lambda key: tuple(part or "" for part in key)):
         record = _record(key, sums[key])
-        yield _line(record[column] for column in COLUMNS)
+        yield csv_line(record[column] for column in COLUMNS)
 
 
 def _record(key: _Key, amount: _Sum) -> dict[str, object]:
@@ -166,9 +164,3 @@ def _moment(moment: datetime) -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
-
-
-def _line(cells: Iterable[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([safe_cell(cell) for cell in cells])
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from decimal import Decimal
@@ -12,21 +11,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crewmeter_cost.cells import csv_line
+from crewmeter_cost.ledger.money import exact_usd
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["console", "exact_usd", "print_csv", "print_json", "print_table", "safe_cell", "usd"]
+__all__ = ["console", "exact_usd", "print_csv", "print_json", "print_table", "usd"]
 
 
 def console() -> Console:
     """A console on stdout, made when asked so that a redirected stdout is the one used."""
     return Console(highlight=False)
-
-
-def exact_usd(pusd: int) -> str:
-    """Pico-USD as an exact decimal string of USD, without trailing zeros: ``450000000`` → ``"0.00045"``."""
-    text = format(Decimal(pusd).scaleb(-12), "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def usd(pusd: int | None) -> str:
@@ -40,13 +36,6 @@ def usd(pusd: int | None) -> str:
     return f"${value:.{digits}f}"
 
 
-def safe_cell(value: object) -> object:
-    """A CSV cell a spreadsheet will not run: text that starts like a formula gets a leading apostrophe (OWASP, CSV injection)."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return "'" + value
-    return value
-
-
 def print_json(document: object) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -54,17 +43,15 @@ def print_json(document: object) -> None:
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Rows as CSV with a header, in the order of `columns`; None is an empty cell."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([safe_cell(row.get(column)) for column in columns])
+    sys.stdout.write(csv_line(columns))
+    sys.stdout.writelines(csv_line(row.get(column) for column in columns) for row in rows)
 
 
 def print_table(
     title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, footer: Sequence[str] | None = None
 ) -> None:
     """A table; each column is (heading, ``left`` or ``right``). Cells are plain text: markup in names is shown, not obeyed."""
-    table = Table(title=title, title_justify="left", show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
+    table = Table(show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
     for index, (heading, side) in enumerate(columns):
         table.add_column(
             heading,
@@ -75,4 +62,7 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    out = console()
+    if title:  # a line of its own: a table's title is folded at the table's width, which may be narrow
+        out.print(Text(title, style="italic"))
+    out.print(table)

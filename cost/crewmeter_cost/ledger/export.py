@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, or_, select
 
 from crewmeter.usage import TokenUsage
+from crewmeter_cost.cells import csv_line
 from crewmeter_cost.ledger import core
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.ledger.rows import CallState
@@ -176,21 +175,10 @@ def _jsonl(records: Iterable[dict[str, object]]) -> Iterator[str]:
 
 
 def _csv(records: Iterable[dict[str, object]]) -> Iterator[str]:
-    yield _csv_line(FIELDS)
+    yield csv_line(FIELDS)
     for record in records:
         record["tags"] = json.dumps(record["tags"], ensure_ascii=False, sort_keys=True) if record["tags"] else None
-        yield _csv_line(record[field] for field in FIELDS)
-
-
-def _csv_line(cells: Iterable[object]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow([_safe(cell) for cell in cells])
-    return buffer.getvalue()
-
-
-def _safe(cell: object) -> object:
-    """A cell no spreadsheet will run as a formula: text that starts like one gets a leading apostrophe (OWASP, CSV injection)."""
-    return "'" + cell if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+        yield csv_line(record[field] for field in FIELDS)
 
 
 FORMATS: Mapping[str, Callable[[Iterable[dict[str, object]]], Iterator[str]]] = {"jsonl": _jsonl, "csv": _csv}
