@@ -73,7 +73,7 @@ def _fields(node: Node, exporter: SpanExporter) -> dict[str, Any]:
         tally, cost = node.tally, cost_of_run(exporter, node)
         fields.update(calls=tally.calls, tool_calls=tally.tool_calls, input_tokens=tally.input_tokens, output_tokens=tally.output_tokens)
         if cost is not None:
-            fields["cost_usd"] = format(cost.usd, "f") if cost.usd is not None else None
+            fields["cost_usd"] = format(cost.usd.normalize(), "f") if cost.usd is not None else None
             fields["unpriced_calls"] = cost.unpriced_calls
     fields["run_id"] = attributes.get(semconv.RUN_ID)
     fields["trace_id"] = f"{node.context.trace_id:032x}"

@@ -69,7 +69,10 @@ def remove(engine: Engine, name: str) -> None:
         gone = connection.execute(delete(_budget).where(_budget.c.name == name)).rowcount
     if not gone:
         names = ", ".join(repr(budget.label) for budget in kept(engine)) or "none"
-        raise CrewMeterError(f"no budget {name!r} in this ledger", hint=f"there is {names}")
+        raise CrewMeterError(
+            f"no budget {name!r} in this ledger",
+            hint=f"budgets kept here: {names}; those of a file or $CREWMETER_BUDGETS are changed there",
+        )
 
 
 def in_force(engine: Engine) -> tuple[Budget, ...]:

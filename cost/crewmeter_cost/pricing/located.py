@@ -105,9 +105,9 @@ def _read_yaml(path: Path, text: str) -> Document:
         root = yaml.compose(text, Loader=Loader)
         data = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CrewMeterError(
-            f"{path} is not YAML: {' '.join(str(error).split())[:200]}", hint="see docs/pricing.md for an example"
-        ) from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        raise CrewMeterError(f"{path}{line} is not YAML: {problem}", hint="see docs/pricing.md for an example") from error
     if data is None:
         data = {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
