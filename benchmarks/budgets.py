@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from crewmeter import semconv
 from crewmeter.usage import TokenUsage, usage_attributes
+from crewmeter_cost.budgets.bank import LedgerBank
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.guard import Guard
 from crewmeter_cost.budgets.pool import Refusal
@@ -28,7 +29,7 @@ PROCESSES, THREADS = 4, 8
 
 
 def guard_for(path: str, budget: str) -> Guard:
-    return Guard([parse_budget(budget)], engine=Ledger.open(path).engine, book=PriceBook.load())
+    return Guard([parse_budget(budget)], bank=LedgerBank(Ledger.open(path).engine), book=PriceBook.load())
 
 
 def microseconds(path: str) -> float:

@@ -11,9 +11,10 @@ from sqlalchemy import create_engine, event
 from sqlmodel import SQLModel
 
 from crewmeter_cost.budgets import account as accounts
+from crewmeter_cost.budgets.bank import LedgerBank, window_at
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.notices import announce, crossed
-from crewmeter_cost.budgets.pool import LedgerPool, Refusal, RunPool
+from crewmeter_cost.budgets.pool import Refusal, RunPool, SharedPool
 
 NOW = 1_795_000_000.0
 
@@ -73,7 +74,7 @@ def test_a_dead_process_gives_its_lease_back_after_a_while(engine):
 
 def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
     """A budget of 2,000 and calls of 250: eight fit, the ninth is refused with spent, limit and reset."""
-    pool = LedgerPool(parse_budget("0.000000002 USD/day"), engine, "me", NOW)
+    pool = SharedPool(parse_budget("0.000000002 USD/day"), LedgerBank(engine), "me", NOW)
     calls = 0
     while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), Refusal):
         pool.settle(outcome, 250)
@@ -87,7 +88,7 @@ def test_many_threads_and_pools_do_not_overspend(engine):
     """Four pools, eight threads each, costs that differ from the estimate: overshoot is at most what was in flight."""
     limit, estimate, cost = 1_000_000, 1_000, 1_040
     budget = parse_budget("0.000001 USD/day")
-    pools = [LedgerPool(budget, engine, f"p{n}", NOW) for n in range(4)]
+    pools = [SharedPool(budget, LedgerBank(engine), f"p{n}", NOW) for n in range(4)]
     spent, lock = [0], threading.Lock()
 
     def work(pool):
@@ -102,13 +103,13 @@ def test_many_threads_and_pools_do_not_overspend(engine):
         pool.sync(NOW, final=True)
     assert spent[0] <= limit + 32 * cost
     assert spent[0] >= limit - 32 * cost
-    account = accounts.open_account(engine, scope="everything:/day/UTC", period_start=pools[0]._start.timestamp(), spent_so_far=int)
+    account = accounts.open_account(engine, scope="everything:/day/UTC", period_start=window_at(budget, NOW).start, spent_so_far=int)
     assert accounts.balance(engine, account) == accounts.Balance(spent[0], 0)
 
 
 def test_a_first_guess_that_does_not_fit_goes_alone(engine):
     """Nobody knows yet what the model costs: one call is let through, a second beside it is not."""
-    pool = LedgerPool(parse_budget("0.000000002 USD/day"), engine, "me", NOW)
+    pool = SharedPool(parse_budget("0.000000002 USD/day"), LedgerBank(engine), "me", NOW)
     first = pool.reserve(50_000, sure=False, now=NOW)
     assert not isinstance(first, Refusal)
     assert isinstance(pool.reserve(50_000, sure=False, now=NOW), Refusal)
@@ -118,7 +119,7 @@ def test_a_first_guess_that_does_not_fit_goes_alone(engine):
 
 def test_near_no_limit_the_account_is_not_asked(engine):
     """Of a thousand small calls only a few reach the ledger."""
-    pool = LedgerPool(parse_budget("1000 USD/day"), engine, "me", NOW)
+    pool = SharedPool(parse_budget("1000 USD/day"), LedgerBank(engine), "me", NOW)
     statements = []
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     for _ in range(1000):

@@ -6,6 +6,7 @@ import pytest
 
 from crewmeter import semconv
 from crewmeter.usage import TokenUsage, usage_attributes
+from crewmeter_cost.budgets.bank import LedgerBank
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.guard import Guard, Reservation
 from crewmeter_cost.budgets.pool import Refusal
@@ -32,7 +33,8 @@ def make_guard(ledger):
     made = []
 
     def make(*budgets):
-        guard = Guard([parse_budget(budget) for budget in budgets], engine=ledger.engine, book=PriceBook.load(), clock=lambda: NOW)
+        bank = LedgerBank(ledger.engine)
+        guard = Guard([parse_budget(budget) for budget in budgets], bank=bank, book=PriceBook.load(), clock=lambda: NOW)
         made.append(guard)
         return guard
 

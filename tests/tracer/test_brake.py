@@ -29,6 +29,19 @@ class Ledger:
         self.allowed = allowed
         self.reserved, self.settled, self.spent = [], [], []
         self.closed = False
+        self.active = True
+
+    def start(self):
+        self.started = True
+
+    def exhausted(self, attributes):
+        return None
+
+    def tool(self, attributes, name, arguments):
+        return None
+
+    def after_fork(self):
+        self.forked = True
 
     def reserve(self, attributes, *, input_chars, max_output_tokens=None):
         if len(self.reserved) >= self.allowed:
@@ -99,6 +112,8 @@ def test_a_faulty_guard_lets_calls_through(guarded, llm, standin):
     assert len(standin.books.billed) == 1
 
 
-def test_no_budget_no_guard():
-    """Without a budget nothing is looked for; with one and no guard installed the error says so."""
-    assert guard_with(None, None) is None
+def test_no_budget_no_work():
+    """Without a budget nothing is asked; where the ledger is elsewhere there is no guard at all."""
+    guard = guard_with(None, read_settings({}))
+    assert not guard.active
+    assert guard_with(None, read_settings({}, endpoint="http://127.0.0.1:1")) is None

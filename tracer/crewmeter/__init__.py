@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from crewmeter.attribution import Attribution, attribute
+from crewmeter.budget import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from crewmeter.meter import Meter
 
-__all__ = ["Attribution", "Handle", "attribute", "flush", "instrument", "uninstrument"]
+__all__ = ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
 
 _lock = threading.Lock()
 _handle: Handle | None = None
@@ -67,7 +68,8 @@ def instrument(
 
     ``ledger`` is a path or SQLAlchemy URL, ``endpoint`` an OTLP endpoint (with ``headers``) to send spans to instead;
     ``tags`` go on every span, ``capture_content`` puts (scrubbed, shortened) prompts and answers there too; ``budget`` (or
-    ``CREWMETER_BUDGETS``) stops calls over it; ``summary`` says whether to print a line after each run (None: on a terminal).
+    ``CREWMETER_BUDGETS``, or one kept in the ledger) stops calls over it with `BudgetExceeded`; ``summary`` says whether to
+    print a line after each run (None: on a terminal).
     The standard ``OTEL_*`` variables mean what they always mean.
 
     Works before or after ``import crewai``. Raises ValueError for a setting that cannot be meant.
@@ -93,8 +95,7 @@ def instrument(
         from crewmeter.budget import guard_with
         from crewmeter.meter import Meter
 
-        guard = guard_with(budget if budget is not None else os.environ.get("CREWMETER_BUDGETS") or None, ledger)
-        meter = Meter(settings, tracer_provider, guard)
+        meter = Meter(settings, tracer_provider, guard_with(budget, settings))
         meter.install()
         _handle = Handle(meter)
         return _handle

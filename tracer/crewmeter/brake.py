@@ -8,7 +8,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter import attribution, semconv
-from crewmeter.call import host_of
+from crewmeter.budget import BudgetExceeded
+from crewmeter.call import Claim, host_of
+from crewmeter.compose import attributes_of
 from crewmeter.current import node_here
 from crewmeter.limits import RateLimit
 from crewmeter.names import declared_provider, endpoint_of, short
@@ -16,6 +18,7 @@ from crewmeter.names import declared_provider, endpoint_of, short
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crewmeter.call import Exchange
     from crewmeter.node import Node
 
 __all__ = ["Brake", "Guard"]
@@ -24,16 +27,35 @@ logger = logging.getLogger("crewmeter")
 
 
 class Guard(Protocol):
-    """What a budget guard offers; see `crewmeter.budget`. ``attributes`` are a span's, under semconv's names."""
+    """What a budget guard offers; see `crewmeter.budget`. ``attributes`` are a span's, under semconv's names.
+
+    A refusal is something with a ``budget`` and a ``reason``, and perhaps ``spent_usd``, ``limit_usd`` and ``resets_at``.
+    """
+
+    @property
+    def active(self) -> bool:
+        """False while there is no budget to keep to; then nothing need be asked."""
+
+    def start(self) -> None:
+        """CrewAI is there: load what the first call will need."""
 
     def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Any:
-        """A reservation, or a refusal: something with a ``budget`` and a ``reason``."""
+        """A reservation, or a refusal."""
+
+    def exhausted(self, attributes: Mapping[str, object]) -> Any:
+        """A refusal where nothing at all may be spent here any more, else None."""
+
+    def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Any:
+        """A refusal where this use of a tool is one too many, else None."""
 
     def settle(self, reservation: Any, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
         """Replace a reservation by what the call cost; None for a call that was never made."""
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
         """Book a billed call nobody reserved for."""
+
+    def after_fork(self) -> None:
+        """In a forked child: locks, threads and connections are the parent's."""
 
     def close(self) -> None:
         """Give back what is reserved and stop."""
@@ -48,30 +70,76 @@ class Brake:
         self._limit = RateLimit()
         self._waiting: ContextVar[object | None] = ContextVar("crewmeter_reservation", default=None)
         """Reserved before the call's started event, by the executor; the next call in this context takes it."""
+        self.error: type[BudgetExceeded] = BudgetExceeded
+        """What to raise; the tap puts a class here that is CrewAI's own stop as well."""
 
-    def refusal(self, llm: Any, messages: object) -> str | None:
+    @property
+    def active(self) -> bool:
+        """Whether there is anything to ask."""
+        return self._guard.active
+
+    def start(self) -> None:
+        """CrewAI is there."""
+        self._guard.start()
+
+    def refusal(self, llm: Any, messages: object) -> BudgetExceeded | None:
         """Why the call about to be made may not be, or None. Called from CrewAI's hook, in the caller's context."""
+        if not self._guard.active:
+            return None
         left_over = self._waiting.get()
         if left_over is not None:  # that call was never made
             self._waiting.set(None)
             self._guard.settle(left_over, None)
         node = node_here()
-        attributes = self._attributes(llm, node)
         limit = getattr(llm, "max_tokens", None)
         outcome = self._guard.reserve(
-            attributes, input_chars=_characters(messages), max_output_tokens=int(limit) if isinstance(limit, int | float) else None
+            self._attributes(llm, node),
+            input_chars=_characters(messages),
+            max_output_tokens=int(limit) if isinstance(limit, int | float) else None,
         )
-        reason = getattr(outcome, "reason", None)
-        if reason is not None:
-            said = f"crewmeter: budget {getattr(outcome, 'budget', '')}: {reason}"
-            if self._limit.allows(monotonic()):
-                logger.warning("%s; the call was not made", said)
-            return said
+        if (refused := self._refused(outcome)) is not None:
+            return refused
         if node is not None and node.call is not None:
             node.call.reservation = outcome
         else:
             self._waiting.set(outcome)
         return None
+
+    def memory_refusal(self) -> BudgetExceeded | None:
+        """Why memory or knowledge may not be asked here (it would embed, and be billed), or None."""
+        if not self._guard.active:
+            return None
+        return self._refused(self._guard.exhausted(self._place(node_here())))
+
+    def tool_refusal(self, name: str, arguments: object) -> BudgetExceeded | None:
+        """Why a tool may not be used with these arguments once more, or None."""
+        if not self._guard.active:
+            return None
+        return self._refused(self._guard.tool(self._place(node_here()), name, arguments))
+
+    def exchange_opened(self, exchange: Exchange) -> None:
+        """An embedding is about to be sent, in the caller's context. Raises `BudgetExceeded` where it may not be."""
+        claim = exchange.owner
+        if exchange.operation != semconv.EMBEDDINGS or not isinstance(claim, Claim) or not self._guard.active:
+            return
+        named = {
+            semconv.OPERATION: exchange.operation,
+            semconv.REQUEST_MODEL: exchange.request_model,
+            semconv.PROVIDER: exchange.provider,
+            semconv.SERVER_ADDRESS: exchange.host,
+        }
+        attributes = {**self._place(claim.node), **{name: value for name, value in named.items() if value is not None}}
+        outcome = self._guard.reserve(attributes, input_chars=0)
+        if (refused := self._refused(outcome)) is not None:
+            raise refused
+        claim.reservation = outcome
+
+    def exchange_closed(self, exchange: Exchange) -> None:
+        """An exchange is over: what was reserved for it and not billed goes back."""
+        claim = exchange.owner
+        if isinstance(claim, Claim) and claim.reservation is not None:
+            reservation, claim.reservation = claim.reservation, None
+            self._guard.settle(reservation, None)
 
     def call_started(self, node: Node) -> None:
         """Give a call that has just started what was reserved for it."""
@@ -81,23 +149,53 @@ class Brake:
             node.call.reservation = reservation
 
     def seen(self, node: Node) -> None:
-        """A finished span, on the export thread: settle its reservation, or book it as it is."""
-        if node.call is None or node.readable is None:
+        """A finished call, in the thread that made it, so that the next one knows: settle its reservation, or book it as it is."""
+        call = node.call
+        if call is None or not self._guard.active:
             return
-        attributes = dict(node.readable.attributes or {})
+        attributes = attributes_of(node)
         duration_ns = (node.ended_ns or node.started_ns) - node.started_ns
-        reservation, node.call.reservation = node.call.reservation, None
+        reservation, call.reservation = call.reservation, None
+        claim = call.exchange.owner if call.exchange is not None else None
+        if reservation is None and isinstance(claim, Claim):
+            reservation, claim.reservation = claim.reservation, None
         if reservation is not None:
             self._guard.settle(reservation, attributes, duration_ns=duration_ns)
         else:
             self._guard.spend(attributes, duration_ns=duration_ns)
 
+    def after_fork(self) -> None:
+        """In a forked child."""
+        self._guard.after_fork()
+
     def close(self) -> None:
         """Give back what is reserved."""
         self._guard.close()
 
+    def _refused(self, outcome: Any) -> BudgetExceeded | None:
+        """The error of a refusal; None for anything else."""
+        reason = getattr(outcome, "reason", None)
+        if reason is None:
+            return None
+        budget = str(getattr(outcome, "budget", ""))
+        error = self.error(
+            f"crewmeter: budget {budget}: {reason}",
+            budget=budget,
+            spent_usd=getattr(outcome, "spent_usd", None),
+            limit_usd=getattr(outcome, "limit_usd", None),
+            resets_at=getattr(outcome, "resets_at", None),
+        )
+        if self._limit.allows(monotonic()):
+            logger.warning("%s; the call was not made", error)
+        return error
+
+    def _place(self, node: Node | None) -> dict[str, object]:
+        if node is None:
+            return {**self._base_place, **(attribution.current() or {})}
+        here = attribution.current()
+        return {**node.place, **here} if here is not None and here is not node.attribution else dict(node.place)
+
     def _attributes(self, llm: Any, node: Node | None) -> dict[str, object]:
-        place = node.place if node is not None else {**self._base_place, **(attribution.current() or {})}
         endpoint = endpoint_of(llm)
         named = {
             semconv.OPERATION: semconv.CHAT,
@@ -105,7 +203,7 @@ class Brake:
             semconv.PROVIDER: declared_provider(llm),
             semconv.SERVER_ADDRESS: host_of(endpoint)[0] if endpoint else None,
         }
-        return {**place, **{name: value for name, value in named.items() if value is not None}}
+        return {**self._place(node), **{name: value for name, value in named.items() if value is not None}}
 
 
 def _characters(messages: object) -> int:

@@ -50,11 +50,13 @@ class Exchange(Protocol):
 class Claim:
     """Whose an exchange is: a model call's, or of a place. ``settled`` once a span has taken its usage."""
 
-    __slots__ = ("node", "settled")
+    __slots__ = ("node", "reservation", "settled")
 
     def __init__(self, node: Node | None) -> None:
         self.node = node
         self.settled = False
+        self.reservation: object | None = None
+        """What a budget guard set aside for an embedding."""
 
 
 class Call:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from crewmeter.brake import Guard
+    from crewmeter.call import Exchange
     from crewmeter.node import Node
     from crewmeter.settings import Settings
 
@@ -49,7 +50,7 @@ class Meter:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
         self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_place=settings.place)
-        brake = Brake(guard, settings.place) if guard is not None else None
+        brake = self._brake = Brake(guard, settings.place) if guard is not None else None
         self._observer = Observer(settings, self._providers.resource, brake)
         self._couriers = [self._courier(name, first=position == 0) for position, name in enumerate(settings.exporters)]
         self._tap = Tap(self.recorder, settings.content, look_again=wire.look_again, brake=brake)
@@ -68,8 +69,7 @@ class Meter:
 
     def install(self) -> None:
         """Start watching. The tap goes in now, or once CrewAI is imported; exporters load meanwhile, in the background."""
-        merger = self.recorder.merger
-        self._undo.append(wire.install(opened=merger.opened, closed=merger.closed))
+        self._undo.append(wire.install(opened=self._opened, closed=self._closed))
         self._undo.append(carry_into_threads())
         self._undo.append(hush_exporters())
         self._undo.append(self._tap.uninstall)
@@ -77,8 +77,20 @@ class Meter:
         atexit.register(self.close)
         _watch_forks(self)
 
+    def _opened(self, exchange: Exchange) -> None:
+        self.recorder.merger.opened(exchange)
+        if self._brake is not None:
+            self._brake.exchange_opened(exchange)
+
+    def _closed(self, exchange: Exchange) -> None:
+        self.recorder.merger.closed(exchange)
+        if self._brake is not None:
+            self._brake.exchange_closed(exchange)
+
     def _crewai_imported(self) -> None:
         self._tap.install()
+        if self._brake is not None:
+            self._brake.start()
         for courier in self._couriers:
             courier.start()
 
@@ -116,6 +128,8 @@ class Meter:
         for courier in self._couriers:
             if not (theirs and courier.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
                 courier.put(node)
+        if self._brake is not None and node.call is not None:
+            self._brake.seen(node)
 
     def _end_theirs(self, node: Node) -> None:
         span = node.otel_span
@@ -134,6 +148,8 @@ class Meter:
         self.recorder.reset_after_fork()
         self.recorder.merger.forget_pending()
         self._observer.after_fork()
+        if self._brake is not None:
+            self._brake.after_fork()
         for courier in self._couriers:
             courier.after_fork()
 

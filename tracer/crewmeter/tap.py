@@ -9,6 +9,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
+from crewmeter.budget import BudgetExceeded
 from crewmeter.events import TABLE, Ending, Opening, Rule, error_of, is_hidden
 from crewmeter.limits import RateLimit
 from crewmeter.listening import Listener
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["EVENT_BUS_MODULE", "Tap"]
 
 EVENT_BUS_MODULE = "crewai.events.event_bus"
+
+_EMBEDS = frozenset({"memory_query_started", "memory_save_started", "knowledge_query_started"})
+"""Events right before an embedding is bought."""
 
 logger = logging.getLogger("crewmeter")
 
@@ -84,26 +88,40 @@ class Tap:
         """Ask the budgets before every model call, through CrewAI's own hook; a refusal reaches the caller as CrewAI means it to."""
         from crewai import hooks
 
-        aborted = getattr(hooks, "HookAborted", None)  # before 1.14 a hook could only return False
+        aborted = getattr(hooks, "HookAborted", None)  # before 1.15 a hook could only return False
+        if aborted is not None:
+            brake.error = _both(aborted)
 
         def before_llm_call(context: Any) -> bool | None:
-            try:
-                reason = brake.refusal(context.llm, context.messages)
-            except Exception as error:  # noqa: BLE001  # a fault of ours must not stop a call
-                logger.warning("crewmeter: could not ask the budgets: %s", type(error).__name__)
-                return None
-            if reason is None:
-                return None
-            if aborted is not None:
-                raise aborted(reason, "crewmeter")
-            return False
+            refused = self._asked(brake.refusal, context.llm, context.messages)
+            if refused is not None and aborted is not None:
+                raise refused
+            return None if refused is None else False
+
+        def before_tool_call(context: Any) -> bool | None:
+            """Refuse the tool only; what stops the run is that its next model call is refused, too."""
+            return None if self._asked(brake.tool_refusal, context.tool_name, context.tool_input) is None else False
 
         hooks.register_before_llm_call_hook(before_llm_call)
+        hooks.register_before_tool_call_hook(before_tool_call)
 
         def take_out() -> None:
             hooks.unregister_before_llm_call_hook(before_llm_call)
+            hooks.unregister_before_tool_call_hook(before_tool_call)
+            self._brake = None  # executors made meanwhile keep the hook
 
         self._undo.append(take_out)
+
+    def _asked(self, question: Callable[..., BudgetExceeded | None], *about: object) -> BudgetExceeded | None:
+        """The brake's answer; a fault of ours must not stop a call."""
+        if self._brake is None:
+            return None
+        try:
+            return question(*about)
+        except Exception as error:  # noqa: BLE001  # see above
+            if self._limit.allows(monotonic()):
+                logger.warning("crewmeter: could not ask the budgets: %s", type(error).__name__)
+            return None
 
     def _wrap(self, bus: type, name: str) -> None:
         original = bus.__dict__[name]
@@ -135,7 +153,10 @@ class Tap:
         self._undo.append(restore)
 
     def see(self, source: Any, event: Any, now_ns: int) -> None:
-        """Handle one event; whatever goes wrong in crewmeter ends here, in a log line now and then."""
+        """Handle one event; whatever goes wrong in crewmeter ends here, in a log line now and then.
+
+        Raises `BudgetExceeded` where memory or knowledge is about to embed and a hard budget is spent.
+        """
         try:
             rule = TABLE.get(event.type)
             if rule is not None:
@@ -148,6 +169,10 @@ class Tap:
                     self._limit.held_back,
                     exc_info=self._content.enabled,
                 )
+        if self._brake is not None and self._inline and event.type in _EMBEDS:
+            refused = self._asked(self._brake.memory_refusal)
+            if refused is not None:
+                raise refused
 
     # --- translation -----------------------------------------------------------------------------------------------
 
@@ -268,6 +293,11 @@ class Tap:
                 text = self._content.text(value)
                 if text is not None:
                     node.attributes[name] = text
+
+
+def _both(aborted: type[Exception]) -> type[BudgetExceeded]:
+    """`BudgetExceeded` for whoever called ``kickoff``, and CrewAI's own stop for what lies between, which would try again else."""
+    return type("BudgetExceeded", (BudgetExceeded, aborted), {"__module__": "crewmeter", "__doc__": BudgetExceeded.__doc__})
 
 
 def _takes_event(bus: type, name: str) -> bool:

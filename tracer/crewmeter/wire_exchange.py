@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, cast
 
+from crewmeter.budget import BudgetExceeded
 from crewmeter.usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return method(self, *args, **kwargs)
+        except BudgetExceeded:
+            raise  # a refusal is no fault: the request must not be sent
         except Exception as error:  # noqa: BLE001 - the guard: the host's HTTP call must not notice us
             _report(method.__name__, error)
             return None

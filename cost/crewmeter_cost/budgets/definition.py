@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from crewmeter_cost.budgets.loops import is_loop_form
 from crewmeter_cost.budgets.period import PERIODS
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pricing.charge import PICO
@@ -17,7 +18,7 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["SCOPES", "Budget", "parse_budget", "read_budgets"]
+__all__ = ["SCOPES", "Budget", "parse_budget", "read_budgets", "read_document", "refuse_contradictions"]
 
 SCOPES = ("everything", "crew", "flow", "agent", "model", "user", "team", "session", "tag")
 """What a budget can be about; all but ``everything`` take a value (``crew:research``, ``tag:env=prod``)."""
@@ -104,16 +105,24 @@ def parse_budget(source: str | Mapping[str, object] | Budget, *, where: str = "b
 
 
 def read_budgets(text: str, *, where: str = "CREWMETER_BUDGETS") -> tuple[Budget, ...]:
-    """The budgets of a file (TOML or YAML, a list under ``budget``) or of short forms separated by ``;``.
+    """The budgets of a file (TOML or YAML, a list under ``budget``) or of short forms separated by ``;``; loop limits aside.
 
     Raises `CrewMeterError` for a missing or malformed file, and where two budgets contradict each other.
     """
+    short = [part for part in text.split(";") if part.strip() and not is_loop_form(part)]
+    return read_document(";".join(short), where=where)[0] if short else ()
+
+
+def read_document(text: str, *, where: str) -> tuple[tuple[Budget, ...], object]:
+    """(budgets, the ``loop`` table or None) of a file or of short forms. Raises `CrewMeterError` as `read_budgets` does."""
+    loop = None
     if "/" in text and _looks_short(text):
         found = [parse_budget(part, where=where) for part in text.split(";") if part.strip()]
     else:
-        found = list(_from_file(Path(text).expanduser(), where=where))
-    _refuse_contradictions(found, where=where)
-    return tuple(found)
+        budgets, loop = _from_file(Path(text.strip()).expanduser(), where=where)
+        found = list(budgets)
+    refuse_contradictions(found, where=where)
+    return tuple(found), loop
 
 
 def _looks_short(text: str) -> bool:
@@ -128,19 +137,20 @@ def _split_scope(text: str) -> tuple[str, str]:
     return text[: match.start(1)].strip(), match[1]
 
 
-def _from_file(path: Path, *, where: str) -> Iterable[Budget]:
+def _from_file(path: Path, *, where: str) -> tuple[Iterable[Budget], object]:
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CrewMeterError(
-            f"{where}: cannot read {str(path)!r} ({error.__class__.__name__})",
+            f"{where}: cannot read {str(path)!r} ({getattr(error, 'strerror', None) or 'not UTF-8 text'})",
             hint='give a TOML or YAML file, or a short form such as "5 USD/day"',
         ) from error
     document = _parse(content, path)
-    entries = document.get("budget") if isinstance(document, dict) else None
+    entries = document.get("budget", [] if "loop" in document else None) if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise CrewMeterError(f"{path}: no list of budgets", hint="write [[budget]] tables with amount and scope")
-    return [parse_budget(entry, where=f"{path}: budget {number}") for number, entry in enumerate(entries, 1)]
+    budgets = [parse_budget(entry, where=f"{path}: budget {number}") for number, entry in enumerate(entries, 1)]
+    return budgets, document.get("loop") if isinstance(document, dict) else None
 
 
 def _parse(content: str, path: Path) -> object:
@@ -157,7 +167,7 @@ def _parse(content: str, path: Path) -> object:
         raise CrewMeterError(f"{path}: not TOML: {error}", hint="mend that line") from error
 
 
-def _refuse_contradictions(budgets: list[Budget], *, where: str) -> None:
+def refuse_contradictions(budgets: list[Budget], *, where: str) -> None:
     """One scope and period has one amount per severity; and names are unique."""
     seen: dict[tuple[str, str | None, str, bool], Budget] = {}
     names: set[str] = set()

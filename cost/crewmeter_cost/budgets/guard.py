@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter_cost.budgets.estimate import Estimator
-from crewmeter_cost.budgets.pool import LedgerPool, Pool, Refusal, RunPool
+from crewmeter_cost.budgets.pool import Pool, Refusal, RunPool, SharedPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import Engine
-
+    from crewmeter_cost.budgets.bank import Bank
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.pricing.book import PriceBook
 
@@ -30,6 +29,8 @@ __all__ = ["Guard", "Reservation"]
 
 SYNC_SECONDS = 0.25
 """How often settled money is booked and idle leases go back to the account."""
+REFRESH_SECONDS = 30.0
+"""How often the ledger is asked whether its budgets were changed."""
 
 _SCOPE_ATTRIBUTE = {
     "crew": semconv.CREW,
@@ -58,17 +59,30 @@ class Guard:
     `settle` takes the attributes of the finished billed span. Both are safe from any thread. `close` returns all leases.
     """
 
-    def __init__(self, budgets: Sequence[Budget], *, engine: Engine, book: PriceBook, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        budgets: Sequence[Budget],
+        *,
+        bank: Bank,
+        book: PriceBook,
+        clock: Callable[[], float] = time.time,
+        refresh: Callable[[], Sequence[Budget] | None] = lambda: None,
+    ) -> None:
         self._budgets = tuple(budgets)
-        self._engine = engine
+        self._bank = bank
         self._clock = clock
+        self._refresh = refresh
         self._estimator = Estimator(book)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything that belongs to one process."""
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._pools: dict[tuple[Budget, object], Pool] = {}
+        self._over: list[Pool] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sync_for_ever, name="crewmeter-budgets", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Reservation | Refusal:
         """Set aside what the call is expected to cost. `attributes` are the span's (place, model, provider, host)."""
@@ -82,7 +96,7 @@ class Guard:
             if expected is None and budget.hard and budget.on_unknown == "block":
                 self._release(held)
                 return Refusal(
-                    budget=budget.label, spent_pusd=None, limit_pusd=budget.amount_pusd, resets_at=None, reason="the model has no price"
+                    budget=budget.label, spent_pusd=None, limit_pusd=budget.amount_pusd, resets_at=None, why="the model has no price"
                 )
             pool = self._pool(budget, attributes, now)
             outcome = pool.reserve(0 if expected is None else expected.pusd, sure=expected is not None and expected.learned, now=now)
@@ -109,10 +123,28 @@ class Guard:
             if cost and _applies(budget, attributes):
                 self._pool(budget, attributes, now).settle(0, cost)
 
+    def exhausted(self, attributes: Mapping[str, object]) -> Refusal | None:
+        """The refusal of a hard budget of which nothing at all is left here; None where there is something."""
+        now = self._clock()
+        for budget in self._budgets:
+            if budget.hard and _applies(budget, attributes):
+                pool = self._pool(budget, attributes, now)
+                outcome = pool.reserve(1, sure=True, now=now)
+                if isinstance(outcome, Refusal):
+                    return outcome
+                pool.settle(outcome, 0)
+        return None
+
+    def after_fork(self) -> None:
+        """In a forked child: leases, locks, the thread and connections are the parent's; runs it was forked in start anew."""
+        self._bank.after_fork()
+        self._begin()
+
     def close(self) -> None:
         """Stop the background thread and return every lease."""
         self._stop.set()
-        self._thread.join(timeout=1)
+        if self._thread is not None:
+            self._thread.join(timeout=0.5)
         self._sync(final=True)
 
     def _pool(self, budget: Budget, attributes: Mapping[str, object], now: float) -> Pool:
@@ -123,9 +155,12 @@ class Guard:
             with self._lock:
                 pool = self._pools.get(key)
                 if pool is None or pool.over(now):
-                    pool = RunPool(budget) if budget.period == "run" else LedgerPool(budget, self._engine, self._holder, now)
+                    if pool is not None:
+                        self._over.append(pool)  # its last calls are still to be booked, in its own period
+                    pool = RunPool(budget) if budget.period == "run" else SharedPool(budget, self._bank, self._holder, now)
                     self._pools[key] = pool
                     _forget_old_runs(self._pools)
+                    self._work()
         return pool
 
     @staticmethod
@@ -133,13 +168,26 @@ class Guard:
         for pool, amount in held:
             pool.settle(amount, 0)
 
-    def _sync_for_ever(self) -> None:
-        while not self._stop.wait(SYNC_SECONDS):
+    def _work(self) -> None:
+        """Start the background thread, once per process."""
+        if self._thread is None and not self._stop.is_set():
+            self._thread = threading.Thread(target=self._sync_for_ever, args=(self._stop,), name="crewmeter-budgets", daemon=True)
+            self._thread.start()
+
+    def _sync_for_ever(self, stop: threading.Event) -> None:
+        refresh_at = time.monotonic() + REFRESH_SECONDS
+        while not stop.wait(SYNC_SECONDS):
             self._sync(final=False)
+            if time.monotonic() >= refresh_at:
+                refresh_at = time.monotonic() + REFRESH_SECONDS
+                budgets = self._refresh()
+                if budgets is not None:
+                    self._budgets = tuple(budgets)
 
     def _sync(self, *, final: bool) -> None:
-        for pool in list(self._pools.values()):
-            pool.sync(self._clock(), final=final)
+        over, self._over = self._over, []
+        for pool in (*over, *list(self._pools.values())):
+            pool.sync(self._clock(), final=final or pool in over)
 
 
 MOST_RUNS = 10_000

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Limits", "LoopGuard", "Verdict"]
+from crewmeter_cost.errors import CrewMeterError
+
+__all__ = ["Limits", "LoopGuard", "Verdict", "is_loop_form", "parse_limits"]
 
 MOST_RUNS = 10_000
 """Runs watched at once; the one seen longest ago is forgotten first."""
@@ -25,6 +28,29 @@ class Limits:
     stop: bool = False
 
 
+def is_loop_form(text: str) -> bool:
+    """Whether a short form is about loops: ``loop calls=50 same_tool=5 stop``."""
+    return text.split(maxsplit=1)[:1] == ["loop"]
+
+
+def parse_limits(source: object, *, where: str) -> Limits:
+    """`Limits` from ``"loop calls=50 tokens=200000 same_tool=5 stop"`` or a mapping with these keys. Raises `CrewMeterError`."""
+    hint = "the keys are calls, tokens and same_tool (whole numbers above zero) and stop (true or false)"
+    if isinstance(source, str):
+        words = [word.partition("=") for word in source.split()[1:]]
+        source = {key: (True if not equals else int(value) if value.isdecimal() else value) for key, equals, value in words}
+    if not isinstance(source, Mapping):
+        raise CrewMeterError(f"{where}: {source!r} is not a table of limits", hint=hint)
+    for key, value in source.items():
+        is_flag = key == "stop" and isinstance(value, bool)
+        is_count = key in ("calls", "tokens", "same_tool") and isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not (is_flag or is_count):
+            raise CrewMeterError(f"{where}: {key} = {value!r} is no limit for loops", hint=hint)
+    if not set(source) - {"stop"}:
+        raise CrewMeterError(f"{where}: no limit is given", hint=hint)
+    return Limits(**source)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A limit a run has passed: which one, where it stands, and whether the run must stop."""
@@ -36,6 +62,12 @@ class Verdict:
     stop: bool
     detail: str = ""
 
+    @property
+    def text(self) -> str:
+        """What to tell a person."""
+        done = {"calls": "model calls made", "tokens": "tokens used", "same_tool": f"uses of {self.detail!r} with the same arguments"}
+        return f"the run is going in circles: {self.value} {done[self.limit]}, {self.allowed} are allowed"
+
 
 @dataclass(slots=True)
 class _Run:
@@ -43,6 +75,7 @@ class _Run:
     tokens: int = 0
     uses: Counter[bytes] = field(default_factory=Counter)
     said: set[str] = field(default_factory=set)
+    stopped: Verdict | None = None
 
 
 class LoopGuard:
@@ -57,6 +90,8 @@ class LoopGuard:
         """One more LLM call is about to be made."""
         with self._lock:
             run = self._run(run_id)
+            if run.stopped is not None:
+                return run.stopped
             run.calls += 1
             return self._judge(run, "calls", run.calls, self._limits.calls)
 
@@ -77,6 +112,10 @@ class LoopGuard:
                 run.uses.pop(next(iter(run.uses)))
             return self._judge(run, "same_tool", run.uses[key], self._limits.same_tool, detail=name)
 
+    def after_fork(self) -> None:
+        """In a forked child: the lock may have been held by a thread that is not here."""
+        self._lock = threading.Lock()
+
     def _run(self, run_id: str) -> _Run:
         run = self._runs.pop(run_id, None) or _Run()
         self._runs[run_id] = run
@@ -89,4 +128,7 @@ class LoopGuard:
         if allowed is None or value <= allowed or (not self._limits.stop and limit in run.said):
             return None
         run.said.add(limit)
-        return Verdict(limit, value, allowed, self._limits.stop, detail)
+        verdict = Verdict(limit, value, allowed, self._limits.stop, detail)
+        if verdict.stop:
+            run.stopped = verdict
+        return verdict

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.budgets.definition import Budget
 
-__all__ = ["PERCENTS", "announce", "crossed"]
+__all__ = ["PERCENTS", "announce", "crossed", "plain_usd"]
 
 log = logging.getLogger("crewmeter")
 
@@ -57,8 +57,8 @@ def announce(
         "percent": max(new),
         "scope": budget.scope if budget.value is None else f"{budget.scope}:{budget.value}",
         "period": budget.period,
-        "spent_usd": _usd(spent_pusd),
-        "limit_usd": _usd(budget.amount_pusd),
+        "spent_usd": plain_usd(spent_pusd),
+        "limit_usd": plain_usd(budget.amount_pusd),
         "hard": budget.hard,
         "resets_at": None if resets_at is None else resets_at.isoformat(),
         "at": datetime.fromtimestamp(now_ns / 1e9, UTC).isoformat(),
@@ -78,6 +78,9 @@ def _first(engine: Engine, account: int, percent: int, now_ns: int) -> bool:
     return True
 
 
-def _usd(pusd: int) -> str:
+def plain_usd(pusd: int) -> str:
+    """Integer pico-USD as an exact decimal string in USD."""
+    if pusd < 0:
+        return f"-{plain_usd(-pusd)}"
     whole, rest = divmod(pusd, 10**12)
     return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")

@@ -6,32 +6,29 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from crewmeter_cost.budgets import account as accounts
-from crewmeter_cost.budgets.notices import announce, crossed
-from crewmeter_cost.budgets.period import bounds
-from crewmeter_cost.budgets.spend import spent_pusd
+from crewmeter_cost.budgets.bank import BankUnavailableError, window_at
+from crewmeter_cost.budgets.notices import plain_usd
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from datetime import datetime
 
+    from crewmeter_cost.budgets.account import Balance
+    from crewmeter_cost.budgets.bank import Bank
     from crewmeter_cost.budgets.definition import Budget
 
-__all__ = ["LedgerPool", "Pool", "Refusal", "RunPool"]
+__all__ = ["Pool", "Refusal", "RunPool", "SharedPool"]
 
 log = logging.getLogger("crewmeter")
 
-LEASE_SHARE = 64
-"""A lease asks for a 64th of the budget: rarely enough to ask often, small enough not to starve others."""
 RENEW_SECONDS = 5
 """How often a lease that is held but not spent tells the account that its process lives."""
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 0.6
 """How long a call that does not fit waits for other processes to return idle leases before it is refused."""
+SILENCE_SECONDS = 5.0
+"""How long an account that could not be asked is left alone; meanwhile ``on_unknown`` decides without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +37,25 @@ class Refusal:
 
     budget: str
     spent_pusd: int | None
-    limit_pusd: int
+    limit_pusd: int | None
     resets_at: datetime | None
-    reason: str = "the budget is spent"
+    why: str = "the budget is spent"
+
+    @property
+    def spent_usd(self) -> str | None:
+        """As an exact decimal."""
+        return None if self.spent_pusd is None else plain_usd(self.spent_pusd)
+
+    @property
+    def limit_usd(self) -> str | None:
+        """As an exact decimal."""
+        return None if self.limit_pusd is None else plain_usd(self.limit_pusd)
+
+    @property
+    def reason(self) -> str:
+        """What to tell a person: why, the figures, and when it ends."""
+        figures = f" ({self.spent_usd} of {self.limit_usd} USD)" if self.spent_pusd is not None and self.limit_pusd is not None else ""
+        return f"{self.why}{figures}" + ("" if self.resets_at is None else f"; resets at {self.resets_at.isoformat()}")
 
 
 class Pool(Protocol):
@@ -94,25 +107,23 @@ class RunPool:
         """Nothing is shared."""
 
 
-class LedgerPool:
-    """A budget shared by every process on the ledger, through leases of its account."""
+class SharedPool:
+    """A budget shared by every process that asks the same bank, through leases of its account."""
 
-    def __init__(self, budget: Budget, engine: Engine, holder: str, now: float) -> None:
+    def __init__(self, budget: Budget, bank: Bank, holder: str, now: float) -> None:
         self._budget = budget
-        self._engine = engine
+        self._bank = bank
         self._holder = holder
-        self._start, self._reset = bounds(budget.period, datetime.fromtimestamp(now, UTC), budget.zone)
+        self._window = window_at(budget, now)
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._left = 0
         self._reserved = 0
         self._spent = 0
         self._used_since_sync = False
-        self._balance = accounts.Balance(0, 0)
-        self._account: int | None = None
         self._booked_at = 0.0
+        self._silent_until = 0.0
         self._warned = False
-        self._said = 0
 
     def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
         """See `Pool`. Asks the account only where the lease does not cover the call."""
@@ -121,10 +132,13 @@ class LedgerPool:
         self._used_since_sync = True
         if (taken := self._take(pusd)) is not None:
             return taken
+        if time.monotonic() < self._silent_until:
+            return self._unknown()
         try:
             return self._lease(max(1, pusd), sure=sure, now=now)
-        except SQLAlchemyError as error:
-            return self._unknown(error)
+        except BankUnavailableError as error:
+            self._unavailable(error)
+            return self._unknown()
 
     def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
         """See `Pool`. What a call cost less goes back to the lease; what it cost more comes out of it."""
@@ -134,11 +148,14 @@ class LedgerPool:
             self._spent += cost_pusd
 
     def over(self, now: float) -> bool:
-        """Whether the period has ended."""
-        return self._reset is not None and now >= self._reset.timestamp()
+        """Whether the period has ended, or the clock was set back before it."""
+        window = self._window
+        return (window.end is not None and now >= window.end) or (window.start is not None and now < window.start)
 
     def sync(self, now: float, *, final: bool) -> None:
         """See `Pool`. An idle lease goes back whole; a pool that never leased or spent stays silent."""
+        if time.monotonic() < self._silent_until and not final:
+            return
         with self._lock:
             idle = final or not self._used_since_sync or self.over(now)
             self._used_since_sync = False
@@ -146,37 +163,21 @@ class LedgerPool:
             returned = self._left if idle or self._left < 0 else 0  # below zero: spent beyond the lease, so it covers that much less
             self._left -= returned
             holding = self._left > 0 or self._reserved > 0
-        renew = holding and now - self._booked_at > RENEW_SECONDS
-        if not (spent or returned or renew):
-            return
+        if spent or returned or (holding and now - self._booked_at > RENEW_SECONDS):
+            self._book(spent, returned, now, look=True)
+
+    def _book(self, spent: int, returned: int, now: float, *, look: bool) -> None:
+        """Tell the account; where that fails, keep it for later, unless it may have been heard: then the ledger's rows will tell."""
         try:
-            self._book(spent, returned, now, actual=self._ledger_says())
-            self._announce(now)
-        except SQLAlchemyError as error:
-            with self._lock:
-                self._spent += spent
-                self._left += returned
-            self._warn(error)
-
-    def _book(self, spent: int, returned: int, now: float, *, actual: int | None = None) -> None:
-        account = self._open()
+            self._bank.book(self._budget, self._window, holder=self._holder, spent_pusd=spent, returned_pusd=returned, look=look, now=now)
+        except BankUnavailableError as error:
+            self._unavailable(error)
+            if not error.perhaps_done:
+                with self._lock:
+                    self._spent += spent
+                    self._left += returned
+            return
         self._booked_at = now
-        self._balance = accounts.settle(
-            self._engine,
-            account,
-            holder=self._holder,
-            spent_pusd=spent,
-            returned_pusd=returned,
-            now_ns=int(now * 1e9),
-            actual_pusd=actual,
-        )
-
-    def _announce(self, now: float) -> None:
-        reached = crossed(self._balance.spent_pusd, self._budget.amount_pusd)
-        if reached and reached[-1] > self._said:
-            spent = self._balance.spent_pusd
-            announce(self._engine, self._budget, account=self._open(), spent_pusd=spent, resets_at=self._reset, now_ns=int(now * 1e9))
-            self._said = reached[-1]
 
     def _lease(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
         """Reserve out of a new lease. Where none is to be had, wait a moment for what others return, then refuse."""
@@ -194,7 +195,7 @@ class LedgerPool:
                 if state.granted_pusd:
                     continue
                 if state.leased_pusd <= 0 or time.monotonic() > deadline:
-                    return Refusal(self._budget.label, state.spent_pusd, self._budget.amount_pusd, self._reset)
+                    return Refusal(self._budget.label, state.spent_pusd, self._budget.amount_pusd, self._window.resets_at)
                 time.sleep(POLL_SECONDS)
 
     def _take(self, pusd: int) -> int | None:
@@ -206,46 +207,28 @@ class LedgerPool:
             self._reserved += pusd
             return pusd
 
-    def _ask(self, need: int, now: float) -> accounts.Balance:
-        self._book_spent(now)
-        return accounts.acquire(
-            self._engine,
-            self._open(),
-            holder=self._holder,
-            limit_pusd=self._budget.amount_pusd,
-            need_pusd=need,
-            want_pusd=max(need, self._budget.amount_pusd // LEASE_SHARE),
-            now_ns=int(now * 1e9),
-        )
-
-    def _book_spent(self, now: float) -> None:
-        """Tell the account what was spent before asking for more, or the limit would be judged on old news."""
+    def _ask(self, need: int, now: float) -> Balance:
+        """A new lease, after telling the account what was spent, or the limit would be judged on old news."""
         with self._lock:
             spent, self._spent = self._spent, 0
             beyond = min(0, self._left)
             self._left -= beyond
         if spent:
-            self._book(spent, beyond, now)
+            self._book(spent, beyond, now, look=False)
+            if time.monotonic() < self._silent_until:
+                raise BankUnavailableError("what was spent could not be booked")
+        return self._bank.lease(self._budget, self._window, holder=self._holder, need_pusd=need, now=now)
 
-    def _open(self) -> int:
-        if self._account is None:
-            scope = f"{self._budget.scope}:{self._budget.value or ''}/{self._budget.period}/{self._budget.timezone}"
-            start = 0 if self._start is None else int(self._start.timestamp())
-            self._account = accounts.open_account(self._engine, scope=scope, period_start=start, spent_so_far=self._ledger_says)
-        return self._account
-
-    def _ledger_says(self) -> int:
-        start = None if self._start is None else int(self._start.timestamp())
-        end = None if self._reset is None else int(self._reset.timestamp())
-        return spent_pusd(self._engine, self._budget, start=start, end=end)
-
-    def _unknown(self, error: SQLAlchemyError) -> int | Refusal:
-        self._warn(error)
+    def _unknown(self) -> int | Refusal:
         if self._budget.on_unknown == "block":
-            return Refusal(self._budget.label, None, self._budget.amount_pusd, self._reset, "the ledger can't be asked what is spent")
+            return Refusal(
+                self._budget.label, None, self._budget.amount_pusd, self._window.resets_at, "the ledger can't be asked what is spent"
+            )
         return 0
 
-    def _warn(self, error: SQLAlchemyError) -> None:
+    def _unavailable(self, error: BankUnavailableError) -> None:
+        self._silent_until = time.monotonic() + SILENCE_SECONDS
         if not self._warned:
             self._warned = True
-            log.warning("budget %s: the ledger can't be asked (%s); calls go on unguarded", self._budget.label, type(error).__name__)
+            goes = "calls are stopped" if self._budget.on_unknown == "block" else "calls go on unguarded"
+            log.warning("budget %s: the ledger can't be asked (%s); meanwhile %s", self._budget.label, error, goes)
