@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -108,6 +109,16 @@ class Running:
         finally:
             connection.close()
 
+    @contextmanager
+    def locked(self):
+        """Hold the ledger's write lock."""
+        holder = sqlite3.connect(self.ledger, isolation_level=None)
+        try:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            holder.close()
+
     def memory_mb(self) -> float:
         """Most memory it has held so far."""
         return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1]) / 1024
@@ -155,12 +166,17 @@ class Nursery:
         port: int = 0,
         grpc: bool = False,
         env: dict[str, str] | None = None,
+        clock: Path | None = None,
         **settings: object,
     ) -> Running:
-        """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of `Settings`, `limits` a dict of `Limits`."""
+        """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of `Settings`, `limits` a dict of `Limits`.
+
+        `clock` is a file with the seconds by which its clock is off.
+        """
         said = ledger.parent / f"said-{secrets.token_hex(4)}"
         log = ledger.parent / f"log-{secrets.token_hex(4)}"
         order = {"ledger": url or str(ledger), "port": port, "grpc": grpc, "env": env or {}, "settings": settings}
+        order |= {"clock": clock and str(clock)}
         order |= {"said": str(said), "log": str(log)}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()

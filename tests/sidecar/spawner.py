@@ -6,12 +6,18 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.sidecar import logs, server
 from crewmeter_cost.sidecar.keys import keys_from
 from crewmeter_cost.sidecar.settings import Limits, Settings
+
+
+def clock_of(path: str | None):
+    """The machine's clock, or one that is off by the seconds that stand in a file now."""
+    return time.time_ns if path is None else lambda: time.time_ns() + int(Path(path).read_text()) * 10**9
 
 
 def child(order: dict) -> None:
@@ -36,7 +42,7 @@ def child(order: dict) -> None:
         **fields,
     )
     try:
-        server.serve(settings)
+        server.serve(settings, clock=clock_of(order["clock"]))
     except CrewMeterError as error:
         sys.stderr.write(f"error: {error.message}\n")
         os._exit(error.exit_code)

@@ -65,6 +65,19 @@ def test_a_message_over_the_limit_is_refused(channel):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"])
+def test_a_compressed_bomb_is_refused(running, channel, compression):
+    """300 KB that open to 300 MB: refused before they are opened further than a message may be, and the next message is taken."""
+    export = channel.unary_unary(SERVICE.format("trace", "Trace"))
+    before = len(running.stored())
+    with pytest.raises(grpc.RpcError) as caught:
+        export(bytes(300 << 20), compression=compression)
+    assert caught.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT)
+    assert running.memory_mb() < 200
+    export(request(2), compression=compression)
+    assert len(running.stored()) == before + 2
+
+
 def test_the_stock_exporter_delivers(running):
     """The OpenTelemetry SDK's own OTLP/gRPC exporter is a client like any other."""
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter

@@ -29,7 +29,14 @@ class Metrics:
     (``stored``, ``duplicate``, ``ignored``, ``refused``).
     """
 
-    def __init__(self, *, queue_capacity: int, queued: Callable[[], int], ledger_size: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        *,
+        queue_capacity: int,
+        queued: Callable[[], int],
+        ledger_size: Callable[[], int | None],
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         registry = self.registry = CollectorRegistry(auto_describe=False)
         self.meter = Meter()
         registry.register(self.meter)
@@ -51,13 +58,13 @@ class Metrics:
         Gauge(semconv.PROM_LEDGER_SIZE, "Bytes of the ledger on disk; NaN where it is not a file.", registry=registry).set_function(
             lambda: float("nan") if (size := ledger_size()) is None else size
         )
-        self._book_time: float | None = None
+        self._book_time = 0.0
         Gauge(
-            semconv.PROM_PRICE_BOOK_AGE, "Seconds since the price book was compiled; NaN where that is not known.", registry=registry
-        ).set_function(lambda: float("nan") if self._book_time is None else max(time.time() - self._book_time, 0.0))
+            semconv.PROM_PRICE_BOOK_AGE, "Seconds since the prices in use were last seen to be current.", registry=registry
+        ).set_function(lambda: max(clock() / 1e9 - self._book_time, 0.0))
 
-    def price_book_compiled(self, unix_seconds: float | None) -> None:
-        """Say when the price book in use was compiled."""
+    def price_book_dated(self, unix_seconds: float) -> None:
+        """Say when the prices in use were last seen to be current."""
         self._book_time = unix_seconds
 
     def page(self, accept: str) -> tuple[bytes, str]:

@@ -15,6 +15,7 @@ from crewmeter_cost.sidecar.writer import Busy
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from crewmeter_cost.pipeline import Pipeline, Priced
     from crewmeter_cost.sidecar.metrics import Metrics
@@ -67,15 +68,21 @@ class _Place:
 
 
 class Receiver:
-    """Takes export requests. Lives on the event loop; reading and pricing happen in one thread of its own, in order."""
+    """Takes export requests. Lives on the event loop; reading and pricing happen in one thread of its own, in order.
 
-    def __init__(self, pipeline: Pipeline, writer: Writer, metrics: Metrics, limits: Limits) -> None:
+    `clock` gives ns since 1970 and may jump; what is measured while a request is under way goes by the monotonic clock.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, writer: Writer, metrics: Metrics, limits: Limits, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self.limits = limits
         self.under_way = 0
         self.held = 0
         self._pipeline = pipeline
         self._writer = writer
         self._metrics = metrics
+        self._clock = clock
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="crewmeter-reader")
 
     def place(self) -> _Place:
@@ -85,12 +92,12 @@ class Receiver:
     async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
         """Store the spans of one request; returns after the commit what was refused (reason → spans). Raises `Refusal`."""
         loop = asyncio.get_running_loop()
-        priced, latest_ns, refused = await loop.run_in_executor(self._reader, self._read, body, as_json, encoding)
+        priced, ended, refused = await loop.run_in_executor(self._reader, self._read, body, as_json, encoding)
         if refused:
             self._metrics.spans.labels("refused").inc(refused.total())
         if priced.spans:
             try:
-                await asyncio.wrap_future(self._writer.submit(priced, latest_ns))
+                await asyncio.wrap_future(self._writer.submit(priced, ended))
             except Busy as busy:
                 raise Refusal("busy", str(busy), retry_seconds=busy.retry_seconds) from None
             except CrewMeterError as error:
@@ -101,15 +108,18 @@ class Receiver:
         """End the reading thread."""
         self._reader.shutdown()
 
-    def _read(self, body: bytes, as_json: bool, encoding: str) -> tuple[Priced, int, Counter[str]]:
+    def _read(self, body: bytes, as_json: bool, encoding: str) -> tuple[Priced, float, Counter[str]]:
+        """The spans of a body, when the last of them ended (on the monotonic clock, never in the future), and what was refused."""
+        now_ns, arrived = self._clock(), time.monotonic()
         try:
             plain = opened(body, encoding, limit=self.limits.opened_bytes)
-            batch = (from_json if as_json else from_protobuf)(plain)
+            batch = (from_json if as_json else from_protobuf)(plain, now_ns=now_ns)
         except TooLarge as error:
             raise Refusal("too_large", str(error)) from None
         except UnknownEncoding as error:
             raise Refusal("unsupported", str(error)) from None
         except (CorruptBody, BadRequest) as error:
             raise Refusal("invalid", str(error)) from None
-        latest = max((span.ended_ns for span in batch.spans), default=time.time_ns())
-        return self._pipeline.price(batch.spans), latest, batch.refused
+        latest_ns = max((span.ended_ns for span in batch.spans), default=now_ns)
+        ended = arrived - max(now_ns - latest_ns, 0) / 1e9
+        return self._pipeline.price(batch.spans), ended, batch.refused

@@ -36,7 +36,7 @@ class Busy(Exception):
 @dataclass(frozen=True, slots=True)
 class _Request:
     priced: Priced
-    latest_ns: int
+    ended: float
     done: Future[None]
 
 
@@ -55,12 +55,14 @@ class Writer:
         capacity: int,
         group: int,
         reopened: Callable[[LedgerCorruptError], Ledger | None],
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
         self._capacity = capacity
         self._group = group
         self._reopened = reopened
+        self._clock = clock
         self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._queued = 0
@@ -89,16 +91,16 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, priced: Priced, latest_ns: int) -> Future[None]:
+    def submit(self, priced: Priced, ended: float) -> Future[None]:
         """Queue a batch; the future is done once it is committed. Raises `Busy` where the queue has no room.
 
-        `latest_ns` is when the batch's last span ended, for the lag metric.
+        `ended` is when the batch's last span ended, on the monotonic clock, for the lag metric.
         """
         with self._lock:
             if self._queued and self._queued + priced.spans > self._capacity:
                 raise Busy(max(1.0, min(30.0, round(self._queued / self._rate, 1))))
             self._queued += priced.spans
-        request = _Request(priced, latest_ns, Future())
+        request = _Request(priced, ended, Future())
         self._queue.put(request)
         return request.done
 
@@ -124,8 +126,6 @@ class Writer:
             if suspicion is not None:
                 self._recovered(suspicion)
             self._write_group(group)
-            with self._lock:
-                self._queued -= spans
 
     def _write_group(self, group: Sequence[_Request]) -> None:
         """Write a group in one transaction; where one request of it cannot be written, each on its own."""
@@ -145,16 +145,24 @@ class Writer:
                 self._failed(group, CrewMeterError(f"internal error: {type(error).__name__}"))
         else:
             self.failure = None
-            for request in group:
-                request.done.set_result(None)
+            self._answer(group, None)
 
     def _failed(self, group: Sequence[_Request], error: CrewMeterError) -> None:
         self._metrics.ledger_errors.inc()
         if self.failure != error.message:
             log.error("%s%s", error.message, f" ({error.hint})" if error.hint else "")
         self.failure = error.message
+        self._answer(group, error)
+
+    def _answer(self, group: Sequence[_Request], error: CrewMeterError | None) -> None:
+        """Tell the waiting requests; first their places are free, so that whoever was answered finds the queue without them."""
+        with self._lock:
+            self._queued -= sum(request.priced.spans for request in group)
         for request in group:
-            request.done.set_exception(error)
+            if error is None:
+                request.done.set_result(None)
+            else:
+                request.done.set_exception(error)
 
     def _recovered(self, error: LedgerCorruptError) -> bool:
         ledger = self._reopened(error)
@@ -174,18 +182,18 @@ class Writer:
         self._count(group, written, calls, steps, seconds)
 
     def _count(self, group: Sequence[_Request], written: Written, calls: list, steps: list, seconds: float) -> None:  # type: ignore[type-arg]  # as in Priced
-        metrics, now = self._metrics, time.time()
+        metrics, now = self._metrics, time.monotonic()
         new_steps = [steps[position] for position in written.new_steps]
         metrics.meter.record([calls[position] for position in written.new_calls], new_steps)
         metrics.write_seconds.observe(seconds)
-        metrics.last_span.set(now)
+        metrics.last_span.set(self._clock() / 1e9)
         stored = written.inserted_calls + written.inserted_steps
         duplicates = len(calls) + len(steps) - stored
         metrics.spans.labels("stored").inc(stored)
         metrics.spans.labels("duplicate").inc(duplicates)
         metrics.spans.labels("ignored").inc(sum(request.priced.spans for request in group) - len(calls) - len(steps))
         for request in group:
-            metrics.lag_seconds.observe(max(now - request.latest_ns / 1e9, 0.0))
+            metrics.lag_seconds.observe(now - request.ended)
         roots = [step for step in new_steps if step.is_run and step.place.run_id is not None]
         try:
             totals = [(step.name, self._pipeline.ledger.run_cost(str(step.place.run_id))) for step in roots]
