@@ -1,13 +1,16 @@
 """How long each panel's query takes on a ledger of a size.
 
 ``python benchmarks/panels.py [--calls 200000] [--days 30] [--ledger FILE] [--range 30]`` writes that many calls of the
-demo's history (or uses a ledger that is there), asks every panel three times as the local page does, and prints the median of each,
-slowest first. The limit is 50 ms at 5 million calls over 30 days; a cold cache is the first of the three.
+demo's history (or uses a ledger that is there), asks every panel five times as the local page does, and prints for each, slowest
+first: the first answer (a cold cache), the median, and the least processor time of this thread, which says what a busy machine hides.
+With SQLite the query runs in this thread; with PostgreSQL that column shows the client alone. The limit, 50 ms at 5 million calls over
+30 days, is held against the median; a panel that is over it only because the machine was busy is marked "busy".
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import tempfile
 import time
@@ -26,7 +29,7 @@ from crewmeter_cost.pricing.book import PriceBook
 
 LIMIT_MS = 50.0
 BATCH = 5000
-REPEATS = 3
+REPEATS = 5
 
 
 def fill(ledger: Ledger, calls: int, days: int) -> None:
@@ -42,19 +45,25 @@ def count(ledger: Ledger) -> int:
         return int(connection.execute(text("SELECT COUNT(*) FROM call")).scalar() or 0)
 
 
-def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, int]]:
-    """(panel, cold ms, median ms, rows), slowest first."""
+def peak_mb() -> float:
+    """The most memory this process held (MB; Linux counts in KB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, float, int]]:
+    """(panel, cold ms, median ms, least processor ms, rows), slowest first."""
     now = int(time.time())
     filters = dict.fromkeys(catalogue()["filters"], (ANY,))
     question = Question(since=now - seconds, until=now, bucket=auto_bucket(seconds), budget=1000.0, filters=filters)
     rows = []
     for panel in catalogue()["panels"]:
-        times, answer = [], {}
+        times, worked, answer = [], [], {}
         for _ in range(REPEATS):
-            begun = time.perf_counter()
+            begun, busy = time.perf_counter(), time.thread_time()
             answer = ask_panel(ledger.engine, panel, question)
+            worked.append((time.thread_time() - busy) * 1000)
             times.append((time.perf_counter() - begun) * 1000)
-        rows.append((panel, times[0], statistics.median(times), len(answer["rows"])))
+        rows.append((panel, times[0], statistics.median(times), min(worked), len(answer["rows"])))
     return sorted(rows, key=lambda row: -row[2])
 
 
@@ -71,13 +80,14 @@ def main() -> None:
             fill(ledger, options.calls, options.days)
             print(f"wrote {count(ledger):,} calls in {time.perf_counter() - begun:.0f} s")
         print(f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days asked\n")
-        print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'rows':>6}")
+        print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'cpu ms':>8} {'rows':>6}")
         measured = measure(ledger, options.range * 86400)
-        for panel, cold, median, rows in measured:
-            mark = "" if median <= LIMIT_MS else "  over"
-            print(f"{panel:24} {cold:9.1f} {median:10.1f} {rows:6}{mark}")
+        own = ledger.engine.dialect.name == "sqlite"
+        for panel, cold, median, cpu, rows in measured:
+            mark = "" if median <= LIMIT_MS else "  busy" if own and cpu <= LIMIT_MS else "  over"
+            print(f"{panel:24} {cold:9.1f} {median:10.1f} {cpu:8.1f} {rows:6}{mark}")
         over = sum(1 for row in measured if row[2] > LIMIT_MS)
-        print(f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms")
+        print(f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms; peak memory {peak_mb():.0f} MB")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,13 @@ __all__ = [
     "DAILY_SECONDS",
     "DETAIL_SECONDS",
     "FILTERS",
+    "LATENCY_CODES",
+    "UNITS",
     "Dialect",
     "Source",
     "latency",
+    "latency_of_calls",
+    "latency_slots",
     "render",
     "tokens_of",
     "where",
@@ -168,15 +172,52 @@ _LATENCY: Mapping[str, tuple[str, str, str, Mapping[str, str], str, str | None]]
 }
 
 
+LATENCY_CODES: Mapping[str, int] = {"total": 0, "model": 1, "crew": 2, "agent": 3, "tool": 4, "run": 5, "ttft": 6}
+"""Dimension → its code in the tables `latency_hour` and `latency_day`."""
+
+UNITS: Mapping[str, int] = {"hour": 3600, "day": 86400}
+"""What the latency tables count by → its seconds. The table is ``latency_{unit}``, its time the column of the unit's name."""
+
+
+def _counted(dimension: str) -> str:
+    """True where the latency counts can answer: a long range, and no filter they have no key for."""
+    *_, filters, _only, own = _LATENCY[dimension]
+    return f"({_SPAN} > {DETAIL_SECONDS} AND {_all_of([name for name in filters if name != own])})"
+
+
+def latency_of_calls(dimension: str) -> str:
+    """SELECT of (time, key, le_seconds, count) with one row a call (tool call, run), for what the counts cannot answer."""
+    view, key, seconds, filters, only, _ = _LATENCY[dimension]
+    return (
+        f"SELECT time, {key} AS key, {seconds} AS le_seconds, 1 AS count FROM {view}\n"
+        f"  WHERE time >= @from AND time < @to AND NOT {_counted(dimension)} AND {only}{where(filters)}"
+    )
+
+
+def latency_slots(dimension: str, unit: str) -> str:
+    """SELECT of (slot, key, total): how many were counted per hour or day and label id, in the order they lie on disk.
+
+    Days answer where the range is above `DAILY_SECONDS` and ``@bucket`` no shorter than a day, hours else; both whole.
+    """
+    own = _LATENCY[dimension][-1]
+    kind = "model" if dimension == "ttft" else dimension
+    held = f" AND ('*' IN @{own} OR key IN (SELECT id FROM label WHERE kind = '{kind}' AND value IN @{own}))" if own else ""
+    daily = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
+    width = UNITS[unit]
+    return (
+        f"SELECT {unit} AS slot, key, SUM(count) AS total FROM latency_{unit}\n"
+        f"  WHERE dimension = {LATENCY_CODES[dimension]} AND {unit} >= @from / {width} * {width} AND {unit} < @to AND key <> 0\n"
+        f"  AND {_counted(dimension)} AND {'' if unit == 'day' else 'NOT '}{daily}{held} GROUP BY {unit}, key"
+    )
+
+
 def latency(dimension: str, *, per_bucket: bool = False) -> str:
     """SELECT of (time, key, le_seconds, count): a latency histogram from the roll-ups, or one row a call for short ranges.
 
     Ranges above `DAILY_SECONDS` read whole days from the daily counts and only their ragged ends from the hourly ones. `per_bucket`
     says that the reader groups by ``@bucket``, so a bucket below a day needs the hours.
     """
-    view, key, seconds, filters, only, own = _LATENCY[dimension]
-    foreign = [name for name in filters if name != own]
-    long = f"({_SPAN} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
+    own, long = _LATENCY[dimension][-1], _counted(dimension)
     daily = f"({_SPAN} > {DAILY_SECONDS}{' AND @bucket >= 86400' if per_bucket else ''})"
     first_day, last_day = "(@from + 86399) / 86400 * 86400", "@to / 86400 * 86400"
     held = where({own: "key"}) if own else ""
@@ -191,6 +232,5 @@ def latency(dimension: str, *, per_bucket: bool = False) -> str:
         counts("latency_daily", first_day, last_day, f" AND {daily}")
         + counts("latency_hourly", "@from / 3600 * 3600", f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)", "")
         + counts("latency_hourly", last_day, "@to", f" AND {daily}")
-        + f"SELECT time, {key} AS key, {seconds} AS le_seconds, 1 AS count FROM {view}\n"
-        f"  WHERE time >= @from AND time < @to AND NOT {long} AND {only}{where(filters)}"
+        + latency_of_calls(dimension)
     )

@@ -8,13 +8,14 @@ from pathlib import Path
 from sqlalchemy import inspect
 
 from crewmeter import semconv
+from crewmeter_cost.ledger.rollups import LATENCY
 from crewmeter_dashboards.alerts import prometheus_alerts, recordings
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.dialects import for_page
 from crewmeter_dashboards.ledger_alerts import ledger_alerts
 from crewmeter_dashboards.panel import Kind
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.sql import FILTERS, Dialect, tokens_of
+from crewmeter_dashboards.sql import FILTERS, LATENCY_CODES, Dialect, tokens_of
 from crewmeter_dashboards.thresholds import load
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
@@ -109,3 +110,8 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert():
         assert alert.name in index
     for path in re.findall(r"docs/runbooks/([a-z-]+)\.md", "".join(panel.description for panel in CATALOGUE.values())):
         assert path in written
+
+
+def test_codes_of_latency_counts_are_the_ledgers():
+    """Panels that read the tables of counts name a dimension by the code the ledger stores."""
+    assert LATENCY_CODES.items() <= LATENCY.items()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.page.answers import ask_panel, catalogue, choices
+from crewmeter_cost.page.answers import ask, ask_panel, catalogue, choices
 from crewmeter_cost.page.question import ANY, Question, auto_bucket
 from crewmeter_dashboards.dialects import for_alert, for_grafana
 from crewmeter_dashboards.ledger_alerts import ledger_alerts
@@ -101,6 +103,27 @@ def test_percentiles_are_within_a_bucket_of_the_truth(sqlite_ledger):
     assert true * 0.9 <= p95 <= true * 1.1
 
 
+@pytest.mark.parametrize(("seconds", "bucket"), [(30 * DAY, DAY), (30 * DAY, 7 * DAY), (7 * DAY, 21600), (2 * DAY, 5400)])
+def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, seconds, bucket):
+    """p95 by agent, found by walking the counts, is what running sums over the hourly view give, for buckets of any length."""
+    end = int(time.time()) // DAY * DAY
+    asked = replace(question(seconds, until=end), bucket=bucket)
+    sql = "SELECT time, key, le_seconds, count FROM latency_hourly WHERE dimension = 'agent' AND time >= :since AND time < :until"
+    counts: defaultdict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
+    with ledger.engine.connect() as connection:
+        for at, agent, bound, count in connection.execute(text(sql), {"since": asked.since, "until": asked.until}):
+            counts[at // bucket * bucket, agent] += [(bound, int(count))]
+    rows = ask_panel(ledger.engine, "agent_p95", asked)["rows"]
+    assert len(rows) > 1
+    for at, agent, seconds_shown in rows:
+        total, seen = sum(count for _, count in counts[at, agent]), 0
+        for bound, count in sorted(counts[at, agent]):
+            seen += count
+            if seen >= 0.95 * total:
+                assert seconds_shown == bound
+                break
+
+
 def test_hostile_filter_values_are_only_values(ledger):
     """Nothing a browser sends is ever SQL."""
     asked = question(30 * DAY, crew="x') OR 1=1 --", model="'; DROP TABLE call; --")
@@ -111,6 +134,14 @@ def test_hostile_filter_values_are_only_values(ledger):
 def _escaped(sql: str, dialect: Dialect) -> str:
     """psycopg reads % as the start of a parameter; SQLite's driver does not."""
     return sql.replace("%", "%%") if dialect is Dialect.POSTGRESQL else sql
+
+
+@pytest.mark.parametrize("panel", ["agent_p95", "calls_by_service", "chargeback", "errors_by_type", "models", "run_names", "tool_errors"])
+def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
+    """Half an hour of a ledger of millions is found by time, not by reading every call, run or step."""
+    sql = "EXPLAIN QUERY PLAN " + catalogue()["panels"][panel]["sql"]["sqlite"]
+    plan = [row[3] for row in ask(sqlite_ledger.engine, sql, question(1800).parameters(), lists=FILTERS)["rows"]]
+    assert not {"SCAN call", "SCAN run", "SCAN step"} & set(plan)
 
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
