@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter_cost.budgets.spend import hourly_pusd, names_since
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, instant
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, instant, window
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.forecast import HISTORY_DAYS, Anomaly, Projection, anomalies, month_end
@@ -37,16 +37,23 @@ def _forecast(
     by: Annotated[str | None, typer.Option("--by", help=f"Also one projection each: {', '.join(_BY)}.")] = None,
     at: Annotated[str, typer.Option("--at", help="As of this moment (UTC).")] = "now",
     ledger: LedgerOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
     if by is not None and by not in _BY:
         raise CrewMeterError(f"--by {by!r} has no forecast", hint=f"one of {', '.join(_BY)}")
-    now = instant(at, option="--at", now=datetime.now(UTC))
+    begin, end = window(since, until)  # the history to learn from; this month is always whole
+    now = end or instant(at, option="--at", now=datetime.now(UTC))
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = _start(now) if begin is None else max(_start(now), int(min(begin, month).timestamp()))
     with Ledger.open(ledger) as book:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
-            scopes += [(by, name) for name in names_since(book.engine, by, _start(now))]
-        projections = [(scope if name is None else f"{scope}:{name}", _project(book.engine, scope, name, now)) for scope, name in scopes]
+            scopes += [(by, name) for name in names_since(book.engine, by, start)]
+        projections = [
+            (scope if name is None else f"{scope}:{name}", _project(book.engine, scope, name, start, now)) for scope, name in scopes
+        ]
         odd = _anomalies(book.engine, now)
     rows = [_row(scope, projection) for scope, projection in projections]
     if format is Format.JSON:
@@ -57,8 +64,8 @@ def _forecast(
         _print(now, projections, odd)
 
 
-def _project(engine: Engine, scope: str, name: str | None, now: datetime) -> Projection:
-    hourly = hourly_pusd(engine, scope=scope, value=name, start=_start(now), end=int(now.timestamp()) + 1)
+def _project(engine: Engine, scope: str, name: str | None, start: int, now: datetime) -> Projection:
+    hourly = hourly_pusd(engine, scope=scope, value=name, start=start, end=int(now.timestamp()) + 1)
     daily: dict[date, int] = defaultdict(int)
     for hour, pusd in hourly.items():
         daily[datetime.fromtimestamp(hour, UTC).date()] += pusd

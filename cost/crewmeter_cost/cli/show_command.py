@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
 from crewmeter_cost.cli.output import console, print_csv, print_json, usd
 from crewmeter_cost.ledger.run_tree import run_tree
 from crewmeter_cost.ledger.runs import find_run
@@ -36,12 +36,17 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("show", help=help)
     def command(
-        run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`.")],
+        run: Annotated[
+            str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`: the newest (between --since and --until).")
+        ],
         ledger: LedgerOption = None,
+        since: SinceOption = None,
+        until: UntilOption = None,
         format: FormatOption = Format.TABLE,
     ) -> None:
+        start, end = window(since, until)
         with Ledger.open(ledger, read_only=True) as book:
-            tree = run_tree(book, find_run(book, run))
+            tree = run_tree(book, find_run(book, run, since=start, until=end))
         if format is Format.JSON:
             print_json(tree.document())
         elif format is Format.CSV:

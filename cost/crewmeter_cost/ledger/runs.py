@@ -111,10 +111,15 @@ def runs(
         return [_run(row) for row in connection.execute(query).mappings()]
 
 
-def find_run(ledger: Ledger, wanted: str) -> Run:
-    """The run whose id is or starts with `wanted`; ``last`` is the newest. Raises `CrewMeterError` where there is none, or several."""
+def find_run(ledger: Ledger, wanted: str, *, since: datetime | None = None, until: datetime | None = None) -> Run:
+    """The run whose id is or starts with `wanted`; ``last`` is the newest that started in [since, until).
+
+    Raises `CrewMeterError` where there is none, or several.
+    """
     if wanted == "last":
-        newest = runs(ledger, limit=1)
+        newest = runs(ledger, since=since, until=until, limit=1)
+        if not newest and (since is not None or until is not None):
+            raise CrewMeterError("no run started in that time", hint="`crewmeter runs` lists them all")
         if not newest:
             raise CrewMeterError("there is no run in this ledger yet", hint="run `crewmeter demo`, or an app with crewmeter.instrument()")
         return newest[0]

@@ -74,6 +74,7 @@ def _toml_lines(text: str) -> Callable[[Path_], int]:
             name = header[2].strip("\"'")
             if header[1] == "[[":
                 tables[name] = tables.get(name, -1) + 1
+                lines.setdefault((name,), number)
                 where = (name, tables[name])
             else:
                 where = (name,)
