@@ -18,6 +18,7 @@ __all__ = ["VARIABLES", "check_instrumentors", "check_variables"]
 VARIABLES = frozenset(
     {
         "CREWMETER_BUDGETS",
+        "CREWMETER_BUDGETS_URL",
         "CREWMETER_CAPTURE_CONTENT",
         "CREWMETER_LEDGER",
         "CREWMETER_LOG",
