@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import crewmeter
@@ -82,3 +86,12 @@ def test_a_disabled_sdk_records_nothing(monkeypatch):
 def test_the_promise_of_the_module():
     """`__all__` is what people may rely on."""
     assert crewmeter.__all__ == ["Attribution", "Handle", "attribute", "flush", "instrument", "uninstrument"]
+
+
+@pytest.mark.parametrize("budget", ["None", "'5 USD/day'"])
+def test_crewai_can_be_imported_after_instrument(tmp_path, budget):
+    """The import that the seam waits for is nobody's to break, with and without a budget."""
+    code = f"import crewmeter; crewmeter.instrument(budget={budget}); import crewai; from crewai.hooks import get_before_llm_call_hooks"
+    env = {**os.environ, "HOME": str(tmp_path), "CREWMETER_LEDGER": str(tmp_path / "ledger.db")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

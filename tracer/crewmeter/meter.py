@@ -88,7 +88,11 @@ class Meter:
             self._brake.exchange_closed(exchange)
 
     def _crewai_imported(self) -> None:
-        self._tap.install()
+        try:
+            self._tap.install()
+        except Exception:  # a CrewAI we can't watch must still be a CrewAI that can be imported
+            logger.exception("crewmeter: this CrewAI can't be watched; nothing is recorded")
+            return
         if self._brake is not None:
             self._brake.start()
         for courier in self._couriers:

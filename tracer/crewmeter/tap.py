@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crewmeter import semconv
 from crewmeter.budget import BudgetExceeded
 from crewmeter.events import TABLE, Ending, Opening, Rule, error_of, is_hidden
+from crewmeter.imports import when_imported
 from crewmeter.limits import RateLimit
 from crewmeter.listening import Listener
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["EVENT_BUS_MODULE", "Tap"]
 
 EVENT_BUS_MODULE = "crewai.events.event_bus"
+HOOKS_MODULE = "crewai.hooks"
 
 _EMBEDS = frozenset({"memory_query_started", "memory_save_started", "knowledge_query_started"})
 """Events right before an embedding is bought."""
@@ -54,8 +56,8 @@ class Tap:
         from crewai.events import event_bus
 
         self._is_replaying = getattr(event_bus, "is_replaying", self._is_replaying)
-        if self._brake is not None:
-            self._put_brake(self._brake)
+        if (brake := self._brake) is not None:  # CrewAI's hooks may not be imported yet, nor be importable in the middle of its start
+            self._undo.append(when_imported(HOOKS_MODULE, lambda: self._put_brake(brake)))
         bus = event_bus.CrewAIEventsBus
         if _takes_event(bus, "emit"):
             self._wrap(bus, "emit")
