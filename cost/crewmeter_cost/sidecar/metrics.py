@@ -59,9 +59,9 @@ class Metrics:
             lambda: float("nan") if (size := ledger_size()) is None else size
         )
         self._book_time = 0.0
-        Gauge(
-            semconv.PROM_PRICE_BOOK_AGE, "Seconds since the prices in use were last seen to be current.", registry=registry
-        ).set_function(lambda: max(clock() / 1e9 - self._book_time, 0.0))
+        Gauge(semconv.PROM_PRICE_BOOK_AGE, "Seconds since the prices in use were last seen to be current.", registry=registry).set_function(
+            lambda: max(clock() / 1e9 - self._book_time, 0.0)
+        )
 
     def price_book_dated(self, unix_seconds: float) -> None:
         """Say when the prices in use were last seen to be current."""

@@ -9,28 +9,32 @@ import logging
 import signal
 import socket
 import sys
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pipeline import Pipeline
-from crewmeter_cost.pricing import shelf
+from crewmeter_cost.pricing.age import priced_until
 from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
 from crewmeter_cost.sidecar.guard import Door, patient_protocol
 from crewmeter_cost.sidecar.http import otlp_routes
 from crewmeter_cost.sidecar.metrics import Metrics
+from crewmeter_cost.sidecar.openapi import description_route, http_error
 from crewmeter_cost.sidecar.receive import Receiver
 from crewmeter_cost.sidecar.settings import checked
 from crewmeter_cost.sidecar.store import Store
 from crewmeter_cost.sidecar.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from starlette.requests import Request
     from starlette.types import ASGIApp
@@ -42,8 +46,6 @@ __all__ = ["Sidecar", "serve"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
-_REPRODUCIBLE_UNTIL = 1_600_000_000
-"""Wheels built reproducibly date their files to 2020-02-02 or before."""
 _GC_THRESHOLDS = (200_000, 20, 100)
 """Spans, calls and rows hold no cycles, yet Python's collector walks them over and over: a fifth of the processor time at its defaults."""
 
@@ -58,19 +60,22 @@ class _Server(uvicorn.Server):
 
 
 class Sidecar:
-    """The parts of one sidecar, wired."""
+    """The parts of one sidecar, wired. `clock` gives ns since 1970; nothing breaks where it jumps."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], int] = time.time_ns) -> None:
         limits = settings.limits
         self._settings = settings
+        self._clock = clock
         self._store = Store(settings.ledger)
         self._pipeline = Pipeline(self._store.ledger, PriceBook.load())
-        self.metrics = Metrics(queue_capacity=limits.queued_spans, queued=lambda: self._writer.queued, ledger_size=self._store.size)
-        self._writer = Writer(
-            self._pipeline, self.metrics, capacity=limits.queued_spans, group=limits.group_spans, reopened=self._store.reopen
+        self.metrics = Metrics(
+            queue_capacity=limits.queued_spans, queued=lambda: self._writer.queued, ledger_size=self._store.size, clock=clock
         )
-        self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits)
-        self.metrics.price_book_compiled(_book_time())
+        self._writer = Writer(
+            self._pipeline, self.metrics, capacity=limits.queued_spans, group=limits.group_spans, reopened=self._store.reopen, clock=clock
+        )
+        self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits, clock=clock)
+        self._date_prices()
         self._stopping = False
 
     def app(self) -> ASGIApp:
@@ -78,10 +83,11 @@ class Sidecar:
         routes = [
             *otlp_routes(self._receiver, self.metrics),
             *health_routes(self.metrics, self._not_ready),
+            description_route(),
             *ledger_routes(self._store.reading, self._writer.suspect),
             *_page(self._store.reading),
         ]
-        return Door(Starlette(routes=routes), self._settings, self.metrics)
+        return Door(Starlette(routes=routes, exception_handlers={HTTPException: http_error}), self._settings, self.metrics)
 
     async def run(self) -> None:
         """Serve until told to stop (SIGTERM, SIGINT), then drain: no new requests, those under way answered, the queue written."""
@@ -144,8 +150,12 @@ class Sidecar:
         except CrewMeterError as error:
             log.error("the old prices stay in use: %s", error.message)
             return
-        self.metrics.price_book_compiled(_book_time())
+        self._date_prices()
         log.info("prices reloaded")
+
+    def _date_prices(self) -> None:
+        now = datetime.fromtimestamp(self._clock() / 1e9, UTC)
+        self.metrics.price_book_dated(priced_until(now).timestamp())
 
     def _not_ready(self) -> str | None:
         if self._stopping:
@@ -157,23 +167,13 @@ class Sidecar:
         return None
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, clock: Callable[[], int] = time.time_ns) -> None:
     """Run a sidecar until it is told to stop. Raises `CrewMeterError` where it cannot start."""
-    sidecar = Sidecar(checked(settings))
+    sidecar = Sidecar(checked(settings), clock=clock)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     asyncio.run(sidecar.run())
-
-
-def _book_time() -> float | None:
-    """When the price catalogue in use was written; None for one whose file carries no real date (built reproducibly)."""
-    own = shelf.own_path()
-    try:
-        written = (own if own.is_file() else shelf.SHIPPED / "genai-prices.txt").stat().st_mtime
-    except OSError:
-        return None
-    return written if written > _REPRODUCIBLE_UNTIL else None
 
 
 def _shown(host: str) -> str:

@@ -1,0 +1,46 @@
+"""The HTTP interface described for programs: ``openapi.yaml`` as JSON at ``/api/openapi.json``, and errors as it says them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+__all__ = ["description", "description_route", "http_error"]
+
+_HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+
+
+@cache
+def description() -> bytes:
+    """The OpenAPI 3.1 document, as JSON."""
+    import yaml
+
+    return json.dumps(yaml.safe_load(resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8"))).encode()
+
+
+def description_route() -> Route:
+    """``/api/openapi.json``."""
+
+    def document(_request: Request) -> Response:
+        return Response(description(), media_type="application/json", headers=_HEADERS)
+
+    return Route("/api/openapi.json", document)
+
+
+async def http_error(_request: Request, error: Exception) -> Response:
+    """A path or a method there is not (404, 405), in the shape of every other error."""
+    if not isinstance(error, HTTPException):
+        raise error
+    hint = "GET /api/openapi.json describes what there is"
+    body = json.dumps({"error": error.detail.lower(), "hint": hint})
+    headers = {**_HEADERS, **(error.headers or {})}
+    return Response(body, status_code=error.status_code, media_type="application/json", headers=headers)
