@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter import attribution, semconv
 from crewmeter.budget import BudgetExceeded
-from crewmeter.call import Claim, host_of
+from crewmeter.call import Claim, host_of, names_of
 from crewmeter.compose import attributes_of
 from crewmeter.current import node_here
 from crewmeter.limits import RateLimit
@@ -197,11 +197,13 @@ class Brake:
 
     def _attributes(self, llm: Any, node: Node | None) -> dict[str, object]:
         endpoint = endpoint_of(llm)
+        host = host_of(endpoint)[0] if endpoint else None
+        provider, model = names_of(declared_provider(llm), short(getattr(llm, "model", None)), host)
         named = {
             semconv.OPERATION: semconv.CHAT,
-            semconv.REQUEST_MODEL: short(getattr(llm, "model", None)),
-            semconv.PROVIDER: declared_provider(llm),
-            semconv.SERVER_ADDRESS: host_of(endpoint)[0] if endpoint else None,
+            semconv.REQUEST_MODEL: model,
+            semconv.PROVIDER: provider,
+            semconv.SERVER_ADDRESS: host,
         }
         return {**self._place(node), **{name: value for name, value in named.items() if value is not None}}
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from crewmeter.node import Node
 
-__all__ = ["Call", "Claim", "Exchange", "call_attributes", "host_of", "is_known", "main_exchange"]
+__all__ = ["Call", "Claim", "Exchange", "call_attributes", "host_of", "is_known", "main_exchange", "names_of"]
 
 _KNOWN = frozenset({"reported", "estimated", "reconciled"})
 
@@ -145,7 +145,7 @@ def host_of(endpoint: str) -> tuple[str | None, int | None]:
 
 
 @lru_cache(maxsize=1024)
-def _names(declared: str | None, model: str | None, host: str | None) -> tuple[str | None, str | None]:
+def names_of(declared: str | None, model: str | None, host: str | None) -> tuple[str | None, str | None]:
     """(provider, model) where the client may have put the provider's name before the model's, as LiteLLM does."""
     if declared is None and model and "/" in model:
         declared, model = model.split("/", 1)
@@ -160,7 +160,7 @@ def call_attributes(call: Call, node: Node) -> dict[str, AttributeValue]:
     exchange = call.exchange
     host, port = (exchange.host, exchange.port) if exchange else host_of(call.endpoint) if call.endpoint else (None, None)
     declared = call.declared or (exchange.provider if exchange else None)
-    provider, model = _names(declared, call.model, host)
+    provider, model = names_of(declared, call.model, host)
     usage, source = _usage(call, provider)
     if usage.status == "missing" and node.error_type is not None and _was_refused(exchange) and "rejected" not in usage.flags:
         usage = replace(usage, flags=(*usage.flags, "rejected"))

@@ -165,6 +165,8 @@ PROM_LEDGER_LAG = "crewmeter_ledger_lag_seconds"
 PROM_LEDGER_ERRORS = "crewmeter_ledger_errors_total"
 PROM_LEDGER_SIZE = "crewmeter_ledger_size_bytes"
 PROM_LEDGER_QUARANTINES = "crewmeter_ledger_quarantines_total"
+PROM_BUDGET_SPENT = "crewmeter_budget_spent_usd"
+PROM_BUDGET_LIMIT = "crewmeter_budget_limit_usd"
 PROM_PRICE_BOOK_AGE = "crewmeter_price_book_age_seconds"
 
 SCOPE = "crewmeter"

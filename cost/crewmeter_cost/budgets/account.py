@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["LEASE_SECONDS", "Balance", "acquire", "balance", "open_account", "settle"]
+__all__ = ["LEASE_SECONDS", "MOST_PUSD", "Balance", "acquire", "balance", "open_account", "settle"]
 
 LEASE_SECONDS = 30
 """How long a lease outlives the last word from its holder."""
+MOST_PUSD = 9_000_000 * 10**12
+"""The largest amount an account can hold (int64)."""
 
 _account = table_of(BudgetAccount)
 _lease = table_of(BudgetLease)

@@ -46,7 +46,8 @@ class Estimator:
         known = self._learned.get(_key(attributes))
         if known is not None:
             return Expectation(known, learned=True)
-        guess = TokenUsage(input=max(1, input_chars // CHARS_PER_TOKEN), output=max_output_tokens or FIRST_OUTPUT_TOKENS)
+        output = 0 if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS else max_output_tokens or FIRST_OUTPUT_TOKENS
+        guess = TokenUsage(input=max(1, input_chars // CHARS_PER_TOKEN), output=output)
         pusd = self._charge(guess, attributes, now=now, duration_ns=None)
         return None if pusd is None else Expectation(pusd, learned=False)
 

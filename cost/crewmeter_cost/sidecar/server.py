@@ -24,6 +24,7 @@ from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.age import priced_until
 from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
+from crewmeter_cost.sidecar.budgets import budget_routes
 from crewmeter_cost.sidecar.guard import Door, patient_protocol
 from crewmeter_cost.sidecar.http import otlp_routes
 from crewmeter_cost.sidecar.metrics import Metrics
@@ -84,6 +85,7 @@ class Sidecar:
             *otlp_routes(self._receiver, self.metrics),
             *health_routes(self.metrics, self._not_ready),
             description_route(),
+            *budget_routes(self._store, self.metrics),
             *ledger_routes(self._store.reading, self._writer.suspect),
             *_page(self._store.reading),
         ]
