@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-__all__ = ["GROUPS", "TIMES", "Question", "call_column", "question", "rollup_columns", "shown_time", "time_of", "tool_column"]
+__all__ = ["GROUPS", "TIMES", "Question", "call_column", "question", "rollup_columns", "rounded", "shown_time", "time_of", "tool_column"]
 
 TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
 """Groups of time and the seconds they are read by; days become months afterwards."""

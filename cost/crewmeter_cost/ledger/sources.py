@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, case, func, select
 
 from crewmeter_cost.ledger import core
-from crewmeter_cost.ledger.grouping import TIMES, call_column, rollup_columns, time_of, tool_column
+from crewmeter_cost.ledger.grouping import TIMES, call_column, rollup_columns, rounded, time_of, tool_column
 from crewmeter_cost.ledger.rollups import DAY, DIMENSIONS, LATENCY
 from crewmeter_cost.ledger.rows import CallState
 from crewmeter_cost.pricing.charge import PICO
@@ -223,7 +223,7 @@ class Sources:
 def _between(columns: Any, since: int | None, until: int | None) -> list[ColumnElement[bool]]:
     """Started in [since, until) (ns), written so that the index on whole seconds serves."""
     conditions: list[ColumnElement[bool]] = []
-    seconds = columns.started_ns // _NS
+    seconds = rounded(columns.started_ns, _NS)  # a bound divisor would not match the index
     if since is not None:
         conditions += [seconds >= since // _NS, columns.started_ns >= since]
     if until is not None:
