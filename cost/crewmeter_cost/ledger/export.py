@@ -13,6 +13,7 @@ from sqlalchemy import and_, or_, select
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.cells import csv_line
 from crewmeter_cost.ledger import core
+from crewmeter_cost.ledger.grouping import rounded
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.ledger.rows import CallState
 from crewmeter_cost.pricing.outcome import FrozenRates
@@ -85,7 +86,7 @@ class _Names:
 def pages(ledger: Ledger, names: _Names, *, since: datetime | None, until: datetime | None) -> Iterator[Sequence[Mapping[Any, Any]]]:
     """The rows of `call` that started in [since, until), in order of their second, a page at a time; `names` knows what they name."""
     start, end = nanoseconds(since), nanoseconds(until)
-    c, seconds = _CALL.c, _CALL.c.started_ns // _NS
+    c, seconds = _CALL.c, rounded(_CALL.c.started_ns, _NS)
     last: tuple[int, int] | None = None
     while True:
         query = select(_CALL).order_by(seconds, c.id).limit(PAGE)

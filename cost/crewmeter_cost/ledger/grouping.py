@@ -103,7 +103,7 @@ def _number(value: int) -> ColumnElement[int]:
 
 
 def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
-    """How many whole steps are in a column."""
+    """How many whole steps are in a column, the step written out: a bound one would not match the index on whole seconds."""
     return column // _number(step)
 
 

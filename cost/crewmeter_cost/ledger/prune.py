@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, or_, select
 
 from crewmeter_cost.ledger import core
+from crewmeter_cost.ledger.grouping import rounded
 from crewmeter_cost.ledger.money import nanoseconds
 from crewmeter_cost.ledger.rollups import HOUR
 from crewmeter_cost.ledger.state import pruned_before, set_pruned_before
@@ -48,7 +49,7 @@ def _cutoff(before: datetime) -> int:
 
 
 def _old(table: Table, cutoff: int) -> ColumnElement[bool]:
-    return (table.c.started_ns // _NS) < cutoff // _NS
+    return rounded(table.c.started_ns, _NS) < cutoff // _NS
 
 
 def _empty(cutoff: int) -> ColumnElement[bool]:

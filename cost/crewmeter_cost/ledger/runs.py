@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger import core
+from crewmeter_cost.ledger.grouping import rounded
 from crewmeter_cost.ledger.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.pricing.charge import PICO
 
@@ -101,12 +102,12 @@ def runs(
     c, query = _RUN.c, _query()
     start, end = nanoseconds(since), nanoseconds(until)
     if start is not None:
-        query = query.where(c.started_ns // _NS >= start // _NS, c.started_ns >= start)
+        query = query.where(rounded(c.started_ns, _NS) >= start // _NS, c.started_ns >= start)
     if end is not None:
-        query = query.where(c.started_ns // _NS <= end // _NS, c.started_ns < end)
+        query = query.where(rounded(c.started_ns, _NS) <= end // _NS, c.started_ns < end)
     if status is not None:
         query = query.where(c.status == status)
-    query = query.order_by((c.started_ns // _NS).desc(), c.started_ns.desc(), c.id.desc()).limit(limit)
+    query = query.order_by(rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc()).limit(limit)
     with ledger.reading() as connection:
         return [_run(row) for row in connection.execute(query).mappings()]
 
