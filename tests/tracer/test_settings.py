@@ -85,7 +85,7 @@ def test_a_disabled_sdk_records_nothing(monkeypatch):
 
 def test_the_promise_of_the_module():
     """`__all__` is what people may rely on."""
-    assert crewmeter.__all__ == ["Attribution", "Handle", "attribute", "flush", "instrument", "uninstrument"]
+    assert crewmeter.__all__ == ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
 
 
 @pytest.mark.parametrize("budget", ["None", "'5 USD/day'"])

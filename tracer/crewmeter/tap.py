@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from crewmeter import semconv
 from crewmeter.budget import BudgetExceeded
 from crewmeter.events import TABLE, Ending, Opening, Rule, error_of, is_hidden
-from crewmeter.imports import when_imported
 from crewmeter.limits import RateLimit
 from crewmeter.listening import Listener
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["EVENT_BUS_MODULE", "Tap"]
 
 EVENT_BUS_MODULE = "crewai.events.event_bus"
-HOOKS_MODULE = "crewai.hooks"
 
 _EMBEDS = frozenset({"memory_query_started", "memory_save_started", "knowledge_query_started"})
 """Events right before an embedding is bought."""
@@ -48,6 +46,8 @@ class Tap:
         self._inline = True
         """Whether events are seen where they happen, so that spans can be made current there."""
         self._listener: Listener | None = None
+        self._unhook: Callable[[], None] | None = None
+        """What takes our hooks out of CrewAI, while they are in."""
 
     # --- the seam --------------------------------------------------------------------------------------------------
 
@@ -56,8 +56,6 @@ class Tap:
         from crewai.events import event_bus
 
         self._is_replaying = getattr(event_bus, "is_replaying", self._is_replaying)
-        if (brake := self._brake) is not None:  # CrewAI's hooks may not be imported yet, nor be importable in the middle of its start
-            self._undo.append(when_imported(HOOKS_MODULE, lambda: self._put_brake(brake)))
         bus = event_bus.CrewAIEventsBus
         if _takes_event(bus, "emit"):
             self._wrap(bus, "emit")
@@ -83,8 +81,23 @@ class Tap:
 
     def uninstall(self) -> None:
         """Take the seam out: the very same functions are back where they were."""
+        self._release_brake()
+        self._brake = None  # executors made meanwhile keep the hook
         while self._undo:
             self._undo.pop()()
+
+    def _mind_brake(self, brake: Brake) -> None:
+        """Have CrewAI ask us before its calls while there is a budget to keep to, and only then: being asked costs every call."""
+        if brake.active != (self._unhook is not None):
+            if self._unhook is None:
+                self._put_brake(brake)
+            else:
+                self._release_brake()
+
+    def _release_brake(self) -> None:
+        unhook, self._unhook = self._unhook, None
+        if unhook is not None:
+            unhook()
 
     def _put_brake(self, brake: Brake) -> None:
         """Ask the budgets before every model call, through CrewAI's own hook; a refusal reaches the caller as CrewAI means it to."""
@@ -110,9 +123,8 @@ class Tap:
         def take_out() -> None:
             hooks.unregister_before_llm_call_hook(before_llm_call)
             hooks.unregister_before_tool_call_hook(before_tool_call)
-            self._brake = None  # executors made meanwhile keep the hook
 
-        self._undo.append(take_out)
+        self._unhook = take_out
 
     def _asked(self, question: Callable[..., BudgetExceeded | None], *about: object) -> BudgetExceeded | None:
         """The brake's answer; a fault of ours must not stop a call."""
@@ -184,6 +196,8 @@ class Tap:
         if rule.phase == "chunk":
             self._chunk(event, now_ns)
         elif rule.phase == "start":
+            if self._brake is not None:
+                self._mind_brake(self._brake)
             self._start(rule, source, event, now_ns)
         elif rule.phase == "end":
             self._end(rule, source, event, now_ns)
