@@ -1,24 +1,32 @@
 """What a budget's guard costs, and how far a shared hard budget is overshot.
 
-``python benchmarks/budgets.py`` prints the time of one reserve + settle with no budget near, and the overshoot of a hard
-budget in one process and in 4 processes with 8 threads each, beside their limits.
+``python benchmarks/budgets.py`` prints the time of one reserve + settle with no budget near and with no budget at all, and the
+overshoot of a hard budget in one process, in 4 processes with 8 threads each, and of a real crew against a stand-in provider,
+beside their limits.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 from crewmeter import semconv
+from crewmeter.brake import Brake
 from crewmeter.usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.bank import LedgerBank
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.guard import Guard
+from crewmeter_cost.budgets.entry import guard
+from crewmeter_cost.budgets.guard import Guard, Reservation
 from crewmeter_cost.budgets.pool import Refusal
+from crewmeter_cost.demo.standin import StandIn
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.book import PriceBook
 
@@ -34,31 +42,33 @@ def guard_for(path: str, budget: str) -> Guard:
 
 def microseconds(path: str) -> float:
     """Median of one reserve + settle far from the limit."""
-    guard = guard_for(path, "1000000 USD/day")
+    keeper = guard_for(path, "1000000 USD/day")
     samples = []
     for _ in range(5000):
         begun = time.perf_counter_ns()
-        guard.settle(guard.reserve(CALL, input_chars=3000), ENDED)
+        reservation = keeper.reserve(CALL, input_chars=3000)
+        assert isinstance(reservation, Reservation), reservation
+        keeper.settle(reservation, ENDED)
         samples.append(time.perf_counter_ns() - begun)
-    guard.close()
+    keeper.close()
     return statistics.median(samples) / 1e3
 
 
-def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue) -> None:
+def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue[int]) -> None:
     """One process: threads that call until the guard refuses. Reports (calls, spent)."""
-    guard = guard_for(path, budget)
+    keeper = guard_for(path, budget)
 
-    def crew(_: int) -> int:
+    def calls(_: int) -> int:
         made = 0
-        while not isinstance(reservation := guard.reserve(CALL, input_chars=3000), Refusal):
+        while not isinstance(reservation := keeper.reserve(CALL, input_chars=3000), Refusal):
             time.sleep(0.002)  # the call itself
-            guard.settle(reservation, ENDED)
+            keeper.settle(reservation, ENDED)
             made += 1
         return made
 
     with ThreadPoolExecutor(threads) as pool:
-        made = sum(pool.map(crew, range(threads)))
-    guard.close()
+        made = sum(pool.map(calls, range(threads)))
+    keeper.close()
     queue.put(made)
 
 
@@ -75,12 +85,55 @@ def overshoot(path: str, budget: str, processes: int, threads: int) -> tuple[int
     return calls, calls * COST - parse_budget(budget).amount_pusd
 
 
+def idle_microseconds(path: str) -> float:
+    """Median of asking a brake that has no budget to keep to, for a call that begins and ends."""
+    brake = Brake(guard(None, ledger=path), {})
+    node = SimpleNamespace(call=object())
+    samples = []
+    for _ in range(5000):
+        begun = time.perf_counter_ns()
+        brake.refusal(None, [])
+        brake.seen(node)  # type: ignore[arg-type]  # an inactive brake looks at nothing of it
+        samples.append(time.perf_counter_ns() - begun)
+    return statistics.median(samples) / 1e3
+
+
+def crew(folder: str) -> tuple[int, int, str]:
+    """A real crew kicked off until its budget of $0.002 stops it: (calls the provider billed, pico-USD over, the error)."""
+    with StandIn() as provider:
+        environment = {**os.environ, "HOME": folder, "CREWAI_STORAGE_DIR": folder, "STANDIN_URL": provider.url}
+        environment |= {"CREWMETER_LEDGER": f"{folder}/crew.db", "CREWMETER_BUDGETS": "0.002 USD/day", "OPENAI_API_KEY": "sk-standin"}
+        environment |= {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
+        done = subprocess.run([sys.executable, "-c", _CREW], env=environment, capture_output=True, text=True, check=True, timeout=120)
+        calls = len(provider.books.billed)
+    return calls, calls * COST - 2_000_000_000, json.loads(done.stdout.splitlines()[-1])
+
+
+_CREW = """
+import json, os
+import crewmeter
+crewmeter.instrument(summary=False)
+from crewai import LLM, Agent, Crew, Task
+llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["STANDIN_URL"] + "/v1")
+agent = Agent(role="Writer", goal="write", backstory="writes", llm=llm)
+task = Task(description="Say hello. [[usage:in=1000 out=166]]", expected_output="a word", agent=agent)
+try:
+    for _ in range(30):
+        Crew(agents=[agent], tasks=[task]).kickoff()
+except crewmeter.BudgetExceeded as stop:
+    print(json.dumps(str(stop)))
+"""
+
+
 def main() -> None:
     passed = []
     with tempfile.TemporaryDirectory() as folder:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
         print(f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs")
+        took = idle_microseconds(f"{folder}/none.db")
+        passed.append(took <= 2)
+        print(f"{'no budget at all (asked and told, median)':<58}{took:>9.2f} µs   limit 2 µs")
         for name, budget, processes, threads in (
             ("one process, one crew, $0.002", "0.002 USD/day", 1, 1),
             (f"{PROCESSES} processes × {THREADS} crews, $0.2", "0.2 USD/day", PROCESSES, THREADS),
@@ -90,6 +143,10 @@ def main() -> None:
             passed.append(over <= most * COST)
             limit = f"{most} call{'s' if most > 1 else ''} in flight (${most * COST / 1e12:.6f})"
             print(f"{name:<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most {limit}")
+        calls, over, said = crew(folder)
+        passed.append(over <= COST)
+        print(f"{'a real crew, $0.002':<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most 1 call (${COST / 1e12:.6f})")
+        print(f"  {said}")
     sys.exit(0 if all(passed) else 1)
 
 
