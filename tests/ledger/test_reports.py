@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
@@ -243,3 +243,19 @@ def test_reports_are_the_same_on_postgresql(made, postgres_url):
         for by in [*GROUPINGS, ["tool"], ["tool", "user"]]:
             for since in (None, START + timedelta(minutes=95)):
                 assert report(other, by=by, since=since).document() == report(ledger, by=by, since=since).document()
+
+
+@pytest.mark.parametrize("by", ["model", "tool", "session"])
+def test_detail_is_found_by_the_index_on_time(tmp_path, by):
+    """The partial hours at a window's edges are searched by time; reading every call would take seconds on a ledger of millions."""
+    plans: list[str] = []
+    with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
+
+        @event.listens_for(ledger.engine, "before_cursor_execute")
+        def explain(_connection, cursor, statement, parameters, _context, _many) -> None:
+            if statement.startswith("SELECT"):
+                plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+
+        report(ledger, by=[by], since=datetime(2026, 11, 1, 0, 17, tzinfo=UTC), until=datetime(2026, 11, 20, 0, 23, tzinfo=UTC))
+    assert any("call_time" in plan for plan in plans)
+    assert not {"SCAN call", "SCAN step"} & set(plans)
