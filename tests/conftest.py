@@ -19,7 +19,10 @@ _HOME = Path(tempfile.mkdtemp(prefix="crewmeter-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 
 for _name in [
-    name for name in os.environ if name.startswith(("OTEL_", "CREWMETER_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GEMINI_"))
+    name
+    for name in os.environ
+    if not name.startswith("CREWMETER_TEST_")  # how long the long tests are
+    and name.startswith(("OTEL_", "CREWMETER_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GEMINI_"))
 ]:
     del os.environ[_name]
 os.environ.setdefault("XDG_CACHE_HOME", str(_REAL_HOME / ".cache"))  # package managers keep their downloads

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
+import re
+import secrets
 import socket
 import threading
 import time
@@ -25,6 +28,8 @@ SMALL = {
     "body_seconds": 0.6,
 }
 HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\n"
+NAMES = int(os.environ.get("CREWMETER_TEST_NAMES", "20000"))
+"""Distinct names sent in one test; the full suite sends more."""
 MEMORY_MB = 300
 """What a sidecar may hold at most under anything in this module."""
 
@@ -167,8 +172,6 @@ def test_a_ten_megabyte_attribute_is_taken_and_cut(sidecar):
 
 def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
     """5,000 model names: exact in the ledger, at most 200 and "other" in the metrics."""
-    import re
-
     from sidecars import ExportTraceServiceRequest
 
     body = ExportTraceServiceRequest.FromString(request(5_000))
@@ -180,6 +183,22 @@ def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
     assert len(models) == 201
     assert "other" in models
     assert fresh.get("/api/report?by=model").json()["total"]["calls"] == 5_000
+
+
+def test_names_without_end_cost_disk_and_not_memory(fresh):
+    """Every call names a model never seen before: all are in the ledger, and memory stays under the limit however many come."""
+    marker, batch = b"model-00000000", 2_000
+    ids = [(b"T" * 15 + b"%d" % (number % 10), b"S" * 8) for number in range(batch)]
+    parts = re.split(rb"(T{15}\d|S{8}|model-0{8})", request(spans=ids, **{"gen_ai.request.model": marker.decode()}))
+    sent = 0
+    while sent < NAMES:
+        made = {marker: lambda: b"model-" + secrets.token_hex(4).encode(), b"S" * 8: lambda: secrets.token_bytes(8)}
+        body = b"".join(made[part]() if part in made else secrets.token_bytes(16) if part.startswith(b"TTTT") else part for part in parts)
+        assert fresh.post(body).status == 200
+        sent += batch
+    assert fresh.memory_mb() < MEMORY_MB
+    total = fresh.get("/api/report?by=model").json()["total"]
+    assert (total["calls"], total["unpriced_calls"]) == (sent, sent)
 
 
 def test_concurrent_attackers_and_honest_clients(small):

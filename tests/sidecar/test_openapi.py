@@ -22,6 +22,8 @@ EXAMPLES = 40
 UNREAD = {"/v1/metrics", "/v1/logs"}
 NOT_OF_THE_API = {"/", "/static/{name:path}"}
 """The page's own files."""
+ELSEWHERE = {("post", "/api/budgets/lease"), ("post", "/api/budgets/settle")}
+"""Routes made only by a running sidecar; that they are there shows in their answers."""
 
 
 def test_every_route_is_described(tmp_path):
@@ -35,15 +37,13 @@ def test_every_route_is_described(tmp_path):
             description_route(),
         ]
     served = {(method.lower(), route.path) for route in routes for method in route.methods - {"HEAD"} if route.path not in NOT_OF_THE_API}
-    assert served == set(OPERATIONS)
+    assert served | ELSEWHERE == set(OPERATIONS)
 
 
 def test_the_document_is_openapi(sidecar):
     """It is served as it is committed, and OpenAPI's own schema finds nothing wrong with it."""
     assert sidecar.get("/api/openapi.json").json() == DOCUMENT
-    validator = pytest.importorskip("jsonschema_rs", reason="needs the PyPI package schemathesis")
-    assert validator is not None
-    assert DOCUMENT["openapi"].startswith("3.1")
+    pytest.importorskip("schemathesis", reason="needs the PyPI package schemathesis").openapi.from_dict(DOCUMENT).validate()
     identifiers = [operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()]
     assert len(set(identifiers)) == len(OPERATIONS)
 
