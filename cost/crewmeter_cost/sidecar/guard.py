@@ -23,7 +23,7 @@ _OPEN = frozenset({"/healthz", "/readyz"})
 
 
 def role_of(path: str) -> str | None:
-    """The role a path asks for: none for the health checks, ``ingest`` for OTLP and budget accounts, ``read`` for everything else there may ever be."""
+    """The role a path asks for: none for health checks, ``ingest`` for OTLP and budget accounts, ``read`` for all else there ever is."""
     if path in _OPEN:
         return None
     return "ingest" if path.startswith(("/v1/", "/api/budgets/")) else "read"
