@@ -25,6 +25,9 @@ __all__ = ["Brake", "Guard"]
 
 logger = logging.getLogger("crewmeter")
 
+_SETTLED = object()
+"""In place of a call's reservation once it is settled."""
+
 
 class Guard(Protocol):
     """What a budget guard offers; see `crewmeter.budget`. ``attributes`` are a span's, under semconv's names.
@@ -40,7 +43,7 @@ class Guard(Protocol):
         """CrewAI is there: load what the first call will need."""
 
     def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Any:
-        """A reservation, or a refusal."""
+        """A reservation, or a refusal. A reservation that is ``urgent`` is settled as its call ends, others a moment later."""
 
     def exhausted(self, attributes: Mapping[str, object]) -> Any:
         """A refusal where nothing at all may be spent here any more, else None."""
@@ -74,9 +77,9 @@ class Brake:
         """What to raise; the tap puts a class here that is CrewAI's own stop as well."""
 
     @property
-    def active(self) -> bool:
-        """Whether there is anything to ask."""
-        return self._guard.active
+    def wanted(self) -> bool:
+        """Whether CrewAI should ask before its calls: there is a budget, or it is not known yet that there is none."""
+        return getattr(self._guard, "undecided", False) or self._guard.active
 
     def start(self) -> None:
         """CrewAI is there."""
@@ -148,14 +151,23 @@ class Brake:
             self._waiting.set(None)
             node.call.reservation = reservation
 
-    def seen(self, node: Node) -> None:
-        """A finished call, in the thread that made it, so that the next one knows: settle its reservation, or book it as it is."""
+    def is_urgent(self, node: Node) -> bool:
+        """Whether the next call must know what this finished one cost: a limit is near. Else the export thread settles it."""
         call = node.call
         if call is None or not self._guard.active:
+            return False
+        claim = call.exchange.owner if call.exchange is not None else None
+        embedded = isinstance(claim, Claim) and claim.reservation is not None
+        return embedded or bool(getattr(call.reservation, "urgent", False))
+
+    def seen(self, node: Node) -> None:
+        """A finished call: settle its reservation, or book it as it is; once, however often it is shown."""
+        call = node.call
+        if call is None or call.reservation is _SETTLED or not self._guard.active:
             return
         attributes = attributes_of(node)
         duration_ns = (node.ended_ns or node.started_ns) - node.started_ns
-        reservation, call.reservation = call.reservation, None
+        reservation, call.reservation = call.reservation, _SETTLED
         claim = call.exchange.owner if call.exchange is not None else None
         if reservation is None and isinstance(claim, Claim):
             reservation, claim.reservation = claim.reservation, None

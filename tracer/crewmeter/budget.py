@@ -99,11 +99,15 @@ class LateGuard:
     @property
     def active(self) -> bool:
         """Whether there is a budget to keep to."""
-        if not self._waited:
+        if self._started and not self._waited:
+            self._known.wait(FIRST_LOOK_S)
             self._waited = True
-            if self._started:
-                self._known.wait(FIRST_LOOK_S)
         return self._guard is not None and self._guard.active
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is still being found out if there is a budget."""
+        return not self._known.is_set()
 
     def start(self) -> None:
         """Begin to look."""

@@ -74,6 +74,8 @@ class Meter:
         self._undo.append(hush_exporters())
         self._undo.append(self._tap.uninstall)
         self._undo.append(when_imported(EVENT_BUS_MODULE, self._crewai_imported))
+        if self._brake is not None:
+            self._undo.append(when_imported("crewai.hooks", self._tap.hooks_imported))
         atexit.register(self.close)
         _watch_forks(self)
 
@@ -129,11 +131,13 @@ class Meter:
         theirs = node.tracer is not None and node.otel_span.is_recording()
         if theirs:
             self._end_theirs(node)
-        for courier in self._couriers:
-            if not (theirs and courier.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
-                courier.put(node)
-        if self._brake is not None and node.call is not None:
-            self._brake.seen(node)
+        try:
+            if self._brake is not None and self._brake.is_urgent(node):
+                self._brake.seen(node)  # before the couriers wake: they would take the interpreter from the caller
+        finally:
+            for courier in self._couriers:
+                if not (theirs and courier.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
+                    courier.put(node)
 
     def _end_theirs(self, node: Node) -> None:
         span = node.otel_span

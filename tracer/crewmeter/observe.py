@@ -45,10 +45,12 @@ class Observer:
             return
         self._count(node)
         try:
+            if self._brake is not None:
+                self._brake.seen(node)
             self._metrics.record(node)
-        except Exception as error:  # noqa: BLE001  # the meter provider may be anybody's; it must not cost a span
+        except Exception as error:  # noqa: BLE001  # meter provider and guard may be anybody's; they must not cost a span
             if self._limit.allows(monotonic()):
-                logger.warning("crewmeter: could not count a span for metrics: %s", type(error).__name__)
+                logger.warning("crewmeter: could not count a span for metrics or budgets: %s", type(error).__name__)
 
     def delivered(self, node: Node, exporter: SpanExporter) -> None:
         """After export: say it, with the cost if the exporter knows it."""

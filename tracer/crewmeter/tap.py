@@ -86,9 +86,14 @@ class Tap:
         while self._undo:
             self._undo.pop()()
 
+    def hooks_imported(self) -> None:
+        """CrewAI's hooks are there: an executor keeps those it finds when it is made, so ours must not come later."""
+        if self._brake is not None:
+            self._mind_brake(self._brake)
+
     def _mind_brake(self, brake: Brake) -> None:
         """Have CrewAI ask us before its calls while there is a budget to keep to, and only then: being asked costs every call."""
-        if brake.active != (self._unhook is not None):
+        if brake.wanted != (self._unhook is not None):
             if self._unhook is None:
                 self._put_brake(brake)
             else:

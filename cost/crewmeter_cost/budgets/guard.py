@@ -49,6 +49,8 @@ class Reservation:
 
     held: tuple[tuple[Pool, int], ...]
     attributes: Mapping[str, object]
+    urgent: bool = False
+    """A limit is near: the next call must know what this one cost."""
     open: bool = field(default=True)
 
 
@@ -104,7 +106,7 @@ class Guard:
                 self._release(held)
                 return outcome
             held.append((pool, outcome))
-        return Reservation(tuple(held), attributes)
+        return Reservation(tuple(held), attributes, urgent=expected is None or not expected.learned or any(pool.near for pool, _ in held))
 
     def settle(self, reservation: Reservation, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
         """Replace what was set aside by what the call cost; ``None`` for a call that was never made."""

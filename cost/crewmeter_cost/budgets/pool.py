@@ -27,6 +27,8 @@ RENEW_SECONDS = 5
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 0.6
 """How long a call that does not fit waits for other processes to return idle leases before it is refused."""
+NEAR_SHARE, NEAR_CALLS = 8, 32
+"""A limit is near once an eighth of the budget, or the cost of so many calls, is left."""
 SILENCE_SECONDS = 5.0
 """How long an account that could not be asked is left alone; meanwhile ``on_unknown`` decides without asking."""
 
@@ -61,6 +63,9 @@ class Refusal:
 class Pool(Protocol):
     """Something a call's expected cost can be reserved from."""
 
+    near: bool
+    """Whether so little is left that each call's true cost matters to the next."""
+
     def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
         """Set money aside and return how much, or say why not. `sure` is False where the expectation is a first guess."""
 
@@ -78,6 +83,7 @@ class RunPool:
     """A budget per run lives and dies in the process that runs it; no ledger is asked."""
 
     def __init__(self, budget: Budget) -> None:
+        self.near = budget.hard
         self._budget = budget
         self._lock = threading.Lock()
         self._spent = 0
@@ -91,6 +97,7 @@ class RunPool:
             if self._budget.hard and (left <= 0 or amount > left):
                 return Refusal(self._budget.label, self._spent, self._budget.amount_pusd, None)
             self._reserved += amount
+            self.near = self._budget.hard and _is_near(left - amount, pusd, self._budget)
             return amount
 
     def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
@@ -111,6 +118,7 @@ class SharedPool:
     """A budget shared by every process that asks the same bank, through leases of its account."""
 
     def __init__(self, budget: Budget, bank: Bank, holder: str, now: float) -> None:
+        self.near = budget.hard
         self._budget = budget
         self._bank = bank
         self._holder = holder
@@ -190,6 +198,8 @@ class SharedPool:
                 if not state.granted_pusd and not sure and self._reserved == 0:
                     pusd = 1  # a first guess that does not fit: let it through alone, with whatever is left
                     state = self._ask(1, now)
+                left = self._budget.amount_pusd - state.spent_pusd - state.leased_pusd
+                self.near = _is_near(left, pusd, self._budget)
                 with self._lock:
                     self._left += state.granted_pusd
                 if state.granted_pusd:
@@ -232,3 +242,7 @@ class SharedPool:
             self._warned = True
             goes = "calls are stopped" if self._budget.on_unknown == "block" else "calls go on unguarded"
             log.warning("budget %s: the ledger can't be asked (%s); meanwhile %s", self._budget.label, error, goes)
+
+
+def _is_near(left_pusd: int, call_pusd: int, budget: Budget) -> bool:
+    return left_pusd < max(budget.amount_pusd // NEAR_SHARE, NEAR_CALLS * call_pusd)
