@@ -227,6 +227,14 @@ def _guardrail_ended(source: Any, event: Any) -> Ending:
     return Ending(attributes={semconv.GUARDRAIL_PASSED: getattr(event, "success", None) is not False})
 
 
+def _a2a_ended(source: Any, event: Any) -> Ending:
+    """A2A has no event of failure: a completed one tells by its status, or by how many of its parts succeeded."""
+    status = short(getattr(event, "status", None))
+    if getattr(event, "failure_count", 0) and not getattr(event, "success_count", 0):
+        status = "failed"
+    return Ending(error_type=f"a2a_{status}" if status in _A2A_FAILURES else None)
+
+
 def _paused(source: Any, event: Any) -> Ending:
     key = _identity(source) if event.type == "flow_paused" else text(getattr(event, "method_name", None))
     return Ending(key=key, attributes={semconv.PAUSED: True})
@@ -268,6 +276,7 @@ def _plain(stem: str, kind: str, *suffixes: str, keys: tuple[str, ...] = (), sco
 
 
 _HUMAN = ("flow_name", "method_name")
+_A2A_FAILURES = frozenset({"failed", "rejected", "canceled"})
 
 TABLE: dict[str, Rule] = {
     **_pair("crew_kickoff", semconv.KIND_CREW, _crew_started, _source_ended, "completed", "failed"),
@@ -300,9 +309,9 @@ TABLE: dict[str, Rule] = {
     **_plain("knowledge_search_query", semconv.KIND_KNOWLEDGE),
     **_pair("mcp_connection", semconv.KIND_MCP, _mcp_started, _ended("server_name"), "completed", "failed"),
     **_pair("mcp_tool_execution", semconv.KIND_MCP, _mcp_started, _ended("tool_name"), "completed", "failed"),
-    **_plain("a2a_delegation", semconv.KIND_A2A),
-    **_plain("a2a_conversation", semconv.KIND_A2A),
-    **_plain("a2a_parallel_delegation", semconv.KIND_A2A),
+    **_pair("a2a_delegation", semconv.KIND_A2A, _named("a2a_delegation"), _a2a_ended, "completed", "failed"),
+    **_pair("a2a_conversation", semconv.KIND_A2A, _named("a2a_conversation"), _a2a_ended, "completed", "failed"),
+    **_pair("a2a_parallel_delegation", semconv.KIND_A2A, _named("a2a_parallel_delegation"), _a2a_ended, "completed", "failed"),
     **_plain("a2a_server_task", semconv.KIND_A2A, "completed", "failed", "canceled"),
     "human_feedback_requested": Rule("start", semconv.KIND_HUMAN, _named("human_feedback", *_HUMAN), scoped=False),
     "human_feedback_received": Rule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
@@ -320,8 +329,8 @@ def is_hidden(rule: Rule, source: Any) -> bool:
     return rule.kind in _FLOW_KINDS and type(source).__module__.startswith(_MACHINERY)
 
 
-def error_of(event: Any) -> str:
-    """Low-cardinality type of what failed: the event's own, the exception in flight, else ``_OTHER``; never the message."""
+def error_of(event: Any, unnamed: str = "_OTHER") -> str:
+    """Low-cardinality type of what failed: the event's own, the exception in flight, else ``unnamed``; never the message."""
     for value in (getattr(event, "error_type", None), getattr(event, "error", None)):
         if isinstance(value, type):
             return value.__name__
@@ -331,4 +340,4 @@ def error_of(event: Any) -> str:
     if isinstance(named, str) and named.isidentifier() and len(named) <= 64:
         return named
     in_flight = sys.exc_info()[0]
-    return in_flight.__name__ if in_flight is not None else "_OTHER"
+    return in_flight.__name__ if in_flight is not None else unnamed

@@ -297,7 +297,7 @@ class Tap:
         opening = rule.read(source, event)
         if not isinstance(opening, Opening):
             return
-        error = error_of(event) if rule.failed else None
+        error = error_of(event, event.type) if rule.failed else None
         self._recorder.point(
             event.parent_event_id,
             rule.kind,

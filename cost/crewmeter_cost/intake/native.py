@@ -31,6 +31,8 @@ _DETAILS = {
     semconv.ABANDONED: "abandoned",
     semconv.REPLAYED: "replayed",
     semconv.TOOL_FAILURE: "failure",
+    semconv.GUARDRAIL_PASSED: "passed",
+    semconv.PAUSED: "paused",
 }
 
 
