@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.sql import DETAIL_SECONDS, FILTERS, Dialect, render
@@ -29,7 +30,21 @@ _POSTGRESQL: Mapping[str, str] = {
     "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
     "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
 }
-_COMMON = {Dialect.SQLITE: _SQLITE, Dialect.POSTGRESQL: _POSTGRESQL}
+_MONTH = "toStartOfMonth(toDateTime(@to, 'UTC'))"
+_CLICKHOUSE: Mapping[str, str] = {
+    "now": "toInt64(toUnixTimestamp(now()))",
+    "day_start": "intDiv(@to, 86400) * 86400",
+    "month_start": f"toInt64(toUnixTimestamp(toDateTime({_MONTH}, 'UTC')))",
+    "month_end": f"toInt64(toUnixTimestamp(toDateTime(addMonths({_MONTH}, 1), 'UTC')))",
+    "detail_cached": "JSONExtractRaw(COALESCE(details, '{}'), 'cached')",
+    "detail_attempts": "JSONExtractInt(COALESCE(details, '{}'), 'attempts')",
+}
+_COMMON = {Dialect.SQLITE: _SQLITE, Dialect.POSTGRESQL: _POSTGRESQL, Dialect.CLICKHOUSE: _CLICKHOUSE}
+
+_ROUNDED = re.compile(r"(\([^()]*\)|[@\w]+) / ([@\w]+) \* \2\b")
+"""``time / 3600 * 3600``: down to the hour where ``/`` divides integers. In ClickHouse it does not."""
+_STANDARD = "join_use_nulls = 1, aggregate_functions_null_for_empty = 1, prefer_column_name_to_alias = 1, union_default_mode = 'ALL'"
+"""ClickHouse's settings for what the other two do: NULL where a join or an empty sum has nothing, columns before aliases of one name."""
 
 _AUTO_BUCKET = (
     "(CASE WHEN $bucket > 0 THEN $bucket WHEN @to - @from <= 3600 THEN 60 "
@@ -39,18 +54,34 @@ _AUTO_BUCKET = (
 """About 25 to 100 points a panel; must say what the page's `ranges.auto_bucket` says."""
 
 
+def _spoken(sql: str, dialect: Dialect) -> str:
+    """`sql` in the words of the dialect, where a token's value alone cannot say it."""
+    if dialect is not Dialect.CLICKHOUSE:
+        return sql
+    return f"{_ROUNDED.sub(_rounded, sql)}\nSETTINGS {_STANDARD}"
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"intDiv({match[1]}, {match[2]}) * {match[2]}"
+
+
+def _milliseconds(name: str, dialect: Dialect) -> str:
+    """Grafana's variable `name` (unix milliseconds) in seconds."""
+    return f"intDiv({name}, 1000)" if dialect is Dialect.CLICKHOUSE else f"({name} / 1000)"
+
+
 def for_grafana(sql: str, dialect: Dialect) -> str:
     """`sql` for a Grafana panel: the dashboard's range and variables stand where the tokens were."""
     values = {
         **_COMMON[dialect],
-        "from": "($__from / 1000)",
-        "to": "($__to / 1000)",
+        "from": _milliseconds("$__from", dialect),
+        "to": _milliseconds("$__to", dialect),
         "bucket": _AUTO_BUCKET,
         "budget": "$budget",
         "unpriced": UNPRICED,
         **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},
     }
-    return render(sql, values)
+    return render(_spoken(sql, dialect), values)
 
 
 def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
@@ -63,7 +94,7 @@ def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
         "unpriced": UNPRICED,
         **dict.fromkeys(FILTERS, "('*')"),
     }
-    return render(sql, values)
+    return render(_spoken(sql, dialect), values)
 
 
 def for_page(sql: str, dialect: Dialect) -> str:

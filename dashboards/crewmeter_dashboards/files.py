@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FOLDER", "PAGE", "boards_rendered", "committed", "drift", "page_rendered", "rendered", "shipped", "text_files"]
 
-FOLDER = {Dialect.SQLITE: "sqlite", Dialect.POSTGRESQL: "postgres"}
+FOLDER = {Dialect.SQLITE: "sqlite", Dialect.POSTGRESQL: "postgres", Dialect.CLICKHOUSE: "clickhouse"}
 """Dialect → the folder of its boards."""
 
 PAGE = "panels.json"
@@ -34,7 +34,7 @@ def committed() -> Path:
 
 
 def _provisioning_folder(dialect: Dialect) -> str:
-    return "grafana/provisioning" if dialect is Dialect.SQLITE else "grafana/provisioning-postgres"
+    return "grafana/provisioning" if dialect is Dialect.SQLITE else f"grafana/provisioning-{FOLDER[dialect]}"
 
 
 def text_files(thresholds: Thresholds, sources: Sources, *, folder: str | None = None) -> dict[str, str]:

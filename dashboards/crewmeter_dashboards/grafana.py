@@ -10,6 +10,8 @@ from crewmeter_dashboards.dialects import for_grafana
 from crewmeter_dashboards.grafana_style import heading, styled
 from crewmeter_dashboards.panel import Kind, Unit
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.columnar import text_for
+from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
 from crewmeter_dashboards.sdk import Builder, Dataquery, JSONEncoder, PromQueryFormat, build, common, dashboard, prometheus
 from crewmeter_dashboards.sql import FILTERS, Dialect
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PLUGIN", "panel_ids", "render_board"]
 
-PLUGIN = {Dialect.SQLITE: "frser-sqlite-datasource", Dialect.POSTGRESQL: "grafana-postgresql-datasource"}
+PLUGIN = {
+    Dialect.SQLITE: "frser-sqlite-datasource",
+    Dialect.POSTGRESQL: "grafana-postgresql-datasource",
+    Dialect.CLICKHOUSE: "grafana-clickhouse-datasource",
+}
 """Dialect → Grafana's data source type."""
 
 _BUCKETS = (("auto", 0), ("1 minute", 60), ("5 minutes", 300), ("1 hour", 3600), ("6 hours", 21600), ("1 day", 86400))
@@ -31,10 +37,10 @@ _PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}
 
 
 class _SQLQuery(Dataquery):
-    """A target of the SQLite plugin or of Grafana's PostgreSQL data source; the SDK has a class for neither."""
+    """A target of the SQLite or ClickHouse plugin or of Grafana's PostgreSQL data source; the SDK has a class for none of them."""
 
     def __init__(self, panel: Panel, dialect: Dialect) -> None:
-        self._sql, self._dialect = for_grafana(_with_headings(panel, dialect), dialect), dialect
+        self._sql, self._dialect = for_grafana(_shaped(panel, dialect), dialect), dialect
         self._series = panel.kind in (Kind.LINES, Kind.STACK)
         dates = [heading(column) for column in panel.columns.values() if column.unit is Unit.TIME]
         self._times = ["time"] if self._series else dates
@@ -51,6 +57,16 @@ class _SQLQuery(Dataquery):
                 "rawQueryText": self._sql,
                 "timeColumns": self._times,
             }
+        if self._dialect is Dialect.CLICKHOUSE:
+            return {
+                "datasource": source,
+                "refId": "A",
+                "editorType": "sql",
+                "format": 0 if self._series else 1,  # sqlds: 0 time series, 1 table
+                "queryType": "timeseries" if self._series else "table",
+                "pluginVersion": CLICKHOUSE_PLUGIN,
+                "rawSql": self._sql,
+            }
         return {
             "datasource": source,
             "refId": "A",
@@ -61,11 +77,18 @@ class _SQLQuery(Dataquery):
         }
 
 
+def _shaped(panel: Panel, dialect: Dialect) -> str:
+    """A panel's query as its data source wants it: tables with headings, ClickHouse's curves over real times."""
+    sql = text_for(panel, dialect)
+    if panel.kind is Kind.TABLE:
+        return _with_headings(panel, dialect)
+    if panel.kind in (Kind.LINES, Kind.STACK) and dialect is Dialect.CLICKHOUSE:
+        return f"SELECT * REPLACE (toDateTime(time) AS time) FROM (\n{sql}\n) ORDER BY time"
+    return sql
+
+
 def _with_headings(panel: Panel, dialect: Dialect) -> str:
     """A table's query with its columns called as people read them: unit in the heading, shares in percent, times as times."""
-    sql = panel.sql or ""
-    if panel.kind is not Kind.TABLE:
-        return sql
 
     def shown(name: str, column: Column) -> str:
         value = f'"{name}"'
@@ -73,9 +96,13 @@ def _with_headings(panel: Panel, dialect: Dialect) -> str:
             value = f"100.0 * {value}"
         elif column.unit is Unit.TIME and dialect is Dialect.POSTGRESQL:
             value = f"to_timestamp({value})"
+        elif column.unit is Unit.TIME and dialect is Dialect.CLICKHOUSE:
+            value = f"toDateTime({value})"
         return f'{value} AS "{heading(column)}"'
 
-    return f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{sql}\n) AS shown"
+    return (
+        f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{text_for(panel, dialect)}\n) AS shown"
+    )
 
 
 class _SQLTarget(Builder[_SQLQuery]):

@@ -32,7 +32,7 @@ def render_catalogue(*, budget_usd: float) -> str:
 
 
 def _dialects(sql: str) -> dict[str, str]:
-    return {dialect: for_page(sql, dialect) for dialect in Dialect}
+    return {dialect: for_page(sql, dialect) for dialect in (Dialect.SQLITE, Dialect.POSTGRESQL)}
 
 
 def _board(board: Board) -> dict[str, object]:

@@ -15,26 +15,34 @@ if TYPE_CHECKING:
     from crewmeter_dashboards.ledger_alerts import LedgerAlert
     from crewmeter_dashboards.thresholds import Thresholds
 
-__all__ = ["Sources", "render_alerting", "render_contacts", "render_folders", "render_sources"]
+__all__ = ["CLICKHOUSE_PLUGIN", "Sources", "render_alerting", "render_contacts", "render_folders", "render_sources"]
 
-_PLUGIN = {Dialect.SQLITE: "frser-sqlite-datasource", Dialect.POSTGRESQL: "grafana-postgresql-datasource"}
+_PLUGIN = {
+    Dialect.SQLITE: "frser-sqlite-datasource",
+    Dialect.POSTGRESQL: "grafana-postgresql-datasource",
+    Dialect.CLICKHOUSE: "grafana-clickhouse-datasource",
+}
+CLICKHOUSE_PLUGIN = "4.15.0"
+"""The version of Grafana's ClickHouse plugin whose query format the boards have; 4.x reads it."""
 _LEDGER, _PROMETHEUS, _TEMPO = "crewmeter-ledger", "crewmeter-prometheus", "crewmeter-tempo"
 _FOLDER = "crewmeter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the data is, as Grafana sees it. `path` is the SQLite file; `host` … are PostgreSQL's.
+    """Where the data is, as Grafana sees it. `path` is the SQLite file; `host` … are PostgreSQL's or ClickHouse's.
 
     The password comes from the environment.
     """
 
     dialect: Dialect
     path: str = "/var/lib/crewmeter/ledger.db"
-    host: str = "postgres:5432"
+    host: str = ""
+    """``host:port``; empty stands for the usual name and port of the dialect's server."""
     database: str = "crewmeter"
     user: str = "grafana_reader"
     tls: str = "disable"
+    """PostgreSQL's ``sslmode``; for ClickHouse anything but "disable" means TLS."""
     prometheus: str = "http://prometheus:9090"
     tempo: str = "http://tempo:3200"
     boards: str = "/etc/grafana/dashboards/crewmeter"
@@ -43,7 +51,7 @@ class Sources:
 
 def render_sources(sources: Sources) -> str:
     """``datasources/crewmeter.yml``. The ledger is read-only for Grafana: it sends SQL that a browser wrote."""
-    header = HEADER + "# Give Grafana a reader's login (PostgreSQL) or a file it may not write (SQLite): its SQL comes from browsers.\n"
+    header = HEADER + "# Give Grafana a reader's login, or (SQLite) a file it may not write: its SQL comes from browsers.\n"
     prometheus = {
         "name": "crewmeter Prometheus",
         "uid": _PROMETHEUS,
@@ -61,9 +69,17 @@ def _ledger(sources: Sources) -> dict[str, object]:
     if sources.dialect is Dialect.SQLITE:
         options = "mode=ro&_pragma=query_only(1)&_pragma=busy_timeout(5000)"
         return {**base, "jsonData": {"path": sources.path, "pathPrefix": "file:", "pathOptions": options}}
+    if sources.dialect is Dialect.CLICKHOUSE:
+        host, _, port = (sources.host or "clickhouse:8123").rpartition(":")
+        where = {"host": host, "port": int(port), "protocol": "http", "secure": sources.tls != "disable"}
+        return {
+            **base,
+            "jsonData": {**where, "username": sources.user, "defaultDatabase": sources.database, "version": CLICKHOUSE_PLUGIN},
+            "secureJsonData": {"password": "$CREWMETER_GRAFANA_PASSWORD"},
+        }
     return {
         **base,
-        "url": sources.host,
+        "url": sources.host or "postgres:5432",
         "user": sources.user,
         "jsonData": {"database": sources.database, "sslmode": sources.tls, "postgresVersion": 1500, "timescaledb": False},
         "secureJsonData": {"password": "$CREWMETER_GRAFANA_PASSWORD"},
@@ -121,6 +137,8 @@ def _question(query: str, dialect: Dialect) -> dict[str, object]:
     model: dict[str, Any] = {"refId": "A", "datasource": {"type": _PLUGIN[dialect], "uid": _LEDGER}}
     if dialect is Dialect.SQLITE:
         model |= {"queryType": "table", "queryText": query, "rawQueryText": query, "timeColumns": []}
+    elif dialect is Dialect.CLICKHOUSE:
+        model |= {"editorType": "sql", "format": 1, "queryType": "table", "pluginVersion": CLICKHOUSE_PLUGIN, "rawSql": query}
     else:
         model |= {"format": "table", "rawQuery": True, "rawSql": query}
     return {"refId": "A", "relativeTimeRange": {"from": 3600, "to": 0}, "datasourceUid": _LEDGER, "model": model}

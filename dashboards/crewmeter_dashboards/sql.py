@@ -1,4 +1,4 @@
-"""The SQL of the panels: written once with `@tokens`, rendered for Grafana (SQLite, PostgreSQL) and for the local page.
+"""The SQL of the panels: written once with `@tokens`, rendered for Grafana (SQLite, PostgreSQL, ClickHouse) and for the local page.
 
 Tokens: ``@from @to @now`` (unix seconds), ``@bucket`` (seconds), ``@day_start @month_start @month_end`` (of ``@to``, UTC),
 ``@budget`` (USD a month) and one per filter (``@crew`` …), a list of names in which ``'*'`` stands for "all".
@@ -28,6 +28,7 @@ __all__ = [
     "latency",
     "latency_of_calls",
     "latency_slots",
+    "latency_whole",
     "render",
     "tokens_of",
     "where",
@@ -58,6 +59,8 @@ class Dialect(StrEnum):
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
+    CLICKHOUSE = "clickhouse"
+    """A mirror of a ledger: Grafana reads it, the local page does not."""
 
 
 _TOKEN = re.compile(r"@([a-z_]+)")
@@ -209,6 +212,19 @@ def latency_slots(dimension: str, unit: str) -> str:
         f"  WHERE dimension = {LATENCY_CODES[dimension]} AND {unit} >= @from / {width} * {width} AND {unit} < @to AND key <> 0\n"
         f"  AND {_counted(dimension)} AND {'' if unit == 'day' else 'NOT '}{daily}{held} GROUP BY {unit}, key"
     )
+
+
+def latency_whole(dimension: str) -> str:
+    """SELECT of (time, key, le_seconds, count) to group by ``@bucket``: whole days or hours as in `latency_slots`, or one row a call."""
+    own, counted = _LATENCY[dimension][-1], _counted(dimension)
+    held = where({own: "key"}) if own else ""
+    daily = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
+    parts = [
+        f"SELECT time, key, le_seconds, count FROM latency_{view} WHERE dimension = '{dimension}'\n"
+        f"  AND time >= @from / {width} * {width} AND time < @to AND {counted} AND {switch}{held}\n  UNION ALL\n  "
+        for view, width, switch in (("daily", 86400, daily), ("hourly", 3600, f"NOT {daily}"))
+    ]
+    return "".join(parts) + latency_of_calls(dimension)
 
 
 def latency(dimension: str, *, per_bucket: bool = False) -> str:

@@ -16,7 +16,7 @@ type Plain<T> = T extends string ? \`\${T}\` extends infer S ? S | T : never : T
 
 try {
   let boards = 0;
-  for (const dialect of ["sqlite", "postgres"]) {
+  for (const dialect of ["sqlite", "postgres", "clickhouse"]) {
     for (const name of readdirSync(join(BOARDS, dialect))) {
       const json = readFileSync(join(BOARDS, dialect, name), "utf8").trim();
       writeFileSync(join(folder, `${dialect}-${name.replace(".json", "")}.ts`), `${PRELUDE}export const board: Plain<Dashboard> = ${json};\n`);

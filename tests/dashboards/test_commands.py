@@ -45,6 +45,19 @@ def test_export_for_postgresql_never_writes_the_password(tmp_path):
     assert "rawSql" in (tmp_path / "dashboards/spend.json").read_text("utf-8")
 
 
+def test_export_for_a_mirror_in_clickhouse(tmp_path):
+    """The plugin's own connection keys and query format, and no password."""
+    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "clickhouses://reader:hunter2@ch/meter")
+    assert done.returncode == 0, done.stderr
+    text = "".join(path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
+    assert "hunter2" not in text
+    source = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"][0]
+    wanted = {"host": "ch", "port": 8443, "secure": True, "username": "reader", "defaultDatabase": "meter"}
+    assert wanted.items() <= source["jsonData"].items()
+    assert source["type"] == "grafana-clickhouse-datasource"
+    assert '"queryType": "timeseries"' in (tmp_path / "dashboards/spend.json").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -133,5 +133,8 @@ def test_data_sources_are_read_only_and_hold_no_password():
     assert "mode=ro" in sqlite["jsonData"]["pathOptions"]
     postgres = yaml.safe_load(render_sources(Sources(dialect=Dialect.POSTGRESQL)))["datasources"][0]
     assert postgres["secureJsonData"]["password"].startswith("$")
+    clickhouse = yaml.safe_load(render_sources(Sources(dialect=Dialect.CLICKHOUSE)))["datasources"][0]
+    assert (clickhouse["jsonData"]["host"], clickhouse["jsonData"]["port"]) == ("clickhouse", 8123)
+    assert clickhouse["secureJsonData"]["password"].startswith("$")
     (provider,) = yaml.safe_load(render_folders(Sources(dialect=Dialect.SQLITE)))["providers"]
     assert provider["folderUid"] == "crewmeter"

@@ -20,6 +20,13 @@ __all__ = ["register"]
 
 ThresholdsOption = Annotated[Path | None, typer.Option("--thresholds", help="Your numbers over the shipped thresholds.toml.")]
 
+_SERVERS = {
+    "postgresql": ("postgresql", 5432, "disable"),
+    "clickhouse": ("clickhouse", 8123, "disable"),
+    "clickhouses": ("clickhouse", 8443, "require"),
+}
+"""Scheme of a URL → dialect of the boards, port, TLS."""
+
 _INSTALL = "pip install 'crewmeter[dashboards]'"
 
 
@@ -58,15 +65,17 @@ def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
         ) from error
     if url.get_backend_name() == "sqlite":
         return make(dialect=dialect.SQLITE, path=url.database or "", prometheus=prometheus, tempo=tempo, boards=boards)
-    if url.get_backend_name() != "postgresql":
-        raise CrewMeterError(f"there are no boards for {url.get_backend_name()} ledgers", hint="SQLite and PostgreSQL have them")
-    host = f"{url.host or 'localhost'}:{url.port or 5432}"
-    user = url.username or "grafana_reader"
+    kind, port, tls = _SERVERS.get(url.get_backend_name(), ("", 0, ""))
+    if not kind:
+        raise CrewMeterError(
+            f"there are no boards for {url.get_backend_name()} ledgers", hint="SQLite, PostgreSQL and mirrors in ClickHouse have them"
+        )
     return make(
-        dialect=dialect.POSTGRESQL,
-        host=host,
+        dialect=dialect(kind),
+        host=f"{url.host or 'localhost'}:{url.port or port}",
         database=url.database or "crewmeter",
-        user=user,
+        user=url.username or "grafana_reader",
+        tls=tls,
         prometheus=prometheus,
         tempo=tempo,
         boards=boards,
@@ -75,7 +84,9 @@ def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
 
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
-    ledger: Annotated[str, typer.Option("--ledger", help="The ledger as Grafana reaches it: SQLite path or PostgreSQL URL.")],
+    ledger: Annotated[
+        str, typer.Option("--ledger", help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a mirror in ClickHouse.")
+    ],
     prometheus: Annotated[str, typer.Option("--prometheus", help="Prometheus as Grafana reaches it.")] = "http://prometheus:9090",
     tempo: Annotated[str, typer.Option("--tempo", help="Tempo as Grafana reaches it.")] = "http://tempo:3200",
     boards: Annotated[str | None, typer.Option("--boards", help="Where Grafana will find the boards. Default: DIR/dashboards.")] = None,

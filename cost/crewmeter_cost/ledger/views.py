@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, CompoundSelect, Dialect, FromClause, Select, SelectBase, Table
 
-__all__ = ["SECOND_NS", "view_definitions"]
+__all__ = ["SECOND_NS", "detail_selects", "view_definitions"]
 
 SECOND_NS = 1_000_000_000
 _PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
@@ -141,12 +141,15 @@ def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[A
     return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
+def detail_selects(backend: str) -> Mapping[str, Select[Any]]:
+    """Name → query of the views that have one row a call, run or step; for ``sqlite`` or ``postgresql``."""
+    return {"calls": _calls(backend), "runs": _runs(backend), "steps": _steps(backend)}
+
+
 def view_definitions(backend: str) -> Mapping[str, str]:
     """View name → its ``CREATE VIEW`` statement for ``sqlite`` or ``postgresql``."""
     selects: dict[str, SelectBase] = {
-        "calls": _calls(backend),
-        "runs": _runs(backend),
-        "steps": _steps(backend),
+        **detail_selects(backend),
         **{f"{name}_hourly": _hourly(name) for name in DIMENSIONS},
         "latency_hourly": _latency(_LATENCY_HOUR, "hour"),
         "latency_daily": _latency(_LATENCY_DAY, "day"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crewmeter_dashboards import sql
 
-__all__ = ["COST", "NEWEST", "QUANTILES", "RUN_COST", "newest", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
+__all__ = ["COST", "NEWEST", "QUANTILES", "RUN_COST", "TOP", "newest", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 

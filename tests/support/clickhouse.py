@@ -1,0 +1,27 @@
+"""A ClickHouse in this process (chdb): one engine, so one folder, and a database for whoever asks."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from itertools import count
+
+import pytest
+
+_NUMBERS = count(1)
+
+
+@cache
+def _folder() -> str:
+    folder = tempfile.mkdtemp(prefix="crewmeter-clickhouse-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def clickhouse_url() -> str:
+    """The URL of a new, empty database; skips where the engine is not installed."""
+    pytest.importorskip("chdb", reason="needs the PyPI package chdb")
+    pytest.importorskip("clickhouse_connect", reason="needs the PyPI package clickhouse-connect")
+    return f"chdb:///{_folder()}?database=mirror_{next(_NUMBERS)}"
