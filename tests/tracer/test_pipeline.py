@@ -201,7 +201,7 @@ def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
     line = record.getMessage()
     fields = json.loads(line) if mode == "json" else dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
     assert (fields["event"], fields["status"], fields["error"], fields["crew"]) == ("crew", "error", "RateLimitError", "demo")
-    assert (str(fields["duration_seconds"]), str(fields["input_tokens"]), str(fields["cost_usd"])) == ("2.0", "1000", "0.005000000000")
+    assert (str(fields["duration_seconds"]), str(fields["input_tokens"]), str(fields["cost_usd"])) == ("2.0", "1000", "0.005")
     assert fields["trace_id"] == f"{nodes[0].context.trace_id:032x}"
 
 
