@@ -257,6 +257,8 @@ class Tap:
     def _end_call(self, rule: Rule, source: Any, event: Any, now_ns: int, node: Node | None, ending: Ending) -> Node | None:
         usage = getattr(event, "usage", None)
         usage = usage if isinstance(usage, dict) else None
+        if node is None:
+            node = self._renamed(event, ending.key)
         if node is None or node.call is None:
             known = self._recorder.merger.late(ending.key, usage)
             return known if known is not None else self._unannounced(rule, source, event, now_ns)
@@ -266,6 +268,12 @@ class Tap:
         call.response_id = _text(getattr(event, "response_id", None))
         self._close(node, rule, event, ending, now_ns)
         return node
+
+    def _renamed(self, event: Any, key: str | None) -> Node | None:
+        """The open call CrewAI pairs with this end, if the end's call id is new: a custom model outside `llm_call_context` gets two."""
+        registry = self._recorder.registry
+        named = registry.open.get(event.started_event_id)
+        return named if named is not None and named.call is not None and registry.find_call(key) is None else None
 
     def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
         """A call that ends without having begun for us: a second bill under one call id, or begun before `instrument`."""
