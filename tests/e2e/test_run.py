@@ -92,7 +92,8 @@ def test_exit_code_and_traceback_are_pythons(run, program, source, code):
 
 def test_an_interrupted_program_says_so(run, program):
     """Ctrl-C ends the program with its traceback and the code a shell gives it."""
-    done = run(program("import os, signal; os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(5)"))
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background is started deaf to it
+    done = run(program(f"import os, signal, time; {heard}; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"))
     assert done.returncode == 128 + signal.SIGINT
     assert "\nKeyboardInterrupt\n" in done.stderr
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -40,7 +41,8 @@ def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
     path = str(tmp_path / "ledger.db")
     shutil.copy(seeded_path, path)
     command = [*CREWMETER, "mirror", "--to", f"chdb:///{tmp_path / 'clickhouse'}", "--ledger", path, "--every", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background is started deaf to it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     try:
         assert "calls" in process.stdout.readline()
         with Ledger.open(path) as ledger:
