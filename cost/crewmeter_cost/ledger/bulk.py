@@ -1,11 +1,14 @@
 """Many rows at once, as fast as the driver goes: the few statements the intake repeats, built once per database.
 
-SQLite takes ``executemany`` (its statements are compiled once and run in process). PostgreSQL takes one statement with an
-array per column (`unnest`), so that a batch is one round trip.
+SQLite takes statements of many rows: Python's driver lets other threads run while a statement runs, so a few long ones leave
+the interpreter to whoever reads the next batch, where ``executemany`` would queue for it at every row. PostgreSQL takes one
+statement with an array per column (`unnest`), so that a batch is one round trip.
 """
 
 from __future__ import annotations
 
+from itertools import chain
+from sqlite3 import SQLITE_LIMIT_VARIABLE_NUMBER
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ARRAY, bindparam, func, insert, literal_column, select, update
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Bulk"]
 
 Rows = list[tuple[Any, ...]]
+_TOGETHER = (512, 64)
+"""Rows of one SQLite statement, the larger first: milliseconds of work."""
 
 
 class Bulk:
@@ -30,7 +35,7 @@ class Bulk:
 
     def __init__(self, backend: str) -> None:
         self._postgres = backend == "postgresql"
-        self._compiled: dict[tuple[str, str], str] = {}
+        self._compiled: dict[tuple[str, str, int], str] = {}
         self._built: dict[tuple[str, str], Executable] = {}
 
     def insert_new(
@@ -87,7 +92,22 @@ class Bulk:
         connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
 
     def _many(self, connection: Connection, verb: str, table: Table, columns: Sequence[str], rows: Rows) -> int:
-        sql = self._compiled.get((verb, table.name))
+        """Write `rows` in statements of `_TOGETHER`, what is left over one by one; returns how many were inserted or changed."""
+        start = done = 0
+        for count in _TOGETHER:
+            if len(rows) - start >= count and count * len(columns) <= _most_values(connection):
+                sql = self._statement(connection, verb, table, columns, count)
+                while len(rows) - start >= count:
+                    values = tuple(chain.from_iterable(rows[start : start + count]))
+                    done += connection.exec_driver_sql(sql, values).rowcount
+                    start += count
+        if start < len(rows):
+            done += connection.exec_driver_sql(self._statement(connection, verb, table, columns, 1), rows[start:]).rowcount
+        return done
+
+    def _statement(self, connection: Connection, verb: str, table: Table, columns: Sequence[str], rows: int) -> str:
+        """The statement that takes so many rows, value after value."""
+        sql = self._compiled.get((verb, table.name, rows))
         if sql is None:
             if [column.name for column in table.columns if column.name in columns] != list(columns):
                 raise ValueError(f"columns of {table.name} must be named in the table's order: {columns}")
@@ -97,8 +117,16 @@ class Bulk:
             elif verb == "add":
                 keys = [column.name for column in table.primary_key]
                 inserting = inserting.on_conflict_do_update(index_elements=keys, set_=_sums(table, inserting.excluded))
-            sql = self._compiled[verb, table.name] = str(inserting.compile(dialect=connection.dialect))
-        return connection.exec_driver_sql(sql, rows).rowcount
+            row = f"({', '.join('?' * len(columns))})"
+            before, values, after = str(inserting.compile(dialect=connection.dialect)).partition(f"VALUES {row}")
+            sql = self._compiled[verb, table.name, rows] = before + values + f", {row}" * (rows - 1) + after
+        return sql
+
+
+def _most_values(connection: Connection) -> int:
+    """How many values one statement may have (32,766 unless SQLite was built otherwise)."""
+    driver = connection.connection.driver_connection
+    return int(driver.getlimit(SQLITE_LIMIT_VARIABLE_NUMBER)) if driver is not None else 0
 
 
 def _postgres_insert(table: Table) -> postgresql.Insert:
