@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from crewmeter.value_class import value_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Place", "Span", "Step"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Span:
     """One finished span, whoever made it. Ids are lower-case hex, times are nanoseconds since 1970."""
 
@@ -34,7 +36,7 @@ class Span:
     status_message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Place:
     """Where in the crew something happened and on whose account. Every field may be unknown."""
 
@@ -56,7 +58,7 @@ class Place:
     environment: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Call:
     """One billed leaf: an inference, embedding or rerank request."""
 
@@ -88,7 +90,7 @@ class Call:
     place: Place = field(default_factory=Place)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Step:
     """One node of a run's tree that is not billed itself: the run, a task, an agent, a tool, a memory query …"""
 

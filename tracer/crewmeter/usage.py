@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers import canonical_provider
 from crewmeter.usage_shapes import SHAPES, BadCount, Counts, count
+from crewmeter.value_class import value_class
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["MISSING", "TokenUsage", "read_usage", "reported_cost", "usage_attributes", "usage_from_attributes"]
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class TokenUsage:
     """What one call used, in tokens unless said otherwise. ``None`` is "not known", never zero.
 
