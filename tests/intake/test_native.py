@@ -6,7 +6,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crewmeter import semconv
@@ -146,6 +146,7 @@ _count = st.none() | st.integers(-3, 2000) | st.sampled_from([2**41, True, 1.5, 
     ),
     st.sampled_from(["chat", "embeddings"]),
 )
+@example({semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 0, semconv.CACHE_WRITE_1H_TOKENS: 1}, "chat")
 @settings(max_examples=300, deadline=None)
 def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
     """Sidecar and tracer read the same numbers off a span, or the same doubt."""

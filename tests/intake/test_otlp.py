@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -124,21 +126,39 @@ def test_times_that_cannot_be_are_mended():
     assert times(2**63, 2**64 - 1)[1] == NOW
 
 
+def field(number: int, body: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    size, encoded = len(body), bytearray([number << 3 | 2])
+    while size >= 0x80:
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes(encoded) + bytes([size]) + body
+
+
 def test_millions_of_empty_spans_stay_cheap():
     """Four megabytes of two-byte spans are refused after the limit, in bounded time and without building them."""
-
-    def field(number: int, body: bytes) -> bytes:
-        size, encoded = len(body), bytearray([number << 3 | 2])
-        while size >= 0x80:
-            encoded.append(size & 0x7F | 0x80)
-            size >>= 7
-        return bytes(encoded) + bytes([size]) + body
-
     body = field(1, field(2, b"\x12\x00" * 2_000_000))
     began = time.monotonic()
     with pytest.raises(BadRequest, match="send smaller"):
         from_protobuf(body)
     assert time.monotonic() - began < 5
+
+
+def test_millions_of_empty_attributes_stay_cheap(tmp_path):
+    """One span of sixteen megabytes of two-byte attributes is read with its ids and its first attributes, in little memory."""
+    good = one_span(tokens=5).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
+    (tmp_path / "body").write_bytes(field(1, field(2, field(2, good + b"\x4a\x00" * 7_900_000))))
+    script = """
+import resource, sys
+from crewmeter_cost.intake.otlp import from_protobuf
+body = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+(span,) = from_protobuf(body).spans
+assert (span.span_id, span.attributes) == ("02" * 8, {"tokens": 5, "": None}), span
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "body")], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 100 * 1024, "kilobytes"
 
 
 def test_spans_past_the_limit_are_counted_as_refused():

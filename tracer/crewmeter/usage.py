@@ -79,12 +79,12 @@ def _checked(counts: Counts, operation: str | None) -> TokenUsage:
     if counts.input is None or counts.output is None:
         known = counts.input or counts.output
         return TokenUsage(status="missing", flags=("split_not_reported",)) if known else MISSING
-    if not (counts.input or counts.output or counts.search_units or counts.web_searches):
-        return TokenUsage(status="missing", flags=("zero_usage",))
     inside = counts.cache_read + counts.cache_write_5m + counts.cache_write_1h
     media_in, media_out = counts.input_audio + counts.input_image, counts.output_audio + counts.output_image
     if inside > counts.input or media_in > counts.input or media_out > counts.output:
         return TokenUsage(status="invalid", flags=(*counts.flags, "parts_exceed_whole"))
+    if not (counts.input or counts.output or counts.search_units or counts.web_searches):
+        return TokenUsage(status="missing", flags=("zero_usage",))
     if counts.reasoning > counts.output:
         counts.flags.append("reasoning_exceeds_output")
         counts.reasoning = counts.output

@@ -1,13 +1,12 @@
 """OTLP trace requests in protobuf → `Span`s, span by span, with what had to be refused and why.
 
-The request is walked on the wire instead of being parsed whole: a hostile body of a few megabytes (millions of empty
-spans) never becomes gigabytes of objects, one bad attribute costs only itself, and attributes that repeat on every span
-(most do) are read once. The wire format: protobuf.dev/programming-guides/encoding.
+The request is walked on the wire down to its spans instead of being parsed whole: a hostile body of a few megabytes
+(millions of empty spans) never becomes gigabytes of objects, one bad attribute costs only itself, and attributes that
+repeat on every span (most do) are read once. The wire format: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from crewmeter_cost.intake.clock import plausible
+from crewmeter_cost.intake.raw_span import ATTRIBUTES, RawSpan, SpanHead
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -38,12 +38,13 @@ DEPTH_LIMIT = 8
 LONG_ATTRIBUTE = 65_536
 """Bytes from which an attribute is content, not a fact: of a longer text the beginning is read, of anything else nothing."""
 _KEPT_OF_LONG = 1_024
+_LARGE_SPAN = 1_048_576
+"""Bytes from which a span is not parsed whole: millions of empty attributes would take sixteen bytes each."""
 _REMEMBERED_BYTES = 160
 _REMEMBERED = 16_384
 _NO_TRACE = b"\0" * 16
 _NO_SPAN = b"\0" * 8
 _LENGTH_DELIMITED = 2
-_fixed64 = struct.Struct("<Q").unpack_from
 _remembered: dict[bytes, tuple[str, object]] = {}
 """Attributes seen before, by their bytes: (key, value). Values are never changed, so spans may share them."""
 
@@ -77,7 +78,7 @@ def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
                 raise BadRequest(f"more than {BATCH_LIMIT} resources in one request: send smaller ones")
             if number == 1:
                 _read_group(batch, group, now)
-    except (IndexError, struct.error, DecodeError):
+    except (IndexError, DecodeError):
         raise BadRequest("the body is not a protobuf ExportTraceServiceRequest (truncated, or of another type)") from None
     return batch
 
@@ -88,7 +89,7 @@ def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
     resource: dict[str, object] = {}
     for number, part in parts:
         if number == 1:
-            resource |= _attributes(value for field_number, value in _messages(part) if field_number == 1)
+            resource |= _attributes(islice((value for field_number, value in _messages(part) if field_number == 1), ATTRIBUTE_LIMIT))
     for number, part in parts:
         if number == 2:
             scope = next((_scope_name(value) for field_number, value in _messages(part) if field_number == 1), "")
@@ -147,43 +148,14 @@ def _passed(buffer: bytes, at: int, wire_type: int) -> int:
 
 
 def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope: str, now_ns: int) -> None:
-    """One Span: the hot loop, 15,000 times a second. Field numbers are those of opentelemetry/proto/trace/v1/trace.proto."""
-    trace_id = span_id = parent = name = status = b""
-    started = ended = 0
-    pairs: list[bytes] = []
-    at, end = 0, len(span)
-    while at < end:
-        tag = span[at]
-        at += 1
-        if tag >= 0x80:
-            tag, at = _varint(span, at - 1)
-        if tag & 7 == _LENGTH_DELIMITED:
-            size = span[at]
-            at += 1
-            if size >= 0x80:
-                size, at = _varint(span, at - 1)
-            value = span[at : at + size]
-            at += size
-            if tag == 0x4A:
-                pairs.append(value)
-            elif tag == 0x0A:
-                trace_id = value
-            elif tag == 0x12:
-                span_id = value
-            elif tag == 0x22:
-                parent = value
-            elif tag == 0x2A:
-                name = value
-            elif tag == 0x7A:
-                status = value
-        elif tag == 0x39:
-            started, at = _fixed64(span, at)[0], at + 8
-        elif tag == 0x41:
-            ended, at = _fixed64(span, at)[0], at + 8
-        else:
-            at = _passed(span, at, tag & 7)
-    if at > end:
-        raise IndexError
+    """One Span, into the batch or among its refused."""
+    if len(span) <= _LARGE_SPAN:
+        raw = RawSpan.FromString(span)
+        pairs = raw.attributes[:ATTRIBUTE_LIMIT]
+    else:
+        raw = SpanHead.FromString(span)
+        pairs = islice((value for number, value in _messages(span) if number == ATTRIBUTES), ATTRIBUTE_LIMIT)
+    trace_id, span_id, parent = raw.trace_id, raw.span_id, raw.parent_span_id
     if batch.refused and len(batch.spans) + batch.refused.total() >= 2 * BATCH_LIMIT:
         raise BadRequest(f"more than {2 * BATCH_LIMIT} spans in one request: send smaller ones")
     if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
@@ -191,17 +163,19 @@ def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope:
     elif len(batch.spans) >= BATCH_LIMIT:
         batch.refused[f"more than {BATCH_LIMIT} spans in one request"] += 1
     else:
-        started, ended = plausible(started, ended, now_ns)
-        error, message = _status(status) if status else (False, "")
+        started, ended = plausible(raw.start_time_unix_nano, raw.end_time_unix_nano, now_ns)
         parent_id = parent.hex() if len(parent) == 8 and parent != _NO_SPAN else None
-        shown = name[:_KEPT_OF_LONG].decode("utf-8", "replace")
-        attributes = _attributes(pairs)
+        name = raw.name[:_KEPT_OF_LONG].decode("utf-8", "replace")
+        error, message = _status(raw.status)
         batch.spans.append(
-            Span(trace_id.hex(), span_id.hex(), parent_id, shown, started, ended, error, attributes, resource, scope, message)
+            Span(trace_id.hex(), span_id.hex(), parent_id, name, started, ended, error, _attributes(pairs), resource, scope, message)
         )
 
 
 def _status(status: bytes) -> tuple[bool, str]:
+    """Whether it says error, and its message."""
+    if not status:
+        return False, ""
     try:
         read = Status.FromString(status)
     except DecodeError:
@@ -213,11 +187,14 @@ def _scope_name(scope: bytes) -> str:
     return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
 
 
-def _attributes(pairs: Iterator[bytes] | list[bytes]) -> dict[str, object]:
+def _attributes(pairs: Iterable[bytes]) -> dict[str, object]:
     """Serialised KeyValues as a dict; a key that stands twice keeps its last value, a pair that cannot be read is passed over."""
     recall = _remembered.get
-    known = [recall(pair) or _read_pair(pair) for pair in islice(pairs, ATTRIBUTE_LIMIT)]
-    return dict([pair for pair in known if pair is not None])
+    known = [recall(pair) or _read_pair(pair) for pair in pairs]
+    try:
+        return dict(known)  # type: ignore[arg-type]  # a None in it, which is rare, raises and is dealt with
+    except TypeError:
+        return dict([pair for pair in known if pair is not None])
 
 
 def _read_pair(pair: bytes) -> tuple[str, object] | None:
