@@ -107,6 +107,7 @@ def _summarise(ledger: str | None, began: datetime) -> None:
     from crewmeter_cost.ledger.reports import report
     from crewmeter_cost.ledger.runs import runs
     from crewmeter_cost.ledger.store import Ledger
+    from crewmeter_cost.wording import counted
 
     try:
         with Ledger.open(ledger, read_only=True) as opened:
@@ -119,11 +120,13 @@ def _summarise(ledger: str | None, began: datetime) -> None:
     if not sums["calls"] and not count:
         sys.stderr.write("crewmeter: no crew ran and no model was called\n")
         return
+    cost = [usd(total.cost_pusd)] if sums["priced_calls"] else []
+    unpriced = [f"{counted(sums['unpriced_calls'], 'call')} unpriced"] if sums["unpriced_calls"] else []
     parts = [
-        f"{count} run{'s' * (count != 1)}",
-        f"{sums['calls']:,} call{'s' * (sums['calls'] != 1)}" + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
+        counted(count, "run"),
+        counted(sums["calls"], "call") + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
         f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens",
-        usd(total.cost_pusd) + (f" and {sums['unpriced_calls']:,} calls unpriced" if sums["unpriced_calls"] else ""),
+        " and ".join([*cost, *unpriced]) or "nothing billed",
         "crewmeter show last" + (f" --ledger {ledger}" if ledger else ""),
     ]
     sys.stderr.write(f"crewmeter: {' · '.join(parts)}\n")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from rich.console import Console
@@ -13,6 +16,7 @@ from crewmeter_cost.cli import build
 from crewmeter_cost.cli.watch_command import render
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.forecast import anomalies, month_end, project
+from crewmeter_cost.ledger.runs import runs
 from crewmeter_cost.watch import look
 
 USD = 10**12
@@ -69,12 +73,37 @@ def test_the_command_projects_each_team(month):
 def test_watch_shows_runs_rates_and_failures(month, width):
     """One look at the ledger fits the terminal, and a name's brackets are a name's brackets."""
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    snapshot = look(month.engine, now=now)
+    snapshot = look(month, now=now, past=True)
     assert snapshot.finished
-    assert snapshot.day_pusd >= snapshot.hour_pusd >= 0
+    assert snapshot.spent_pusd >= snapshot.hour_pusd >= 0
     console = Console(width=width, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(render(snapshot, name="[bold]ledger[/bold]", now=now))
+        console.print(render(snapshot, name="[bold]ledger[/bold]"))
     assert snapshot.finished[0].run_id[:8] in shown.get()
     assert "[bold]" in shown.get()
     assert max(map(len, shown.get().splitlines())) <= width
+
+
+def test_watch_speaks_json_and_csv_of_a_window(month):
+    """`--until` is one look as of then and `--since` where its spend begins: the report's sum to the pico-dollar, one line a look."""
+    url = month.engine.url.render_as_string()
+    window = ["--since", "2026-11-18T09:30Z", "--until", "2026-11-20T15:45Z"]
+    for span in (window, ["--since", "2026-11-20T15:10Z", "--until", "2026-11-20T15:45Z"]):
+        options = ["watch", *span, "--ledger", url, "--format"]
+        (line,) = CliRunner().invoke(build("watch"), [*options, "json"]).stdout.splitlines()
+        seen = json.loads(line)
+        made = CliRunner().invoke(build("report"), ["report", *span, "--ledger", url, "--format", "json"])
+        total = json.loads(made.stdout)["total"]
+        assert (Decimal(seen["spent_usd"]), seen["unpriced_calls"]) == (Decimal(total["cost_usd"] or 0), total["unpriced_calls"])
+        assert all(run["started_at"] < "2026-11-20T15:45" for run in (*seen["running"], *seen["finished"]))
+        assert all("2026-11-18T09:30" <= failure["time"] < "2026-11-20T15:46" for failure in seen["failures"])
+    rows = list(csv.DictReader(io.StringIO(CliRunner().invoke(build("watch"), [*options, "csv"]).stdout)))
+    assert [(row["spent_usd"], row["hour_usd"]) for row in rows] == [(seen["spent_usd"], seen["hour_usd"])]
+
+
+def test_a_run_is_in_flight_until_it_ends(month):
+    """As of a moment within it a run is in flight; as of its end it is finished."""
+    run = next(run for run in runs(month, limit=50) if run.status == "ok" and run.duration_ns)
+    middle, end = (datetime.fromtimestamp((run.started_ns + part) / 1e9, UTC) for part in (run.duration_ns // 2, run.duration_ns + 10**6))
+    assert run.run_id in [each.run_id for each in look(month, now=middle, past=True).running]
+    assert run.run_id in [each.run_id for each in look(month, now=end, past=True).finished]

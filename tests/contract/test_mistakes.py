@@ -70,7 +70,12 @@ def test_a_wrong_ledger_is_named(command, history, tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "culprit"),
     [
-        ("prices.toml", "x = [", "prices.toml"),
+        ("prices.toml", "x = [", "prices.toml line 1"),
+        ("prices.toml", "[aliases]\n\na = [1,\n\n# the end\n", "prices.toml line 3"),
+        ("prices.toml", '[aliases]\na = "b\nc = "d"\n', "prices.toml line 2"),
+        ("prices.toml", '[aliases]\na = "b"\na = "c"\n', "prices.toml line 3"),
+        ("prices.toml", '[aliases]\na = """b\nc = "d"\n', "prices.toml line 2"),
+        ("prices.toml", "[aliases]\na =", "prices.toml line 2"),
         ("prices.yaml", "a: 1\nb: [1\n c: }", "prices.yaml line 3"),
         ("prices.toml", "\n[[models]]\nrate = 1\n", "prices.toml line 2: models"),
         ("prices.yaml", "aliases:\n  - 3\n", "aliases"),
@@ -82,6 +87,24 @@ def test_a_wrong_price_file_is_named_with_its_line(command, monkeypatch, tmp_pat
     (tmp_path / name).write_text(text)
     monkeypatch.setenv("CREWMETER_PRICES", str(tmp_path / name))
     refused(command("price", "gpt-4o", "--input", "1"), culprit)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("budgets.toml", '[[budget]]\namount = "5 USD/day"\n\n[[budget]]\namount = [\n', 5),
+        ("budgets.toml", '[[budget]]\namount = "5 USD/day\n', 2),
+        ("budgets.yaml", "budget:\n  - amount: 5\n   bad\n", 3),
+    ],
+)
+def test_a_wrong_budgets_file_is_named_with_its_line(command, history, monkeypatch, tmp_path, name, text, line):
+    """CREWMETER_BUDGETS as a file: its path, the line of the mistake and the way out, each on one line."""
+    (tmp_path / name).write_text(text)
+    monkeypatch.setenv("CREWMETER_BUDGETS", str(tmp_path / name))
+    said = command("budget", "status", "--ledger", history)
+    refused(said, f"{name} line {line}")
+    assert said.err.count("\n") == 2
+    assert "docs/budgets.md" in said.err
 
 
 @pytest.mark.parametrize("budgets", ["nonsense", "5 USD/fortnight", "-1 USD/day"])

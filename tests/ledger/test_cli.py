@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
+from crewmeter.usage import TokenUsage
 from crewmeter_cost.cli import build
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.export import FIELDS
@@ -90,6 +92,40 @@ def test_runs_and_show(path):
     assert "research" in run(path, "runs")
 
 
+def test_a_refused_call_is_no_cost_and_no_zero(tmp_path):
+    """A call the provider refused was never billed: a dash in every table and null for the call itself, never $0.00."""
+    where = str(tmp_path / "ledger.db")
+    refused = UNPRICED._replace(status="usage_missing", flags=("rejected",))
+    usage = TokenUsage(status="missing", flags=("rejected",))
+    lone = Place(run_id="00000000000000cc", run_kind="crew", run_name="lone", crew="lone", agent="bold")
+    only = call(1, place=lone, request_model="gpt-9", error=True, error_type="BadRequestError", usage=usage)
+    with Ledger.open(where) as ledger:
+        ledger.write([(only, refused), (call(2), priced())], [root(), step(0xCC, "crew", "lone", is_run=True, place=lone)], frozen)
+    tree = json.loads(run(where, "show", "00000000000000cc", "--format", "json"))["tree"]
+    assert [child["cost_usd"] for child in tree["children"]] == [None]
+    for words in (["show", "00000000000000cc"], ["runs"], ["report", "--by", "model"], ["report", "--by", "crew"], ["watch", "--once"]):
+        assert not re.search(r"\$0\.0+\s", run(where, *words).replace("today $0.00 ", "").replace("this hour $0.00 ", "")), words
+    for words, name in (
+        (["runs"], "lone"),
+        (["report"], "gpt-9"),
+        (["show", "00000000000000cc"], "lone"),
+        (["show", "00000000000000cc"], "gpt-9"),
+    ):
+        assert [line.split()[-1] for line in run(where, *words).splitlines() if name in line] == ["–"], words
+
+
+def test_one_is_not_many(tmp_path):
+    """One call is a call, one run is a run."""
+    where = str(tmp_path / "ledger.db")
+    with Ledger.open(where) as ledger:
+        ledger.write([(call(1, request_model="gpt-9"), UNPRICED)], [root()], frozen)
+    said = " ".join(run(where, *words) for words in (["report"], ["show", "last"], ["whatif", "--cached", "5", "--since", "2026-05-01"]))
+    assert "1 of 1 call has no price and is not in the cost" in said
+    assert "1 call to gpt-9 is in neither sum" in said
+    assert "of 1 call " in run(where, "reprice", "--dry-run")
+    assert "1 call, 1 step and 1 run " in run(where, "prune", "--keep", "1d", "--dry-run")
+
+
 def test_show_says_which_run_it_means(path):
     """No match, and several, are errors with the way out."""
     for wanted, message in (("ffff", "no run starts with"), ("0000", "several runs"), ("%", "no run starts")):
@@ -135,7 +171,7 @@ def test_repricing_for_good_and_back(tmp_path):
     assert "none of 2 calls" in run(where, "reprice")
     assert "2 calls cost again" in run(where, "reprice", "--undo", "1")
     assert run(where, "export") == before
-    assert "2 calls, 0 steps and 1 runs" in run(where, "prune", "--keep", "1d")
+    assert "2 calls, 0 steps and 1 run" in run(where, "prune", "--keep", "1d")
     assert run(where, "export") == ""
 
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from crewmeter_cost.budgets.loops import is_loop_form
 from crewmeter_cost.budgets.period import PERIODS
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.malformed import toml_mistake
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ SCOPES = ("everything", "crew", "flow", "agent", "model", "user", "team", "sessi
 
 _KEYS = {"name", "amount", "scope", "hard", "on_unknown", "timezone", "webhook"}
 _SHORT = re.compile(r"\s*(?P<number>[-+0-9.,eE_]+)\s*(?P<currency>[A-Za-z$]{0,3})\s*(?:/|per)\s*(?P<period>[A-Za-z]+)\s*")
+_EXAMPLE = "mend that line; docs/budgets.md has an example"
 _MOST = Decimal(9_000_000)
 """USD. int64 holds 9.2 million dollars in pico-dollars; a larger budget is a typing error or needs splitting."""
 
@@ -160,11 +162,14 @@ def _parse(content: str, path: Path) -> object:
         try:
             return yaml.safe_load(content)
         except yaml.YAMLError as error:
-            raise CrewMeterError(f"{path}: not YAML: {error}", hint="mend that line") from error
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+            place = "" if mark is None else f" line {mark.line + 1}"
+            raise CrewMeterError(f"{path}{place} is not YAML: {problem}", hint=_EXAMPLE) from error
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
-        raise CrewMeterError(f"{path}: not TOML: {error}", hint="mend that line") from error
+        line, problem = toml_mistake(content, error)
+        raise CrewMeterError(f"{path} line {line} is not TOML: {problem}", hint=_EXAMPLE) from error
 
 
 def refuse_contradictions(budgets: list[Budget], *, where: str) -> None:

@@ -49,9 +49,14 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
         if budget.scope not in _ROLLUP:
             return _from_calls(connection, _call.c[budget.scope] == label, start, end)
         first = None if start is None else -(-start // 3600) * 3600
-        total = _from_rollups(connection, budget.scope, label, first, end)
-        if start is not None and first != start:
+        last = None if end is None else end // 3600 * 3600
+        if first is not None and last is not None and first > last:
+            return _from_calls(connection, _match(connection, budget, label), start, end)
+        total = _from_rollups(connection, budget.scope, label, first, last)
+        if first != start:
             total += _from_calls(connection, _match(connection, budget, label), start, first)
+        if last != end:
+            total += _from_calls(connection, _match(connection, budget, label), last, end)
         return total
 
 

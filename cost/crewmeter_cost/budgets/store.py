@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["Status", "combine", "in_force", "kept", "remove", "save", "status"]
+__all__ = ["MOST_PERIODS", "Status", "combine", "history", "in_force", "kept", "kept_since", "named", "remove", "save", "status"]
 
 _budget = table_of(BudgetRow)
+
+MOST_PERIODS = 1_000
+"""Periods of the past that one answer lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,14 @@ def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
 
 def kept(engine: Engine) -> tuple[Budget, ...]:
     """The budgets of this ledger, oldest first."""
+    return tuple(kept_since(engine))
+
+
+def kept_since(engine: Engine) -> dict[Budget, int]:
+    """The budgets of this ledger, oldest first, and when each was set (unix nanoseconds)."""
     with engine.connect() as connection:
-        rows = connection.scalars(select(_budget.c.definition).order_by(_budget.c.created_ns, _budget.c.id)).all()
-    return tuple(Budget(**json.loads(row)) for row in rows)
+        rows = connection.execute(select(_budget.c.definition, _budget.c.created_ns).order_by(_budget.c.created_ns, _budget.c.id)).all()
+    return {Budget(**json.loads(row.definition)): int(row.created_ns) for row in rows}
 
 
 def remove(engine: Engine, name: str) -> None:
@@ -75,10 +84,15 @@ def remove(engine: Engine, name: str) -> None:
         )
 
 
+def named() -> tuple[Budget, ...]:
+    """The budgets of ``CREWMETER_BUDGETS``. Raises `CrewMeterError` for what can't be read."""
+    text = os.environ.get("CREWMETER_BUDGETS", "").strip()
+    return read_budgets(text) if text else ()
+
+
 def in_force(engine: Engine) -> tuple[Budget, ...]:
     """The ledger's budgets and those of ``CREWMETER_BUDGETS``; the environment wins where both name the same scope and period."""
-    text = os.environ.get("CREWMETER_BUDGETS", "").strip()
-    return combine(read_budgets(text) if text else (), kept(engine))
+    return combine(named(), kept(engine))
 
 
 def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
@@ -87,15 +101,37 @@ def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget
     return (*nearer, *(budget for budget in farther if _about(budget) not in taken))
 
 
-def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime) -> list[Status]:
-    """Where each budget stands at `now`. A budget per run has no standing of its own and is left out."""
+def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: datetime | None = None) -> list[Status]:
+    """Where each budget stands at `now`. A budget per run has no standing of its own and is left out.
+
+    `as_of`: a moment in the past; what was spent after it does not count.
+    """
     found = []
     for budget in budgets:
         if budget.period == "run":
             continue
-        since, resets_at = bounds(budget.period, now.astimezone(UTC), budget.zone)
-        spent = spent_pusd(engine, budget, start=_unix(since), end=_unix(resets_at))
+        since, resets_at = bounds(budget.period, (as_of or now).astimezone(UTC), budget.zone)
+        spent = spent_pusd(engine, budget, start=_unix(since), end=_unix(resets_at if as_of is None else as_of))
         found.append(Status(budget, spent, since, resets_at))
+    return found
+
+
+def history(engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime) -> list[Status]:
+    """Where each budget stood at the end of every period that overlaps [since, until), oldest first; the last one as of `until`.
+
+    Raises `CrewMeterError` for more than `MOST_PERIODS` of them.
+    """
+    found: list[Status] = []
+    for budget in budgets:
+        periods: list[Status] = []
+        end: datetime | None = until
+        while end is not None and end > since and budget.period != "run":
+            begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
+            periods.append(Status(budget, spent_pusd(engine, budget, start=_unix(begin), end=_unix(end)), begin, resets_at))
+            end = begin
+            if len(found) + len(periods) > MOST_PERIODS:
+                raise CrewMeterError(f"more than {MOST_PERIODS:,} periods of the budgets are in that time", hint="give a later --since")
+        found += reversed(periods)
     return found
 
 
@@ -104,4 +140,5 @@ def _about(budget: Budget) -> tuple[str, str | None, str, bool]:
 
 
 def _unix(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp())
+    """Whole seconds; a part of one counts as begun, so that a call of this very second is in."""
+    return None if moment is None else math.ceil(moment.timestamp())

@@ -11,6 +11,8 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
+from crewmeter_cost.wording import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -52,7 +54,7 @@ def render(statement: Statement) -> str:
 def _unpriced_note(statement: Statement) -> str:
     if not statement.unpriced_calls:
         return ""
-    what = f"{statement.unpriced_calls:,} calls have no known price and are in no sum."
+    what = f"Without a known price, and so in no sum: {counted(statement.unpriced_calls, 'call')}."
     return f'<p class="note">{what} <code>crewmeter prices check</code> names their models.</p>'
 
 

@@ -17,6 +17,7 @@ from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, Since
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.wording import counted
 
 __all__ = ["register"]
 
@@ -119,10 +120,10 @@ def _print(document: dict[str, Any]) -> None:
     print_table(f"{document['file']} ({document['format']}) against the ledger", [*columns, ("", "left")], rows)
     differing = sum(not row["agrees"] for row in document["rows"])
     unpriced = sum(row["unpriced_calls"] for row in document["rows"])
-    verdict = "agree" if not differing else f"differ in {differing} of {len(document['rows'])} rows"
+    verdict = "agree" if not differing else f"differ in {differing} of {counted(len(document['rows']), 'row')}"
     sys.stdout.write(f"ledger and provider {verdict} (within {document['tolerance_percent']:g} %)\n")
     if unpriced:
-        sys.stdout.write(f"{unpriced:,} calls in the ledger have no price: `crewmeter prices check` says which\n")
+        sys.stdout.write(f"without a price in the ledger: {counted(unpriced, 'call')}; `crewmeter prices check` says which\n")
     if claim := document["crewai_usage_metrics"]:
         sys.stdout.write(_claimed(claim))
 

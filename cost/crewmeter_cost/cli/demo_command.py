@@ -11,6 +11,7 @@ from rich.console import Console
 
 from crewmeter_cost.cli.options import instant
 from crewmeter_cost.cli.output import console
+from crewmeter_cost.wording import counted
 
 __all__ = ["register"]
 
@@ -94,14 +95,14 @@ def _history(out: Console, where: str, *, days: int, seed: int, until: datetime,
     from crewmeter_cost.ledger.store import Ledger
 
     columns = (
-        TextColumn("writing {task.fields[days]} days of history"),
+        TextColumn("writing {task.fields[days]} of history"),
         BarColumn(),
         TextColumn("{task.percentage:3.0f}%"),
         TimeRemainingColumn(),
     )
     with Ledger.open(where) as ledger:
         with Progress(*columns, console=out, transient=True) as progress:
-            bar = progress.add_task("", total=1.0, days=days)
+            bar = progress.add_task("", total=1.0, days=counted(days, "day"))
             loaded = load_history(
                 ledger,
                 days=days,
@@ -110,7 +111,8 @@ def _history(out: Console, where: str, *, days: int, seed: int, until: datetime,
                 calls_per_day=calls_per_day,
                 progress=lambda done: progress.update(bar, completed=done),
             )
-        out.print(f"{days} days of imaginary history, seed {seed}: {loaded.new_calls:,} new calls in {where}\n", soft_wrap=True)
+        written = counted(loaded.new_calls, "new call")
+        out.print(f"{counted(days, 'day')} of imaginary history, seed {seed}: {written} in {where}\n", soft_wrap=True)
         since = until - timedelta(days=days)
         money(out, ledger, "Where the money went", ["model"], since=since, until=until)
         out.print()

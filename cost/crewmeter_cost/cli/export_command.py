@@ -10,6 +10,7 @@ import typer
 
 from crewmeter_cost.chargeback import focus
 from crewmeter_cost.cli.options import LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.output import without_price
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.export import FORMATS, billed, calls
 from crewmeter_cost.ledger.store import Ledger
@@ -43,4 +44,4 @@ def _focus(book: Ledger, start: datetime | None, end: datetime | None) -> None:
     left_out = focus.Export()
     sys.stdout.writelines(focus.rows(billed(book, since=start, until=end), left_out))
     if left_out.unpriced_calls:
-        sys.stderr.write(f"{left_out.unpriced_calls:,} calls have no price and are not in this export: see `crewmeter prices check`\n")
+        sys.stderr.write(f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter prices check`\n")

@@ -11,7 +11,7 @@ import typer
 
 from crewmeter_cost.errors import CrewMeterError
 
-__all__ = ["Format", "FormatOption", "LedgerOption", "SinceOption", "UntilOption", "instant", "window"]
+__all__ = ["Format", "FormatOption", "LedgerOption", "SinceOption", "UntilOption", "instant", "spoken", "window"]
 
 
 class Format(StrEnum):
@@ -69,3 +69,10 @@ def window(since: str | None, until: str | None) -> tuple[datetime | None, datet
     if start is not None and end is not None and start >= end:
         raise CrewMeterError(f"--since {since} is not before --until {until}", hint="swap them, or leave one out")
     return start, end
+
+
+def spoken(since: datetime | None, until: datetime | None) -> str:
+    """A window for a table's title: ``the beginning to now (UTC)``."""
+    start = "the beginning" if since is None else f"{since:%Y-%m-%d %H:%M}"
+    end = "now" if until is None else f"{until:%Y-%m-%d %H:%M}"
+    return f"{start} to {end} (UTC)"

@@ -13,11 +13,12 @@ from rich.text import Text
 
 from crewmeter_cost.cells import csv_line
 from crewmeter_cost.ledger.money import exact_usd
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["console", "exact_usd", "print_csv", "print_json", "print_table", "usd"]
+__all__ = ["console", "cost_cell", "exact_usd", "print_csv", "print_json", "print_table", "usd", "without_price"]
 
 
 def console() -> Console:
@@ -34,6 +35,22 @@ def usd(pusd: int | None) -> str:
         return f"${value:,.2f}"
     digits = max(2, 3 - value.adjusted())
     return f"${value:.{digits}f}"
+
+
+def cost_cell(pusd: int | None, *, priced: int, unpriced: int) -> str:
+    """A sum of calls' costs for a table. Calls without a price are "unpriced" or a star; where every call was refused, a dash.
+
+    `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is neither, nobody billed it.
+    """
+    if not priced:
+        return "unpriced" if unpriced else "–"
+    return usd(pusd) + ("*" if unpriced else "")
+
+
+def without_price(unpriced: int, calls: int | None = None) -> str:
+    """What a sum leaves out: ``3 of 40 calls have no price and are not in the cost``; without `calls`, ``3 calls have …``."""
+    of = counted(unpriced, "call") if calls is None else f"{unpriced:,} of {counted(calls, 'call')}"
+    return f"{of} {'has' if unpriced == 1 else 'have'} no price and {'is' if unpriced == 1 else 'are'} not in the cost"
 
 
 def print_json(document: object) -> None:

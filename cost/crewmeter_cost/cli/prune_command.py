@@ -14,6 +14,7 @@ from crewmeter_cost.cli.output import print_csv, print_json
 from crewmeter_cost.ledger.money import moment, nanoseconds
 from crewmeter_cost.ledger.prune import prune, would_prune
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from crewmeter_cost.ledger.prune import Pruned
@@ -50,5 +51,5 @@ def _print(pruned: Pruned, format: Format, verb: str) -> None:
     elif format is Format.CSV:
         print_csv(list(document), [document])
     else:
-        counts = f"{pruned.calls:,} calls, {pruned.steps:,} steps and {pruned.runs:,} runs"
+        counts = f"{counted(pruned.calls, 'call')}, {counted(pruned.steps, 'step')} and {counted(pruned.runs, 'run')}"
         sys.stdout.write(f"{counts} from before {pruned.before:%Y-%m-%d %H:%M} UTC {verb}\n")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
-from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, spoken, window
+from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd, without_price
 from crewmeter_cost.cli.savings import print_savings
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.grouping import GROUPS, TIMES
@@ -72,28 +72,25 @@ def _table(made: Report) -> None:
     groups = [(group, "right" if group in TIMES or group == "run" else "left") for group in made.group_by]  # right: never folded
     of_tools = "tool" in made.group_by
     headings = ["tool calls" if of_tools else "calls", "ok", "in", "cached", "out", "p50", "p95", "cost"]
-    dropped = {3, 5} if console().width < 100 and len(groups) > 1 else set()  # names matter more than cached tokens and medians
+    tools = {2, 3, 4, 7} if of_tools else set()  # a tool call has no tokens and no price of its own
+    dropped = tools | ({3, 5} if console().width < 100 and len(groups) > 1 else set())  # names matter more than cached tokens and medians
     amounts = [(heading, "right") for index, heading in enumerate(headings) if index not in dropped]
 
     def cells(row: ReportRow) -> list[str]:
         return [cell for index, cell in enumerate(_cells(row)) if index not in dropped]
 
-    since = "the beginning" if made.since is None else f"{made.since:%Y-%m-%d %H:%M}"
-    until = "now" if made.until is None else f"{made.until:%Y-%m-%d %H:%M}"
     body = [[*(key if key is not None else "–" for key in row.keys), *cells(row)] for row in made.rows]
     footer = ["total", *[""] * (len(groups) - 1), *cells(made.total)] if groups else None
-    print_table(f"By {', '.join(made.group_by)}, {since} to {until} (UTC)", [*groups, *amounts], body, footer=footer)
+    print_table(f"By {', '.join(made.group_by)}, {spoken(made.since, made.until)}", [*groups, *amounts], body, footer=footer)
     unpriced, calls = made.total.sums["unpriced_calls"], made.total.sums["calls"]
     if unpriced:
-        share = f" of {calls:,}" if not of_tools else ""
-        sys.stdout.write(f"{unpriced:,}{share} calls have no price and are not in the cost: `crewmeter prices check` names their models\n")
+        left_out = without_price(unpriced, None if of_tools else calls)
+        sys.stdout.write(f"{left_out}: `crewmeter prices check` names {'its model' if unpriced == 1 else 'their models'}\n")
 
 
 def _cells(row: ReportRow) -> list[str]:
     sums, rate = row.sums, row.success_rate
-    cost = "unpriced" if row.cost_pusd is None else usd(row.cost_pusd)
-    if sums["unpriced_calls"] and row.cost_pusd is not None:
-        cost += "*"
+    cost = cost_cell(row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"]) if sums["calls"] else usd(0)
     return [
         f"{sums['calls']:,}",
         "–" if rate is None else f"{rate:.1%}",

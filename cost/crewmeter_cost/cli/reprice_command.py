@@ -9,11 +9,12 @@ import typer
 from rich.progress import Progress
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
-from crewmeter_cost.cli.output import print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import cost_cell, print_csv, print_json, print_table
 from crewmeter_cost.ledger.money import exact_usd
 from crewmeter_cost.ledger.reprice import reprice, undo
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from crewmeter_cost.ledger.reprice import ModelChange, Repriced
@@ -40,7 +41,7 @@ def register(app: typer.Typer, help: str) -> None:
         with Ledger.open(ledger, read_only=dry_run) as book:
             if undo_job is not None:
                 undone = undo(book, undo_job)
-                sys.stdout.write(f"repricing {undone.job} undone: {undone.calls:,} calls cost again what they did before\n")
+                sys.stdout.write(f"repricing {undone.job} undone: {counted(undone.calls, 'call')} cost again as before\n")
                 return
             prices = PriceBook.load()
             with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
@@ -83,17 +84,27 @@ def _table(done: Repriced, dry_run: bool) -> None:
     changed = [(key, change) for key, change in done.by_model.items() if change.changed]
     if changed:
         cells = [
-            [model or "–", *_counts(c), usd(c.before_pusd), usd(c.after_pusd), f"{c.unpriced_before:,} → {c.unpriced_after:,}"]
+            [
+                model or "–",
+                *_counts(c),
+                _cost(c.before_pusd, c, c.unpriced_before),
+                _cost(c.after_pusd, c, c.unpriced_after),
+                f"{c.unpriced_before:,} → {c.unpriced_after:,}",
+            ]
             for (_, model), c in sorted(changed, key=lambda entry: -entry[1].after_pusd)
         ]
         print_table("Models whose calls have another price under today's book", headings, cells)
     total = sum(change.calls for change in done.by_model.values())
     if not changed:
-        sys.stdout.write(f"none of {total:,} calls has another price under today's book\n")
+        sys.stdout.write(f"none of {counted(total, 'call')} has another price under today's book\n")
     elif dry_run:
-        sys.stdout.write(f"{done.changed:,} of {total:,} calls would change; nothing was written\n")
+        sys.stdout.write(f"{done.changed:,} of {counted(total, 'call')} would change; nothing was written\n")
     else:
-        sys.stdout.write(f"{done.changed:,} of {total:,} calls changed; `crewmeter reprice --undo {done.job}` sets them back\n")
+        sys.stdout.write(f"{done.changed:,} of {counted(total, 'call')} changed; `crewmeter reprice --undo {done.job}` sets them back\n")
+
+
+def _cost(pusd: int, change: ModelChange, unpriced: int) -> str:
+    return cost_cell(pusd, priced=change.calls - unpriced, unpriced=0)
 
 
 def _counts(change: ModelChange) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
-from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.runs import RUN_COLUMNS, runs
 from crewmeter_cost.ledger.store import Ledger
 
@@ -50,7 +50,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _cells(run: Run) -> list[str]:
-    cost = "unpriced" if run.cost_pusd is None else usd(run.cost_pusd) + ("*" if run.unpriced_calls else "")
+    cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls) if run.calls else usd(0)
     return [
         run.run_id[:8],
         f"{datetime.fromtimestamp(run.started_ns / 1e9, UTC):%m-%d %H:%M:%S}",

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
-from crewmeter_cost.cli.output import console, print_csv, print_json, usd
+from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, without_price
 from crewmeter_cost.ledger.run_tree import run_tree
 from crewmeter_cost.ledger.runs import find_run
 from crewmeter_cost.ledger.store import Ledger
@@ -86,7 +86,7 @@ def print_tree(tree: RunTree) -> None:
         table.add_row(label, Text(bar, style=style), *amounts)
     console().print(table)
     if root.unpriced_calls:
-        sys.stdout.write(f"{root.unpriced_calls} of {root.calls} calls have no price and are not in the cost\n")
+        sys.stdout.write(without_price(root.unpriced_calls, root.calls) + "\n")
 
 
 def _label(lines: str, node: Node) -> Text:
@@ -119,5 +119,5 @@ def _amounts(node: Node) -> list[str]:
     time = "–" if node.duration_ns is None else f"{node.duration_ns / 1e9:,.2f}s"
     if not node.calls:
         return [time, "", "", ""]
-    cost = "unpriced" if node.cost_pusd is None else usd(node.cost_pusd) + ("*" if node.unpriced_calls else "")
+    cost = cost_cell(node.cost_pusd, priced=node.priced_calls, unpriced=node.unpriced_calls)
     return [time, f"{node.input_tokens:,}", f"{node.output_tokens:,}", cost]

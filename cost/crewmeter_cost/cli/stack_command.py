@@ -12,6 +12,7 @@ from rich.text import Text
 from crewmeter_cost.cli.options import Format, FormatOption
 from crewmeter_cost.cli.output import console, print_csv, print_json
 from crewmeter_cost.stack import write_stack
+from crewmeter_cost.wording import counted
 
 __all__ = ["register"]
 
@@ -43,7 +44,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 def _tell(folder: Path, count: int, kept: tuple[str, ...]) -> None:
     out = console()
-    out.print(Text(f"{count} files written to {folder}"))
+    out.print(Text(f"{counted(count, 'file')} written to {folder}"))
     if kept:
         shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
         out.print(Text(f"kept as they are: {shown} (--force overwrites all but .env)"))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, spoken, window
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.export import billed
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.whatif import Change, Line, compare
+from crewmeter_cost.wording import counted
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 __all__ = ["register"]
 
@@ -68,7 +72,7 @@ def _whatif(
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
     else:
-        _print(lines, change)
+        _print(lines, change, start, end)
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:
@@ -89,7 +93,7 @@ def _row(line: Line) -> dict[str, object]:
         "unknown_calls": line.unknown_calls,
         "input_tokens": line.input_tokens,
         "output_tokens": line.output_tokens,
-        "cost_usd": exact_usd(line.was_pusd),
+        "cost_usd": exact_usd(line.was_pusd) if line.calls else None,
         "whatif_usd": exact_usd(line.would_pusd) if line.calls else None,
         "difference_usd": exact_usd(line.difference_pusd) if line.calls else None,
         "reason": line.reason or None,
@@ -97,9 +101,9 @@ def _row(line: Line) -> dict[str, object]:
     }
 
 
-def _print(lines: list[Line], change: Change) -> None:
+def _print(lines: list[Line], change: Change, start: datetime | None, end: datetime | None) -> None:
     if not lines:
-        sys.stdout.write(f"no calls to {', '.join(change.models) or 'any model'} in this time\n")
+        sys.stdout.write(f"no calls to {', '.join(change.models) or 'any model'} in {spoken(start, end)}\n")
         return
     headings = [
         ("model", "left"),
@@ -110,14 +114,15 @@ def _print(lines: list[Line], change: Change) -> None:
         ("difference", "right"),
     ]
     cells = [
-        (line.model, _instead(line, change), f"{line.calls:,}", usd(line.was_pusd), *_shown(line))
+        (line.model, _instead(line, change), f"{line.calls:,}", *_shown(line))
         for line in lines
     ]  # fmt: skip
     was, would = sum(line.was_pusd for line in lines), sum(line.would_pusd for line in lines)
-    print_table("What if", headings, cells, footer=("total", "", "", usd(was), usd(would), _signed(would - was)))
+    print_table(f"What if, {spoken(start, end)}", headings, cells, footer=("total", "", "", usd(was), usd(would), _signed(would - was)))
     for line in lines:
         if line.unknown_calls:
-            sys.stdout.write(f"{line.unknown_calls:,} calls to {line.model} are in neither sum: {line.reason}\n")
+            are = "is" if line.unknown_calls == 1 else "are"
+            sys.stdout.write(f"{counted(line.unknown_calls, 'call')} to {line.model} {are} in neither sum: {line.reason}\n")
         if line.assumed:
             sys.stdout.write(f"{line.model}: {line.assumed}\n")
     if change.models:
@@ -131,9 +136,10 @@ def _instead(line: Line, change: Change) -> str:
     return ", ".join(how)
 
 
-def _shown(line: Line) -> tuple[str, str]:
-    return (usd(line.would_pusd), _signed(line.difference_pusd)) if line.calls else ("–", "–")
+def _shown(line: Line) -> tuple[str, str, str]:
+    """What it cost, what it would, and the difference: dashes where no call is in the sums."""
+    return (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd)) if line.calls else ("–", "–", "–")
 
 
 def _signed(pusd: int) -> str:
-    return f"{'−' if pusd < 0 else '+'}{usd(abs(pusd))}"
+    return "no change" if not pusd else f"{'−' if pusd < 0 else '+'}{usd(abs(pusd))}"

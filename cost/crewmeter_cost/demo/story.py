@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cli.output import usd
+from crewmeter_cost.cli.output import cost_cell, usd, without_price
 from crewmeter_cost.ledger.reports import report
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,9 +48,7 @@ def money(
         table.add_row(Text(f"… {len(found.rows) - top} more", style="dim"))
     console.print(table)
     if found.total.sums["unpriced_calls"]:
-        console.print(
-            f"[yellow]{found.total.sums['unpriced_calls']:,} calls have no price: they are not in the cost, and not counted as $0.[/]"
-        )
+        console.print(f"[yellow]* {without_price(found.total.sums['unpriced_calls'])}, and not counted as $0.[/]")
     return found
 
 
@@ -58,8 +57,7 @@ def _cells(row: ReportRow) -> list[str]:
     failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
     p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
     counts = [_short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
-    nothing = "unpriced" if sums["unpriced_calls"] else "–"  # only refused calls: there was nothing to pay
-    cost = usd(row.cost_pusd) if sums["priced_calls"] else nothing
+    cost = cost_cell(row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"])
     return [f"{sums['calls']:,}", failed, *counts, p95, cost]
 
 
@@ -85,7 +83,7 @@ def settle(console: Console, found: Report, books: Books) -> bool:
 
 def _account(figures: tuple[int, int, int, int]) -> str:
     calls, tokens_in, tokens_out, refused = figures
-    return f"{calls} calls billed, {tokens_in:,} tokens in, {tokens_out:,} out; {refused} call refused"
+    return f"{counted(calls, 'call')} billed, {counted(tokens_in, 'token')} in, {tokens_out:,} out; {counted(refused, 'call')} refused"
 
 
 def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:

@@ -13,6 +13,7 @@ from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.lookup import Library
 from crewmeter_cost.pricing.overrides_file import read_overrides
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,10 +61,10 @@ def check_prices(today: date | None = None) -> Finding:
     if age > STALE:
         return note(
             "prices",
-            f"the newest price is of {newest}, {age.days} days ago; models since then are unpriced",
+            f"the newest price is of {newest}, {counted(age.days, 'day')} ago; models since then are unpriced",
             "pip install --upgrade genai-prices && crewmeter prices update",
         )
-    return ok("prices", f"the newest price is of {newest}, {age.days} days ago")
+    return ok("prices", f"the newest price is of {newest}, {counted(age.days, 'day')} ago")
 
 
 def check_overrides(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -49,12 +49,13 @@ class Node:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: int = 0
+    is_call: bool = False
     children: list[Node] = field(default_factory=list)
 
     @property
     def cost_pusd(self) -> int | None:
-        """Pico-USD, None where calls were made and none of them has a price."""
-        return None if self.unpriced_calls and not self.priced_calls else self.cost
+        """Pico-USD, None where no price is known: of a call without one (refused, too), of a step with unpriced calls only."""
+        return None if not self.priced_calls and (self.unpriced_calls or self.is_call) else self.cost
 
     def document(self) -> dict[str, object]:
         """The node as JSON, with its children."""
@@ -152,6 +153,7 @@ def _calls(connection: Connection, run: Run) -> Iterator[Node]:
             input_tokens=row.input_tokens or 0,
             output_tokens=row.output_tokens or 0,
             cost=row.cost_pusd or 0,
+            is_call=True,
         )
 
 

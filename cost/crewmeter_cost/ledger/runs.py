@@ -33,7 +33,7 @@ _NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run and its totals. `cost_pusd` is None where calls were made and none of them has a price."""
+    """One run and its totals. `cost_pusd` is None where a call's price is unknown and none is known; of refused calls only, it is 0."""
 
     number: int
     run_id: str
@@ -52,6 +52,7 @@ class Run:
     input_tokens: int
     output_tokens: int
     cost_pusd: int | None
+    priced_calls: int
 
     def document(self) -> dict[str, object]:
         """The run as the contract's JSON has it."""
@@ -79,7 +80,8 @@ def _query() -> Select[Any]:
 
 def _run(row: Mapping[Any, Any]) -> Run:
     unknown = row["unpriced_calls"] and not row["priced_calls"]
-    counts = ("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls", "input_tokens", "output_tokens")
+    counts = ("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls", "input_tokens", "output_tokens",
+              "priced_calls")  # fmt: skip
     return Run(
         number=row["id"],
         run_id=row["run_id"],
@@ -96,9 +98,10 @@ def _run(row: Mapping[Any, Any]) -> Run:
 
 
 def runs(
-    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None, limit: int | None = 50, status: str | None = None
-) -> list[Run]:
-    """Runs that started in [since, until), newest first, at most `limit` of them."""
+    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None, limit: int | None = 50, status: str | None = None,
+    over: bool = False,
+) -> list[Run]:  # fmt: skip
+    """Runs that started in [since, until), newest first, at most `limit` of them; with `over`, only those that are not running."""
     c, query = _RUN.c, _query()
     start, end = nanoseconds(since), nanoseconds(until)
     if start is not None:
@@ -107,6 +110,8 @@ def runs(
         query = query.where(rounded(c.started_ns, _NS) <= end // _NS, c.started_ns < end)
     if status is not None:
         query = query.where(c.status == status)
+    if over:
+        query = query.where(c.status != "running")
     query = query.order_by(rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc()).limit(limit)
     with ledger.reading() as connection:
         return [_run(row) for row in connection.execute(query).mappings()]

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.malformed import toml_mistake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,8 +60,11 @@ def read_document(path: Path) -> Document:
         raise CrewMeterError(f"{path} is neither .toml nor .yaml", hint="rename it, or point $CREWMETER_PRICES at a TOML or YAML file")
     try:
         data = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, ArithmeticError) as error:
-        raise CrewMeterError(f"{path} is not TOML: {error}", hint="see docs/pricing.md for an example") from error
+    except tomllib.TOMLDecodeError as error:
+        line, problem = toml_mistake(text, error)
+        raise CrewMeterError(f"{path} line {line} is not TOML: {problem}", hint="mend that line; docs/pricing.md has an example") from error
+    except ArithmeticError as error:
+        raise CrewMeterError(f"{path} has a number that is none: {error}", hint="docs/pricing.md has an example") from error
     return Document(path, data, _toml_lines(text))
 
 
@@ -108,7 +112,7 @@ def _read_yaml(path: Path, text: str) -> Document:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
         line = f" line {mark.line + 1}" if mark is not None else ""
-        raise CrewMeterError(f"{path}{line} is not YAML: {problem}", hint="see docs/pricing.md for an example") from error
+        raise CrewMeterError(f"{path}{line} is not YAML: {problem}", hint="mend that line; docs/pricing.md has an example") from error
     if data is None:
         data = {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
