@@ -9,11 +9,13 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger import reports
+from crewmeter_cost.ledger import groups, reports, sources
 from crewmeter_cost.ledger.reports import report
 from crewmeter_cost.ledger.rollups import BOUNDS_NS, bucket_of, quantile
 from crewmeter_cost.ledger.store import Ledger
@@ -133,6 +135,82 @@ def test_a_report_equals_plain_sums(made, by, window):
     assert not found.notes
 
 
+def _nanoseconds(moment):
+    return None if moment is None else (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
+_edges = st.none() | st.integers(-2 * 3600 * 10**6, 62 * 3600 * 10**6).map(lambda micros: START + timedelta(microseconds=micros))
+
+
+@given(st.sampled_from([["model"], ["crew", "agent"], ["task", "day"], ["hour"], ["tag:env"], []]), _edges, _edges)
+@settings(max_examples=150, deadline=None)
+def test_any_edges_give_the_scans_figures(made, by, since, until):
+    """Wherever a window begins and ends, to the microsecond: sums and bucket percentiles are those of going through every call."""
+    ledger, calls, _ = made
+    low, high = _nanoseconds(since), _nanoseconds(until)
+    before, reports.EXACT_CALLS = reports.EXACT_CALLS, 0
+    try:
+        found = report(ledger, by=by, since=since, until=until)
+    finally:
+        reports.EXACT_CALLS = before
+    expected = _expected(calls, by, low, high)
+    if by:
+        assert {row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"]] for row in found.rows} == {
+            key: sums[:9] for key, sums in expected.items()
+        }
+    counts = defaultdict(lambda: defaultdict(int))
+    for made_call, _ in calls:
+        if (low is None or made_call.started_ns >= low) and (high is None or made_call.started_ns < high):
+            bucket = bucket_of(made_call.ended_ns - made_call.started_ns)
+            counts[tuple(_key(made_call, group) for group in by)][bucket] += 1
+            counts[None][bucket] += 1
+    for row in (*found.rows, found.total):
+        known = counts[row.keys if row is not found.total else None]
+        for shown, share in ((row.p50_seconds, 0.5), (row.p95_seconds, 0.95)):
+            assert shown == pytest.approx(quantile(known, share)), (row.keys, share)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("by", [*GROUPINGS, ["tool"], ["tool", "user"]], ids=",".join)
+def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
+    """Many rows, calls or groups are read in parts; what comes out is the same, percentiles included."""
+    ledger, _, _ = made
+    if not exact:
+        monkeypatch.setattr(reports, "EXACT_CALLS", 0)
+    windows = [{}, {"since": START + timedelta(minutes=95), "until": START + timedelta(hours=49, minutes=7)}]
+    whole = [report(ledger, by=by, **window) for window in windows]
+    for module, name in ((sources, "ROWS"), (sources, "ROLLUP_ROWS"), (groups, "HELD"), (reports, "HELD_CALLS")):
+        monkeypatch.setattr(module, name, 50)
+    assert [report(ledger, by=by, **window) for window in windows] == whole
+    for window, every in zip(windows, whole, strict=True):
+        first = report(ledger, by=by, limit=4, **window)
+        assert first.total == every.total
+        assert (first.groups, len(first.rows), first.truncated) == (len(every.rows), min(4, len(every.rows)), len(every.rows) > 4)
+        assert [row.cost_pusd for row in first.rows] == [row.cost_pusd for row in every.rows[:4]]
+        assert all(row in every.rows for row in first.rows)
+
+
+def test_a_limit_keeps_the_dearest_and_the_earliest(made):
+    """Rows come in the order they always come in; the document says how many there are, and the total is over all of them."""
+    ledger, _, _ = made
+    for by in (["run"], ["hour"]):
+        every = report(ledger, by=by).document()
+        first = report(ledger, by=by, limit=5).document()
+        assert first == {**every, "rows": every["rows"][:5], "groups": len(every["rows"]), "truncated": True}
+        assert report(ledger, by=by, limit=1000).document() == {**every, "groups": len(every["rows"]), "truncated": False}
+
+
+def test_a_window_that_ends_now_reads_no_call_of_this_hour(ledger):
+    """Of the hour at an edge the smaller part is read: up to now that is what comes after now, nothing."""
+    ledger.write(some_calls(6, 100, hours=1), [], frozen)
+    window = {"since": START - timedelta(days=30), "until": START + timedelta(minutes=59, seconds=59)}
+    before = report(ledger, by=["model"], **window)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("DELETE FROM call WHERE started_ns < :until"), {"until": NOON + 59 * HOUR // 60})
+    assert [row.sums for row in report(ledger, by=["model"], **window).rows] == [row.sums for row in before.rows]
+    assert before.total.sums["calls"] > 90
+
+
 @pytest.mark.parametrize("exact", [True, False])
 def test_percentiles_are_right_within_five_percent(made, monkeypatch, exact):
     """p50 and p95 are exact for few calls; out of buckets they are at most 5 % off."""
@@ -197,7 +275,7 @@ def test_the_document_is_the_contract(made):
     ledger, _, _ = made
     document = report(ledger, by=["model", "day"], since=START, until=START + timedelta(hours=48)).document()
     assert list(document) == ["since", "until", "currency", "group_by", "rows", "total"]
-    assert (document["currency"], document["group_by"], document["since"]) == ("USD", ["model", "day"], "2026-06-01T12:00:00+00:00")
+    assert (document["currency"], document["group_by"], document["since"]) == ("USD", ["model", "day"], "2026-06-01T12:00:00Z")
     assert list(document["rows"][0]) == [
         "model", "day", "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens",
         "output_tokens", "reasoning_tokens", "cost_usd", "success_rate", "p50_seconds", "p95_seconds",
@@ -243,6 +321,7 @@ def test_reports_are_the_same_on_postgresql(made, postgres_url):
         for by in [*GROUPINGS, ["tool"], ["tool", "user"]]:
             for since in (None, START + timedelta(minutes=95)):
                 assert report(other, by=by, since=since).document() == report(ledger, by=by, since=since).document()
+                assert report(other, by=by, limit=3).document()["total"] == report(ledger, by=by).document()["total"]
 
 
 @pytest.mark.parametrize("by", ["model", "tool", "session"])

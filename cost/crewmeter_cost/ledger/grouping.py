@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-__all__ = ["GROUPS", "TIMES", "Question", "call_column", "question", "rollup_columns", "rounded", "shown_time", "time_of", "tool_column"]
+__all__ = ["GROUPS", "TIMES", "Question", "call_column", "number", "question", "rollup_columns", "rounded", "shown_time", "time_of",
+           "tool_column"]  # fmt: skip
 
 TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
 """Groups of time and the seconds they are read by; days become months afterwards."""
@@ -94,17 +95,17 @@ def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
 
 def _by_time(table: Any, name: str) -> ColumnElement[int]:
     step = TIMES[name]
-    return rounded(table.c.started_ns, step * _NS) * _number(step)
+    return rounded(table.c.started_ns, step * _NS) * number(step)
 
 
-def _number(value: int) -> ColumnElement[int]:
+def number(value: int) -> ColumnElement[int]:
     """A number written into the statement: PostgreSQL does not see that two parameters in SELECT and GROUP BY are the same."""
     return literal_column(str(value), BigInteger())
 
 
 def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
     """How many whole steps are in a column, the step written out: a bound one would not match the index on whole seconds."""
-    return column // _number(step)
+    return column // number(step)
 
 
 def call_column(name: str) -> ColumnElement[Any]:
@@ -129,7 +130,7 @@ def tool_column(name: str) -> ColumnElement[Any]:
 
 def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
     """The hour or day (for months, too) a column of unix seconds falls in."""
-    return rounded(seconds, TIMES[name]) * _number(TIMES[name])
+    return rounded(seconds, TIMES[name]) * number(TIMES[name])
 
 
 def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from crewmeter_cost.pricing.charge import PICO
 
-__all__ = ["exact_usd", "moment", "nanoseconds"]
+__all__ = ["exact_usd", "moment", "nanoseconds", "utc_text"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,3 +28,8 @@ def nanoseconds(when: datetime | None) -> int | None:
         return None
     delta = when - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 10**9 + delta.microseconds * 1000
+
+
+def utc_text(when: datetime) -> str:
+    """A moment as RFC 3339 in UTC, as short as it is exact: ``2026-11-21T09:00:00Z``."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

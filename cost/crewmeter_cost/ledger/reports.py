@@ -6,15 +6,15 @@ calls themselves; questions no roll-up answers are read from the calls alone.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter_cost.ledger.grouping import TIMES, question, shown_time
-from crewmeter_cost.ledger.money import exact_usd, nanoseconds
-from crewmeter_cost.ledger.rollups import HOUR, SUMS, bucket_of, quantile
+from crewmeter_cost.ledger.groups import first_of
+from crewmeter_cost.ledger.money import exact_usd, nanoseconds, utc_text
+from crewmeter_cost.ledger.percentiles import Percentiles, in_buckets
+from crewmeter_cost.ledger.rollups import HOUR, SUMS
 from crewmeter_cost.ledger.run_tree import run_tree
 from crewmeter_cost.ledger.runs import find_run, runs
 from crewmeter_cost.ledger.sources import Sources
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.ledger.grouping import Question
-    from crewmeter_cost.ledger.sources import Key
+    from crewmeter_cost.ledger.groups import Key, Ranked
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["AMOUNTS", "Report", "ReportRow", "exact_usd", "find_run", "report", "run_tree", "runs"]
@@ -40,7 +40,11 @@ AMOUNTS = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_rea
            "reasoning_tokens", "cost_usd", "success_rate", "p50_seconds", "p95_seconds")  # fmt: skip
 """Columns of a row after its group keys, as in the contract."""
 
+HELD_CALLS = 50_000
+"""An hour's part at an edge with up to so many calls is read at once, sums and durations; of more, durations are read again later."""
+
 _NS = 10**9
+_HOUR_NS = HOUR * _NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report: rows (dearest first, or in order of time) and their total."""
+    """A report: rows (dearest first, or in order of time) and the total over all of them, shown or not."""
 
     since: datetime | None
     until: datetime | None
@@ -86,16 +90,26 @@ class Report:
     total: ReportRow
     notes: tuple[str, ...] = field(default=())
     """What a reader must know about the figures, e.g. that part of the window's detail was pruned."""
+    limit: int | None = None
+    """The rows that were asked for, None for all."""
+    groups: int = 0
+    """How many rows there are, shown or not."""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are more rows than are shown."""
+        return self.groups > len(self.rows)
 
     def document(self) -> dict[str, object]:
-        """The contract's JSON document."""
+        """The contract's JSON document; where a limit was asked for, with how many groups there are and whether some were left out."""
         return {
-            "since": None if self.since is None else self.since.isoformat(),
-            "until": None if self.until is None else self.until.isoformat(),
+            "since": None if self.since is None else utc_text(self.since),
+            "until": None if self.until is None else utc_text(self.until),
             "currency": "USD",
             "group_by": list(self.group_by),
             "rows": [row.document(self.group_by) for row in self.rows],
             "total": self.total.document(()),
+            **({} if self.limit is None else {"groups": self.groups, "truncated": self.truncated}),
         }
 
 
@@ -110,22 +124,37 @@ def report(
     since: datetime | None = None,
     until: datetime | None = None,
     where: Mapping[str, str] | None = None,
+    limit: int | None = None,
 ) -> Report:
-    """What the calls in [since, until) came to, by the given groups. Raises `CrewMeterError` for a group or filter there is not."""
+    """What the calls in [since, until) came to, by the given groups. Raises `CrewMeterError` for a group or filter there is not.
+
+    With a `limit` only the first so many rows are kept (among equals the names known longest), in bounded memory; the total is over all.
+    """
     asked = question(by, where or {})
     with ledger.reading() as connection:
-        return _Reading(connection, asked, since, until).report()
+        return _Reading(connection, asked, since, until).report(limit)
 
 
-@dataclass(slots=True)
-class _Window:
-    """Where to read: whole hours [first, last) in seconds out of roll-ups, and ranges (ns) out of detail."""
+class _Edge(NamedTuple):
+    """Calls from a partial hour, to be added to (1) or taken from (-1) what the whole hours count: unix nanoseconds, half-open."""
+
+    start: int
+    end: int
+    sign: int
+    calls: int
+
+
+class _Window(NamedTuple):
+    """Where to read: whole hours [first, last) in unix seconds out of roll-ups, and edges out of detail."""
 
     first: int | None
     last: int | None
-    edges: list[tuple[int | None, int | None]]
-    whole: bool
-    """Whether there are whole hours at all."""
+    edges: tuple[_Edge, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are whole hours at all."""
+        return self.first is None or self.last is None or self.first < self.last
 
 
 class _Reading:
@@ -133,61 +162,93 @@ class _Reading:
 
     def __init__(self, connection: Connection, asked: Question, since: datetime | None, until: datetime | None) -> None:
         self._asked, self._since, self._until = asked, since, until
+        self._since_ns, self._until_ns = nanoseconds(since), nanoseconds(until)
         self._sources = Sources(connection, asked)
         self._pruned_ns = pruned_before(connection)
         self._notes: list[str] = []
+        self._at_edges: list[tuple[Key, list[int], int]] = []
 
-    def report(self) -> Report:
-        window = self._window()
-        groups: dict[Key, list[int]] = {}
-        for key, sums in self._sums(window):
-            key = self._months(key)
-            known = groups.get(key)
-            groups[key] = sums if known is None else list(map(add, known, sums))
-        total = [sum(column) for column in zip(*groups.values(), strict=True)] or [0] * len(SUMS)
-        quantiles = self._quantiles(window, total[0])
-        names = [self._shown(index, groups) for index in range(len(self._asked.by))]
-        rows = [
-            ReportRow(tuple(names[i][part] for i, part in enumerate(key)), dict(zip(SUMS, sums, strict=True)), *quantiles(key))
-            for key, sums in groups.items()
-        ]
+    def report(self, limit: int | None) -> Report:
         by = self._asked.by
-        rows = _sorted(_merged(rows), chronological=bool(by) and by[0] in TIMES)
+        chronological = bool(by) and by[0] in TIMES
+        window = self._window() if self._asked.dimension is not None or self._asked.tag is not None else None
+        found, total, groups = first_of(lambda: self._sums(window), limit, chronological=chronological)
+        wanted = {key for _, key, _ in found} if len(found) < groups else None
+        percentiles = self._percentiles(window, total[0], wanted)
         return Report(
             since=self._since,
             until=self._until,
             group_by=by,
-            rows=tuple(rows) if by else (),
-            total=ReportRow((), dict(zip(SUMS, total, strict=True)), *quantiles(None)),
+            rows=tuple(self._rows(found, percentiles, chronological=chronological)) if by else (),
+            total=ReportRow((), dict(zip(SUMS, total, strict=True)), *percentiles(None)),
             notes=tuple(self._notes),
+            limit=limit,
+            groups=groups if by else 0,
         )
 
-    def _window(self) -> _Window:
-        since, until = nanoseconds(self._since), nanoseconds(self._until)
-        first = None if since is None else -(-since // (HOUR * _NS)) * HOUR
-        last = None if until is None else until // (HOUR * _NS) * HOUR
-        if first is not None and last is not None and first > last:
-            return _Window(first, last, [(since, until)], whole=False)
-        edges: list[tuple[int | None, int | None]] = []
-        if since is not None and first is not None and since < first * _NS:
-            edges.append((since, first * _NS))
-        if until is not None and last is not None and last * _NS < until:
-            edges.append((last * _NS, until))
-        return _Window(first, last, edges, whole=first is None or last is None or first < last)
+    def _rows(self, found: Sequence[Ranked], percentiles: Percentiles, *, chronological: bool) -> list[ReportRow]:
+        names = [self._shown(index, {key[index] for _, key, _ in found}) for index in range(len(self._asked.by))]
+        rows = [
+            ReportRow(tuple(names[i][part] for i, part in enumerate(key)), dict(zip(SUMS, sums, strict=True)), *percentiles(key))
+            for _, key, sums in found
+        ]
+        return _sorted(rows, chronological=chronological)
 
-    def _sums(self, window: _Window) -> Iterator[tuple[Key, list[int]]]:
-        dimension, tag = self._asked.dimension, self._asked.tag
-        if dimension is None and tag is None:
-            self._complete(nanoseconds(self._since))
-            yield from self._sources.detail(nanoseconds(self._since), nanoseconds(self._until))
+    def _shown(self, index: int, keys: set[int | str]) -> Mapping[int | str, str | None]:
+        group = self._asked.by[index]
+        if group in TIMES:
+            return {key: shown_time(group, int(key)) for key in keys}
+        return self._sources.names(group, keys)
+
+    # --- sums ----------------------------------------------------------------------------------------------------
+
+    def _window(self) -> _Window:
+        """The whole hours to read out of roll-ups, and what at each end is to be added or taken."""
+        since, until = self._since_ns, self._until_ns
+        if since is not None and until is not None and since // _HOUR_NS >= until // _HOUR_NS:
+            return _Window(0, 0, (_Edge(since, until, 1, self._sources.calls(since, since, until)[1]),))
+        head, tail = self._edge(since, begins=True), self._edge(until, begins=False)
+        first = since if head is None else head.end if head.sign > 0 else head.start
+        last = until if tail is None else tail.start if tail.sign > 0 else tail.end
+        edges = tuple(edge for edge in (head, tail) if edge and (edge.calls or self._asked.of_tools))
+        return _Window(None if first is None else first // _NS, None if last is None else last // _NS, edges)
+
+    def _edge(self, cut: int | None, *, begins: bool) -> _Edge | None:
+        """Of the hour the window begins or ends in, the part with fewer calls: that inside, or that outside, to be taken from the hour."""
+        if cut is None or cut % _HOUR_NS == 0:
+            return None
+        start = cut - cut % _HOUR_NS
+        end = start + _HOUR_NS
+        before, after = self._sources.calls(start, cut, end)
+        inside, outside = (_Edge(cut, end, 1, after), _Edge(start, cut, -1, before)) if begins else (
+            _Edge(start, cut, 1, before), _Edge(cut, end, -1, after))  # fmt: skip
+        return outside if outside.calls < inside.calls and start >= self._pruned_ns else inside
+
+    def _sums(self, window: _Window | None) -> Iterator[tuple[Key, list[int]]]:
+        """Keys and sums to be added up; a key may come several times."""
+        if window is None:
+            self._complete(self._since_ns)
+            for key, sums, _ in self._sources.detail(self._since_ns, self._until_ns):
+                yield self._months(key), sums
             return
+        dimension, tag = self._asked.dimension, self._asked.tag
+        rolled: Iterable[tuple[Key, list[int]]] = ()
         if window.whole and dimension is not None:
-            yield from self._sources.rollups(dimension, window.first, window.last)
+            rolled = self._sources.rollups(dimension, window.first, window.last)
         elif window.whole and tag is not None:
-            yield from self._sources.tagged(tag, window.first, window.last)
-        for start, end in window.edges:
-            self._complete(start)
-            yield from self._sources.detail(start, end)
+            rolled = self._sources.tagged(tag, window.first, window.last)
+        for key, sums in rolled:
+            yield self._months(key), sums
+        self._at_edges = []
+        for edge in window.edges:
+            self._complete(edge.start)
+            few = edge.calls <= HELD_CALLS
+            timed = few and self._asked.latency is not None
+            for key, sums, durations in self._sources.detail(edge.start, edge.end, sign=edge.sign, timed=timed, few=few):
+                key = self._months(key)
+                yield key, sums
+                if durations:
+                    self._at_edges.append((key, durations, edge.sign))
 
     def _complete(self, since_ns: int | None) -> None:
         """Note it where detail is read that was pruned."""
@@ -199,88 +260,52 @@ class _Reading:
         if "month" not in self._asked.by:
             return key
         spot = self._asked.by.index("month")
-        first = datetime.fromtimestamp(int(key[spot] or 0), UTC).replace(day=1)
+        first = datetime.fromtimestamp(int(key[spot]), UTC).replace(day=1)
         return (*key[:spot], int(first.timestamp()), *key[spot + 1 :])
-
-    def _shown(self, index: int, groups: Iterable[Key]) -> Mapping[Any, str | None]:
-        group = self._asked.by[index]
-        keys = {key[index] for key in groups}
-        if group in TIMES:
-            return {key: shown_time(group, int(key or 0)) for key in keys}
-        return self._sources.names(group, keys)
 
     # --- percentiles ---------------------------------------------------------------------------------------------
 
-    def _quantiles(self, window: _Window, calls: int) -> _Quantiles:
-        """p50 and p95 of each group: exact for few calls, from bucket counts for many."""
-        since, until = nanoseconds(self._since), nanoseconds(self._until)
-        complete = (since or 0) >= self._pruned_ns
-        quantiles = _Quantiles()
+    def _percentiles(self, window: _Window | None, calls: int, wanted: set[Key] | None) -> Percentiles:
+        """p50 and p95 of each (wanted) group: exact for few calls, from bucket counts for many."""
+        complete = (self._since_ns or 0) >= self._pruned_ns
+        percentiles = Percentiles()
         if calls <= EXACT_CALLS and complete:
-            for key, duration in self._sources.durations(since, until):
-                quantiles.exact[self._months(key)].append(duration)
-            return quantiles
-        latency = self._asked.latency
-        if latency is not None:
-            if window.whole:
-                for key, bucket, count in self._sources.latencies(latency, window.first, window.last):
-                    quantiles.count(self._months(key), bucket, count)
-            ranges = window.edges
+            for key, durations in self._sources.durations(self._since_ns, self._until_ns):
+                percentiles.exactly(self._months(key), durations)
+        elif window is not None and self._asked.latency is not None:
+            self._counted(percentiles, window, self._asked.latency, wanted)
         elif complete and calls <= COUNTED_CALLS:
-            ranges = [(since, until)]
-        else:
-            ranges = []
-        for start, end in ranges:
-            for key, duration in self._sources.durations(start, end):
-                quantiles.count(self._months(key), bucket_of(duration), 1)
-        return quantiles
+            for key, durations in self._sources.durations(self._since_ns, self._until_ns):
+                counts = in_buckets(durations)
+                percentiles.count_total(counts)
+                if wanted is None or (key := self._months(key)) in wanted:
+                    percentiles.count(self._months(key), counts)
+        return percentiles
 
+    def _counted(self, percentiles: Percentiles, window: _Window, latency: str, wanted: set[Key] | None) -> None:
+        """Percentiles out of the roll-ups' counts, and the durations at the edges."""
+        by, first, last = self._asked.by, window.first, window.last
+        apart = wanted is not None or "hour" in by  # the total is a question of its own where the rows do not, or not cheaply, add up
+        if window.whole:
+            for key, counts in self._sources.counts(latency, first, last, by=by, only=wanted):
+                percentiles.count(self._months(key), counts)
+            if apart:
+                everything = latency if self._asked.where or self._asked.of_tools else "total"
+                for _, counts in self._sources.counts(everything, first, last, by=()):
+                    percentiles.count_total(counts)
+        for key, durations, sign in self._durations_at(window.edges):
+            counts = in_buckets(durations)
+            if wanted is None or key in wanted:
+                percentiles.count(key, counts, sign)
+            if apart:
+                percentiles.count_total(counts, sign)
 
-class _Quantiles:
-    """(p50, p95) in seconds of a key, or of everything (None)."""
-
-    def __init__(self) -> None:
-        self.exact: defaultdict[Key, list[int]] = defaultdict(list)
-        self._counts: defaultdict[Key, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
-
-    def count(self, key: Key, bucket: int, count: int) -> None:
-        """Add to a bucket of a key."""
-        self._counts[key][bucket] += count
-
-    def __call__(self, key: Key | None) -> tuple[float | None, float | None]:
-        if self.exact:
-            durations = sorted(chain_all(self.exact.values()) if key is None else self.exact.get(key, ()))
-            return _of_sorted(durations, 0.5), _of_sorted(durations, 0.95)
-        counts: Mapping[int, int] = self._counts.get(key, {}) if key is not None else _added(self._counts.values())
-        return quantile(counts, 0.5), quantile(counts, 0.95)
-
-
-def chain_all(lists: Iterable[list[int]]) -> list[int]:
-    """One list of all."""
-    return [value for values in lists for value in values]
-
-
-def _added(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
-    total: defaultdict[int, int] = defaultdict(int)
-    for each in counts:
-        for bucket, count in each.items():
-            total[bucket] += count
-    return dict(total)
-
-
-def _of_sorted(durations: Sequence[int], share: float) -> float | None:
-    """Quantile of sorted durations (ns) in seconds, linear between neighbours (as numpy's default)."""
-    if not durations:
-        return None
-    position = share * (len(durations) - 1)
-    low = int(position)
-    high = min(low + 1, len(durations) - 1)
-    return (durations[low] + (durations[high] - durations[low]) * (position - low)) / 1e9
-
-
-def _merged(rows: list[ReportRow]) -> list[ReportRow]:
-    """Rows without those that count nothing (a group that was taken back)."""
-    return [row for row in rows if any(row.sums.values())]
+    def _durations_at(self, edges: Iterable[_Edge]) -> Iterator[tuple[Key, list[int], int]]:
+        yield from self._at_edges
+        for edge in edges:
+            if edge.calls > HELD_CALLS:
+                for key, durations in self._sources.durations(edge.start, edge.end):
+                    yield self._months(key), durations, edge.sign
 
 
 def _sorted(rows: list[ReportRow], *, chronological: bool) -> list[ReportRow]:

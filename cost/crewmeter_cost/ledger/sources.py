@@ -1,7 +1,8 @@
 """Where a report's numbers come from: hourly roll-ups for whole hours, the calls themselves for the rest.
 
-Every source yields (raw key, sums): the key in the order of the groups, as label ids, tag sets, run numbers or unix
-seconds; the sums as unbounded integers in the order of `rollups.SUMS`.
+Every source yields (raw key, sums): the key in the order of the groups, as label ids, tag values, run numbers or unix
+seconds, 0 where there is no name; the sums in the order of the ledger's columns. What is read at a time is bounded: a
+GROUP BY keeps a copy of every row it reads.
 """
 
 from __future__ import annotations
@@ -10,36 +11,42 @@ import json
 from operator import sub
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import BigInteger, Text, and_, case, cast, func, literal, select, union_all
 
 from crewmeter_cost.ledger import core
-from crewmeter_cost.ledger.grouping import TIMES, call_column, rollup_columns, rounded, time_of, tool_column
-from crewmeter_cost.ledger.rollups import DAY, DIMENSIONS, LATENCY
+from crewmeter_cost.ledger.grouping import TIMES, call_column, number, rollup_columns, rounded, time_of, tool_column
+from crewmeter_cost.ledger.rollups import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.rows import CallState
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement, Select, Subquery, Table
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.ledger.grouping import Question
+    from crewmeter_cost.ledger.groups import Key
 
-__all__ = ["Key", "Sources"]
+__all__ = ["Sources"]
 
-Key = tuple[int | str | None, ...]
+Range = tuple[int | None, int | None, int]
+"""From, to (exclusive), and 1 to add or -1 to take away."""
+
 _CALL, _STEP, _RUN, _LABEL, _TAGS = core.call, core.step, core.run, core.label, core.tag_set
 _ROLLUP, _LATENCY_HOUR, _LATENCY_DAY = core.rollup_hour, core.latency_hour, core.latency_day
 _NS = 10**9
-_SUMMED = ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens",
-           "output_tokens", "reasoning_tokens", "duration_ns")  # fmt: skip
+_AMOUNTS = ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens",
+            "output_tokens", "reasoning_tokens", "cost_whole_usd", "cost_pusd", "duration_ns")  # fmt: skip
+_HOUR_NS = HOUR * _NS
 
-
-def _sums(values: Iterable[Any]) -> list[int]:
-    """SQL's sums (…, whole dollars, pico-dollars, duration) with the cost as one integer; NULL, the sum of nothing, is 0."""
-    *counts, whole, pico, duration = (int(value or 0) for value in values)
-    return [*counts, whole * PICO + pico, duration]
+ROWS = 50_000
+"""Calls added up by one statement."""
+ROLLUP_ROWS = 100_000
+"""Up to so many roll-up rows are added up by the database; more are read one by one."""
+_PACKED = cast(number(1024), BigInteger)
+"""More than there are latency buckets, and 64 bits wide for databases that care."""
+_STREAMED = {"yield_per": 1000}
 
 
 class Sources:
@@ -47,137 +54,160 @@ class Sources:
 
     def __init__(self, connection: Connection, question: Question) -> None:
         self._connection, self._question = connection, question
-        self._tag_sets: dict[int, dict[str, str]] | None = None
+        self._tags: dict[str, dict[int, str]] = {}
+
+    def _rows(self, query: Select[Any]) -> Iterator[Sequence[Any]]:
+        return iter(self._connection.execute(query, execution_options=_STREAMED))
 
     # --- roll-ups ------------------------------------------------------------------------------------------------
 
     def rollups(self, dimension: str, first: int | None, last: int | None) -> Iterator[tuple[Key, list[int]]]:
         """Sums over the whole hours [first, last) (unix seconds)."""
         columns = rollup_columns(dimension, _ROLLUP)
-        keys = [columns[name] for name in self._question.by]
-        yield from self._summed(dimension, keys, self._named(columns), first, last)
+        return self._summed(dimension, [columns[name] for name in self._question.by], self._named(columns), first, last)
 
     def tagged(self, key: str, first: int | None, last: int | None) -> Iterator[tuple[Key, list[int]]]:
         """Sums by the values of one tag; what carries no such tag is the total less the rest."""
         query = select(_LABEL.c.id, _LABEL.c.value).where(_LABEL.c.kind == "tag", _LABEL.c.value.startswith(f"{key}=", autoescape=True))
-        values = {row[0]: row[1][len(key) + 1 :] for row in self._connection.execute(query)}
+        values = {row[0]: row[1][len(key) + 1 :] for row in self._rows(query)}
+        by = self._question.by
+        spot = next(index for index, name in enumerate(by) if name not in TIMES)
         columns = rollup_columns("tag", _ROLLUP)
-        spot = next(index for index, name in enumerate(self._question.by) if name not in TIMES)
-        keys = [columns.get(name, _ROLLUP.c.key) for name in self._question.by]
-        untagged: dict[Key, list[int]] = dict(self._summed("total", [columns.get(name) for name in self._question.by], [], first, last))
-        for raw, sums in self._summed("tag", keys, [_ROLLUP.c.key.in_(values)], first, last):
-            where = raw[spot]
-            yield (*raw[:spot], values[int(where or 0)], *raw[spot + 1 :]), sums
-            total = (*raw[:spot], None, *raw[spot + 1 :])
-            untagged[total] = list(map(sub, untagged[total], sums))
-        yield from ((place, sums) for place, sums in untagged.items() if any(sums))
+        times = [columns[name] for name in by if name in TIMES]
+        untagged = dict(self._summed("total", times, [], first, last))
+        keys = [columns.get(name, _ROLLUP.c.key) for name in by]
+        of_key = select(_LABEL.c.id).where(_LABEL.c.kind == "tag", _LABEL.c.value.startswith(f"{key}=", autoescape=True))
+        for raw, sums in self._summed("tag", keys, [_ROLLUP.c.key.in_(of_key)], first, last):
+            time = raw[:spot] + raw[spot + 1 :]
+            yield (*raw[:spot], values[int(raw[spot])], *raw[spot + 1 :]), sums
+            untagged[time] = list(map(sub, untagged[time], sums))
+        yield from (((*time[:spot], 0, *time[spot:]), sums) for time, sums in untagged.items() if any(sums))
 
     def _summed(
-        self,
-        dimension: str,
-        keys: Sequence[ColumnElement[Any] | None],
-        where: list[ColumnElement[bool]],
-        first: int | None,
-        last: int | None,
+        self, dimension: str, keys: Sequence[ColumnElement[Any]], where: list[ColumnElement[bool]], first: int | None, last: int | None
     ) -> Iterator[tuple[Key, list[int]]]:
-        """Sums of one dimension by the given columns; a column that is None is None in every key."""
+        """Sums of one dimension by the given columns."""
         c = _ROLLUP.c
-        real = [column for column in keys if column is not None]
-        amounts = [func.sum(c[name]) for name in (*_SUMMED[:-1], "cost_whole_usd", "cost_pusd", "duration_ns")]
-        query = select(*real, *amounts).where(c.dimension == DIMENSIONS[dimension].code, *where)
-        if first is not None:
-            query = query.where(c.hour >= first)
-        if last is not None:
-            query = query.where(c.hour < last)
-        query = query.group_by(*real) if real else query.having(func.count() > 0)
-        for row in self._connection.execute(query):
-            values = iter(row[: len(real)])
-            raw = [None if column is None else next(values) for column in keys]
-            yield self._none_for_zero(raw), _sums(row[len(real) :])
+        conditions = [c.dimension == DIMENSIONS[dimension].code, *where, *_hours(c.hour, first, last)]
+        held = self._connection.scalar(select(func.count()).select_from(_ROLLUP).where(*conditions)) if keys else 0
+        if (held or 0) > ROLLUP_ROWS:
+            query = select(*keys, *(c[name] for name in _AMOUNTS)).where(*conditions)
+        else:
+            query = _grouped(select(*keys, *(func.sum(c[name]) for name in _AMOUNTS)).where(*conditions), keys)
+        width = len(keys)
+        for row in self._rows(query):
+            yield tuple(row[:width]), [int(value) for value in row[width:]]
 
-    def _none_for_zero(self, raw: list[Any]) -> Key:
-        """The roll-ups' 0 is "no name"; a time may be 0 (1970) and stays."""
-        return tuple(value if name in TIMES else value or None for value, name in zip(raw, self._question.by, strict=True))
+    def counts(
+        self, dimension: str, first: int | None, last: int | None, *, by: Sequence[str], only: Collection[Key] | None = None
+    ) -> Iterator[tuple[Key, dict[int, int]]]:
+        """(key, calls by latency bucket) over the whole hours [first, last); `only` these keys, where given.
 
-    def latencies(self, dimension: str, first: int | None, last: int | None) -> Iterator[tuple[Key, int, int]]:
-        """(key, bucket, count) over the whole hours [first, last): whole days from the daily counts, the rest from the hourly."""
-        by_day = "hour" not in self._question.by
-        first_day = None if first is None else -(-first // DAY) * DAY
-        last_day = None if last is None else last // DAY * DAY
-        if not by_day or (first_day is not None and last_day is not None and first_day >= last_day):
-            yield from self._counts(_LATENCY_HOUR, dimension, first, last)
-            return
-        yield from self._counts(_LATENCY_DAY, dimension, first_day, last_day)
-        if first is not None and first_day != first:
-            yield from self._counts(_LATENCY_HOUR, dimension, first, first_day)
-        if last is not None and last_day != last:
-            yield from self._counts(_LATENCY_HOUR, dimension, last_day, last)
+        Whole days come from the daily counts, with the nearer of what lies in the day before and after an edge added or taken.
+        """
+        if "hour" in by:
+            each = self._parts(_LATENCY_HOUR, dimension, [(first, last, 1)], by, only)[0].subquery()
+        else:
+            days, hours = _days(first, last)
+            parts = self._parts(_LATENCY_DAY, dimension, days, by, only) + self._parts(_LATENCY_HOUR, dimension, hours, by, only)
+            each = _added(union_all(*parts).subquery(), len(by))
+        names = [each.c[f"key{index}"] for index in range(len(by))]
+        query = _grouped(select(*names, *(_listed(each.c[name]) for name in ("bucket", "count"))), names)
+        for *key, buckets, counts in self._rows(query):
+            yield tuple(key), dict(zip(_numbers(buckets), _numbers(counts), strict=True))
 
-    def _counts(self, table: Table, dimension: str, first: int | None, last: int | None) -> Iterator[tuple[Key, int, int]]:
-        start = table.c.hour if table is _LATENCY_HOUR else table.c.day
-        keys = [time_of(start, name) if name in TIMES else table.c.key for name in self._question.by]
-        query = select(*keys, table.c.bucket, func.sum(table.c["count"])).where(table.c.dimension == LATENCY[dimension])
-        if first is not None:
-            query = query.where(start >= first)
-        if last is not None:
-            query = query.where(start < last)
-        query = query.where(*self._named({dimension: table.c.key})).group_by(*keys, table.c.bucket)
-        for *raw, bucket, count in self._connection.execute(query):
-            yield self._none_for_zero(raw), bucket, int(count)
+    def _parts(
+        self,
+        table: Table,
+        dimension: str,
+        ranges: Iterable[Range],
+        by: Sequence[str],
+        only: Collection[Key] | None,
+    ) -> list[Select[Any]]:
+        """(key…, bucket, count) of one table in each of the ranges, times the sign of the range."""
+        c = table.c
+        start = c.hour if table is _LATENCY_HOUR else c.day
+        keys = [start if name == "hour" else time_of(start, name) if name in TIMES else c.key for name in by]
+        where = [c.dimension == LATENCY[dimension], *self._named({dimension: c.key})]
+        if dimension == "total":
+            where.append(c.key == 0)  # so that the rows come in the order of the groups
+        if only is not None and dimension in by:
+            where.append(c.key.in_(sorted({int(key[by.index(dimension)]) for key in only})))
+        names = [column.label(f"key{index}") for index, column in enumerate(keys)]
+        counts = {1: c["count"], -1: (-c["count"]).label("count")}
+        return [select(*names, c.bucket, counts[sign]).where(*where, *_hours(start, low, high)) for low, high, sign in ranges]
 
     # --- detail --------------------------------------------------------------------------------------------------
 
-    def detail(self, since: int | None, until: int | None) -> Iterator[tuple[Key, list[int]]]:
-        """Sums over the calls (or tool calls) that started in [since, until)."""
-        c = _CALL.c
-        written = c.cache_write_5m_tokens + c.cache_write_1h_tokens
-        tokens = [c.input_tokens, c.cache_read_tokens, written, c.output_tokens, c.reasoning_tokens]
-        money = [func.sum(c.cost_pusd // PICO), func.sum(c.cost_pusd % PICO)]
-        failed = func.sum(case((c.state > 0, 1), else_=0))
-        unpriced = func.sum(case((and_(c.cost_pusd.is_(None), c.state != CallState.REJECTED), 1), else_=0))
-        counts = [func.count(), failed, unpriced, func.count(c.cost_pusd), *(func.sum(column) for column in tokens), *money]
+    def calls(self, since: int, cut: int, until: int) -> tuple[int, int]:
+        """How many calls started in the seconds of [since, cut] and of [cut, until], so at most too many: read off the index on time."""
+        seconds = _seconds(_CALL.c)
+        before, after = (func.count(case((condition, 1))) for condition in (seconds <= cut // _NS, seconds >= cut // _NS))
+        query = select(before, after).where(seconds >= since // _NS, seconds <= until // _NS)
+        first, second = self._connection.execute(query).one()
+        return first, second
+
+    def detail(
+        self, since: int | None, until: int | None, *, sign: int = 1, timed: bool = False, few: bool = False
+    ) -> Iterator[tuple[Key, list[int], list[int]]]:
+        """(key, sums times `sign`, durations in ns if `timed`) of the calls, or tool calls, that started in [since, until).
+
+        A key may come several times. `few` is known not to be many.
+        """
+        durations = [_listed(_CALL.c.duration_ns)] if timed else []
+        width = len(self._question.by)
+        for start, end in [(since, until)] if few else self._slices(since, until):
+            queries = [self._calls([*_CALL_AMOUNTS, *durations], start, end)]
+            if self._question.of_tools:
+                listed = [_listed(_STEP.c.duration_ns)] if timed else []
+                queries = [self._calls(_LENT, start, end), self._tool_calls([*_TOOL_AMOUNTS, *listed], start, end)]
+            for query in queries:
+                for row in self._rows(query):
+                    values = row[width:]
+                    sums = [sign * int(value or 0) for value in values[: len(_AMOUNTS)]]
+                    yield self._key(row[:width]), sums, _numbers(values[-1]) if len(values) > len(_AMOUNTS) else []
+
+    def durations(self, since: int | None, until: int | None) -> Iterator[tuple[Key, list[int]]]:
+        """(key, durations in ns) of the calls, or tool calls, that started in [since, until). A key may come several times."""
+        for start, end in self._slices(since, until):
+            if self._question.of_tools:
+                query = self._tool_calls([_listed(_STEP.c.duration_ns)], start, end)
+            else:
+                query = self._calls([_listed(_CALL.c.duration_ns)], start, end)
+            for *values, listed in self._rows(query):
+                yield self._key(values), _numbers(listed)
+
+    def _slices(self, since: int | None, until: int | None) -> Iterator[tuple[int | None, int | None]]:
+        """[since, until) in ranges of about `ROWS` calls or tool calls."""
+        c = _ROLLUP.c
+        codes = [DIMENSIONS["total"].code, DIMENSIONS["tool"].code]
+        hours = _hours(c.hour, None if since is None else since // _HOUR_NS * HOUR, None if until is None else -(-until // _NS))
+        hourly = select(c.hour, func.sum(c.calls)).where(c.dimension.in_(codes), *hours).group_by(c.hour).order_by(c.hour)
+        start, held = since, 0
+        for hour, calls in self._connection.execute(hourly).all():
+            parts = max(1, -(-int(calls) // ROWS))
+            for part in range(parts):
+                cut = hour * _NS + _HOUR_NS * part // parts
+                if held + calls // parts > ROWS and (start is None or start < cut) and (until is None or cut < until):
+                    yield start, cut
+                    start, held = cut, 0
+                held += int(calls) // parts
+        yield start, until
+
+    def _calls(self, amounts: Sequence[ColumnElement[Any]], since: int | None, until: int | None) -> Select[Any]:
         keys = [call_column(name) for name in self._question.by]
-        of_tools = self._question.of_tools
-        where = [*self._named({name: call_column(name) for name, _ in self._question.where}), *_between(c, since, until)]
-        if of_tools:
-            where.append(c.tool.is_not(None))
-        query = select(*keys, *counts, func.sum(c.duration_ns)).where(*where)
-        query = query.group_by(*keys) if keys else query.having(func.count() > 0)
-        for row in self._connection.execute(query):
-            sums = _sums(row[len(keys) :])
-            if of_tools:
-                sums[0] = sums[1] = sums[10] = 0
-            yield self._key(row[: len(keys)]), sums
-        if of_tools:
-            yield from self._tool_calls(since, until)
-
-    def _tool_calls(self, since: int | None, until: int | None) -> Iterator[tuple[Key, list[int]]]:
-        c = _STEP.c
-        keys = [tool_column(name) for name in self._question.by]
-        amounts = [func.count(), func.sum(case((c.state > 0, 1), else_=0)), func.sum(c.duration_ns)]
-        query = select(*keys, *amounts).select_from(_STEP.outerjoin(_RUN, _RUN.c.id == c.run)).where(*self._of_tools(since, until))
-        query = query.group_by(*keys) if keys else query.having(func.count() > 0)
-        for row in self._connection.execute(query):
-            calls, failed, duration = (int(value) for value in row[len(keys) :])
-            yield self._key(row[: len(keys)]), [calls, failed, *[0] * 8, duration]
-
-    def _of_tools(self, since: int | None, until: int | None) -> list[ColumnElement[bool]]:
-        kind = select(_LABEL.c.id).where(_LABEL.c.kind == "kind", _LABEL.c.value == "tool").scalar_subquery()
-        columns = {name: tool_column(name) for name, _ in self._question.where}
-        return [_STEP.c.kind == kind, *self._named(columns), *_between(_STEP.c, since, until)]
-
-    def durations(self, since: int | None, until: int | None) -> Iterator[tuple[Key, int]]:
-        """(key, duration in ns) of every call, or tool call, that started in [since, until)."""
+        where = [*self._named({name: call_column(name) for name, _ in self._question.where}), *_between(_CALL.c, since, until)]
         if self._question.of_tools:
-            keys = [tool_column(name) for name in self._question.by]
-            joined = _STEP.outerjoin(_RUN, _RUN.c.id == _STEP.c.run)
-            query = select(*keys, _STEP.c.duration_ns).select_from(joined).where(*self._of_tools(since, until))
-        else:
-            keys = [call_column(name) for name in self._question.by]
-            columns = {name: call_column(name) for name, _ in self._question.where}
-            query = select(*keys, _CALL.c.duration_ns).where(*self._named(columns), *_between(_CALL.c, since, until))
-        for *values, duration in self._connection.execute(query):
-            yield self._key(values), duration
+            where.append(_CALL.c.tool.is_not(None))
+        return _grouped(select(*keys, *amounts).where(*where), keys)
+
+    def _tool_calls(self, amounts: Sequence[ColumnElement[Any]], since: int | None, until: int | None) -> Select[Any]:
+        keys = [tool_column(name) for name in self._question.by]
+        kind = select(_LABEL.c.id).where(_LABEL.c.kind == "kind", _LABEL.c.value == "tool").scalar_subquery()
+        named = self._named({name: tool_column(name) for name, _ in self._question.where})
+        joined = _STEP.outerjoin(_RUN, _RUN.c.id == _STEP.c.run)
+        query = select(*keys, *amounts).select_from(joined).where(_STEP.c.kind == kind, *named, *_between(_STEP.c, since, until))
+        return _grouped(query, keys)
 
     # --- names ---------------------------------------------------------------------------------------------------
 
@@ -188,31 +218,31 @@ class Sources:
             if name == "run":
                 conditions.append(columns[name].in_(select(_RUN.c.id).where(_RUN.c.run_id == value)))
             elif name.startswith("tag:"):
-                key = name[4:]
-                conditions.append(columns[name].in_([number for number, tags in self.tag_sets().items() if tags.get(key) == value]))
+                conditions.append(columns[name].in_([number for number, text in self._values_of(name[4:]).items() if text == value]))
             else:
                 conditions.append(columns[name].in_(select(_LABEL.c.id).where(_LABEL.c.kind == name, _LABEL.c.value == value)))
         return conditions
 
     def _key(self, values: Iterable[Any]) -> Key:
-        """A raw key with tag sets replaced by the value of the tag that is asked about."""
+        """A raw key with 0 for no name, and tag sets replaced by the value of the tag that is asked about."""
         return tuple(
-            self.tag_sets().get(value, {}).get(name[4:]) if name.startswith("tag:") else value
+            self._values_of(name[4:]).get(value, 0) if name.startswith("tag:") else value or 0
             for value, name in zip(values, self._question.by, strict=True)
         )
 
-    def tag_sets(self) -> dict[int, dict[str, str]]:
-        """Every tag set by its number."""
-        if self._tag_sets is None:
-            self._tag_sets = {row[0]: json.loads(row[1]) for row in self._connection.execute(select(_TAGS.c.id, _TAGS.c.tags))}
-        return self._tag_sets
+    def _values_of(self, key: str) -> dict[int, str]:
+        """The value of one tag in every tag set that has it, by the set's number."""
+        if key not in self._tags:
+            parsed = ((row[0], json.loads(row[1]).get(key)) for row in self._rows(select(_TAGS.c.id, _TAGS.c.tags)))
+            self._tags[key] = {number: str(value) for number, value in parsed if value is not None}
+        return self._tags[key]
 
-    def names(self, group: str, keys: Iterable[Any]) -> dict[Any, str | None]:
+    def names(self, group: str, keys: Iterable[int | str]) -> dict[int | str, str | None]:
         """What the raw keys of one group are called: labels and runs by id, tags as they are."""
         if group.startswith("tag:"):
-            return {key: None if key is None else str(key) for key in keys}
-        wanted = sorted({key for key in keys if key is not None})
-        names: dict[Any, str | None] = {None: None}
+            return {key: None if key == 0 else str(key) for key in keys}
+        wanted = sorted({int(key) for key in keys})
+        names: dict[int | str, str | None] = dict.fromkeys(wanted)
         column, text = (_RUN.c.id, _RUN.c.run_id) if group == "run" else (_LABEL.c.id, _LABEL.c.value)
         for start in range(0, len(wanted), 5000):
             query = select(column, text).where(column.in_(wanted[start : start + 5000]))
@@ -220,10 +250,83 @@ class Sources:
         return names
 
 
+def _call_amounts() -> list[ColumnElement[Any]]:
+    """The sums of calls, in the order of `_AMOUNTS`."""
+    c = _CALL.c
+    failed = func.sum(case((c.state > 0, 1), else_=0))
+    unpriced = func.sum(case((and_(c.cost_pusd.is_(None), c.state != CallState.REJECTED), 1), else_=0))
+    tokens = [c.input_tokens, c.cache_read_tokens, c.cache_write_5m_tokens + c.cache_write_1h_tokens, c.output_tokens, c.reasoning_tokens]
+    money = [func.sum(c.cost_pusd // PICO), func.sum(c.cost_pusd % PICO)]
+    sums = [func.sum(column) for column in tokens]
+    return [func.count(), failed, unpriced, func.count(c.cost_pusd), *sums, *money, func.sum(c.duration_ns)]
+
+
+_CALL_AMOUNTS = _call_amounts()
+_LENT = [literal(0) if index in (0, 1, 11) else amount for index, amount in enumerate(_CALL_AMOUNTS)]
+"""What model calls made inside a tool lend it: tokens and cost, but no calls, failures and time, which are the tool's own."""
+_TOOL_AMOUNTS = [func.count(), func.sum(case((_STEP.c.state > 0, 1), else_=0)), *[literal(0)] * 9, func.sum(_STEP.c.duration_ns)]
+
+
+def _listed(column: ColumnElement[int]) -> ColumnElement[str]:
+    """A group's numbers with commas between, read by `_numbers`: one row instead of one a call."""
+    return func.aggregate_strings(cast(column, Text), ",")
+
+
+def _numbers(listed: str) -> list[int]:
+    numbers: list[int] = json.loads(f"[{listed}]")
+    return numbers
+
+
+def _grouped(query: Select[Any], keys: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    """One row a key; without keys one row, or none where there is nothing to add up."""
+    return query.group_by(*keys) if keys else query.having(func.count() > 0)
+
+
+def _added(every: Subquery, keys: int) -> Subquery:
+    """(key…, bucket, count) added up by key and bucket. The last key and the bucket are one number meanwhile: it sorts a third faster."""
+    names = [every.c[f"key{index}"] for index in range(keys)]
+    count = func.sum(every.c["count"]).label("count")
+    if not names:
+        return select(every.c.bucket, count).group_by(every.c.bucket).subquery()
+    packed = (names[-1] * _PACKED + every.c.bucket).label("packed")
+    each = select(*names[:-1], packed, count).group_by(*names[:-1], packed).subquery()
+    last, bucket = (each.c.packed // _PACKED).label(names[-1].name), (each.c.packed % _PACKED).label("bucket")
+    return select(*(each.c[name.name] for name in names[:-1]), last, bucket, each.c["count"]).subquery()
+
+
+def _hours(column: ColumnElement[int], first: int | None, last: int | None) -> list[ColumnElement[bool]]:
+    return [*([] if first is None else [column >= first]), *([] if last is None else [column < last])]
+
+
+def _days(first: int | None, last: int | None) -> tuple[list[Range], list[Range]]:
+    """The hours [first, last) as (whole days, hours), each (from, to, sign): at each end what lies nearer is added or taken."""
+    low, high = None if first is None else first // DAY * DAY, None if last is None else -(-last // DAY) * DAY
+    if low is not None and high is not None and high - low <= DAY:
+        return [], [(first, last, 1)]
+    hours: list[Range] = []
+    if first is not None and low is not None and first > low:
+        if first - low < DAY // 2:
+            hours.append((low, first, -1))
+        else:
+            low += DAY
+            hours.append((first, low, 1))
+    if last is not None and high is not None and last < high:
+        if high - last < DAY // 2:
+            hours.append((last, high, -1))
+        else:
+            high -= DAY
+            hours.append((high, last, 1))
+    return [(low, high, 1)] if low is None or high is None or low < high else [], hours
+
+
+def _seconds(columns: Any) -> ColumnElement[int]:
+    return rounded(columns.started_ns, _NS)  # a bound divisor would not match the index
+
+
 def _between(columns: Any, since: int | None, until: int | None) -> list[ColumnElement[bool]]:
     """Started in [since, until) (ns), written so that the index on whole seconds serves."""
     conditions: list[ColumnElement[bool]] = []
-    seconds = rounded(columns.started_ns, _NS)  # a bound divisor would not match the index
+    seconds = _seconds(columns)
     if since is not None:
         conditions += [seconds >= since // _NS, columns.started_ns >= since]
     if until is not None:
