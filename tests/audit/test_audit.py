@@ -242,4 +242,4 @@ def test_prices_check_for_people_and_spreadsheets(ledger, monkeypatch, capsys):
 def test_calls_without_a_price_are_named_in_the_table(audit):
     """An audit says how many calls it could not compare for want of a price."""
     _, text, _ = audit(FOCUS, format="table")
-    assert "1 calls in the ledger have no price" in text
+    assert "without a price in the ledger: 1 call;" in text

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
+from typer.testing import CliRunner
 
 from crewmeter_cost.chargeback.html import render
 from crewmeter_cost.chargeback.statement import build, month_bounds
+from crewmeter_cost.cli import build as commands
 from crewmeter_cost.cli.options import window
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.money import exact_usd
 from crewmeter_cost.ledger.reports import report
+
+NOVEMBER = {"since": datetime(2026, 11, 1, tzinfo=UTC), "until": datetime(2026, 12, 1, tzinfo=UTC)}
 
 
 @pytest.mark.parametrize("by", ["team", "user", "crew"])
@@ -20,7 +26,7 @@ def test_a_statement_sums_to_the_months_ledger(month, by, rule):
     """Whoever is charged and however the rest is shared: the total is the report's."""
     since, until = window("2026-11-01", "2026-12-01")
     total = report(month, by=[by], since=since, until=until).document()["total"]
-    statement = build(month.engine, month="2026-11", by=by, rule=rule)
+    statement = build(month.engine, **NOVEMBER, by=by, rule=rule)
     assert exact_usd(statement.total_pusd) == total["cost_usd"]
     assert statement.unpriced_calls == total["unpriced_calls"]
     for account in statement.accounts:
@@ -31,7 +37,7 @@ def test_a_statement_sums_to_the_months_ledger(month, by, rule):
 
 def test_the_page_prints_without_scripts_and_escapes_names(month):
     """A team called <script> is a name."""
-    statement = build(month.engine, month="2026-11", by="team")
+    statement = build(month.engine, **NOVEMBER, by="team")
     statement.accounts[0].name = "<script>alert(1)</script>"
     page = render(replace(statement, accounts=statement.accounts))
     assert "<script" not in page
@@ -50,4 +56,35 @@ def test_a_month_that_is_none_is_refused(text):
 def test_a_statement_needs_someone_to_charge(month):
     """By model is a report, not a statement."""
     with pytest.raises(CrewMeterError, match="model"):
-        build(month.engine, month="2026-11", by="model")
+        build(month.engine, **NOVEMBER, by="model")
+
+
+def told(month, *words: str) -> str:
+    """What ``crewmeter statement WORDS…`` prints."""
+    done = CliRunner().invoke(commands("statement"), ["statement", *words, "--ledger", month.engine.url.render_as_string()])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
+    """`--since` and `--until` make a statement of any hours; one that is cut within an hour is widened to it, and says so."""
+    span = ["--since", "2026-11-10T06:00Z", "--until", "2026-11-20T18:30Z"]
+    document = json.loads(told(month, *span, "--format", "json"))
+    assert (document["month"], document["since"], document["until"]) == (None, "2026-11-10T06:00:00+00:00", "2026-11-20T19:00:00+00:00")
+    since, until = window("2026-11-10T06:00Z", "2026-11-20T19:00Z")
+    assert document["total_usd"] == report(month, since=since, until=until).document()["total"]["cost_usd"]
+    assert "2026-11-10 06:00 to 2026-11-20 19:00 (UTC)" in told(month, *span)
+    told(month, *span, "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert ">20 Nov</text>" in page
+    whole = json.loads(told(month, "--since", "2026-11-01", "--until", "2026-12-01", "--format", "json"))
+    assert whole == json.loads(told(month, "--month", "2026-11", "--format", "json"))
+
+
+def test_a_statement_takes_a_month_or_a_window(month):
+    """Not both; and not one that has not begun."""
+    for words in (["--month", "2026-11", "--since", "3d"], ["--since", "2999-01-01"], ["--since", "2026-11-02", "--until", "2026-11-01"]):
+        with pytest.raises(CrewMeterError, match="--since"):
+            told(month, *words)
+    assert "nothing was called" in told(month, "--month", "2001-01")

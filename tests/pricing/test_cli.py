@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import text
 
 from crewmeter_cost.cli import main
+from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing import shelf
 
 
@@ -186,3 +190,70 @@ def test_check_knows_age_and_disagreements_without_a_ledger(run):
     assert Decimal(document["book"]["age_days"]) >= 0
     code, _, err = run("prices", "check", "--max-age", "1")
     assert (code, "check failed" in err) == ((1, True) if document["book"]["age_days"] > 1 else (0, False))
+
+
+@pytest.fixture
+def called(home):
+    """A ledger with a week of calls."""
+    with Ledger.open(str(home / "ledger.db")) as ledger:
+        load_history(ledger, days=4, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60)
+    return str(home / "ledger.db")
+
+
+def test_check_is_of_the_models_called_in_the_window(run, called, monkeypatch):
+    """`--since` and `--until` pick the calls; at 80 columns no line is longer, the path of the book is not in the way."""
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run("prices", "check", "--format", "json")
+    every = {row["model"]: row["calls"] for row in json.loads(out)["ledger"]}
+    _, out, _ = run("prices", "check", "--since", "2026-11-20", "--until", "2026-11-20T12:00Z", "--format", "json")
+    some = {row["model"]: row["calls"] for row in json.loads(out)["ledger"]}
+    _, out, _ = run("report", "--since", "2026-11-20", "--until", "2026-11-20T12:00Z", "--format", "json")
+    assert some == {row["model"]: row["calls"] for row in json.loads(out)["rows"]}
+    assert sum(some.values()) < sum(every.values())
+    code, out, err = run("prices", "check")
+    table = [line for line in out.splitlines() if "[[free]]" not in line]
+    assert max(map(len, table)) <= 80
+    assert "site-packages" not in out
+    assert "genai-prices.txt" not in out
+    assert (code, "no price is known for 1 model" in err) == (1, True)
+    code, out, _ = run("prices", "check", "--until", "2001-01-01")
+    assert (code, "no model was called" in out) == (0, True)
+
+
+def test_a_damaged_ledger_is_not_taken_for_none(run, home):
+    """Without --ledger, a file that is no ledger is an error, not "no ledger yet"."""
+    (home / "ledger.db").write_text("not a database" * 100)
+    code, _, err = run("prices", "check")
+    assert (code, "ledger.db" in err) == (2, True)
+
+
+def test_show_knows_what_was_charged_and_when_prices_were_in_force(run, called):
+    """`--since` and `--until` leave out prices not in force then; `--ledger` adds what its calls were really charged at."""
+    _, out, _ = run("prices", "show", "gpt-5.6", "--provider", "openai", "--until", "2026-08-01", "--format", "json")
+    ours = [row for row in json.loads(out) if row["source"] == "genai-prices" and row["prices"]]
+    assert [(row["from"], row["tier"]) for row in ours] == [(None, None)]
+    _, out, _ = run("prices", "show", "gpt-5.6", "--provider", "openai", "--since", "2026-11-01", "--format", "json")
+    ours = [row for row in json.loads(out) if row["source"] == "genai-prices" and row["tier"] is None]
+    assert [row["from"] for row in ours] == ["2026-08-21"]
+    window = ("--since", "2026-11-19", "--until", "2026-11-21")
+    _, out, _ = run("prices", "show", "gpt-5", "--ledger", called, *window, "--format", "json")
+    charged = [row for row in json.loads(out) if row["calls"]]
+    _, out, _ = run("report", "--ledger", called, *window, "--where", "model=gpt-5", "--format", "json")
+    total = json.loads(out)["total"]
+    assert sum(row["calls"] for row in charged) == total["calls"] - total["unpriced_calls"] - rejected(called)
+    assert all(row["source"].startswith("ledger (") and row["first_call"] >= "2026-11-19" for row in charged)
+    assert charged[0]["prices"]["input"]
+    _, out, _ = run("prices", "show", "gpt-5", "--ledger", called)
+    assert "in this ledger" in out
+    _, out, _ = run("prices", "show", "gpt-5", "--ledger", called, "--format", "csv")
+    assert out.splitlines()[0].endswith("prices,calls,first_call,last_call")
+
+
+def rejected(path: str) -> int:
+    """Calls to gpt-5 in the test's window that the provider refused: neither priced nor unpriced."""
+    with Ledger.open(path, read_only=True) as ledger, ledger.reading() as connection:
+        query = (
+            "SELECT count(*) FROM calls WHERE model = 'gpt-5' AND cost_usd IS NULL AND unpriced = 0 AND time >= :since AND time < :until"
+        )
+        window = {name: int(datetime(2026, 11, day, tzinfo=UTC).timestamp()) for name, day in (("since", 19), ("until", 21))}
+        return connection.scalar(text(query), window)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.pricing.outcome import Unpriced
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 __all__ = ["Covered", "of_ledger"]
 
-_MODELS = text(
-    """
+_MODELS = """
     SELECT provider, request_model, response_model, COUNT(*) AS calls, SUM(unpriced) AS unpriced
-    FROM calls GROUP BY provider, request_model, response_model ORDER BY calls DESC
-    """
-)
+    FROM calls {} GROUP BY provider, request_model, response_model ORDER BY calls DESC
+"""
 
 
 class Covered(NamedTuple):
@@ -35,20 +37,20 @@ class Covered(NamedTuple):
     """Why there is none, else empty."""
 
 
-def of_ledger(url: str | None) -> list[Covered] | None:
-    """Every model in a ledger, the busiest first; None where there is no ledger (and none was named)."""
-    try:
-        with Ledger.open(url, read_only=True) as ledger:
-            return _covered(ledger.engine, PriceBook.load())
-    except CrewMeterError:
-        if url is not None:
-            raise
+def of_ledger(url: str | None, *, since: datetime | None = None, until: datetime | None = None) -> list[Covered] | None:
+    """Every model called in [since, until), whole seconds, the busiest first; None where there is no ledger yet (and none was named)."""
+    file = sqlite_path(ledger_url(url))
+    if url is None and file is not None and not file.exists():
         return None
+    with Ledger.open(url, read_only=True) as ledger:
+        return _covered(ledger, PriceBook.load(), since, until)
 
 
-def _covered(engine: Engine, book: PriceBook) -> list[Covered]:
-    with engine.connect() as connection:
-        rows = connection.execute(_MODELS).all()
+def _covered(ledger: Ledger, book: PriceBook, since: datetime | None, until: datetime | None) -> list[Covered]:
+    window = {name: math.ceil(moment.timestamp()) for name, moment in (("since", since), ("until", until)) if moment is not None}
+    bounds = [f"time {sign} :{name}" for name, sign in (("since", ">="), ("until", "<")) if name in window]
+    with ledger.reading() as connection:
+        rows = connection.execute(text(_MODELS.format(f"WHERE {' AND '.join(bounds)}" if bounds else "")), window).all()
     now = time.time_ns()
     covered: dict[tuple[str, str], Covered] = {}
     for row in rows:

@@ -5,8 +5,7 @@ The two bar charts are drawn as plain SVG rectangles: a printed page needs no ch
 
 from __future__ import annotations
 
-import calendar
-from datetime import date
+from datetime import timedelta
 from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import date
 
     from crewmeter_cost.chargeback.statement import Account, Statement
 
@@ -38,7 +38,7 @@ svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } text
 
 def render(statement: Statement) -> str:
     """The whole document as text. Money is exact to the cent in tables; the ledger keeps the pico-dollars."""
-    title = f"Statement for {statement.month:%B %Y}"
+    title = statement.title
     everyone = [*statement.accounts, *([statement.unassigned] if statement.unassigned and statement.unassigned.total_pusd else [])]
     parts = [
         f"<h1>{escape(title)}</h1><p>By {escape(statement.by)}. LLM spend from the crewmeter ledger, UTC days, USD.</p>",
@@ -69,7 +69,7 @@ def _summary(statement: Statement, everyone: Iterable[Account]) -> str:
             f"{account.input_tokens:,}",
             f"{account.output_tokens:,}",
             *([_usd(account.direct_pusd), _usd(account.shared_pusd)] if shared else []),
-            _usd(account.total_pusd),
+            "unpriced" if account.unknown else _usd(account.total_pusd),
         ]
         for account in everyone
     ]
@@ -82,7 +82,7 @@ def _section(account: Account, statement: Statement) -> str:
     lists = "".join(f"<div>{_breakdown(what, amounts)}</div>" for what, amounts in account.detail_pusd.items())
     return (
         f"<section><h2>{escape(_name(account))}: {_usd(account.total_pusd)} USD</h2>"
-        f'{_chart(account.daily_pusd, statement.month)}<div class="columns">{lists}</div></section>'
+        f'{_chart(account.daily_pusd, statement)}<div class="columns">{lists}</div></section>'
     )
 
 
@@ -91,22 +91,35 @@ def _breakdown(what: str, amounts: Mapping[str, int]) -> str:
     return _table([what, "USD"], [[name, _usd(pusd)] for name, pusd in ranked if pusd])
 
 
-def _chart(daily: Mapping[date, int], month: date) -> str:
-    days = calendar.monthrange(month.year, month.month)[1]
-    amounts = [daily.get(date(month.year, month.month, day), 0) for day in range(1, days + 1)]
-    most = max(amounts)
+def _chart(daily: Mapping[date, int], statement: Statement) -> str:
+    first, last = statement.since.date(), (statement.until - timedelta(microseconds=1)).date()
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    most = max(daily.get(day, 0) for day in days)
     if not most:
         return ""
-    bars = "".join(
-        f'<rect x="{n * 20 + 2}" y="{100 - amount * 90 / most:.1f}" width="16" height="{amount * 90 / most:.1f}">'
-        f"<title>{month:%b} {n + 1}: {_usd(amount)} USD</title></rect>"
-        for n, amount in enumerate(amounts)
-    )
+    bars = "".join(_bar(n, day, daily.get(day, 0), most) for n, day in enumerate(days))
+    every = max(5, -(-len(days) // 12))
     labels = "".join(
-        f'<text x="{n * 20 + 10}" y="112" text-anchor="middle">{n + 1}</text>' for n in range(days) if n % 5 == 0 or n == days - 1
+        f'<text x="{n * 20 + 10}" y="112" text-anchor="middle">{_spoken(day, statement)}</text>'
+        for n, day in enumerate(days)
+        if n % every == 0 or day == last
     )
     top = f'<text x="0" y="8">{_usd(most)} USD</text>'
-    return f'<svg viewBox="0 0 {days * 20} 116" role="img" aria-label="Spend per day, at most {_usd(most)} USD">{top}{bars}{labels}</svg>'
+    return (
+        f'<svg viewBox="0 0 {len(days) * 20} 116" role="img" aria-label="Spend per day, at most {_usd(most)} USD">{top}{bars}{labels}</svg>'
+    )
+
+
+def _spoken(day: date, statement: Statement) -> str:
+    return f"{day.day}" if statement.month else f"{day.day} {day:%b}"
+
+
+def _bar(number: int, day: date, amount: int, most: int) -> str:
+    height = f"{amount * 90 / most:.1f}"
+    return (
+        f'<rect x="{number * 20 + 2}" y="{100 - amount * 90 / most:.1f}" width="16" height="{height}">'
+        f"<title>{day:%b} {day.day}: {_usd(amount)} USD</title></rect>"
+    )
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]], foot: str = "") -> str:

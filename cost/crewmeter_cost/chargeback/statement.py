@@ -1,10 +1,10 @@
-"""A month's statement: what each team (or user, crew, tag) spent, on which models and crews, day by day, adding up to the ledger."""
+"""A statement of a month, or any window: what each team (or user, crew) spent, on which models and crews, adding up to the ledger."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["BY", "Account", "Statement", "build", "month_bounds"]
+__all__ = ["BY", "Account", "Statement", "build", "month_bounds", "whole_hours"]
 
 _rollup = table_of(RollupHour)
 _label = table_of(Label)
@@ -37,7 +37,7 @@ _DETAIL = {
 
 @dataclass(slots=True)
 class Account:
-    """One payer's month. Money in integer pico-USD, tokens in tokens."""
+    """One payer's share. Money in integer pico-USD, tokens in tokens."""
 
     name: str
     direct_pusd: int = 0
@@ -45,6 +45,7 @@ class Account:
     calls: int = 0
     failed_calls: int = 0
     unpriced_calls: int = 0
+    priced_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     daily_pusd: dict[date, int] = field(default_factory=lambda: defaultdict(int))
@@ -56,20 +57,38 @@ class Account:
         """What is charged: spent directly, and the share of what nobody owns."""
         return self.direct_pusd + self.shared_pusd
 
+    @property
+    def unknown(self) -> bool:
+        """Whether nothing is known of what is to be paid: there are calls without a price, and no other cost."""
+        return bool(self.unpriced_calls) and not self.priced_calls and not self.total_pusd
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A whole month. `unassigned` is what carries no team, apart where no rule shares it out."""
+    """A whole month, or the hours from `since` to `until`. `unassigned` is what carries no team, apart where no rule shares it out."""
 
-    month: date
+    since: datetime
+    until: datetime
     by: str
     rule: str
     accounts: tuple[Account, ...]
     unassigned: Account | None
 
     @property
+    def month(self) -> date | None:
+        """The first day of the month that this is of, None for any other window."""
+        first, following = self.since.date(), _following(self.since)
+        return first if self.since == self.since.replace(day=1, hour=0) and self.until == following else None
+
+    @property
+    def title(self) -> str:
+        """``Statement for November 2026``, or the window."""
+        span = f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} (UTC)"
+        return f"Statement for {span if self.month is None else format(self.month, '%B %Y')}"
+
+    @property
     def total_pusd(self) -> int:
-        """Every pico-dollar of the month's ledger."""
+        """Every pico-dollar of the window's ledger."""
         return sum(account.total_pusd for account in self.accounts) + (self.unassigned.total_pusd if self.unassigned else 0)
 
     @property
@@ -79,21 +98,30 @@ class Statement:
         return sum(account.unpriced_calls for account in everyone)
 
 
-def month_bounds(text: str) -> tuple[date, int, int]:
-    """``2026-11`` → its first day and [start, end) in unix seconds (UTC). Raises `CrewMeterError`."""
+def month_bounds(text: str) -> tuple[datetime, datetime]:
+    """``2026-11`` → when it begins and when the next month does (UTC). Raises `CrewMeterError`."""
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError as error:
         raise CrewMeterError(f"--month {text!r} is not a month", hint="write it as 2026-11") from error
-    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-    return first.date(), int(first.timestamp()), int(following.timestamp())
+    return first, _following(first)
 
 
-def build(engine: Engine, *, month: str, by: str, rule: str = "none") -> Statement:
-    """The month's statement. Raises `CrewMeterError` for a month, a `by` or a rule there is not."""
+def _following(first: datetime) -> datetime:
+    return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1, day=1, hour=0)
+
+
+def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """The window widened to whole hours, which is what statements add up."""
+    start, hour = since.replace(minute=0, second=0, microsecond=0), until.replace(minute=0, second=0, microsecond=0)
+    return start, hour if hour == until else hour + timedelta(hours=1)
+
+
+def build(engine: Engine, *, since: datetime, until: datetime, by: str, rule: str = "none") -> Statement:
+    """The statement of [since, until), whole hours in UTC. Raises `CrewMeterError` for a `by` or a rule there is not."""
     if by not in BY:
         raise CrewMeterError(f"no statement by {by!r}", hint=f"one of {', '.join(BY)}")
-    first, start, end = month_bounds(month)
+    start, end = int(since.timestamp()), int(until.timestamp())
     dimension, key = BY[by]
     with engine.connect() as connection:
         accounts = _accounts(connection, dimension, key, start, end)
@@ -110,12 +138,12 @@ def build(engine: Engine, *, month: str, by: str, rule: str = "none") -> Stateme
             account.shared_pusd = shares[account.name]
         unassigned.shared_pusd = -unassigned.direct_pusd
     ordered = sorted(accounts.values(), key=lambda account: (-account.total_pusd, account.name))
-    return Statement(first, by, rule, tuple(ordered), unassigned)
+    return Statement(since, until, by, rule, tuple(ordered), unassigned)
 
 
 def _accounts(connection: Connection, dimension: str, key: str, start: int, end: int) -> dict[int, Account]:
     owner, day = _rollup.c[key], _rollup.c.hour // 86400
-    counted = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens")
+    counted = ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "output_tokens")
     query = (
         select(
             owner,

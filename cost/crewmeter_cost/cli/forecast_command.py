@@ -15,6 +15,7 @@ from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_ta
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.forecast import HISTORY_DAYS, Anomaly, Projection, anomalies, month_end
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ def _forecast(
     now = end or instant(at, option="--at", now=datetime.now(UTC))
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     start = _start(now) if begin is None else max(_start(now), int(min(begin, month).timestamp()))
-    with Ledger.open(ledger) as book:
+    with Ledger.open(ledger, read_only=True) as book:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
             scopes += [(by, name) for name in names_since(book.engine, by, start)]
@@ -119,7 +120,7 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
             usd(each.spent_pusd),
             usd(each.expected_pusd),
             f"{usd(each.low_pusd)} and {usd(each.high_pusd)}",
-            f"{each.days_of_history} days",
+            counted(each.days_of_history, "day"),
         )
         for scope, each in projections
     ]
