@@ -13,10 +13,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from crewmeter_cost.cli import build
+from crewmeter_cost.cli.output import usd
 from crewmeter_cost.cli.watch_command import render
+from crewmeter_cost.demo.load import load_history
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.forecast import anomalies, month_end, project
 from crewmeter_cost.ledger.runs import runs
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.outlook import outlook
 from crewmeter_cost.watch import look
 
 USD = 10**12
@@ -107,3 +111,21 @@ def test_a_run_is_in_flight_until_it_ends(month):
     middle, end = (datetime.fromtimestamp((run.started_ns + part) / 1e9, UTC) for part in (run.duration_ns // 2, run.duration_ns + 10**6))
     assert run.run_id in [each.run_id for each in look(month, now=middle, past=True).running]
     assert run.run_id in [each.run_id for each in look(month, now=end, past=True).finished]
+
+
+def test_a_report_that_reaches_now_says_where_the_month_is_heading(tmp_path):
+    """One line under the table where a week of history is known and money was spent this month; none for a window that is closed,
+    filtered or of tools, none with less history, and never in JSON."""
+    now = datetime.now(UTC)
+    for days, heard in ((10, True), (3, False)):
+        path = str(tmp_path / f"{days}.db")
+        with Ledger.open(path) as ledger:
+            load_history(ledger, days=days, seed=3, until=now, calls_per_day=60)
+            expected = usd(outlook(ledger.engine, now=now).expected_pusd)
+            spent = outlook(ledger.engine, now=now).spent_pusd
+        table = CliRunner().invoke(build("report"), ["report", "--ledger", path]).stdout
+        assert ("at this pace, " in table) is (heard and spent > 0)
+        if heard and spent:
+            assert expected[:-2] in table
+        for words in (["--until", "now"], ["--where", "crew=x"], ["--by", "tool"], ["--format", "json"], ["--format", "csv"]):
+            assert "at this pace" not in CliRunner().invoke(build("report"), ["report", *words, "--ledger", path]).stdout

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +12,9 @@ from crewmeter_cost.budgets.spend import hourly_pusd, names_since
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, instant, window
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.forecast import HISTORY_DAYS, Anomaly, Projection, anomalies, month_end
+from crewmeter_cost.forecast import Anomaly, Projection, anomalies
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.outlook import history_start, outlook
 from crewmeter_cost.wording import counted
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ def _forecast(
     begin, end = window(since, until)  # the history to learn from; this month is always whole
     now = end or instant(at, option="--at", now=datetime.now(UTC))
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = _start(now) if begin is None else max(_start(now), int(min(begin, month).timestamp()))
+    start = history_start(now) if begin is None else max(history_start(now), int(min(begin, month).timestamp()))
     with Ledger.open(ledger, read_only=True) as book:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
             scopes += [(by, name) for name in names_since(book.engine, by, start)]
         projections = [
-            (scope if name is None else f"{scope}:{name}", _project(book.engine, scope, name, start, now)) for scope, name in scopes
+            (scope if name is None else f"{scope}:{name}", outlook(book.engine, scope=scope, name=name, start=start, now=now))
+            for scope, name in scopes
         ]
         odd = _anomalies(book.engine, now)
     rows = [_row(scope, projection) for scope, projection in projections]
@@ -63,21 +64,6 @@ def _forecast(
         print_csv(_COLUMNS, rows)
     else:
         _print(now, projections, odd)
-
-
-def _project(engine: Engine, scope: str, name: str | None, start: int, now: datetime) -> Projection:
-    hourly = hourly_pusd(engine, scope=scope, value=name, start=start, end=int(now.timestamp()) + 1)
-    daily: dict[date, int] = defaultdict(int)
-    for hour, pusd in hourly.items():
-        daily[datetime.fromtimestamp(hour, UTC).date()] += pusd
-    today = now.date()
-    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
-    return month_end(daily, today=today, today_pusd=daily.pop(today, 0), day_share=(now - midnight) / timedelta(days=1))
-
-
-def _start(now: datetime) -> int:
-    """Midnight, so many days ago that the history and the whole of this month are in."""
-    return int((now - timedelta(days=HISTORY_DAYS)).timestamp()) // _DAY * _DAY
 
 
 def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:

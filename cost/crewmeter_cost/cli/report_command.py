@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.grouping import GROUPS, TIMES
 from crewmeter_cost.ledger.reports import AMOUNTS, report
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.outlook import outlook
 
 if TYPE_CHECKING:
     from crewmeter_cost.ledger.reports import Report, ReportRow
@@ -25,6 +27,10 @@ ByOption = Annotated[
     typer.Option("--by", help=f"One of {', '.join(GROUPS)}; repeatable."),
 ]
 WhereOption = Annotated[list[str] | None, typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable.")]
+
+
+_ENOUGH_DAYS = 7
+"""Days of history below which a report says nothing of the month's end: a week has every weekday once."""
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -48,14 +54,25 @@ def register(app: typer.Typer, help: str) -> None:
         groups = [word for words in by or ["model"] for word in words.split(",")]
         with Ledger.open(ledger, read_only=True) as book:
             made = report(book, by=groups, since=start, until=end, where=_filters(where or []))
+            pace = _pace(book) if format is Format.TABLE and end is None and not where and "tool" not in groups else ""
         if format is Format.JSON:
             print_json(made.document())
         elif format is Format.CSV:
             print_csv([*made.group_by, *AMOUNTS], (row.document(made.group_by) for row in made.rows))
         else:
             _table(made)
+            sys.stdout.write(pace)
         for note in made.notes:
             sys.stderr.write(f"note: {note}\n")
+
+
+def _pace(book: Ledger) -> str:
+    """Where the whole ledger's month is heading, in a line; nothing where too little is known to say."""
+    now = datetime.now(UTC)
+    ahead = outlook(book.engine, now=now)
+    if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:
+        return ""
+    return f"at this pace, {usd(ahead.expected_pusd)} by the end of {now:%B} ({usd(ahead.spent_pusd)} so far): `crewmeter forecast`\n"
 
 
 def _filters(words: list[str]) -> dict[str, str]:
