@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -32,7 +35,7 @@ def refused(said, culprit: str) -> None:
         (["export", "--format", "xml"], "xml"),
         (["audit", "no-such-file.csv"], "no-such-file.csv"),
         (["run", "no-such-file.py"], "no-such-file.py"),
-        (["price"], "model"),
+        (["price"], "MODEL"),
         (["price", "gpt-4o", "--input", "-3"], "--input"),
         (["price", "gpt-4o", "--usage", "{bad"], "--usage"),
         (["price", "gpt-4o", "--input", "3", "--at", "yesterday"], "--at"),
@@ -131,3 +134,32 @@ def test_an_exceeded_budget_exits_with_1(command, history, monkeypatch):
     monkeypatch.setenv("CREWMETER_BUDGETS", "0.000001 USD/total")
     over = command("budget", "status", "--ledger", history)
     assert (within.code, over.code) == (0, 1), within.err + over.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["reprice"],
+        ["prune", "--keep", "1d"],
+        ["budget", "remove", "x"],
+        ["budget", "status"],
+        ["forecast"],
+        ["statement"],
+        ["whatif", "--tier", "batch"],
+    ],
+    ids=str,
+)
+def test_only_what_records_makes_a_ledger(command, monkeypatch, tmp_path, words):
+    """Reading, re-pricing and pruning where nothing was ever recorded: said, and no empty ledger left behind."""
+    monkeypatch.setenv("CREWMETER_LEDGER", str(tmp_path / "none.db"))
+    refused(command(*words), "there is no ledger at")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_terminal_without_dashes_gets_question_marks(history):
+    """An output that can't say "–" is no reason for a traceback."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()", "report", "--by", "crew", "--ledger", history]
+    done = subprocess.run(words, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"total" in done.stdout

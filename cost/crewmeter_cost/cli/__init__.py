@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from importlib import metadata
@@ -75,6 +76,9 @@ def build(wanted: str | None) -> typer.Typer:
 
 def main() -> None:
     """Entry point of the ``crewmeter`` script. Exit codes: 0 done, 1 a check failed, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no dash shows a question mark, not a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     try:
         build(wanted)()

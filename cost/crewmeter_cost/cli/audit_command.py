@@ -29,7 +29,9 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("audit", help=help)
     def command(
-        file: Annotated[Path, typer.Argument(help="OpenAI or Anthropic console export (usage or cost CSV), or a FOCUS CSV.")],
+        file: Annotated[
+            Path, typer.Argument(metavar="FILE", help="OpenAI or Anthropic console export (usage or cost CSV), or a FOCUS CSV.")
+        ],
         provider: Annotated[str | None, typer.Option("--provider", help="Only this provider's calls; the export's own by default.")] = None,
         tolerance: Annotated[float, typer.Option("--tolerance", min=0, max=100, help="Per cent that the sides may differ.")] = 1.0,
         ledger: LedgerOption = None,

@@ -12,7 +12,7 @@ import typer
 from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.store import Status, history, in_force, kept_since, named, remove, save, status
 from crewmeter_cost.budgets.webhook import check_target
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, spoken, window
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, must_exist, spoken, window
 from crewmeter_cost.cli.output import console, exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.money import moment, nanoseconds
@@ -47,7 +47,7 @@ def register(app: typer.Typer, line: str) -> None:
 
 
 def _set(
-    amount: Annotated[str, typer.Argument(help='"[SCOPE] AMOUNT USD/PERIOD".')],
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help='"[SCOPE] AMOUNT USD/PERIOD".')],
     name: Annotated[str, typer.Option(help="What to call it.")] = "",
     soft: Annotated[bool, typer.Option("--soft", help="Give notice only, never stop a call.")] = False,
     on_unknown: Annotated[str, typer.Option(help="allow or block, where the spend can't be known.")] = "allow",
@@ -125,8 +125,9 @@ def _status(
 
 
 def _remove(
-    name: Annotated[str, typer.Argument(help="The budget's name, as `budget list` shows it.")], ledger: LedgerOption = None
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The budget's name, as `budget list` shows it.")], ledger: LedgerOption = None
 ) -> None:
+    must_exist(ledger)
     with Ledger.open(ledger) as book:
         remove(book.engine, name)
     sys.stdout.write(f"removed: {name}\n")

@@ -11,7 +11,7 @@ import typer
 
 from crewmeter_cost.errors import CrewMeterError
 
-__all__ = ["Format", "FormatOption", "LedgerOption", "SinceOption", "UntilOption", "instant", "spoken", "window"]
+__all__ = ["Format", "FormatOption", "LedgerOption", "SinceOption", "UntilOption", "instant", "must_exist", "spoken", "window"]
 
 
 class Format(StrEnum):
@@ -69,6 +69,13 @@ def window(since: str | None, until: str | None) -> tuple[datetime | None, datet
     if start is not None and end is not None and start >= end:
         raise CrewMeterError(f"--since {since} is not before --until {until}", hint="swap them, or leave one out")
     return start, end
+
+
+def must_exist(ledger: str | None) -> None:
+    """For commands that change a ledger but have no business making one. Raises `CrewMeterError` where there is none."""
+    from crewmeter_cost.ledger.store import Ledger
+
+    Ledger.open(ledger, read_only=True).close()
 
 
 def spoken(since: datetime | None, until: datetime | None) -> str:

@@ -32,7 +32,7 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("price", help=help)
     def command(
-        model: Annotated[str, typer.Argument(help="The model, as the client or the provider names it.")],
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="The model, as the client or the provider names it.")],
         provider: Annotated[str | None, typer.Option("--provider", help="Who bills it; left out, the model's maker is assumed.")] = None,
         host: Annotated[str | None, typer.Option("--host", help="The host the call went to; a known one decides the provider.")] = None,
         input: Annotated[int | None, typer.Option("--input", min=0, max=_MOST, help="Input tokens, cached ones included.")] = None,

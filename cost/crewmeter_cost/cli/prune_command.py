@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, instant
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, instant, must_exist
 from crewmeter_cost.cli.output import print_csv, print_json
 from crewmeter_cost.ledger.money import moment, nanoseconds
 from crewmeter_cost.ledger.prune import prune, would_prune
@@ -33,6 +33,7 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
     ) -> None:
         before = instant(keep, option="--keep", now=datetime.now(UTC))
+        must_exist(ledger)
         with Ledger.open(ledger, read_only=dry_run) as book:
             expected = would_prune(book, before)
             if dry_run:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, must_exist, window
 from crewmeter_cost.cli.output import cost_cell, print_csv, print_json, print_table
 from crewmeter_cost.ledger.money import exact_usd
 from crewmeter_cost.ledger.reprice import reprice, undo
@@ -38,6 +38,7 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
     ) -> None:
         start, end = window(since, until)
+        must_exist(ledger)
         with Ledger.open(ledger, read_only=dry_run) as book:
             if undo_job is not None:
                 undone = undo(book, undo_job)

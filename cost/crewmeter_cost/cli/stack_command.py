@@ -26,7 +26,7 @@ def register(app: typer.Typer, help: str) -> None:
 
     @group.command("init", help="Write compose file, collector configs, boards and rules into a folder.")
     def init(
-        folder: Annotated[Path, typer.Argument(help="Where to; made if it isn't there.", file_okay=False)],
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it isn't there.", file_okay=False)],
         force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there (never .env).")] = False,
         format: FormatOption = Format.TABLE,
     ) -> None:
