@@ -1,6 +1,6 @@
 """Durable ingest: how many LLM spans a second a sidecar acknowledges after fsync, load generator included.
 
-    python benchmarks/ingest.py [--seconds 15] [--spans N] [--ledger URL] [--connections 4]   # limits hold for SQLite
+    python benchmarks/ingest.py [--seconds 15] [--spans N] [--ledger URL] [--connections 8]   # limits hold for SQLite
 
 Starts a real `crewmeter serve` on loopback and sends it requests of 512 spans over keep-alive HTTP from a process of
 its own, with full synchronisation to disk. Three measurements: as fast as it goes; at half that load, the time to each
@@ -101,13 +101,17 @@ def filled(parts: list[bytes], ids: dict[bytes, int]) -> bytes:
     return b"".join(made)
 
 
-def send(port: int, seconds: float, pause: float, spans: int, out: dict[str, object]) -> None:
-    """One connection: request after request, each `pause` seconds after the last one began, until time or spans are used up."""
+def send(port: int, seconds: float, pause: float, offset: float, spans: int, out: dict[str, object]) -> None:
+    """One connection: request after request, each `pause` seconds after the last one began, until time or spans are used up.
+
+    Independent senders do not send in step: the first request goes out `offset` seconds late.
+    """
     parts, ids = template(), {TRACE: 16, SPAN: 8}
     connection = http.client.HTTPConnection("127.0.0.1", port)
     latencies, sent, retried = [], 0, 0
     end = time.monotonic() + seconds
-    due = time.monotonic()
+    due = time.monotonic() + offset
+    time.sleep(offset)
     while time.monotonic() < end and sent < spans:
         body = filled(parts, ids)
         while True:
@@ -137,7 +141,10 @@ def run_senders(port: int, seconds: float, connections: int, rate: float, spans:
     """The load generator's process."""
     outs: list[dict[str, object]] = [{} for _ in range(connections)]
     pause = connections * BATCH / rate if rate else 0.0
-    threads = [threading.Thread(target=send, args=(port, seconds, pause, spans // connections, out)) for out in outs]
+    threads = [
+        threading.Thread(target=send, args=(port, seconds, pause, pause * number / connections, spans // connections, out))
+        for number, out in enumerate(outs)
+    ]
     began = time.monotonic()
     for thread in threads:
         thread.start()
@@ -238,7 +245,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--spans", type=int, default=0, help="soak until so many spans are in")
-    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--ledger", help="default: a new SQLite file")
     parser.add_argument("--folder", default=None, help="where the SQLite file goes")
     options = parser.parse_args()

@@ -34,6 +34,7 @@ LARGEST_TRACE = 5_000
 _CALL, _STEP, _LABEL = core.call, core.step, core.label
 _INHERITED = ("run", "crew", "flow", "task", "agent", "tool")
 _CHUNK = 500
+_FOREIGN_SCOPE = select(_LABEL.c.id).where(_LABEL.c.kind == "scope", _LABEL.c.value != SCOPE).limit(1)
 
 
 def adopt(connection: Connection, bulk: Bulk, labels: Labels, change: Change, traces: Iterable[bytes]) -> int:
@@ -62,8 +63,7 @@ def adopt(connection: Connection, bulk: Bulk, labels: Labels, change: Change, tr
 
 
 def _any_foreign(connection: Connection) -> bool:
-    query = select(_LABEL.c.id).where(_LABEL.c.kind == "scope", _LABEL.c.value != SCOPE).limit(1)
-    return connection.execute(query).scalar() is not None
+    return connection.execute(_FOREIGN_SCOPE).scalar() is not None
 
 
 def _read(connection: Connection, table: Table, columns: tuple[str, ...], where: Any) -> list[tuple[int, Row]]:

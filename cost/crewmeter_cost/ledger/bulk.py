@@ -39,7 +39,7 @@ class Bulk:
     def __init__(self, backend: str) -> None:
         self._postgres = backend == "postgresql"
         self._compiled: dict[tuple[str, str, int], str] = {}
-        self._built: dict[tuple[str, str], Executable] = {}
+        self._built: dict[tuple[str, ...], Executable] = {}
 
     def insert_new(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Rows, *, key: tuple[str, ...]
@@ -55,7 +55,10 @@ class Bulk:
                 self._built["new", table.name] = statement
             returned = connection.execute(statement, _arrays(columns, rows)).all()
             return None if len(returned) == len(rows) else {tuple(bytes(part) for part in row) for row in returned}
-        last = connection.execute(select(func.max(table.c.id))).scalar() or 0
+        newest = self._built.get(("newest", table.name))
+        if newest is None:
+            newest = self._built["newest", table.name] = select(func.max(table.c.id))
+        last = connection.execute(newest).scalar() or 0
         done = self._many(connection, "new", table, columns, rows)
         if done == len(rows):
             return None
@@ -90,7 +93,10 @@ class Bulk:
         """Set `columns` of the rows with the ids that stand first in each tuple."""
         if not rows:
             return
-        statement = update(table).where(table.c.id == bindparam("_id")).values({name: bindparam(f"_{name}") for name in columns})
+        statement = self._built.get(("change", table.name, *columns))
+        if statement is None:
+            statement = update(table).where(table.c.id == bindparam("_id")).values({name: bindparam(f"_{name}") for name in columns})
+            self._built["change", table.name, *columns] = statement
         names = ["_id", *(f"_{name}" for name in columns)]
         connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
 

@@ -15,11 +15,12 @@ __all__ = ["pruned_before", "set_pruned_before"]
 
 _STATE = core.ledger_state
 _PRUNED = "pruned_before"
+_PRUNED_BEFORE = select(_STATE.c.value).where(_STATE.c.name == _PRUNED)
 
 
 def pruned_before(connection: Connection) -> int:
     """Detail from before this moment (unix nanoseconds) was pruned; 0 where nothing ever was."""
-    return int(connection.execute(select(_STATE.c.value).where(_STATE.c.name == _PRUNED)).scalar() or 0)
+    return int(connection.execute(_PRUNED_BEFORE).scalar() or 0)
 
 
 def set_pruned_before(connection: Connection, cutoff: int) -> None:

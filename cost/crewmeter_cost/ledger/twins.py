@@ -30,6 +30,7 @@ often called openai); shorter ones (``1``, ``cmpl-7`` of a local server) count p
 
 _CALL, _LABEL = core.call, core.label
 _CHUNK = 1000
+_SCOPES = select(func.count()).where(_LABEL.c.kind == "scope")
 Positioned = tuple[int, "Row"]
 
 
@@ -85,7 +86,7 @@ def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> Se
 
 def _several_scopes(connection: Connection) -> bool:
     """Whether more than one instrumentor ever wrote here; most ledgers know one, and are spared the look-ups."""
-    return int(connection.execute(select(func.count()).where(_LABEL.c.kind == "scope")).scalar_one()) > 1
+    return int(connection.execute(_SCOPES).scalar_one()) > 1
 
 
 def stored_row(values: Any) -> Row:

@@ -12,7 +12,7 @@ from crewmeter_cost.pricing.charge import PICO, Charge
 from crewmeter_cost.sidecar.series import CounterSeries, HistogramSeries, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
 
@@ -91,8 +91,7 @@ class Meter:
     def record(self, calls: Iterable[tuple[Call, Outcome]], steps: Iterable[Step]) -> None:
         """Count what a transaction inserted. Call it after the commit, with inserted rows only."""
         with self._lock:
-            for call, outcome in calls:
-                self._record_call(call, outcome)
+            self._record_calls(calls)
             for step in steps:
                 self._record_step(step)
 
@@ -100,29 +99,59 @@ class Meter:
         """Count finished runs by (name, model calls in them)."""
         with self._lock:
             for name, calls in runs:
-                self._run_calls.observe((self._step["run"].of(name),), calls)
+                self._run_calls.observe_all((self._step["run"].of(name),), [(calls, "", 0.0)])
 
-    def _record_call(self, call: Call, outcome: Outcome) -> None:
-        usage, place = call.usage, call.place
+    def _record_calls(self, calls: Iterable[tuple[Call, Outcome]]) -> None:
+        """Add up calls that share all labels first: a batch has many calls and few series."""
+        groups: dict[tuple[object, ...], list[tuple[Call, Outcome]]] = {}
+        for call, outcome in calls:
+            place, rejected = call.place, "rejected" in call.usage.flags
+            key = (
+                call.provider, call.host, call.request_model or call.response_model, place.crew, place.team, call.operation,
+                call.error or rejected, rejected, outcome.status,
+            )  # fmt: skip
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = []
+            group.append((call, outcome))
+        for group in groups.values():
+            self._record_alike(group)
+
+    def _record_alike(self, group: Sequence[tuple[Call, Outcome]]) -> None:
+        """Count calls that differ in nothing a label says."""
+        call, outcome = group[0]
+        usages = [one.usage for one, _ in group]
         provider = self._provider.of(_provider_of(call.provider, call.host))
         model = self._model.of(call.request_model or call.response_model)
-        crew = self._crew.of(place.crew)
-        rejected = "rejected" in usage.flags
+        crew = self._crew.of(call.place.crew)
+        rejected = "rejected" in call.usage.flags
         status = "error" if call.error or rejected else "ok"
         operation = _OPERATIONS.get(call.operation, "llm")
-        self._calls.add((provider, model, crew, operation, status), 1)
-        if isinstance(outcome, Charge):
-            self._cost.add((provider, model, crew, self._team.of(place.team)), outcome.cost_pusd)
+        self._calls.add((provider, model, crew, operation, status), len(group))
+        costs = [charge.cost_pusd for _, charge in group if isinstance(charge, Charge)]
+        if costs:
+            self._cost.add((provider, model, crew, self._team.of(call.place.team)), sum(costs))
         elif not rejected:
-            self._unpriced.add((provider, model, outcome.status), 1)
-        cache_write = usage.cache_write_5m + usage.cache_write_1h
-        for kind, count in zip(_TOKEN_TYPES, (usage.input, usage.cache_read, cache_write, usage.output, usage.reasoning), strict=True):
+            self._unpriced.add((provider, model, outcome.status), len(group))
+        counts = (
+            sum([usage.input or 0 for usage in usages]),
+            sum([usage.cache_read for usage in usages]),
+            sum([usage.cache_write_5m + usage.cache_write_1h for usage in usages]),
+            sum([usage.output or 0 for usage in usages]),
+            sum([usage.reasoning for usage in usages]),
+        )
+        for kind, count in zip(_TOKEN_TYPES, counts, strict=True):
             if count:
                 self._tokens.add((provider, model, kind), count)
-        exemplar = (call.trace_id, call.ended_ns / 1e9)
-        self._duration.observe((operation, model, status), max(call.ended_ns - call.started_ns, 0) / 1e9, exemplar)
-        if call.time_to_first_token_ns is not None:
-            self._first_token.observe((model,), call.time_to_first_token_ns / 1e9, exemplar)
+        timed = [(max(one.ended_ns - one.started_ns, 0) / 1e9, one.trace_id, one.ended_ns / 1e9) for one, _ in group]
+        self._duration.observe_all((operation, model, status), timed)
+        waits = [
+            (one.time_to_first_token_ns / 1e9, one.trace_id, one.ended_ns / 1e9)
+            for one, _ in group
+            if one.time_to_first_token_ns is not None
+        ]
+        if waits:
+            self._first_token.observe_all((model,), waits)
 
     def _record_step(self, step: Step) -> None:
         abandoned = bool(step.details.get("abandoned"))
@@ -137,4 +166,4 @@ class Meter:
             self._tools.add((name, status), 1)
         if not abandoned:
             seconds = max(step.ended_ns - step.started_ns, 0) / 1e9
-            self._duration.observe((operation, name, status), seconds, (step.trace_id, step.ended_ns / 1e9))
+            self._duration.observe_all((operation, name, status), [(seconds, step.trace_id, step.ended_ns / 1e9)])

@@ -15,7 +15,7 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["OTHER", "CounterSeries", "HistogramSeries", "Vocabulary"]
 
@@ -74,7 +74,7 @@ class _Histogram:
 
     def __init__(self, size: int) -> None:
         self.counts = [0] * size
-        self.exemplars: dict[int, Exemplar] = {}
+        self.exemplars: dict[int, tuple[float, str, float]] = {}
         self.total = 0.0
 
 
@@ -90,18 +90,20 @@ class HistogramSeries:
         self._limit = limit
         self._series: dict[tuple[str, ...], _Histogram] = {}
 
-    def observe(self, labels: tuple[str, ...], value: float, exemplar: tuple[str, float] | None = None) -> None:
-        """Count `value`; `exemplar` is (trace id, unix seconds)."""
+    def observe_all(self, labels: tuple[str, ...], values: Iterable[tuple[float, str, float]]) -> None:
+        """Count values of one series, each with the trace it came from ("" for none) and its moment in unix seconds."""
         series = self._series.get(labels)
         if series is None:
             if len(self._series) >= self._limit:
                 labels = (OTHER,) * len(self._labels)
             series = self._series.setdefault(labels, _Histogram(len(self._names)))
-        index = bisect_left(self._bounds, value)
-        series.counts[index] += 1
-        series.total += value
-        if exemplar is not None:
-            series.exemplars[index] = Exemplar({"trace_id": exemplar[0]}, value, exemplar[1])
+        bounds, counts = self._bounds, series.counts
+        for one in values:
+            index = bisect_left(bounds, one[0])
+            counts[index] += 1
+            series.total += one[0]
+            if one[1]:
+                series.exemplars[index] = one
 
     def family(self) -> HistogramMetricFamily:
         """Everything observed so far, for prometheus-client to print."""
@@ -109,7 +111,11 @@ class HistogramSeries:
         for labels, series in self._series.items():
             buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
             for index, count in enumerate(accumulate(series.counts)):
-                exemplar = series.exemplars.get(index)
-                buckets.append((self._names[index], count) if exemplar is None else (self._names[index], count, exemplar))
+                last = series.exemplars.get(index)
+                if last is None:
+                    buckets.append((self._names[index], count))
+                else:
+                    value, trace, at = last
+                    buckets.append((self._names[index], count, Exemplar({"trace_id": trace}, value, at)))
             family.add_metric(labels, buckets, series.total)
         return family
