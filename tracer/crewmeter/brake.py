@@ -154,11 +154,12 @@ class Brake:
     def is_urgent(self, node: Node) -> bool:
         """Whether the next call must know what this finished one cost: a limit is near. Else the export thread settles it."""
         call = node.call
-        if call is None or not self._guard.active:
+        if call is None:
             return False
         claim = call.exchange.owner if call.exchange is not None else None
         embedded = isinstance(claim, Claim) and claim.reservation is not None
-        return embedded or bool(getattr(call.reservation, "urgent", False))
+        urgent = embedded or (call.reservation is not None and getattr(call.reservation, "urgent", False))
+        return bool(urgent and self._guard.active)
 
     def seen(self, node: Node) -> None:
         """A finished call: settle its reservation, or book it as it is; once, however often it is shown."""

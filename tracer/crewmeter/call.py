@@ -30,7 +30,6 @@ class Exchange(Protocol):
     provider: str | None
     host: str | None
     port: int | None
-    request_model: str | None
     response_model: str | None
     response_id: str | None
     usage: TokenUsage
@@ -45,6 +44,10 @@ class Exchange(Protocol):
     streamed: bool
     done: bool
     owner: object | None
+
+    @property
+    def request_model(self) -> str | None:
+        """The model asked for."""
 
 
 class Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -16,7 +17,7 @@ from crewmeter.node import Anchor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.context import Context
+    from opentelemetry.context import Context as Values
 
     from crewmeter.node import Node
 
@@ -29,15 +30,20 @@ _CARRIED = "_crewmeter_node"
 def raw_node() -> Node | None:
     """The node this context (else this thread) was given, even if it has ended since."""
     anchor = otel_context.get_current().get(_KEY)
-    if isinstance(anchor, Anchor):
-        return anchor.node
-    carried = getattr(threading.current_thread(), _CARRIED, None)
-    return carried if carried is not None else None
+    return anchor.node if isinstance(anchor, Anchor) else _carried_node()
+
+
+def _carried_node() -> Node | None:
+    carried: Node | None = getattr(threading.current_thread(), _CARRIED, None)
+    return carried
 
 
 def node_here() -> Node | None:
     """The innermost node still open in this context, or None."""
-    node = raw_node()
+    return _open(raw_node())
+
+
+def _open(node: Node | None) -> Node | None:
     while node is not None and node.ended_ns is not None:
         node = node.parent
     return node
@@ -75,7 +81,7 @@ def leave(node: Node) -> list[Node]:
     return inside
 
 
-def _pruned(context: Context) -> Context:
+def _pruned(context: Values) -> Values:
     """``context`` without nodes that ended elsewhere, lest a chain of finished spans grows for ever."""
     while True:
         anchor = context.get(_KEY)
@@ -104,7 +110,8 @@ def carry_into_threads() -> Callable[[], None]:
 
     @wraps(submit)
     def carrying_submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        node = node_here()
+        # CrewAI's bus submits twice a call, and a function run in a context of its own finds its node there.
+        node = _open(_carried_node() if type(getattr(fn, "__self__", None)) is Context else raw_node())
         return submit(self, fn, *args, **kwargs) if node is None else submit(self, _Carried(fn, node), *args, **kwargs)
 
     threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the point of this function

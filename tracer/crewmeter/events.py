@@ -128,22 +128,23 @@ _REQUEST = (
 
 
 def _llm_started(source: Any, event: Any) -> Opening:
+    said = vars(event)  # asking Pydantic for a field that this CrewAI's event has not got would take 4 µs
     call = Call()
-    call.model = short(getattr(event, "model", None)) or short(getattr(source, "model", None))
+    call.model = short(said.get("model")) or short(getattr(source, "model", None))
     call.declared = declared_provider(source)
     call.endpoint = endpoint_of(source)
-    call.runs_tools = getattr(event, "available_functions", None) is not None
+    call.runs_tools = said.get("available_functions") is not None
     attributes: dict[str, AttributeValue] = {}
     for name, attribute in _REQUEST:
-        value = getattr(event, name, None)
-        if isinstance(value, int | float):
+        value = said.get(name)
+        if value is not None and isinstance(value, int | float):
             attributes[attribute] = value
     return Opening(
         f"{semconv.CHAT} {call.model}" if call.model else semconv.CHAT,
-        key=text(getattr(event, "call_id", None)),
+        key=text(said.get("call_id")),
         attributes=attributes,
         call=call,
-        content=((semconv.INPUT_MESSAGES, getattr(event, "messages", None)),),
+        content=((semconv.INPUT_MESSAGES, said.get("messages")),),
     )
 
 

@@ -13,7 +13,7 @@ from crewmeter.events import TABLE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "descendants"]
 
 DELAY_NS = 150_000_000
 """How long (ns) an event waits for earlier ones: CrewAI's handlers run in a pool, so ends overtake starts."""
@@ -68,3 +68,12 @@ class Listener:
     def _run(self) -> None:
         while not self._stop.wait(DELAY_NS / 2e9):
             self.drain(time_ns() - DELAY_NS)
+
+
+def descendants(cls: type[Any]) -> list[type]:
+    """Every class derived from ``cls`` that is loaded."""
+    found: list[type] = []
+    subclasses: list[type] = cls.__subclasses__()
+    for direct in subclasses:
+        found += (direct, *descendants(direct))
+    return list(dict.fromkeys(found))

@@ -59,7 +59,7 @@ class Merger:
         call = node.call if node is not None else None
         if node is None and self.holds:
             self._held.append(exchange)
-        elif node is None or call is None or not any(exchange is mine for mine in call.exchanges):
+        elif node is None or call is None or exchange not in call.exchanges:
             self._bill_alone(exchange, claim)
         elif call.pending:
             if not call.in_flight():

@@ -8,7 +8,7 @@ import os
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
-from crewmeter import wire
+from crewmeter import semconv, wire
 from crewmeter.brake import Brake
 from crewmeter.compose import readable
 from crewmeter.current import carry_into_threads
@@ -81,12 +81,12 @@ class Meter:
 
     def _opened(self, exchange: Exchange) -> None:
         self.recorder.merger.opened(exchange)
-        if self._brake is not None:
+        if self._brake is not None and exchange.operation == semconv.EMBEDDINGS:
             self._brake.exchange_opened(exchange)
 
     def _closed(self, exchange: Exchange) -> None:
         self.recorder.merger.closed(exchange)
-        if self._brake is not None:
+        if self._brake is not None and exchange.operation == semconv.EMBEDDINGS:
             self._brake.exchange_closed(exchange)
 
     def _crewai_imported(self) -> None:

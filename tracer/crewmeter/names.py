@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,8 +24,16 @@ def short(value: object) -> str | None:
     """A string as one clean line of at most 128 characters; None for anything else."""
     if not isinstance(value, str):
         return None
-    line = " ".join(value.split()) if len(value) > _LIMIT or not value.isidentifier() else value
-    return (line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…") or None
+    if len(value) <= _LIMIT:
+        return _clean(value) or None
+    line = " ".join(value.split())
+    return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
+
+
+@lru_cache(maxsize=1024)
+def _clean(value: str) -> str:
+    """Remembered, as the same few models, agents and tools are named with every call."""
+    return " ".join(value.split())
 
 
 def crew_name(source: Any, event: Any) -> str:

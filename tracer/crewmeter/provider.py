@@ -41,7 +41,7 @@ class Providers:
 
     def tracer(self) -> Tracer | None:
         """A tracer of the user's provider, or None where there is no such provider."""
-        provider = self._given or trace.get_tracer_provider()
+        provider = self._given or _global_provider()
         if provider is not self._seen:
             self._seen = provider
             theirs = self._given is not None or (isinstance(provider, TracerProvider) and _service(provider) not in _NOT_OURS)
@@ -59,6 +59,20 @@ class Providers:
                 resource = resource.merge(Resource({SERVICE_NAME: self._service_name}))
             self._resource = resource
         return self._resource
+
+
+def _global_provider() -> trace.TracerProvider:
+    """The app's provider. While it has set none the API's own getter asks the environment, which costs a call 4 µs; once is enough."""
+    if getattr(trace, "_TRACER_PROVIDER", trace) is None and _unset:
+        return _unset[0]
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, trace.ProxyTracerProvider):
+        _unset[:] = [provider]
+    return provider
+
+
+_unset: list[trace.TracerProvider] = []
+"""The API's stand-in for a provider nobody has set, once it was met."""
 
 
 def _service(provider: TracerProvider) -> object:

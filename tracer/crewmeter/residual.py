@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from crewmeter.usage import TokenUsage, read_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from crewmeter.call import Call
     from crewmeter.node import Node
 
@@ -24,7 +26,8 @@ class _Witness:
     """One LLM object's counter over a stretch of time in which it had calls open."""
 
     source: weakref.ref[Any]
-    before: tuple[int, ...] = ()
+    before: Mapping[str, Any] | None = None
+    """What it counted when they began; None where it would not say."""
     open_calls: int = 0
     overlapped: bool = False
     booked_input: int = 0
@@ -55,11 +58,11 @@ class Counters:
             except TypeError:  # an LLM class with __slots__ and no weak references: no witness then
                 return
             self._witnesses[key] = witness
-        counted = _read(source) if witness.open_calls == 0 else ()
+        counted = _read(source) if witness.open_calls == 0 else None
         with self._lock:
             if witness.open_calls == 0:
                 witness.before = counted
-                witness.overlapped = not counted
+                witness.overlapped = counted is None
                 witness.booked_input = witness.booked_output = 0
                 witness.lacking = None
             else:
@@ -86,7 +89,7 @@ class Counters:
             if not seen:
                 call.reconciled = _difference(witness)
             return None
-        left = _difference(witness) if last is not None and witness.before else None
+        left = _difference(witness) if last is not None and witness.before is not None else None
         return (last, left) if last is not None and left is not None else None
 
 
@@ -98,21 +101,22 @@ def _book(witness: _Witness, call: Call) -> None:
     witness.booked_output += usage.output or 0
 
 
-def _read(source: Any) -> tuple[int, ...]:
+def _read(source: Any) -> dict[str, Any]:
     private = getattr(source, "__pydantic_private__", None)
     counts = private.get("_token_usage") if isinstance(private, dict) else None
     if isinstance(counts, dict):  # what the summary is made from: twenty times faster than making it
-        return tuple([int(counts.get(field, 0)) for field in _FIELDS])
+        return counts.copy()
     summary = source.get_token_usage_summary()
-    return tuple(int(getattr(summary, field, 0) or 0) for field in _FIELDS)
+    return {field: getattr(summary, field, 0) for field in _FIELDS}
 
 
 def _difference(witness: _Witness) -> TokenUsage | None:
     """What the counter gained beyond what is booked, or None if nothing."""
     source = witness.source()
-    if source is None:
+    if source is None or witness.before is None:
         return None
-    gained = [now - before for now, before in zip(_read(source), witness.before, strict=True)]
+    now, before = _read(source), witness.before
+    gained = [int(now.get(field) or 0) - int(before.get(field) or 0) for field in _FIELDS]
     prompt, completion = gained[0] - witness.booked_input, gained[1] - witness.booked_output
     if prompt < 0 or completion < 0 or prompt + completion <= 0:
         return None

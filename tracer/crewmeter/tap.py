@@ -12,7 +12,7 @@ from crewmeter import semconv
 from crewmeter.budget import BudgetExceeded
 from crewmeter.events import TABLE, Ending, Opening, Rule, error_of, is_hidden
 from crewmeter.limits import RateLimit
-from crewmeter.listening import Listener
+from crewmeter.listening import Listener, descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,8 @@ EVENT_BUS_MODULE = "crewai.events.event_bus"
 
 _EMBEDS = frozenset({"memory_query_started", "memory_save_started", "knowledge_query_started"})
 """Events right before an embedding is bought."""
+_MIND_NS = 100_000_000
+"""How often (ns) model calls outside any run look whether there is a budget."""
 
 logger = logging.getLogger("crewmeter")
 
@@ -48,6 +50,7 @@ class Tap:
         self._listener: Listener | None = None
         self._unhook: Callable[[], None] | None = None
         """What takes our hooks out of CrewAI, while they are in."""
+        self._minded_ns = 0
 
     # --- the seam --------------------------------------------------------------------------------------------------
 
@@ -71,7 +74,7 @@ class Tap:
         self._inline = False
         self._recorder.merger.holds = True
         self._listener = Listener(bus, self.see)
-        self._listener.start(_descendants(BaseEvent))
+        self._listener.start(descendants(BaseEvent))
         self._undo.append(self._listener.stop)
 
     def drain(self) -> None:
@@ -201,7 +204,8 @@ class Tap:
         if rule.phase == "chunk":
             self._chunk(event, now_ns)
         elif rule.phase == "start":
-            if self._brake is not None:
+            if self._brake is not None and (rule.kind != semconv.KIND_LLM or now_ns - self._minded_ns > _MIND_NS):
+                self._minded_ns = now_ns
                 self._mind_brake(self._brake)
             self._start(rule, source, event, now_ns)
         elif rule.phase == "end":
@@ -235,7 +239,7 @@ class Tap:
         self._look_again()
         if opening.call is not None:
             self._recorder.merger.counters.started(source, opening.call)
-            if self._brake is not None:
+            if self._brake is not None and self._unhook is not None:
                 self._brake.call_started(node)
         self._add_content(node, opening.content)
         return node
@@ -335,15 +339,6 @@ def _takes_event(bus: type, name: str) -> bool:
     if not inspect.isfunction(method):
         return False
     return list(inspect.signature(method).parameters) == ["self", "source", "event"]
-
-
-def _descendants(cls: type[Any]) -> list[type]:
-    """Every class derived from ``cls`` that is loaded."""
-    found: list[type] = []
-    subclasses: list[type] = cls.__subclasses__()
-    for direct in subclasses:
-        found += (direct, *_descendants(direct))
-    return list(dict.fromkeys(found))
 
 
 def _text(value: object) -> str | None:

@@ -35,14 +35,21 @@ class _Installed:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self._undo: dict[str, Callable[[], None]] = {}
+        self._modules = 0
+        """How many modules were loaded at the last look."""
 
     def look(self) -> None:
-        """Patch the libraries imported since the last look. Costs under 1 µs when there is nothing new."""
-        if len(self._undo) == len(_PATCHES):
+        """Patch the libraries imported since the last look. Costs nothing to speak of when there is nothing new."""
+        if len(sys.modules) == self._modules:
             return
+        self._modules = len(sys.modules)
         for name, patch in _PATCHES.items():
             module = sys.modules.get(name)
-            if module is not None and name not in self._undo and not _half_imported(module):
+            if module is None or name in self._undo:
+                continue
+            if _half_imported(module):
+                self._modules = 0  # look again, even if nothing else is imported meanwhile
+            else:
                 self._undo[name] = patch(module, self.hub)
 
     def uninstall(self) -> None:

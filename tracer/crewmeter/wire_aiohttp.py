@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from crewmeter.wire_exchange import guarded, inside
+from crewmeter.wire_exchange import guarded
 from crewmeter.wire_request import begin, price_headers, refused
-from crewmeter.wire_route import route
+from crewmeter.wire_seam import replace, watched_async
 from crewmeter.wire_stream import Watch
 
 if TYPE_CHECKING:
@@ -23,50 +21,28 @@ __all__ = ["patch"]
 
 def patch(aiohttp: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``ClientSession._request``, which every verb goes through; the answer puts the very same function back."""
-    session = aiohttp.ClientSession
-    original = session.__dict__["_request"]
     seam = _Seam(hub, aiohttp.streams.AsyncStreamIterator, aiohttp.streams.ChunkTupleAsyncStreamIterator)
-
-    @functools.wraps(original)
-    async def _request(self: Any, method: str, str_or_url: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(self, str_or_url, kwargs) if method in ("POST", "post") and hub.active else None
-        if exchange is None:
-            return await original(self, method, str_or_url, **kwargs)
-        token = inside.set("aiohttp")
-        try:
-            response = await original(self, method, str_or_url, **kwargs)
-        except BaseException as error:
-            seam.failed(exchange, error)
-            raise
-        finally:
-            inside.reset(token)
-        seam.answered(exchange, self, kwargs, response)
-        return response
-
-    session._request = _request
-
-    def restore() -> None:
-        if session.__dict__.get("_request") is _request:
-            session._request = original
-
-    return restore
+    return replace(aiohttp.ClientSession, "_request", lambda request: watched_async(request, seam, hub))
 
 
 class _Seam:
     """What happens round a request, every step guarded."""
 
     __slots__ = ("_hub", "_iterators")
+    library = "aiohttp"
 
     def __init__(self, hub: Hub, chunks: type, tuples: type) -> None:
         self._hub = hub
         self._iterators = (chunks, tuples)
 
     @guarded
-    def begin(self, session: Any, url: Any, kwargs: Mapping[str, Any]) -> Exchange | None:
+    def begin(self, /, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
-        text = url if isinstance(url, str) else str(url)
-        found = route(text)
-        return begin(self._hub, "aiohttp", found, text, _address(session, text), _body(kwargs)) if found is not None else None
+        if method not in ("POST", "post"):
+            return None
+        url, base = str(str_or_url), getattr(session, "_base_url", None)
+        host, port = (base.host, base.port) if base is not None and "://" not in url else (None, None)
+        return begin(self._hub, "aiohttp", url, lambda: _body(kwargs), host, port)
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -74,7 +50,7 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: Exchange, session: Any, kwargs: Mapping[str, Any], response: Any) -> None:
+    def answered(self, /, exchange: Exchange, response: Any, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> None:
         """The head of an answer is here; its body is read later, through `_Content`."""
         exchange.status_code = response.status
         if response.status >= 400:
@@ -91,14 +67,6 @@ class _Seam:
             encoding=headers.get("content-encoding", "") if packed else "",
         )
         response.content = _Content(response.content, watch, self._iterators)
-
-
-def _address(session: Any, url: str) -> tuple[str | None, int | None]:
-    parts = urlsplit(url)
-    base = getattr(session, "_base_url", None)
-    if parts.hostname is None and base is not None:
-        return base.host, base.port
-    return parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _body(kwargs: Mapping[str, Any]) -> bytes:

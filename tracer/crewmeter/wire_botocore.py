@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,14 @@ from urllib.parse import urlsplit
 from crewmeter import semconv
 from crewmeter.usage import TokenUsage
 from crewmeter.wire_events import EVENT_STREAM
-from crewmeter.wire_exchange import Exchange, guarded, inside
+from crewmeter.wire_exchange import Exchange, guarded
 from crewmeter.wire_read import absorb
 from crewmeter.wire_request import invoked_operation, nested, price_headers, refused
-from crewmeter.wire_stream import Watch
+from crewmeter.wire_seam import replace, watched, watched_async
+from crewmeter.wire_stream import Watch, followed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import ModuleType
 
     from crewmeter.wire_exchange import Hub
@@ -34,87 +34,36 @@ _DOCUMENTS_A_QUERY = 100
 def patch(client: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``botocore.client.BaseClient._make_api_call``; the answer puts the very same function back."""
     seam = _Seam(hub)
-
-    def wrap(original: Any) -> Any:
-        @functools.wraps(original)
-        def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
-            exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
-            if exchange is None:
-                return original(self, operation_name, api_params)
-            token = inside.set("botocore")
-            try:
-                response = original(self, operation_name, api_params)
-            except BaseException as error:
-                seam.failed(exchange, error)
-                raise
-            finally:
-                inside.reset(token)
-            seam.answered(exchange, api_params, response)
-            return response
-
-        return _make_api_call
-
-    return _patch(client.BaseClient, wrap)
+    return replace(client.BaseClient, "_make_api_call", lambda call: watched(call, seam, hub))
 
 
 def patch_aio(client: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``aiobotocore.client.AioBaseClient._make_api_call``; the answer puts the very same function back."""
     seam = _Seam(hub)
-
-    def wrap(original: Any) -> Any:
-        @functools.wraps(original)
-        async def _make_api_call(self: Any, operation_name: str, api_params: Any) -> Any:
-            exchange = seam.begin(self, operation_name, api_params) if operation_name in _OPERATIONS and hub.active else None
-            if exchange is None:
-                return await original(self, operation_name, api_params)
-            token = inside.set("botocore")
-            try:
-                response = await original(self, operation_name, api_params)
-            except BaseException as error:
-                seam.failed(exchange, error)
-                raise
-            finally:
-                inside.reset(token)
-            seam.answered(exchange, api_params, response)
-            return response
-
-        return _make_api_call
-
-    return _patch(client.AioBaseClient, wrap)
-
-
-def _patch(client: Any, wrap: Callable[[Any], Any]) -> Callable[[], None]:
-    original = client.__dict__["_make_api_call"]
-    wrapper = wrap(original)
-    client._make_api_call = wrapper
-
-    def restore() -> None:
-        if client.__dict__.get("_make_api_call") is wrapper:
-            client._make_api_call = original
-
-    return restore
+    return replace(client.AioBaseClient, "_make_api_call", lambda call: watched_async(call, seam, hub))
 
 
 class _Seam:
     """What happens round an API call, every step guarded."""
 
     __slots__ = ("_hub",)
+    library = "botocore"
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
     @guarded
-    def begin(self, client: Any, operation: str, params: Mapping[str, Any]) -> Exchange | None:
+    def begin(self, client: Any, operation_name: str, api_params: Mapping[str, Any]) -> Exchange | None:
         """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
-        if nested("botocore") or not client.meta.service_model.service_name.startswith("bedrock"):
+        if operation_name not in _OPERATIONS or nested("botocore") or not client.meta.service_model.service_name.startswith("bedrock"):
             return None
         address = urlsplit(client.meta.endpoint_url)
-        model = params.get("modelId")
+        model = api_params.get("modelId")
         model = model if isinstance(model, str) else None
         api, kind = "bedrock", semconv.CHAT
-        if operation == "Rerank":
-            kind, model = semconv.RERANK, _rerank_model(params)
-        elif operation.startswith("Invoke"):
+        if operation_name == "Rerank":
+            kind, model = semconv.RERANK, _rerank_model(api_params)
+        elif operation_name.startswith("Invoke"):
             api, kind = "bedrock.invoke", invoked_operation(model)
         exchange = Exchange(
             operation=kind, api=api, provider="aws.bedrock", host=address.hostname, port=address.port or 443, request_model=model
@@ -135,7 +84,9 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: Exchange, params: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+    def answered(
+        self, exchange: Exchange, response: Mapping[str, Any], _client: Any, operation_name: str, api_params: Mapping[str, Any]
+    ) -> None:
         """The call returned: a whole answer, or one whose body is still to be read by the caller."""
         metadata = response.get("ResponseMetadata", {})
         exchange.status_code = metadata.get("HTTPStatusCode")
@@ -143,14 +94,14 @@ class _Seam:
         price_headers(exchange, metadata.get("HTTPHeaders", {}))
         stream = response.get("stream") or response.get("body")
         if hasattr(stream, "_event_generator"):
-            watch = Watch(self._hub, exchange, content_type=EVENT_STREAM, request=lambda: _request_body(params))
+            watch = Watch(self._hub, exchange, content_type=EVENT_STREAM, request=lambda: _request_body(api_params))
             _observe_events(stream, watch)
         elif stream is not None:
-            self._invoked(exchange, stream, params)
+            self._invoked(exchange, stream, api_params)
         else:
             absorb(exchange, response, {})
             if exchange.operation == semconv.RERANK:
-                exchange.usage = _rerank_usage(params)
+                exchange.usage = _rerank_usage(api_params)
             self._hub.close(exchange)
 
     def _invoked(self, exchange: Exchange, body: Any, params: Mapping[str, Any]) -> None:
@@ -194,7 +145,11 @@ def _request_body(params: Mapping[str, Any]) -> bytes:
 def _observe_events(stream: Any, watch: Watch) -> None:
     """Look at the raw frames of an event stream on their way to its parser, and at its close."""
     frames = stream._event_generator
-    stream._event_generator = _aframes(frames, watch) if hasattr(frames, "__anext__") else _frames(frames, watch)
+
+    def see(frame: Any) -> None:
+        watch.see_frame(frame.payload)
+
+    stream._event_generator = _aframes(frames, watch) if hasattr(frames, "__anext__") else followed(watch, frames, see)
     alive = weakref.ref(stream)  # a plain reference would tie the stream to itself, and leave its end to the garbage collector
 
     def closed() -> None:
@@ -206,20 +161,6 @@ def _observe_events(stream: Any, watch: Watch) -> None:
             watch.end(cut=True)
 
     stream.close = closed
-
-
-def _frames(frames: Iterator[Any], watch: Watch) -> Iterator[Any]:
-    try:
-        for frame in frames:
-            watch.see_frame(frame.payload)
-            yield frame
-    except GeneratorExit:
-        watch.end(cut=True, late=True)
-        raise
-    except BaseException as error:
-        watch.end(error)
-        raise
-    watch.end()
 
 
 async def _aframes(frames: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:

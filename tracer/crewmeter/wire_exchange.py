@@ -51,9 +51,11 @@ class Exchange:
     """
 
     __slots__ = (
+        "_ask",
         "_error_type",
         "_finish_reason",
         "_reported_cost_usd",
+        "_request_model",
         "_response_id",
         "_response_model",
         "_service_tier",
@@ -68,7 +70,6 @@ class Exchange:
         "owner",
         "port",
         "provider",
-        "request_model",
         "started_ns",
         "status_code",
         "streamed",
@@ -83,7 +84,9 @@ class Exchange:
         host: str | None,
         port: int | None,
         request_model: str | None,
+        ask: Callable[[], str | None] | None = None,
     ) -> None:
+        """``ask`` gives a better `request_model`; it is asked once, when somebody wants to know."""
         self.operation = operation
         """A ``semconv`` operation: chat, embeddings, rerank, …"""
         self.api = api
@@ -92,7 +95,8 @@ class Exchange:
         """Canonical name: the host's provider, else the one whose protocol this is (an assumption: see `resolve_provider`)."""
         self.host = host
         self.port = port
-        self.request_model = request_model
+        self._request_model = request_model
+        self._ask = ask
         self._response_model: str | None = None
         self._response_id: str | None = None
         self._usage: TokenUsage = MISSING
@@ -118,6 +122,14 @@ class Exchange:
     reported_cost_usd = _Told[str | None]("_reported_cost_usd")
     error_type = _Told[str | None]("_error_type")
     """HTTP status of a refusal, what an answer calls its failure, or the name of the exception that ended the exchange."""
+
+    @property
+    def request_model(self) -> str | None:
+        """The model asked for."""
+        if self._ask is not None:
+            self._request_model = self._ask() or self._request_model
+            self._ask = None
+        return self._request_model
 
     def read_later(self, read: Callable[[Exchange], None]) -> None:
         """Leave the answer unread until somebody asks what it said; that is the export thread, and not the app's."""
@@ -157,13 +169,13 @@ class Hub:
     def close(self, exchange: Exchange) -> None:
         """Announce the end of an exchange, once."""
         if not exchange.done:
-            self._end(exchange)
+            _end(exchange)
             self._closed(exchange)
 
     def close_late(self, exchange: Exchange) -> None:
         """The end of an exchange noticed while garbage is collected: told later, since the collector may hold anybody's lock."""
         if not exchange.done:
-            self._end(exchange)
+            _end(exchange)
             self._late.append(exchange)
 
     def settle(self) -> None:
@@ -175,10 +187,10 @@ class Hub:
                 return
             self._closed(exchange)
 
-    @staticmethod
-    def _end(exchange: Exchange) -> None:
-        exchange.ended_ns = time.time_ns()
-        exchange.done = True
+
+def _end(exchange: Exchange) -> None:
+    exchange.ended_ns = time.time_ns()
+    exchange.done = True
 
 
 P = ParamSpec("P")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.wire_events import is_stream
-from crewmeter.wire_exchange import guarded, inside
+from crewmeter.wire_exchange import guarded
 from crewmeter.wire_request import begin, price_headers, refused
-from crewmeter.wire_route import route
-from crewmeter.wire_stream import Watch, read_whole
+from crewmeter.wire_seam import replace, watched, watched_async
+from crewmeter.wire_stream import Watch, afollowed, followed, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,80 +21,30 @@ __all__ = ["patch"]
 
 def patch(httpx: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``Client.send`` and ``AsyncClient.send``; the answer puts the very same functions back."""
-    undo = [_patch(httpx.Client, _sync(httpx.Client.send, hub)), _patch(httpx.AsyncClient, _async(httpx.AsyncClient.send, hub))]
+    seam = _Seam(hub)
+    undo = (
+        replace(httpx.Client, "send", lambda send: watched(send, seam, hub)),
+        replace(httpx.AsyncClient, "send", lambda send: watched_async(send, seam, hub)),
+    )
     return lambda: [restore() for restore in undo].clear()
-
-
-def _patch(client: type, wrapper: Any) -> Callable[[], None]:
-    original = client.__dict__["send"]
-    client.send = wrapper  # type: ignore[attr-defined]  # both client classes have it
-
-    def restore() -> None:
-        if client.__dict__.get("send") is wrapper:  # else somebody wrapped ours, which now passes through
-            client.send = original  # type: ignore[attr-defined]  # as above
-
-    return restore
-
-
-def _sync(original: Any, hub: Hub) -> Any:
-    seam = _Seam(hub)
-
-    @functools.wraps(original)
-    def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(request) if request.method == "POST" and hub.active else None
-        if exchange is None:
-            return original(self, request, *args, **kwargs)
-        token = inside.set("httpx")
-        try:
-            response = original(self, request, *args, **kwargs)
-        except BaseException as error:
-            seam.failed(exchange, error)
-            raise
-        finally:
-            inside.reset(token)
-        seam.answered(exchange, request, response)
-        return response
-
-    return send
-
-
-def _async(original: Any, hub: Hub) -> Any:
-    seam = _Seam(hub)
-
-    @functools.wraps(original)
-    async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(request) if request.method == "POST" and hub.active else None
-        if exchange is None:
-            return await original(self, request, *args, **kwargs)
-        token = inside.set("httpx")
-        try:
-            response = await original(self, request, *args, **kwargs)
-        except BaseException as error:
-            seam.failed(exchange, error)
-            raise
-        finally:
-            inside.reset(token)
-        seam.answered(exchange, request, response)
-        return response
-
-    return send
 
 
 class _Seam:
     """What happens round a send, every step guarded."""
 
     __slots__ = ("_hub",)
+    library = "httpx"
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
     @guarded
-    def begin(self, request: Any) -> Exchange | None:
+    def begin(self, _client: Any, request: Any, *_: Any, **__: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
+        if request.method != "POST":
+            return None
         url = request.url
-        path = url.raw_path.decode("ascii", "replace")
-        found = route(path)
-        return begin(self._hub, "httpx", found, path, (url.host, url.port), _body(request)) if found is not None else None
+        return begin(self._hub, "httpx", url.raw_path.decode("ascii", "replace"), lambda: _body(request), url.host, url.port)
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -103,22 +52,25 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: Exchange, request: Any, response: Any) -> None:
+    def answered(self, exchange: Exchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any) -> None:
         """The head of an answer is here, and its body too unless the SDK wants to stream it."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
             refused(self._hub, exchange, None)
             return
-        headers = response.headers
-        price_headers(exchange, headers)
-        content_type = headers.get("content-type", "")
-        read = hasattr(response, "_content")  # what `Response.content` is, and raises without
-        if read and not is_stream(content_type):
-            read_whole(self._hub, exchange, response.content, lambda: _body(request))
+        body: bytes | None = getattr(response, "_content", None)  # what `Response.content` is, and raises without
+        if body is not None and body.startswith(b"{") and b"}\n{" not in body:  # one document, whatever the headers say
+            read_whole(self._hub, exchange, body, response.headers, lambda: _body(request))
             return
+        headers = response.headers
+        content_type = headers.get("content-type", "")
+        if body is not None and not is_stream(content_type):
+            read_whole(self._hub, exchange, body, headers, lambda: _body(request))
+            return
+        price_headers(exchange, headers)
         watch = Watch(self._hub, exchange, content_type=content_type, request=lambda: _body(request))
-        if read:
-            watch.see(response.content)
+        if body is not None:
+            watch.see(body)
             watch.end()
         else:
             _Observed(watch, response)
@@ -148,43 +100,11 @@ class _Observed:
 
     def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         """As ``Response.iter_bytes``."""
-        watch, chunks = self._watch, self._iter(self._response, *args, **kwargs)
-        try:
-            watch.pulling = True
-            for chunk in chunks:
-                watch.pulling = False
-                watch.see(chunk)
-                yield chunk
-                watch.pulling = True
-        except GeneratorExit:
-            watch.end(cut=True, late=True)  # given up, perhaps by the garbage collector
-            raise
-        except BaseException as error:
-            watch.end(error)
-            self._unshadow()
-            raise
-        watch.end()
-        self._unshadow()
+        return followed(self._watch, self._iter(self._response, *args, **kwargs), self._watch.see, self._unshadow)
 
-    async def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+    def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         """As ``Response.aiter_bytes``."""
-        watch, chunks = self._watch, self._aiter(self._response, *args, **kwargs)
-        try:
-            watch.pulling = True
-            async for chunk in chunks:
-                watch.pulling = False
-                watch.see(chunk)
-                yield chunk
-                watch.pulling = True
-        except GeneratorExit:
-            watch.end(cut=True, late=True)
-            raise
-        except BaseException as error:
-            watch.end(error)
-            self._unshadow()
-            raise
-        watch.end()
-        self._unshadow()
+        return afollowed(self._watch, self._aiter(self._response, *args, **kwargs), self._watch.see, self._unshadow)
 
     def close(self) -> None:
         """As ``Response.close``."""

@@ -9,32 +9,38 @@ from crewmeter import semconv
 from crewmeter.providers import provider_of_host
 from crewmeter.usage import MISSING, read_usage, reported_cost
 from crewmeter.wire_exchange import Exchange, inside
-from crewmeter.wire_route import protocol_provider, request_model
+from crewmeter.wire_route import model_in_body, target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from crewmeter.wire_exchange import Hub
-    from crewmeter.wire_route import Route
 
 __all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
 
 
-Address = tuple[str | None, int | None]
-"""Host name and port."""
+def begin(
+    hub: Hub, library: str, path: str, body: Callable[[], bytes], host: str | None = None, port: int | None = None
+) -> Exchange | None:
+    """Open the exchange that a POST to ``path`` makes, if it is a call to a model. Without ``host``, ``path`` is a whole URL.
 
-
-def begin(hub: Hub, library: str, found: Route, path: str, address: Address, body: bytes) -> Exchange | None:
-    """Open the exchange that a POST to ``path``, which looks like ``found``, makes if it really is a call to a model."""
-    if nested(library):
+    ``body`` gives the request's, which is looked at when somebody asks for the model in it.
+    """
+    found = target(path.partition("?")[0], host, port)
+    if found is None or nested(library):
         return None
-    host, port = address
-    provider, known = protocol_provider(found, path, host, port)
-    model = request_model(found, path, body)
-    if not (found.sure or known or model):
+    route, model = found.route, found.model
+    exchange = Exchange(
+        operation=invoked_operation(model) if route.api == "bedrock.invoke" else route.operation,
+        api=route.api,
+        provider=found.provider,
+        host=found.host,
+        port=found.port,
+        request_model=model,
+        ask=(lambda: model_in_body(body())) if found.in_body else None,
+    )
+    if not (route.sure or found.known or exchange.request_model):
         return None
-    operation = invoked_operation(model) if found.api == "bedrock.invoke" else found.operation
-    exchange = Exchange(operation=operation, api=found.api, provider=provider, host=host, port=port, request_model=model)
     hub.open(exchange)
     return exchange
 

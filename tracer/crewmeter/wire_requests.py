@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from crewmeter.wire_exchange import guarded, inside
+from crewmeter.wire_exchange import guarded
 from crewmeter.wire_request import begin, price_headers, refused
-from crewmeter.wire_route import route
-from crewmeter.wire_stream import Watch
+from crewmeter.wire_seam import replace, watched
+from crewmeter.wire_stream import Watch, followed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,49 +21,25 @@ __all__ = ["patch"]
 
 def patch(requests: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``Session.send``; the answer puts the very same function back."""
-    session = requests.Session
-    original = session.__dict__["send"]
     seam = _Seam(hub)
-
-    @functools.wraps(original)
-    def send(self: Any, request: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(request) if getattr(request, "method", None) == "POST" and hub.active else None
-        if exchange is None:
-            return original(self, request, **kwargs)
-        token = inside.set("requests")
-        try:
-            response = original(self, request, **kwargs)
-        except BaseException as error:
-            seam.failed(exchange, error)
-            raise
-        finally:
-            inside.reset(token)
-        seam.answered(exchange, request, response)
-        return response
-
-    session.send = send
-
-    def restore() -> None:
-        if session.__dict__.get("send") is send:
-            session.send = original
-
-    return restore
+    return replace(requests.Session, "send", lambda send: watched(send, seam, hub))
 
 
 class _Seam:
     """What happens round a send, every step guarded."""
 
     __slots__ = ("_hub",)
+    library = "requests"
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
     @guarded
-    def begin(self, request: Any) -> Exchange | None:
+    def begin(self, /, _session: Any, request: Any, **_: Any) -> Exchange | None:
         """The exchange a request opens, if it is one to a model."""
-        url = request.url
-        found = route(url) if isinstance(url, str) else None
-        return begin(self._hub, "requests", found, url, _address(url), _body(request)) if found is not None else None
+        if request.method != "POST" or not isinstance(request.url, str):
+            return None
+        return begin(self._hub, "requests", request.url, lambda: _body(request))
 
     @guarded
     def failed(self, exchange: Exchange, error: BaseException) -> None:
@@ -73,7 +47,7 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: Exchange, request: Any, response: Any) -> None:
+    def answered(self, /, exchange: Exchange, response: Any, _session: Any, request: Any, **_: Any) -> None:
         """The head of an answer is here, and its body too unless it is to be streamed."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
@@ -87,11 +61,6 @@ class _Seam:
             watch.end()
         else:
             _Observed(watch, response)
-
-
-def _address(url: str) -> tuple[str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _body(request: Any) -> bytes:
@@ -118,26 +87,11 @@ class _Observed:
 
     def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """As ``Response.iter_content``."""
-        return self._chunks(self._iter_content(self._response(), *args, **kwargs))
+        chunks = self._iter_content(self._response(), *args, **kwargs)
+        return followed(self._watch, chunks, self._see, self._unshadow)
 
-    def _chunks(self, chunks: Iterator[Any]) -> Iterator[Any]:
-        watch = self._watch
-        try:
-            watch.pulling = True
-            for chunk in chunks:
-                watch.pulling = False
-                watch.see(chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk)
-                yield chunk
-                watch.pulling = True
-        except GeneratorExit:
-            watch.end(cut=True, late=True)
-            raise
-        except BaseException as error:
-            watch.end(error)
-            self._unshadow()
-            raise
-        watch.end()
-        self._unshadow()
+    def _see(self, chunk: Any) -> None:
+        self._watch.see(chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk)
 
     def close(self) -> None:
         """As ``Response.close``."""

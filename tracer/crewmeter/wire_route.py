@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from functools import lru_cache
+from urllib.parse import unquote, urlsplit
 
 from crewmeter import semconv
 from crewmeter.providers import provider_of_host
 
-__all__ = ["Route", "protocol_provider", "request_model", "route"]
+__all__ = ["Target", "model_in_body", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,43 @@ _DECLARED = {
 _OLLAMA_PORT = 11434
 
 
-def route(path: str) -> Route | None:
-    """The kind of model request a POST to ``path`` (with or without its query) is, or None. Under 1 µs where it is none."""
-    query = path.find("?")
-    if query >= 0:
-        path = path[:query]
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the address of a request says of it."""
+
+    route: Route
+    host: str | None
+    port: int | None
+    provider: str | None
+    """The host's, else the one whose protocol it is."""
+    known: bool
+    """Whether the host told the provider."""
+    model: str | None
+    """The model asked for, where the path names one."""
+    in_body: bool
+    """Whether the body may name the model better."""
+
+
+@lru_cache(maxsize=1024)
+def target(path: str, host: str | None = None, port: int | None = None) -> Target | None:
+    """What a POST to ``path``, without its query, is for; None where it is none to a model.
+
+    Without a ``host``, ``path`` is a whole URL. Remembered, since an app asks few addresses many times.
+    """
+    found = _route(path)
+    if found is None:
+        return None
+    if host is None:
+        parts = urlsplit(path)
+        host, port = parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    provider, known = _provider(found, path, host, port)
+    return Target(found, host, port, provider, known, _model_in_path(path), in_body=found.api not in _NAMED_IN_PATH)
+
+
+_NAMED_IN_PATH = frozenset({"gemini", "vertex", "bedrock", "bedrock.invoke"})
+
+
+def _route(path: str) -> Route | None:
     word = path[max(path.rfind("/"), path.rfind(":")) + 1 :]
     for candidate in _ROUTES.get(word, ()):
         if candidate.within in path:
@@ -99,8 +132,7 @@ def route(path: str) -> Route | None:
     return None
 
 
-def protocol_provider(found: Route, path: str, host: str | None, port: int | None) -> tuple[str | None, bool]:
-    """``(provider, known)``: the host's, else the one whose protocol it is (known is then False)."""
+def _provider(found: Route, path: str, host: str | None, port: int | None) -> tuple[str | None, bool]:
     provider = provider_of_host(host)
     if provider is not None:
         return provider, True
@@ -113,7 +145,7 @@ def protocol_provider(found: Route, path: str, host: str | None, port: int | Non
     return _DECLARED.get(found.api), False
 
 
-_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/?]+?)(?::[A-Za-z]+)?(?:/|\?|$)")
+_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
 _NAME = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.){1,300}")')
 _FORM_NAME = re.compile(rb'name="model"\r\n\r\n([^\r\n]{1,300})')
 _KEY = b'"model"'
@@ -121,20 +153,16 @@ _PARSE_UP_TO = 4 * 2**20
 """Bytes of a request body that may be parsed whole to find the model."""
 
 
-def request_model(found: Route, path: str, body: bytes) -> str | None:
-    """The model asked for: in the body if the protocol has it there, else in the path."""
-    if found.api in ("gemini", "vertex", "bedrock", "bedrock.invoke"):
-        return _model_in_path(path)
-    return _model_in_body(body) or _model_in_path(path)
-
-
 def _model_in_path(path: str) -> str | None:
     match = _MODEL_IN_PATH.search(path)
     return unquote(match.group(1)) if match else None
 
 
-def _model_in_body(body: bytes) -> str | None:
-    """``"model"`` in quotes can't stand inside a JSON string, so a single one is the key; where there are more, parse."""
+def model_in_body(body: bytes) -> str | None:
+    """The model a request's body names.
+
+    ``"model"`` in quotes can't stand inside a JSON string, so a single one is the key; where there are more, parse.
+    """
     first = body.find(_KEY)
     if first < 0:
         match = _FORM_NAME.search(body, 0, 4096)

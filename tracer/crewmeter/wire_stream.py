@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter import semconv
 from crewmeter.estimate import estimate_request
@@ -13,14 +13,15 @@ from crewmeter.usage import MISSING, TokenUsage
 from crewmeter.wire_events import LARGEST, reader
 from crewmeter.wire_exchange import guarded
 from crewmeter.wire_read import absorb_body
+from crewmeter.wire_request import price_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from crewmeter.wire_events import Reader
     from crewmeter.wire_exchange import Exchange, Hub
 
-__all__ = ["Watch", "read_whole"]
+__all__ = ["Watch", "afollowed", "followed", "read_whole"]
 
 PUT_OFF_UP_TO = 32 * 1024
 """Bytes of an answer that may wait a moment for the export thread to read it; a longer one would hold too much memory."""
@@ -28,10 +29,11 @@ _EDGE = 8192
 """Bytes at either end of a body too large to keep that are kept all the same."""
 
 
-def read_whole(hub: Hub, exchange: Exchange, body: bytes, request: Callable[[], bytes]) -> None:
+def read_whole(hub: Hub, exchange: Exchange, body: bytes, headers: Mapping[str, str], request: Callable[[], bytes]) -> None:
     """End an exchange whose answer the SDK has read already, as one document. A short one is read when somebody asks for it."""
 
     def read(exchange: Exchange) -> None:
+        price_headers(exchange, headers)
         absorb_body(exchange, body)
         if exchange.usage == MISSING:
             exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
@@ -170,6 +172,53 @@ def _without_usage(exchange: Exchange, request_tokens: Callable[[], int | None])
         if tokens is not None:
             return TokenUsage(tokens, 0, status="estimated", flags=("usage_not_sent", "input_estimated"))
     return replace(MISSING, flags=("usage_not_sent",))
+
+
+def followed(watch: Watch, chunks: Iterator[Any], see: Callable[[Any], object], over: Callable[[], object] | None = None) -> Iterator[Any]:
+    """``chunks`` as somebody reads them, each shown to ``see``; the end of them is ``watch``'s end, and then ``over`` is called."""
+    try:
+        watch.pulling = True
+        for chunk in chunks:
+            watch.pulling = False
+            see(chunk)
+            yield chunk
+            watch.pulling = True
+    except GeneratorExit:
+        watch.end(cut=True, late=True)  # given up, perhaps by the garbage collector
+        raise
+    except BaseException as error:
+        watch.end(error)
+        _tell(over)
+        raise
+    watch.end()
+    _tell(over)
+
+
+async def afollowed(
+    watch: Watch, chunks: AsyncIterator[Any], see: Callable[[Any], object], over: Callable[[], object] | None = None
+) -> AsyncIterator[Any]:
+    """The same for chunks that are awaited."""
+    try:
+        watch.pulling = True
+        async for chunk in chunks:
+            watch.pulling = False
+            see(chunk)
+            yield chunk
+            watch.pulling = True
+    except GeneratorExit:
+        watch.end(cut=True, late=True)
+        raise
+    except BaseException as error:
+        watch.end(error)
+        _tell(over)
+        raise
+    watch.end()
+    _tell(over)
+
+
+def _tell(over: Callable[[], object] | None) -> None:
+    if over is not None:
+        over()
 
 
 class _Inflater(Protocol):
