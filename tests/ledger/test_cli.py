@@ -70,6 +70,15 @@ def test_report_speaks_json_csv_and_table(path):
     assert (only["total"]["calls"], only["total"]["failed_calls"]) == (1, 1)
 
 
+def test_a_limited_report_says_what_it_left_out(path):
+    """`--limit 1` shows one row, the total over all, and a note; without it every row is there and the document as ever."""
+    every = json.loads(run(path, "report", "--by", "model", "--format", "json"))
+    assert "truncated" not in every
+    done = CliRunner().invoke(build("report"), ["report", "--by", "model", "--limit", "1", "--format", "json", "--ledger", path])
+    assert json.loads(done.stdout) == {**every, "rows": every["rows"][:1], "groups": 2, "truncated": True}
+    assert done.stderr == "note: 1 of 2 rows; the total is over all of them\n"
+
+
 def test_runs_and_show(path):
     """`runs` lists newest first; `show` takes the start of an id or `last`, and sums each subtree."""
     first, second = json.loads(run(path, "runs", "--format", "json"))

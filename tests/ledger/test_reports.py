@@ -16,6 +16,7 @@ from sqlalchemy import event, text
 from crewmeter.usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger import groups, reports, sources
+from crewmeter_cost.ledger.percentiles import in_buckets
 from crewmeter_cost.ledger.reports import report
 from crewmeter_cost.ledger.rollups import BOUNDS_NS, bucket_of, quantile
 from crewmeter_cost.ledger.store import Ledger
@@ -243,6 +244,7 @@ def test_buckets_are_five_percent_wide():
         bucket = bucket_of(duration)
         assert BOUNDS_NS[bucket] >= min(duration, BOUNDS_NS[-1])
         assert bucket == 0 or BOUNDS_NS[bucket - 1] < duration
+        assert in_buckets([duration, duration]) == {bucket: 2}
     assert quantile({}, 0.5) is None
 
 

@@ -36,9 +36,19 @@ def command(running, *words: str) -> object:
 
 
 def test_report_is_the_command_lines_document(filled):
-    """/api/report?by=… answers what `crewmeter report --by …` prints."""
-    assert filled.get("/api/report?by=crew&by=model").json() == command(filled, "report", "--by", "crew", "--by", "model")
+    """/api/report?by=… answers what `crewmeter report --by … --limit …` prints: without a limit the same, with all rows."""
+    answer = filled.get("/api/report?by=crew&by=model").json()
+    assert answer == command(filled, "report", "--by", "crew", "--by", "model", "--limit", "5000")
+    assert (answer.pop("groups"), answer.pop("truncated")) == (1, False)
+    assert answer == command(filled, "report", "--by", "crew", "--by", "model")
     assert filled.get("/api/report?where=crew=none").json()["rows"] == []
+
+
+def test_a_reports_rows_are_limited_and_its_total_is_not(filled):
+    """limit=1 gives one of two runs, and says that there are two."""
+    every, first = (filled.get(f"/api/report?by=run&limit={limit}").json() for limit in (20000, 1))
+    assert (every["groups"], every["truncated"]) == (2, False)
+    assert first == {**every, "rows": every["rows"][:1], "truncated": True}
 
 
 def test_runs_and_run_are_the_command_lines_documents(filled):
@@ -57,6 +67,9 @@ def test_wrong_questions_are_answered_with_the_way_out(filled):
         "/api/report?by=nonsense": 400,
         "/api/report?since=yesterdayish": 400,
         "/api/report?where=crew": 400,
+        "/api/report?limit=0": 400,
+        "/api/report?limit=20001": 400,
+        "/api/report?limit=all": 400,
         "/api/runs?limit=0": 400,
         "/api/runs?limit=x": 400,
         "/api/runs/ffff": 404,

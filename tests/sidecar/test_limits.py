@@ -186,7 +186,9 @@ def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
 
 
 def test_names_without_end_cost_disk_and_not_memory(fresh):
-    """Every call names a model never seen before: all are in the ledger, and memory stays under the limit however many come."""
+    """Every call names a model never seen before: all are in the ledger, and memory stays under the limit however many come, and
+    whatever report is asked for: rows are limited, totals are not.
+    """
     marker, batch = b"model-00000000", 2_000
     ids = [(b"T" * 15 + b"%d" % (number % 10), b"S" * 8) for number in range(batch)]
     parts = re.split(rb"(T{15}\d|S{8}|model-0{8})", request(spans=ids, **{"gen_ai.request.model": marker.decode()}))
@@ -197,8 +199,12 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
         assert fresh.post(body).status == 200
         sent += batch
     assert fresh.memory_mb() < MEMORY_MB
-    total = fresh.get("/api/report?by=model").json()["total"]
-    assert (total["calls"], total["unpriced_calls"]) == (sent, sent)
+    for query, groups in (("by=model", sent), ("by=model&limit=20000", sent), ("by=hour", 1), ("by=model&by=user", sent)):
+        found = fresh.ask("GET", f"/api/report?{query}", timeout=120).json()
+        assert (found["total"]["calls"], found["total"]["unpriced_calls"]) == (sent, sent)
+        assert groups <= found["groups"] <= groups + (groups == 1)  # the hour may have turned
+        assert found["truncated"] is (len(found["rows"]) < found["groups"])
+        assert fresh.memory_mb() < MEMORY_MB, query
 
 
 def test_concurrent_attackers_and_honest_clients(small):

@@ -27,7 +27,9 @@ ByOption = Annotated[
     typer.Option("--by", help=f"One of {', '.join(GROUPS)}; repeatable."),
 ]
 WhereOption = Annotated[list[str] | None, typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable.")]
-
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only so many rows: the dearest, or the earliest by time. The total is over all.")
+]
 
 _ENOUGH_DAYS = 7
 """Days of history below which a report says nothing of the month's end: a week has every weekday once."""
@@ -44,6 +46,7 @@ def register(app: typer.Typer, help: str) -> None:
         since: SinceOption = None,
         until: UntilOption = None,
         format: FormatOption = Format.TABLE,
+        limit: LimitOption = None,
         savings: Annotated[
             bool, typer.Option("--savings", help="The largest avoidable costs instead, with the calls behind each.")
         ] = False,
@@ -53,7 +56,7 @@ def register(app: typer.Typer, help: str) -> None:
             return print_savings(ledger, start, end, format)
         groups = [word for words in by or ["model"] for word in words.split(",")]
         with Ledger.open(ledger, read_only=True) as book:
-            made = report(book, by=groups, since=start, until=end, where=_filters(where or []))
+            made = report(book, by=groups, since=start, until=end, where=_filters(where or []), limit=limit)
             pace = _pace(book) if format is Format.TABLE and end is None and not where and "tool" not in groups else ""
         if format is Format.JSON:
             print_json(made.document())
@@ -62,6 +65,8 @@ def register(app: typer.Typer, help: str) -> None:
         else:
             _table(made)
             sys.stdout.write(pace)
+        if made.limit is not None and made.truncated:
+            sys.stderr.write(f"note: {len(made.rows):,} of {made.groups:,} rows; the total is over all of them\n")
         for note in made.notes:
             sys.stderr.write(f"note: {note}\n")
 

@@ -28,6 +28,8 @@ __all__ = ["health_routes", "ledger_routes"]
 
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _MOST_RUNS = 1_000
+_MOST_ROWS = 20_000
+"""Rows of a report at most: with 2.5 KB of memory a row while it is written, however many groups there are."""
 
 
 def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list[Route]:
@@ -48,7 +50,7 @@ def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list
 
 
 def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None]) -> list[Route]:
-    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report|runs|show --format json``.
+    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report --limit|runs|show --format json``.
 
     `suspect` is told when reading finds the ledger damaged.
     """
@@ -59,14 +61,16 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
 
         def made() -> dict[str, object]:
             since, until = _window(request)
-            return report(ledger, by=groups, since=since, until=until, where=_filters(query.getlist("where"))).document()
+            limit = _limit(query.get("limit", "5000"), _MOST_ROWS)
+            return report(ledger, by=groups, since=since, until=until, where=_filters(query.getlist("where")), limit=limit).document()
 
         return _answer(made, suspect)
 
     def listed(request: Request) -> Response:
         def found() -> list[dict[str, object]]:
             since, until = _window(request)
-            return [run.document() for run in runs(ledger, since=since, until=until, limit=_limit(request.query_params.get("limit", "50")))]
+            limit = _limit(request.query_params.get("limit", "50"), _MOST_RUNS)
+            return [run.document() for run in runs(ledger, since=since, until=until, limit=limit)]
 
         return _answer(found, suspect)
 
@@ -86,9 +90,9 @@ def _filters(words: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
-def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST_RUNS:
-        raise CrewMeterError(f"limit must be a number from 1 to {_MOST_RUNS}")
+def _limit(text: str, most: int) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
+        raise CrewMeterError(f"limit must be a number from 1 to {most}")
     return int(text)
 
 
