@@ -207,6 +207,16 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
         assert fresh.memory_mb() < MEMORY_MB, query
 
 
+def test_a_run_without_end_is_shown_in_part(fresh):
+    """A run of 24,000 calls: the tree has the first 10,000 and says so, its totals are over all, and memory stays under the limit."""
+    for _ in range(12):
+        assert fresh.post(request(2_000, **{"crewmeter.run.id": f"{7:016x}", "crewmeter.run.kind": "crew"})).status == 200
+    found = fresh.get(f"/api/runs/{7:016x}").json()
+    assert (found["calls"], found["tree"]["calls"], found["tree"]["cost_usd"]) == (24_000, 24_000, found["cost_usd"])
+    assert (found["truncated"], len(found["tree"]["children"])) == (True, 10_000)
+    assert fresh.memory_mb() < MEMORY_MB
+
+
 def test_concurrent_attackers_and_honest_clients(small):
     """Truncated, bombed and half-sent requests beside honest ones: every honest span is stored."""
     before = len(small.stored())

@@ -84,24 +84,35 @@ class RunTree:
 
     run: Run
     root: Node
+    truncated: bool = False
+    """Whether nodes were left out. The root's sums are over all of them; those below it are of what is shown."""
 
     def document(self) -> dict[str, object]:
-        """The contract's run, and its tree."""
-        return {**self.run.document(), "trace_id": self.run.trace_id, "error_type": self.run.error_type, "tree": self.root.document()}
+        """The contract's run, and its tree; where nodes were left out, it says so."""
+        shown = {**self.run.document(), "trace_id": self.run.trace_id, "error_type": self.run.error_type, "tree": self.root.document()}
+        return {**shown, "truncated": True} if self.truncated else shown
 
 
-def run_tree(ledger: Ledger, run: Run) -> RunTree:
-    """The tree of one run (`runs.find_run` finds it)."""
+def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
+    """The tree of one run (`runs.find_run` finds it), of at most its first `limit` steps and its first `limit` calls."""
     with ledger.reading() as connection:
-        nodes = [*_steps(connection, run), *_calls(connection, run)]
-    return RunTree(run, _grow(run, nodes))
+        most = None if limit is None else limit + 1
+        steps, calls = list(_steps(connection, run, most)), list(_calls(connection, run, most))
+    truncated = limit is not None and max(len(steps), len(calls)) > limit
+    root = _grow(run, steps[:limit] + calls[:limit])
+    if truncated:
+        for name in ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "output_tokens"):
+            setattr(root, name, getattr(run, name))
+        root.cost = run.cost_pusd or 0
+    return RunTree(run, root, truncated)
 
 
-def _steps(connection: Connection, run: Run) -> Iterator[Node]:
+def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
     kinds, names, errors = _LABEL.alias("kinds"), _LABEL.alias("names"), _LABEL.alias("errors")
     c = _STEP.c
     joined = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(names, names.c.id == c.name).outerjoin(errors, errors.c.id == c.error_type)
     query = select(_STEP, kinds.c.value, names.c.value, errors.c.value).select_from(joined).where(c.run == run.number)
+    query = query.order_by(c.started_ns, c.id).limit(limit)
     width = len(c)
     for row in connection.execute(query):
         values = dict(zip(c.keys(), row[:width], strict=True))
@@ -119,7 +130,7 @@ def _steps(connection: Connection, run: Run) -> Iterator[Node]:
         )
 
 
-def _calls(connection: Connection, run: Run) -> Iterator[Node]:
+def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
     operations, models, errors, statuses = (_LABEL.alias(name) for name in ("operations", "models", "errors", "statuses"))
     c = _CALL.c
     joined = (
@@ -131,7 +142,8 @@ def _calls(connection: Connection, run: Run) -> Iterator[Node]:
     texts = {"operation": operations, "model": models, "error": errors, "status": statuses}
     columns = [table.c.value.label(name) for name, table in texts.items()]
     own = (c.span_id, c.parent_span_id, c.state, c.started_ns, c.duration_ns, c.ttft_ns, c.input_tokens, c.output_tokens, c.cost_pusd)
-    for row in connection.execute(select(*own, *columns).select_from(joined).where(c.run == run.number)):
+    query = select(*own, *columns).select_from(joined).where(c.run == run.number).order_by(c.started_ns, c.id).limit(limit)
+    for row in connection.execute(query):
         priced = row.cost_pusd is not None
         details: dict[str, Any] = {"cost_status": row.status}
         if row.ttft_ns is not None:

@@ -30,6 +30,8 @@ _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _MOST_RUNS = 1_000
 _MOST_ROWS = 20_000
 """Rows of a report at most: with 2.5 KB of memory a row while it is written, however many groups there are."""
+_MOST_NODES = 10_000
+"""Steps, and calls, of a run's tree at most."""
 
 
 def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list[Route]:
@@ -75,7 +77,10 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
         return _answer(found, suspect)
 
     def one(request: Request) -> Response:
-        return _answer(lambda: run_tree(ledger, find_run(ledger, request.path_params["run_id"])).document(), suspect, missing=404)
+        def grown() -> dict[str, object]:
+            return run_tree(ledger, find_run(ledger, request.path_params["run_id"]), limit=_MOST_NODES).document()
+
+        return _answer(grown, suspect, missing=404)
 
     return [Route("/api/report", by_group), Route("/api/runs", listed), Route("/api/runs/{run_id}", one)]
 
