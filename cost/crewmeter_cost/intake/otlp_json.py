@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.intake.clock import plausible
@@ -21,6 +22,11 @@ __all__ = ["from_json"]
 
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
+VALUE_LIMIT = 1_000_000
+"""Values (lists, objects and their members) in one request. A span with 16 attributes has about 70; a request of a few megabytes of
+empty objects, or of one-digit numbers, would become half a gigabyte of Python's."""
+_TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A JSON text, also one that is cut off: possessive, so that no body makes it look twice at a character."""
 _SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _ERROR = (2, "2", "STATUS_CODE_ERROR")
 _NOTHING: Mapping[str, object] = {}
@@ -31,7 +37,12 @@ def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
     """Read an OTLP/JSON trace request. Raises `BadRequest` where the body is something else; wrongly typed fields count as absent."""
     now = time.time_ns() if now_ns is None else now_ns
     try:
-        document = json.loads(body)
+        text = body.decode("utf-8-sig")
+        if _is_crowded(text):
+            raise BadRequest(f"more than {VALUE_LIMIT} values in one JSON request: send smaller ones, or protobuf")
+        document = json.loads(text)
+    except BadRequest:
+        raise
     except (ValueError, RecursionError):  # ValueError covers bad UTF-8 and numbers of thousands of digits
         raise BadRequest("the body is not JSON") from None
     if not isinstance(document, dict) or not isinstance(_field(document, "resourceSpans") or [], list):
@@ -74,9 +85,29 @@ def _take(batch: Batch, span: Mapping[str, object], resource: Mapping[str, objec
     )
 
 
+def _is_crowded(text: str) -> bool:
+    """Has a JSON text more than `VALUE_LIMIT` values? Each but the first follows a comma or an opening bracket outside the strings."""
+    if sum(map(text.count, ",{[")) <= VALUE_LIMIT:
+        return False
+    values = at = 0
+    for match in _TEXTS.finditer(text):
+        between = text[at : match.start()]
+        values += sum(map(between.count, ",{["))
+        if values > VALUE_LIMIT:
+            return True
+        at = match.end()
+    return values + sum(map(text[at:].count, ",{[")) > VALUE_LIMIT
+
+
+@lru_cache(maxsize=64)
+def _snake(name: str) -> str:
+    """A field's name as it stands in the .proto."""
+    return _SNAKE.sub(lambda match: "_" + match[1].lower(), name)
+
+
 def _field(holder: Mapping[str, object], name: str) -> object:
     value = holder.get(name)
-    return holder.get(_SNAKE.sub(lambda match: "_" + match[1].lower(), name)) if value is None else value
+    return holder.get(_snake(name)) if value is None else value
 
 
 def _object(holder: Mapping[str, object], name: str) -> Mapping[str, object]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Door", "patient_protocol", "role_of"]
 
 _OPEN = frozenset({"/healthz", "/readyz"})
+_HEAD_BYTES = 65_536
+"""Of a request's head, beyond which its connection is closed: browsers and proxies stop at 8 to 32 KiB."""
 
 
 def role_of(path: str) -> str | None:
@@ -66,31 +68,53 @@ def _host(header: str) -> str:
 
 
 def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol with an end to its patience: a connection that has no request under way and does not
-    finish the head of one within `seconds` of its first byte (or of connecting) is closed. Slow-loris clients hold nothing.
+    """uvicorn's HTTP protocol with an end to its patience.
+
+    A connection that has no request under way and does not finish the head of one within `seconds` of its first byte (or of
+    connecting), or within `_HEAD_BYTES`, is closed. Where there are as many connections as allowed, a new one takes the place
+    of the one that has been idle longest. So clients that dawdle hold nothing and keep nobody out.
     """
 
     class Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class chosen at import by what is installed
         _patience: asyncio.TimerHandle | None = None
+        _head = 0
+        _idle_since = 0.0
+
+        @property
+        def _is_idle(self) -> bool:
+            return self.cycle is None or self.cycle.response_complete
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait()
+            if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+                idle = [other for other in self.connections if other is not self and other._is_idle and not other.transport.is_closing()]
+                if idle:
+                    min(idle, key=lambda other: other._idle_since).transport.close()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            cycle = self.cycle
-            if cycle is None or cycle.response_complete:
+            if self._is_idle:
+                self._head += len(data)
                 if self._patience is None:
                     self._wait()
+                if self._head > _HEAD_BYTES and not self.transport.is_closing():
+                    self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    self.transport.close()
             else:
+                self._head = 0
                 self._stop_waiting()
+
+        def on_response_complete(self) -> None:
+            self._head, self._idle_since = 0, self.loop.time()
+            super().on_response_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
 
         def _wait(self) -> None:
+            self._idle_since = self.loop.time()
             self._patience = self.loop.call_later(seconds, self._give_up)
 
         def _stop_waiting(self) -> None:
@@ -100,8 +124,7 @@ def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
 
         def _give_up(self) -> None:
             self._patience = None
-            cycle = self.cycle
-            if (cycle is None or cycle.response_complete) and not self.transport.is_closing():
+            if self._is_idle and not self.transport.is_closing():
                 self.transport.close()
 
     return Patient
