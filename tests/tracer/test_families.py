@@ -7,19 +7,19 @@ import importlib
 import pkgutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 
 pytest.importorskip("crewai")
 
-from crewai import Agent
+from crewai import LLM, Agent
 from crewai.events import types as event_types
 from crewai.events.base_events import BaseEvent
 from crewai.events.event_bus import crewai_event_bus
 from crewai.events.event_context import SCOPE_STARTING_EVENTS, VALID_EVENT_PAIRS
 from crewai.tasks.task_output import TaskOutput
-from crewai.tools.tool_failure import ToolFailure, ToolFailureReason
 from opentelemetry import trace
 
 import crewmeter
@@ -28,6 +28,8 @@ from crewmeter.events import TABLE
 
 ABSENT = {"llm_guardrail_failed", "a2a_delegation_failed", "a2a_conversation_failed", "a2a_parallel_delegation_failed"}
 """Rows that CrewAI 1.15.30 pairs or once had, but has no event class for."""
+COMPLETE = (1, 15, 30)
+"""The first CrewAI with all the others."""
 
 NAMES = {
     "crew_kickoff": "inner",
@@ -108,7 +110,7 @@ POINTS = sorted(kind for kind, rule in TABLE.items() if rule.phase == "point" an
 @pytest.fixture(scope="module")
 def samples() -> dict[str, object]:
     """A value for every field some event of CrewAI's cannot do without."""
-    agent = Agent(role="Analyst", goal="g", backstory="b", llm="gpt-4o-mini")
+    agent = Agent(role="Analyst", goal="g", backstory="b", llm=LLM(model="gpt-4o-mini", api_key="sk-none"))
     now = datetime(2026, 11, 21, tzinfo=UTC)
     return {
         "agent": agent,
@@ -208,6 +210,8 @@ def tell(recorder, make):
     def told(name: str, *events: Emitted, replayed: Emitted | None = None) -> Told:
         from support.rows import call_rows, step_rows
 
+        if replayed is not None and not hasattr(crewai_event_bus, "replay"):
+            pytest.skip("crewai_event_bus.replay is missing: this CrewAI has no checkpoints")
         result = contextvars.copy_context().run(run, list(events), name, replayed)
         assert handle.flush(20)
         rows = step_rows(path)
@@ -222,7 +226,10 @@ def tell(recorder, make):
 
 def test_no_row_is_without_an_event():
     """Each row of the table has a class in this CrewAI, but for the few named here; a started span has an end."""
-    assert {kind for kind in TABLE if kind not in REAL} <= ABSENT
+    lacking = {kind for kind in TABLE if kind not in REAL} - ABSENT
+    if lacking and tuple(map(int, version("crewai").split(".")[:3])) < COMPLETE:
+        pytest.skip(f"this CrewAI is older than {', '.join(sorted(lacking))}")
+    assert not lacking
     starts = {kind for kind, rule in TABLE.items() if rule.phase == "start" and kind in REAL}
     assert {start_of(kind) for kind in ENDS} | {"llm_call_started"} == starts
 
@@ -306,7 +313,8 @@ def test_a_thought_is_a_first_token(tell, make):
 
 def test_a_tool_that_reports_failure_failed(tell, make):
     """It ran and returned, and said that the work was not done; CrewAI's further event about it is no second step."""
-    failure = ToolFailure(message="no such page", reason=ToolFailureReason.TOOL_REPORTED)
+    reports = pytest.importorskip("crewai.tools.tool_failure")  # since CrewAI 1.15
+    failure = reports.ToolFailure(message="no such page", reason=reports.ToolFailureReason.TOOL_REPORTED)
     told = tell(
         "reported",
         (Source(), make("tool_usage_started")),
