@@ -125,7 +125,11 @@ class Running:
 
     def log(self) -> list[dict[str, object]]:
         """What it logged."""
-        return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self.raw_log().splitlines() if line.startswith("{")]
+
+    def raw_log(self) -> str:
+        """All that came on its standard error."""
+        return self._log.read_text()
 
     def terminate(self, seconds: float = 15) -> None:
         """SIGTERM, and wait for the end."""
