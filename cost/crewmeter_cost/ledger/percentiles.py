@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
@@ -64,10 +64,14 @@ def _add(to: Counter[int], counts: Mapping[int, int], sign: int) -> None:
 
 
 def in_buckets(durations: Iterable[int]) -> Counter[int]:
-    """How many durations (ns) fall in each bucket: `rollups.bucket_of` of each, at a third of the time."""
-    counts = Counter([bisect_left(BOUNDS_NS, duration) for duration in durations])
-    if beyond := counts.pop(len(BOUNDS_NS), 0):
-        counts[len(BOUNDS_NS) - 1] += beyond
+    """How many durations (ns) fall in each bucket: `rollups.bucket_of` of each, found bucket by bucket in their order."""
+    counts: Counter[int] = Counter()
+    ordered, last = sorted(durations), len(BOUNDS_NS) - 1
+    start = 0
+    while start < len(ordered):
+        bucket = min(bisect_left(BOUNDS_NS, ordered[start]), last)
+        end = bisect_right(ordered, BOUNDS_NS[bucket], start) if bucket < last else len(ordered)
+        counts[bucket], start = end - start, end
     return counts
 
 

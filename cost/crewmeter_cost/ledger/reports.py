@@ -206,23 +206,22 @@ class _Reading:
         """The whole hours to read out of roll-ups, and what at each end is to be added or taken."""
         since, until = self._since_ns, self._until_ns
         if since is not None and until is not None and since // _HOUR_NS >= until // _HOUR_NS:
-            return _Window(0, 0, (_Edge(since, until, 1, self._sources.calls(since, since, until)[1]),))
-        head, tail = self._edge(since, begins=True), self._edge(until, begins=False)
+            return _Window(0, 0, (_Edge(since, until, 1, *self._sources.calls((since, until))),))
+        cuts = [None if cut is None or cut % _HOUR_NS == 0 else cut for cut in (since, until)]
+        ranges = [part for cut in cuts if cut is not None for part in _parted(cut)]
+        counts = iter(self._sources.calls(*ranges) if ranges else ())
+        head, tail = (None if cut is None else self._edge(cut, next(counts), next(counts), begins=cut is cuts[0]) for cut in cuts)
         first = since if head is None else head.end if head.sign > 0 else head.start
         last = until if tail is None else tail.start if tail.sign > 0 else tail.end
         edges = tuple(edge for edge in (head, tail) if edge and (edge.calls or self._asked.of_tools))
         return _Window(None if first is None else first // _NS, None if last is None else last // _NS, edges)
 
-    def _edge(self, cut: int | None, *, begins: bool) -> _Edge | None:
+    def _edge(self, cut: int, calls_before: int, calls_after: int, *, begins: bool) -> _Edge:
         """Of the hour the window begins or ends in, the part with fewer calls: that inside, or that outside, to be taken from the hour."""
-        if cut is None or cut % _HOUR_NS == 0:
-            return None
-        start = cut - cut % _HOUR_NS
-        end = start + _HOUR_NS
-        before, after = self._sources.calls(start, cut, end)
-        inside, outside = (_Edge(cut, end, 1, after), _Edge(start, cut, -1, before)) if begins else (
-            _Edge(start, cut, 1, before), _Edge(cut, end, -1, after))  # fmt: skip
-        return outside if outside.calls < inside.calls and start >= self._pruned_ns else inside
+        before, after = _parted(cut)
+        early, late = _Edge(*before, -1 if begins else 1, calls_before), _Edge(*after, 1 if begins else -1, calls_after)
+        inside, outside = (late, early) if begins else (early, late)
+        return outside if outside.calls < inside.calls and before[0] >= self._pruned_ns else inside
 
     def _sums(self, window: _Window | None) -> Iterator[tuple[Key, list[int]]]:
         """Keys and sums to be added up; a key may come several times."""
@@ -306,6 +305,12 @@ class _Reading:
             if edge.calls > HELD_CALLS:
                 for key, durations in self._sources.durations(edge.start, edge.end):
                     yield self._months(key), durations, edge.sign
+
+
+def _parted(cut: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The hour round a moment (unix nanoseconds), before it and from it on."""
+    start = cut - cut % _HOUR_NS
+    return (start, cut), (cut, start + _HOUR_NS)
 
 
 def _sorted(rows: list[ReportRow], *, chronological: bool) -> list[ReportRow]:

@@ -139,13 +139,12 @@ class Sources:
 
     # --- detail --------------------------------------------------------------------------------------------------
 
-    def calls(self, since: int, cut: int, until: int) -> tuple[int, int]:
-        """How many calls started in the seconds of [since, cut] and of [cut, until], so at most too many: read off the index on time."""
+    def calls(self, *ranges: tuple[int, int]) -> list[int]:
+        """How many calls started in the seconds of each range, both ends included, so at most too many: read off the index on time."""
         seconds = _seconds(_CALL.c)
-        before, after = (func.count(case((condition, 1))) for condition in (seconds <= cut // _NS, seconds >= cut // _NS))
-        query = select(before, after).where(seconds >= since // _NS, seconds <= until // _NS)
-        first, second = self._connection.execute(query).one()
-        return first, second
+        every = select(func.count()).select_from(_CALL)
+        counts = [every.where(seconds >= since // _NS, seconds <= until // _NS).scalar_subquery() for since, until in ranges]
+        return list(self._connection.execute(select(*counts)).one())
 
     def detail(
         self, since: int | None, until: int | None, *, sign: int = 1, timed: bool = False, few: bool = False
