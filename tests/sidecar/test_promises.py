@@ -223,3 +223,23 @@ def test_every_line_of_the_log_is_json(nursery, tmp_path):
         lines = running.raw_log().splitlines()
         assert lines
         assert {"time", "level", "logger", "message"} <= set.intersection(*(set(json.loads(line)) for line in lines))
+
+
+def test_the_log_takes_in_what_libraries_say():
+    """asyncio's complaints, warnings and exceptions with their traceback: one JSON object a line each, crewmeter's own at their level."""
+    program = (
+        "import logging, warnings; from crewmeter_cost.sidecar.logs import configure; configure()\n"
+        "warnings.warn('old\\nstyle')\n"
+        "logging.getLogger('crewmeter.sidecar').info('hello'); logging.getLogger('urllib3').info('chatter')\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: logging.getLogger('asyncio').exception('lost')\n"
+    )
+    environ = {**os.environ, "CREWMETER_LOG": ""}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environ)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["logger"], line["level"]) for line in lines] == [
+        ("py.warnings", "warning"),
+        ("crewmeter.sidecar", "info"),
+        ("asyncio", "error"),
+    ]
+    assert "ZeroDivisionError" in lines[2]["exception"]

@@ -145,7 +145,7 @@ def _sidecar(target: Target, environ: Mapping[str, str]) -> Iterator[Finding]:
         status, body = _request(target, "GET", "/readyz", {"Authorization": f"Bearer {token}"} if token else {})
     except (OSError, http.client.HTTPException):
         return
-    if status == 200:
+    if status == 200 and body.strip() == b"ready":  # other collectors may have such a path, too
         yield ok("sidecar", "the sidecar is ready: its ledger takes writes")
     elif status == 503:
         said = body.decode("utf-8", "replace").strip()

@@ -27,12 +27,16 @@ class _JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send crewmeter's and uvicorn's warnings to stderr as JSON lines; ``CREWMETER_LOG`` sets crewmeter's level."""
+    """Send what crewmeter logs, and everybody else's warnings, to stderr as JSON lines; ``CREWMETER_LOG`` sets crewmeter's level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
     level = logging.getLevelNamesMapping().get(os.environ.get("CREWMETER_LOG", "").upper(), logging.INFO)
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
     for name, threshold in (("crewmeter", level), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
-        logger.handlers = [handler]
+        logger.handlers = []
         logger.setLevel(threshold)
-        logger.propagate = False
+        logger.propagate = True
