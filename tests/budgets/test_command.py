@@ -58,7 +58,7 @@ def test_the_status_as_of_then(path):
     with Ledger.open(path, read_only=True) as ledger:
         since, until = (datetime(2026, 11, 19, hour, tzinfo=UTC) for hour in (0, 18))
         total = report(ledger, since=since, until=until).document()["total"]
-    assert (day["spent_usd"], day["resets_at"]) == (total["cost_usd"], "2026-11-20T00:00:00+00:00")
+    assert (day["spent_usd"], day["resets_at"]) == (total["cost_usd"], "2026-11-20T00:00:00Z")
 
 
 def test_the_periods_since_then(path):

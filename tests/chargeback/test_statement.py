@@ -71,7 +71,7 @@ def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
     """`--since` and `--until` make a statement of any hours; one that is cut within an hour is widened to it, and says so."""
     span = ["--since", "2026-11-10T06:00Z", "--until", "2026-11-20T18:30Z"]
     document = json.loads(told(month, *span, "--format", "json"))
-    assert (document["month"], document["since"], document["until"]) == (None, "2026-11-10T06:00:00+00:00", "2026-11-20T19:00:00+00:00")
+    assert (document["month"], document["since"], document["until"]) == (None, "2026-11-10T06:00:00Z", "2026-11-20T19:00:00Z")
     since, until = window("2026-11-10T06:00Z", "2026-11-20T19:00Z")
     assert document["total_usd"] == report(month, since=since, until=until).document()["total"]["cost_usd"]
     assert "2026-11-10 06:00 to 2026-11-20 19:00 (UTC)" in told(month, *span)

@@ -11,6 +11,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from crewmeter_cost.budgets import webhook
+from crewmeter_cost.ledger.money import utc_text
 from crewmeter_cost.ledger.tables import BudgetNotice, table_of
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def announce(
         "spent_usd": plain_usd(spent_pusd),
         "limit_usd": plain_usd(budget.amount_pusd),
         "hard": budget.hard,
-        "resets_at": None if resets_at is None else resets_at.isoformat(),
-        "at": datetime.fromtimestamp(now_ns / 1e9, UTC).isoformat(),
+        "resets_at": None if resets_at is None else utc_text(resets_at),
+        "at": utc_text(datetime.fromtimestamp(now_ns / 1e9, UTC)),
     }
     log.warning("budget %s: %d %% spent (%s of %s USD)", budget.label, max(new), document["spent_usd"], document["limit_usd"])
     if budget.webhook:

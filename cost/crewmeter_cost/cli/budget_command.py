@@ -15,7 +15,7 @@ from crewmeter_cost.budgets.webhook import check_target
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, must_exist, spoken, window
 from crewmeter_cost.cli.output import console, exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-from crewmeter_cost.ledger.money import moment, nanoseconds
+from crewmeter_cost.ledger.money import moment, nanoseconds, utc_text
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -188,6 +188,6 @@ def _standing(each: Status) -> dict[str, object]:
         "amount_usd": about["amount_usd"],
         "percent": round(each.percent, 2),
         "exceeded": each.exceeded,
-        "starts_at": None if each.since is None else each.since.isoformat(),
-        "resets_at": None if each.resets_at is None else each.resets_at.isoformat(),
+        "starts_at": None if each.since is None else utc_text(each.since),
+        "resets_at": None if each.resets_at is None else utc_text(each.resets_at),
     }

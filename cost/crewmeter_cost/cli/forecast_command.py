@@ -13,6 +13,7 @@ from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, Since
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.forecast import Anomaly, Projection, anomalies
+from crewmeter_cost.ledger.money import utc_text
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.outlook import history_start, outlook
 from crewmeter_cost.wording import counted
@@ -59,7 +60,7 @@ def _forecast(
         odd = _anomalies(book.engine, now)
     rows = [_row(scope, projection) for scope, projection in projections]
     if format is Format.JSON:
-        print_json({"as_of": now.isoformat(), "currency": "USD", "rows": rows, "anomalies": [_odd(each) for each in odd]})
+        print_json({"as_of": utc_text(now), "currency": "USD", "rows": rows, "anomalies": [_odd(each) for each in odd]})
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
     else:
@@ -86,7 +87,7 @@ def _row(scope: str, projection: Projection) -> dict[str, object]:
 
 def _odd(each: Anomaly) -> dict[str, object]:
     return {
-        "hour": datetime.fromtimestamp(each.hour, UTC).isoformat(),
+        "hour": utc_text(datetime.fromtimestamp(each.hour, UTC)),
         "spent_usd": exact_usd(each.spent_pusd),
         "usual_usd": exact_usd(each.usual_pusd),
     }

@@ -14,6 +14,7 @@ from crewmeter_cost.chargeback.statement import BY, Account, Statement, build, m
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, window
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd, without_price
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.money import utc_text
 from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["register"]
@@ -49,8 +50,8 @@ def _statement(
         print_json(
             {
                 "month": statement.month and f"{statement.month:%Y-%m}",
-                "since": statement.since.isoformat(),
-                "until": statement.until.isoformat(),
+                "since": utc_text(statement.since),
+                "until": utc_text(statement.until),
                 "by": by,
                 "allocate": allocate,
                 "currency": "USD",
