@@ -6,6 +6,7 @@ NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environmen
 
     pip install crewai openinference-instrumentation-crewai openinference-instrumentation-openai   # openinference
     pip install crewai opentelemetry-instrumentation-crewai opentelemetry-instrumentation-openai   # openllmetry
+    pip install crewai opentelemetry-instrumentation-openai-v2 opentelemetry-util-genai==0.4b0     # genai, genai_old
     pip install crewai openlit                                                                     # openlit
     pip install crewai logfire pydantic-ai-slim[openai]                                            # logfire, pydantic_ai
     pip install crewai[litellm] opentelemetry-exporter-otlp-proto-http                             # litellm

@@ -46,6 +46,21 @@ def openllmetry():
     return made.force_flush
 
 
+def genai():
+    """OpenTelemetry's own instrumentor, in the GenAI conventions' present names."""
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
+    return genai_old()
+
+
+def genai_old():
+    """The same in the names it still writes unless asked: ``gen_ai.system`` and its like."""
+    from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
+
+    made = provider()
+    OpenAIInstrumentor().instrument(tracer_provider=made)
+    return made.force_flush
+
+
 def mixed():
     """Two instrumentors on one client, as people have it by accident: every call is reported twice."""
     from openinference.instrumentation.openai import OpenAIInstrumentor as Inference

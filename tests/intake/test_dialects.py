@@ -46,7 +46,17 @@ def test_every_billed_exchange_is_one_call_with_its_counts(name):
     assert read_back(calls(name)) == billed(name)
 
 
-@pytest.mark.parametrize("name", ["openinference", "openllmetry", "openlit", "logfire", "langfuse"])
+@pytest.mark.parametrize("name", ["genai", "genai_old"])
+def test_the_conventions_are_read_in_new_and_old_names(name):
+    """OpenTelemetry's own instrumentor under a real crew: every exchange is one call. It does not tell what was read from a cache."""
+    assert read_back(calls(name)) == [(operation, model, sent, 0, got) for operation, model, sent, _, got in billed(name)]
+    document = json.loads((FIXTURES / f"{name}.json").read_text())
+    chats = {entry["response_id"] for entry in document["billed"] if entry["operation"] == "chat"}
+    assert {call.response_id for call in calls(name) if call.operation == "chat"} == chats
+    assert ("gen_ai.system" in json.dumps(document)) == (name == "genai_old")
+
+
+@pytest.mark.parametrize("name", ["genai", "genai_old", "openinference", "openllmetry", "openlit", "logfire", "langfuse"])
 def test_the_provider_is_named(name):
     """A price needs a provider; every one of these instrumentors tells it somewhere."""
     assert {call.provider for call in calls(name)} == {"openai"}
