@@ -141,7 +141,7 @@ def test_millions_of_empty_spans_stay_cheap():
     began = time.monotonic()
     with pytest.raises(BadRequest, match="send smaller"):
         from_protobuf(body)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # seconds; a reader that looked at them twice would take minutes
 
 
 def test_millions_of_empty_attributes_stay_cheap(tmp_path):
