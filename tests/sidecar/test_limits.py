@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import re
 import secrets
@@ -192,9 +193,9 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
     marker, batch = b"model-00000000", 2_000
     ids = [(b"T" * 15 + b"%d" % (number % 10), b"S" * 8) for number in range(batch)]
     parts = re.split(rb"(T{15}\d|S{8}|model-0{8})", request(spans=ids, **{"gen_ai.request.model": marker.decode()}))
-    sent = 0
+    sent, numbers = 0, itertools.count()
     while sent < NAMES:
-        made = {marker: lambda: b"model-" + secrets.token_hex(4).encode(), b"S" * 8: lambda: secrets.token_bytes(8)}
+        made = {marker: lambda: b"model-%08x" % next(numbers), b"S" * 8: lambda: secrets.token_bytes(8)}
         body = b"".join(made[part]() if part in made else secrets.token_bytes(16) if part.startswith(b"TTTT") else part for part in parts)
         assert fresh.post(body).status == 200
         sent += batch
