@@ -100,6 +100,13 @@ def test_one_unreadable_attribute_costs_only_itself():
     assert from_protobuf(body).spans[0].attributes == {"good": "yes"}
 
 
+def test_an_unreadable_scope_costs_only_its_name():
+    """A scope whose name is no UTF-8 is a nameless one: its spans may be billed."""
+    body = one_span(tokens=5).SerializeToString().replace(b"crewmeter", b"\xff" * 9, 1)
+    (span,) = from_protobuf(body).spans
+    assert (span.scope, span.attributes) == ("", {"tokens": 5})
+
+
 def test_a_ten_megabyte_attribute_is_cut():
     """Content travels on spans; only its beginning is kept, and the counts beside it are read."""
     (span,) = from_protobuf(one_span(content="x" * 10_000_000, tokens=5).SerializeToString()).spans

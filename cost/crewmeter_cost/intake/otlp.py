@@ -184,7 +184,11 @@ def _status(status: bytes) -> tuple[bool, str]:
 
 
 def _scope_name(scope: bytes) -> str:
-    return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
+    """The instrumentation scope's name; "" where it cannot be read."""
+    try:
+        return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
+    except DecodeError:
+        return ""
 
 
 def _attributes(pairs: Iterable[bytes]) -> dict[str, object]:
