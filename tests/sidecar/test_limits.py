@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import itertools
 import os
 import re
 import secrets
