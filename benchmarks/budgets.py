@@ -19,16 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 from crewmeter import semconv
-from crewmeter.brake import Brake
-from crewmeter.usage import TokenUsage, usage_attributes
-from crewmeter_cost.budgets.bank import LedgerBank
+from crewmeter.budget_hook.before_call import Brake
+from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.entry import guard
-from crewmeter_cost.budgets.guard import Guard, Reservation
-from crewmeter_cost.budgets.pool import Refusal
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.loader import guard
+from crewmeter_cost.budgets.local_balance import LedgerBank
+from crewmeter_cost.budgets.reservations import Refusal
+from crewmeter_cost.demo.fake_provider import StandIn
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini", semconv.AGENT_NAME: "Writer"}
 ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}

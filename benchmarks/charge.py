@@ -16,14 +16,14 @@ LIMIT_US, LIMIT_RATIO, LIMIT_MB, LIMIT_MS = 2.0, 20.0, 5.0, 100.0
 
 _LOAD = """
 import resource, sys, time
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 import sqlite3, json, re, decimal, hashlib, logging, pathlib, dataclasses  # what the exporter has loaded anyway
 import crewmeter_cost.records
 def rss():
     with open("/proc/self/statm") as pages:
         return int(pages.read().split()[1]) * resource.getpagesize()
 before, start = rss(), time.perf_counter()
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.pricing.charge import charge
 book = PriceBook.load()
 charge(TokenUsage(1000, 300), book, provider="openai", model="gpt-4o", at_ns=time.time_ns())
@@ -55,9 +55,9 @@ def best_us(act, rounds: int) -> float:
 def main() -> int:
     from genai_prices import Usage, calc_price
 
-    from crewmeter.usage import TokenUsage
-    from crewmeter_cost.pricing.book import PriceBook
+    from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.pricing.charge import charge
+    from crewmeter_cost.pricing.price_book import PriceBook
 
     at = datetime(2026, 11, 21, 12, tzinfo=UTC)
     at_ns, book = int(at.timestamp()) * 10**9, PriceBook.load()

@@ -10,7 +10,7 @@ import calendar
 import random
 from datetime import date, timedelta
 
-from crewmeter_cost.forecast import month_end
+from crewmeter_cost.analysis.forecast import month_end
 
 START = date(2024, 1, 1)
 DAYS = 3 * 366

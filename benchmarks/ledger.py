@@ -19,12 +19,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from crewmeter.usage import TokenUsage
-from crewmeter_cost.ledger.reports import report
-from crewmeter_cost.ledger.rows import CALL_COLUMNS
+from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.ledger.write.rows import CALL_COLUMNS
 from crewmeter_cost.pricing.charge import Charge
-from crewmeter_cost.pricing.outcome import FrozenRates
+from crewmeter_cost.pricing.charge_result import FrozenRates
 from crewmeter_cost.records import Call, Place
 
 SECOND = 10**9

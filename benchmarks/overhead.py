@@ -34,7 +34,7 @@ QUIET = {
 
 SERVER = """
 import signal, sys
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.demo.fake_provider import StandIn
 with StandIn() as server:
     print(server.base_url("openai"), flush=True)
     sys.stdin.read()

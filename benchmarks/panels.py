@@ -20,12 +20,12 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from crewmeter_cost.demo.history import history
+from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.page.answers import ask_panel, catalogue
-from crewmeter_cost.page.question import ANY, Question, auto_bucket
 from crewmeter_cost.pipeline import Pipeline
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
+from crewmeter_cost.web.params import ANY, Question, auto_bucket
+from crewmeter_cost.web.queries import ask_panel, catalogue
 
 LIMIT_MS = 50.0
 BATCH = 5000

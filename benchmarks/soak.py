@@ -18,9 +18,9 @@ from typing import Any
 
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from crewmeter.content import Content
-from crewmeter.spans import Recorder
-from crewmeter.tap import Tap
+from crewmeter.crewai.event_handler import Tap
+from crewmeter.redaction import Content
+from crewmeter.spans.recorder import Recorder
 
 LIMIT_MB = 5.0
 CHUNKS = 5

@@ -33,7 +33,7 @@ os.environ.update(quiet_environment(_HOME))
 @pytest.fixture
 def standin():
     """A stand-in provider on loopback, with empty books."""
-    from crewmeter_cost.demo.standin import StandIn
+    from crewmeter_cost.demo.fake_provider import StandIn
 
     with StandIn() as server:
         yield server

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.store import Ledger, RunCost
     from crewmeter_cost.pipeline import Pipeline
-    from crewmeter_cost.pricing.book import PriceBook
+    from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Span
 
 __all__ = ["LedgerSpanExporter"]
@@ -80,7 +80,7 @@ class LedgerSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write finished spans, or keep them for later. Never raises."""
-        from crewmeter_cost.intake.sdk import span_of
+        from crewmeter_cost.intake.sdk_spans import span_of
 
         if self._closed:
             return SpanExportResult.FAILURE
@@ -176,7 +176,7 @@ class LedgerSpanExporter(SpanExporter):
         return pipeline
 
     def _book(self) -> PriceBook:
-        from crewmeter_cost.pricing.book import PriceBook
+        from crewmeter_cost.pricing.price_book import PriceBook
 
         try:
             return PriceBook.load()
@@ -186,7 +186,7 @@ class LedgerSpanExporter(SpanExporter):
 
     def _mended(self, error: CrewMeterError) -> bool:
         """Move a damaged SQLite file aside; True if that was what was wrong and another attempt makes sense."""
-        from crewmeter_cost.ledger.engine import LedgerCorruptError
+        from crewmeter_cost.ledger.connection import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
         from crewmeter_cost.ledger.quarantine import quarantine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.intake import dialects, doubles
+from crewmeter_cost.intake import classify, span_dedup
 from crewmeter_cost.pricing.charge import charge_call
 from crewmeter_cost.records import Call
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crewmeter_cost.ledger.store import Ledger, Written
-    from crewmeter_cost.pricing.book import PriceBook
     from crewmeter_cost.pricing.charge import Outcome
-    from crewmeter_cost.pricing.outcome import FrozenRates
+    from crewmeter_cost.pricing.charge_result import FrozenRates
+    from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Span, Step
 
 __all__ = ["Pipeline", "Priced", "Receipt"]
@@ -71,13 +71,13 @@ class Pipeline:
         calls: list[Call] = []
         steps: list[Step] = []
         for span in spans:
-            record = dialects.read(span)
+            record = classify.read(span)
             if isinstance(record, Call):
                 calls.append(record)
             elif record is not None:
                 steps.append(record)
         book = self.book
-        return Priced(len(spans), [(call, charge_call(call, book)) for call in doubles.paired(calls)], steps)
+        return Priced(len(spans), [(call, charge_call(call, book)) for call in span_dedup.paired(calls)], steps)
 
     def ingest(self, spans: Sequence[Span]) -> Receipt:
         """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""

@@ -14,7 +14,7 @@ from crewmeter.value_class import value_class
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.usage import TokenUsage
+    from crewmeter.usage.token_usage import TokenUsage
 
 __all__ = ["Call", "Place", "Span", "Step"]
 

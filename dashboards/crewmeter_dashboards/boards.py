@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.sql import FILTERS
+from crewmeter_dashboards.sql_sources import FILTERS
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.panel import Panel

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from crewmeter_dashboards import prometheus, provisioning
 from crewmeter_dashboards.boards import BOARDS
-from crewmeter_dashboards.page import render_catalogue
+from crewmeter_dashboards.local_page import render_catalogue
 from crewmeter_dashboards.provisioning import Sources
-from crewmeter_dashboards.sql import Dialect
+from crewmeter_dashboards.sql_sources import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

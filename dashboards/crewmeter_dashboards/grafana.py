@@ -6,14 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
-from crewmeter_dashboards.dialects import for_grafana
+from crewmeter_dashboards.grafana_sdk import Builder, Dataquery, JSONEncoder, PromQueryFormat, build, common, dashboard, prometheus
 from crewmeter_dashboards.grafana_style import heading, styled
 from crewmeter_dashboards.panel import Kind, Unit
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.columnar import text_for
 from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
-from crewmeter_dashboards.sdk import Builder, Dataquery, JSONEncoder, PromQueryFormat, build, common, dashboard, prometheus
-from crewmeter_dashboards.sql import FILTERS, Dialect
+from crewmeter_dashboards.sql_dialects import for_grafana
+from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Cell

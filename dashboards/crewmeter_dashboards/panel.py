@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from crewmeter_dashboards.sql import FILTERS, tokens_of
+from crewmeter_dashboards.sql_sources import FILTERS, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from crewmeter_dashboards.alerts import prometheus_alerts, recordings
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts, recordings
 
 if TYPE_CHECKING:
-    from crewmeter_dashboards.alerts import Alert
+    from crewmeter_dashboards.prometheus_alerts import Alert
     from crewmeter_dashboards.thresholds import Thresholds
 
 __all__ = ["HEADER", "render_alertmanager", "render_alerts", "render_recordings", "to_yaml"]

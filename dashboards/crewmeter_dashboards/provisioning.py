@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_dashboards.boards import BOARDS
-from crewmeter_dashboards.dialects import for_alert
-from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.prometheus import HEADER, to_yaml
-from crewmeter_dashboards.sql import Dialect
+from crewmeter_dashboards.sql_dialects import for_alert
+from crewmeter_dashboards.sql_sources import Dialect
 
 if TYPE_CHECKING:
-    from crewmeter_dashboards.ledger_alerts import LedgerAlert
+    from crewmeter_dashboards.grafana_alerts import LedgerAlert
     from crewmeter_dashboards.thresholds import Thresholds
 
 __all__ = ["CLICKHOUSE_PLUGIN", "Sources", "render_alerting", "render_contacts", "render_folders", "render_sources"]

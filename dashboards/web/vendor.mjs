@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 
 const HERE = new URL("./node_modules/uplot/", import.meta.url);
-const PAGE = new URL("../../cost/crewmeter_cost/page/static/", import.meta.url);
+const PAGE = new URL("../../cost/crewmeter_cost/web/static/", import.meta.url);
 const FILES = { "dist/uPlot.iife.min.js": "uPlot.iife.min.js", "dist/uPlot.min.css": "uPlot.min.css", LICENSE: "uPlot.LICENSE.txt" };
 
 let stale = 0;

@@ -9,13 +9,13 @@ from decimal import Decimal
 
 import pytest
 
-from crewmeter.usage import TokenUsage
-from crewmeter_cost.audit.exports import model_key, read_export
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.cli import main
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.finance.invoice_reconciliation.provider_exports import model_key, read_export
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.pricing.charge import charge_call
+from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.records import Call, Place
 
 NOON = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()) * 10**9

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import create_engine, event
 from sqlmodel import SQLModel
 
-from crewmeter_cost.budgets import account as accounts
-from crewmeter_cost.budgets.bank import LedgerBank, window_at
+from crewmeter_cost.budgets import leases as accounts
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.notices import announce, crossed
-from crewmeter_cost.budgets.pool import Refusal, RunPool, SharedPool
+from crewmeter_cost.budgets.local_balance import LedgerBank, window_at
+from crewmeter_cost.budgets.notifications import announce, crossed
+from crewmeter_cost.budgets.reservations import Refusal, RunPool, SharedPool
 
 NOW = 1_795_000_000.0
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage, usage_attributes
-from crewmeter_cost.budgets.bank import LedgerBank
+from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.guard import Guard, Reservation
-from crewmeter_cost.budgets.pool import Refusal
-from crewmeter_cost.budgets.store import in_force, remove, save, status
+from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.local_balance import LedgerBank
+from crewmeter_cost.budgets.repository import in_force, remove, save, status
+from crewmeter_cost.budgets.reservations import Refusal
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 NOW = 1_795_000_000.0
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini", semconv.AGENT_NAME: "Writer"}

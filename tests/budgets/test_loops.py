@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_cost.budgets.loops import MOST_RUNS, Limits, LoopGuard
+from crewmeter_cost.budgets.loop_limits import MOST_RUNS, Limits, LoopGuard
 
 
 def test_a_warning_is_said_once_per_run_and_a_stop_every_time():

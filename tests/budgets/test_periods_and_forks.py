@@ -10,17 +10,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage, usage_attributes
-from crewmeter_cost.budgets.bank import LedgerBank
+from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.entry import guard as entry_guard
-from crewmeter_cost.budgets.guard import Guard, Reservation
-from crewmeter_cost.budgets.loops import parse_limits
+from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.loader import guard as entry_guard
+from crewmeter_cost.budgets.local_balance import LedgerBank
+from crewmeter_cost.budgets.loop_limits import parse_limits
 from crewmeter_cost.budgets.plan import plan_of, read_plan
-from crewmeter_cost.budgets.pool import Refusal
+from crewmeter_cost.budgets.reservations import Refusal
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini"}
 ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}

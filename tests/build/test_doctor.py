@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from crewmeter_cost.doctor import FAILED, NOTE, OK
-from crewmeter_cost.doctor.books import check_ledger, check_overrides, check_prices
 from crewmeter_cost.doctor.endpoint import check_endpoint
-from crewmeter_cost.doctor.environment import VARIABLES, check_instrumentors, check_variables
+from crewmeter_cost.doctor.host import VARIABLES, check_instrumentors, check_variables
+from crewmeter_cost.doctor.ledger import check_ledger, check_overrides, check_prices
 from crewmeter_cost.doctor.versions import check_python, check_versions
 
 ROOT = Path(__file__).parents[2]

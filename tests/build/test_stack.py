@@ -71,7 +71,7 @@ def test_images_are_pinned(name):
 @SERVICE
 def test_build_arguments_exist(name):
     """An argument the compose file passes is one the image recipe has, in the checkout and in what `stack init` writes."""
-    from crewmeter_cost.stack.write import DOCKERFILE
+    from crewmeter_cost.compose_stack.write import DOCKERFILE
 
     build = SERVICES[name].get("build", {})
     for argument in build.get("args", {}):

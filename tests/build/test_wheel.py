@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.stack.files import FOLDERS, SINGLE
+from crewmeter_cost.compose_stack.files import FOLDERS, SINGLE
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -62,10 +62,10 @@ def test_the_wheel_has_the_stack(wheel):
     """`crewmeter stack init` finds every file of the stack in an installed wheel."""
     names = names_in(wheel)
     for single in SINGLE:
-        assert f"crewmeter_cost/stack/files/{single}" in names
+        assert f"crewmeter_cost/compose_stack/files/{single}" in names
     for folder in FOLDERS:
         package, _, rest = folder.partition("/")
-        home = f"crewmeter_dashboards/rendered/{rest}" if package == "dashboards" else f"crewmeter_cost/stack/files/{folder}"
+        home = f"crewmeter_dashboards/rendered/{rest}" if package == "dashboards" else f"crewmeter_cost/compose_stack/files/{folder}"
         for path in (ROOT / folder).rglob("*"):
             if path.is_file():
                 assert f"{home}/{path.relative_to(ROOT / folder).as_posix()}" in names

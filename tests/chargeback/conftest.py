@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crewmeter_cost.chargeback.allocation import allocate, weights_for
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.finance.allocation import allocate, weights_for
 
 names = st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 10**15), min_size=1, max_size=12)
 

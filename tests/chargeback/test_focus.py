@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.cells import csv_line
-from crewmeter_cost.chargeback import focus
-from crewmeter_cost.ledger.export import billed
-from crewmeter_cost.ledger.reports import report
+from crewmeter_cost.csv_text import csv_line
+from crewmeter_cost.finance import focus
+from crewmeter_cost.ledger.read.calls import billed
+from crewmeter_cost.ledger.read.report import report
 
 RULES = tomllib.loads((Path(__file__).parent / "focus_rules.toml").read_text())["columns"]
 MANDATORY = 21

@@ -12,16 +12,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from crewmeter_cost.analysis.budget_forecast import outlook
+from crewmeter_cost.analysis.forecast import anomalies, month_end, project
 from crewmeter_cost.cli import build
 from crewmeter_cost.cli.output import usd
-from crewmeter_cost.cli.watch_command import render
-from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.cli.watch import render
+from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.forecast import anomalies, month_end, project
-from crewmeter_cost.ledger.runs import runs
+from crewmeter_cost.ledger.read.live import look
+from crewmeter_cost.ledger.read.runs import runs
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.outlook import outlook
-from crewmeter_cost.watch import look
 
 USD = 10**12
 TODAY = date(2026, 11, 16)

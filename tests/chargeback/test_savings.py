@@ -7,10 +7,10 @@ import json
 from sqlalchemy import text
 from typer.testing import CliRunner
 
+from crewmeter_cost.analysis.savings import savings
 from crewmeter_cost.cli import build
-from crewmeter_cost.ledger.export import billed
-from crewmeter_cost.pricing.book import PriceBook
-from crewmeter_cost.savings import savings
+from crewmeter_cost.ledger.read.calls import billed
+from crewmeter_cost.pricing.price_book import PriceBook
 
 
 def found(month, **options):

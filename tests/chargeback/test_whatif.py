@@ -7,11 +7,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from crewmeter_cost.analysis.whatif import Change, compare
 from crewmeter_cost.cli import build
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.export import billed
-from crewmeter_cost.pricing.book import PriceBook
-from crewmeter_cost.whatif import Change, compare
+from crewmeter_cost.ledger.read.calls import billed
+from crewmeter_cost.pricing.price_book import PriceBook
 
 
 def test_the_same_model_costs_the_same(month):

@@ -20,10 +20,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from crewmeter_cost.demo.history import history
+from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 SCHEMAS = Path(__file__).parent / "schemas"
 HOSTILE = "<script>alert(1)</script>"

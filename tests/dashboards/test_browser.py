@@ -16,10 +16,10 @@ import pytest
 from boards_support import HOSTILE, free_port, running, seeded
 
 from crewmeter import semconv
-from crewmeter_cost.demo.history import history
+from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from sqlalchemy import inspect
 
 from crewmeter import semconv
-from crewmeter_cost.ledger.rollups import LATENCY
-from crewmeter_dashboards.alerts import prometheus_alerts, recordings
+from crewmeter_cost.ledger.write.rollups import LATENCY
 from crewmeter_dashboards.boards import BOARDS
-from crewmeter_dashboards.dialects import for_page
-from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panel import Kind
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.sql import FILTERS, LATENCY_CODES, Dialect, tokens_of
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts, recordings
+from crewmeter_dashboards.sql_dialects import for_page
+from crewmeter_dashboards.sql_sources import FILTERS, LATENCY_CODES, Dialect, tokens_of
 from crewmeter_dashboards.thresholds import load
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"

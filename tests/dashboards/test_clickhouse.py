@@ -11,16 +11,16 @@ import pytest
 from sqlalchemy import text
 from support.clickhouse import clickhouse_url
 
-from crewmeter_cost.mirror.connect import connected, mirror_url
-from crewmeter_cost.mirror.copy import copy
-from crewmeter_cost.page.answers import ask_panel
-from crewmeter_cost.page.question import ANY, Question, auto_bucket
+from crewmeter_cost.clickhouse.connect import connected, mirror_url
+from crewmeter_cost.clickhouse.sync import copy
+from crewmeter_cost.web.params import ANY, Question, auto_bucket
+from crewmeter_cost.web.queries import ask_panel
 from crewmeter_dashboards.boards import BOARDS
-from crewmeter_dashboards.dialects import for_alert, for_grafana
-from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.columnar import text_for
-from crewmeter_dashboards.sql import FILTERS, Dialect
+from crewmeter_dashboards.sql_dialects import for_alert, for_grafana
+from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 from crewmeter_dashboards.thresholds import load
 
 DAY = 86400

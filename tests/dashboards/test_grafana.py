@@ -15,7 +15,7 @@ from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana import panel_ids, render_board
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.provisioning import Sources, render_alerting, render_contacts, render_folders, render_sources
-from crewmeter_dashboards.sql import Dialect
+from crewmeter_dashboards.sql_sources import Dialect
 from crewmeter_dashboards.thresholds import load
 
 ROOT = Path(__file__).parents[2] / "dashboards"

@@ -18,7 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from crewmeter_cost.demo.history import history
+from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.records import Span
 from crewmeter_dashboards.panels import CATALOGUE
 

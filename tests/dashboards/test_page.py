@@ -12,13 +12,13 @@ from boards_support import seeded
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-import crewmeter_cost.page
-from crewmeter_cost.page import page_routes
-from crewmeter_cost.page.question import auto_bucket, moment
-from crewmeter_dashboards.dialects import for_grafana
-from crewmeter_dashboards.sql import Dialect
+import crewmeter_cost.web
+from crewmeter_cost.web import page_routes
+from crewmeter_cost.web.params import auto_bucket, moment
+from crewmeter_dashboards.sql_dialects import for_grafana
+from crewmeter_dashboards.sql_sources import Dialect
 
-STATIC = Path(crewmeter_cost.page.__file__).parent / "static"
+STATIC = Path(crewmeter_cost.web.__file__).parent / "static"
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.page.answers import ask, ask_panel, catalogue, choices
-from crewmeter_cost.page.question import ANY, Question, auto_bucket
-from crewmeter_dashboards.dialects import for_alert, for_grafana
-from crewmeter_dashboards.ledger_alerts import ledger_alerts
+from crewmeter_cost.web.params import ANY, Question, auto_bucket
+from crewmeter_cost.web.queries import ask, ask_panel, catalogue, choices
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.sql import DETAIL_SECONDS, FILTERS, Dialect
+from crewmeter_dashboards.sql_dialects import for_alert, for_grafana
+from crewmeter_dashboards.sql_sources import DETAIL_SECONDS, FILTERS, Dialect
 from crewmeter_dashboards.thresholds import load
 
 DAY = 86400

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from boards_support import program
 
-from crewmeter_dashboards.alerts import prometheus_alerts
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
 from crewmeter_dashboards.thresholds import load
 
 RULES = Path(__file__).parents[2] / "dashboards" / "prometheus"

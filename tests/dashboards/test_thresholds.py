@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter_dashboards.alerts import prometheus_alerts
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
 from crewmeter_dashboards.thresholds import ThresholdsError, load
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crewmeter_cost.demo.standin import Billed, StandIn
+    from crewmeter_cost.demo.fake_provider import Billed, StandIn
 
 __all__ = ["Played", "billed_lines", "expected_pusd", "ledger_lines", "window"]
 

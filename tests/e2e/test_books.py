@@ -6,7 +6,7 @@ import pytest
 from invoice import billed_lines, ledger_lines
 from support.apps_python import has
 
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.demo.fake_provider import StandIn
 
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 

@@ -11,7 +11,7 @@ from support.app import run_app
 from support.apps_python import APPS_PYTHON, has
 from theatre import APPS
 
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.demo.fake_provider import StandIn
 
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
@@ -46,7 +46,7 @@ def collector():
 
 def _play(tmp_path, **env):
     with StandIn() as standin:
-        log = tmp_path / "crewmeter.log"
+        log = tmp_path / "crewmeter.console.run_log"
         extra = {"CANARY_LOG": str(log), "CREWMETER_LOG": "json", **env}
         ran = run_app(APPS / "play.py", "canary", ledger=tmp_path / "ledger.db", standin_url=standin.url, python=APPS_PYTHON, env=extra)
         assert standin.books.calls >= 4

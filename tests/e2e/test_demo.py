@@ -15,8 +15,8 @@ from support.environment import quiet_environment
 from support.rows import call_rows, run_rows, step_rows
 
 from crewmeter import semconv
-from crewmeter_cost.demo.history import history
-from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 UNTIL = datetime(2026, 11, 21, 9, tzinfo=UTC)

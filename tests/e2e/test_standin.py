@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from crewmeter_cost.demo.standin import Reply, StandIn, ToolUse
+from crewmeter_cost.demo.fake_provider import Reply, StandIn, ToolUse
 
 USAGE = "[[usage:in=1000 read=400 out=300 reasoning=120]]"
 CACHED = "[[usage:in=1000 read=400 w5m=200 w1h=100 out=300]]"

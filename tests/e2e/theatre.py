@@ -12,7 +12,7 @@ from support.app import Ran, run_app
 from support.apps_python import APPS_PYTHON
 
 if TYPE_CHECKING:
-    from crewmeter_cost.demo.standin import Billed, StandIn
+    from crewmeter_cost.demo.fake_provider import Billed, StandIn
 
 __all__ = ["APPS", "Stage", "perform"]
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.demo.fake_provider import StandIn
 
 HERE = Path(__file__).parent
 LONGEST = 160

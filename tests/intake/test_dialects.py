@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.intake.dialects import read
+from crewmeter_cost.intake.classify import read
 from crewmeter_cost.intake.otlp_json import from_json
 from crewmeter_cost.records import Call, Step
 

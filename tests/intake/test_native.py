@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage, usage_attributes, usage_from_attributes
-from crewmeter_cost.intake import values
+from crewmeter.usage.token_usage import TokenUsage, usage_attributes, usage_from_attributes
+from crewmeter_cost.intake import coerce
+from crewmeter_cost.intake.classify import read
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
-from crewmeter_cost.intake.counts import GENAI, OWN, CountNames, plain_usage, usage_of
-from crewmeter_cost.intake.dialects import read
-from crewmeter_cost.intake.doubles import paired
-from crewmeter_cost.intake.sdk import span_of
+from crewmeter_cost.intake.sdk_spans import span_of
+from crewmeter_cost.intake.span_dedup import paired
+from crewmeter_cost.intake.usage import GENAI, OWN, CountNames, plain_usage, usage_of
 from crewmeter_cost.records import Call, Span, Step
 
 
@@ -196,22 +196,22 @@ def test_anthropic_counts_beside_the_input_are_added():
 )
 def test_text_is_clean_and_bounded(value, expected):
     """What a database or a terminal would choke on never gets in."""
-    assert values.text(value) == expected
+    assert coerce.text(value) == expected
 
 
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(), max_size=2))
 @settings(deadline=None)
 def test_values_never_raise(value):
     """Any value is read or is unknown."""
-    for reader in (values.text, values.first_text, values.whole, values.nanoseconds, values.decimal_text):
+    for reader in (coerce.text, coerce.first_text, coerce.whole, coerce.nanoseconds, coerce.decimal_text):
         reader(value)
-    amount = values.decimal_text(value)
+    amount = coerce.decimal_text(value)
     assert amount is None or Decimal(amount) >= 0
 
 
 def test_amounts_are_exact_decimals():
     """No float noise, no exponents, no nonsense."""
-    assert [values.decimal_text(value) for value in ("0.10", 1e-05, 3, "nan", -1, "1e99", True, "x")] == [
+    assert [coerce.decimal_text(value) for value in ("0.10", 1e-05, 3, "nan", -1, "1e99", True, "x")] == [
         "0.10",
         "0.00001",
         "3",
@@ -221,8 +221,8 @@ def test_amounts_are_exact_decimals():
         None,
         None,
     ]
-    assert [values.whole(value) for value in (3, 3.0, "3", 3.5, "3.5", True, None)] == [3, 3, 3, None, None, None, None]
-    assert [values.nanoseconds(value) for value in (0.5, -1, float("inf"), True, 10**9)] == [500_000_000, None, None, None, None]
+    assert [coerce.whole(value) for value in (3, 3.0, "3", 3.5, "3.5", True, None)] == [3, 3, 3, None, None, None, None]
+    assert [coerce.nanoseconds(value) for value in (0.5, -1, float("inf"), True, 10**9)] == [500_000_000, None, None, None, None]
 
 
 def test_a_body_opens_within_its_limit():

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from crewmeter_cost.intake.dialects import read
-from crewmeter_cost.intake.otlp import BATCH_LIMIT, BadRequest, from_protobuf, spans_of
+from crewmeter_cost.intake.classify import read
 from crewmeter_cost.intake.otlp_json import from_json
+from crewmeter_cost.intake.otlp_protobuf import BATCH_LIMIT, BadRequest, from_protobuf, spans_of
 
 NOW = 1_800_000_000 * 10**9
 
@@ -157,7 +157,7 @@ def test_millions_of_empty_attributes_stay_cheap(tmp_path):
     (tmp_path / "body").write_bytes(field(1, field(2, field(2, good + b"\x4a\x00" * 7_900_000))))
     script = """
 import resource, sys
-from crewmeter_cost.intake.otlp import from_protobuf
+from crewmeter_cost.intake.otlp_protobuf import from_protobuf
 body = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 (span,) = from_protobuf(body).spans

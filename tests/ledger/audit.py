@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 
 from sqlalchemy import text
 
-from crewmeter_cost.ledger.rollups import BOUNDS_NS, DIMENSIONS, LATENCY
+from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, DIMENSIONS, LATENCY
 
 HOUR_NS = 3600 * 10**9
 AMOUNTS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced
-from crewmeter_cost.pricing.outcome import FrozenRates
+from crewmeter_cost.pricing.charge_result import FrozenRates
 from crewmeter_cost.records import Call, Place, Step
 
 NOON = 1_780_315_200 * 10**9

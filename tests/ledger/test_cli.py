@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.cli import build
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.export import FIELDS
+from crewmeter_cost.ledger.read.calls import FIELDS
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.records import Place
 

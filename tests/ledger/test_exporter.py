@@ -157,16 +157,16 @@ def test_a_malformed_price_file_does_not_stop_the_meter(exporter, ledger_path, m
 
 def test_a_span_nobody_can_read_is_dropped_alone(exporter, ledger_path, monkeypatch, caplog):
     """A defect of ours in reading one span loses that span, not its batch, and not the app's exports."""
-    from crewmeter_cost.intake import dialects
+    from crewmeter_cost.intake import classify
 
-    reading = dialects.read
+    reading = classify.read
 
     def read(span):
         if span.attributes.get("poison"):
             raise RuntimeError("no")
         return reading(span)
 
-    monkeypatch.setattr(dialects, "read", read)
+    monkeypatch.setattr(classify, "read", read)
     monkeypatch.setattr(exporter, "_next_try", time.monotonic() + 0.2)
     _emit(exporter, 3)
     _emit(exporter, 1, poison=True)

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import inspect, text
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.engine import WRITE, open_engine
+from crewmeter_cost.ledger.connection import WRITE, open_engine
 from crewmeter_cost.ledger.location import ledger_url
-from crewmeter_cost.ledger.migrations.run import upgrade
-from crewmeter_cost.ledger.schema import HEAD, REVISIONS
+from crewmeter_cost.ledger.schema.migrations.run import upgrade
+from crewmeter_cost.ledger.schema.version import HEAD, REVISIONS
 from crewmeter_cost.ledger.store import Ledger
 
 from .audit import assert_books_hold, rows

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.engine import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.ledger.connection import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url
 from crewmeter_cost.ledger.store import Ledger
 

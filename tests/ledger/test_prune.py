@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from crewmeter_cost.ledger import prune as pruning
-from crewmeter_cost.ledger.prune import prune, would_prune
-from crewmeter_cost.ledger.reports import report
+from crewmeter_cost.ledger.maintenance import prune as pruning
+from crewmeter_cost.ledger.maintenance.prune import prune, would_prune
+from crewmeter_cost.ledger.read.report import report
 
 from .audit import rows, stored_rollups
 from .build import frozen, root, step

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger import groups, reports, sources
-from crewmeter_cost.ledger.percentiles import in_buckets
-from crewmeter_cost.ledger.reports import report
-from crewmeter_cost.ledger.rollups import BOUNDS_NS, bucket_of, quantile
+from crewmeter_cost.ledger.read import aggregate, rollup_windows
+from crewmeter_cost.ledger.read import report as reports
+from crewmeter_cost.ledger.read.percentiles import in_buckets
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, bucket_of, quantile
 from crewmeter_cost.records import Place
 
 from .build import HOUR, NOON, UNPRICED, call, frozen, priced, root, step
@@ -180,7 +181,7 @@ def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
         monkeypatch.setattr(reports, "EXACT_CALLS", 0)
     windows = [{}, {"since": START + timedelta(minutes=95), "until": START + timedelta(hours=49, minutes=7)}]
     whole = [report(ledger, by=by, **window) for window in windows]
-    for module, name in ((sources, "ROWS"), (sources, "ROLLUP_ROWS"), (groups, "HELD"), (reports, "HELD_CALLS")):
+    for module, name in ((rollup_windows, "ROWS"), (rollup_windows, "ROLLUP_ROWS"), (aggregate, "HELD"), (reports, "HELD_CALLS")):
         monkeypatch.setattr(module, name, 50)
     assert [report(ledger, by=by, **window) for window in windows] == whole
     for window, every in zip(windows, whole, strict=True):

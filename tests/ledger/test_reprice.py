@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.reprice import reprice, undo
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.ledger.maintenance.reprice import reprice, undo
 from crewmeter_cost.pricing.charge import charge_call
+from crewmeter_cost.pricing.price_book import PriceBook
 
 from .audit import assert_books_hold, rows, stored_rollups
 from .build import call, root

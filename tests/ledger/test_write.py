@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.usage import TokenUsage
-from crewmeter_cost.ledger.reports import report
+from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.records import Place
 
 from .audit import assert_books_hold, rows

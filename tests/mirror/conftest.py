@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from support.clickhouse import clickhouse_url
 
-from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.clickhouse.connect import connected, mirror_url
+from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.mirror.connect import connected, mirror_url
 
 UNTIL = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -8,15 +8,15 @@ import pytest
 from sqlalchemy import text
 from support.clickhouse import clickhouse_url
 
-from crewmeter_cost.demo.load import load_history
-from crewmeter_cost.ledger.prune import prune
-from crewmeter_cost.ledger.reprice import reprice, undo
-from crewmeter_cost.ledger.rollups import DIMENSIONS
+from crewmeter_cost.clickhouse import sync as copying
+from crewmeter_cost.clickhouse.connect import connected, mirror_url
+from crewmeter_cost.clickhouse.sync import copy
+from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.ledger.maintenance.prune import prune
+from crewmeter_cost.ledger.maintenance.reprice import reprice, undo
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.mirror import copy as copying
-from crewmeter_cost.mirror.connect import connected, mirror_url
-from crewmeter_cost.mirror.copy import copy
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.ledger.write.rollups import DIMENSIONS
+from crewmeter_cost.pricing.price_book import PriceBook
 
 from .conftest import UNTIL
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.price_book import PriceBook
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from crewmeter.providers import canonical_provider
-from crewmeter.usage import TokenUsage
+from crewmeter.providers.hosts import canonical_provider
+from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.pricing.catalogue.compile_genai import listed, providers_installed
+from crewmeter_cost.pricing.catalogue.corrections import read_corrections
 from crewmeter_cost.pricing.charge import Unpriced, charge
-from crewmeter_cost.pricing.compile_genai import listed, providers_installed
-from crewmeter_cost.pricing.corrections import read_corrections
 
 genai_prices = pytest.importorskip("genai_prices", reason="genai-prices is not installed")
 

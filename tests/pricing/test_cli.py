@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from crewmeter_cost.cli import main
-from crewmeter_cost.demo.load import load_history
+from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing import shelf
+from crewmeter_cost.pricing.catalogue import files
 
 
 @pytest.fixture
@@ -150,16 +150,16 @@ def test_show_lists_every_price_a_model_had(run):
 def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
     """Nothing newer: nothing done. A file becomes the user's own book and prices from then on; a damaged one is passed over."""
     code, out, _ = run("prices", "update")
-    assert (code, "nothing to do" in out, shelf.own_path().exists()) == (0, True, False)
+    assert (code, "nothing to do" in out, files.own_path().exists()) == (0, True, False)
     dearer = home / "newer.txt"
-    text = (shelf.SHIPPED / "genai-prices.txt").read_text()
+    text = (files.SHIPPED / "genai-prices.txt").read_text()
     dearer.write_text(text.replace('"version": "0.2.3"', '"version": "9.9.9"').replace('"input":"0.15"', '"input":"15"'))
     code, out, _ = run("prices", "update", "--file", str(dearer))
     assert (code, "9.9.9, in use from now on" in out) == (0, True)
-    assert [path.name for path in shelf.own_path().parent.iterdir()] == ["genai-prices.txt"]
+    assert [path.name for path in files.own_path().parent.iterdir()] == ["genai-prices.txt"]
     _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
     assert json.loads(out)["cost_usd"] == "15"
-    shelf.own_path().write_text("rubbish")
+    files.own_path().write_text("rubbish")
     _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
     assert json.loads(out)["cost_usd"] == "0.15"
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crewmeter.usage import TokenUsage, read_usage
+from crewmeter.usage.token_usage import TokenUsage, read_usage
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.pricing.charge import Charge, Unpriced, charge, items_of
+from crewmeter_cost.pricing.price_book import PriceBook
 
 COUNT = st.integers(-10, 3_000_000)
 KNOWN = ["gpt-4o", "gpt-5.6", "claude-sonnet-4-5-20250929", "gemini-2.5-flash", "rerank-v3.5", "sonar-deep-research", "gpt-audio", "o3"]

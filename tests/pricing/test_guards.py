@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced, charge, charge_call, items_of
-from crewmeter_cost.pricing.outcome import FrozenRates
+from crewmeter_cost.pricing.charge_result import FrozenRates
 from crewmeter_cost.records import Call
 
 NOW = 1_795_262_400 * 10**9  # 2026-11-21T12:00Z

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced, charge
-from crewmeter_cost.pricing.matching import RULES
+from crewmeter_cost.pricing.model_matching import RULES
 
 NOW = 1_795_262_400 * 10**9
 

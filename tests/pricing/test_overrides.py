@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.pricing.book import PriceBook
 from crewmeter_cost.pricing.charge import charge, items_of
+from crewmeter_cost.pricing.price_book import PriceBook
 
 NOW = 1_795_262_400 * 10**9  # 2026-11-21T12:00Z
 DAY = 86_400 * 10**9

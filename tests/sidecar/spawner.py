@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.sidecar import logs, server
-from crewmeter_cost.sidecar.keys import keys_from
+from crewmeter_cost.sidecar import json_logs, server
+from crewmeter_cost.sidecar.api_keys import keys_from
 from crewmeter_cost.sidecar.settings import Limits, Settings
 
 
@@ -27,7 +27,7 @@ def child(order: dict) -> None:
     os.dup2(said, 1)
     os.dup2(log, 2)
     os.environ.update(order["env"])
-    logs.configure()
+    json_logs.configure()
     fields = order["settings"]
     limits = Limits(**fields.pop("limits", {}))
     keys = keys_from(fields.pop("token", None), None)

@@ -11,13 +11,13 @@ import pytest
 from sidecars import request
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage, usage_attributes
-from crewmeter_cost.budgets.bank import BankUnavailableError, window_at
+from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.entry import guard
-from crewmeter_cost.budgets.pool import Refusal
-from crewmeter_cost.budgets.remote import SidecarBank
-from crewmeter_cost.budgets.store import save
+from crewmeter_cost.budgets.loader import guard
+from crewmeter_cost.budgets.local_balance import BankUnavailableError, window_at
+from crewmeter_cost.budgets.remote_balance import SidecarBank
+from crewmeter_cost.budgets.repository import save
+from crewmeter_cost.budgets.reservations import Refusal
 from crewmeter_cost.ledger.store import Ledger
 
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini"}

@@ -13,7 +13,7 @@ import typer
 import yaml
 from typer.main import get_command
 
-from crewmeter_cost.cli import serve_command
+from crewmeter_cost.cli import serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def options() -> set[str]:
     """Every option `crewmeter serve` has."""
     app = typer.Typer()
-    serve_command.register(app, "")
+    serve.register(app, "")
     return {name for parameter in get_command(app).params for name in parameter.opts}
 
 

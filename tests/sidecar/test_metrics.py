@@ -8,12 +8,12 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from sidecars import request
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced
 from crewmeter_cost.records import Call, Place, Step
-from crewmeter_cost.sidecar.meter import Meter
-from crewmeter_cost.sidecar.metrics import Metrics
-from crewmeter_cost.sidecar.series import CounterSeries, Vocabulary
+from crewmeter_cost.sidecar.metrics.call_metrics import Meter
+from crewmeter_cost.sidecar.metrics.definitions import CounterSeries, Vocabulary
+from crewmeter_cost.sidecar.metrics.registry import Metrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 

@@ -10,10 +10,10 @@ from sidecars import request
 from starlette.routing import Route
 
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.page import page_routes
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
-from crewmeter_cost.sidecar.http import otlp_routes
 from crewmeter_cost.sidecar.openapi import description, description_route
+from crewmeter_cost.sidecar.otlp_http import otlp_routes
+from crewmeter_cost.web import page_routes
 
 DOCUMENT = json.loads(description())
 OPERATIONS = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods]

@@ -12,8 +12,8 @@ import pytest
 from sidecars import PROTOBUF, request
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.sidecar.guard import role_of
-from crewmeter_cost.sidecar.keys import keys_from
+from crewmeter_cost.sidecar.api_keys import keys_from
+from crewmeter_cost.sidecar.authorization import role_of
 from crewmeter_cost.sidecar.settings import Settings, checked
 
 INGEST, READ, BOTH = "ingest-key-1234", "read-key-5678", "both-key-9012"

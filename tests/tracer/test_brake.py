@@ -11,8 +11,8 @@ pytest.importorskip("crewai")
 from support.rows import call_rows
 
 from crewmeter import semconv
-from crewmeter.budget import guard_with
-from crewmeter.meter import Meter
+from crewmeter.budget_hook.protocol import guard_with
+from crewmeter.lifecycle import Meter
 from crewmeter.settings import read_settings
 
 

@@ -16,7 +16,7 @@ from crewai.tools import tool
 
 import crewmeter
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.store import save
+from crewmeter_cost.budgets.repository import save
 from crewmeter_cost.ledger.store import Ledger
 
 USAGE = "[[usage:in=1000 out=166]]"

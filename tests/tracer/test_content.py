@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.content import Content, capture_wanted, scrub
+from crewmeter.redaction import Content, capture_wanted, scrub
 
 SECRETS = [
     "sk-proj-abcdefghijklmnop1234567890",

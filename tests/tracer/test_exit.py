@@ -61,7 +61,7 @@ def exit_seconds(script, mark, **more):
 @pytest.fixture(scope="module")
 def bare_exit(tmp_path_factory):
     """What the app's exit takes without us (s)."""
-    from crewmeter_cost.demo.standin import StandIn
+    from crewmeter_cost.demo.fake_provider import StandIn
 
     folder = tmp_path_factory.mktemp("bare")
     plain = TIMED.format(wait=0, mark=str(folder / "mark")).replace("handle = crewmeter.instrument(summary=False)", "")

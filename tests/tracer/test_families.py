@@ -24,7 +24,7 @@ from opentelemetry import trace
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.events import TABLE
+from crewmeter.crewai.event_to_span import TABLE
 
 ABSENT = {"llm_guardrail_failed", "a2a_delegation_failed", "a2a_conversation_failed", "a2a_parallel_delegation_failed"}
 """Rows that CrewAI 1.15.30 pairs or once had, but has no event class for."""

@@ -8,11 +8,11 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from crewmeter import semconv
 from crewmeter.attribution import attribute
-from crewmeter.call import Call
-from crewmeter.compose import readable
-from crewmeter.spans import Recorder
-from crewmeter.usage import TokenUsage
-from crewmeter.wire import Exchange
+from crewmeter.export.readable_span import readable
+from crewmeter.http.observation import Exchange
+from crewmeter.spans.model_call import Call
+from crewmeter.spans.recorder import Recorder
+from crewmeter.usage.token_usage import TokenUsage
 
 NOW = 1_800_000_000 * 10**9
 LLM, TOOL, AGENT = semconv.KIND_LLM, semconv.KIND_TOOL, semconv.KIND_AGENT

@@ -18,13 +18,13 @@ from support.rows import call_rows, step_rows
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.call import Call
-from crewmeter.delivery import Courier
-from crewmeter.log import RunLog
-from crewmeter.metrics import Metrics
+from crewmeter.console.kickoff_summary import Summary
+from crewmeter.console.run_log import RunLog
+from crewmeter.export.batch_processor import Courier
+from crewmeter.export.metrics import Metrics
 from crewmeter.settings import Settings
-from crewmeter.spans import Recorder
-from crewmeter.summary import Summary
+from crewmeter.spans.model_call import Call
+from crewmeter.spans.recorder import Recorder
 
 NOW = 1_800_000_000 * 10**9
 
@@ -138,7 +138,7 @@ def test_a_flush_never_returns_early():
 
 def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
     """The queue is bounded; what does not fit is counted in one log line."""
-    monkeypatch.setattr("crewmeter.delivery.CAPACITY", 1)
+    monkeypatch.setattr("crewmeter.export.batch_processor.CAPACITY", 1)
     monkeypatch.setattr(Courier, "start", lambda self: None)
     post = courier(Keeper())
     nodes = finished()
@@ -156,7 +156,7 @@ def test_a_missing_exporter_is_named(caplog):
     """OTEL_TRACES_EXPORTER with a name nothing answers to: the log says what there is."""
     handle = crewmeter.instrument(summary=False)
     handle.uninstrument()
-    from crewmeter.exporters import make_exporter
+    from crewmeter.export.exporters import make_exporter
 
     with pytest.raises(LookupError, match=r"no span exporter 'nonesuch'.*crewmeter"):
         make_exporter("nonesuch", Settings())
@@ -168,7 +168,7 @@ def test_metrics_follow_the_conventions(monkeypatch):
     provider = MeterProvider([reader])
     monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
     metrics = Metrics(Settings(), Resource.get_empty)
-    from crewmeter.compose import readable
+    from crewmeter.export.readable_span import readable
 
     for node in finished():
         readable(node, Resource.get_empty())
@@ -191,12 +191,12 @@ def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
     post = courier(exporter, observed=None, delivered=log.write)
     nodes = finished(error="RateLimitError")
     nodes[-1].tally.input_tokens = 1000
-    with caplog.at_level(logging.INFO, logger="crewmeter.log"):
+    with caplog.at_level(logging.INFO, logger="crewmeter.console.run_log"):
         for node in nodes:
             post.put(node)
         post.flush(10)
         post.close(5)
-    (record,) = [record for record in caplog.records if record.name == "crewmeter.log"]
+    (record,) = [record for record in caplog.records if record.name == "crewmeter.console.run_log"]
     assert record.levelno == logging.WARNING
     line = record.getMessage()
     fields = json.loads(line) if mode == "json" else dict(part.split("=", 1) for part in line.split(" ") if "=" in part)

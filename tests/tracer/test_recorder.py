@@ -12,9 +12,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from crewmeter import semconv
-from crewmeter.call import Call
-from crewmeter.registry import LOST_GRACE_NS, MAX_OPEN, TTL_NS
-from crewmeter.spans import Recorder
+from crewmeter.spans.active_spans import LOST_GRACE_NS, MAX_OPEN, TTL_NS
+from crewmeter.spans.model_call import Call
+from crewmeter.spans.recorder import Recorder
 
 NOW = 1_800_000_000 * 10**9
 CREW, TASK, AGENT, LLM, TOOL = semconv.KIND_CREW, semconv.KIND_TASK, semconv.KIND_AGENT, semconv.KIND_LLM, semconv.KIND_TOOL

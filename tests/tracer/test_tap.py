@@ -19,7 +19,7 @@ from crewai.events import event_bus
 from crewai.events.event_bus import CrewAIEventsBus, crewai_event_bus
 
 import crewmeter
-from crewmeter.events import TABLE
+from crewmeter.crewai.event_to_span import TABLE
 
 
 def seams():

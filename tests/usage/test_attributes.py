@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crewmeter import semconv
-from crewmeter.usage import TokenUsage, read_usage, usage_attributes, usage_from_attributes
+from crewmeter.usage.token_usage import TokenUsage, read_usage, usage_attributes, usage_from_attributes
 
 COUNTS = st.integers(0, 2**30)
 

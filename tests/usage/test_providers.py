@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from crewmeter.providers import canonical_provider, provider_of_host, resolve_provider
+from crewmeter.providers.hosts import canonical_provider, provider_of_host, resolve_provider
 
 
 @pytest.mark.parametrize(

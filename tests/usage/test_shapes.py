@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.usage import TokenUsage, read_usage, reported_cost
+from crewmeter.usage.token_usage import TokenUsage, read_usage, reported_cost
 
 T = TokenUsage
 TTL = ("cache_ttl_assumed",)

@@ -8,7 +8,7 @@ import warnings
 import pytest
 from wire.support import recording
 
-from crewmeter_cost.demo.standin import StandIn
+from crewmeter_cost.demo.fake_provider import StandIn
 
 
 @pytest.fixture(scope="session", autouse=True)

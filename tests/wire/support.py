@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 
-from crewmeter import wire
+from crewmeter.http import observation
 
 PROVIDERS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "openrouter", "litellm", "litellm-anthropic")
 
@@ -40,11 +40,11 @@ class Recorder:
     """The exchanges seen, in the order they were opened and closed."""
 
     def __init__(self) -> None:
-        self.opened: list[wire.Exchange] = []
-        self.closed: list[wire.Exchange] = []
+        self.opened: list[observation.Exchange] = []
+        self.closed: list[observation.Exchange] = []
 
     @property
-    def paid(self) -> list[wire.Exchange]:
+    def paid(self) -> list[observation.Exchange]:
         """Those that were not turned away."""
         return [exchange for exchange in self.closed if "rejected" not in exchange.usage.flags]
 
@@ -53,17 +53,17 @@ class Recorder:
 def recording():
     """Install the seam for the time of the block."""
     recorder = Recorder()
-    uninstall = wire.install(opened=recorder.opened.append, closed=recorder.closed.append)
+    uninstall = observation.install(opened=recorder.opened.append, closed=recorder.closed.append)
     try:
         yield recorder
-        wire.settle()
+        observation.settle()
     finally:
         uninstall()
 
 
 def call(model, text: str, *, way: str, **options):
     """One call, ``way`` being sync or async; streaming is the model's own option."""
-    wire.look_again()
+    observation.look_again()
     if way == "async":
         return asyncio.run(_acall(model, text, options))
     return model.call(text, **options)

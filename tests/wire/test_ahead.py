@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from crewmeter.wire_botocore import _aframes
-from crewmeter.wire_events import EVENT_STREAM
-from crewmeter.wire_exchange import Exchange, Hub
-from crewmeter.wire_stream import Watch
+from crewmeter.http.clients.botocore import _aframes
+from crewmeter.http.http_call import Exchange, Hub
+from crewmeter.http.response_body import Watch
+from crewmeter.http.stream_parsers import EVENT_STREAM
 
 USAGE = {"usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}, "metrics": {"latencyMs": 1}}
 

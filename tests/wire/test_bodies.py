@@ -12,7 +12,7 @@ import pytest
 import requests
 from wire.raw import canned
 
-from crewmeter.usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage
 
 T = TokenUsage
 

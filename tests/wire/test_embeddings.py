@@ -14,8 +14,8 @@ import requests
 from wire.raw import canned
 from wire.support import recording
 
-from crewmeter import wire
-from crewmeter.usage import TokenUsage
+from crewmeter.http import observation
+from crewmeter.usage.token_usage import TokenUsage
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the SDKs' own
 T = TokenUsage
@@ -184,7 +184,7 @@ def test_memory_embeds_in_the_context_it_was_called_in(server, tmp_path):
     place = contextvars.ContextVar("place", default=None)
     found = []
     place.set("here")
-    uninstall = wire.install(opened=lambda exchange: found.append((exchange.operation, place.get())), closed=lambda _: None)
+    uninstall = observation.install(opened=lambda exchange: found.append((exchange.operation, place.get())), closed=lambda _: None)
     try:
         embedder = {"api_key": "k", "model_name": "text-embedding-3-small", "api_base": server.base_url("openai")}
         memory = Memory(
@@ -230,7 +230,7 @@ def test_a_giant_answer_is_not_held_up(seen):
 
 def test_bedrock_rerank_bills_queries(server):
     """Bedrock's rerank says nothing of its price: a query for each hundred documents, counted in the request."""
-    from crewmeter.wire_botocore import _rerank_usage
+    from crewmeter.http.clients.botocore import _rerank_usage
 
     with recording():
         assert _rerank_usage({"queries": [{}], "sources": [{}] * 101}).search_units == 2

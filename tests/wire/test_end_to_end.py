@@ -14,7 +14,7 @@ from wire.support import PROVIDERS, llm
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.usage import usage_from_attributes
+from crewmeter.usage.token_usage import usage_from_attributes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # CrewAI's and the SDKs' own
 

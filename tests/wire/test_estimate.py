@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter.estimate import TextTally, estimate_request
+from crewmeter.usage.estimate import TextTally, estimate_request
 
 TEXTS = {
     "prose": "The crew was asked to research the history of lighthouses on the northern coast, and to write a short and friendly "

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from wire.support import call, llm, recording
 
-from crewmeter_cost.demo.standin import Reply, StandIn, ToolUse
+from crewmeter_cost.demo.fake_provider import Reply, StandIn, ToolUse
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the SDKs' own
 

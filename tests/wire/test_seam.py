@@ -18,7 +18,7 @@ import requests
 from wire.raw import canned
 from wire.support import Recorder, call, llm, recording
 
-from crewmeter import wire, wire_exchange
+from crewmeter.http import observation, http_call
 
 BODY = json.dumps({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}).encode()
 ASK = b'{"model": "gpt-4o", "messages": []}'
@@ -56,7 +56,7 @@ def test_a_library_imported_later_is_watched_from_the_next_look(monkeypatch):
     with recording():
         assert requests.Session.__dict__["send"] is original
         monkeypatch.setitem(sys.modules, "requests", requests)
-        wire.look_again()
+        observation.look_again()
         assert requests.Session.__dict__["send"] is not original
     assert requests.Session.__dict__["send"] is original
 
@@ -65,7 +65,7 @@ def test_a_wrapper_put_on_ours_survives_our_uninstall():
     """Somebody who wrapped our wrapper keeps theirs; ours under it passes through and sees nothing more."""
     original = httpx.Client.__dict__["send"]
     recorder = Recorder()
-    uninstall = wire.install(opened=recorder.opened.append, closed=recorder.closed.append)
+    uninstall = observation.install(opened=recorder.opened.append, closed=recorder.closed.append)
     ours = httpx.Client.send
     calls = []
 
@@ -100,8 +100,8 @@ def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
     def explode(_):
         raise RuntimeError("secret prompt")
 
-    monkeypatch.setattr(wire_exchange, "_last_logged_ns", -(10**12))
-    uninstall = wire.install(opened=explode, closed=explode)
+    monkeypatch.setattr(http_call, "_last_logged_ns", -(10**12))
+    uninstall = observation.install(opened=explode, closed=explode)
     try:
         with caplog.at_level(logging.WARNING, "crewmeter"), canned(BODY) as server, httpx.Client() as client:
             for _ in range(3):
@@ -205,7 +205,7 @@ def test_an_answer_left_unread_holds_nothing_and_is_told_later(seen):
         del chunks, response
         gc.collect()
         assert alive() is None
-        wire.settle()
+        observation.settle()
         session.close()
     assert len(seen.closed) == 1
     assert seen.closed[0].usage.status in ("estimated", "missing")
@@ -226,7 +226,7 @@ def test_nothing_of_a_prompt_or_key_is_kept(seen):
     with canned(json.dumps(body).encode()) as server, httpx.Client(headers={"authorization": "Bearer canary-key"}) as client:
         client.post(server.url + PATH, json=ask)
     (exchange,) = seen.closed
-    assert "canary" not in repr([getattr(exchange, name) for name in wire.Exchange.__slots__])
+    assert "canary" not in repr([getattr(exchange, name) for name in observation.Exchange.__slots__])
 
 
 def test_exchanges_on_many_threads_stay_apart(seen):

@@ -13,14 +13,14 @@ import threading
 from typing import TYPE_CHECKING
 
 from crewmeter.attribution import Attribution, attribute
-from crewmeter.budget import BudgetExceeded
+from crewmeter.budget_hook.protocol import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.trace import TracerProvider
 
-    from crewmeter.meter import Meter
+    from crewmeter.lifecycle import Meter
 
 __all__ = ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
 
@@ -92,8 +92,8 @@ def instrument(
         )
         if settings.disabled:
             return Handle(None)
-        from crewmeter.budget import guard_with
-        from crewmeter.meter import Meter
+        from crewmeter.budget_hook.protocol import guard_with
+        from crewmeter.lifecycle import Meter
 
         meter = Meter(settings, tracer_provider, guard_with(budget, settings))
         meter.install()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crewmeter.attribution import parse_tags, tag_attributes
-from crewmeter.content import Content, capture_wanted
+from crewmeter.redaction import Content, capture_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from crewmeter_cost.budgets.loops import is_loop_form
+from crewmeter_cost.budgets.loop_limits import is_loop_form
 from crewmeter_cost.budgets.period import PERIODS
+from crewmeter_cost.config_file import toml_mistake
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.malformed import toml_mistake
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crewmeter_cost.budgets.definition import Budget, parse_budget, read_document, refuse_contradictions
-from crewmeter_cost.budgets.loops import Limits, is_loop_form, parse_limits
+from crewmeter_cost.budgets.loop_limits import Limits, is_loop_form, parse_limits
 from crewmeter_cost.errors import CrewMeterError
 
 __all__ = ["Plan", "plan_of", "read_plan"]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from crewmeter_cost.ledger.rollups import DIMENSIONS
-from crewmeter_cost.ledger.tables import CallRow, Label, RollupHour, TagSet, table_of
+from crewmeter_cost.ledger.schema.tables import CallRow, Label, RollupHour, TagSet, table_of
+from crewmeter_cost.ledger.write.rollups import DIMENSIONS
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:

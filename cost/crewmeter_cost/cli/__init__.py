@@ -68,7 +68,7 @@ def build(wanted: str | None) -> typer.Typer:
 
     for name, line in COMMANDS.items():
         if name == wanted:
-            importlib.import_module(f"crewmeter_cost.cli.{name}_command").register(app, line)
+            importlib.import_module(f"crewmeter_cost.cli.{name}").register(app, line)
         else:
             app.command(name, help=line)(_placeholder)
     return app

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cells import csv_line
-from crewmeter_cost.ledger.money import exact_usd
-from crewmeter_cost.wording import counted
+from crewmeter_cost.csv_text import csv_line
+from crewmeter_cost.formatting import counted
+from crewmeter_cost.money import exact_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

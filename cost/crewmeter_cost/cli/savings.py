@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from crewmeter_cost.analysis.savings import Saving, savings
 from crewmeter_cost.cli.options import Format
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
-from crewmeter_cost.ledger.export import billed
+from crewmeter_cost.ledger.read.calls import billed
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.book import PriceBook
-from crewmeter_cost.savings import Saving, savings
+from crewmeter_cost.pricing.price_book import PriceBook
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_cost.doctor.examine import examine
+from crewmeter_cost.doctor.checks import examine
 from crewmeter_cost.doctor.finding import FAILED, NOTE, OK, Finding
 
 __all__ = ["FAILED", "NOTE", "OK", "Finding", "examine"]

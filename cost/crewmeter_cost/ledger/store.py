@@ -14,14 +14,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger import core
-from crewmeter_cost.ledger.batch import Written, write_batch
-from crewmeter_cost.ledger.bulk import Bulk
-from crewmeter_cost.ledger.engine import WRITE, explain, open_engine, prepare_file
-from crewmeter_cost.ledger.forks import keep_safe
-from crewmeter_cost.ledger.labels import Labels
+from crewmeter_cost.ledger.connection import WRITE, explain, open_engine, prepare_file
+from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
-from crewmeter_cost.ledger.schema import bring_up_to_date
+from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.schema.version import bring_up_to_date
+from crewmeter_cost.ledger.write.batch import Written, write_batch
+from crewmeter_cost.ledger.write.dimensions import Labels
+from crewmeter_cost.ledger.write.insert import Bulk
 from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from crewmeter_cost.pricing.charge import Outcome
-    from crewmeter_cost.pricing.outcome import FrozenRates
+    from crewmeter_cost.pricing.charge_result import FrozenRates
     from crewmeter_cost.records import Call, Step
 
 __all__ = ["Ledger", "RunCost", "Work", "Written"]
 
-_RUN = core.run
+_RUN = core_tables.run
 
 
 class Work(NamedTuple):

@@ -6,13 +6,13 @@ from bisect import bisect_left
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.pricing.measure import Lines, measure
-from crewmeter_cost.pricing.outcome import PICO, Charge, FrozenRates, Item, Outcome, Unpriced
-from crewmeter_cost.pricing.rates import FREE, GPU_HOUR, Plan
+from crewmeter_cost.pricing.charge_result import PICO, Charge, FrozenRates, Item, Outcome, Unpriced
+from crewmeter_cost.pricing.line_items import Lines, measure
+from crewmeter_cost.pricing.unit_prices import FREE, GPU_HOUR, Plan
 
 if TYPE_CHECKING:
-    from crewmeter.usage import TokenUsage
-    from crewmeter_cost.pricing.book import PriceBook
+    from crewmeter.usage.token_usage import TokenUsage
+    from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Call
 
 __all__ = ["PICO", "Charge", "FrozenRates", "Item", "Outcome", "Unpriced", "charge", "charge_call", "contradiction", "items_of"]

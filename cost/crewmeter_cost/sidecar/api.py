@@ -10,10 +10,10 @@ from starlette.routing import Route
 
 from crewmeter_cost.cli.options import window
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.engine import LedgerCorruptError, LedgerUnavailableError
-from crewmeter_cost.ledger.reports import report
-from crewmeter_cost.ledger.run_tree import run_tree
-from crewmeter_cost.ledger.runs import find_run, runs
+from crewmeter_cost.ledger.connection import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.run_tree import run_tree
+from crewmeter_cost.ledger.read.runs import find_run, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from crewmeter_cost.ledger.store import Ledger
-    from crewmeter_cost.sidecar.metrics import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import Metrics
 
 __all__ = ["health_routes", "ledger_routes"]
 

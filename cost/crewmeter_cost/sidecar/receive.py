@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
-from crewmeter_cost.intake.otlp import BadRequest, from_protobuf
 from crewmeter_cost.intake.otlp_json import from_json
+from crewmeter_cost.intake.otlp_protobuf import BadRequest, from_protobuf
 from crewmeter_cost.sidecar.writer import Busy
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crewmeter_cost.pipeline import Pipeline, Priced
-    from crewmeter_cost.sidecar.metrics import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import Metrics
     from crewmeter_cost.sidecar.settings import Limits
     from crewmeter_cost.sidecar.writer import Writer
 

@@ -21,17 +21,17 @@ from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pipeline import Pipeline
-from crewmeter_cost.pricing.age import priced_until
-from crewmeter_cost.pricing.book import PriceBook
+from crewmeter_cost.pricing.catalogue.freshness import priced_until
+from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
-from crewmeter_cost.sidecar.budgets import budget_routes
-from crewmeter_cost.sidecar.guard import Door, patient_protocol
-from crewmeter_cost.sidecar.http import otlp_routes
-from crewmeter_cost.sidecar.metrics import Metrics
+from crewmeter_cost.sidecar.authorization import Door, patient_protocol
+from crewmeter_cost.sidecar.budgets_api import budget_routes
+from crewmeter_cost.sidecar.metrics.registry import Metrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
+from crewmeter_cost.sidecar.otlp_http import otlp_routes
 from crewmeter_cost.sidecar.receive import Receiver
 from crewmeter_cost.sidecar.settings import checked
-from crewmeter_cost.sidecar.store import Store
+from crewmeter_cost.sidecar.tenant_ledgers import Store
 from crewmeter_cost.sidecar.writer import Writer
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Sidecar:
             address = f"{'https' if settings.certificate else 'http'}://{_shown(settings.host)}:{listener.getsockname()[1]}"
             announced = f"crewmeter serve: ready, OTLP/HTTP {address}"
             if settings.grpc_port is not None:
-                from crewmeter_cost.sidecar.grpc_service import start_grpc
+                from crewmeter_cost.sidecar.otlp_grpc import start_grpc
 
                 grpc_server, port = await start_grpc(settings, self._receiver, self.metrics)
                 announced += f", OTLP/gRPC {_shown(settings.host)}:{port}"
@@ -200,7 +200,7 @@ def _listener(settings: Settings) -> socket.socket:
 def _page(ledger: Ledger) -> list[Route]:
     """The boards' page where it is installed, else a plain answer that names what there is."""
     try:
-        from crewmeter_cost.page import page_routes
+        from crewmeter_cost.web import page_routes
     except ImportError:
 
         async def contents(_request: Request) -> JSONResponse:

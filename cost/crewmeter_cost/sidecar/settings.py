@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.sidecar.keys import Keys
+from crewmeter_cost.sidecar.api_keys import Keys
 
 if TYPE_CHECKING:
     from pathlib import Path

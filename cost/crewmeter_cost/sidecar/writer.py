@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.engine import LedgerCorruptError
+from crewmeter_cost.ledger.connection import LedgerCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from crewmeter_cost.ledger.store import Ledger, Written
     from crewmeter_cost.pipeline import Pipeline, Priced
-    from crewmeter_cost.sidecar.metrics import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import Metrics
 
 __all__ = ["Busy", "Writer"]
 

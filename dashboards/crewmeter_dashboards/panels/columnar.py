@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.panels.queries import TOP
-from crewmeter_dashboards.sql import Dialect
+from crewmeter_dashboards.sql_sources import Dialect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ __all__ = ["text_for"]
 def _p95_by(dimension: str, name: str) -> str:
     """(time, name, p95): what `queries.quantiles_by` says, with running sums."""
     return (
-        f"WITH lat AS ({sql.latency_whole(dimension)}),\n"
+        f"WITH lat AS ({sql_sources.latency_whole(dimension)}),\n"
         "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM lat\n"
         "  WHERE key IS NOT NULL GROUP BY 1, 2, 3),\n"
         f"top AS (SELECT key FROM sums GROUP BY key ORDER BY SUM(n) DESC LIMIT {TOP}),\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS, SUCCESS_STEPS
@@ -11,7 +11,7 @@ from crewmeter_dashboards.panels.queries import COST, NEWEST, RUN_COST, newest, 
 __all__ = ["PANELS"]
 
 FINISHED = "status <> 'running'"
-_RUN_WHERE = sql.where({"crew": "name", "team": "team", "service": "service", "environment": "environment"})
+_RUN_WHERE = sql_sources.where({"crew": "name", "team": "team", "service": "service", "environment": "environment"})
 _NEWEST = f"Looks at the newest {NEWEST:,} runs of the range."
 _RUN_COLUMNS = {
     "time": Column("Started", Unit.TIME),
@@ -51,7 +51,7 @@ def _per_run(column: str) -> str:
     )
 
 
-_AGENT_ROWS = sql.CREW.rows("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd", "duration_seconds")
+_AGENT_ROWS = sql_sources.CREW.rows("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd", "duration_seconds")
 _PER_RUN = {"p50": Column("p50"), "p95": Column("p95"), "max": Column("max")}
 
 _STATS = (
@@ -63,7 +63,7 @@ _STATS = (
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql.RUN.rows('calls', 'cost_usd')})\nSELECT SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd')})\nSELECT SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost FROM facts",
     ),
     Panel(
         id="cost_per_success",
@@ -74,7 +74,7 @@ _STATS = (
         kind=Kind.STAT,
         unit=Unit.USD,
         sql=(
-            f"WITH facts AS ({sql.RUN.rows('calls', 'cost_usd')})\n"
+            f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd')})\n"
             "SELECT SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS cost FROM facts"
         ),
     ),
@@ -112,7 +112,7 @@ _SERIES = (
         kind=Kind.STACK,
         unit=Unit.COUNT,
         series="name",
-        sql=over_time(sql.RUN.rows("calls"), "name", "SUM(calls)", "runs"),
+        sql=over_time(sql_sources.RUN.rows("calls"), "name", "SUM(calls)", "runs"),
     ),
     Panel(
         id="run_p95_by_name",
@@ -134,7 +134,7 @@ _SERIES = (
         kind=Kind.LINES,
         unit=Unit.USD,
         series="name",
-        sql=over_time(sql.RUN.rows("calls", "cost_usd"), "name", "SUM(cost_usd) / NULLIF(SUM(calls), 0)", "cost"),
+        sql=over_time(sql_sources.RUN.rows("calls", "cost_usd"), "name", "SUM(cost_usd) / NULLIF(SUM(calls), 0)", "cost"),
     ),
     Panel(
         id="agent_p95",
@@ -168,7 +168,7 @@ _TABLES = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql.RUN.rows('calls', 'cost_usd', 'duration_seconds')})\n"
+            f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd', 'duration_seconds')})\n"
             "SELECT COALESCE(name, '(none)') AS name, SUM(calls) AS runs,\n"
             "  1.0 * SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END) / NULLIF(SUM(calls), 0) AS success,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost_per_run,\n"
@@ -222,7 +222,7 @@ _TABLES = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql.TASK.rows('calls', 'failed_calls', 'unpriced_calls', 'cost_usd', 'duration_seconds')})\n"
+            f"WITH facts AS ({sql_sources.TASK.rows('calls', 'failed_calls', 'unpriced_calls', 'cost_usd', 'duration_seconds')})\n"
             "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(task, '(none)') AS task, SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             f"  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, {COST} AS cost_usd\n"

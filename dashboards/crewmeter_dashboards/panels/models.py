@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS
@@ -12,7 +12,7 @@ __all__ = ["PANELS"]
 
 _CACHE_SHARE = "1.0 * SUM(cache_read_tokens) / NULLIF(SUM(input_tokens), 0)"
 _PER_1K = f"1000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
-_TOOL_STEPS = "kind = 'tool'" + sql.where({"crew": "crew", "agent": "agent"})
+_TOOL_STEPS = "kind = 'tool'" + sql_sources.where({"crew": "crew", "agent": "agent"})
 
 _STATS = (
     Panel(
@@ -26,7 +26,7 @@ _STATS = (
         decimals=2,
         steps=FAILURE_STEPS,
         sql=(
-            f"WITH facts AS ({sql.TOTAL.rows('calls', 'failed_calls')})\n"
+            f"WITH facts AS ({sql_sources.TOTAL.rows('calls', 'failed_calls')})\n"
             "SELECT 1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed FROM facts"
         ),
     ),
@@ -41,7 +41,7 @@ _STATS = (
         columns={"p50": Column("p50"), "p95": Column("p95")},
         empty="No streamed call in this range: time to first token is only known for stream=True.",
         sql=(
-            f"WITH lat AS ({sql.latency('ttft')}),\n"
+            f"WITH lat AS ({sql_sources.latency('ttft')}),\n"
             "cum AS (SELECT le_seconds, SUM(SUM(count)) OVER (ORDER BY le_seconds) AS seen, SUM(SUM(count)) OVER () AS total\n"
             "  FROM lat GROUP BY le_seconds)\n"
             "SELECT MIN(CASE WHEN seen >= 0.5 * total THEN le_seconds END) AS p50,\n"
@@ -57,7 +57,7 @@ _STATS = (
         kind=Kind.STAT,
         unit=Unit.SHARE,
         decimals=1,
-        sql=f"WITH facts AS ({sql.TOTAL.rows('cache_read_tokens', 'input_tokens')})\nSELECT {_CACHE_SHARE} AS hits FROM facts",
+        sql=f"WITH facts AS ({sql_sources.TOTAL.rows('cache_read_tokens', 'input_tokens')})\nSELECT {_CACHE_SHARE} AS hits FROM facts",
     ),
     Panel(
         id="truncated_share",
@@ -70,7 +70,7 @@ _STATS = (
         decimals=2,
         steps=FAILURE_STEPS,
         sql=(
-            f"WITH facts AS ({sql.FINISH.rows('calls')})\n"
+            f"WITH facts AS ({sql_sources.FINISH.rows('calls')})\n"
             "SELECT 1.0 * SUM(CASE WHEN LOWER(finish_reason) IN ('length', 'max_tokens', 'model_length') THEN calls ELSE 0 END)\n"
             "  / NULLIF(SUM(calls), 0) AS truncated FROM facts"
         ),
@@ -84,7 +84,7 @@ _STATS = (
         kind=Kind.STAT,
         unit=Unit.USD,
         sql=(
-            f"WITH facts AS ({sql.TOTAL.rows('cost_usd', 'unpriced_calls', 'input_tokens', 'output_tokens')})\n"
+            f"WITH facts AS ({sql_sources.TOTAL.rows('cost_usd', 'unpriced_calls', 'input_tokens', 'output_tokens')})\n"
             f"SELECT {_PER_1K} AS price FROM facts"
         ),
     ),
@@ -123,7 +123,7 @@ _SERIES = (
         kind=Kind.STACK,
         unit=Unit.COUNT,
         series="model",
-        sql=over_time(sql.MODEL.rows("calls"), "model", "SUM(calls)", "calls"),
+        sql=over_time(sql_sources.MODEL.rows("calls"), "model", "SUM(calls)", "calls"),
     ),
     Panel(
         id="errors_by_type",
@@ -135,7 +135,7 @@ _SERIES = (
         unit=Unit.COUNT,
         series="error_type",
         empty="No failed call in this range.",
-        sql=over_time(sql.ERROR.rows("calls"), "error_type", "SUM(calls)", "errors"),
+        sql=over_time(sql_sources.ERROR.rows("calls"), "error_type", "SUM(calls)", "errors"),
     ),
     Panel(
         id="tokens_by_kind",
@@ -148,7 +148,7 @@ _SERIES = (
         columns={name: Column(name.replace("_", " ")) for name in ("input", "cache_read", "cache_write", "output", "reasoning")},
         sql=(
             "WITH facts AS ("
-            + sql.TOTAL.rows("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+            + sql_sources.TOTAL.rows("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
             + ")\nSELECT time / @bucket * @bucket AS time, SUM(input_tokens) - SUM(cache_read_tokens) - SUM(cache_write_tokens) AS input,\n"
             "  SUM(cache_read_tokens) AS cache_read, SUM(cache_write_tokens) AS cache_write,\n"
             "  SUM(output_tokens) - SUM(reasoning_tokens) AS output, SUM(reasoning_tokens) AS reasoning\n"
@@ -165,7 +165,7 @@ _SERIES = (
         unit=Unit.SHARE,
         series="model",
         maximum=1,
-        sql=over_time(sql.MODEL.rows("cache_read_tokens", "input_tokens"), "model", _CACHE_SHARE, "hits"),
+        sql=over_time(sql_sources.MODEL.rows("cache_read_tokens", "input_tokens"), "model", _CACHE_SHARE, "hits"),
     ),
     Panel(
         id="price_per_1k_by_model",
@@ -176,7 +176,7 @@ _SERIES = (
         kind=Kind.LINES,
         unit=Unit.USD,
         series="model",
-        sql=over_time(sql.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"), "model", _PER_1K, "price"),
+        sql=over_time(sql_sources.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"), "model", _PER_1K, "price"),
     ),
     Panel(
         id="finish_reasons",
@@ -188,7 +188,7 @@ _SERIES = (
         unit=Unit.COUNT,
         series="finish_reason",
         sql=(
-            f"WITH facts AS ({sql.FINISH.rows('calls')})\n"
+            f"WITH facts AS ({sql_sources.FINISH.rows('calls')})\n"
             "SELECT COALESCE(finish_reason, '(none)') AS finish_reason, SUM(calls) AS calls FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
         ),
     ),
@@ -218,7 +218,7 @@ _TABLES = (
         },
         sql=(
             "WITH facts AS ("
-            + sql.MODEL.rows(
+            + sql_sources.MODEL.rows(
                 "calls",
                 "failed_calls",
                 "unpriced_calls",
@@ -249,7 +249,7 @@ _TOOLS = (
         unit=Unit.COUNT,
         series="tool",
         empty="No tool call in this range.",
-        sql=over_time(sql.TOOL.rows("calls"), "tool", "SUM(calls)", "calls"),
+        sql=over_time(sql_sources.TOOL.rows("calls"), "tool", "SUM(calls)", "calls"),
     ),
     Panel(
         id="tool_errors",
@@ -261,7 +261,7 @@ _TOOLS = (
         unit=Unit.COUNT,
         series="tool",
         empty="No tool call in this range.",
-        sql=over_time(sql.TOOL.rows("failed_calls"), "tool", "SUM(failed_calls)", "failed"),
+        sql=over_time(sql_sources.TOOL.rows("failed_calls"), "tool", "SUM(failed_calls)", "failed"),
     ),
     Panel(
         id="tool_p95",
@@ -293,7 +293,7 @@ _TOOLS = (
         },
         empty="No tool call in this range.",
         sql=(
-            f"WITH facts AS ({sql.TOOL.rows('calls', 'failed_calls', 'duration_seconds')}),\n"
+            f"WITH facts AS ({sql_sources.TOOL.rows('calls', 'failed_calls', 'duration_seconds')}),\n"
             "recent AS (SELECT name, AVG(CASE WHEN LOWER(@detail_cached) IN ('1', 'true') THEN 1.0 ELSE 0.0 END) AS cached_share,\n"
             "  SUM(CASE WHEN CAST(@detail_attempts AS INTEGER) > 1 THEN 1 ELSE 0 END) AS retried\n"
             f"  FROM ({newest('steps', 'name, details', _TOOL_STEPS)}) AS s GROUP BY name)\n"

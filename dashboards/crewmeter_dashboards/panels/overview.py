@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, NEUTRAL, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, QUANTILES, over_time, quantiles, quantiles_over_time
@@ -21,7 +21,7 @@ PANELS = (
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.COUNT,
-        sql=f"WITH facts AS ({sql.RUN.rows('calls')})\nSELECT COALESCE(SUM(calls), 0) AS runs FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('calls')})\nSELECT COALESCE(SUM(calls), 0) AS runs FROM facts",
     ),
     Panel(
         id="success_rate",
@@ -34,7 +34,7 @@ PANELS = (
         decimals=1,
         steps=SUCCESS_STEPS,
         sql=(
-            f"WITH facts AS ({sql.RUN.rows('calls')})\n"
+            f"WITH facts AS ({sql_sources.RUN.rows('calls')})\n"
             "SELECT 1.0 * SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END) / NULLIF(SUM(calls), 0) AS success FROM facts"
         ),
     ),
@@ -57,7 +57,7 @@ PANELS = (
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql.TOTAL.rows('cost_usd', since='@day_start')})\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
+        sql=f"WITH facts AS ({sql_sources.TOTAL.rows('cost_usd', since='@day_start')})\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
     ),
     Panel(
         id="spend_month",
@@ -67,7 +67,7 @@ PANELS = (
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql.TOTAL.rows('cost_usd', since='@month_start')})\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
+        sql=f"WITH facts AS ({sql_sources.TOTAL.rows('cost_usd', since='@month_start')})\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
     ),
     Panel(
         id="tokens",
@@ -79,7 +79,7 @@ PANELS = (
         unit=Unit.COUNT,
         columns={"input": Column("input"), "output": Column("output")},
         sql=(
-            f"WITH facts AS ({sql.TOTAL.rows('input_tokens', 'output_tokens')})\n"
+            f"WITH facts AS ({sql_sources.TOTAL.rows('input_tokens', 'output_tokens')})\n"
             "SELECT COALESCE(SUM(input_tokens), 0) AS input, COALESCE(SUM(output_tokens), 0) AS output FROM facts"
         ),
     ),
@@ -92,7 +92,7 @@ PANELS = (
         kind=Kind.STAT,
         unit=Unit.COUNT,
         steps=(Step(0, GOOD), Step(1, WARN), Step(100, BAD)),
-        sql=f"WITH facts AS ({sql.TOTAL.rows('unpriced_calls')})\nSELECT COALESCE(SUM(unpriced_calls), 0) AS unpriced FROM facts",
+        sql=f"WITH facts AS ({sql_sources.TOTAL.rows('unpriced_calls')})\nSELECT COALESCE(SUM(unpriced_calls), 0) AS unpriced FROM facts",
     ),
     Panel(
         id="telemetry_age",
@@ -114,7 +114,7 @@ PANELS = (
         kind=Kind.STACK,
         unit=Unit.COUNT,
         series="status",
-        sql=over_time(sql.RUN.rows("calls"), "status", "SUM(calls)", "runs"),
+        sql=over_time(sql_sources.RUN.rows("calls"), "status", "SUM(calls)", "runs"),
     ),
     Panel(
         id="spend_by_crew",
@@ -125,7 +125,7 @@ PANELS = (
         kind=Kind.STACK,
         unit=Unit.USD,
         series="crew",
-        sql=over_time(sql.CREW.rows("cost_usd"), "crew", "SUM(cost_usd)", "spend"),
+        sql=over_time(sql_sources.CREW.rows("cost_usd"), "crew", "SUM(cost_usd)", "spend"),
     ),
     Panel(
         id="call_latency",
@@ -148,7 +148,7 @@ PANELS = (
         unit=Unit.PER_MINUTE,
         columns={"ok": Column("ok"), "failed": Column("failed")},
         sql=(
-            f"WITH facts AS ({sql.TOTAL.rows('calls', 'failed_calls')})\n"
+            f"WITH facts AS ({sql_sources.TOTAL.rows('calls', 'failed_calls')})\n"
             "SELECT time / @bucket * @bucket AS time, 60.0 * (SUM(calls) - SUM(failed_calls)) / @bucket AS ok,\n"
             "  60.0 * SUM(failed_calls) / @bucket AS failed\n"
             "FROM facts GROUP BY 1 ORDER BY 1"
@@ -172,8 +172,8 @@ PANELS = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql.CREW.rows('calls', 'failed_calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')}),\n"
-            f"lat AS ({sql.latency('crew')}),\n"
+            f"WITH facts AS ({sql_sources.CREW.rows('calls', 'failed_calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')}),\n"
+            f"lat AS ({sql_sources.latency('crew')}),\n"
             "cum AS (SELECT key, le_seconds, SUM(SUM(count)) OVER (PARTITION BY key ORDER BY le_seconds) AS seen,\n"
             "  SUM(SUM(count)) OVER (PARTITION BY key) AS total FROM lat GROUP BY key, le_seconds),\n"
             "p AS (SELECT key, MIN(le_seconds) AS p95_seconds FROM cum WHERE seen >= 0.95 * total GROUP BY key)\n"

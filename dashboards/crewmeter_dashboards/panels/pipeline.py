@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import over_time
@@ -39,7 +39,7 @@ _LEDGER = (
             "last_hour": Column("Last seen (hour)", Unit.TIME),
         },
         sql=(
-            f"WITH facts AS ({sql.SERVICE.rows('calls', 'unpriced_calls')})\n"
+            f"WITH facts AS ({sql_sources.SERVICE.rows('calls', 'unpriced_calls')})\n"
             "SELECT COALESCE(service, '(none)') AS service, COALESCE(environment, '(none)') AS environment, SUM(calls) AS calls,\n"
             "  SUM(unpriced_calls) AS unpriced, MAX(time) AS last_hour\n"
             "FROM facts GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50"
@@ -54,7 +54,7 @@ _LEDGER = (
         kind=Kind.STACK,
         unit=Unit.COUNT,
         series="service",
-        sql=over_time(sql.SERVICE.rows("calls"), "service", "SUM(calls)", "calls"),
+        sql=over_time(sql_sources.SERVICE.rows("calls"), "service", "SUM(calls)", "calls"),
     ),
     Panel(
         id="cost_status",
@@ -65,7 +65,7 @@ _LEDGER = (
         kind=Kind.STACK,
         unit=Unit.COUNT,
         series="cost_status",
-        sql=over_time(sql.COST_STATUS.rows("calls"), "cost_status", "SUM(calls)", "calls"),
+        sql=over_time(sql_sources.COST_STATUS.rows("calls"), "cost_status", "SUM(calls)", "calls"),
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 
 __all__ = ["COST", "NEWEST", "QUANTILES", "RUN_COST", "TOP", "newest", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
 
@@ -46,7 +46,7 @@ def _quantile_columns() -> str:
 def quantiles(dimension: str) -> str:
     """One row of p50, p95 and p99 (seconds, upper bound of the histogram bucket: at most 5 % too high)."""
     return (
-        f"WITH lat AS ({sql.latency(dimension)}),\n"
+        f"WITH lat AS ({sql_sources.latency(dimension)}),\n"
         "cum AS (SELECT le_seconds, SUM(SUM(count)) OVER (ORDER BY le_seconds) AS seen, SUM(SUM(count)) OVER () AS total\n"
         "  FROM lat GROUP BY le_seconds)\n"
         f"SELECT {_quantile_columns()} FROM cum"
@@ -56,7 +56,7 @@ def quantiles(dimension: str) -> str:
 def quantiles_over_time(dimension: str) -> str:
     """p50, p95 and p99 per bucket."""
     return (
-        f"WITH lat AS ({sql.latency(dimension, per_bucket=True)}),\n"
+        f"WITH lat AS ({sql_sources.latency(dimension, per_bucket=True)}),\n"
         "sums AS (SELECT time / @bucket * @bucket AS at, le_seconds, SUM(count) AS n FROM lat GROUP BY 1, 2),\n"
         "cum AS (SELECT at, le_seconds, SUM(n) OVER (PARTITION BY at ORDER BY le_seconds) AS seen,\n"
         "  SUM(n) OVER (PARTITION BY at) AS total FROM sums)\n"
@@ -70,11 +70,11 @@ def quantiles_by(dimension: str, name: str, *, quantile: float = 0.95) -> str:
     Of hours or days only the totals are read first, which lie in order; then each point of the busiest adds up its own counts. Sorting all
     counts for running sums took four times as long. Only one of the three parts below is switched on.
     """
-    parts = [_quantile_points(dimension, unit, name, quantile) for unit in sql.UNITS]
+    parts = [_quantile_points(dimension, unit, name, quantile) for unit in sql_sources.UNITS]
     points = "\nUNION ALL\n".join(select for _, select in parts)
     return (
         f"WITH RECURSIVE {', '.join(tables for tables, _ in parts)},\n"
-        f"lat AS ({sql.latency_of_calls(dimension)}),\n"
+        f"lat AS ({sql_sources.latency_of_calls(dimension)}),\n"
         "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM lat\n"
         "  WHERE key IS NOT NULL GROUP BY 1, 2, 3),\n"
         f"top AS (SELECT key FROM sums GROUP BY key ORDER BY SUM(n) DESC LIMIT {TOP}),\n"
@@ -88,18 +88,18 @@ def quantiles_by(dimension: str, name: str, *, quantile: float = 0.95) -> str:
 
 def _quantile_points(dimension: str, unit: str, name: str, quantile: float) -> tuple[str, str]:
     """The CTEs that count by one unit of time, and the SELECT of the points (time, name, seconds) out of them."""
-    width = sql.UNITS[unit]
+    width = sql_sources.UNITS[unit]
     slot = f"((p.at + {width - 1}) / {width} * {width} + s.i)"
     tables = (
         f"{unit}_steps(i) AS (SELECT 0 UNION ALL SELECT i + {width} FROM {unit}_steps WHERE i + {width} < @bucket),\n"
-        f"{unit}_slots AS ({sql.latency_slots(dimension, unit)}),\n"
+        f"{unit}_slots AS ({sql_sources.latency_slots(dimension, unit)}),\n"
         f"{unit}_points AS (SELECT slot / @bucket * @bucket AS at, key, SUM(total) AS total FROM {unit}_slots GROUP BY 1, 2),\n"
         f"{unit}_top AS (SELECT key FROM {unit}_points GROUP BY key ORDER BY SUM(total) DESC LIMIT {TOP})"
     )
     walk = (
         "SELECT MAX(bucket) FROM (SELECT l.bucket, SUM(SUM(l.count)) OVER (ORDER BY l.bucket DESC) AS slower\n"
         f"    FROM {unit}_steps AS s CROSS JOIN latency_{unit} AS l\n"
-        f"    WHERE l.dimension = {sql.LATENCY_CODES[dimension]} AND l.{unit} = {slot} AND l.key = p.key AND {slot} < p.at + @bucket\n"
+        f"    WHERE l.dimension = {sql_sources.LATENCY_CODES[dimension]} AND l.{unit} = {slot} AND l.key = p.key AND {slot} < p.at + @bucket\n"
         f"    AND {slot} >= @from / {width} * {width} AND {slot} < @to GROUP BY l.bucket) AS w\n"
         f"    WHERE p.total - w.slower < {quantile} * p.total"
     )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from crewmeter_dashboards import sql
+from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time
 
 __all__ = ["PANELS"]
 
-_MONTH = f"facts AS ({sql.TOTAL.rows('cost_usd', since='@month_start')})"
-_WEEK = f"week AS ({sql.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
+_MONTH = f"facts AS ({sql_sources.TOTAL.rows('cost_usd', since='@month_start')})"
+_WEEK = f"week AS ({sql_sources.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
 _FORECAST = "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) FROM week) * (@month_end - @to) / 604800.0"
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
-_EVERY = "1 = 1" + sql.where(sql.TOTAL.filters)
+_EVERY = "1 = 1" + sql_sources.where(sql_sources.TOTAL.filters)
 _BUDGET_STEPS = (Step(0, GOOD), Step(0.8, WARN), Step(1, BAD))
 _MONEY_COLUMNS = {
     "calls": Column("Calls", Unit.COUNT),
@@ -77,7 +77,7 @@ _STATS = (
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql.RUN.rows('cost_usd')})\nSELECT COALESCE({_WASTED}, 0) AS wasted FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT COALESCE({_WASTED}, 0) AS wasted FROM facts",
     ),
     Panel(
         id="waste_share",
@@ -89,7 +89,7 @@ _STATS = (
         unit=Unit.SHARE,
         decimals=1,
         steps=(Step(0, GOOD), Step(0.03, WARN), Step(0.1, BAD)),
-        sql=f"WITH facts AS ({sql.RUN.rows('cost_usd')})\nSELECT 1.0 * {_WASTED} / NULLIF(SUM(cost_usd), 0) AS share FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT 1.0 * {_WASTED} / NULLIF(SUM(cost_usd), 0) AS share FROM facts",
     ),
     Panel(
         id="coverage",
@@ -102,14 +102,14 @@ _STATS = (
         decimals=2,
         steps=(Step(0, BAD), Step(0.98, WARN), Step(1, GOOD)),
         sql=(
-            f"WITH facts AS ({sql.TOTAL.rows('calls', 'unpriced_calls')})\n"
+            f"WITH facts AS ({sql_sources.TOTAL.rows('calls', 'unpriced_calls')})\n"
             "SELECT 1.0 - 1.0 * SUM(unpriced_calls) / NULLIF(SUM(calls), 0) AS priced FROM facts"
         ),
     ),
 )
 
 
-def _spend(panel_id: str, title: str, source: sql.Source, name: str, act: str) -> Panel:
+def _spend(panel_id: str, title: str, source: sql_sources.Source, name: str, act: str) -> Panel:
     return Panel(
         id=panel_id,
         title=title,
@@ -141,9 +141,9 @@ _SERIES = (
             "FROM days ORDER BY 1"
         ),
     ),
-    _spend("spend_by_model", "Spend by model", sql.MODEL, "model", "The largest colour is where a cheaper model pays: crewmeter whatif."),
-    _spend("spend_by_provider", "Spend by provider", sql.MODEL, "provider", "Compare with the invoices: crewmeter audit."),
-    _spend("spend_by_team", "Spend by team", sql.TEAM, "team", "Much (none)? Wrap the work in crewmeter.attribute(team=…)."),
+    _spend("spend_by_model", "Spend by model", sql_sources.MODEL, "model", "The largest colour is where a cheaper model pays: crewmeter whatif."),
+    _spend("spend_by_provider", "Spend by provider", sql_sources.MODEL, "provider", "Compare with the invoices: crewmeter audit."),
+    _spend("spend_by_team", "Spend by team", sql_sources.TEAM, "team", "Much (none)? Wrap the work in crewmeter.attribute(team=…)."),
 )
 
 _BARS = (
@@ -157,7 +157,7 @@ _BARS = (
         unit=Unit.USD,
         series="user",
         sql=(
-            f"WITH facts AS ({sql.TEAM.rows('cost_usd')})\n"
+            f"WITH facts AS ({sql_sources.TEAM.rows('cost_usd')})\n"
             'SELECT COALESCE("user", \'(none)\') AS "user", SUM(cost_usd) AS spend FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 15'
         ),
     ),
@@ -179,7 +179,7 @@ _BARS = (
 )
 
 
-def _mover(kind: str, source: sql.Source, name: str) -> str:
+def _mover(kind: str, source: sql_sources.Source, name: str) -> str:
     this_week, week_before = (f"SUM(CASE WHEN time {side} @to - 604800 THEN cost_usd ELSE 0 END)" for side in (">=", "<"))
     return (
         f"SELECT '{kind}' AS kind, COALESCE({name}, '(none)') AS name, {week_before} AS week_before, {this_week} AS this_week\n"
@@ -205,8 +205,8 @@ _TABLES = (
             "change_share": Column("Change", Unit.SHARE),
         },
         sql=(
-            f"WITH moved AS ({_mover('model', sql.MODEL, 'model')}\n  UNION ALL\n  {_mover('crew', sql.CREW, 'crew')}\n"
-            f"  UNION ALL\n  {_mover('team', sql.TEAM, 'team')})\n"
+            f"WITH moved AS ({_mover('model', sql_sources.MODEL, 'model')}\n  UNION ALL\n  {_mover('crew', sql_sources.CREW, 'crew')}\n"
+            f"  UNION ALL\n  {_mover('team', sql_sources.TEAM, 'team')})\n"
             "SELECT kind, name, week_before, this_week, this_week - week_before AS change,\n"
             "  (this_week - week_before) / NULLIF(week_before, 0) AS change_share\n"
             "FROM moved ORDER BY ABS(this_week - week_before) DESC LIMIT 15"
@@ -229,7 +229,7 @@ _TABLES = (
         },
         empty="Every call in this range has a price.",
         sql=(
-            f"WITH facts AS ({sql.COST_STATUS.rows('unpriced_calls', 'input_tokens', 'output_tokens')})\n"
+            f"WITH facts AS ({sql_sources.COST_STATUS.rows('unpriced_calls', 'input_tokens', 'output_tokens')})\n"
             "SELECT COALESCE(model, '(none)') AS model, cost_status, SUM(unpriced_calls) AS calls, SUM(input_tokens) AS input_tokens,\n"
             "  SUM(output_tokens) AS output_tokens\n"
             "FROM facts GROUP BY 1, 2 HAVING SUM(unpriced_calls) > 0 ORDER BY 3 DESC LIMIT 30"
@@ -269,7 +269,7 @@ _TABLES = (
         unit=Unit.USD,
         columns={"team": Column("Team", Unit.TEXT), "user": Column("User", Unit.TEXT), **_MONEY_COLUMNS},
         sql=(
-            f"WITH facts AS ({sql.TEAM.rows('calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')})\n"
+            f"WITH facts AS ({sql_sources.TEAM.rows('calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')})\n"
             "SELECT COALESCE(team, '(none)') AS team, COALESCE(\"user\", '(none)') AS \"user\", SUM(calls) AS calls,\n"
             "  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, SUM(unpriced_calls) AS unpriced,\n"
             f"  {COST} AS cost_usd, SUM(cost_usd) / NULLIF(SUM(SUM(cost_usd)) OVER (), 0) AS share\n"

@@ -1,0 +1,1 @@
+"""Questions about recorded calls: forecast, what-if and savings."""

@@ -1,0 +1,34 @@
+"""A scope's month end as of a moment: the ledger's hourly sums, read and projected."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.analysis.forecast import HISTORY_DAYS, Projection, month_end
+from crewmeter_cost.budgets.spend import hourly_pusd
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["history_start", "outlook"]
+
+_DAY = 24 * 3600
+
+
+def history_start(now: datetime) -> int:
+    """Midnight (unix seconds), so many days ago that the history and the whole of this month are in."""
+    return int((now - timedelta(days=HISTORY_DAYS)).timestamp()) // _DAY * _DAY
+
+
+def outlook(engine: Engine, *, now: datetime, scope: str = "everything", name: str | None = None, start: int | None = None) -> Projection:
+    """The projection of a scope's month as of `now`, from history since `start` (unix seconds; default: all that counts)."""
+    first = history_start(now) if start is None else start
+    hourly = hourly_pusd(engine, scope=scope, value=name, start=first, end=int(now.timestamp()) + 1)
+    daily: dict[date, int] = defaultdict(int)
+    for hour, pusd in hourly.items():
+        daily[datetime.fromtimestamp(hour, UTC).date()] += pusd
+    today = now.date()
+    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
+    return month_end(daily, today=today, today_pusd=daily.pop(today, 0), day_share=(now - midnight) / timedelta(days=1))

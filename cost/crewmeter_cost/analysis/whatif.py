@@ -1,0 +1,117 @@
+"""What the history would have cost under other models, another service tier or a better cache. Pure over billed calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.pricing.charge import Charge, charge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from crewmeter.usage.token_usage import TokenUsage
+    from crewmeter_cost.ledger.read.calls import Billed
+    from crewmeter_cost.pricing.price_book import PriceBook
+
+__all__ = ["Change", "Line", "cached_usage", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The question: which models become which (``provider/model`` or ``model``), on what tier, with how much of the input cached."""
+
+    models: Mapping[str, str]
+    tier: str | None = None
+    cached_share: float | None = None
+    """0 to 1 of the whole input read from the cache; None leaves it as it was."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One model's history under the change. Money in integer pico-USD, over the calls that both prices are known for."""
+
+    model: str
+    instead: str
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    was_pusd: int = 0
+    would_pusd: int = 0
+    unknown_calls: int = 0
+    """Calls left out of both sums: no price then, or none under the change."""
+    reason: str = ""
+    """Why, for the first of them."""
+    assumed: str = ""
+    """What had to be assumed about the changed price, e.g. that no batch price is known."""
+
+    @property
+    def difference_pusd(self) -> int:
+        """Below zero is a saving."""
+        return self.would_pusd - self.was_pusd
+
+
+_ASSUMED = {
+    "tier_assumed": "no price on that tier is known, the standard price stands",
+    "cache_read_rate_missing": "no cache price is known, cached tokens count in full",
+}
+"""Flag of a charge → what it means for the comparison."""
+
+
+def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[Line]:
+    """Each model that the change touches, dearest first. Calls keep their tokens and their time: a price of that day is taken."""
+    lines: dict[tuple[str, str], Line] = {}
+    for call in billed:
+        model = str(call.record["request_model"] or call.record["response_model"] or "")
+        instead = change.models.get(model) or change.models.get(str(call.record["response_model"]))
+        if change.models and instead is None:
+            continue
+        line = lines.setdefault((model, instead or model), Line(model or "(unknown)", instead or model))
+        _add(line, call, instead, change, book)
+    return sorted(lines.values(), key=lambda line: (-line.was_pusd, line.model))
+
+
+def _add(line: Line, call: Billed, instead: str | None, change: Change, book: PriceBook) -> None:
+    record = call.record
+    provider, model = _split(instead) if instead else (_text(record["provider"]), _text(record["request_model"]))
+    usage = call.usage if change.cached_share is None else cached_usage(call.usage, change.cached_share)
+    outcome = charge(
+        usage,
+        book,
+        provider=provider,
+        model=model,
+        response_model=None if instead else _text(record["response_model"]),
+        host=None if instead else call.host,
+        at_ns=call.started_ns,
+        tier=change.tier or call.service_tier,
+        operation=str(record["operation"]),
+        duration_ns=call.duration_ns,
+    )
+    if not isinstance(outcome, Charge) or call.cost_pusd is None:
+        if call.unpriced or call.cost_pusd is not None:
+            line.unknown_calls += 1
+            line.reason = line.reason or ("it has no price in the ledger" if isinstance(outcome, Charge) else outcome.reason)
+        return
+    line.assumed = line.assumed or next((text for flag, text in _ASSUMED.items() if flag in outcome.flags), "")
+    line.calls += 1
+    line.input_tokens += call.usage.input or 0
+    line.output_tokens += call.usage.output or 0
+    line.was_pusd += call.cost_pusd
+    line.would_pusd += outcome.cost_pusd
+
+
+def cached_usage(usage: TokenUsage, share: float) -> TokenUsage:
+    """The same tokens with `share` of the input read from the cache, and none written to it."""
+    if usage.input is None:
+        return usage
+    return replace(usage, cache_read=round(usage.input * share), cache_write_5m=0, cache_write_1h=0)
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """``anthropic/claude-sonnet-4-5`` → provider and model; a bare model leaves the provider to the book."""
+    provider, slash, model = name.partition("/")
+    return (provider, model) if slash else (None, name)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

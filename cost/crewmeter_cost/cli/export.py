@@ -1,0 +1,47 @@
+"""``crewmeter export``: every billed call, for other programs."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from crewmeter_cost.cli.options import LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.output import without_price
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.finance import focus
+from crewmeter_cost.ledger.read.calls import FORMATS, billed, calls
+from crewmeter_cost.ledger.store import Ledger
+
+__all__ = ["register"]
+
+_NAMES = (*FORMATS, "focus")
+
+
+def register(app: typer.Typer, help: str) -> None:
+    """Add the command to the command line."""
+
+    @app.command("export", help=help)
+    def command(
+        format: Annotated[str, typer.Option("--format", help=f"{', '.join(_NAMES)}.")] = "jsonl",
+        ledger: LedgerOption = None,
+        since: SinceOption = None,
+        until: UntilOption = None,
+    ) -> None:
+        if format not in _NAMES:
+            raise CrewMeterError(f"--format {format!r} is no export format", hint=f"one of {', '.join(_NAMES)}")
+        start, end = window(since, until)
+        with Ledger.open(ledger, read_only=True) as book:
+            if format == "focus":
+                _focus(book, start, end)
+            else:
+                sys.stdout.writelines(FORMATS[format](calls(book, since=start, until=end)))
+
+
+def _focus(book: Ledger, start: datetime | None, end: datetime | None) -> None:
+    left_out = focus.Export()
+    sys.stdout.writelines(focus.rows(billed(book, since=start, until=end), left_out))
+    if left_out.unpriced_calls:
+        sys.stderr.write(f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter prices check`\n")

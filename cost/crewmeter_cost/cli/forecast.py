@@ -1,0 +1,119 @@
+"""``crewmeter forecast``: month-end spend with a range, and the hours that stand out."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crewmeter_cost.analysis.budget_forecast import history_start, outlook
+from crewmeter_cost.analysis.forecast import Anomaly, Projection, anomalies
+from crewmeter_cost.budgets.spend import hourly_pusd, names_since
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, instant, window
+from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.formatting import counted
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.money import utc_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Engine
+
+__all__ = ["register"]
+
+_BY = ("crew", "agent", "model", "team", "user", "tag")
+_COLUMNS = ("scope", "spent_usd", "expected_usd", "low_usd", "high_usd", "days_of_history")
+_DAY = 24 * 3600
+
+
+def register(app: typer.Typer, line: str) -> None:
+    """Add the command to the command line."""
+    app.command("forecast", help=line)(_forecast)
+
+
+def _forecast(
+    by: Annotated[str | None, typer.Option("--by", help=f"Also one projection each: {', '.join(_BY)}.")] = None,
+    at: Annotated[str, typer.Option("--at", help="As of this moment (UTC).")] = "now",
+    ledger: LedgerOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    if by is not None and by not in _BY:
+        raise CrewMeterError(f"--by {by!r} has no forecast", hint=f"one of {', '.join(_BY)}")
+    begin, end = window(since, until)  # the history to learn from; this month is always whole
+    now = end or instant(at, option="--at", now=datetime.now(UTC))
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = history_start(now) if begin is None else max(history_start(now), int(min(begin, month).timestamp()))
+    with Ledger.open(ledger, read_only=True) as book:
+        scopes: list[tuple[str, str | None]] = [("everything", None)]
+        if by is not None:
+            scopes += [(by, name) for name in names_since(book.engine, by, start)]
+        projections = [
+            (scope if name is None else f"{scope}:{name}", outlook(book.engine, scope=scope, name=name, start=start, now=now))
+            for scope, name in scopes
+        ]
+        odd = _anomalies(book.engine, now)
+    rows = [_row(scope, projection) for scope, projection in projections]
+    if format is Format.JSON:
+        print_json({"as_of": utc_text(now), "currency": "USD", "rows": rows, "anomalies": [_odd(each) for each in odd]})
+    elif format is Format.CSV:
+        print_csv(_COLUMNS, rows)
+    else:
+        _print(now, projections, odd)
+
+
+def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:
+    """Odd hours among the last 24 whole ones."""
+    last = int(now.timestamp()) // 3600 * 3600
+    hourly: Mapping[int, int] = hourly_pusd(engine, scope="everything", value=None, start=last - 29 * _DAY, end=last)
+    return anomalies(hourly, hours=list(range(last - _DAY, last, 3600)))
+
+
+def _row(scope: str, projection: Projection) -> dict[str, object]:
+    return {
+        "scope": scope,
+        "spent_usd": exact_usd(projection.spent_pusd),
+        "expected_usd": exact_usd(projection.expected_pusd),
+        "low_usd": exact_usd(projection.low_pusd),
+        "high_usd": exact_usd(projection.high_pusd),
+        "days_of_history": projection.days_of_history,
+    }
+
+
+def _odd(each: Anomaly) -> dict[str, object]:
+    return {
+        "hour": utc_text(datetime.fromtimestamp(each.hour, UTC)),
+        "spent_usd": exact_usd(each.spent_pusd),
+        "usual_usd": exact_usd(each.usual_pusd),
+    }
+
+
+def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[Anomaly]) -> None:
+    headings = [
+        ("scope", "left"),
+        ("this month so far", "right"),
+        ("month end", "right"),
+        ("4 times of 5 between", "right"),
+        ("history", "right"),
+    ]
+    cells = [
+        (
+            scope,
+            usd(each.spent_pusd),
+            usd(each.expected_pusd),
+            f"{usd(each.low_pusd)} and {usd(each.high_pusd)}",
+            counted(each.days_of_history, "day"),
+        )
+        for scope, each in projections
+    ]
+    print_table(f"Forecast for {now:%B %Y}, as of {now:%Y-%m-%d %H:%M} UTC", headings, cells)
+    if not projections[0][1].days_of_history:
+        sys.stdout.write("no whole day of history yet: the projection counts only what is spent\n")
+    for each in odd:
+        factor = "" if each.ratio is None else f", {each.ratio:.1f} times the usual {usd(each.usual_pusd)}"
+        sys.stdout.write(f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent {usd(each.spent_pusd)}{factor}\n")

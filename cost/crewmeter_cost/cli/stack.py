@@ -1,0 +1,58 @@
+"""``crewmeter stack init DIR``: the whole stack for a project of one's own."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from crewmeter_cost.cli.options import Format, FormatOption
+from crewmeter_cost.cli.output import console, print_csv, print_json
+from crewmeter_cost.compose_stack import write_stack
+from crewmeter_cost.formatting import counted
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer, help: str) -> None:
+    """Add the command group to `app`."""
+    group = typer.Typer(no_args_is_help=True)
+
+    @group.callback()
+    def root() -> None: ...
+
+    @group.command("init", help="Write compose file, collector configs, boards and rules into a folder.")
+    def init(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it isn't there.", file_okay=False)],
+        force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there (never .env).")] = False,
+        format: FormatOption = Format.TABLE,
+    ) -> None:
+        written = write_stack(folder, version=metadata.version("crewmeter"), overwrite=force)
+        if format is Format.JSON:
+            print_json({"folder": str(folder), "written": list(written.files), "kept": list(written.kept)})
+        elif format is Format.CSV:
+            rows = [{"file": name, "done": "written"} for name in written.files]
+            print_csv(["file", "done"], rows + [{"file": name, "done": "kept"} for name in written.kept])
+        else:
+            _tell(folder, len(written.files), written.kept)
+
+    app.add_typer(group, name="stack", help=help)
+
+
+def _tell(folder: Path, count: int, kept: tuple[str, ...]) -> None:
+    out = console()
+    out.print(Text(f"{counted(count, 'file')} written to {folder}"))
+    if kept:
+        shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
+        out.print(Text(f"kept as they are: {shown} (--force overwrites all but .env)"))
+    out.print()
+    out.print(Text("next:", style="bold"))
+    for line in (
+        f"cd {folder} && docker compose up -d",
+        "export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318   # for your app",
+        "open http://127.0.0.1:3000                                 # boards",
+    ):
+        out.print(Text(f"  {line}"))

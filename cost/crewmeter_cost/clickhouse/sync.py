@@ -1,0 +1,160 @@
+"""The copy itself: compare ledger and mirror slice by slice, then row by row where they differ, and send only what differs.
+
+There is no watermark that could be wrong: new calls, runs that went on, re-priced calls, calls that found their run late and a copy
+that was interrupted all show as slices whose sums differ. So running it again is always safe, and a run that finds nothing sends nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import func, select
+
+from crewmeter_cost.clickhouse.schema import statements
+from crewmeter_cost.clickhouse.tables import copied_tables
+from crewmeter_cost.ledger.metadata import pruned_before
+from crewmeter_cost.ledger.schema.views import SECOND_NS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from clickhouse_connect.driver.client import Client
+
+    from crewmeter_cost.clickhouse.tables import Copied
+    from crewmeter_cost.ledger.store import Ledger
+
+__all__ = ["Sent", "copy"]
+
+BATCH = 50_000
+"""Rows compared and sent at once: some fifty megabytes."""
+
+_UNSET = {"Int64": 0, "Float64": 0.0, "String": "", "LowCardinality(String)": ""}
+"""What the columns of a removed row hold that may not be NULL."""
+
+
+class _Sums(NamedTuple):
+    """A slice: how many rows, and the sum of their fingerprints."""
+
+    rows: int
+    fingerprints: int
+
+
+_NOTHING = _Sums(0, 0)
+
+
+@dataclass(slots=True)
+class Sent:
+    """What one copy did: rows sent, and rows taken out of the mirror because the ledger no longer has them, per table."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Rows sent or removed; 0 where ledger and mirror were the same."""
+        return sum(self.rows.values()) + sum(self.removed.values())
+
+
+def copy(ledger: Ledger, client: Client, *, since: int | None = None, progress: Callable[[int], None] = lambda rows: None) -> Sent:
+    """Make the mirror equal to the ledger, from `since` (unix seconds) on or altogether; `progress` hears rows compared.
+
+    A whole copy also makes the tables and views; one with `since` needs them made.
+    What the ledger pruned stays in the mirror. Writers of the ledger are not kept waiting: what they add meanwhile is for the next copy.
+    """
+    tables = copied_tables(ledger.engine.dialect.name)
+    if since is None:
+        for statement in statements(tables):
+            client.command(statement)
+    sent = Sent()
+    with ledger.reading() as connection:
+        floor = pruned_before(connection) // SECOND_NS
+    for table in tables:
+        one = _Copy(ledger, client, table, floor if table.pruned else None)
+        one.run(since, progress)
+        sent.rows[table.name.removesuffix("_copy")] = one.sent
+        sent.removed[table.name.removesuffix("_copy")] = one.removed
+    return sent
+
+
+class _Copy:
+    """One table's copy. `floor` (unix seconds): before it the ledger may lack rows that the mirror keeps."""
+
+    def __init__(self, ledger: Ledger, client: Client, table: Copied, floor: int | None) -> None:
+        self._ledger, self._client, self._table = ledger, client, table
+        self._floor = floor if floor is not None else -(2**62)
+        self._names = [*table.columns, "fingerprint", "version", "removed"]
+        self._key = [list(table.columns).index(name) for name in table.key]
+        newest = client.query(f"SELECT max(version) FROM {table.name}").result_rows[0][0]  # noqa: S608 - a constant name
+        self._version = max(time.time_ns(), int(newest) + 1)
+        self.sent = self.removed = 0
+
+    def run(self, since: int | None, progress: Callable[[int], None]) -> None:
+        """Compare from `since` on and send."""
+        first = None if since is None else since // self._table.slice_seconds
+        for start, end in self._differing(self._ours(first), self._theirs(first)):
+            progress(self._send(start * self._table.slice_seconds, end * self._table.slice_seconds))
+
+    def _ours(self, first: int | None) -> Mapping[int, _Sums]:
+        table = self._table
+        part = table.time // table.slice_seconds
+        query = select(part, func.count(), func.sum(table.fingerprint)).select_from(table.source).group_by(part)
+        if first is not None:
+            query = query.where(table.time >= first * table.slice_seconds)
+        with self._ledger.reading() as connection:
+            return {int(number): _Sums(rows, int(total)) for number, rows, total in connection.execute(query)}
+
+    def _theirs(self, first: int | None) -> Mapping[int, _Sums]:
+        table = self._table
+        found = self._client.query(
+            f"SELECT intDiv(time, {table.slice_seconds}) AS part, count(), sum(fingerprint) FROM {table.name} FINAL "  # noqa: S608 - constants
+            "WHERE time >= {start:Int64} GROUP BY part",
+            parameters={"start": -(2**62) if first is None else first * table.slice_seconds},
+        )
+        return {number: _Sums(rows, total) for number, rows, total in found.result_rows}
+
+    def _differing(self, ours: Mapping[int, _Sums], theirs: Mapping[int, _Sums]) -> Iterator[tuple[int, int]]:
+        """Ranges of slices [start, end) that hold every difference, joined up to `BATCH` rows."""
+        start = end = None
+        size = 0
+        for number in sorted(ours.keys() | theirs.keys()):
+            mine, other = ours.get(number, _NOTHING), theirs.get(number, _NOTHING)
+            size += max(mine.rows, other.rows)
+            kept = (number + 1) * self._table.slice_seconds <= self._floor and not mine.rows
+            if mine == other or kept:
+                continue
+            if start is None or end is None or size > BATCH:
+                if start is not None and end is not None:
+                    yield start, end
+                start, size = number, max(mine.rows, other.rows)
+            end = number + 1
+        if start is not None and end is not None:
+            yield start, end
+
+    def _send(self, start: int, end: int) -> int:
+        """Send what differs in [start, end) (unix seconds); returns how many of the ledger's rows were compared."""
+        table, compared = self._table, 0
+        keys = ", ".join(table.key)
+        found = self._client.query(
+            f"SELECT {keys}, fingerprint FROM {table.name} FINAL WHERE time >= {{start:Int64}} AND time < {{end:Int64}}",  # noqa: S608 - constants
+            parameters={"start": start, "end": end},
+        )
+        there: dict[tuple[Any, ...], int] = {tuple(row[:-1]): row[-1] for row in found.result_rows}
+        rows: list[tuple[Any, ...]] = []
+        with self._ledger.reading() as connection:
+            for row in connection.execute(table.rows.where(table.time >= start, table.time < end)):
+                compared += 1
+                if there.pop(tuple(row[at] for at in self._key), None) != row[-1]:
+                    rows.append((*row, self._version, 0))
+        gone = [self._gone(key) for key in there if key[table.key.index("time")] >= self._floor]
+        if rows or gone:
+            self._client.insert(table.name, [*rows, *gone], column_names=self._names)
+        self.sent += len(rows)
+        self.removed += len(gone)
+        return compared
+
+    def _gone(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        known = dict(zip(self._table.key, key, strict=True))
+        values = (known.get(name, _UNSET.get(kind)) for name, kind in self._table.columns.items())
+        return (*values, 0, self._version, 1)

@@ -1,0 +1,8 @@
+"""The stack for a project of one's own: compose file, collector configurations, boards and rules, written into a folder."""
+
+from __future__ import annotations
+
+from crewmeter_cost.compose_stack.files import stack_files
+from crewmeter_cost.compose_stack.write import write_stack
+
+__all__ = ["stack_files", "write_stack"]

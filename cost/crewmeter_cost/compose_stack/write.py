@@ -1,0 +1,77 @@
+"""Write the stack into a project: copied files, an image recipe for the installed version, and keys of its own."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.compose_stack.files import stack_files
+from crewmeter_cost.errors import CrewMeterError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["DOCKERFILE", "Written", "write_stack"]
+
+_SECRETS = ("CREWMETER_TOKEN", "GRAFANA_ADMIN_PASSWORD", "POSTGRES_PASSWORD", "CREWMETER_GRAFANA_PASSWORD")
+
+DOCKERFILE = """\
+# crewmeter for docker-compose.yml, from the Python package index.
+FROM python:3.13-slim
+ARG EXTRAS=sidecar,postgres
+RUN pip install --no-cache-dir "crewmeter[sidecar,postgres,${EXTRAS}]==VERSION" \\
+    && useradd --uid 10001 --create-home crewmeter \\
+    && install -d -o 10001 -g 10001 /var/lib/crewmeter
+USER 10001:10001
+ENTRYPOINT ["crewmeter"]
+CMD ["serve", "--host", "0.0.0.0"]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_stack` did, as paths inside the folder."""
+
+    files: tuple[str, ...]
+    kept: tuple[str, ...]
+    """Already there and left alone."""
+
+
+def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Written:
+    """Write the stack into `folder`, which is made if need be. Files that are there stay, unless `overwrite`; ``.env`` always stays.
+
+    Raises `CrewMeterError` where the folder can't be written.
+    """
+    written: list[str] = []
+    kept: list[str] = []
+    try:
+        for name, source in stack_files().items():
+            _put(folder, name, source.read_bytes(), written, kept, overwrite=overwrite)
+            if name.endswith(".sh") and name in written:
+                (folder / name).chmod(0o755)
+        _put(folder, "Dockerfile", DOCKERFILE.replace("VERSION", version).encode(), written, kept, overwrite=overwrite)
+        keys = _with_keys((folder / ".env.example").read_text())
+        _put(folder, ".env", keys.encode(), written, kept, overwrite=False)
+        (folder / ".env").chmod(0o600)
+    except OSError as error:
+        raise CrewMeterError(f"{error.filename or folder} can't be written: {error.strerror}", hint="choose another folder") from error
+    return Written(tuple(written), tuple(kept))
+
+
+def _put(folder: Path, name: str, content: bytes, written: list[str], kept: list[str], *, overwrite: bool) -> None:
+    target = folder / name
+    if target.exists() and not overwrite:
+        kept.append(name)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    written.append(name)
+
+
+def _with_keys(example: str) -> str:
+    """``.env.example`` with a random key in place of each default secret."""
+    for name in _SECRETS:
+        example = re.sub(rf"^{name}=.*$", f"{name}={secrets.token_urlsafe(24)}", example, flags=re.MULTILINE)
+    return example

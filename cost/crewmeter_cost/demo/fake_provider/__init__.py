@@ -1,0 +1,12 @@
+"""A stand-in model provider on loopback: real protocols, scripted answers, and books of everything it billed.
+
+The demo and the tests point CrewAI's own clients at it, so no key is needed and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+from crewmeter_cost.demo.fake_provider.billing_log import Billed, Books, Refused
+from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt, Reply, Script, ToolUse
+from crewmeter_cost.demo.fake_provider.server import StandIn
+
+__all__ = ["Billed", "Books", "Prompt", "Refused", "Reply", "Script", "StandIn", "ToolUse"]

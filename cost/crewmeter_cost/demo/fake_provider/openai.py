@@ -1,0 +1,200 @@
+"""OpenAI's Chat Completions and Embeddings protocols, which OpenRouter, Groq, DeepSeek and most gateways speak too."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, event, flatten, pieces
+from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["CHAT", "EMBEDDINGS", "failure", "read_chat", "stream_chat", "usage_of", "whole_chat"]
+
+_DIMENSIONS = 1536
+"""Length of text-embedding-3-small's vectors; a request may ask for fewer."""
+
+
+def read_chat(arrived: Arrived) -> Prompt:
+    """A chat completion request."""
+    body = arrived.body
+    messages = as_list(body.get("messages"))
+    functions = [as_map(tool.get("function")) for tool in as_list(body.get("tools"))]
+    form = as_map(body.get("response_format"))
+    schema = as_map(as_map(form.get("json_schema")).get("schema"))
+    choice = as_map(as_map(body.get("tool_choice")).get("function")).get("name")
+    return Prompt(
+        dialect="openai.chat",
+        provider="openai",
+        operation="chat",
+        model=str(body.get("model", "")),
+        text="\n".join(flatten(message.get("content")) for message in messages),
+        stream=body.get("stream") is True,
+        tools={str(function.get("name")): as_map(function.get("parameters")) for function in functions},
+        forced_tool=choice if isinstance(choice, str) else None,
+        schema=schema or None,
+        json_mode=form.get("type") == "json_object",
+        tool_results=sum(
+            message.get("role") == "tool" or (message.get("role") == "assistant" and "Observation:" in flatten(message.get("content")))
+            for message in messages
+        ),
+        tier=str(body["service_tier"]) if body.get("service_tier") else None,
+        body=body,
+    )
+
+
+def usage_of(answer: Answer) -> dict[str, object]:
+    """Usage as Chat Completions reports it; ``cost`` where the gateway says what it charged (OpenRouter)."""
+    usage = answer.usage
+    tokens_in, tokens_out = usage.input or 0, usage.output or 0
+    details: dict[str, object] = {"cached_tokens": usage.cache_read, "audio_tokens": usage.input_audio}
+    if usage.cache_write_5m or usage.cache_write_1h:
+        details["cache_write_tokens"] = usage.cache_write_5m + usage.cache_write_1h
+    report: dict[str, object] = {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "total_tokens": tokens_in + tokens_out,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": usage.output_audio,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+    if answer.reported_cost_usd is not None:
+        report["cost"] = float(answer.reported_cost_usd)
+    return report
+
+
+def _calls(answer: Answer) -> list[dict[str, object]]:
+    return [
+        {
+            "id": answer.ident("call_", index),
+            "type": "function",
+            "function": {"name": use.name, "arguments": json.dumps(dict(use.arguments))},
+        }
+        for index, use in enumerate(answer.reply.tool_calls, start=1)
+    ]
+
+
+def whole_chat(answer: Answer) -> Mapping[str, object]:
+    """A chat completion in one piece."""
+    calls = _calls(answer)
+    message: dict[str, object] = {"role": "assistant", "content": None if calls else answer.reply.text, "refusal": None}
+    if calls:
+        message["tool_calls"] = calls
+    return {
+        **_frame(answer, "chat.completion"),
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls" if calls else "stop"}],
+        "usage": usage_of(answer),
+    }
+
+
+def _frame(answer: Answer, kind: str) -> dict[str, object]:
+    return {
+        "id": answer.ident("chatcmpl-"),
+        "object": kind,
+        "created": answer.created,
+        "model": answer.model,
+        "service_tier": answer.tier or "default",
+        "system_fingerprint": "fp_standin",
+    }
+
+
+def stream_chat(answer: Answer) -> Iterator[bytes]:
+    """A chat completion as server-sent events; the usage chunk only where the request asks for it, as OpenAI does."""
+
+    def chunk(delta: Mapping[str, object], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return event({**_frame(answer, "chat.completion.chunk"), "choices": [choice]})
+
+    calls = _calls(answer)
+    yield chunk({"role": "assistant", "content": None if calls else ""})
+    for index, call in enumerate(calls):
+        function = as_map(call["function"])
+        yield chunk({"tool_calls": [{"index": index, **call, "function": {"name": function["name"], "arguments": ""}}]})
+        for piece in pieces(str(function["arguments"])):
+            yield chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    if not calls:
+        for piece in pieces(answer.reply.text):
+            yield chunk({"content": piece})
+    yield chunk({}, "tool_calls" if calls else "stop")
+    if as_map(answer.prompt.body.get("stream_options")).get("include_usage") is True:
+        yield event({**_frame(answer, "chat.completion.chunk"), "choices": [], "usage": usage_of(answer)})
+    yield b"data: [DONE]\n\n"
+
+
+def failure(status: int, message: str) -> Mapping[str, object]:
+    """An error body as OpenAI words it."""
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status)
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _read_embeddings(arrived: Arrived) -> Prompt:
+    given = arrived.body.get("input", "")
+    texts: list[object] = given if isinstance(given, list) else [given]
+    return Prompt(
+        dialect="openai.embeddings",
+        provider="openai",
+        operation="embeddings",
+        model=str(arrived.body.get("model", "")),
+        text="\n".join(text if isinstance(text, str) else "tok " * (len(text) if isinstance(text, list) else 1) for text in texts),
+        inputs=max(1, len(texts)) if not (texts and isinstance(texts[0], int)) else 1,
+        body=arrived.body,
+    )
+
+
+def _whole_embeddings(answer: Answer) -> Mapping[str, object]:
+    asked = answer.prompt.body.get("dimensions")
+    length = asked if isinstance(asked, int) else _DIMENSIONS
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(answer.prompt, index, length)}
+            for index in range(answer.prompt.inputs)
+        ],
+        "model": answer.model,
+        "usage": {"prompt_tokens": answer.usage.input, "total_tokens": answer.usage.input},
+    }
+
+
+def _vector(prompt: Prompt, index: int, length: int) -> object:
+    """A unit vector along one axis, as a list or as base64 of little-endian float32, as the request asks."""
+    axis = (len(prompt.text) + index) % length
+    if prompt.body.get("encoding_format") != "base64":
+        return [1.0 if place == axis else 0.0 for place in range(length)]
+    import base64
+    import struct
+
+    raw = bytearray(4 * length)
+    struct.pack_into("<f", raw, 4 * axis, 1.0)
+    return base64.b64encode(raw).decode()
+
+
+CHAT = Dialect(
+    name="openai.chat",
+    provider="openai",
+    operation="chat",
+    pattern=re.compile(r"(?:/api|/openai)?(?:/v1)?/chat/completions"),
+    read=read_chat,
+    whole=whole_chat,
+    stream=stream_chat,
+    failure=failure,
+    response_id=lambda answer: answer.ident("chatcmpl-"),
+)
+EMBEDDINGS = Dialect(
+    name="openai.embeddings",
+    provider="openai",
+    operation="embeddings",
+    pattern=re.compile(r"(?:/api|/openai)?(?:/v1)?/embeddings"),
+    read=_read_embeddings,
+    whole=_whole_embeddings,
+    stream=None,
+    failure=failure,
+    response_id=lambda answer: None,
+)

@@ -1,0 +1,1 @@
+"""Sample data: a month of calls of an invented company."""

@@ -1,0 +1,78 @@
+"""Can the ledger be written, and is the price book fresh and the overrides file valid?"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.doctor.finding import failed, note, ok
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.formatting import counted
+from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.pricing.catalogue.search import Library
+from crewmeter_cost.pricing.overrides.reader import read_overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import date
+
+    from crewmeter_cost.doctor.finding import Finding
+
+__all__ = ["check_ledger", "check_overrides", "check_prices"]
+
+STALE = timedelta(days=60)
+"""Providers change prices about every other month; past this, new models are likely to be missing."""
+
+
+def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
+    """Open it as an app would, and write nothing, which takes the write lock. A ledger that isn't there yet is not made."""
+    try:
+        where = ledger_url(option, environ=environ)
+        path = sqlite_path(where)
+        if path is not None and not path.exists():
+            return _can_be_made(path)
+        with Ledger.open(option or environ.get("CREWMETER_LEDGER")) as ledger:
+            ledger.write([])
+    except CrewMeterError as error:
+        return failed("ledger", error.message, error.hint)
+    return ok("ledger", f"{shown(where)} opens, is of this version, and can be written")
+
+
+def _can_be_made(path: Path) -> Finding:
+    """Whether the first run can make the file: the nearest folder above that exists must be writable."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return failed(
+            "ledger", f"{path} can't be made: {folder} is not writable", "set CREWMETER_LEDGER to a path you may write, or chown the folder"
+        )
+    return ok("ledger", f"{path} isn't there yet; the first run makes it")
+
+
+def check_prices(today: date | None = None) -> Finding:
+    """How old the newest price in the book is."""
+    day = today or datetime.now(UTC).date()
+    newest = Library().newest_price(day)
+    if newest is None:
+        return failed("prices", "the price book is empty", "reinstall crewmeter, or run `crewmeter prices update`")
+    age = day - newest
+    if age > STALE:
+        return note(
+            "prices",
+            f"the newest price is of {newest}, {counted(age.days, 'day')} ago; models since then are unpriced",
+            "pip install --upgrade genai-prices && crewmeter prices update",
+        )
+    return ok("prices", f"the newest price is of {newest}, {counted(age.days, 'day')} ago")
+
+
+def check_overrides(environ: Mapping[str, str]) -> Iterator[Finding]:
+    """``CREWMETER_PRICES``, where set: it must be there and mean something."""
+    if name := environ.get("CREWMETER_PRICES"):
+        try:
+            read_overrides(Path(name).expanduser())
+        except CrewMeterError as error:
+            yield failed("overrides", error.message, error.hint)
+        else:
+            yield ok("overrides", f"{name} is valid")

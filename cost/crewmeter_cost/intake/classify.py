@@ -1,0 +1,20 @@
+"""What a span means: the dialect it is written in, and through it a billed `Call`, a `Step` of a run, or nothing of ours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter_cost.intake import crewmeter_spans, third_party_spans
+
+if TYPE_CHECKING:
+    from crewmeter_cost.records import Call, Span, Step
+
+__all__ = ["read"]
+
+
+def read(span: Span) -> Call | Step | None:
+    """The billed call or the step that `span` reports; None where it is neither. Never raises for what a span may hold."""
+    if span.scope == semconv.SCOPE or semconv.KIND in span.attributes:
+        return crewmeter_spans.read(span)
+    return third_party_spans.read(span)

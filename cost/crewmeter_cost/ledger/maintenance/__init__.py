@@ -1,0 +1,1 @@
+"""Jobs on recorded calls: retention and re-pricing."""

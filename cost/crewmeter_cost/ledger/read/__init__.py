@@ -1,0 +1,1 @@
+"""Queries on the ledger: reports, runs, trees, calls."""

@@ -1,0 +1,150 @@
+"""What a report may be grouped by and filtered on, and how each group reads from calls, from tool steps and from roll-ups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BigInteger, func, literal_column
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.write.rollups import DAY, DIMENSIONS, HOUR, LATENCY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+
+__all__ = ["GROUPS", "TIMES", "Question", "call_column", "number", "question", "rollup_columns", "rounded", "shown_time", "time_of",
+           "tool_column"]  # fmt: skip
+
+TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
+"""Groups of time and the seconds they are read by; days become months afterwards."""
+
+_NAMES = ("model", "provider", "crew", "agent", "task", "tool", "user", "team", "session")
+GROUPS = (*_NAMES[:6], "run", *_NAMES[6:], "tag:KEY", *TIMES)
+"""Everything ``--by`` takes."""
+
+_FILTERS = (*_NAMES, "run", "service", "environment")
+_CALL, _STEP, _RUN = core_tables.call, core_tables.step, core_tables.run
+_NS = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A checked report request."""
+
+    by: tuple[str, ...]
+    where: tuple[tuple[str, str], ...]
+
+    @property
+    def of_tools(self) -> bool:
+        """True where calls are tool calls: grouped by tool, or asked about one."""
+        return "tool" in self.by or any(name == "tool" for name, _ in self.where)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The groups and filters that are not times."""
+        return frozenset(name for name in (*self.by, *(name for name, _ in self.where)) if name not in TIMES)
+
+    @property
+    def tag(self) -> str | None:
+        """The KEY if this is grouped by one tag and nothing else but time."""
+        keys = [name[4:] for name in self.by if name not in TIMES]
+        return keys[0] if not self.where and len(keys) == 1 and self.names == {f"tag:{keys[0]}"} else None
+
+    @property
+    def dimension(self) -> str | None:
+        """The roll-up that answers this, None where only the calls themselves can."""
+        wanted = "tool" if self.of_tools else None
+        for name, dimension in DIMENSIONS.items():
+            keys = {key for key in (dimension.key, dimension.key2) if key is not None}
+            if name in ("run", "tag", "error", "finish", "cost_status") or (name == "tool") != (wanted == "tool"):
+                continue
+            if self.names <= keys:
+                return name
+        return None
+
+    @property
+    def latency(self) -> str | None:
+        """The latency counts that answer this, None where there are none."""
+        if not self.names:
+            return "total"
+        (name, *more) = self.names
+        return name if not more and name in LATENCY and name not in ("run", "ttft") else None
+
+
+def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
+    """Check what was asked for. Raises `CrewMeterError` naming the word that is no group."""
+    groups = tuple(dict.fromkeys(word.strip() for word in by))
+    for word in groups:
+        if word not in _NAMES and word != "run" and word not in TIMES and not (word.startswith("tag:") and len(word) > 4):
+            raise CrewMeterError(f"cannot group by {word!r}", hint=f"one of {', '.join(GROUPS)}")
+    for word in where:
+        if word not in _FILTERS and not (word.startswith("tag:") and len(word) > 4):
+            raise CrewMeterError(f"cannot filter by {word!r}", hint=f"one of {', '.join(_FILTERS)}, tag:KEY")
+    asked = Question(groups, tuple(where.items()))
+    if asked.of_tools and (odd := sorted(asked.names & {"model", "provider"})):
+        raise CrewMeterError(f"tool calls have no {odd[0]}", hint="group by tool, or by model, in two reports")
+    if sum(word in TIMES for word in groups) > 1:
+        raise CrewMeterError("only one of hour, day and month at a time", hint="leave all but the finest out")
+    return asked
+
+
+def _by_time(table: Any, name: str) -> ColumnElement[int]:
+    step = TIMES[name]
+    return rounded(table.c.started_ns, step * _NS) * number(step)
+
+
+def number(value: int) -> ColumnElement[int]:
+    """A number written into the statement: PostgreSQL does not see that two parameters in SELECT and GROUP BY are the same."""
+    return literal_column(str(value), BigInteger())
+
+
+def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
+    """How many whole steps are in a column, the step written out: a bound one would not match the index on whole seconds."""
+    return column // number(step)
+
+
+def call_column(name: str) -> ColumnElement[Any]:
+    """The raw key of a group on `call`: a label id, a tag set, a run's number, or unix seconds."""
+    if name in TIMES:
+        return _by_time(_CALL, name)
+    if name == "model":
+        return func.coalesce(_CALL.c.request_model, _CALL.c.response_model)
+    return _CALL.c.tag_set if name.startswith("tag:") else _CALL.c[name]
+
+
+def tool_column(name: str) -> ColumnElement[Any]:
+    """The same on tool steps (joined to their run, which knows user, team, session and tags)."""
+    if name in TIMES:
+        return _by_time(_STEP, name)
+    if name == "tool":
+        return _STEP.c.name
+    if name.startswith("tag:"):
+        return _RUN.c.tag_set
+    return _RUN.c[name] if name in ("user", "team", "session", "service", "environment") else _STEP.c[name]
+
+
+def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
+    """The hour or day (for months, too) a column of unix seconds falls in."""
+    return rounded(seconds, TIMES[name]) * number(TIMES[name])
+
+
+def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
+    """Group name → column, for one dimension of the roll-ups."""
+    known = DIMENSIONS[dimension]
+    columns: dict[str, ColumnElement[Any]] = {name: time_of(table.c.hour, name) for name in TIMES}
+    if known.key is not None:
+        columns[known.key] = table.c.key
+    if known.key2 is not None:
+        columns[known.key2] = table.c.key2
+    return columns
+
+
+def shown_time(group: str, seconds: int) -> str:
+    """A time key as people write it: ``2026-11-21T09:00Z``, ``2026-11-21`` or ``2026-11``."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return {"hour": f"{moment:%Y-%m-%dT%H:00Z}", "day": f"{moment:%Y-%m-%d}", "month": f"{moment:%Y-%m}"}[group]

@@ -1,0 +1,1 @@
+"""From priced calls to rows, dimensions and roll-ups, in one transaction."""

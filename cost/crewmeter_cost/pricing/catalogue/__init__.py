@@ -1,0 +1,1 @@
+"""Shipped price catalogues: format, files, search, compilers and data."""

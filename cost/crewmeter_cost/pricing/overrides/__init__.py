@@ -1,0 +1,1 @@
+"""The user's own prices: schema and reader of the overrides file."""

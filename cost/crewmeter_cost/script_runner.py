@@ -1,0 +1,132 @@
+"""Run somebody's Python program with the meter on, as ``python`` itself would run it.
+
+The same ``__main__``, ``sys.argv`` and ``sys.path``, the same exit code, and a traceback that shows the program's frames only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.abc
+import importlib.util
+import io
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.errors import CrewMeterError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+
+__all__ = ["launch"]
+
+_INTERRUPTED = 130
+"""What a shell reports for a program ended by Ctrl-C."""
+
+
+def launch(target: str, arguments: Sequence[str], *, module: bool, ledger: str | None, summary: bool) -> None:
+    """Run the file (or module) `target` to its end; the process exits with its code.
+
+    `ledger` as for `Ledger.open`. With `summary`, one line on stderr at the very end says what the run cost.
+    Raises `CrewMeterError` where there is nothing to run.
+    """
+    main, code = _module(target) if module else _script(target)
+    sys.argv = [str(main.__file__), *arguments]
+    sys.modules["__main__"] = main
+    summary = summary and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if summary:  # with an endpoint, the money is counted behind it
+        atexit.register(_summarise, ledger, datetime.now(UTC))  # before instrument(), whose own exit hook must run first
+    import crewmeter
+
+    crewmeter.instrument(ledger=ledger, summary=False)
+    try:
+        exec(code, main.__dict__)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  the interpreter's own place: it reports whatever a program does not catch
+        trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+        sys.excepthook(type(error), error.with_traceback(trace), trace)  # without this frame
+        sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def _main(file: str, spec: ModuleSpec | None) -> ModuleType:
+    main = ModuleType("__main__")
+    main.__file__ = file
+    main.__spec__ = spec
+    main.__loader__ = spec.loader if spec is not None else None
+    main.__package__ = spec.parent if spec is not None else None
+    main.__dict__["__builtins__"] = __builtins__
+    return main
+
+
+def _script(target: str) -> tuple[ModuleType, CodeType]:
+    """``python SCRIPT``: the script's folder leads the path. A folder or zip file with a ``__main__.py`` runs too."""
+    path = Path(target)
+    if path.is_dir() or path.suffix in (".zip", ".pyz"):
+        sys.path[0] = str(path)
+        return _module("__main__", shown=target)
+    try:
+        with io.open_code(str(path.absolute())) as file:
+            source = file.read()
+    except OSError as error:
+        raise CrewMeterError(f"can't open {target!r}: {error.strerror}", hint="crewmeter run SCRIPT [ARGS…], or -m MODULE") from error
+    sys.path[0] = str(path.absolute().parent)
+    try:
+        return _main(target, None), compile(source, target, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        sys.excepthook(type(error), error.with_traceback(None), None)
+        sys.exit(1)
+
+
+def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeType]:
+    """``python -m MODULE``: the current folder leads the path; a package runs its ``__main__``."""
+    if shown is None:
+        sys.path[0] = os.getcwd()
+    try:
+        spec = importlib.util.find_spec(target)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{target}.__main__")
+    except (ImportError, ValueError) as error:
+        raise CrewMeterError(f"no module named {target!r} ({error})", hint="crewmeter run -m MODULE [ARGS…]") from error
+    loader = spec.loader if spec is not None else None
+    code = loader.get_code(spec.name) if spec is not None and isinstance(loader, importlib.abc.InspectLoader) else None
+    if spec is None or code is None:
+        raise CrewMeterError(
+            f"{shown or target!r} has nothing to run", hint="crewmeter run -m MODULE [ARGS…]; a package needs a __main__.py"
+        )
+    return _main(spec.origin or target, spec), code
+
+
+def _summarise(ledger: str | None, began: datetime) -> None:
+    """One line on stderr: what the ledger got since the program began, and how to see more. Silent where there is nothing to say."""
+    from crewmeter_cost.cli.output import usd
+    from crewmeter_cost.formatting import counted
+    from crewmeter_cost.ledger.read.report import report
+    from crewmeter_cost.ledger.read.runs import runs
+    from crewmeter_cost.ledger.store import Ledger
+
+    try:
+        with Ledger.open(ledger, read_only=True) as opened:
+            total = report(opened, since=began).total
+            count = len(runs(opened, since=began, limit=None))
+    except CrewMeterError as error:
+        sys.stderr.write(f"crewmeter: no summary: {error.message}\n")
+        return
+    sums = total.sums
+    if not sums["calls"] and not count:
+        sys.stderr.write("crewmeter: no crew ran and no model was called\n")
+        return
+    cost = [usd(total.cost_pusd)] if sums["priced_calls"] else []
+    unpriced = [f"{counted(sums['unpriced_calls'], 'call')} unpriced"] if sums["unpriced_calls"] else []
+    parts = [
+        counted(count, "run"),
+        counted(sums["calls"], "call") + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
+        f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens",
+        " and ".join([*cost, *unpriced]) or "nothing billed",
+        "crewmeter show last" + (f" --ledger {ledger}" if ledger else ""),
+    ]
+    sys.stderr.write(f"crewmeter: {' · '.join(parts)}\n")

@@ -1,8 +1,0 @@
-"""The stack for a project of one's own: compose file, collector configurations, boards and rules, written into a folder."""
-
-from __future__ import annotations
-
-from crewmeter_cost.stack.files import stack_files
-from crewmeter_cost.stack.write import write_stack
-
-__all__ = ["stack_files", "write_stack"]

@@ -1,0 +1,115 @@
+"""What a query's tokens become: Grafana's variables in its SQL panels, bound parameters on the local page."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from crewmeter_dashboards.sql_sources import DETAIL_SECONDS, FILTERS, Dialect, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["for_alert", "for_grafana", "for_page"]
+
+UNPRICED = "unpriced = 1"
+
+_SQLITE: Mapping[str, str] = {
+    "now": "CAST(strftime('%s', 'now') AS INTEGER)",
+    "day_start": "CAST(strftime('%s', @to, 'unixepoch', 'start of day') AS INTEGER)",
+    "month_start": "CAST(strftime('%s', @to, 'unixepoch', 'start of month') AS INTEGER)",
+    "month_end": "CAST(strftime('%s', @to, 'unixepoch', 'start of month', '+1 month') AS INTEGER)",
+    "detail_cached": "CAST(COALESCE(json_extract(details, '$.cached'), 0) AS TEXT)",
+    "detail_attempts": "COALESCE(json_extract(details, '$.attempts'), 1)",
+}
+_POSTGRESQL: Mapping[str, str] = {
+    "now": "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)",
+    "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
+    "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
+    "month_end": ("CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"),
+    "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
+    "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
+}
+_MONTH = "toStartOfMonth(toDateTime(@to, 'UTC'))"
+_CLICKHOUSE: Mapping[str, str] = {
+    "now": "toInt64(toUnixTimestamp(now()))",
+    "day_start": "intDiv(@to, 86400) * 86400",
+    "month_start": f"toInt64(toUnixTimestamp(toDateTime({_MONTH}, 'UTC')))",
+    "month_end": f"toInt64(toUnixTimestamp(toDateTime(addMonths({_MONTH}, 1), 'UTC')))",
+    "detail_cached": "JSONExtractRaw(COALESCE(details, '{}'), 'cached')",
+    "detail_attempts": "JSONExtractInt(COALESCE(details, '{}'), 'attempts')",
+}
+_COMMON = {Dialect.SQLITE: _SQLITE, Dialect.POSTGRESQL: _POSTGRESQL, Dialect.CLICKHOUSE: _CLICKHOUSE}
+
+_ROUNDED = re.compile(r"(\([^()]*\)|[@\w]+) / ([@\w]+) \* \2\b")
+"""``time / 3600 * 3600``: down to the hour where ``/`` divides integers. In ClickHouse it does not."""
+_STANDARD = "join_use_nulls = 1, aggregate_functions_null_for_empty = 1, prefer_column_name_to_alias = 1, union_default_mode = 'ALL'"
+"""ClickHouse's settings for what the other two do: NULL where a join or an empty sum has nothing, columns before aliases of one name."""
+
+_AUTO_BUCKET = (
+    "(CASE WHEN $bucket > 0 THEN $bucket WHEN @to - @from <= 3600 THEN 60 "
+    f"WHEN @to - @from <= {DETAIL_SECONDS} THEN 300 WHEN @to - @from <= 345600 THEN 3600 "
+    "WHEN @to - @from <= 1209600 THEN 21600 ELSE 86400 END)"
+)
+"""About 25 to 100 points a panel; must say what the page's `ranges.auto_bucket` says."""
+
+
+def _spoken(sql: str, dialect: Dialect) -> str:
+    """`sql` in the words of the dialect, where a token's value alone cannot say it."""
+    if dialect is not Dialect.CLICKHOUSE:
+        return sql
+    return f"{_ROUNDED.sub(_rounded, sql)}\nSETTINGS {_STANDARD}"
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"intDiv({match[1]}, {match[2]}) * {match[2]}"
+
+
+def _milliseconds(name: str, dialect: Dialect) -> str:
+    """Grafana's variable `name` (unix milliseconds) in seconds."""
+    return f"intDiv({name}, 1000)" if dialect is Dialect.CLICKHOUSE else f"({name} / 1000)"
+
+
+def for_grafana(sql: str, dialect: Dialect) -> str:
+    """`sql` for a Grafana panel: the dashboard's range and variables stand where the tokens were."""
+    values = {
+        **_COMMON[dialect],
+        "from": _milliseconds("$__from", dialect),
+        "to": _milliseconds("$__to", dialect),
+        "bucket": _AUTO_BUCKET,
+        "budget": "$budget",
+        "unpriced": UNPRICED,
+        **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},
+    }
+    return render(_spoken(sql, dialect), values)
+
+
+def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
+    """`sql` for a Grafana-managed rule, which has no dashboard: it looks at the moment it runs, and at everything."""
+    values = {
+        **_COMMON[dialect],
+        "from": "(@now - 3600)",
+        "to": "@now",
+        "budget": f"{budget_usd:g}",
+        "unpriced": UNPRICED,
+        **dict.fromkeys(FILTERS, "('*')"),
+    }
+    return render(_spoken(sql, dialect), values)
+
+
+def for_page(sql: str, dialect: Dialect) -> str:
+    """`sql` with bound parameters: ``:from_ :to :bucket :budget`` and one list a filter.
+
+    PostgreSQL must be told their types. SQLite must not: beside a cast it does not use the index on the seconds of a call's start.
+    """
+    number = "CAST(:{} AS BIGINT)" if dialect is Dialect.POSTGRESQL else ":{}"
+    values = {
+        **_COMMON[dialect],
+        "from": number.format("from_"),
+        "to": number.format("to"),
+        "bucket": number.format("bucket"),
+        "budget": "CAST(:budget AS DOUBLE PRECISION)",
+        "unpriced": UNPRICED,
+        **{name: f":{name}" for name in FILTERS},
+    }
+    return render(sql, values)

@@ -1,0 +1,1 @@
+"""The only code that imports CrewAI: its event bus, and how events become spans."""

@@ -1,0 +1,1 @@
+"""From finished spans to exporters: batches, tracer provider and metrics."""

@@ -1,0 +1,1 @@
+"""Observe providers' HTTP calls; knows no vendor."""

@@ -1,0 +1,1 @@
+"""One file for each provider protocol, and the registry that finds it by host and path."""

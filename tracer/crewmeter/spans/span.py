@@ -1,0 +1,128 @@
+"""One span while crewmeter works on it: a node of a run's tree, cheap to open and close on the app's threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from weakref import ref
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import Span, SpanContext, Tracer
+    from opentelemetry.util.types import AttributeValue
+
+    from crewmeter.spans.model_call import Call
+
+__all__ = ["ROOT_KINDS", "Anchor", "Node", "Tally"]
+
+ROOT_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW, semconv.KIND_AGENT, semconv.KIND_TRAIN, semconv.KIND_TEST})
+"""Kinds that make a run when nothing of ours encloses them. An agent does only as ``Agent.kickoff`` (see `Recorder.started`)."""
+
+
+class Tally:
+    """What a run has used so far, for its summary line. Filled on the export thread only."""
+
+    __slots__ = ("calls", "failed_calls", "input_tokens", "output_tokens", "tool_calls", "unknown_calls")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failed_calls = 0
+        self.unknown_calls = 0
+        self.tool_calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+
+
+class Anchor:
+    """Ties a node to the contexts it is current in: when the last such context is gone, so is the anchor."""
+
+    __slots__ = ("__weakref__", "node")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+
+class Node:
+    """A started, perhaps finished span. Holds strings and numbers only, never a Task, Agent or LLM object."""
+
+    __slots__ = (
+        "anchor",
+        "attributes",
+        "attribution",
+        "before",
+        "call",
+        "children",
+        "context",
+        "ended_ns",
+        "error_type",
+        "event_id",
+        "key",
+        "kind",
+        "labels",
+        "message",
+        "name",
+        "otel_span",
+        "parent",
+        "parent_context",
+        "place",
+        "readable",
+        "run",
+        "started_ns",
+        "tally",
+        "thread",
+        "tracer",
+    )
+
+    def __init__(self, event_id: str, kind: str, name: str, started_ns: int, thread: int) -> None:
+        self.event_id = event_id
+        self.kind = kind
+        self.name = name
+        self.started_ns = started_ns
+        self.thread = thread
+        self.ended_ns: int | None = None
+        self.key: str | None = None
+        """What tells this span from others of its kind when an ending event has to be matched: a call id, tool name …"""
+        self.error_type: str | None = None
+        self.message: str | None = None
+        """Scrubbed error text; only when content is captured."""
+        self.attributes: dict[str, AttributeValue] = {}
+        self.place: Mapping[str, AttributeValue] = {}
+        """Attributes every descendant inherits; shared between nodes, never changed in place."""
+        self.attribution: Mapping[str, str] | None = None
+        self.parent: Node | None = None
+        self.run: Node | None = None
+        self.children: set[Node] = set()
+        self.context: SpanContext
+        self.parent_context: SpanContext | None = None
+        self.otel_span: Span
+        """What is current while the node is open: the user's provider's own span, or a stand-in carrying the ids."""
+        self.before: Context | None = None
+        """The OpenTelemetry context to return to."""
+        self.anchor: ref[Anchor] | None = None
+        self.call: Call | None = None
+        self.labels: Mapping[str, str] | None = None
+        """On a crew: task id → task name."""
+        self.tally: Tally | None = None
+        self.readable: ReadableSpan | None = None
+        self.tracer: Tracer | None = None
+        """The user's, where the run's spans go through a provider of the user's."""
+
+    def within(self, other: Node) -> bool:
+        """True where this node is ``other`` or one of its descendants."""
+        node: Node | None = self
+        while node is not None:
+            if node is other:
+                return True
+            node = node.parent
+        return False
+
+    def nearest(self, kind: str) -> Node | None:
+        """The closest node of ``kind`` at or above this one."""
+        node: Node | None = self
+        while node is not None and node.kind != kind:
+            node = node.parent
+        return node

@@ -1,0 +1,1 @@
+"""Token usage: the value, estimates, and CrewAI's own counters."""
