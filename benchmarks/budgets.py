@@ -19,14 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 from crewmeter import semconv
-from crewmeter.budget_hook.before_call import Brake
+from crewmeter.budget_hook.before_call import BeforeCallHook
 from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.enforcement import Guard, Reservation
 from crewmeter_cost.budgets.loader import guard
-from crewmeter_cost.budgets.local_balance import LedgerBank
+from crewmeter_cost.budgets.local_balance import LocalBalanceStore
 from crewmeter_cost.budgets.reservations import Refusal
-from crewmeter_cost.demo.fake_provider import StandIn
+from crewmeter_cost.demo.fake_provider import FakeProvider
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
 
@@ -37,7 +37,7 @@ PROCESSES, THREADS = 4, 8
 
 
 def guard_for(path: str, budget: str) -> Guard:
-    return Guard([parse_budget(budget)], bank=LedgerBank(Ledger.open(path).engine), book=PriceBook.load())
+    return Guard([parse_budget(budget)], balance_store=LocalBalanceStore(Ledger.open(path).engine), book=PriceBook.load())
 
 
 def microseconds(path: str) -> float:
@@ -87,22 +87,22 @@ def overshoot(path: str, budget: str, processes: int, threads: int) -> tuple[int
 
 def idle_microseconds(path: str) -> float:
     """Median of asking a brake that has no budget to keep to, for a call that begins and ends."""
-    brake = Brake(guard(None, ledger=path), {})
+    before_call = BeforeCallHook(guard(None, ledger=path), {})
     node = SimpleNamespace(call=SimpleNamespace(reservation=None, exchange=None))
     samples = []
     for _ in range(5000):
         begun = time.perf_counter_ns()
-        brake.refusal(None, [])
-        brake.is_urgent(node)  # type: ignore[arg-type]  # an inactive brake looks at nothing else of it
-        brake.seen(node)  # type: ignore[arg-type]  # as above
+        before_call.refusal(None, [])
+        before_call.is_urgent(node)  # type: ignore[arg-type]  # an inactive brake looks at nothing else of it
+        before_call.seen(node)  # type: ignore[arg-type]  # as above
         samples.append(time.perf_counter_ns() - begun)
     return statistics.median(samples) / 1e3
 
 
 def crew(folder: str) -> tuple[int, int, str]:
     """A real crew kicked off until its budget of $0.002 stops it: (calls the provider billed, pico-USD over, the error)."""
-    with StandIn() as provider:
-        environment = {**os.environ, "HOME": folder, "CREWAI_STORAGE_DIR": folder, "STANDIN_URL": provider.url}
+    with FakeProvider() as provider:
+        environment = {**os.environ, "HOME": folder, "CREWAI_STORAGE_DIR": folder, "PROVIDER_URL": provider.url}
         environment |= {"CREWMETER_LEDGER": f"{folder}/crew.db", "CREWMETER_BUDGETS": "0.002 USD/day", "OPENAI_API_KEY": "sk-standin"}
         environment |= {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
         done = subprocess.run([sys.executable, "-c", _CREW], env=environment, capture_output=True, text=True, check=True, timeout=120)
@@ -115,7 +115,7 @@ import json, os
 import crewmeter
 crewmeter.instrument(summary=False)
 from crewai import LLM, Agent, Crew, Task
-llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["STANDIN_URL"] + "/v1")
+llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1")
 agent = Agent(role="Writer", goal="write", backstory="writes", llm=llm)
 task = Task(description="Say hello. [[usage:in=1000 out=166]]", expected_output="a word", agent=agent)
 try:

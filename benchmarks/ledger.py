@@ -25,7 +25,7 @@ from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.ledger.write.rows import CALL_COLUMNS
 from crewmeter_cost.pricing.charge import Charge
 from crewmeter_cost.pricing.charge_result import FrozenRates
-from crewmeter_cost.records import Call, Place
+from crewmeter_cost.records import Call, CallContext
 
 SECOND = 10**9
 UNTIL = datetime(2026, 11, 21, tzinfo=UTC)
@@ -33,10 +33,10 @@ DAYS = 30
 LIMITS = {"write": 35_000, "share": 0.25, "report": 0.030, "speedup": 50}
 
 
-def places(draw: random.Random) -> list[Place]:
+def contexts(draw: random.Random) -> list[CallContext]:
     """A company: 5 teams, 60 users, 8 crews of 3 agents."""
     return [
-        Place(
+        CallContext(
             run_kind="crew", run_name=f"crew {crew}", crew=f"crew {crew}", agent=f"agent {crew}.{agent}", task=f"task {crew}.{agent}",
             team=f"team {crew % 5}", user=f"user {draw.randrange(12) * 5 + crew % 5}", service="app", environment="prod",
             tags=(("cost_center", str(crew % 4)),),
@@ -48,7 +48,7 @@ def places(draw: random.Random) -> list[Place]:
 def batches(count: int, size: int, days: float = DAYS, seed: int = 1):
     """`count` priced calls in batches, evenly over `days` days; six calls a run."""
     draw = random.Random(seed)
-    home = places(draw)
+    home = contexts(draw)
     charge = Charge(5_250_000_000, "priced", (), "openai", "gpt-4o", "genai-prices", "v1")
     started = int((UNTIL - timedelta(days=days)).timestamp()) * SECOND
     step = int(days * 86_400 * SECOND) // count
@@ -58,13 +58,13 @@ def batches(count: int, size: int, days: float = DAYS, seed: int = 1):
     for number in range(count):
         if number % 6 == 0:
             trace, at = f"{draw.getrandbits(128):032x}", draw.choice(home)
-            place = Place(run_id=f"{draw.getrandbits(64):016x}", **{name: getattr(at, name) for name in names})
+            context = CallContext(run_id=f"{draw.getrandbits(64):016x}", **{name: getattr(at, name) for name in names})
         model = f"model-{draw.randrange(9)}"
         begin = started + number * step
         call = Call(
             trace, f"{draw.getrandbits(64):016x}", None, begin, begin + int(draw.lognormvariate(0.5, 0.8) * SECOND), "chat", "openai",
             "api.openai.com", model, model, f"chatcmpl-{draw.getrandbits(128):032x}", usage[number % 500], False, None, "stop", None, None,
-            None, "event", "crewmeter", place,
+            None, "event", "crewmeter", context,
         )  # fmt: skip
         batch.append((call, charge))
         if len(batch) == size:

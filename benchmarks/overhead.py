@@ -34,8 +34,8 @@ QUIET = {
 
 SERVER = """
 import signal, sys
-from crewmeter_cost.demo.fake_provider import StandIn
-with StandIn() as server:
+from crewmeter_cost.demo.fake_provider import FakeProvider
+with FakeProvider() as server:
     print(server.base_url("openai"), flush=True)
     sys.stdin.read()
 """

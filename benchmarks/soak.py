@@ -18,7 +18,7 @@ from typing import Any
 
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from crewmeter.crewai.event_handler import Tap
+from crewmeter.crewai.event_handler import EventHandler
 from crewmeter.redaction import Content
 from crewmeter.spans.recorder import Recorder
 
@@ -36,9 +36,9 @@ def resident_mb() -> float:
 class Teller:
     """Emits the events of kickoffs as CrewAI numbers and nests them."""
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, event_handler: EventHandler) -> None:
         self.told = 0
-        self._tap = tap
+        self._event_handler = event_handler
         self._number = count()
 
     def kickoff(self) -> None:
@@ -64,7 +64,7 @@ class Teller:
     def _tell(self, kind: str, source: object, **fields: Any) -> str:
         event = SimpleNamespace(type=kind, event_id=f"e{next(self._number)}", **{"parent_event_id": None, **fields})
         self.told += 1
-        self._tap.see(source, event, time.time_ns())
+        self._event_handler.see(source, event, time.time_ns())
         return str(event.event_id)
 
 
@@ -75,7 +75,7 @@ def main() -> int:
     events = parser.parse_args().events
     ended = count()
     recorder = Recorder(lambda node: void(next(ended)), sampler=DEFAULT_ON)
-    teller = Teller(Tap(recorder, Content(), look_again=lambda: None))
+    teller = Teller(EventHandler(recorder, Content(), look_again=lambda: None))
     print(f"{'events':>10}  {'resident MB':>11}")
     print(f"{0:>10}  {resident_mb():>11.2f}")
     seen: list[float] = []

@@ -31,11 +31,11 @@ os.environ.update(quiet_environment(_HOME))
 
 
 @pytest.fixture
-def standin():
+def fake_provider():
     """A stand-in provider on loopback, with empty books."""
-    from crewmeter_cost.demo.fake_provider import StandIn
+    from crewmeter_cost.demo.fake_provider import FakeProvider
 
-    with StandIn() as server:
+    with FakeProvider() as server:
         yield server
 
 

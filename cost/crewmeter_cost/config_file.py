@@ -22,10 +22,10 @@ def toml_mistake(text: str, error: Exception) -> tuple[int, str]:
     that opens it, the first from which on the text can't be read.
     """
     said = str(error)
-    place = _PLACE.search(said)
-    problem = said[: place.start()] if place else said
-    if place and place[1]:
-        return int(place[1]), _WORDS.get(problem) or problem[:1].lower() + problem[1:]
+    context = _PLACE.search(said)
+    problem = said[: context.start()] if context else said
+    if context and context[1]:
+        return int(context[1]), _WORDS.get(problem) or problem[:1].lower() + problem[1:]
     lines = text.splitlines()
     opening = _opening(lines)
     return (len(lines), "something above is never finished") if opening is None else (opening, "what begins here is never finished")

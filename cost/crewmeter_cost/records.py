@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["Call", "Place", "Span", "Step"]
+__all__ = ["Call", "CallContext", "Span", "Step"]
 
 
 @value_class
@@ -37,7 +37,7 @@ class Span:
 
 
 @value_class
-class Place:
+class CallContext:
     """Where in the crew something happened and on whose account. Every field may be unknown."""
 
     run_id: str | None = None
@@ -87,7 +87,7 @@ class Call:
     """``event`` | ``wire`` | ``residual`` | ``foreign`` (another instrumentor)."""
     scope: str
     """Instrumentation scope name: which instrumentor reported it."""
-    place: Place = field(default_factory=Place)
+    context: CallContext = field(default_factory=CallContext)
 
 
 @value_class
@@ -108,4 +108,4 @@ class Step:
     """True for the root crew, flow or agent of a run."""
     details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Small facts worth keeping: cached, attempts, abandoned. Never content."""
-    place: Place = field(default_factory=Place)
+    context: CallContext = field(default_factory=CallContext)

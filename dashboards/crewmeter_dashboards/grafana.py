@@ -6,7 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
-from crewmeter_dashboards.grafana_sdk import Builder, Dataquery, JSONEncoder, PromQueryFormat, build, common, dashboard, prometheus
+from crewmeter_dashboards.grafana_sdk import (
+    Builder,
+    Dataquery,
+    JSONEncoder,
+    PromQueryFormat,
+    build,
+    common,
+    dashboard,
+    prometheus,
+)
 from crewmeter_dashboards.grafana_style import heading, styled
 from crewmeter_dashboards.panel import Kind, Unit
 from crewmeter_dashboards.panels import CATALOGUE

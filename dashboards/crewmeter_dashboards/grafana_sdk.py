@@ -9,7 +9,14 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from grafana_foundation_sdk.builders import bargauge, heatmap, prometheus, stat, table, timeseries
+    from grafana_foundation_sdk.builders import (
+        bargauge,
+        heatmap,
+        prometheus,
+        stat,
+        table,
+        timeseries,
+    )
     from grafana_foundation_sdk.builders import common as build_common
     from grafana_foundation_sdk.builders import dashboard as build
     from grafana_foundation_sdk.cog.builder import Builder

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from crewmeter_dashboards.grafana_sdk import bargauge, build, build_common, common, dashboard, heatmap, stat, table, timeseries
+from crewmeter_dashboards.grafana_sdk import (
+    bargauge,
+    build,
+    build_common,
+    common,
+    dashboard,
+    heatmap,
+    stat,
+    table,
+    timeseries,
+)
 from crewmeter_dashboards.palette import GOOD, MEANING
 from crewmeter_dashboards.panel import Kind, Unit
 

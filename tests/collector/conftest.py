@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from parts import ROOT, Collector, Sink, TraceBackend
+from support.collector_parts import ROOT, Collector, Sink, TraceBackend
 
 
 @pytest.fixture(scope="session")

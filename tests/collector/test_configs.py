@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from parts import CONFIGS, ROOT
+from support.collector_parts import CONFIGS, ROOT
 
 OVERLAYS = [("agent",), ("gateway",), ("agent", "agent-two-gateways")]
 pytestmark = pytest.mark.services

@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
-from invoice import billed_lines, ledger_lines
-from parts import ROOT, Collector, TraceBackend, post, wait_until
-from sidecar_part import KEY, Sidecar
 from support.app import run_app
+from support.collector_parts import ROOT, Collector, TraceBackend, post, wait_until
+from support.collector_sidecar import KEY, Sidecar
+from support.collector_traffic import run
+from support.invoice import billed_lines, ledger_lines
 from support.rows import call_rows
-from traffic import run
 
 pytestmark = pytest.mark.services
 APPS = ROOT / "tests/e2e/apps"
@@ -48,33 +48,33 @@ def line(collectors, sidecar: Sidecar, trace_end: TraceBackend) -> Collector:
     return agent
 
 
-def play(standin, line: Collector, folder: Path, *apps: str, **environment: str):
+def play(fake_provider, line: Collector, folder: Path, *apps: str, **environment: str):
     """Run end-to-end apps with nothing but the standard variable pointing at the agent."""
     local = folder / "not-used.db"
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": line.http} | environment
-    ran = run_app(APPS / "play.py", *apps, ledger=local, standin_url=standin.url, env=environment)
+    ran = run_app(APPS / "play.py", *apps, ledger=local, provider_url=fake_provider.url, env=environment)
     assert not local.exists(), "with an endpoint set the app keeps no ledger of its own"
     return ran
 
 
-def delivered(standin) -> int:
-    return sum(billed_lines(standin.books.billed).values())
+def delivered(fake_provider) -> int:
+    return sum(billed_lines(fake_provider.books.billed).values())
 
 
-def test_real_crews_arrive_exactly_although_traces_are_sampled(standin, line, sidecar, trace_end, tmp_path):
+def test_real_crews_arrive_exactly_although_traces_are_sampled(fake_provider, line, sidecar, trace_end, tmp_path):
     """Head sampling 1 % in the app and tail sampling 1 % in the gateway: the ledger equals the provider's books, to the pico-dollar."""
     apps = ("simple", "with_tool", "streaming", "flow", "agent_kickoff", "for_each", "bare_call")
-    play(standin, line, tmp_path, *apps, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.01")
-    wait_until(lambda: sidecar.calls() >= delivered(standin), seconds=20, what="every billed call in the ledger")
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(standin.books.billed)
+    play(fake_provider, line, tmp_path, *apps, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.01")
+    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20, what="every billed call in the ledger")
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
     time.sleep(3)  # every trace is decided
     assert len({span.trace_id for span in trace_end.spans}) <= 3, "the trace back end got more than the sample"
     total = sidecar.report("crew", "agent")["total"]
     assert total["unpriced_calls"] == 0
-    assert total["calls"] == len(standin.books.billed)
+    assert total["calls"] == len(fake_provider.books.billed)
 
 
-def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, standin, sidecar, trace_end, tmp_path):
+def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, fake_provider, sidecar, trace_end, tmp_path):
     """OTEL_TRACES_SAMPLER=always_off in the app: nothing for a trace back end that keeps 100 %, everything for the ledger."""
     gateway = collectors(
         "gateway",
@@ -85,30 +85,30 @@ def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, standi
         CREWMETER_DECISION_WAIT_AFTER_ROOT="1s",
         CREWMETER_TOKEN=KEY,
     )
-    play(standin, gateway, tmp_path, "simple", OTEL_TRACES_SAMPLER="always_off")
-    wait_until(lambda: sidecar.calls() >= delivered(standin), seconds=20)
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(standin.books.billed)
+    play(fake_provider, gateway, tmp_path, "simple", OTEL_TRACES_SAMPLER="always_off")
+    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
     time.sleep(3)
     assert trace_end.spans == []
 
 
-def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(standin, line, sidecar, tmp_path):
+def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(fake_provider, line, sidecar, tmp_path):
     """Sidecar down, collectors killed with -9 meanwhile, apps running on: then everything back, and the books agree."""
-    play(standin, line, tmp_path, "simple")
+    play(fake_provider, line, tmp_path, "simple")
     sidecar.stop()
-    play(standin, line, tmp_path, "simple", "streaming")
+    play(fake_provider, line, tmp_path, "simple", "streaming")
     line.gateway.kill()
-    play(standin, line, tmp_path, "simple")
+    play(fake_provider, line, tmp_path, "simple")
     line.kill()
     line.start()
     line.gateway.start()
     sidecar.start()
-    wait_until(lambda: sidecar.calls() >= delivered(standin), seconds=60, what="every billed call in the ledger")
+    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=60, what="every billed call in the ledger")
     time.sleep(2)  # what was sent twice has arrived twice by now
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(standin.books.billed)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
 
 
-def test_opentelemetry_instrument_works_through_it(standin, line, sidecar, tmp_path):
+def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar, tmp_path):
     """`opentelemetry-instrument python app.py`: an app without a line of ours in it, through both collectors."""
     app = tmp_path / "plain.py"
     app.write_text(f"import sys\nsys.path.insert(0, {str(APPS)!r})\nimport simple\nsimple.main()\n")
@@ -119,10 +119,10 @@ def test_opentelemetry_instrument_works_through_it(standin, line, sidecar, tmp_p
         "OTEL_EXPORTER_OTLP_ENDPOINT": line.http,
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(_other_instrumentors()),
     }
-    run_app(starter, ledger=tmp_path / "not-used.db", standin_url=standin.url, env=environment)
-    assert standin.books.billed
-    wait_until(lambda: sidecar.calls() >= delivered(standin), seconds=20)
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(standin.books.billed)
+    run_app(starter, ledger=tmp_path / "not-used.db", provider_url=fake_provider.url, env=environment)
+    assert fake_provider.books.billed
+    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
 
 
 def _other_instrumentors() -> list[str]:

@@ -7,8 +7,16 @@ import time
 import urllib.request
 
 import pytest
-from parts import Collector, Sink, TraceBackend, free_ports, post, value_of, wait_until
-from traffic import run
+from support.collector_parts import (
+    Collector,
+    Sink,
+    TraceBackend,
+    free_ports,
+    post,
+    value_of,
+    wait_until,
+)
+from support.collector_traffic import run
 
 from crewmeter import semconv
 
@@ -195,7 +203,7 @@ OWN_CONTENT = dict.fromkeys(
 def test_content_and_secrets_reach_neither_end(scope, content, agent: Collector, ledger_end: Sink, trace_end: TraceBackend):
     """Prompts, answers, arguments and keys, under every name instrumentors use, stop at the first collector."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-    from traffic import pair
+    from support.collector_traffic import pair
 
     body, billed = run(2, extra=content | SECRETS, scope=scope)
     request = ExportTraceServiceRequest.FromString(body)

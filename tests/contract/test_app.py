@@ -33,7 +33,7 @@ crewmeter.uninstrument()
 print("ANSWER" + json.dumps({
     "one_handle": handle is again, "changed": before != during, "restored": before == registries(), "flushed": flushed,
 }))
-""".replace("STANDIN", '__import__("os").environ["STANDIN_URL"]')
+""".replace("STANDIN", '__import__("os").environ["PROVIDER_URL"]')
 
 PLAIN = """
 from opentelemetry import trace
@@ -50,9 +50,9 @@ trace.get_tracer_provider().shutdown()
 """
 
 
-def test_instrument_and_back(standin, ledger_path, command):
+def test_instrument_and_back(fake_provider, ledger_path, command):
     """Twice changes nothing; a call is attributed and tagged; uninstrumenting restores CrewAI's and httpx's very own objects."""
-    ran = run_app(APP, ledger=ledger_path, standin_url=standin.url, env={"CREWMETER_TAGS": "env=dev,region=eu"})
+    ran = run_app(APP, ledger=ledger_path, provider_url=fake_provider.url, env={"CREWMETER_TAGS": "env=dev,region=eu"})
     answer = json.loads(ran.stdout.split("ANSWER")[1])
     assert answer == {"one_handle": True, "changed": True, "restored": True, "flushed": [True, True]}
     [call] = [json.loads(line) for line in command("export", "--ledger", str(ledger_path)).out.splitlines()]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from boards_support import Inbox, seeded
+from support.boards import Inbox, seeded
 
 from crewmeter_cost.ledger.store import Ledger
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from boards_support import HOSTILE, free_port, running, seeded
+from support.boards import HOSTILE, free_port, running, seeded
 
 from crewmeter import semconv
 from crewmeter_cost.demo.history.ledger import history

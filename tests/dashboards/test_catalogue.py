@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from sqlalchemy import inspect
+from support.paths import ROOT
 
 from crewmeter import semconv
 from crewmeter_cost.ledger.write.rollups import LATENCY
@@ -18,7 +18,7 @@ from crewmeter_dashboards.sql_dialects import for_page
 from crewmeter_dashboards.sql_sources import FILTERS, LATENCY_CODES, Dialect, tokens_of
 from crewmeter_dashboards.thresholds import load
 
-RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+RUNBOOKS = ROOT / "docs" / "runbooks"
 _SUFFIXES = ("_bucket", "_count", "_sum")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from support.clickhouse import clickhouse_url
+from support.paths import ROOT
 
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
 from crewmeter_cost.clickhouse.sync import copy
@@ -27,7 +27,7 @@ DAY = 86400
 MAY_BE_EMPTY = {"reported"}
 BY_CHANCE = {"tool_errors"}
 """Most tools never fail, so which of them stand below the seventh place is each database's own choice."""
-FOLDER = Path(__file__).parents[2] / "dashboards" / "grafana" / "clickhouse"
+FOLDER = ROOT / "dashboards" / "grafana" / "clickhouse"
 SQL_PANELS = sorted(panel.id for panel in CATALOGUE.values() if panel.sql)
 
 

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from boards_support import free_port
+from support.boards import free_port
 
 CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 

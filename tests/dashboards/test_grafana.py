@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import yaml
-from boards_support import SCHEMAS
 from jsonschema import Draft7Validator
+from support.paths import ROOT, SCHEMAS
 
 from crewmeter_dashboards import files
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana import panel_ids, render_board
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.provisioning import Sources, render_alerting, render_contacts, render_folders, render_sources
+from crewmeter_dashboards.provisioning import (
+    Sources,
+    render_alerting,
+    render_contacts,
+    render_folders,
+    render_sources,
+)
 from crewmeter_dashboards.sql_sources import Dialect
 from crewmeter_dashboards.thresholds import load
 
-ROOT = Path(__file__).parents[2] / "dashboards"
+DASHBOARDS = ROOT / "dashboards"
 DASHBOARD = Draft7Validator(json.loads((SCHEMAS / "grafana-dashboard.schema.json").read_text("utf-8")))
 ALERTING = json.loads((SCHEMAS / "grafana-alerting.schema.json").read_text("utf-8"))
 PAIRS = [(board, dialect) for board in BOARDS for dialect in Dialect]
@@ -32,7 +37,7 @@ def _definition(name: str) -> Draft7Validator:
 @pytest.mark.parametrize(("board", "dialect"), PAIRS, ids=IDS)
 def test_a_board_is_valid_by_the_strict_schema(board, dialect):
     """The v1 schema refuses unknown keys; a board passes it whole."""
-    document = json.loads((ROOT / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8"))
+    document = json.loads((DASHBOARDS / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8"))
     assert [error.message[:200] for error in DASHBOARD.iter_errors(document)] == []
 
 
@@ -86,7 +91,7 @@ def test_every_panel_says_something_when_it_is_empty_and_has_a_unit():
 
 def test_committed_files_are_what_the_code_renders():
     """Drift between catalogue and files fails here and in `crewmeter dashboards check`."""
-    assert files.drift(files.rendered(load()), ROOT) == []
+    assert files.drift(files.rendered(load()), DASHBOARDS) == []
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))

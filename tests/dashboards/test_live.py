@@ -12,11 +12,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from boards_support import free_port, get_json, program, running, sidecar, until
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from support.boards import free_port, get_json, program, running, sidecar, until
+from support.paths import ROOT
 
 from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.records import Span
@@ -24,7 +25,7 @@ from crewmeter_dashboards.panels import CATALOGUE
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
-RULES = Path(__file__).parents[2] / "dashboards" / "prometheus"
+RULES = ROOT / "dashboards" / "prometheus"
 PROMQL = [(panel.id, text) for panel in CATALOGUE.values() for text in panel.promql.values()]
 NEEDS_COLLECTOR = "otelcol_"
 

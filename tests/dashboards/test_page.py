@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from boards_support import seeded
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
+from support.boards import seeded
 
 import crewmeter_cost.web
 from crewmeter_cost.web import page_routes

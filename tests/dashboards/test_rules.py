@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from boards_support import program
+from support.boards import program
+from support.paths import ROOT
 
 from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
 from crewmeter_dashboards.thresholds import load
 
-RULES = Path(__file__).parents[2] / "dashboards" / "prometheus"
+RULES = ROOT / "dashboards" / "prometheus"
 ALERTS = {alert.name: alert for alert in prometheus_alerts(load())}
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
-from boards_support import program
+from support.boards import program
+from support.paths import ROOT
 
-WEB = Path(__file__).parents[2] / "dashboards" / "web"
+WEB = ROOT / "dashboards" / "web"
 
 pytestmark = [pytest.mark.services]
 

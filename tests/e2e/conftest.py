@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from theatre import perform
+from support.play_apps import perform
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from invoice import billed_lines, ledger_lines
 from support.apps_python import has
+from support.invoice import billed_lines, ledger_lines
 
-from crewmeter_cost.demo.fake_provider import StandIn
+from crewmeter_cost.demo.fake_provider import FakeProvider
 
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
@@ -48,8 +48,8 @@ EXACT = [
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, perform_apps):
     """Every app, played once."""
-    with StandIn() as standin:
-        yield perform_apps([*EXACT, "cut", "timed_out", "cancelled"], tmp_path_factory.mktemp("books"), standin)
+    with FakeProvider() as fake_provider:
+        yield perform_apps([*EXACT, "cut", "timed_out", "cancelled"], tmp_path_factory.mktemp("books"), fake_provider)
 
 
 @pytest.mark.parametrize("app", EXACT)
@@ -72,7 +72,7 @@ def test_totals_add_up_to_the_invoice(stage, app):
 def test_response_ids_are_the_providers(stage):
     """Where the provider names a response, the row carries that name, and no name stands twice."""
     ids = [row["response_id"] for row in stage.rows if row["response_id"]]
-    billed = {entry.response_id for entry in stage.standin.books.billed}
+    billed = {entry.response_id for entry in stage.fake_provider.books.billed}
     assert len(ids) == len(set(ids))
     assert set(ids) <= billed
 

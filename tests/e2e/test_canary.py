@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from support.app import run_app
 from support.apps_python import APPS_PYTHON, has
-from theatre import APPS
+from support.play_apps import APPS
 
-from crewmeter_cost.demo.fake_provider import StandIn
+from crewmeter_cost.demo.fake_provider import FakeProvider
 
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
@@ -45,12 +45,12 @@ def collector():
 
 
 def _play(tmp_path, **env):
-    with StandIn() as standin:
+    with FakeProvider() as fake_provider:
         log = tmp_path / "crewmeter.console.run_log"
         extra = {"CANARY_LOG": str(log), "CREWMETER_LOG": "json", **env}
-        ran = run_app(APPS / "play.py", "canary", ledger=tmp_path / "ledger.db", standin_url=standin.url, python=APPS_PYTHON, env=extra)
-        assert standin.books.calls >= 4
-        assert len(standin.books.refused) == 1
+        ran = run_app(APPS / "play.py", "canary", ledger=tmp_path / "ledger.db", provider_url=fake_provider.url, python=APPS_PYTHON, env=extra)
+        assert fake_provider.books.calls >= 4
+        assert len(fake_provider.books.refused) == 1
     assert '"error": null' in ran.stdout
     return ran, log.read_bytes()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from invoice import billed_lines, ledger_lines
 from support.apps_python import has
+from support.invoice import billed_lines, ledger_lines
 
-from crewmeter_cost.demo.fake_provider import StandIn
+from crewmeter_cost.demo.fake_provider import FakeProvider
 
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
@@ -25,8 +25,8 @@ def _installed(app: str) -> bool:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, perform_apps):
     """Every installed client, played once."""
-    with StandIn() as standin:
-        yield perform_apps([app for app in APPS if _installed(app)], tmp_path_factory.mktemp("providers"), standin)
+    with FakeProvider() as fake_provider:
+        yield perform_apps([app for app in APPS if _installed(app)], tmp_path_factory.mktemp("providers"), fake_provider)
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support.apps_python import has
 from support.environment import quiet_environment
+from support.play_apps import APPS
 from support.rows import call_rows
-from theatre import APPS
 
 CLI = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()"]
 """The ``crewmeter`` script, wherever it is installed."""
@@ -130,10 +130,10 @@ def test_nothing_to_run_is_said_plainly(run, words, culprit):
 
 
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
-def test_a_crew_is_metered_without_a_changed_line(run, standin, tmp_path, program):
+def test_a_crew_is_metered_without_a_changed_line(run, fake_provider, tmp_path, program):
     """A script that never heard of the meter has its calls in the ledger, and one line on stderr says what they cost."""
     path = program(f"import sys; sys.path.insert(0, {str(APPS)!r}); import simple; simple.main()")
-    done = run(path, STANDIN_URL=standin.url)
+    done = run(path, PROVIDER_URL=fake_provider.url)
     assert done.returncode == 0, done.stderr
     rows = call_rows(tmp_path / "ledger.db")
     assert [row["input_tokens"] for row in rows] == [1200, 900]

@@ -39,7 +39,7 @@ def run_app(
     script: str | Path,
     *arguments: str,
     ledger: Path,
-    standin_url: str | None = None,
+    provider_url: str | None = None,
     env: dict[str, str] | None = None,
     python: str = sys.executable,
     timeout: float = 120,
@@ -47,7 +47,7 @@ def run_app(
 ) -> Ran:
     """Run `script` (a file, or source text with a newline in it) with ``CREWMETER_LEDGER`` set to `ledger`.
 
-    The app finds the stand-in through ``STANDIN_URL``. With `check` a non-zero exit fails the test, showing stderr.
+    The app finds the stand-in through ``PROVIDER_URL``. With `check` a non-zero exit fails the test, showing stderr.
     """
     with tempfile.TemporaryDirectory(prefix="crewmeter-app-", ignore_cleanup_errors=True) as home:
         path = Path(script) if isinstance(script, Path) or "\n" not in script else Path(home) / "app.py"
@@ -55,8 +55,8 @@ def run_app(
             path.write_text(str(script))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CREWMETER_"))}
         environment |= quiet_environment(Path(home)) | {"CREWMETER_LEDGER": str(ledger), "OPENAI_API_KEY": "sk-standin"}
-        if standin_url:
-            environment["STANDIN_URL"] = standin_url
+        if provider_url:
+            environment["PROVIDER_URL"] = provider_url
         done = subprocess.run(
             [python, str(path), *arguments], env=environment | (env or {}), capture_output=True, text=True, timeout=timeout, check=False
         )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from datetime import UTC, datetime
 from functools import cache
 from itertools import count
 
 import pytest
+
+UNTIL = datetime(2026, 11, 20, 12, tzinfo=UTC)
+"""The end of the history that the tests copy."""
 
 _NUMBERS = count(1)
 

@@ -66,11 +66,11 @@ def meter(tmp_path, ledger_path):
 
 
 @pytest.fixture
-def llm(standin):
+def llm(fake_provider):
     """CrewAI's native OpenAI client, pointed at the stand-in."""
     from crewai import LLM
 
-    return LLM(model="openai/gpt-4o-mini", base_url=f"{standin.url}/v1", api_key="sk-standin")
+    return LLM(model="openai/gpt-4o-mini", base_url=f"{fake_provider.url}/v1", api_key="sk-standin")
 
 
 @pytest.fixture

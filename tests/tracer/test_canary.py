@@ -76,9 +76,9 @@ def test_no_content_in_ledger_bytes_or_logs(sung, ledger_path, collector, caplog
     assert b"birds" in written
     assert b"birds" in sent
     assert "birds" in lines
-    for place in (written, sent, lines.encode()):
-        assert WORD.encode() not in place
-        assert b"sk-standin" not in place
+    for scope in (written, sent, lines.encode()):
+        assert WORD.encode() not in scope
+        assert b"sk-standin" not in scope
 
 
 def test_content_is_there_when_asked_for(sung, collector):

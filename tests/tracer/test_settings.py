@@ -46,8 +46,8 @@ def test_which_protocol(environ, arguments, protocol):
 
 def test_tags_come_from_both_sides():
     """CREWMETER_TAGS and tags= go on every span, the argument winning; team, user and session are fields."""
-    place = read_settings({"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}).place
-    assert place == {semconv.TAG_PREFIX + "env": "prod", semconv.TEAM: "search", semconv.TAG_PREFIX + "n": "3"}
+    scope = read_settings({"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}).scope
+    assert scope == {semconv.TAG_PREFIX + "env": "prod", semconv.TEAM: "search", semconv.TAG_PREFIX + "n": "3"}
 
 
 @pytest.mark.parametrize(

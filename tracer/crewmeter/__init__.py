@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TracerProvider
 
-    from crewmeter.lifecycle import Meter
+    from crewmeter.lifecycle import Installation
 
 __all__ = ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
 
@@ -31,7 +31,7 @@ _handle: Handle | None = None
 class Handle:
     """What `instrument` returns: the running installation."""
 
-    def __init__(self, meter: Meter | None) -> None:
+    def __init__(self, meter: Installation | None) -> None:
         self._meter = meter
 
     def flush(self, timeout: float = 2.0) -> bool:
@@ -93,9 +93,9 @@ def instrument(
         if settings.disabled:
             return Handle(None)
         from crewmeter.budget_hook.protocol import guard_with
-        from crewmeter.lifecycle import Meter
+        from crewmeter.lifecycle import Installation
 
-        meter = Meter(settings, tracer_provider, guard_with(budget, settings))
+        meter = Installation(settings, tracer_provider, guard_with(budget, settings))
         meter.install()
         _handle = Handle(meter)
         return _handle

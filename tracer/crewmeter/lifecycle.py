@@ -9,10 +9,10 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.budget_hook.before_call import Brake
-from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, Tap
+from crewmeter.budget_hook.before_call import BeforeCallHook
+from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, EventHandler
 from crewmeter.crewai.import_hook import when_imported
-from crewmeter.export.batch_processor import Courier
+from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
 from crewmeter.export.readable_span import readable
 from crewmeter.export.span_observer import Observer
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from crewmeter.budget_hook.before_call import Guard
     from crewmeter.settings import Settings
-    from crewmeter.spans.model_call import Exchange
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.model_call import HttpExchange
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["EXIT_BUDGET_S", "Meter"]
+__all__ = ["EXIT_BUDGET_S", "Installation"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -44,21 +44,21 @@ FAILING_BUDGET_S = 0.3
 """The same for one that failed or hung before."""
 
 
-class Meter:
+class Installation:
     """Everything `instrument` sets up and `uninstrument` takes down."""
 
     def __init__(self, settings: Settings, provider: TracerProvider | None, guard: Guard | None = None) -> None:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
-        self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_place=settings.place)
-        brake = self._brake = Brake(guard, settings.place) if guard is not None else None
-        self._observer = Observer(settings, self._providers.resource, brake)
-        self._couriers = [self._courier(name, first=position == 0) for position, name in enumerate(settings.exporters)]
-        self._tap = Tap(self.recorder, settings.content, look_again=observation.look_again, brake=brake)
+        self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_scope=settings.scope)
+        before_call = self._before_call = BeforeCallHook(guard, settings.scope) if guard is not None else None
+        self._observer = Observer(settings, self._providers.resource, before_call)
+        self._couriers = [self._batch_processor(name, first=position == 0) for position, name in enumerate(settings.exporters)]
+        self._event_handler = EventHandler(self.recorder, settings.content, look_again=observation.look_again, before_call=before_call)
         self._undo: list[Callable[[], None]] = []
 
-    def _courier(self, name: str, *, first: bool) -> Courier:
-        return Courier(
+    def _batch_processor(self, name: str, *, first: bool) -> BatchProcessor:
+        return BatchProcessor(
             name,
             lambda: make_exporter(name, self._settings),
             self._providers.resource,
@@ -73,33 +73,33 @@ class Meter:
         self._undo.append(observation.install(opened=self._opened, closed=self._closed))
         self._undo.append(carry_into_threads())
         self._undo.append(hush_exporters())
-        self._undo.append(self._tap.uninstall)
+        self._undo.append(self._event_handler.uninstall)
         self._undo.append(when_imported(EVENT_BUS_MODULE, self._crewai_imported))
-        if self._brake is not None:
-            self._undo.append(when_imported("crewai.hooks", self._tap.hooks_imported))
+        if self._before_call is not None:
+            self._undo.append(when_imported("crewai.hooks", self._event_handler.hooks_imported))
         atexit.register(self.close)
         _watch_forks(self)
 
-    def _opened(self, exchange: Exchange) -> None:
-        self.recorder.merger.opened(exchange)
-        if self._brake is not None and exchange.operation == semconv.EMBEDDINGS:
-            self._brake.exchange_opened(exchange)
+    def _opened(self, exchange: HttpExchange) -> None:
+        self.recorder.correlator.opened(exchange)
+        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
+            self._before_call.exchange_opened(exchange)
 
-    def _closed(self, exchange: Exchange) -> None:
-        self.recorder.merger.closed(exchange)
-        if self._brake is not None and exchange.operation == semconv.EMBEDDINGS:
-            self._brake.exchange_closed(exchange)
+    def _closed(self, exchange: HttpExchange) -> None:
+        self.recorder.correlator.closed(exchange)
+        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
+            self._before_call.exchange_closed(exchange)
 
     def _crewai_imported(self) -> None:
         try:
-            self._tap.install()
+            self._event_handler.install()
         except Exception:  # a CrewAI we can't watch must still be a CrewAI that can be imported
             logger.exception("crewmeter: this CrewAI can't be watched; nothing is recorded")
             return
-        if self._brake is not None:
-            self._brake.start()
-        for courier in self._couriers:
-            courier.start()
+        if self._before_call is not None:
+            self._before_call.start()
+        for batch_processor in self._couriers:
+            batch_processor.start()
 
     def uninstall(self) -> None:
         """Stop watching and leave everything as it was; what is finished is still delivered."""
@@ -112,35 +112,35 @@ class Meter:
     def flush(self, timeout: float) -> bool:
         """Wait until every finished span is delivered, at most ``timeout`` seconds. True if all are."""
         observation.settle()
-        self._tap.drain()
+        self._event_handler.drain()
         until = monotonic() + timeout
-        done = [courier.flush(max(0.0, until - monotonic())) for courier in self._couriers]
+        done = [batch_processor.flush(max(0.0, until - monotonic())) for batch_processor in self._couriers]
         return all(done)
 
     def close(self) -> None:
         """Abandon what is open and deliver what there is, within the exit budget."""
         observation.settle()
-        self._tap.drain()
+        self._event_handler.drain()
         self.recorder.abandon_all(time_ns())
         until = monotonic() + EXIT_BUDGET_S
-        for courier in self._couriers:
-            budget = EXIT_BUDGET_S if courier.name == EMBEDDED else ENDPOINT_BUDGET_S
-            courier.close(max(0.05, min(until - monotonic(), FAILING_BUDGET_S if courier.failing else budget)))
+        for batch_processor in self._couriers:
+            budget = EXIT_BUDGET_S if batch_processor.name == EMBEDDED else ENDPOINT_BUDGET_S
+            batch_processor.close(max(0.05, min(until - monotonic(), FAILING_BUDGET_S if batch_processor.failing else budget)))
 
-    def _deliver(self, node: Node) -> None:
+    def _deliver(self, node: OpenSpan) -> None:
         """A node is finished: end the user's provider's span, if any, and queue it for our own exporters."""
         theirs = node.tracer is not None and node.otel_span.is_recording()
         if theirs:
             self._end_theirs(node)
         try:
-            if self._brake is not None and self._brake.is_urgent(node):
-                self._brake.seen(node)  # before the couriers wake: they would take the interpreter from the caller
+            if self._before_call is not None and self._before_call.is_urgent(node):
+                self._before_call.seen(node)  # before the couriers wake: they would take the interpreter from the caller
         finally:
-            for courier in self._couriers:
-                if not (theirs and courier.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
-                    courier.put(node)
+            for batch_processor in self._couriers:
+                if not (theirs and batch_processor.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
+                    batch_processor.put(node)
 
-    def _end_theirs(self, node: Node) -> None:
+    def _end_theirs(self, node: OpenSpan) -> None:
         span = node.otel_span
         made = readable(node, self._providers.resource())
         span.set_attributes(dict(made.attributes or {}))
@@ -155,12 +155,12 @@ class Meter:
     def after_fork(self) -> None:
         """In a forked child: the parent's queue, open spans and exporters are the parent's."""
         self.recorder.reset_after_fork()
-        self.recorder.merger.forget_pending()
+        self.recorder.correlator.forget_pending()
         self._observer.after_fork()
-        if self._brake is not None:
-            self._brake.after_fork()
-        for courier in self._couriers:
-            courier.after_fork()
+        if self._before_call is not None:
+            self._before_call.after_fork()
+        for batch_processor in self._couriers:
+            batch_processor.after_fork()
 
 
 def _forked() -> None:
@@ -168,11 +168,11 @@ def _forked() -> None:
         meter.after_fork()
 
 
-_meters: set[Meter] = set()
+_meters: set[Installation] = set()
 _watching = False
 
 
-def _watch_forks(meter: Meter) -> None:
+def _watch_forks(meter: Installation) -> None:
     """Tell ``meter`` of forks for as long as it is installed. Fork hooks can't be taken out, so there is one for all."""
     global _watching
     _meters.add(meter)

@@ -36,7 +36,7 @@ class Settings:
     metrics: bool = False
     """Whether a metrics exporter of our own is wanted, when the app has set up none."""
     content: Content = field(default_factory=Content)
-    place: Mapping[str, str] = field(default_factory=dict)
+    scope: Mapping[str, str] = field(default_factory=dict)
     """Attributes of ``tags=`` and ``CREWMETER_TAGS``, on every span."""
     log: str = "off"
     summary: bool | None = None
@@ -71,7 +71,7 @@ def read_settings(
         protocol=_protocol(environ, outside, asked=endpoint is not None),
         metrics=wanted != "none" and (bool(outside) or OTLP in wanted.split(",")),
         content=Content(enabled=capture_wanted(capture_content, environ)),
-        place=tag_attributes({**parse_tags(environ.get("CREWMETER_TAGS", "")), **(tags or {})}),
+        scope=tag_attributes({**parse_tags(environ.get("CREWMETER_TAGS", "")), **(tags or {})}),
         log=log,
         summary=summary,
     )

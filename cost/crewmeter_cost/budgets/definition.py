@@ -163,8 +163,8 @@ def _parse(content: str, path: Path) -> object:
             return yaml.safe_load(content)
         except yaml.YAMLError as error:
             mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
-            place = "" if mark is None else f" line {mark.line + 1}"
-            raise CrewMeterError(f"{path}{place} is not YAML: {problem}", hint=_EXAMPLE) from error
+            context = "" if mark is None else f" line {mark.line + 1}"
+            raise CrewMeterError(f"{path}{context} is not YAML: {problem}", hint=_EXAMPLE) from error
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:

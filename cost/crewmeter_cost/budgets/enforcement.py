@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter_cost.budgets.cost_estimate import Estimator
-from crewmeter_cost.budgets.reservations import Pool, Refusal, RunPool, SharedPool
+from crewmeter_cost.budgets.reservations import LeasedPool, Pool, Refusal, RunPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from crewmeter_cost.budgets.definition import Budget
-    from crewmeter_cost.budgets.local_balance import Bank
+    from crewmeter_cost.budgets.local_balance import BalanceStore
     from crewmeter_cost.pricing.price_book import PriceBook
 
 __all__ = ["Guard", "Reservation"]
@@ -65,13 +65,13 @@ class Guard:
         self,
         budgets: Sequence[Budget],
         *,
-        bank: Bank,
+        balance_store: BalanceStore,
         book: PriceBook,
         clock: Callable[[], float] = time.time,
         refresh: Callable[[], Sequence[Budget] | None] = lambda: None,
     ) -> None:
         self._budgets = tuple(budgets)
-        self._bank = bank
+        self._balance_store = balance_store
         self._clock = clock
         self._refresh = refresh
         self._estimator = Estimator(book)
@@ -139,7 +139,7 @@ class Guard:
 
     def after_fork(self) -> None:
         """In a forked child: leases, locks, the thread and connections are the parent's; runs it was forked in start anew."""
-        self._bank.after_fork()
+        self._balance_store.after_fork()
         self._begin()
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class Guard:
                 if pool is None or pool.over(now):
                     if pool is not None:
                         self._over.append(pool)  # its last calls are still to be booked, in its own period
-                    pool = RunPool(budget) if budget.period == "run" else SharedPool(budget, self._bank, self._holder, now)
+                    pool = RunPool(budget) if budget.period == "run" else LeasedPool(budget, self._balance_store, self._holder, now)
                     self._pools[key] = pool
                     _forget_old_runs(self._pools)
                     self._work()

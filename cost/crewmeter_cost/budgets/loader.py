@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.budgets.enforcement import Guard, Reservation
-    from crewmeter_cost.budgets.local_balance import Bank
+    from crewmeter_cost.budgets.local_balance import BalanceStore
     from crewmeter_cost.budgets.loop_limits import Verdict
     from crewmeter_cost.budgets.reservations import Refusal
 
-__all__ = ["LoadingGuard", "guard"]
+__all__ = ["LazyBudgetGuard", "guard"]
 
 log = logging.getLogger("crewmeter")
 
@@ -39,7 +39,7 @@ LOOK_SECONDS = 30.0
 
 def guard(
     budget: object, *, ledger: str | None = None, endpoint: str | None = None, headers: Mapping[str, str] | None = None
-) -> LoadingGuard:
+) -> LazyBudgetGuard:
     """A guard for ``budget`` (see `plan_of`), ``CREWMETER_BUDGETS`` and what the ledger keeps.
 
     With ``endpoint`` the accounts are kept by the sidecar there. Raises ValueError for a budget that can't be meant.
@@ -54,10 +54,10 @@ def guard(
             plan = Plan(combine(plan.budgets, more.budgets), plan.limits or more.limits)
     except CrewMeterError as error:
         raise ValueError(f"{error.message} ({error.hint})") from error
-    return LoadingGuard(plan, ledger, endpoint=endpoint, headers=headers)
+    return LazyBudgetGuard(plan, ledger, endpoint=endpoint, headers=headers)
 
 
-class LoadingGuard:
+class LazyBudgetGuard:
     """A guard that is there at once and knows its budgets a moment later."""
 
     def __init__(self, plan: Plan, ledger: str | None, *, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> None:
@@ -200,9 +200,9 @@ class LoadingGuard:
         from crewmeter_cost.pricing.price_book import PriceBook
 
         try:
-            bank, budgets = self._bank()
+            balance_store, budgets = self._balance_store()
             if budgets:
-                self._guard = Guard(budgets, bank=bank, book=PriceBook.load(), refresh=self._budgets_now)
+                self._guard = Guard(budgets, balance_store=balance_store, book=PriceBook.load(), refresh=self._budgets_now)
                 self._loaded = loaded
             elif self._endpoint is None:
                 self._open.close()
@@ -213,18 +213,18 @@ class LoadingGuard:
         finally:
             loaded.set()
 
-    def _bank(self) -> tuple[Bank, Sequence[Budget]]:
+    def _balance_store(self) -> tuple[BalanceStore, Sequence[Budget]]:
         """Where the accounts are, and the budgets to keep."""
         if self._endpoint is not None:
-            from crewmeter_cost.budgets.remote_balance import SidecarBank
+            from crewmeter_cost.budgets.remote_balance import RemoteBalanceStore
 
-            return SidecarBank(self._endpoint, self._headers), self._named
-        from crewmeter_cost.budgets.local_balance import LedgerBank
+            return RemoteBalanceStore(self._endpoint, self._headers), self._named
+        from crewmeter_cost.budgets.local_balance import LocalBalanceStore
         from crewmeter_cost.budgets.repository import combine, kept
         from crewmeter_cost.ledger.store import Ledger
 
         self._open: Any = Ledger.open(self._ledger)
-        return LedgerBank(self._open.engine), combine(self._named, kept(self._open.engine))
+        return LocalBalanceStore(self._open.engine), combine(self._named, kept(self._open.engine))
 
     def _budgets_now(self) -> Sequence[Budget] | None:
         """The budgets as the ledger keeps them now; None where it can't be asked."""

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.budgets.leases import Balance
 
-__all__ = ["Bank", "BankUnavailableError", "LedgerBank", "Window", "window_at"]
+__all__ = ["BalanceStore", "BalanceUnavailableError", "LocalBalanceStore", "Window", "window_at"]
 
 LEASE_SHARE = 64
 """A lease asks for a 64th of the budget: rarely enough to ask often, small enough not to starve others."""
 
 
-class BankUnavailableError(Exception):
+class BalanceUnavailableError(Exception):
     """The account can't be asked. `perhaps_done` where the question may have been carried out all the same."""
 
     def __init__(self, reason: str, *, perhaps_done: bool = False) -> None:
@@ -52,8 +52,8 @@ def window_at(budget: Budget, now: float) -> Window:
     return Window(None if start is None else int(start.timestamp()), None if end is None else int(end.timestamp()))
 
 
-class Bank(Protocol):
-    """Accounts. Amounts are integer pico-USD; raises `BankUnavailableError`."""
+class BalanceStore(Protocol):
+    """Accounts. Amounts are integer pico-USD; raises `BalanceUnavailableError`."""
 
     def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
         """Set aside at least `need_pusd` for `holder`; ``granted_pusd`` is 0 where that does not fit."""
@@ -65,7 +65,7 @@ class Bank(Protocol):
         """In a forked child: connections are the parent's."""
 
 
-class LedgerBank:
+class LocalBalanceStore:
     """Accounts in a ledger this process can write."""
 
     def __init__(self, engine: Engine) -> None:
@@ -74,7 +74,7 @@ class LedgerBank:
         self._said: dict[int, int] = {}
 
     def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
-        """See `Bank`."""
+        """See `BalanceStore`."""
         try:
             return accounts.acquire(
                 self._engine,
@@ -86,10 +86,10 @@ class LedgerBank:
                 now_ns=int(now * 1e9),
             )
         except SQLAlchemyError as error:
-            raise BankUnavailableError(type(error).__name__) from error
+            raise BalanceUnavailableError(type(error).__name__) from error
 
     def book(self, budget: Budget, window: Window, *, holder: str, spent_pusd: int, returned_pusd: int, look: bool, now: float) -> Balance:
-        """See `Bank`."""
+        """See `BalanceStore`."""
         try:
             balance = accounts.settle(
                 self._engine,
@@ -103,7 +103,7 @@ class LedgerBank:
             if look:
                 self.notice(budget, window, balance.spent_pusd, now)
         except SQLAlchemyError as error:
-            raise BankUnavailableError(type(error).__name__) from error
+            raise BalanceUnavailableError(type(error).__name__) from error
         return balance
 
     def notice(self, budget: Budget, window: Window, spent: int, now: float) -> None:
@@ -130,7 +130,7 @@ class LedgerBank:
         return found
 
     def after_fork(self) -> None:
-        """See `Bank`."""
+        """See `BalanceStore`."""
         self._engine.dispose(close=False)
 
     def _ledger_says(self, budget: Budget, window: Window) -> int:

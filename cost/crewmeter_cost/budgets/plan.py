@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from crewmeter_cost.budgets.definition import Budget, parse_budget, read_document, refuse_contradictions
+from crewmeter_cost.budgets.definition import (
+    Budget,
+    parse_budget,
+    read_document,
+    refuse_contradictions,
+)
 from crewmeter_cost.budgets.loop_limits import Limits, is_loop_form, parse_limits
 from crewmeter_cost.errors import CrewMeterError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from crewmeter_cost.budgets.leases import Balance
-from crewmeter_cost.budgets.local_balance import BankUnavailableError
+from crewmeter_cost.budgets.local_balance import BalanceUnavailableError
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.budgets.local_balance import Window
 
-__all__ = ["TIMEOUT_SECONDS", "SidecarBank"]
+__all__ = ["TIMEOUT_SECONDS", "RemoteBalanceStore"]
 
 TIMEOUT_SECONDS = 0.3
 """How long a question may take, connecting included twice at most. Then ``on_unknown`` decides."""
@@ -28,8 +28,8 @@ _GRPC, _HTTP = 4317, 4318
 _LONGEST = 65_536
 
 
-class SidecarBank:
-    """A `Bank` behind ``POST /api/budgets/lease`` and ``/settle``. Each question has a connection of its own; there are few."""
+class RemoteBalanceStore:
+    """A `BalanceStore` behind ``POST /api/budgets/lease`` and ``/settle``. Each question has a connection of its own; there are few."""
 
     def __init__(self, endpoint: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
@@ -43,11 +43,11 @@ class SidecarBank:
         self._headers = {"Content-Type": "application/json", **_credentials(headers)}
 
     def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
-        """See `Bank`."""
+        """See `BalanceStore`."""
         return self._ask("lease", budget, window, {"holder": holder, "need_pusd": need_pusd})
 
     def book(self, budget: Budget, window: Window, *, holder: str, spent_pusd: int, returned_pusd: int, look: bool, now: float) -> Balance:
-        """See `Bank`. The sidecar looks at its rows and announces by itself."""
+        """See `BalanceStore`. The sidecar looks at its rows and announces by itself."""
         return self._ask("settle", budget, window, {"holder": holder, "spent_pusd": spent_pusd, "returned_pusd": returned_pusd})
 
     def after_fork(self) -> None:
@@ -67,9 +67,9 @@ class SidecarBank:
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
-            raise BankUnavailableError(f"{self._host}:{self._port}: {type(error).__name__}", perhaps_done=sent) from error
+            raise BalanceUnavailableError(f"{self._host}:{self._port}: {type(error).__name__}", perhaps_done=sent) from error
         if answer.status != 200:
-            raise BankUnavailableError(f"{self._host}:{self._port} answers HTTP {answer.status} to /api/budgets/{verb}")
+            raise BalanceUnavailableError(f"{self._host}:{self._port} answers HTTP {answer.status} to /api/budgets/{verb}")
         return _balance(content)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -84,7 +84,7 @@ def _balance(content: bytes) -> Balance:
         document = json.loads(content)
         return Balance(int(document["spent_pusd"]), int(document["leased_pusd"]), int(document["granted_pusd"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise BankUnavailableError("the sidecar's answer is not understood", perhaps_done=True) from error
+        raise BalanceUnavailableError("the sidecar's answer is not understood", perhaps_done=True) from error
 
 
 def _credentials(headers: Mapping[str, str]) -> dict[str, str]:

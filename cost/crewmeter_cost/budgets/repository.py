@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["MOST_PERIODS", "Status", "combine", "history", "in_force", "kept", "kept_since", "named", "remove", "save", "status"]
+__all__ = ["MOST_PERIODS", "Status", "combine", "history", "in_force", "kept", "named", "remove", "save", "status", "stored_since"]
 
 _budget = table_of(BudgetRow)
 
@@ -62,10 +62,10 @@ def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
 
 def kept(engine: Engine) -> tuple[Budget, ...]:
     """The budgets of this ledger, oldest first."""
-    return tuple(kept_since(engine))
+    return tuple(stored_since(engine))
 
 
-def kept_since(engine: Engine) -> dict[Budget, int]:
+def stored_since(engine: Engine) -> dict[Budget, int]:
     """The budgets of this ledger, oldest first, and when each was set (unix nanoseconds)."""
     with engine.connect() as connection:
         rows = connection.execute(select(_budget.c.definition, _budget.c.created_ns).order_by(_budget.c.created_ns, _budget.c.id)).all()

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from crewmeter_cost.budgets.local_balance import BankUnavailableError, window_at
+from crewmeter_cost.budgets.local_balance import BalanceUnavailableError, window_at
 from crewmeter_cost.budgets.notifications import plain_usd
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.budgets.leases import Balance
-    from crewmeter_cost.budgets.local_balance import Bank
+    from crewmeter_cost.budgets.local_balance import BalanceStore
 
-__all__ = ["Pool", "Refusal", "RunPool", "SharedPool"]
+__all__ = ["LeasedPool", "Pool", "Refusal", "RunPool"]
 
 log = logging.getLogger("crewmeter")
 
@@ -114,13 +114,13 @@ class RunPool:
         """Nothing is shared."""
 
 
-class SharedPool:
+class LeasedPool:
     """A budget shared by every process that asks the same bank, through leases of its account."""
 
-    def __init__(self, budget: Budget, bank: Bank, holder: str, now: float) -> None:
+    def __init__(self, budget: Budget, balance_store: BalanceStore, holder: str, now: float) -> None:
         self.near = budget.hard
         self._budget = budget
-        self._bank = bank
+        self._balance_store = balance_store
         self._holder = holder
         self._window = window_at(budget, now)
         self._lock = threading.Lock()
@@ -144,7 +144,7 @@ class SharedPool:
             return self._unknown()
         try:
             return self._lease(max(1, pusd), sure=sure, now=now)
-        except BankUnavailableError as error:
+        except BalanceUnavailableError as error:
             self._unavailable(error)
             return self._unknown()
 
@@ -177,8 +177,8 @@ class SharedPool:
     def _book(self, spent: int, returned: int, now: float, *, look: bool) -> None:
         """Tell the account; where that fails, keep it for later, unless it may have been heard: then the ledger's rows will tell."""
         try:
-            self._bank.book(self._budget, self._window, holder=self._holder, spent_pusd=spent, returned_pusd=returned, look=look, now=now)
-        except BankUnavailableError as error:
+            self._balance_store.book(self._budget, self._window, holder=self._holder, spent_pusd=spent, returned_pusd=returned, look=look, now=now)
+        except BalanceUnavailableError as error:
             self._unavailable(error)
             if not error.perhaps_done:
                 with self._lock:
@@ -226,8 +226,8 @@ class SharedPool:
         if spent:
             self._book(spent, beyond, now, look=False)
             if time.monotonic() < self._silent_until:
-                raise BankUnavailableError("what was spent could not be booked")
-        return self._bank.lease(self._budget, self._window, holder=self._holder, need_pusd=need, now=now)
+                raise BalanceUnavailableError("what was spent could not be booked")
+        return self._balance_store.lease(self._budget, self._window, holder=self._holder, need_pusd=need, now=now)
 
     def _unknown(self) -> int | Refusal:
         if self._budget.on_unknown == "block":
@@ -236,7 +236,7 @@ class SharedPool:
             )
         return 0
 
-    def _unavailable(self, error: BankUnavailableError) -> None:
+    def _unavailable(self, error: BalanceUnavailableError) -> None:
         self._silent_until = time.monotonic() + SILENCE_SECONDS
         if not self._warned:
             self._warned = True

@@ -11,10 +11,24 @@ from typing import Annotated, Any
 import typer
 
 from crewmeter.providers.hosts import canonical_provider
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    window,
+)
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.finance.invoice_reconciliation.compare import Claim, Comparison, Sums, claim_of, compare, total_of
+from crewmeter_cost.finance.invoice_reconciliation.compare import (
+    Claim,
+    Comparison,
+    Sums,
+    claim_of,
+    compare,
+    total_of,
+)
 from crewmeter_cost.finance.invoice_reconciliation.provider_exports import Export, read_export
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.store import Ledger

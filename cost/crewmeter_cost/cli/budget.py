@@ -10,9 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter_cost.budgets.definition import Budget, parse_budget
-from crewmeter_cost.budgets.repository import Status, history, in_force, kept_since, named, remove, save, status
+from crewmeter_cost.budgets.repository import (
+    Status,
+    history,
+    in_force,
+    named,
+    remove,
+    save,
+    status,
+    stored_since,
+)
 from crewmeter_cost.budgets.webhook import check_target
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, must_exist, spoken, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    must_exist,
+    spoken,
+    window,
+)
 from crewmeter_cost.cli.output import console, exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
@@ -95,7 +111,7 @@ def _known(ledger: str | None) -> tuple[Mapping[Budget, int], tuple[Budget, ...]
     if ledger is None and file is not None and not file.exists():
         return {}, named()
     with Ledger.open(ledger, read_only=True) as book:
-        return kept_since(book.engine), in_force(book.engine)
+        return stored_since(book.engine), in_force(book.engine)
 
 
 def _set_in(set_ns: int | None) -> str:

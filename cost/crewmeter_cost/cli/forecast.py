@@ -11,7 +11,15 @@ import typer
 from crewmeter_cost.analysis.budget_forecast import history_start, outlook
 from crewmeter_cost.analysis.forecast import Anomaly, Projection, anomalies
 from crewmeter_cost.budgets.spend import hourly_pusd, names_since
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, instant, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    instant,
+    window,
+)
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted

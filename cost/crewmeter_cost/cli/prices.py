@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crewmeter.providers.hosts import canonical_provider
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, spoken, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    spoken,
+    window,
+)
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.invoice_reconciliation import coverage

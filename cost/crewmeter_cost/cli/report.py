@@ -9,8 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter_cost.analysis.budget_forecast import outlook
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, spoken, window
-from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd, without_price
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    spoken,
+    window,
+)
+from crewmeter_cost.cli.output import (
+    console,
+    cost_cell,
+    print_csv,
+    print_json,
+    print_table,
+    usd,
+    without_price,
+)
 from crewmeter_cost.cli.savings import print_savings
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, must_exist, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    must_exist,
+    window,
+)
 from crewmeter_cost.cli.output import cost_cell, print_csv, print_json, print_table
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.maintenance.reprice import reprice, undo

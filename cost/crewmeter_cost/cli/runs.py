@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    window,
+)
 from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.read.runs import RUN_COLUMNS, runs
 from crewmeter_cost.ledger.store import Ledger

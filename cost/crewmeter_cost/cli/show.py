@@ -9,7 +9,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    window,
+)
 from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, without_price
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run

@@ -10,9 +10,23 @@ from typing import Annotated
 import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, window
-from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd, without_price
+from crewmeter_cost.cli.output import (
+    exact_usd,
+    print_csv,
+    print_json,
+    print_table,
+    usd,
+    without_price,
+)
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.finance.statement import BY, Account, Statement, build, month_bounds, whole_hours
+from crewmeter_cost.finance.statement import (
+    BY,
+    Account,
+    Statement,
+    build,
+    month_bounds,
+    whole_hours,
+)
 from crewmeter_cost.finance.statement_html import render
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter_cost.analysis.whatif import Change, Line, compare
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, SinceOption, UntilOption, spoken, window
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    SinceOption,
+    UntilOption,
+    spoken,
+    window,
+)
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider import StandIn
+from crewmeter_cost.demo.fake_provider import FakeProvider
 from crewmeter_cost.demo.quiet import quiet_crewai
 from crewmeter_cost.demo.script_text import newsroom_script
 from crewmeter_cost.errors import CrewMeterError
@@ -15,7 +15,7 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter_cost.demo.fake_provider import Books
+    from crewmeter_cost.demo.fake_provider import BillingLog
 
 __all__ = ["Performance", "demo_ledger", "perform"]
 
@@ -28,7 +28,7 @@ class Performance:
     seconds: float
     brief: str
     """What the crew wrote."""
-    books: Books
+    books: BillingLog
     """The stand-in's own account of what it billed."""
 
 
@@ -42,7 +42,7 @@ def perform(ledger: str) -> Performance:
 
     Raises `CrewMeterError` where CrewAI is missing.
     """
-    with quiet_crewai(), StandIn(newsroom_script) as standin:
+    with quiet_crewai(), FakeProvider(newsroom_script) as fake_provider:
         import crewmeter
 
         run_newsroom = _newsroom()
@@ -50,12 +50,12 @@ def perform(ledger: str) -> Performance:
         began = datetime.now(UTC)
         try:
             with crewmeter.attribute(team="newsroom", user="you"):
-                brief = run_newsroom(standin.base_url())
+                brief = run_newsroom(fake_provider.base_url())
             seconds = (datetime.now(UTC) - began).total_seconds()
         finally:
             handle.flush(10)
             handle.uninstrument()
-    return Performance(began, seconds, brief, standin.books)
+    return Performance(began, seconds, brief, fake_provider.books)
 
 
 def _newsroom() -> Callable[[str], str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from crewmeter_cost.demo.fake_provider import Books
+    from crewmeter_cost.demo.fake_provider import BillingLog
     from crewmeter_cost.ledger.read.report import Report, ReportRow
     from crewmeter_cost.ledger.store import Ledger
 
@@ -68,7 +68,7 @@ def _short(tokens: int) -> str:
     return f"{tokens / 1e3:,.0f}k" if tokens < 999_500 else f"{tokens / 1e6:,.1f}M"
 
 
-def settle(console: Console, found: Report, books: Books) -> bool:
+def settle(console: Console, found: Report, books: BillingLog) -> bool:
     """Hold the ledger's totals against the stand-in's books, aloud; False where they differ."""
     sums = found.total.sums
     kept = (sums["calls"] - sums["failed_calls"], sums["input_tokens"], sums["output_tokens"], sums["failed_calls"])

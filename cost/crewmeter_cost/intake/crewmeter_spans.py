@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter_cost.intake.coerce import decimal_text, first_text, nanoseconds, text
-from crewmeter_cost.intake.inherited_attributes import place_of
+from crewmeter_cost.intake.inherited_attributes import call_context_of
 from crewmeter_cost.intake.usage import plain_usage
 from crewmeter_cost.records import Call, Step
 
@@ -71,7 +71,7 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         time_to_first_token_ns=nanoseconds(get(semconv.TIME_TO_FIRST_TOKEN)),
         origin=text(get(semconv.CALL_ORIGIN)) or "event",
         scope=span.scope,
-        place=place_of(attributes, span.resource),
+        context=call_context_of(attributes, span.resource),
     )
 
 
@@ -85,7 +85,7 @@ def _step(span: Span, attributes: Mapping[str, object], kind: str) -> Step:
             details[name] = value
         elif value is not None and (short := text(value)):
             details[name] = short
-    place = place_of(attributes, span.resource)
+    context = call_context_of(attributes, span.resource)
     return Step(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -96,7 +96,7 @@ def _step(span: Span, attributes: Mapping[str, object], kind: str) -> Step:
         name=named or text(span.name) or kind,
         error=span.error,
         error_type=text(get(semconv.ERROR_TYPE)),
-        is_run=span.span_id == place.run_id,
+        is_run=span.span_id == context.run_id,
         details=details,
-        place=place,
+        context=context,
     )

@@ -1,4 +1,4 @@
-"""Where in the crew a crewmeter span happened: its place attributes → `Place`, with the same few places built once."""
+"""Where in the crew a crewmeter span happened: its place attributes → `CallContext`, with the same few places built once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from crewmeter import semconv
 from crewmeter_cost.intake.coerce import text
-from crewmeter_cost.records import Place
+from crewmeter_cost.records import CallContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["environment_of", "place_of", "tags_of"]
+__all__ = ["call_context_of", "environment_of", "tags_of"]
 
 _KEYS = (
     semconv.RUN_ID,
@@ -32,7 +32,7 @@ _TAG_LIMIT = 32
 """Tags kept of one span; further ones are dropped, in the order they came."""
 _CACHE_LIMIT = 4096
 _LONGEST_KEY = 2048
-_places: dict[tuple[object, ...], Place] = {}
+_places: dict[tuple[object, ...], CallContext] = {}
 _tags: dict[tuple[str, ...], tuple[str, ...]] = {}
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -59,7 +59,7 @@ def _tag_keys(names: tuple[str, ...]) -> tuple[str, ...]:
     return known
 
 
-def place_of(attributes: Mapping[str, object], resource: Mapping[str, object]) -> Place:
+def call_context_of(attributes: Mapping[str, object], resource: Mapping[str, object]) -> CallContext:
     """The place crewmeter's tracer wrote on a span. The same attribute values give the same object, from a bounded cache."""
     raw = (
         *map(attributes.get, _KEYS),
@@ -85,10 +85,10 @@ def _remember(cache: dict[Key, Value], key: Key, value: Value) -> None:
     cache[key] = value
 
 
-def _build(raw: tuple[object, ...]) -> Place:
+def _build(raw: tuple[object, ...]) -> CallContext:
     *names, tags, service, environment = raw
     run_id, run_kind, run_name, crew, flow, task, agent, tool, user, team, session = (text(name) for name in names)
-    return Place(
+    return CallContext(
         run_id=run_id,
         run_kind=run_kind,
         run_name=run_name,

@@ -11,7 +11,13 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.intake.otlp_protobuf import ATTRIBUTE_LIMIT, BATCH_LIMIT, DEPTH_LIMIT, BadRequest, Batch
+from crewmeter_cost.intake.otlp_protobuf import (
+    ATTRIBUTE_LIMIT,
+    BATCH_LIMIT,
+    DEPTH_LIMIT,
+    BadRequest,
+    Batch,
+)
 from crewmeter_cost.intake.timestamps import plausible
 from crewmeter_cost.records import Span
 

@@ -37,7 +37,7 @@ DEPTH_LIMIT = 8
 """Levels of lists and maps read inside one attribute; deeper ones read as None."""
 LONG_ATTRIBUTE = 65_536
 """Bytes from which an attribute is content, not a fact: of a longer text the beginning is read, of anything else nothing."""
-_KEPT_OF_LONG = 1_024
+_TRUNCATED_LENGTH = 1_024
 _LARGE_SPAN = 1_048_576
 """Bytes from which a span is not parsed whole: millions of empty attributes would take sixteen bytes each."""
 _REMEMBERED_BYTES = 160
@@ -165,7 +165,7 @@ def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope:
     else:
         started, ended = plausible(raw.start_time_unix_nano, raw.end_time_unix_nano, now_ns)
         parent_id = parent.hex() if len(parent) == 8 and parent != _NO_SPAN else None
-        name = raw.name[:_KEPT_OF_LONG].decode("utf-8", "replace")
+        name = raw.name[:_TRUNCATED_LENGTH].decode("utf-8", "replace")
         error, message = _status(raw.status)
         batch.spans.append(
             Span(trace_id.hex(), span_id.hex(), parent_id, name, started, ended, error, _attributes(pairs), resource, scope, message)
@@ -180,7 +180,7 @@ def _status(status: bytes) -> tuple[bool, str]:
         read = Status.FromString(status)
     except DecodeError:
         return False, ""
-    return read.code == Status.STATUS_CODE_ERROR, read.message[:_KEPT_OF_LONG]
+    return read.code == Status.STATUS_CODE_ERROR, read.message[:_TRUNCATED_LENGTH]
 
 
 def _scope_name(scope: bytes) -> str:
@@ -222,7 +222,7 @@ def _read_long(pair: bytes) -> tuple[str, object] | None:
     texts = dict(_messages(parts.get(2, b"")))
     if 1 not in texts:
         return None
-    key, text = parts.get(1, b"")[:_KEPT_OF_LONG], texts[1][:_KEPT_OF_LONG]
+    key, text = parts.get(1, b"")[:_TRUNCATED_LENGTH], texts[1][:_TRUNCATED_LENGTH]
     return key.decode("utf-8", "replace"), text.decode("utf-8", "replace")
 
 

@@ -18,7 +18,7 @@ from crewmeter_cost.intake.coerce import first_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
 from crewmeter_cost.intake.semconv_dialects import DIALECTS, NAMES, Dialect
 from crewmeter_cost.intake.usage import usage_of
-from crewmeter_cost.records import Call, Place, Step
+from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +90,7 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         time_to_first_token_ns=nanoseconds(first) if streamed else None,
         origin="foreign",
         scope=span.scope,
-        place=_place(span, tool=None, is_leaf=True),
+        context=_context(span, tool=None, is_leaf=True),
     )
 
 
@@ -179,14 +179,14 @@ def _step(span: Span, kind: str) -> Step:
         error_type=_fact(attributes, "error_type"),
         is_run=kind in _RUN_KINDS or (kind == semconv.KIND_AGENT and span.parent_span_id is None),
         details={"cached": cached} if isinstance(cached, bool) else {},
-        place=_place(span, tool=shown if kind == semconv.KIND_TOOL else None, kind=kind, name=shown),
+        context=_context(span, tool=shown if kind == semconv.KIND_TOOL else None, kind=kind, name=shown),
     )
 
 
-def _place(span: Span, *, tool: str | None, is_leaf: bool = False, kind: str | None = None, name: str | None = None) -> Place:
+def _context(span: Span, *, tool: str | None, is_leaf: bool = False, kind: str | None = None, name: str | None = None) -> CallContext:
     attributes, resource = span.attributes, span.resource
     prefix = semconv.TAG_PREFIX
-    return Place(
+    return CallContext(
         run_id=None if is_leaf and span.parent_span_id is None else span.trace_id,  # a lone call is no run
         crew=name if kind == semconv.KIND_CREW else _fact(attributes, "crew"),
         flow=name if kind == semconv.KIND_FLOW else _fact(attributes, "flow"),

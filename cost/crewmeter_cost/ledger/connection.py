@@ -60,7 +60,7 @@ def prepare_file(path: Path) -> bool:
 
 
 def _unwritable(path: Path, error: OSError | None) -> LedgerUnavailableError:
-    existing = next((place for place in (path, *path.parents) if place.exists()), path)
+    existing = next((context for context in (path, *path.parents) if context.exists()), path)
     reason = f": {error.strerror}" if error is not None and error.strerror else ""
     return LedgerUnavailableError(
         f"ledger sqlite:///{path} is not writable ({existing} belongs to {_owner(existing)}, you are {_user(_effective_user())}){reason}",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.sidecar.metrics.registry import Metrics
     from crewmeter_cost.sidecar.settings import Settings
 
-__all__ = ["Door", "patient_protocol", "role_of"]
+__all__ = ["AuthorizationMiddleware", "patient_protocol", "role_of"]
 
 _OPEN = frozenset({"/healthz", "/readyz"})
 _HEAD_BYTES = 65_536
@@ -31,7 +31,7 @@ def role_of(path: str) -> str | None:
     return "ingest" if path.startswith(("/v1/", "/api/budgets/")) else "read"
 
 
-class Door:
+class AuthorizationMiddleware:
     """ASGI middleware that lets in who may come in.
 
     Without keys, on loopback, the Host header must name loopback too: else a web page could reach the ledger by letting

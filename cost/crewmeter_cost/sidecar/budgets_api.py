@@ -19,7 +19,12 @@ from starlette.routing import Route
 from crewmeter import semconv
 from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.leases import MOST_PUSD
-from crewmeter_cost.budgets.local_balance import BankUnavailableError, LedgerBank, Window, window_at
+from crewmeter_cost.budgets.local_balance import (
+    BalanceUnavailableError,
+    LocalBalanceStore,
+    Window,
+    window_at,
+)
 from crewmeter_cost.budgets.repository import in_force, status
 from crewmeter_cost.errors import CrewMeterError
 
@@ -74,7 +79,7 @@ async def _answer(desk: _Desk, request: Request, verb: str) -> Response:
         balance = await run_in_threadpool(desk.serve, verb, bytes(body))
     except CrewMeterError as error:
         return _problem(400, error.message, error.hint)
-    except BankUnavailableError as error:
+    except BalanceUnavailableError as error:
         return _problem(503, f"the ledger can't be asked ({error})")
     about = {"spent_pusd": balance.spent_pusd, "leased_pusd": balance.leased_pusd, "granted_pusd": balance.granted_pusd}
     return JSONResponse(about, headers=_HEADERS)
@@ -90,12 +95,12 @@ class _Desk:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._ledger: object = None
-        self._bank: LedgerBank
+        self._balance_store: LocalBalanceStore
 
     def serve(self, verb: str, body: bytes) -> Balance:
         """The account after what was asked. Raises `CrewMeterError` for nonsense."""
         if self._ledger is not self._store.ledger:  # first of all, or a damaged file was set aside
-            self._ledger, self._bank = self._store.ledger, LedgerBank(self._store.ledger.engine)
+            self._ledger, self._balance_store = self._store.ledger, LocalBalanceStore(self._store.ledger.engine)
         document = _document(body)
         budget = _budget(document.get("budget"))
         window = _window(budget, document.get("period_start"))
@@ -104,9 +109,9 @@ class _Desk:
             raise CrewMeterError(f"holder is {holder!r}, not a short name")
         now = time.time()
         if verb == "lease":
-            return self._bank.lease(budget, window, holder=holder, need_pusd=_amount(document, "need_pusd", least=1), now=now)
+            return self._balance_store.lease(budget, window, holder=holder, need_pusd=_amount(document, "need_pusd", least=1), now=now)
         spent, returned = _amount(document, "spent_pusd", least=0), _amount(document, "returned_pusd", least=-MOST_PUSD)
-        return self._bank.book(budget, window, holder=holder, spent_pusd=spent, returned_pusd=returned, look=True, now=now)
+        return self._balance_store.book(budget, window, holder=holder, spent_pusd=spent, returned_pusd=returned, look=True, now=now)
 
 
 def _document(body: bytes) -> dict[str, object]:
@@ -190,10 +195,10 @@ class Standing:
 
     def _for_ever(self) -> None:
         while True:
-            bank = LedgerBank(self._store.ledger.engine)
+            balance_store = LocalBalanceStore(self._store.ledger.engine)
             for each in self._now():
                 try:
-                    bank.notice(each.budget, window_at(each.budget, time.time()), each.spent_pusd, time.time())
+                    balance_store.notice(each.budget, window_at(each.budget, time.time()), each.spent_pusd, time.time())
                 except SQLAlchemyError as error:
                     log.warning("budget %s: no notice could be given: %s", each.budget.label, type(error).__name__)
             time.sleep(EVERY_SECONDS)

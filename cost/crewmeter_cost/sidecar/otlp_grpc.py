@@ -18,7 +18,7 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # as a
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.sidecar.otlp_http import NOT_KEPT
+from crewmeter_cost.sidecar.otlp_http import NOT_STORED
 from crewmeter_cost.sidecar.receive import Refusal, refusal_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def start_grpc(settings: Settings, receiver: Receiver, metrics: Metrics) -
     """A running server and its port. Raises `CrewMeterError` where the port is taken."""
     limits = settings.limits
     server = grpc.aio.server(
-        # A backstop: past it gRPC refuses without RetryInfo, and clients then drop what they sent. `receiver.place` refuses first.
+        # A backstop: past it gRPC refuses without RetryInfo, and clients then drop what they sent. `receiver.request` refuses first.
         maximum_concurrent_rpcs=limits.connections,
         options=[
             ("grpc.max_receive_message_length", limits.body_bytes),
@@ -108,7 +108,7 @@ class _Arrivals:
     async def message(self, context: Context) -> bytes:
         """The one message of a call. Raises `Refusal` where it does not come, or there is none."""
         try:
-            async with self._place(), asyncio.timeout(self._patience) as limit:
+            async with self._context(), asyncio.timeout(self._patience) as limit:
                 self._arriving[limit] = asyncio.get_running_loop().time()
                 self._hurry()
                 try:
@@ -122,7 +122,7 @@ class _Arrivals:
         raise Refusal("invalid", "the call has no message")
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _context(self) -> AsyncIterator[None]:
         self._waiting += 1
         self._hurry()
         try:
@@ -147,9 +147,9 @@ class _Arrivals:
 
 def _traces(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals) -> Handler:
     async def stored(context: Context) -> tuple[str, bytes]:
-        with receiver.place() as place:
+        with receiver.request() as held:
             body = await arrivals.message(context)
-            place.hold(len(body))
+            held.hold(len(body))
             refused = await receiver.take(body, as_json=False)
         return "partial" if refused else "ok", _answer(refused.total(), refusal_text(refused))
 
@@ -158,9 +158,9 @@ def _traces(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: 
 
 def _ignored(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals) -> Handler:
     async def dropped(context: Context) -> tuple[str, bytes]:
-        with receiver.place():
+        with receiver.request():
             await arrivals.message(context)
-        return "ignored", _answer(0, NOT_KEPT)
+        return "ignored", _answer(0, NOT_STORED)
 
     return _export(settings, metrics, dropped)
 

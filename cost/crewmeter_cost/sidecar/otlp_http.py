@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from crewmeter_cost.sidecar.metrics.registry import Metrics
     from crewmeter_cost.sidecar.receive import Receiver
 
-__all__ = ["NOT_KEPT", "otlp_routes"]
+__all__ = ["NOT_STORED", "otlp_routes"]
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
-NOT_KEPT = "crewmeter keeps spans only; this signal was not stored"
+NOT_STORED = "crewmeter keeps spans only; this signal was not stored"
 """Said to senders of metrics and logs: taken without an error, since SDKs export all signals to one place."""
 _STATUS = {"invalid": 400, "timeout": 408, "too_large": 413, "unsupported": 415, "busy": 503, "unavailable": 503}
 """503 and not 429 for "later": OTLP clients retry both, but the Python SDK's only the 5xx."""
@@ -54,14 +54,14 @@ async def _export(request: Request, receiver: Receiver, metrics: Metrics, *, kee
     try:
         if kind not in (JSON, PROTOBUF):
             raise Refusal("unsupported", f"Content-Type must be {PROTOBUF} or {JSON}")
-        with receiver.place() as place:
-            body = await _body(request, receiver, place.hold if keep else None)
+        with receiver.request() as held:
+            body = await _body(request, receiver, held.hold if keep else None)
             if keep:
                 encoding = request.headers.get("content-encoding", "")
                 refused = await receiver.take(body, as_json=as_json, encoding=encoding)
                 outcome, count, message = "partial" if refused else "ok", refused.total(), refusal_text(refused)
             else:
-                outcome, count, message = "ignored", 0, NOT_KEPT
+                outcome, count, message = "ignored", 0, NOT_STORED
     except Refusal as refusal:
         metrics.requests.labels(protocol, refusal.outcome).inc()
         return _refused(refusal, as_json=as_json)

@@ -40,14 +40,14 @@ def refusal_text(refused: Counter[str]) -> str:
     return "; ".join(f"{count} spans refused: {reason}" for reason, count in refused.items())
 
 
-class _Place:
+class _AdmittedRequest:
     """One request's place among those under way, and the bytes it holds."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
         self._bytes = 0
 
-    def __enter__(self) -> _Place:
+    def __enter__(self) -> _AdmittedRequest:
         receiver = self._receiver
         if receiver.under_way >= receiver.limits.requests:
             raise Refusal("busy", "too many requests under way", retry_seconds=1.0)
@@ -85,9 +85,9 @@ class Receiver:
         self._clock = clock
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="crewmeter-reader")
 
-    def place(self) -> _Place:
+    def request(self) -> _AdmittedRequest:
         """A place for one request, as a context manager. Raises `Refusal` where all are taken."""
-        return _Place(self)
+        return _AdmittedRequest(self)
 
     async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
         """Store the spans of one request; returns after the commit what was refused (reason → spans). Raises `Refusal`."""

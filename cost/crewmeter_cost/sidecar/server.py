@@ -24,7 +24,7 @@ from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
 from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
-from crewmeter_cost.sidecar.authorization import Door, patient_protocol
+from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware, patient_protocol
 from crewmeter_cost.sidecar.budgets_api import budget_routes
 from crewmeter_cost.sidecar.metrics.registry import Metrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
@@ -89,7 +89,7 @@ class Sidecar:
             *ledger_routes(self._store.reading, self._writer.suspect),
             *_page(self._store.reading),
         ]
-        return Door(Starlette(routes=routes, exception_handlers={HTTPException: http_error}), self._settings, self.metrics)
+        return AuthorizationMiddleware(Starlette(routes=routes, exception_handlers={HTTPException: http_error}), self._settings, self.metrics)
 
     async def run(self) -> None:
         """Serve until told to stop (SIGTERM, SIGINT), then drain: no new requests, those under way answered, the queue written."""

@@ -194,9 +194,9 @@ class Writer:
         metrics.spans.labels("ignored").inc(sum(request.priced.spans for request in group) - len(calls) - len(steps))
         for request in group:
             metrics.lag_seconds.observe(now - request.ended)
-        roots = [step for step in new_steps if step.is_run and step.place.run_id is not None]
+        roots = [step for step in new_steps if step.is_run and step.context.run_id is not None]
         try:
-            totals = [(step.name, self._pipeline.ledger.run_cost(str(step.place.run_id))) for step in roots]
+            totals = [(step.name, self._pipeline.ledger.run_cost(str(step.context.run_id))) for step in roots]
         except CrewMeterError:  # the spans are committed; only the loop detector misses these runs
             log.warning("the calls of %d finished runs could not be counted", len(roots))
         else:

@@ -6,7 +6,14 @@ from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS, SUCCESS_STEPS
-from crewmeter_dashboards.panels.queries import COST, NEWEST, RUN_COST, newest, over_time, quantiles_by
+from crewmeter_dashboards.panels.queries import (
+    COST,
+    NEWEST,
+    RUN_COST,
+    newest,
+    over_time,
+    quantiles_by,
+)
 
 __all__ = ["PANELS"]
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, NEUTRAL, WARN
 from crewmeter_dashboards.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
-from crewmeter_dashboards.panels.queries import COST, QUANTILES, over_time, quantiles, quantiles_over_time
+from crewmeter_dashboards.panels.queries import (
+    COST,
+    QUANTILES,
+    over_time,
+    quantiles,
+    quantiles_over_time,
+)
 
 __all__ = ["FAILURE_STEPS", "PANELS", "SUCCESS_STEPS"]
 

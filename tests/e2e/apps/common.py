@@ -5,13 +5,13 @@ import os
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 
-URL = os.environ["STANDIN_URL"]
+URL = os.environ["PROVIDER_URL"]
 USAGE = "[[usage:in=1000 read=400 out=300]]"
 
 os.environ.setdefault("OPENAI_API_KEY", "sk-standin")
 os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = f"{URL}/v1"  # clients CrewAI makes without telling them its base_url
-os.environ.setdefault("AWS_ACCESS_KEY_ID", "standin")
-os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "standin")
+os.environ.setdefault("AWS_ACCESS_KEY_ID", "fake-key")
+os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "fake-key")
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 os.environ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] = URL
 

@@ -21,9 +21,9 @@ def make(kind, stream):
     if kind == "anthropic":
         return LLM(model="anthropic/claude-sonnet-4-5", base_url=URL, api_key="sk-standin", stream=stream)
     if kind == "gemini":
-        return LLM(model="gemini/gemini-2.5-flash", api_key="standin", stream=stream, client_params={"http_options": {"base_url": URL}})
+        return LLM(model="gemini/gemini-2.5-flash", api_key="fake-key", stream=stream, client_params={"http_options": {"base_url": URL}})
     if kind == "azure":
-        return LLM(model="azure/gpt-4o", endpoint=f"{URL}/openai/deployments/gpt-4o", api_key="standin", stream=stream)
+        return LLM(model="azure/gpt-4o", endpoint=f"{URL}/openai/deployments/gpt-4o", api_key="fake-key", stream=stream)
     if kind == "bedrock":
         return LLM(model="bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", stream=stream)
     if kind == "litellm":

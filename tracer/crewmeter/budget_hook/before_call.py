@@ -18,10 +18,10 @@ from crewmeter.spans.model_call import Claim, host_of, names_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.spans.model_call import Exchange
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.model_call import HttpExchange
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Brake", "Guard"]
+__all__ = ["BeforeCallHook", "Guard"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -64,12 +64,12 @@ class Guard(Protocol):
         """Give back what is reserved and stop."""
 
 
-class Brake:
+class BeforeCallHook:
     """Asks the guard before each call and tells it after. What goes wrong in it lets the call through."""
 
-    def __init__(self, guard: Guard, base_place: Mapping[str, object]) -> None:
+    def __init__(self, guard: Guard, base_scope: Mapping[str, object]) -> None:
         self._guard = guard
-        self._base_place = base_place
+        self._base_scope = base_scope
         self._limit = RateLimit()
         self._waiting: ContextVar[object | None] = ContextVar("crewmeter_reservation", default=None)
         """Reserved before the call's started event, by the executor; the next call in this context takes it."""
@@ -120,7 +120,7 @@ class Brake:
             return None
         return self._refused(self._guard.tool(self._place(node_here()), name, arguments))
 
-    def exchange_opened(self, exchange: Exchange) -> None:
+    def exchange_opened(self, exchange: HttpExchange) -> None:
         """An embedding is about to be sent, in the caller's context. Raises `BudgetExceeded` where it may not be."""
         claim = exchange.owner
         if exchange.operation != semconv.EMBEDDINGS or not isinstance(claim, Claim) or not self._guard.active:
@@ -137,21 +137,21 @@ class Brake:
             raise refused
         claim.reservation = outcome
 
-    def exchange_closed(self, exchange: Exchange) -> None:
+    def exchange_closed(self, exchange: HttpExchange) -> None:
         """An exchange is over: what was reserved for it and not billed goes back."""
         claim = exchange.owner
         if isinstance(claim, Claim) and claim.reservation is not None:
             reservation, claim.reservation = claim.reservation, None
             self._guard.settle(reservation, None)
 
-    def call_started(self, node: Node) -> None:
+    def call_started(self, node: OpenSpan) -> None:
         """Give a call that has just started what was reserved for it."""
         reservation = self._waiting.get()
         if reservation is not None and node.call is not None:
             self._waiting.set(None)
             node.call.reservation = reservation
 
-    def is_urgent(self, node: Node) -> bool:
+    def is_urgent(self, node: OpenSpan) -> bool:
         """Whether the next call must know what this finished one cost: a limit is near. Else the export thread settles it."""
         call = node.call
         if call is None:
@@ -161,7 +161,7 @@ class Brake:
         urgent = embedded or (call.reservation is not None and getattr(call.reservation, "urgent", False))
         return bool(urgent and self._guard.active)
 
-    def seen(self, node: Node) -> None:
+    def seen(self, node: OpenSpan) -> None:
         """A finished call: settle its reservation, or book it as it is; once, however often it is shown."""
         call = node.call
         if call is None or call.reservation is _SETTLED or not self._guard.active:
@@ -202,13 +202,13 @@ class Brake:
             logger.warning("%s; the call was not made", error)
         return error
 
-    def _place(self, node: Node | None) -> dict[str, object]:
+    def _place(self, node: OpenSpan | None) -> dict[str, object]:
         if node is None:
-            return {**self._base_place, **(attribution.current() or {})}
+            return {**self._base_scope, **(attribution.current() or {})}
         here = attribution.current()
-        return {**node.place, **here} if here is not None and here is not node.attribution else dict(node.place)
+        return {**node.scope, **here} if here is not None and here is not node.attribution else dict(node.scope)
 
-    def _attributes(self, llm: Any, node: Node | None) -> dict[str, object]:
+    def _attributes(self, llm: Any, node: OpenSpan | None) -> dict[str, object]:
         endpoint = endpoint_of(llm)
         host = host_of(endpoint)[0] if endpoint else None
         provider, model = names_of(declared_provider(llm), short(getattr(llm, "model", None)), host)

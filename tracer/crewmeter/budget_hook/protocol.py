@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crewmeter.budget_hook.before_call import Guard
     from crewmeter.settings import Settings
 
-__all__ = ["GROUP", "BudgetExceeded", "LateGuard", "guard_with"]
+__all__ = ["GROUP", "BudgetExceeded", "DeferredGuard", "guard_with"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -59,7 +59,7 @@ def guard_with(budget: object, settings: Settings) -> Guard | None:
     """
     where = _where(settings)
     if budget is None and not os.environ.get("CREWMETER_BUDGETS", "").strip():
-        return LateGuard(lambda: _made(None, where)) if "endpoint" not in where else None
+        return DeferredGuard(lambda: _made(None, where)) if "endpoint" not in where else None
     made = _made(budget, where)
     if made is None:
         raise ValueError("budget= needs a budget guard (entry point 'guard' of 'crewmeter_budget'); none is installed: leave budget out")
@@ -86,7 +86,7 @@ def _where(settings: Settings) -> dict[str, object]:
     return {"endpoint": endpoint, "headers": dict(settings.headers)} if endpoint else {"ledger": settings.ledger}
 
 
-class LateGuard:
+class DeferredGuard:
     """A `Guard` that is looked for in the background once CrewAI is there, since looking takes longer than `instrument` may."""
 
     def __init__(self, find: Callable[[], Guard | None]) -> None:

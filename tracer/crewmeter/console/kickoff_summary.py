@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["Summary"]
 
@@ -23,7 +23,7 @@ class Summary:
     def __init__(self, wanted: bool | None) -> None:
         self._wanted = wanted
 
-    def show(self, node: Node, exporter: SpanExporter) -> None:
+    def show(self, node: OpenSpan, exporter: SpanExporter) -> None:
         """Say what the run ``node`` came to."""
         stream = sys.stderr
         if stream is None or self._wanted is False or (self._wanted is None and not stream.isatty()):
@@ -32,7 +32,7 @@ class Summary:
         stream.flush()
 
 
-def _line(node: Node, exporter: SpanExporter) -> str:
+def _line(node: OpenSpan, exporter: SpanExporter) -> str:
     tally, cost = node.tally, cost_of_run(exporter, node)
     run_id = f"{node.context.span_id:016x}"
     seconds = ((node.ended_ns or node.started_ns) - node.started_ns) / 1e9

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["RunCost", "cost_of_run"]
 
@@ -22,7 +22,7 @@ class RunCost(NamedTuple):
     unpriced_calls: int
 
 
-def cost_of_run(exporter: SpanExporter, node: Node) -> RunCost | None:
+def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCost | None:
     """The cost of the run that ``node`` is, or None where the exporter cannot tell."""
     ask = getattr(exporter, "run_cost", None)
     if not callable(ask):

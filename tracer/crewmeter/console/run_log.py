@@ -13,7 +13,7 @@ from crewmeter.console.run_costs import cost_of_run
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["RunLog"]
 
@@ -45,7 +45,7 @@ class RunLog:
         if self.enabled and logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
 
-    def write(self, node: Node, exporter: SpanExporter) -> None:
+    def write(self, node: OpenSpan, exporter: SpanExporter) -> None:
         """Log ``node`` if it is a run, task, agent, tool or a failure."""
         if node.kind not in _KINDS and node.error_type is None:
             return
@@ -57,7 +57,7 @@ class RunLog:
             logger.log(level, "%s", " ".join(f"{key}={_plain(value)}" for key, value in fields.items()))
 
 
-def _fields(node: Node, exporter: SpanExporter) -> dict[str, Any]:
+def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
     attributes = (node.readable.attributes if node.readable is not None else None) or {}
     fields: dict[str, Any] = {
         "event": node.kind,

@@ -17,12 +17,12 @@ from crewmeter.log_rate_limit import RateLimit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter.budget_hook.before_call import Brake
+    from crewmeter.budget_hook.before_call import BeforeCallHook
     from crewmeter.redaction import Content
     from crewmeter.spans.recorder import Recorder
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["EVENT_BUS_MODULE", "Tap"]
+__all__ = ["EVENT_BUS_MODULE", "EventHandler"]
 
 EVENT_BUS_MODULE = "crewai.events.event_bus"
 
@@ -34,14 +34,14 @@ _MIND_NS = 100_000_000
 logger = logging.getLogger("crewmeter")
 
 
-class Tap:
+class EventHandler:
     """Turns CrewAI's events into spans on a `Recorder`."""
 
-    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None], brake: Brake | None = None) -> None:
+    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None], before_call: BeforeCallHook | None = None) -> None:
         self._recorder = recorder
         self._content = content
         self._look_again = look_again
-        self._brake = brake
+        self._before_call = before_call
         self._limit = RateLimit()
         self._is_replaying: Callable[[], bool] = lambda: False
         self._undo: list[Callable[[], None]] = []
@@ -50,7 +50,7 @@ class Tap:
         self._listener: Listener | None = None
         self._unhook: Callable[[], None] | None = None
         """What takes our hooks out of CrewAI, while they are in."""
-        self._minded_ns = 0
+        self._budget_checked_ns = 0
 
     # --- the seam --------------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Tap:
         from crewai.events.base_events import BaseEvent
 
         self._inline = False
-        self._recorder.merger.holds = True
+        self._recorder.correlator.holds = True
         self._listener = Listener(bus, self.see)
         self._listener.start(descendants(BaseEvent))
         self._undo.append(self._listener.stop)
@@ -84,46 +84,46 @@ class Tap:
 
     def uninstall(self) -> None:
         """Take the seam out: the very same functions are back where they were."""
-        self._release_brake()
-        self._brake = None  # executors made meanwhile keep the hook
+        self._release_before_call()
+        self._before_call = None  # executors made meanwhile keep the hook
         while self._undo:
             self._undo.pop()()
 
     def hooks_imported(self) -> None:
         """CrewAI's hooks are there: an executor keeps those it finds when it is made, so ours must not come later."""
-        if self._brake is not None:
-            self._mind_brake(self._brake)
+        if self._before_call is not None:
+            self._update_before_call(self._before_call)
 
-    def _mind_brake(self, brake: Brake) -> None:
+    def _update_before_call(self, before_call: BeforeCallHook) -> None:
         """Have CrewAI ask us before its calls while there is a budget to keep to, and only then: being asked costs every call."""
-        if brake.wanted != (self._unhook is not None):
+        if before_call.wanted != (self._unhook is not None):
             if self._unhook is None:
-                self._put_brake(brake)
+                self._set_before_call(before_call)
             else:
-                self._release_brake()
+                self._release_before_call()
 
-    def _release_brake(self) -> None:
+    def _release_before_call(self) -> None:
         unhook, self._unhook = self._unhook, None
         if unhook is not None:
             unhook()
 
-    def _put_brake(self, brake: Brake) -> None:
+    def _set_before_call(self, before_call: BeforeCallHook) -> None:
         """Ask the budgets before every model call, through CrewAI's own hook; a refusal reaches the caller as CrewAI means it to."""
         from crewai import hooks
 
         aborted = getattr(hooks, "HookAborted", None)  # before 1.15 a hook could only return False
         if aborted is not None:
-            brake.error = _both(aborted)
+            before_call.error = _both(aborted)
 
         def before_llm_call(context: Any) -> bool | None:
-            refused = self._asked(brake.refusal, context.llm, context.messages)
+            refused = self._asked(before_call.refusal, context.llm, context.messages)
             if refused is not None and aborted is not None:
                 raise refused
             return None if refused is None else False
 
         def before_tool_call(context: Any) -> bool | None:
             """Refuse the tool only; what stops the run is that its next model call is refused, too."""
-            return None if self._asked(brake.tool_refusal, context.tool_name, context.tool_input) is None else False
+            return None if self._asked(before_call.tool_refusal, context.tool_name, context.tool_input) is None else False
 
         hooks.register_before_llm_call_hook(before_llm_call)
         hooks.register_before_tool_call_hook(before_tool_call)
@@ -136,7 +136,7 @@ class Tap:
 
     def _asked(self, question: Callable[..., BudgetExceeded | None], *about: object) -> BudgetExceeded | None:
         """The brake's answer; a fault of ours must not stop a call."""
-        if self._brake is None:
+        if self._before_call is None:
             return None
         try:
             return question(*about)
@@ -191,8 +191,8 @@ class Tap:
                     self._limit.held_back,
                     exc_info=self._content.enabled,
                 )
-        if self._brake is not None and self._inline and event.type in _EMBEDS:
-            refused = self._asked(self._brake.memory_refusal)
+        if self._before_call is not None and self._inline and event.type in _EMBEDS:
+            refused = self._asked(self._before_call.memory_refusal)
             if refused is not None:
                 raise refused
 
@@ -204,16 +204,16 @@ class Tap:
         if rule.phase == "chunk":
             self._chunk(event, now_ns)
         elif rule.phase == "start":
-            if self._brake is not None and (rule.kind != semconv.KIND_LLM or now_ns - self._minded_ns > _MIND_NS):
-                self._minded_ns = now_ns
-                self._mind_brake(self._brake)
+            if self._before_call is not None and (rule.kind != semconv.KIND_LLM or now_ns - self._budget_checked_ns > _MIND_NS):
+                self._budget_checked_ns = now_ns
+                self._update_before_call(self._before_call)
             self._start(rule, source, event, now_ns)
         elif rule.phase == "end":
             self._end(rule, source, event, now_ns)
         else:
             self._point(rule, source, event, now_ns)
 
-    def _start(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+    def _start(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         parent_id = event.parent_event_id
         if is_hidden(rule, source):
             self._recorder.hide(event.event_id, parent_id)
@@ -228,7 +228,7 @@ class Tap:
             opening.name,
             at_ns=now_ns,
             key=opening.key,
-            place=opening.place,
+            scope=opening.scope,
             attributes=opening.attributes,
             call=opening.call,
             is_run=opening.is_run,
@@ -238,13 +238,13 @@ class Tap:
             node.labels = opening.labels
         self._look_again()
         if opening.call is not None:
-            self._recorder.merger.counters.started(source, opening.call)
-            if self._brake is not None and self._unhook is not None:
-                self._brake.call_started(node)
+            self._recorder.correlator.counters.started(source, opening.call)
+            if self._before_call is not None and self._unhook is not None:
+                self._before_call.call_started(node)
         self._add_content(node, opening.content)
         return node
 
-    def _end(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+    def _end(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         if is_hidden(rule, source):
             return None
         ending = rule.read(source, event)
@@ -258,13 +258,13 @@ class Tap:
             self._close(node, rule, event, ending, now_ns)
         return node
 
-    def _end_call(self, rule: Rule, source: Any, event: Any, now_ns: int, node: Node | None, ending: Ending) -> Node | None:
+    def _end_call(self, rule: Rule, source: Any, event: Any, now_ns: int, node: OpenSpan | None, ending: Ending) -> OpenSpan | None:
         usage = getattr(event, "usage", None)
         usage = usage if isinstance(usage, dict) else None
         if node is None:
             node = self._renamed(event, ending.key)
         if node is None or node.call is None:
-            known = self._recorder.merger.late(ending.key, usage)
+            known = self._recorder.correlator.late(ending.key, usage)
             return known if known is not None else self._unannounced(rule, source, event, now_ns)
         call = node.call
         call.usage = usage
@@ -273,13 +273,13 @@ class Tap:
         self._close(node, rule, event, ending, now_ns)
         return node
 
-    def _renamed(self, event: Any, key: str | None) -> Node | None:
+    def _renamed(self, event: Any, key: str | None) -> OpenSpan | None:
         """The open call CrewAI pairs with this end, if the end's call id is new: a custom model outside `llm_call_context` gets two."""
         registry = self._recorder.registry
         named = registry.open.get(event.started_event_id)
         return named if named is not None and named.call is not None and registry.find_call(key) is None else None
 
-    def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> Node | None:
+    def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         """A call that ends without having begun for us: a second bill under one call id, or begun before `instrument`."""
         opening = TABLE["llm_call_started"].read(source, event)
         if not isinstance(opening, Opening) or opening.call is None:
@@ -292,7 +292,7 @@ class Tap:
             event.parent_event_id, semconv.KIND_LLM, opening.name, at_ns=now_ns, call=opening.call, error_type=error
         )
 
-    def _close(self, node: Node, rule: Rule, event: Any, ending: Ending, now_ns: int) -> None:
+    def _close(self, node: OpenSpan, rule: Rule, event: Any, ending: Ending, now_ns: int) -> None:
         node.attributes.update(ending.attributes)
         if rule.failed or ending.error_type is not None:
             node.error_type = ending.error_type or error_of(event)
@@ -315,12 +315,12 @@ class Tap:
             rule.kind,
             opening.name,
             at_ns=now_ns,
-            place=opening.place,
+            scope=opening.scope,
             attributes=opening.attributes,
             error_type=error,
         )
 
-    def _add_content(self, node: Node, content: tuple[tuple[str, object], ...]) -> None:
+    def _add_content(self, node: OpenSpan, content: tuple[tuple[str, object], ...]) -> None:
         if content and self._content.enabled:
             for name, value in content:
                 text = self._content.text(value)

@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
-from crewmeter.crewai.display_names import agent_role, crew_name, declared_provider, endpoint_of, short, task_labels, text
-from crewmeter.spans.model_call import Call
+from crewmeter.crewai.display_names import (
+    agent_role,
+    crew_name,
+    declared_provider,
+    endpoint_of,
+    short,
+    task_labels,
+    text,
+)
+from crewmeter.spans.model_call import ModelCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,9 +32,9 @@ class Opening:
 
     name: str
     key: str | None = None
-    place: dict[str, str] | None = None
+    scope: dict[str, str] | None = None
     attributes: dict[str, AttributeValue] | None = None
-    call: Call | None = None
+    call: ModelCall | None = None
     labels: Mapping[str, str] | None = None
     is_run: bool = True
     content: tuple[tuple[str, object], ...] = ()
@@ -62,7 +70,7 @@ def _crew_started(source: Any, event: Any) -> Opening:
     return Opening(
         f"{semconv.INVOKE_WORKFLOW} {name}",
         key=_identity(source),
-        place={semconv.CREW: name},
+        scope={semconv.CREW: name},
         attributes={semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: name},
         labels=task_labels(source),
         content=((semconv.INPUT_MESSAGES, getattr(event, "inputs", None)),),
@@ -79,7 +87,7 @@ def _train_started(source: Any, event: Any) -> Opening:
 def _flow_started(source: Any, event: Any) -> Opening:
     name = short(getattr(event, "flow_name", None)) or type(source).__name__
     attributes: dict[str, AttributeValue] = {semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: name}
-    return Opening(f"{semconv.INVOKE_WORKFLOW} {name}", key=_identity(source), place={semconv.FLOW: name}, attributes=attributes)
+    return Opening(f"{semconv.INVOKE_WORKFLOW} {name}", key=_identity(source), scope={semconv.FLOW: name}, attributes=attributes)
 
 
 def _method_started(source: Any, event: Any) -> Opening:
@@ -89,7 +97,7 @@ def _method_started(source: Any, event: Any) -> Opening:
 
 def _task_started(source: Any, event: Any) -> Opening:
     task = getattr(event, "task", None) or source
-    return Opening("task", key=text(getattr(task, "id", None)), place={semconv.TASK: text(getattr(task, "name", None)) or ""})
+    return Opening("task", key=text(getattr(task, "id", None)), scope={semconv.TASK: text(getattr(task, "name", None)) or ""})
 
 
 def _agent_started(source: Any, event: Any) -> Opening:
@@ -98,7 +106,7 @@ def _agent_started(source: Any, event: Any) -> Opening:
     return Opening(
         f"{semconv.INVOKE_AGENT} {role}",
         key=text(getattr(agent, "id", None)),
-        place={semconv.AGENT_NAME: role},
+        scope={semconv.AGENT_NAME: role},
         attributes={semconv.OPERATION: semconv.INVOKE_AGENT, semconv.AGENT_NAME: role},
         is_run=False,
         content=((semconv.INPUT_MESSAGES, getattr(event, "task_prompt", None)),),
@@ -112,7 +120,7 @@ def _lite_agent_started(source: Any, event: Any) -> Opening:
     return Opening(
         f"{semconv.INVOKE_AGENT} {role}",
         key=_identity(source),
-        place={semconv.AGENT_NAME: role},
+        scope={semconv.AGENT_NAME: role},
         attributes={semconv.OPERATION: semconv.INVOKE_AGENT, semconv.AGENT_NAME: role},
         content=((semconv.INPUT_MESSAGES, getattr(event, "messages", None)),),
     )
@@ -129,7 +137,7 @@ _REQUEST = (
 
 def _llm_started(source: Any, event: Any) -> Opening:
     said = vars(event)  # asking Pydantic for a field that this CrewAI's event has not got would take 4 µs
-    call = Call()
+    call = ModelCall()
     call.model = short(said.get("model")) or short(getattr(source, "model", None))
     call.declared = declared_provider(source)
     call.endpoint = endpoint_of(source)
@@ -155,7 +163,7 @@ def _tool_started(source: Any, event: Any) -> Opening:
     if isinstance(attempts, int) and attempts > 0:
         attributes[semconv.ATTEMPTS] = attempts
     content = ((semconv.TOOL_ARGUMENTS, getattr(event, "tool_args", None)),)
-    return Opening(f"{semconv.EXECUTE_TOOL} {name}", key=name, place={semconv.TOOL: name}, attributes=attributes, content=content)
+    return Opening(f"{semconv.EXECUTE_TOOL} {name}", key=name, scope={semconv.TOOL: name}, attributes=attributes, content=content)
 
 
 def _mcp_started(source: Any, event: Any) -> Opening:

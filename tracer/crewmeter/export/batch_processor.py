@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Courier"]
+__all__ = ["BatchProcessor"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -39,7 +39,7 @@ IDLE_S = 60.0
 """How often (s) an idle courier wakes for housekeeping."""
 
 
-class Courier:
+class BatchProcessor:
     """One exporter's queue and thread. The exporter is made on that thread, since importing one may take a second.
 
     ``tick`` runs after every batch and every idle minute; ``observed`` sees each span once before its export, ``delivered``
@@ -53,8 +53,8 @@ class Courier:
         resource: Callable[[], Resource],
         *,
         tick: Callable[[], None] | None = None,
-        observed: Callable[[Node], None] | None = None,
-        delivered: Callable[[Node, SpanExporter], None] | None = None,
+        observed: Callable[[OpenSpan], None] | None = None,
+        delivered: Callable[[OpenSpan, SpanExporter], None] | None = None,
         last: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
@@ -70,7 +70,7 @@ class Courier:
         self._reset()
 
     def _reset(self) -> None:
-        self._queue: deque[Node] = deque()
+        self._queue: deque[OpenSpan] = deque()
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._busy = False
@@ -78,7 +78,7 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closing = False
-        self._refused: list[Node] = []
+        self._refused: list[OpenSpan] = []
         self._attempts = 0
         self._lost = 0
         self._failing = False
@@ -99,7 +99,7 @@ class Courier:
             self._thread = thread
         thread.start()
 
-    def put(self, node: Node) -> None:
+    def put(self, node: OpenSpan) -> None:
         """Queue a finished node. Never blocks; a full queue loses it, and says so from the worker."""
         if len(self._queue) >= CAPACITY:
             self._lost += 1
@@ -210,7 +210,7 @@ class Courier:
         if self._lost:
             self._report(f"the queue to {self.name} was full")
 
-    def _prepare(self, batch: list[Node]) -> None:
+    def _prepare(self, batch: list[OpenSpan]) -> None:
         """Make the batch's spans, and show them to who wants to count them. A node that cannot be made a span is dropped alone."""
         resource = self._resource()
         for node in list(batch):
@@ -225,7 +225,7 @@ class Courier:
                 self._observed(node)
             sleep(0)  # let the app's threads have the interpreter: they would wait five milliseconds for it else
 
-    def _export(self, batch: list[Node]) -> bool:
+    def _export(self, batch: list[OpenSpan]) -> bool:
         if not batch:
             return True
         exporter = self._exporter

@@ -63,10 +63,14 @@ def _otlp(settings: Settings) -> SpanExporter:
     """The OTLP exporter of the protocol asked for; without an ``endpoint=`` it reads the ``OTEL_EXPORTER_OTLP_*`` variables itself."""
     endpoint, headers = settings.endpoint, dict(settings.headers) or None
     if settings.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+            OTLPSpanExporter as GrpcExporter,
+        )
 
         return GrpcExporter(endpoint=endpoint, headers=headers)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+        OTLPSpanExporter as HttpExporter,
+    )
 
     return HttpExporter(endpoint=None if endpoint is None else signal_url(endpoint, "traces"), headers=headers)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from crewmeter.settings import Settings
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["DURATION_BUCKETS_S", "TOKEN_BUCKETS", "Metrics"]
 
@@ -59,7 +59,7 @@ class Metrics:
         self._instruments: _Instruments | None = None
         self._own: Any = None
 
-    def record(self, node: Node) -> None:
+    def record(self, node: OpenSpan) -> None:
         """Count one finished span if it is a model operation."""
         if node.call is None or node.readable is None or node.ended_ns is None:
             return
@@ -116,9 +116,13 @@ def _provider(settings: Settings, resource: Resource) -> Any:
 def _exporter(settings: Settings) -> Any:
     headers = dict(settings.headers) or None
     if settings.protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
+            OTLPMetricExporter as GrpcExporter,
+        )
 
         return GrpcExporter(endpoint=settings.endpoint, headers=headers)
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
+        OTLPMetricExporter as HttpExporter,
+    )
 
     return HttpExporter(endpoint=None if settings.endpoint is None else signal_url(settings.endpoint, "metrics"), headers=headers)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.util.types import AttributeValue
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["attributes_of", "readable", "status_of"]
 
@@ -27,9 +27,9 @@ _scope = InstrumentationScope(semconv.SCOPE, version())
 _lock = threading.Lock()
 
 
-def attributes_of(node: Node) -> dict[str, AttributeValue]:
+def attributes_of(node: OpenSpan) -> dict[str, AttributeValue]:
     """All attributes of a finished node: where it is, what it is, and for a call what it used."""
-    attributes: dict[str, AttributeValue] = {semconv.KIND: node.kind, **node.place, **node.attributes}
+    attributes: dict[str, AttributeValue] = {semconv.KIND: node.kind, **node.scope, **node.attributes}
     if node.call is not None:
         attributes.update(call_attributes(node.call, node))
     if node.error_type is not None:
@@ -39,12 +39,12 @@ def attributes_of(node: Node) -> dict[str, AttributeValue]:
     return attributes
 
 
-def status_of(node: Node) -> Status:
+def status_of(node: OpenSpan) -> Status:
     """Error where something failed, with the (scrubbed) message only if content is captured."""
     return _OK if node.error_type is None else Status(StatusCode.ERROR, node.message)
 
 
-def readable(node: Node, resource: Resource) -> ReadableSpan:
+def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
     """``node`` as a span. Made once; afterwards the node keeps only what its children may still need."""
     with _lock:
         if node.readable is None:

@@ -16,7 +16,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Exchange", "Hub", "guarded", "inside"]
+__all__ = ["HttpExchange", "Hub", "guarded", "inside"]
 
 _log = logging.getLogger("crewmeter")
 _LOG_EVERY_NS = 60 * 10**9
@@ -28,23 +28,23 @@ inside: ContextVar[str | None] = ContextVar("crewmeter_wire_inside", default=Non
 T = TypeVar("T")
 
 
-class _Told(Generic[T]):
-    """A field of `Exchange` that its answer tells: asking for it reads the answer, if that was put off."""
+class _LazyField(Generic[T]):
+    """A field of `HttpExchange` that its answer tells: asking for it reads the answer, if that was put off."""
 
     def __init__(self, slot: str) -> None:
         self._slot = slot
 
-    def __get__(self, exchange: Exchange, owner: type) -> T:
+    def __get__(self, exchange: HttpExchange, owner: type) -> T:
         if exchange._unread is not None:
             exchange._read()
         value: T = getattr(exchange, self._slot)
         return value
 
-    def __set__(self, exchange: Exchange, value: T) -> None:
+    def __set__(self, exchange: HttpExchange, value: T) -> None:
         setattr(exchange, self._slot, value)
 
 
-class Exchange:
+class HttpExchange:
     """One HTTP request that a provider may bill, as its URL, bodies and status tell it. Numbers and names only, never content.
 
     Fields fill in as they become known, so a look at any time is valid; after `done` nothing changes any more.
@@ -103,7 +103,7 @@ class Exchange:
         self._service_tier: str | None = None
         self._finish_reason: str | None = None
         self._reported_cost_usd: str | None = None
-        self._unread: Callable[[Exchange], None] | None = None
+        self._unread: Callable[[HttpExchange], None] | None = None
         self.status_code: int | None = None
         self._error_type: str | None = None
         self.started_ns = time.time_ns()
@@ -114,13 +114,13 @@ class Exchange:
         self.owner: object | None = None
         """For whoever listens: where in the crew the exchange belongs."""
 
-    response_model = _Told[str | None]("_response_model")
-    response_id = _Told[str | None]("_response_id")
-    usage = _Told[TokenUsage]("_usage")
-    service_tier = _Told[str | None]("_service_tier")
-    finish_reason = _Told[str | None]("_finish_reason")
-    reported_cost_usd = _Told[str | None]("_reported_cost_usd")
-    error_type = _Told[str | None]("_error_type")
+    response_model = _LazyField[str | None]("_response_model")
+    response_id = _LazyField[str | None]("_response_id")
+    usage = _LazyField[TokenUsage]("_usage")
+    service_tier = _LazyField[str | None]("_service_tier")
+    finish_reason = _LazyField[str | None]("_finish_reason")
+    reported_cost_usd = _LazyField[str | None]("_reported_cost_usd")
+    error_type = _LazyField[str | None]("_error_type")
     """HTTP status of a refusal, what an answer calls its failure, or the name of the exception that ended the exchange."""
 
     @property
@@ -131,7 +131,7 @@ class Exchange:
             self._ask = None
         return self._request_model
 
-    def read_later(self, read: Callable[[Exchange], None]) -> None:
+    def read_later(self, read: Callable[[HttpExchange], None]) -> None:
         """Leave the answer unread until somebody asks what it said; that is the export thread, and not the app's."""
         self._unread = read
 
@@ -154,25 +154,25 @@ class Hub:
 
     __slots__ = ("_closed", "_late", "_opened", "active")
 
-    def __init__(self, *, opened: Callable[[Exchange], None], closed: Callable[[Exchange], None]) -> None:
+    def __init__(self, *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]) -> None:
         self._opened = opened
         self._closed = closed
-        self._late: deque[Exchange] = deque()
+        self._late: deque[HttpExchange] = deque()
         self.active = True
 
-    def open(self, exchange: Exchange) -> None:
+    def open(self, exchange: HttpExchange) -> None:
         """Announce a request about to be sent, in its caller's thread and context."""
         if self._late:
             self.settle()
         self._opened(exchange)
 
-    def close(self, exchange: Exchange) -> None:
+    def close(self, exchange: HttpExchange) -> None:
         """Announce the end of an exchange, once."""
         if not exchange.done:
             _end(exchange)
             self._closed(exchange)
 
-    def close_late(self, exchange: Exchange) -> None:
+    def close_late(self, exchange: HttpExchange) -> None:
         """The end of an exchange noticed while garbage is collected: told later, since the collector may hold anybody's lock."""
         if not exchange.done:
             _end(exchange)
@@ -188,7 +188,7 @@ class Hub:
             self._closed(exchange)
 
 
-def _end(exchange: Exchange) -> None:
+def _end(exchange: HttpExchange) -> None:
     exchange.ended_ns = time.time_ns()
     exchange.done = True
 

@@ -10,13 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from crewmeter.http.clients import aiohttp, botocore, httpx, requests
-from crewmeter.http.http_call import Exchange, Hub
+from crewmeter.http.http_call import HttpExchange, Hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["Exchange", "install", "look_again", "settle"]
+__all__ = ["HttpExchange", "install", "look_again", "settle"]
 
 _PATCHES: dict[str, Callable[[ModuleType, Hub], Callable[[], None]]] = {
     "httpx": httpx.patch,
@@ -70,7 +70,7 @@ def _half_imported(module: ModuleType) -> bool:
 _installed: list[_Installed] = []
 
 
-def install(*, opened: Callable[[Exchange], None], closed: Callable[[Exchange], None]) -> Callable[[], None]:
+def install(*, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]) -> Callable[[], None]:
     """Watch the wire until the returned function is called.
 
     ``opened`` is called in the caller's thread and context as a request is sent; ``closed`` once, when its body has ended,

@@ -10,7 +10,7 @@ from crewmeter.http.http_call import inside
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter.http.http_call import Exchange, Hub
+    from crewmeter.http.http_call import HttpExchange, Hub
 
 __all__ = ["Seam", "replace", "watched", "watched_async"]
 
@@ -23,11 +23,11 @@ class Seam(Protocol):
         """Whose it is; see `crewmeter.http.http_call.inside`."""
 
     @property
-    def begin(self) -> Callable[..., Exchange | None]:
+    def begin(self) -> Callable[..., HttpExchange | None]:
         """With the call's arguments: the exchange it opens, if it is a request to a model."""
 
     @property
-    def failed(self) -> Callable[[Exchange, BaseException], object]:
+    def failed(self) -> Callable[[HttpExchange, BaseException], object]:
         """The call raised."""
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.http.http_call import Exchange, inside
+from crewmeter.http.http_call import HttpExchange, inside
 from crewmeter.providers.hosts import provider_of_host
 from crewmeter.providers.registry import model_in_body, target
 from crewmeter.usage.token_usage import MISSING, read_usage, reported_cost
@@ -21,7 +21,7 @@ __all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
 
 def begin(
     hub: Hub, library: str, path: str, body: Callable[[], bytes], host: str | None = None, port: int | None = None
-) -> Exchange | None:
+) -> HttpExchange | None:
     """Open the exchange that a POST to ``path`` makes, if it is a call to a model. Without ``host``, ``path`` is a whole URL.
 
     ``body`` gives the request's, which is looked at when somebody asks for the model in it.
@@ -30,7 +30,7 @@ def begin(
     if found is None or nested(library):
         return None
     route, model = found.route, found.model
-    exchange = Exchange(
+    exchange = HttpExchange(
         operation=invoked_operation(model) if route.api == "bedrock.invoke" else route.operation,
         api=route.api,
         provider=found.provider,
@@ -68,7 +68,7 @@ _BEDROCK_COUNTS = {
 }
 
 
-def price_headers(exchange: Exchange, headers: Mapping[str, str]) -> None:
+def price_headers(exchange: HttpExchange, headers: Mapping[str, str]) -> None:
     """What an answer's headers say of its price: a LiteLLM gateway's own figure, Bedrock's token counts."""
     if exchange.api == "bedrock.invoke":
         found = {ours: headers.get(theirs, "") for ours, theirs in _BEDROCK_COUNTS.items()}
@@ -93,7 +93,7 @@ _NEVER_SENT = frozenset(
 """Exceptions after which the provider has not seen the request."""
 
 
-def refused(hub: Hub, exchange: Exchange, error: BaseException | None) -> None:
+def refused(hub: Hub, exchange: HttpExchange, error: BaseException | None) -> None:
     """End an exchange that got no answer: an HTTP error status, or ``error`` on the way. Not billed where that is certain."""
     if error is None:
         exchange.error_type = str(exchange.status_code)

@@ -18,7 +18,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from crewmeter.http.http_call import Exchange, Hub
+    from crewmeter.http.http_call import HttpExchange, Hub
     from crewmeter.http.stream_parsers import Reader
 
 __all__ = ["Watch", "afollowed", "followed", "read_whole"]
@@ -29,10 +29,10 @@ _EDGE = 8192
 """Bytes at either end of a body too large to keep that are kept all the same."""
 
 
-def read_whole(hub: Hub, exchange: Exchange, body: bytes, headers: Mapping[str, str], request: Callable[[], bytes]) -> None:
+def read_whole(hub: Hub, exchange: HttpExchange, body: bytes, headers: Mapping[str, str], request: Callable[[], bytes]) -> None:
     """End an exchange whose answer the SDK has read already, as one document. A short one is read when somebody asks for it."""
 
-    def read(exchange: Exchange) -> None:
+    def read(exchange: HttpExchange) -> None:
         price_headers(exchange, headers)
         absorb_body(exchange, body)
         if exchange.usage == MISSING:
@@ -50,7 +50,7 @@ class Watch:
 
     __slots__ = ("_bytes", "_hub", "_inflate", "_kept", "_parts", "_reader", "_request", "_settled", "exchange", "pulling")
 
-    def __init__(self, hub: Hub, exchange: Exchange, *, content_type: str, request: Callable[[], bytes], encoding: str = "") -> None:
+    def __init__(self, hub: Hub, exchange: HttpExchange, *, content_type: str, request: Callable[[], bytes], encoding: str = "") -> None:
         """``request`` (its body) is looked at again only if the answer is cut; ``encoding`` is given where chunks arrive compressed."""
         self._hub = hub
         self.exchange = exchange
@@ -165,7 +165,7 @@ _PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
 """Flags that a later look replaces."""
 
 
-def _without_usage(exchange: Exchange, request_tokens: Callable[[], int | None]) -> TokenUsage:
+def _without_usage(exchange: HttpExchange, request_tokens: Callable[[], int | None]) -> TokenUsage:
     """A whole answer that says nothing of usage. An embedding's is all input, so its request tells; a chat's is not known."""
     if exchange.operation == semconv.EMBEDDINGS:
         tokens = request_tokens()

@@ -18,7 +18,7 @@ from crewmeter.usage.estimate import TextTally
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.http.http_call import Exchange
+    from crewmeter.http.http_call import HttpExchange
 
 __all__ = ["EVENT_STREAM", "LARGEST", "Reader", "is_stream", "reader"]
 
@@ -92,7 +92,7 @@ class Reader(Protocol):
         """Tokens of the text that went by, estimated."""
 
 
-def reader(content_type: str, exchange: Exchange, kept: dict[str, object]) -> Reader | None:
+def reader(content_type: str, exchange: HttpExchange, kept: dict[str, object]) -> Reader | None:
     """The reader for a stream of this content type, None for a body that is one document."""
     if not is_stream(content_type):
         return None
@@ -149,13 +149,13 @@ class _Text:
 class _Lines:
     """Server-sent events, and JSON lines as Ollama sends them."""
 
-    def __init__(self, exchange: Exchange, kept: dict[str, object]) -> None:
+    def __init__(self, exchange: HttpExchange, kept: dict[str, object]) -> None:
         self._exchange = exchange
         self._kept = kept
         self._marks = _MARKS.get(exchange.api, _OPENAI)
         self._text = _Text(_TEXT.get(exchange.api, _OPENAI_TEXT))
         self._carry: list[bytes] = []
-        self._hungry = True
+        self._needs_text = True
         self.asked = self.final = self.finished = False
 
     def feed(self, chunk: bytes) -> None:
@@ -167,7 +167,7 @@ class _Lines:
         if self._carry:
             block = b"".join(self._carry) + block
         self._carry = [chunk[cut + 1 :]] if cut + 1 < len(chunk) else []
-        if self._hungry or self._marked(block):
+        if self._needs_text or self._marked(block):
             for line in block.split(b"\n"):
                 self._line(line)
         else:
@@ -199,7 +199,7 @@ class _Lines:
         if line == b"[DONE]":
             self.final = self.finished = True
             return
-        if self._hungry or self._marked(line):
+        if self._needs_text or self._marked(line):
             self._fact(line)
         self._text.look(line)
 
@@ -210,7 +210,7 @@ class _Lines:
             return  # a cut line, or a comment
         for item in event if isinstance(event, list) else (event,):
             if isinstance(item, dict):
-                self._hungry = False
+                self._needs_text = False
                 absorb(self._exchange, item, self._kept)
                 self.final = self.final or _is_last(item)
                 whole = item.get("type") == "message_delta" or (self._exchange.api == "gemini" and self._exchange.finish_reason is not None)
@@ -224,7 +224,7 @@ def _is_last(event: Mapping[str, object]) -> bool:
 class _Frames:
     """AWS event stream frames, as Bedrock sends them."""
 
-    def __init__(self, exchange: Exchange, kept: dict[str, object]) -> None:
+    def __init__(self, exchange: HttpExchange, kept: dict[str, object]) -> None:
         self._exchange = exchange
         self._kept = kept
         self._text = _Text(_TEXT.get(exchange.api, _OPENAI_TEXT))

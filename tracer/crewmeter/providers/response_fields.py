@@ -12,7 +12,7 @@ from crewmeter import semconv
 from crewmeter.usage.token_usage import MISSING, read_usage, reported_cost
 
 if TYPE_CHECKING:
-    from crewmeter.http.http_call import Exchange
+    from crewmeter.http.http_call import HttpExchange
 
 __all__ = ["absorb", "absorb_body", "merge_usage"]
 
@@ -25,7 +25,7 @@ _FEES = "tool_fees_not_counted"
 _TOOL_FEES = frozenset({"file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"})
 
 
-def absorb_body(exchange: Exchange, body: bytes) -> None:
+def absorb_body(exchange: HttpExchange, body: bytes) -> None:
     """Read a whole answer. A large one (embeddings) is searched for its usage instead of parsed."""
     limit = _EMBEDDINGS_WHOLE_UP_TO if exchange.operation == semconv.EMBEDDINGS else _WHOLE_UP_TO
     if len(body) > limit:
@@ -41,7 +41,7 @@ def absorb_body(exchange: Exchange, body: bytes) -> None:
             absorb(exchange, item, {})
 
 
-def absorb(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def absorb(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     """Take the facts of a whole answer, or of one event of a stream; ``kept`` carries usage from event to event."""
     kind = answer.get("type")
     if kind == "message_start" or (isinstance(kind, str) and kind.startswith("response.")):
@@ -62,7 +62,7 @@ def absorb(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
             exchange.usage = replace(exchange.usage, status="estimated", flags=(*exchange.usage.flags, "output_partial"))
 
 
-def merge_usage(exchange: Exchange, usage: Json, kept: dict[str, object]) -> None:
+def merge_usage(exchange: HttpExchange, usage: Json, kept: dict[str, object]) -> None:
     """Add counts to those seen before (a later event restates or completes an earlier one) and read the sum of them."""
     kept.update((key, value) for key, value in usage.items() if value is not None)
     read = read_usage(kept, provider=exchange.provider, operation=exchange.operation)
@@ -89,30 +89,30 @@ def _map(value: object) -> Json:
     return value if isinstance(value, dict) else {}
 
 
-def _absorb_names(exchange: Exchange, answer: Json) -> None:
+def _absorb_names(exchange: HttpExchange, answer: Json) -> None:
     exchange.response_id = exchange.response_id or _text(answer.get("id")) or _text(answer.get("responseId"))
     exchange.response_model = _text(answer.get("model")) or _text(answer.get("modelVersion")) or exchange.response_model
     exchange.service_tier = _text(answer.get("service_tier")) or exchange.service_tier
 
 
-def _absorb_error(exchange: Exchange, answer: Json) -> None:
+def _absorb_error(exchange: HttpExchange, answer: Json) -> None:
     """An error inside an answer that began well: the call failed, whatever it has used until then is billed."""
     error = answer.get("error")
     named = _map(error).get("type") or _map(error).get("code") or _map(error).get("status")
     exchange.error_type = _text(named) if isinstance(named, str) else "error"
 
 
-def _flag(exchange: Exchange, flag: str) -> None:
+def _flag(exchange: HttpExchange, flag: str) -> None:
     if flag not in exchange.usage.flags:
         exchange.usage = replace(exchange.usage, flags=(*exchange.usage.flags, flag))
 
 
-def _searched(exchange: Exchange, searches: int) -> None:
+def _searched(exchange: HttpExchange, searches: int) -> None:
     if searches > exchange.usage.web_searches:
         exchange.usage = replace(exchange.usage, web_searches=searches)
 
 
-def _openai(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _openai(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     finish = _text(_first(answer.get("choices")).get("finish_reason"))
     exchange.finish_reason = finish or exchange.finish_reason
     groq = _map(answer.get("x_groq")).get("usage")
@@ -120,7 +120,7 @@ def _openai(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
         merge_usage(exchange, groq, kept)
 
 
-def _responses(exchange: Exchange, answer: Json, _: dict[str, object]) -> None:
+def _responses(exchange: HttpExchange, answer: Json, _: dict[str, object]) -> None:
     status = _text(answer.get("status"))
     if status and status not in ("in_progress", "queued"):
         exchange.finish_reason = _text(_map(answer.get("incomplete_details")).get("reason")) or status
@@ -137,12 +137,12 @@ def _responses(exchange: Exchange, answer: Json, _: dict[str, object]) -> None:
     _searched(exchange, searches)
 
 
-def _anthropic(exchange: Exchange, answer: Json, _: dict[str, object]) -> None:
+def _anthropic(exchange: HttpExchange, answer: Json, _: dict[str, object]) -> None:
     stop = answer.get("stop_reason") or _map(answer.get("delta")).get("stop_reason")
     exchange.finish_reason = _text(stop) or exchange.finish_reason
 
 
-def _gemini(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _gemini(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     candidates = answer.get("candidates")
     exchange.finish_reason = _text(_first(candidates).get("finishReason")) or exchange.finish_reason
     queries: set[str] = set()
@@ -167,7 +167,7 @@ def _items(answer: Json, key: str) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _statistics(exchange: Exchange, found: object, kept: dict[str, object]) -> None:
+def _statistics(exchange: HttpExchange, found: object, kept: dict[str, object]) -> None:
     """Sum the token counts that Google's embedding answers give per text."""
     total, seen = 0, False
     for statistics in found if hasattr(found, "__iter__") else ():
@@ -178,19 +178,19 @@ def _statistics(exchange: Exchange, found: object, kept: dict[str, object]) -> N
         merge_usage(exchange, {"token_count": total}, kept)
 
 
-def _vertex(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _vertex(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     predictions = _items(answer, "predictions")
     _statistics(exchange, (_map(_map(p).get("embeddings")).get("statistics") for p in predictions), kept)
 
 
-def _bedrock(exchange: Exchange, answer: Json, _: dict[str, object]) -> None:
+def _bedrock(exchange: HttpExchange, answer: Json, _: dict[str, object]) -> None:
     exchange.finish_reason = _text(answer.get("stopReason")) or exchange.finish_reason
     exchange.service_tier = _text(_map(answer.get("serviceTier")).get("type")) or exchange.service_tier
     routed = _text(_map(_map(answer.get("trace")).get("promptRouter")).get("invokedModelId"))
     exchange.response_model = routed or exchange.response_model
 
 
-def _invoke(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _invoke(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     _anthropic(exchange, answer, kept)
     metrics = _map(answer.get("amazon-bedrock-invocationMetrics"))
     if metrics and "input_tokens" not in kept:
@@ -206,7 +206,7 @@ def _invoke(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
             merge_usage(exchange, {key: answer[key], "generation_token_count": answer.get("generation_token_count")}, kept)
 
 
-def _cohere(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _cohere(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     event = _map(answer.get("delta")) or _map(answer.get("response"))
     exchange.finish_reason = _text(answer.get("finish_reason")) or _text(event.get("finish_reason")) or exchange.finish_reason
     for holder in (_map(answer.get("meta")), _map(event.get("meta")), _map(event.get("usage"))):
@@ -214,13 +214,13 @@ def _cohere(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
             merge_usage(exchange, holder, kept)
 
 
-def _ollama(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _ollama(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     exchange.finish_reason = _text(answer.get("done_reason")) or exchange.finish_reason
     if "prompt_eval_count" in answer or "eval_count" in answer:
         merge_usage(exchange, {key: answer.get(key) for key in ("prompt_eval_count", "eval_count")}, kept)
 
 
-def _watsonx(exchange: Exchange, answer: Json, kept: dict[str, object]) -> None:
+def _watsonx(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     _openai(exchange, answer, kept)
     exchange.response_model = _text(answer.get("model_id")) or exchange.response_model
     result = _first(answer.get("results"))
@@ -254,7 +254,7 @@ _LONE = re.compile(rb'"(prompt_eval_count|inputTextTokenCount|input_token_count)
 _decoder = json.JSONDecoder()
 
 
-def _absorb_large(exchange: Exchange, body: bytes) -> None:
+def _absorb_large(exchange: HttpExchange, body: bytes) -> None:
     """Find usage and model at either edge of a large answer; numbers fill the middle, so nothing there is lost."""
     edges = (body[-_EDGE:], body[:_EDGE])
     answer: dict[str, object] = {}

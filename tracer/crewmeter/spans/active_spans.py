@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["MAX_OPEN", "Registry"]
 
@@ -24,25 +24,25 @@ class Registry:
     """Open and recently closed nodes by event id. Takes no locks: every step is one atomic dict operation."""
 
     def __init__(self) -> None:
-        self.open: dict[str, Node] = {}
-        self._closed: OrderedDict[str, Node] = OrderedDict()
+        self.open: dict[str, OpenSpan] = {}
+        self._closed: OrderedDict[str, OpenSpan] = OrderedDict()
         self._by_call: dict[str, str] = {}
         self.lost: deque[str] = deque(maxlen=MAX_OPEN)
         """Event ids whose contexts were garbage collected; appended from weakref callbacks, so nothing else may happen there."""
 
-    def add(self, node: Node) -> None:
+    def add(self, node: OpenSpan) -> None:
         self.open[node.event_id] = node
         if node.call is not None and node.key is not None:
             self._by_call[node.key] = node.event_id
 
-    def take(self, node: Node) -> bool:
+    def take(self, node: OpenSpan) -> bool:
         """Claim the closing of ``node``: True for the first caller only."""
         if self.open.pop(node.event_id, None) is None:
             return False
         self.remember(node.event_id, node)
         return True
 
-    def remember(self, event_id: str, node: Node) -> None:
+    def remember(self, event_id: str, node: OpenSpan) -> None:
         """Let ``event_id`` lead to ``node``, as for an ended span or one that is hidden behind its parent."""
         self._closed[event_id] = node
         while len(self._closed) > MAX_CLOSED:
@@ -53,19 +53,19 @@ class Registry:
             if gone.key is not None and self._by_call.get(gone.key) == gone.event_id:
                 self._by_call.pop(gone.key, None)
 
-    def find(self, event_id: str | None) -> Node | None:
+    def find(self, event_id: str | None) -> OpenSpan | None:
         """The node of an event id, open or recently closed."""
         if event_id is None:
             return None
         return self.open.get(event_id) or self._closed.get(event_id)
 
-    def find_call(self, call_id: str | None) -> Node | None:
+    def find_call(self, call_id: str | None) -> OpenSpan | None:
         """The newest node of a model call's id, open or recently closed."""
         return self.find(self._by_call.get(call_id)) if call_id is not None else None
 
-    def overdue(self, now_ns: int) -> list[Node]:
+    def overdue(self, now_ns: int) -> list[OpenSpan]:
         """Open nodes nobody will end any more: past their time, lost, or one too many."""
-        found: list[Node] = []
+        found: list[OpenSpan] = []
         for _ in range(len(self.lost)):
             event_id = self.lost.popleft()
             node = self.open.get(event_id)

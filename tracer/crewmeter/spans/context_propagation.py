@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context as Values
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["carry_into_threads", "enter", "leave", "node_here", "raw_node"]
 
@@ -27,29 +27,29 @@ _KEY = otel_context.create_key("crewmeter-node")
 _CARRIED = "_crewmeter_node"
 
 
-def raw_node() -> Node | None:
+def raw_node() -> OpenSpan | None:
     """The node this context (else this thread) was given, even if it has ended since."""
     anchor = otel_context.get_current().get(_KEY)
     return anchor.node if isinstance(anchor, Anchor) else _carried_node()
 
 
-def _carried_node() -> Node | None:
-    carried: Node | None = getattr(threading.current_thread(), _CARRIED, None)
+def _carried_node() -> OpenSpan | None:
+    carried: OpenSpan | None = getattr(threading.current_thread(), _CARRIED, None)
     return carried
 
 
-def node_here() -> Node | None:
+def node_here() -> OpenSpan | None:
     """The innermost node still open in this context, or None."""
     return _open(raw_node())
 
 
-def _open(node: Node | None) -> Node | None:
+def _open(node: OpenSpan | None) -> OpenSpan | None:
     while node is not None and node.ended_ns is not None:
         node = node.parent
     return node
 
 
-def enter(node: Node, lost: Callable[[str], None] | None = None) -> None:
+def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
     """Make ``node`` current here. ``lost`` is called with its event id when every context knowing it is gone."""
     before = _pruned(otel_context.get_current())
     node.before = before
@@ -60,7 +60,7 @@ def enter(node: Node, lost: Callable[[str], None] | None = None) -> None:
     otel_context.attach(trace.set_span_in_context(node.otel_span, otel_context.set_value(_KEY, anchor, before)))
 
 
-def leave(node: Node) -> list[Node]:
+def leave(node: OpenSpan) -> list[OpenSpan]:
     """Go back to what was current before ``node``; returns the nodes still current inside it, innermost first.
 
     Works by value: a start and its end may run in different contexts or threads, where a token's reset would fail. Where
@@ -69,8 +69,8 @@ def leave(node: Node) -> list[Node]:
     anchor = otel_context.get_current().get(_KEY)
     if not isinstance(anchor, Anchor):
         return []
-    inside: list[Node] = []
-    current: Node | None = anchor.node
+    inside: list[OpenSpan] = []
+    current: OpenSpan | None = anchor.node
     while current is not None and current is not node:
         inside.append(current)
         current = current.parent
@@ -131,7 +131,7 @@ class _Carried:
 
     __slots__ = ("_fn", "_node")
 
-    def __init__(self, fn: Callable[..., Any], node: Node) -> None:
+    def __init__(self, fn: Callable[..., Any], node: OpenSpan) -> None:
         self._fn = fn
         self._node = node
 

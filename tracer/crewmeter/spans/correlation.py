@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from crewmeter import attribution, semconv
 from crewmeter.spans.context_propagation import node_here
-from crewmeter.spans.model_call import Call, Claim, is_known, main_exchange
+from crewmeter.spans.model_call import Claim, ModelCall, is_known, main_exchange
 from crewmeter.usage.llm_counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.spans.model_call import Exchange
+    from crewmeter.spans.model_call import HttpExchange
     from crewmeter.spans.recorder import Recorder
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Merger"]
+__all__ = ["Correlator"]
 
 _INFERENCE = frozenset({semconv.CHAT, semconv.TEXT_COMPLETION, semconv.GENERATE_CONTENT})
 _SLACK_NS = 5_000_000
@@ -27,21 +27,21 @@ _SLACK_NS = 5_000_000
 _KINDS = {semconv.EMBEDDINGS: semconv.KIND_EMBEDDING, semconv.RERANK: semconv.KIND_EMBEDDING}
 
 
-class Merger:
+class Correlator:
     """Matches HTTP exchanges with model calls, and settles each once. Its lock guards flags only, never other code."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._lock = threading.Lock()
-        self._pending: dict[str, Node] = {}
-        self._held: list[Exchange] = []
+        self._pending: dict[str, OpenSpan] = {}
+        self._held: list[HttpExchange] = []
         self.holds = False
         """Events come late and elsewhere (no seam): finished exchanges wait a moment for the call they belong to."""
         self.counters = Counters()
 
     # --- the wire's side -------------------------------------------------------------------------------------------
 
-    def opened(self, exchange: Exchange) -> None:
+    def opened(self, exchange: HttpExchange) -> None:
         """A request is being sent, in the caller's context: note whose it is. Outside a run and CrewAI it is nobody's."""
         node = node_here()
         if node is None and attribution.current() is None and not _called_by_crewai():
@@ -50,7 +50,7 @@ class Merger:
         if node is not None and node.kind == semconv.KIND_LLM and node.call is not None and exchange.operation in _INFERENCE:
             node.call.exchanges.append(exchange)
 
-    def closed(self, exchange: Exchange) -> None:
+    def closed(self, exchange: HttpExchange) -> None:
         """The response is over, whole or not: bill it on its own where no open call will."""
         claim = exchange.owner
         if not isinstance(claim, Claim) or claim.settled:
@@ -63,13 +63,13 @@ class Merger:
             self._bill_alone(exchange, claim)
         elif call.pending:
             if not call.in_flight():
-                self._settle_now(node)
+                self._match_now(node)
         elif node.ended_ns is not None and is_known(exchange):
             self._bill_alone(exchange, claim)
 
     # --- the events' side ------------------------------------------------------------------------------------------
 
-    def settle(self, node: Node) -> bool:
+    def settle(self, node: OpenSpan) -> bool:
         """Decide a closed call's usage. False while only an unfinished exchange can tell; it is delivered when that ends."""
         call = node.call
         if call is None:
@@ -83,10 +83,10 @@ class Merger:
         self._complete(node, call)
         return True
 
-    def settle_pending(self) -> None:
+    def match_pending(self) -> None:
         """Stop waiting for exchanges that never ended."""
         for node in list(self._pending.values()):
-            self._settle_now(node)
+            self._match_now(node)
 
     def bill_held(self, before_ns: int) -> None:
         """Bill on their own the held exchanges that ended before ``before_ns`` and that no call has claimed."""
@@ -95,7 +95,7 @@ class Merger:
             if isinstance(exchange.owner, Claim):
                 self._bill_alone(exchange, exchange.owner)
 
-    def _claim_held(self, node: Node, call: Call) -> None:
+    def _claim_held(self, node: OpenSpan, call: ModelCall) -> None:
         """Give ``call`` the held exchanges that are its own: by response id, else by having happened while it was open."""
         ended_ns = (node.ended_ns or time_ns()) + _SLACK_NS
         by_id = [held for held in self._held if call.response_id is not None and held.response_id == call.response_id]
@@ -110,7 +110,7 @@ class Merger:
         self._pending = {}
         self._held = []
 
-    def late(self, call_id: str | None, usage: Mapping[str, object] | None) -> Node | None:
+    def late(self, call_id: str | None, usage: Mapping[str, object] | None) -> OpenSpan | None:
         """The ended call a further end event belongs to, or None if that end must be billed on its own.
 
         A second end of one call (Bedrock's tool loop, doubled failures) is a bill of its own only where it has a usage that no
@@ -123,14 +123,14 @@ class Merger:
             return node
         return None
 
-    def _settle_now(self, node: Node) -> None:
+    def _match_now(self, node: OpenSpan) -> None:
         if self._pending.pop(node.event_id, None) is None or node.call is None:
             return
         node.call.pending = False
         self._complete(node, node.call)
         self._recorder.deliver(node)
 
-    def _complete(self, node: Node, call: Call) -> None:
+    def _complete(self, node: OpenSpan, call: ModelCall) -> None:
         call.exchange = main = main_exchange(call)
         for exchange in call.exchanges:
             claim = exchange.owner
@@ -143,21 +143,21 @@ class Merger:
         residual = self.counters.ended(node, call)
         if residual is not None:
             missing, usage = residual
-            extra = Call(origin="residual")
+            extra = ModelCall(origin="residual")
             extra.declared, extra.model, extra.endpoint, extra.reconciled = call.declared, call.model, call.endpoint, usage
             self._point(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
 
-    def _bill_alone(self, exchange: Exchange, claim: Claim) -> None:
+    def _bill_alone(self, exchange: HttpExchange, claim: Claim) -> None:
         if not self._take(claim):
             return
         node = claim.node
-        call = Call(exchange.operation, origin="wire")
+        call = ModelCall(exchange.operation, origin="wire")
         call.exchange = exchange
         call.model = exchange.request_model
         call.declared = exchange.provider or (node.call.declared if node is not None and node.call is not None else None)
         self._point(call, node, exchange.started_ns, exchange.ended_ns or time_ns(), exchange.error_type)
 
-    def _point(self, call: Call, node: Node | None, started_ns: int, ended_ns: int, error_type: str | None = None) -> None:
+    def _point(self, call: ModelCall, node: OpenSpan | None, started_ns: int, ended_ns: int, error_type: str | None = None) -> None:
         parent = node.parent if node is not None and node.call is not None else node
         self._recorder.point(
             None,

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Call", "Claim", "Exchange", "call_attributes", "host_of", "is_known", "main_exchange", "names_of"]
+__all__ = ["Claim", "HttpExchange", "ModelCall", "call_attributes", "host_of", "is_known", "main_exchange", "names_of"]
 
 _KNOWN = frozenset({"reported", "estimated", "reconciled"})
 
 
-class Exchange(Protocol):
+class HttpExchange(Protocol):
     """What the tracer needs of the wire's record of one HTTP exchange; see `crewmeter.http.observation`."""
 
     operation: str
@@ -55,17 +55,18 @@ class Claim:
 
     __slots__ = ("node", "reservation", "settled")
 
-    def __init__(self, node: Node | None) -> None:
+    def __init__(self, node: OpenSpan | None) -> None:
         self.node = node
         self.settled = False
         self.reservation: object | None = None
         """What a budget guard set aside for an embedding."""
 
 
-class Call:
+class ModelCall:
     """The billed side of a node. Everything an event or exchange may leave unsaid is None."""
 
     __slots__ = (
+        "counter_window",
         "declared",
         "endpoint",
         "exchange",
@@ -81,7 +82,6 @@ class Call:
         "response_id",
         "runs_tools",
         "usage",
-        "witness",
     )
 
     def __init__(self, operation: str = semconv.CHAT, origin: str = "event") -> None:
@@ -92,8 +92,8 @@ class Call:
         self.endpoint: str | None = None
         self.runs_tools = False
         """CrewAI runs tools inside this call, so spans below it are its children and no sign of a forgotten end."""
-        self.exchanges: list[Exchange] = []
-        self.exchange: Exchange | None = None
+        self.exchanges: list[HttpExchange] = []
+        self.exchange: HttpExchange | None = None
         """The one whose usage the span takes."""
         self.usage: Mapping[str, object] | None = None
         """As the event reported it, in the provider's or CrewAI's own shape."""
@@ -104,7 +104,7 @@ class Call:
         self.finish_reason: str | None = None
         self.response_id: str | None = None
         self.first_chunk_ns: int | None = None
-        self.witness: object | None = None
+        self.counter_window: object | None = None
         """The counter that is watched while the call is open; see `crewmeter.usage.llm_counters`."""
         self.pending = False
         """Ended for CrewAI, but its exchange is still open and nothing else knows the usage."""
@@ -118,12 +118,12 @@ class Call:
         return bool(self.usage) or any(is_known(exchange) for exchange in self.exchanges)
 
 
-def is_known(exchange: Exchange) -> bool:
+def is_known(exchange: HttpExchange) -> bool:
     """True where the exchange says what it used."""
     return exchange.usage.status in _KNOWN
 
 
-def main_exchange(call: Call) -> Exchange | None:
+def main_exchange(call: ModelCall) -> HttpExchange | None:
     """The exchange whose usage a call's span takes: the one the event names by response id, else the last that was billed."""
     if len(call.exchanges) <= 1:  # asking a single one what it says would read its answer here and now
         return call.exchanges[0] if call.exchanges else None
@@ -158,7 +158,7 @@ def names_of(declared: str | None, model: str | None, host: str | None) -> tuple
     return provider, model
 
 
-def call_attributes(call: Call, node: Node) -> dict[str, AttributeValue]:
+def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue]:
     """Everything the ledger needs to price the call, under semconv's names; nothing for what is unknown."""
     exchange = call.exchange
     host, port = (exchange.host, exchange.port) if exchange else host_of(call.endpoint) if call.endpoint else (None, None)
@@ -190,7 +190,7 @@ def call_attributes(call: Call, node: Node) -> dict[str, AttributeValue]:
     return attributes
 
 
-def _usage(call: Call, provider: str | None) -> tuple[TokenUsage, str]:
+def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
     """(usage, its source): the wire's where it has one, else the event's, else the counter's."""
     exchange = call.exchange
     if exchange is not None and is_known(exchange):
@@ -203,12 +203,12 @@ def _usage(call: Call, provider: str | None) -> tuple[TokenUsage, str]:
     return usage, "event"
 
 
-def _was_refused(exchange: Exchange | None) -> bool:
+def _was_refused(exchange: HttpExchange | None) -> bool:
     """True where nothing can have been billed: the provider answered with an HTTP error, or nothing was ever sent."""
     return exchange is None or (exchange.status_code or 0) >= 400
 
 
-def _time_to_first_token(call: Call, node: Node) -> float | None:
+def _time_to_first_token(call: ModelCall, node: OpenSpan) -> float | None:
     first = call.first_chunk_ns
     if first is None and call.exchange is not None and call.exchange.streamed:
         first = call.exchange.first_chunk_ns

@@ -16,8 +16,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from crewmeter import attribution, semconv
 from crewmeter.spans.active_spans import Registry
 from crewmeter.spans.context_propagation import enter, leave, node_here, raw_node
-from crewmeter.spans.correlation import Merger
-from crewmeter.spans.span import ROOT_KINDS, Node, Tally
+from crewmeter.spans.correlation import Correlator
+from crewmeter.spans.span import ROOT_KINDS, OpenSpan, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from crewmeter.spans.model_call import Call
+    from crewmeter.spans.model_call import ModelCall
 
 __all__ = ["CLIENT_KINDS", "Recorder"]
 
@@ -47,19 +47,19 @@ class Recorder:
 
     def __init__(
         self,
-        deliver: Callable[[Node], None],
+        deliver: Callable[[OpenSpan], None],
         *,
         sampler: Sampler,
         tracer: Callable[[], Tracer | None] = lambda: None,
-        base_place: Mapping[str, AttributeValue] | None = None,
+        base_scope: Mapping[str, AttributeValue] | None = None,
     ) -> None:
         self.deliver = deliver
         self._sampler = sampler
         self._tracer = tracer
-        self._base_place: Mapping[str, AttributeValue] = dict(base_place or {})
+        self._base_scope: Mapping[str, AttributeValue] = dict(base_scope or {})
         self._random = random.Random(os.urandom(16))  # not the global one: a seeded app would repeat its ids in every process
         self.registry = Registry()
-        self.merger = Merger(self)
+        self.correlator = Correlator(self)
 
     def started(
         self,
@@ -70,26 +70,26 @@ class Recorder:
         *,
         at_ns: int,
         key: str | None = None,
-        place: Mapping[str, str] | None = None,
+        scope: Mapping[str, str] | None = None,
         attributes: dict[str, AttributeValue] | None = None,
-        call: Call | None = None,
+        call: ModelCall | None = None,
         is_run: bool = True,
         current: bool = True,
-    ) -> Node:
-        """Open a span. ``place`` is what descendants inherit besides; ``is_run`` False keeps a root from being a run.
+    ) -> OpenSpan:
+        """Open a span. ``scope`` is what descendants inherit besides; ``is_run`` False keeps a root from being a run.
 
         With ``current`` it becomes the caller's current OpenTelemetry span until it ends.
         """
-        node = Node(event_id, kind, name, at_ns, threading.get_ident())
+        node = OpenSpan(event_id, kind, name, at_ns, threading.get_ident())
         node.key = key
         node.call = call
         if attributes:
             node.attributes = attributes
         node.parent = self._parent(parent_id, kind)
         if kind == semconv.KIND_TASK:
-            place = _label(node, place)
+            scope = _label(node, scope)
         self._identify(node)
-        self._place(node, place, is_run)
+        self._place(node, scope, is_run)
         if node.parent is not None and node.parent.ended_ns is None:
             node.parent.children.add(node)
         self.registry.add(node)
@@ -107,7 +107,7 @@ class Recorder:
         error_type: str | None = None,
         message: str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
-    ) -> Node | None:
+    ) -> OpenSpan | None:
         """Close the open span of ``kind`` this end belongs to, and what was still open inside it. None where there is none."""
         node = self.match(kind, started_id, key)
         if node is None:
@@ -127,21 +127,21 @@ class Recorder:
         *,
         at_ns: int,
         started_ns: int | None = None,
-        place: Mapping[str, str] | None = None,
+        scope: Mapping[str, str] | None = None,
         attributes: dict[str, AttributeValue] | None = None,
-        call: Call | None = None,
-        parent: Node | None = None,
+        call: ModelCall | None = None,
+        parent: OpenSpan | None = None,
         error_type: str | None = None,
         message: str | None = None,
-    ) -> Node:
+    ) -> OpenSpan:
         """A span that is over when it is reported; ``parent``, where given, wins over ``parent_id``."""
-        node = Node(uuid4().hex, kind, name, at_ns if started_ns is None else started_ns, threading.get_ident())
+        node = OpenSpan(uuid4().hex, kind, name, at_ns if started_ns is None else started_ns, threading.get_ident())
         node.call = call
         if attributes:
             node.attributes = attributes
         node.parent = parent if parent is not None else self._parent(parent_id, kind)
         self._identify(node)
-        self._place(node, place, is_run=False)
+        self._place(node, scope, is_run=False)
         node.error_type, node.message = error_type, message
         node.ended_ns = at_ns
         self.deliver(node)
@@ -153,7 +153,7 @@ class Recorder:
         if parent is not None:
             self.registry.remember(event_id, parent)
 
-    def close(self, node: Node, at_ns: int, *, abandoned: bool = False) -> None:
+    def close(self, node: OpenSpan, at_ns: int, *, abandoned: bool = False) -> None:
         """End ``node`` and whatever is open inside it; the second time does nothing."""
         if not self.registry.take(node):
             return
@@ -169,10 +169,10 @@ class Recorder:
             node.attributes[semconv.ABANDONED] = True
         if node.parent is not None:
             node.parent.children.discard(node)
-        if node.call is None or self.merger.settle(node):
+        if node.call is None or self.correlator.settle(node):
             self.deliver(node)
 
-    def match(self, kind: str, started_id: str | None, key: str | None) -> Node | None:
+    def match(self, kind: str, started_id: str | None, key: str | None) -> OpenSpan | None:
         """The open node an end belongs to. CrewAI's own pairing slips when an end is missing or doubled, so kind and key decide.
 
         Looked for, in order: the node the event names; inside out from what is current here; up from the named node.
@@ -194,21 +194,21 @@ class Recorder:
         """Abandon open spans nobody will end any more."""
         for node in self.registry.overdue(now_ns):
             self.close(node, now_ns, abandoned=True)
-        self.merger.bill_held(now_ns - HOLD_NS)
+        self.correlator.bill_held(now_ns - HOLD_NS)
 
     def abandon_all(self, now_ns: int) -> None:
         """Close everything still open, innermost first, as the process is about to end."""
         for node in sorted(self.registry.open.values(), key=lambda open_node: -open_node.started_ns):
             self.close(node, now_ns, abandoned=True)
-        self.merger.settle_pending()
-        self.merger.bill_held(now_ns)
+        self.correlator.match_pending()
+        self.correlator.bill_held(now_ns)
 
     def reset_after_fork(self) -> None:
         """In a forked child: new ids, and the parent's open spans are the parent's to close."""
         self._random.seed(os.urandom(16))
         self.registry.clear()
 
-    def _close_inner(self, node: Node, at_ns: int) -> None:
+    def _close_inner(self, node: OpenSpan, at_ns: int) -> None:
         """Close a descendant whose own end did not come before its parent's."""
         if node.ended_ns is not None:
             return
@@ -218,7 +218,7 @@ class Recorder:
         else:
             self.close(node, at_ns, abandoned=True)
 
-    def _parent(self, parent_id: str | None, kind: str) -> Node | None:
+    def _parent(self, parent_id: str | None, kind: str) -> OpenSpan | None:
         """The node a new one of ``kind`` belongs under: by event id, made more precise by what is current here."""
         here = raw_node()
         current = here
@@ -239,7 +239,7 @@ class Recorder:
             named = named.parent
         return named
 
-    def _identify(self, node: Node) -> None:
+    def _identify(self, node: OpenSpan) -> None:
         """Give ``node`` its ids, from the user's provider where there is one."""
         parent = node.parent
         kind = SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
@@ -272,35 +272,35 @@ class Recorder:
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
         return flags, result.trace_state or _NO_STATE
 
-    def _place(self, node: Node, adds: Mapping[str, str] | None, is_run: bool) -> None:
+    def _place(self, node: OpenSpan, adds: Mapping[str, str] | None, is_run: bool) -> None:
         """Work out what ``node`` and its descendants carry: where in the crew, and on whose account."""
         parent = node.parent
         here = attribution.current()
         if parent is not None:
             node.run = parent.run
-            base = parent.place
+            base = parent.scope
         else:
-            base = self._base_place
+            base = self._base_scope
         becomes_run = node.run is None and is_run and node.kind in ROOT_KINDS
         same_account = here is None or (parent is not None and here is parent.attribution)
         node.attribution = here if here is not None else (parent.attribution if parent is not None else None)
         if not adds and same_account and not becomes_run:
-            node.place = base
+            node.scope = base
             return
-        place = dict(base)
+        scope = dict(base)
         for name in _RESETS.get(node.kind, ()):
-            place.pop(name, None)
+            scope.pop(name, None)
         if here is not None:
-            place.update(here)
+            scope.update(here)
         if adds:
-            place.update(adds)
+            scope.update(adds)
         if becomes_run:
             node.run = node
             node.tally = Tally()
-            place[semconv.RUN_ID] = f"{node.context.span_id:016x}"
-            place[semconv.RUN_KIND] = node.kind
-            place[semconv.RUN_NAME] = (adds or {}).get(_RUN_NAME.get(node.kind, ""), node.name)
-        node.place = place
+            scope[semconv.RUN_ID] = f"{node.context.span_id:016x}"
+            scope[semconv.RUN_KIND] = node.kind
+            scope[semconv.RUN_NAME] = (adds or {}).get(_RUN_NAME.get(node.kind, ""), node.name)
+        node.scope = scope
 
 
 _RUN_NAME = {
@@ -312,9 +312,9 @@ _RUN_NAME = {
 }
 
 
-def _label(node: Node, place: Mapping[str, str] | None) -> dict[str, str]:
+def _label(node: OpenSpan, scope: Mapping[str, str] | None) -> dict[str, str]:
     """A task's name: its own, else its number in the crew. Renames ``node`` accordingly."""
-    label = (place or {}).get(semconv.TASK)
+    label = (scope or {}).get(semconv.TASK)
     if not label:
         crew = node.parent.nearest(semconv.KIND_CREW) if node.parent is not None else None
         label = (crew.labels or {}).get(node.key or "", "task") if crew is not None else "task"
@@ -322,20 +322,20 @@ def _label(node: Node, place: Mapping[str, str] | None) -> dict[str, str]:
     return {semconv.TASK: label}
 
 
-def _now_of(node: Node) -> int:
+def _now_of(node: OpenSpan) -> int:
     """When a call without a reported end was last seen alive: its last exchange's end, else its start."""
     call = node.call
     ends = [exchange.ended_ns for exchange in call.exchanges if exchange.ended_ns] if call is not None else []
     return max(ends, default=node.started_ns)
 
 
-def _fits(node: Node, kind: str, key: str | None) -> bool:
+def _fits(node: OpenSpan, kind: str, key: str | None) -> bool:
     return node.kind == kind and node.ended_ns is None and (key is None or node.key is None or node.key == key)
 
 
-def _inside(node: Node, kind: str, key: str | None) -> Node | None:
+def _inside(node: OpenSpan, kind: str, key: str | None) -> OpenSpan | None:
     """The newest open descendant of ``node`` that fits."""
-    best: Node | None = None
+    best: OpenSpan | None = None
     for child in list(node.children):
         found = child if _fits(child, kind, key) else _inside(child, kind, key)
         if found is not None and (best is None or found.started_ns > best.started_ns):
@@ -343,6 +343,6 @@ def _inside(node: Node, kind: str, key: str | None) -> Node | None:
     return best
 
 
-def _answered(node: Node) -> bool:
+def _answered(node: OpenSpan) -> bool:
     """True for a model call whose exchanges are all over: CrewAI forgot to say that it ended (LiteLLM with tools), on any thread."""
     return node.call is not None and bool(node.call.exchanges) and not node.call.in_flight()

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from crewmeter.spans.model_call import Call
+    from crewmeter.spans.model_call import ModelCall
 
-__all__ = ["ROOT_KINDS", "Anchor", "Node", "Tally"]
+__all__ = ["ROOT_KINDS", "Anchor", "OpenSpan", "Tally"]
 
 ROOT_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW, semconv.KIND_AGENT, semconv.KIND_TRAIN, semconv.KIND_TEST})
 """Kinds that make a run when nothing of ours encloses them. An agent does only as ``Agent.kickoff`` (see `Recorder.started`)."""
@@ -42,11 +42,11 @@ class Anchor:
 
     __slots__ = ("__weakref__", "node")
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: OpenSpan) -> None:
         self.node = node
 
 
-class Node:
+class OpenSpan:
     """A started, perhaps finished span. Holds strings and numbers only, never a Task, Agent or LLM object."""
 
     __slots__ = (
@@ -68,9 +68,9 @@ class Node:
         "otel_span",
         "parent",
         "parent_context",
-        "place",
         "readable",
         "run",
+        "scope",
         "started_ns",
         "tally",
         "thread",
@@ -90,12 +90,12 @@ class Node:
         self.message: str | None = None
         """Scrubbed error text; only when content is captured."""
         self.attributes: dict[str, AttributeValue] = {}
-        self.place: Mapping[str, AttributeValue] = {}
+        self.scope: Mapping[str, AttributeValue] = {}
         """Attributes every descendant inherits; shared between nodes, never changed in place."""
         self.attribution: Mapping[str, str] | None = None
-        self.parent: Node | None = None
-        self.run: Node | None = None
-        self.children: set[Node] = set()
+        self.parent: OpenSpan | None = None
+        self.run: OpenSpan | None = None
+        self.children: set[OpenSpan] = set()
         self.context: SpanContext
         self.parent_context: SpanContext | None = None
         self.otel_span: Span
@@ -103,7 +103,7 @@ class Node:
         self.before: Context | None = None
         """The OpenTelemetry context to return to."""
         self.anchor: ref[Anchor] | None = None
-        self.call: Call | None = None
+        self.call: ModelCall | None = None
         self.labels: Mapping[str, str] | None = None
         """On a crew: task id → task name."""
         self.tally: Tally | None = None
@@ -111,18 +111,18 @@ class Node:
         self.tracer: Tracer | None = None
         """The user's, where the run's spans go through a provider of the user's."""
 
-    def within(self, other: Node) -> bool:
+    def within(self, other: OpenSpan) -> bool:
         """True where this node is ``other`` or one of its descendants."""
-        node: Node | None = self
+        node: OpenSpan | None = self
         while node is not None:
             if node is other:
                 return True
             node = node.parent
         return False
 
-    def nearest(self, kind: str) -> Node | None:
+    def nearest(self, kind: str) -> OpenSpan | None:
         """The closest node of ``kind`` at or above this one."""
-        node: Node | None = self
+        node: OpenSpan | None = self
         while node is not None and node.kind != kind:
             node = node.parent
         return node

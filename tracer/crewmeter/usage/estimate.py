@@ -2,7 +2,7 @@
 
 Method: a sum over characters by kind, with weights fitted to OpenAI's cl100k tokenizer over prose, code, JSON and tables.
 Against it the error is within ±20 % for such texts in Latin script, and ±25 % for Cyrillic, Chinese and Japanese, as
-``tests/wire/test_estimate.py`` holds; other tokenizers differ from it by as much again. Nothing but counts is kept of the text.
+``tests/tracer/http/test_estimate.py`` holds; other tokenizers differ from it by as much again. Nothing but counts is kept of the text.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from crewmeter.usage.token_usage import TokenUsage, read_usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.spans.model_call import Call
-    from crewmeter.spans.span import Node
+    from crewmeter.spans.model_call import ModelCall
+    from crewmeter.spans.span import OpenSpan
 
 __all__ = ["Counters"]
 
@@ -22,7 +22,7 @@ _MAX_WAITING = 64
 
 
 @dataclass(slots=True)
-class _Witness:
+class _CounterWindow:
     """One LLM object's counter over a stretch of time in which it had calls open."""
 
     source: weakref.ref[Any]
@@ -32,7 +32,7 @@ class _Witness:
     overlapped: bool = False
     booked_input: int = 0
     booked_output: int = 0
-    lacking: list[Node] | None = None
+    lacking: list[OpenSpan] | None = None
 
 
 class Counters:
@@ -43,62 +43,62 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        self._witnesses: dict[int, _Witness] = {}
+        self._witnesses: dict[int, _CounterWindow] = {}
         self._lock = threading.Lock()
 
-    def started(self, source: object, call: Call) -> None:
+    def started(self, source: object, call: ModelCall) -> None:
         """A call of ``source`` (anything with ``get_token_usage_summary``) begins."""
         if not hasattr(source, "get_token_usage_summary"):
             return
         key = id(source)
-        witness = self._witnesses.get(key)
-        if witness is None or witness.source() is not source:
+        counter_window = self._witnesses.get(key)
+        if counter_window is None or counter_window.source() is not source:
             try:
-                witness = _Witness(weakref.ref(source, lambda _: self._witnesses.pop(key, None)))
+                counter_window = _CounterWindow(weakref.ref(source, lambda _: self._witnesses.pop(key, None)))
             except TypeError:  # an LLM class with __slots__ and no weak references: no witness then
                 return
-            self._witnesses[key] = witness
-        counted = _read(source) if witness.open_calls == 0 else None
+            self._witnesses[key] = counter_window
+        counted = _read(source) if counter_window.open_calls == 0 else None
         with self._lock:
-            if witness.open_calls == 0:
-                witness.before = counted
-                witness.overlapped = counted is None
-                witness.booked_input = witness.booked_output = 0
-                witness.lacking = None
+            if counter_window.open_calls == 0:
+                counter_window.before = counted
+                counter_window.overlapped = counted is None
+                counter_window.booked_input = counter_window.booked_output = 0
+                counter_window.lacking = None
             else:
-                witness.overlapped = True
-            witness.open_calls += 1
-        call.witness = witness
+                counter_window.overlapped = True
+            counter_window.open_calls += 1
+        call.counter_window = counter_window
 
-    def ended(self, node: Node, call: Call) -> tuple[Node, TokenUsage] | None:
+    def ended(self, node: OpenSpan, call: ModelCall) -> tuple[OpenSpan, TokenUsage] | None:
         """A call is settled. It takes its own difference if it lacks usage; a residual of overlapping calls is returned."""
-        witness, call.witness = call.witness, None
-        if not isinstance(witness, _Witness):
+        counter_window, call.counter_window = call.counter_window, None
+        if not isinstance(counter_window, _CounterWindow):
             return None
         seen = call.usage_seen()
         with self._lock:
-            witness.open_calls = max(0, witness.open_calls - 1)
-            overlapped = witness.overlapped
+            counter_window.open_calls = max(0, counter_window.open_calls - 1)
+            overlapped = counter_window.overlapped
             if overlapped:
                 if seen:
-                    _book(witness, call)
+                    _book(counter_window, call)
                 else:
-                    witness.lacking = [*(witness.lacking or [])[-_MAX_WAITING:], node]
-            last = witness.lacking[-1] if witness.lacking and witness.open_calls == 0 else None
+                    counter_window.lacking = [*(counter_window.lacking or [])[-_MAX_WAITING:], node]
+            last = counter_window.lacking[-1] if counter_window.lacking and counter_window.open_calls == 0 else None
         if not overlapped:
             if not seen:
-                call.reconciled = _difference(witness)
+                call.reconciled = _difference(counter_window)
             return None
-        left = _difference(witness) if last is not None and witness.before is not None else None
+        left = _difference(counter_window) if last is not None and counter_window.before is not None else None
         return (last, left) if last is not None and left is not None else None
 
 
-def _book(witness: _Witness, call: Call) -> None:
+def _book(counter_window: _CounterWindow, call: ModelCall) -> None:
     """Count what `call` is booked with as explained."""
     exchange = call.exchange
     usage = exchange.usage if exchange is not None and exchange.usage.input is not None else read_usage(call.usage)
-    witness.booked_input += usage.input or 0
-    witness.booked_output += usage.output or 0
+    counter_window.booked_input += usage.input or 0
+    counter_window.booked_output += usage.output or 0
 
 
 def _read(source: Any) -> dict[str, Any]:
@@ -110,17 +110,17 @@ def _read(source: Any) -> dict[str, Any]:
     return {field: getattr(summary, field, 0) for field in _FIELDS}
 
 
-def _difference(witness: _Witness) -> TokenUsage | None:
+def _difference(counter_window: _CounterWindow) -> TokenUsage | None:
     """What the counter gained beyond what is booked, or None if nothing."""
-    source = witness.source()
-    if source is None or witness.before is None:
+    source = counter_window.source()
+    if source is None or counter_window.before is None:
         return None
-    now, before = _read(source), witness.before
+    now, before = _read(source), counter_window.before
     gained = [int(now.get(field) or 0) - int(before.get(field) or 0) for field in _FIELDS]
-    prompt, completion = gained[0] - witness.booked_input, gained[1] - witness.booked_output
+    prompt, completion = gained[0] - counter_window.booked_input, gained[1] - counter_window.booked_output
     if prompt < 0 or completion < 0 or prompt + completion <= 0:
         return None
-    if witness.overlapped:
+    if counter_window.overlapped:
         return TokenUsage(input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",))
     cached, written, reasoning = (max(0, value) for value in gained[2:])
     if cached + written > prompt:

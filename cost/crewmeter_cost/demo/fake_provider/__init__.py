@@ -5,8 +5,8 @@ The demo and the tests point CrewAI's own clients at it, so no key is needed and
 
 from __future__ import annotations
 
-from crewmeter_cost.demo.fake_provider.billing_log import Billed, Books, Refused
+from crewmeter_cost.demo.fake_provider.billing_log import Billed, BillingLog, Refused
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt, Reply, Script, ToolUse
-from crewmeter_cost.demo.fake_provider.server import StandIn
+from crewmeter_cost.demo.fake_provider.server import FakeProvider
 
-__all__ = ["Billed", "Books", "Prompt", "Refused", "Reply", "Script", "StandIn", "ToolUse"]
+__all__ = ["Billed", "BillingLog", "FakeProvider", "Prompt", "Refused", "Reply", "Script", "ToolUse"]

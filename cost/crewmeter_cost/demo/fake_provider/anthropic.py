@@ -6,7 +6,16 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, event, flatten, pieces
+from crewmeter_cost.demo.fake_provider.protocol import (
+    Answer,
+    Arrived,
+    Dialect,
+    as_list,
+    as_map,
+    event,
+    flatten,
+    pieces,
+)
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:

@@ -10,7 +10,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, flatten, pieces
+from crewmeter_cost.demo.fake_provider.protocol import (
+    Answer,
+    Arrived,
+    Dialect,
+    as_list,
+    as_map,
+    flatten,
+    pieces,
+)
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:
@@ -136,7 +144,7 @@ def _read_titan(arrived: Arrived) -> Prompt:
 
 def _whole_titan(answer: Answer) -> Mapping[str, object]:
     axis = len(answer.prompt.text) % 1024
-    return {"embedding": [1.0 if place == axis else 0.0 for place in range(1024)], "inputTextTokenCount": answer.usage.input}
+    return {"embedding": [1.0 if context == axis else 0.0 for context in range(1024)], "inputTextTokenCount": answer.usage.input}
 
 
 CONVERSE = Dialect(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["Billed", "Books", "Refused"]
+__all__ = ["Billed", "BillingLog", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Refused:
     at_ns: int
 
 
-class Books:
+class BillingLog:
     """Append-only and thread-safe. Totals are in tokens; money is for the reader to work out from the usage."""
 
     def __init__(self) -> None:

@@ -6,7 +6,16 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, event, flatten, pieces
+from crewmeter_cost.demo.fake_provider.protocol import (
+    Answer,
+    Arrived,
+    Dialect,
+    as_list,
+    as_map,
+    event,
+    flatten,
+    pieces,
+)
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:
@@ -109,7 +118,7 @@ def _read_embed(arrived: Arrived) -> Prompt:
 def _whole_embed(answer: Answer) -> Mapping[str, object]:
     length = len(answer.prompt.text)
     vectors = [
-        {"values": [1.0 if place == (length + index) % _DIMENSIONS else 0.0 for place in range(_DIMENSIONS)]}
+        {"values": [1.0 if context == (length + index) % _DIMENSIONS else 0.0 for context in range(_DIMENSIONS)]}
         for index in range(answer.prompt.inputs)
     ]
     return {"embeddings": vectors} if "requests" in answer.prompt.body else {"embedding": vectors[0]}

@@ -6,7 +6,16 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, event, flatten, pieces
+from crewmeter_cost.demo.fake_provider.protocol import (
+    Answer,
+    Arrived,
+    Dialect,
+    as_list,
+    as_map,
+    event,
+    flatten,
+    pieces,
+)
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:
@@ -167,7 +176,7 @@ def _vector(prompt: Prompt, index: int, length: int) -> object:
     """A unit vector along one axis, as a list or as base64 of little-endian float32, as the request asks."""
     axis = (len(prompt.text) + index) % length
     if prompt.body.get("encoding_format") != "base64":
-        return [1.0 if place == axis else 0.0 for place in range(length)]
+        return [1.0 if context == axis else 0.0 for context in range(length)]
     import base64
     import struct
 

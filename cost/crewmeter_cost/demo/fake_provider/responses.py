@@ -7,7 +7,16 @@ import re
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.demo.fake_provider.openai import failure
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect, as_list, as_map, event, flatten, pieces
+from crewmeter_cost.demo.fake_provider.protocol import (
+    Answer,
+    Arrived,
+    Dialect,
+    as_list,
+    as_map,
+    event,
+    flatten,
+    pieces,
+)
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:
@@ -109,14 +118,14 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         return event({"type": kind, "sequence_number": next(number), **fields}, kind)
 
     yield typed("response.created", response=_frame(answer, "in_progress"))
-    for place, item in enumerate(_items(answer)):
+    for context, item in enumerate(_items(answer)):
         opened = {**item, "status": "in_progress"}
         if item["type"] == "message":
             opened["content"] = []
         if item["type"] == "function_call":
             opened["arguments"] = ""
-        yield typed("response.output_item.added", output_index=place, item=opened)
-        base = {"item_id": item["id"], "output_index": place}
+        yield typed("response.output_item.added", output_index=context, item=opened)
+        base = {"item_id": item["id"], "output_index": context}
         if item["type"] == "message":
             yield typed("response.content_part.added", **base, content_index=0, part={"type": "output_text", "text": "", "annotations": []})
             for piece in pieces(answer.reply.text):
@@ -125,7 +134,7 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         if item["type"] == "function_call":
             for piece in pieces(str(item["arguments"])):
                 yield typed("response.function_call_arguments.delta", **base, delta=piece)
-        yield typed("response.output_item.done", output_index=place, item=item)
+        yield typed("response.output_item.done", output_index=context, item=item)
     yield typed("response.completed", response=_frame(answer, "completed"))
 
 

@@ -15,24 +15,30 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from crewmeter_cost.demo.fake_provider.billing_log import Billed, Books, Refused
+from crewmeter_cost.demo.fake_provider.billing_log import Billed, BillingLog, Refused
 from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect
 from crewmeter_cost.demo.fake_provider.routes import DIALECTS
-from crewmeter_cost.demo.fake_provider.scripted_answers import Directed, Prompt, Reply, Script, default_usage
+from crewmeter_cost.demo.fake_provider.scripted_answers import (
+    Directed,
+    Prompt,
+    Reply,
+    Script,
+    default_usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from io import BufferedIOBase
 
-__all__ = ["StandIn"]
+__all__ = ["FakeProvider"]
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 _BACKLOG = 512
 """Connections that may wait to be accepted: 64 crews open theirs at once."""
 
 
-class StandIn:
-    """A stand-in model provider on loopback. ``with StandIn() as s:`` then point a client at ``s.base_url("openai")``.
+class FakeProvider:
+    """A stand-in model provider on loopback. ``with FakeProvider() as s:`` then point a client at ``s.base_url("openai")``.
 
     `script` decides replies before the directives in the prompt do (see `script.py`); `latency_s` is added to every answer;
     `gateway_rate_usd` (USD a token, any token) is what the OpenRouter endpoint reports as ``usage.cost``.
@@ -41,14 +47,14 @@ class StandIn:
     def __init__(
         self, script: Script | None = None, *, latency_s: float = 0.0, port: int = 0, gateway_rate_usd: float | None = None
     ) -> None:
-        self.books = Books()
+        self.books = BillingLog()
         self._script = script
         self._directed = Directed()
         self._latency_s = latency_s
         self._gateway_rate_usd = gateway_rate_usd
         self._nonce = secrets.token_hex(4)
         self._server = _Server(("127.0.0.1", port), _Connection)
-        self._server.standin = self
+        self._server.fake_provider = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="crewmeter-standin", daemon=True)
 
     def __enter__(self) -> Self:
@@ -199,7 +205,7 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = _BACKLOG
-    standin: StandIn
+    fake_provider: FakeProvider
 
     def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(address, handler)
@@ -259,7 +265,7 @@ class _Connection(socketserver.StreamRequestHandler):
         raw = self._body(headers)
         path, _, query = target.partition("?")
         body = json.loads(raw) if raw.lstrip()[:1] == b"{" else {}
-        return self.server.standin.answer(path, query, body, self.wfile)
+        return self.server.fake_provider.answer(path, query, body, self.wfile)
 
     def _headers(self) -> dict[bytes, bytes]:
         headers: dict[bytes, bytes] = {}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.history.timeline import Weather, run_spans
+from crewmeter_cost.demo.history.timeline import FailureRates, run_spans
 from crewmeter_cost.demo.history.workforce import COMPANY, Crew
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ def history(days: int, seed: int, until: datetime, *, calls_per_day: int = CALLS
     low, high = int(first.timestamp()) * 10**9, int(until.timestamp()) * 10**9
     day = first.astimezone(UTC).date()
     while day <= until.astimezone(UTC).date():
-        for started_ns, crew, weather, draw in _plan(day, seed, calls_per_day):
+        for started_ns, crew, failure_rates, draw in _plan(day, seed, calls_per_day):
             if low <= started_ns < high:
-                spans = run_spans(crew, started_ns, Random(draw), weather)
+                spans = run_spans(crew, started_ns, Random(draw), failure_rates)
                 if spans[-1].ended_ns <= high:
                     yield from spans
         day += timedelta(days=1)
 
 
-def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Weather, int]]:
+def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, FailureRates, int]]:
     """The day's runs: when, which crew, in what weather, and the seed of the run's own generator; ordered by start."""
     rng = Random(f"{seed}:{day.isoformat()}")
     midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
@@ -64,17 +64,17 @@ def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Wea
             hour = rng.choices(range(24), weights=_HOURS[crew.rhythm])[0]
             refused = 0.35 if outage and hour in (14, 15) else 0.01
             second = hour * 3600 + rng.random() * 3600
-            plan.append(((midnight * 10**9) + int(second * 10**9), crew, Weather(refusals=refused), rng.getrandbits(64)))
+            plan.append(((midnight * 10**9) + int(second * 10**9), crew, FailureRates(refusals=refused), rng.getrandbits(64)))
     if (day.toordinal() + seed) % _SPIKE_EVERY == 6:
         plan += _spike(midnight, rng, calls_per_day)
     return sorted(plan, key=lambda run: run[0])
 
 
-def _spike(midnight: int, rng: Random, calls_per_day: int) -> list[tuple[int, Crew, Weather, int]]:
+def _spike(midnight: int, rng: Random, calls_per_day: int) -> list[tuple[int, Crew, FailureRates, int]]:
     """A runaway afternoon: research runs that loop, within two hours; they cost several usual days."""
     runs = max(3, calls_per_day // 20)
     starts = (midnight + 13 * 3600 + rng.random() * 7200 for _ in range(runs))
-    return [(int(start * 10**9), _CREW["market-research"], Weather(looping=True), rng.getrandbits(64)) for start in starts]
+    return [(int(start * 10**9), _CREW["market-research"], FailureRates(looping=True), rng.getrandbits(64)) for start in starts]
 
 
 def _calls_per_run(crew: Crew) -> float:

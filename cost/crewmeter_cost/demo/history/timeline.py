@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
-__all__ = ["Weather", "run_spans"]
+__all__ = ["FailureRates", "run_spans"]
 
 _NS = 10**9
 _GROWTH = 0.35
@@ -28,7 +28,7 @@ _LOOP_TURNS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class FailureRates:
     """What goes wrong around the time a run starts."""
 
     refusals: float = 0.01
@@ -43,11 +43,11 @@ class _Run:
 
     crew: Crew
     rng: Random
-    weather: Weather
+    failure_rates: FailureRates
     now: int
     trace_id: str
     run_id: str
-    place: Mapping[str, object]
+    context: Mapping[str, object]
     resource: Mapping[str, object]
     spans: list[Span] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class _Run:
         self, name: str, started: int, parent: str | None, attributes: Mapping[str, object], *, span_id: str = "", error: str | None = None
     ) -> None:
         """A finished span from `started` to now."""
-        merged = {**self.place, **attributes}
+        merged = {**self.context, **attributes}
         if error:
             merged[semconv.ERROR_TYPE] = error
         self.spans.append(
@@ -81,11 +81,11 @@ class _Run:
         self.now += max(1_000_000, int(seconds * self.rng.lognormvariate(0, spread) * _NS))
 
 
-def run_spans(crew: Crew, started_ns: int, rng: Random, weather: Weather) -> list[Span]:
+def run_spans(crew: Crew, started_ns: int, rng: Random, failure_rates: FailureRates) -> list[Span]:
     """Every span of one run of `crew`, children before parents as an exporter sends them."""
     trace_id, run_id = f"{rng.getrandbits(128) or 1:032x}", f"{rng.getrandbits(64) or 1:016x}"
     name = crew.flow or crew.name
-    place: dict[str, object] = {
+    context: dict[str, object] = {
         semconv.RUN_ID: run_id,
         semconv.RUN_KIND: semconv.KIND_FLOW if crew.flow else semconv.KIND_CREW,
         semconv.RUN_NAME: name,
@@ -94,12 +94,12 @@ def run_spans(crew: Crew, started_ns: int, rng: Random, weather: Weather) -> lis
         semconv.SESSION: f"s-{rng.getrandbits(32):08x}",
     }
     if crew.flow:
-        place[semconv.FLOW] = crew.flow
+        context[semconv.FLOW] = crew.flow
     if crew.customers:
-        place[semconv.TAG_PREFIX + "customer"] = rng.choice(crew.customers)
+        context[semconv.TAG_PREFIX + "customer"] = rng.choice(crew.customers)
     environment = crew.environments[0] if rng.random() < 0.8 else crew.environments[-1]
     resource = {semconv.SERVICE_NAME: crew.service, semconv.ENVIRONMENT: environment}
-    run = _Run(crew, rng, weather, started_ns, trace_id, run_id, place, resource)
+    run = _Run(crew, rng, failure_rates, started_ns, trace_id, run_id, context, resource)
     failure = _in_flow(run, crew.flow) if crew.flow else _crew(run, None, run_id)
     if crew.flow:
         attributes = {semconv.KIND: semconv.KIND_FLOW, semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: crew.flow}
@@ -120,8 +120,8 @@ def _in_flow(run: _Run, flow: str) -> str | None:
 
 def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
     """The crew's tasks in turn; the error type that ended the run early, if one did."""
-    started, crew, outer = run.now, run.crew, run.place
-    run.place = {**outer, semconv.CREW: crew.name}
+    started, crew, outer = run.now, run.crew, run.context
+    run.context = {**outer, semconv.CREW: crew.name}
     fails_at = run.rng.randrange(len(crew.jobs)) if run.rng.random() < crew.fails else None
     failure = None
     killed = run.rng.random() < _KILLED
@@ -140,14 +140,14 @@ def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
     if killed:
         attributes[semconv.ABANDONED] = True
     run.lay(f"invoke_workflow {crew.name}", started, parent, attributes, span_id=span_id, error=failure)
-    run.place = outer
+    run.context = outer
     return failure
 
 
 def _task(run: _Run, job: Job, parent: str, *, doomed: bool) -> str | None:
-    started, outer = run.now, run.place
+    started, outer = run.now, run.context
     task, agent = run.ident(), run.ident()
-    run.place = {**outer, semconv.TASK: job.name, semconv.AGENT_NAME: job.role.name}
+    run.context = {**outer, semconv.TASK: job.name, semconv.AGENT_NAME: job.role.name}
     for _ in range(run.crew.embeds):
         _embed(run, task)
     agent_started = run.now
@@ -155,13 +155,13 @@ def _task(run: _Run, job: Job, parent: str, *, doomed: bool) -> str | None:
     about = {semconv.KIND: semconv.KIND_AGENT, semconv.OPERATION: semconv.INVOKE_AGENT}
     run.lay(f"invoke_agent {job.role.name}", agent_started, task, about, span_id=agent, error=failure)
     run.lay(f"task {job.name}", started, parent, {semconv.KIND: semconv.KIND_TASK}, span_id=task, error=failure)
-    run.place = outer
+    run.context = outer
     return failure
 
 
 def _work(run: _Run, role: Role, agent: str, *, doomed: bool) -> str | None:
     """An agent's loop: model, tool, model … until the answer, or the error."""
-    looping = run.weather.looping and role.turns >= 5
+    looping = run.failure_rates.looping and role.turns >= 5
     turns = _LOOP_TURNS if looping else max(1, role.turns + run.rng.choice((-1, 0, 0, 0, 1)))
     for turn in range(turns):
         last = turn == turns - 1
@@ -169,7 +169,7 @@ def _work(run: _Run, role: Role, agent: str, *, doomed: bool) -> str | None:
             error = run.rng.choice(("APITimeoutError", "RateLimitError", "InternalServerError", "ContextWindowExceeded"))
             _refused(run, role.model, agent, error)
             return error
-        if run.rng.random() < run.weather.refusals:
+        if run.rng.random() < run.failure_rates.refusals:
             _refused(run, role.model, agent, run.rng.choice(("RateLimitError", "RateLimitError", "InternalServerError")))
         _chat(run, role, agent, turn, last=last)
         if role.tools and not last:
@@ -192,7 +192,7 @@ def _about_call(model: Model) -> dict[str, object]:
 def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     """One answered model call."""
     model, rng, started = role.model, run.rng, run.now
-    usage = _usage(role, turn, rng, last=last, cacheable=not run.weather.looping)
+    usage = _usage(role, turn, rng, last=last, cacheable=not run.failure_rates.looping)
     run.wait(model.first_token_s, 0.45)
     first_token = run.now
     run.wait((usage.output or 0) / model.tokens_per_s, 0.2)

@@ -62,9 +62,9 @@ Row = Mapping[str, str]
 class _Cells:
     """One row's cells by column, with its place in the file for messages."""
 
-    def __init__(self, row: Row, place: str) -> None:
+    def __init__(self, row: Row, context: str) -> None:
         self._row = row
-        self._place = place
+        self._position = context
 
     def text(self, *columns: str) -> str:
         """The first column that is filled."""
@@ -78,7 +78,7 @@ class _Cells:
         except InvalidOperation:
             value = Decimal("NaN")
         if not value.is_finite():
-            raise CrewMeterError(f"{self._place}: {column}: {text!r} is no number", hint=_AGAIN)
+            raise CrewMeterError(f"{self._position}: {column}: {text!r} is no number", hint=_AGAIN)
         return value
 
     def count(self, *columns: str) -> int:
@@ -91,7 +91,7 @@ class _Cells:
         try:
             moment = datetime.fromtimestamp(int(text), UTC) if text.isdigit() else datetime.fromisoformat(text)
         except (ValueError, OverflowError, OSError) as error:
-            raise CrewMeterError(f"{self._place}: {columns[0]}: {text!r} is no date", hint=_AGAIN) from error
+            raise CrewMeterError(f"{self._position}: {columns[0]}: {text!r} is no date", hint=_AGAIN) from error
         return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d}"
 
     def dollars(self, column: str, *currencies: str) -> tuple[Decimal, Decimal]:
@@ -99,7 +99,7 @@ class _Cells:
         currency = self.text(*currencies).upper() if currencies else "USD"
         if currency not in ("USD", ""):
             raise CrewMeterError(
-                f"{self._place}: the amounts are in {currency}, the ledger's in USD", hint="export in USD, or convert the column"
+                f"{self._position}: the amounts are in {currency}, the ledger's in USD", hint="export in USD, or convert the column"
             )
         amount = self.amount(column)
         exponent = amount.as_tuple().exponent

@@ -17,8 +17,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-__all__ = ["GROUPS", "TIMES", "Question", "call_column", "number", "question", "rollup_columns", "rounded", "shown_time", "time_of",
-           "tool_column"]  # fmt: skip
+__all__ = [
+    "GROUPS",
+    "TIMES",
+    "Question",
+    "call_column",
+    "formatted_time",
+    "number",
+    "question",
+    "rollup_columns",
+    "rounded",
+    "time_of",
+    "tool_column",
+]  # fmt: skip
 
 TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
 """Groups of time and the seconds they are read by; days become months afterwards."""
@@ -144,7 +155,7 @@ def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
     return columns
 
 
-def shown_time(group: str, seconds: int) -> str:
+def formatted_time(group: str, seconds: int) -> str:
     """A time key as people write it: ``2026-11-21T09:00Z``, ``2026-11-21`` or ``2026-11``."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return {"hour": f"{moment:%Y-%m-%dT%H:00Z}", "day": f"{moment:%Y-%m-%d}", "month": f"{moment:%Y-%m}"}[group]

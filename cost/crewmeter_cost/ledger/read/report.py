@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crewmeter_cost.ledger.metadata import pruned_before
 from crewmeter_cost.ledger.read.aggregate import first_of
 from crewmeter_cost.ledger.read.percentiles import Percentiles, in_buckets
-from crewmeter_cost.ledger.read.query import TIMES, question, shown_time
+from crewmeter_cost.ledger.read.query import TIMES, formatted_time, question
 from crewmeter_cost.ledger.read.rollup_windows import Sources
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run, runs
@@ -197,7 +197,7 @@ class _Reading:
     def _shown(self, index: int, keys: set[int | str]) -> Mapping[int | str, str | None]:
         group = self._asked.by[index]
         if group in TIMES:
-            return {key: shown_time(group, int(key)) for key in keys}
+            return {key: formatted_time(group, int(key)) for key in keys}
         return self._sources.names(group, keys)
 
     # --- sums ----------------------------------------------------------------------------------------------------

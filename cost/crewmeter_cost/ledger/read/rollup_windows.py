@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, and_, case, cast, func, literal, select, union_all
 
-from crewmeter_cost.ledger.read.query import TIMES, call_column, number, rollup_columns, rounded, time_of, tool_column
+from crewmeter_cost.ledger.read.query import (
+    TIMES,
+    call_column,
+    number,
+    rollup_columns,
+    rounded,
+    time_of,
+    tool_column,
+)
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.rollups import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.write.rows import CallState
@@ -159,7 +167,7 @@ class Sources:
             queries = [self._calls([*_CALL_AMOUNTS, *durations], start, end)]
             if self._question.of_tools:
                 listed = [_listed(_STEP.c.duration_ns)] if timed else []
-                queries = [self._calls(_LENT, start, end), self._tool_calls([*_TOOL_AMOUNTS, *listed], start, end)]
+                queries = [self._calls(_MODEL_AMOUNTS_IN_TOOLS, start, end), self._tool_calls([*_TOOL_AMOUNTS, *listed], start, end)]
             for query in queries:
                 for row in self._rows(query):
                     values = row[width:]
@@ -261,7 +269,7 @@ def _call_amounts() -> list[ColumnElement[Any]]:
 
 
 _CALL_AMOUNTS = _call_amounts()
-_LENT = [literal(0) if index in (0, 1, 11) else amount for index, amount in enumerate(_CALL_AMOUNTS)]
+_MODEL_AMOUNTS_IN_TOOLS = [literal(0) if index in (0, 1, 11) else amount for index, amount in enumerate(_CALL_AMOUNTS)]
 """What model calls made inside a tool lend it: tokens and cost, but no calls, failures and time, which are the tool's own."""
 _TOOL_AMOUNTS = [func.count(), func.sum(case((_STEP.c.state > 0, 1), else_=0)), *[literal(0)] * 9, func.sum(_STEP.c.duration_ns)]
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, delete, insert, inspect, select
+from sqlalchemy import (
+    Column,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    delete,
+    insert,
+    inspect,
+    select,
+)
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import APPLICATION_ID, WRITE
@@ -82,7 +92,9 @@ def create(connection: Connection) -> None:
 
 def finish(connection: Connection) -> None:
     """What follows from the code rather than from a revision: views, bucket bounds, the mark of our SQLite files."""
-    from crewmeter_cost.ledger.schema.views import view_definitions  # needed once in a ledger's life
+    from crewmeter_cost.ledger.schema.views import (
+        view_definitions,  # needed once in a ledger's life
+    )
 
     for statement in view_definitions(connection.dialect.name).values():
         connection.exec_driver_sql(statement)

@@ -17,7 +17,15 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import ColumnElement, CompoundSelect, Dialect, FromClause, Select, SelectBase, Table
+    from sqlalchemy import (
+        ColumnElement,
+        CompoundSelect,
+        Dialect,
+        FromClause,
+        Select,
+        SelectBase,
+        Table,
+    )
 
 __all__ = ["SECOND_NS", "detail_selects", "view_definitions"]
 

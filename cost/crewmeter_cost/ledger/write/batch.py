@@ -15,7 +15,15 @@ from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.call_dedup import settle
 from crewmeter_cost.ledger.write.late_parents import adopt
 from crewmeter_cost.ledger.write.rollups import DAY, SUMS, Tally
-from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS, CallRows, StepState, step_row
+from crewmeter_cost.ledger.write.rows import (
+    CALL,
+    CALL_COLUMNS,
+    STEP,
+    STEP_COLUMNS,
+    CallRows,
+    StepState,
+    step_row,
+)
 from crewmeter_cost.ledger.write.run_totals import Runs
 from crewmeter_cost.pricing.charge import PICO, Charge
 
@@ -111,8 +119,8 @@ def write_batch(
     """Write one batch. The caller holds the write lock, has begun the transaction and commits it."""
     change = Change(connection, bulk, labels)
     floor = pruned_before(connection) or _NEVER
-    places = chain((call.place for call, _ in calls), (step.place for step in steps))
-    change.runs.load({place.run_id for place in places if place.run_id is not None})
+    contexts = chain((call.context for call, _ in calls), (step.context for step in steps))
+    change.runs.load({context.run_id for context in contexts if context.run_id is not None})
     new_calls = _calls(connection, bulk, labels, change, calls, floor)
     new_steps = _steps(connection, bulk, labels, change, steps, floor)
     traces = {bytes.fromhex(calls[position][0].trace_id) for position in new_calls.inserted}
@@ -142,12 +150,12 @@ def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, c
     for position, (call, outcome) in enumerate(calls):
         if call.started_ns < floor:
             continue
-        place = placed.get(id(call.place))
-        if place is None:
-            run = change.runs.number(call.place, call.trace_id, call.started_ns)
-            place = placed[id(call.place)] = run, make.place(call.place)
+        context = placed.get(id(call.context))
+        if context is None:
+            run = change.runs.number(call.context, call.trace_id, call.started_ns)
+            context = placed[id(call.context)] = run, make.context(call.context)
         version = version_of[outcome.version] if isinstance(outcome, Charge) else None
-        row = make.row(call, outcome, run=place[0], placed=place[1], price_version=version)
+        row = make.row(call, outcome, run=context[0], placed=context[1], price_version=version)
         rows.setdefault(row[:2], (position, row))
     settled = settle(connection, labels, list(rows.values()))
     fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in settled.insert], key=_SPAN)
@@ -167,7 +175,7 @@ def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, s
     for position, step in enumerate(steps):
         if step.started_ns < floor:
             continue
-        row = step_row(step, labels, run=change.runs.number(step.place, step.trace_id, step.started_ns))
+        row = step_row(step, labels, run=change.runs.number(step.context, step.trace_id, step.started_ns))
         rows.setdefault((row[STEP.trace_id], row[STEP.span_id]), (position, row))
     fresh = bulk.insert_new(connection, _STEP, STEP_COLUMNS, [row for _, row in rows.values()], key=_SPAN)
     inserted = list(rows.values()) if fresh is None else [rows[key] for key in rows if key in fresh]
@@ -177,6 +185,6 @@ def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, s
             change.tool(row)
         if row[STEP.run] is not None:
             change.runs.step(row[STEP.run])
-        if step.is_run and step.place.run_id is not None:
+        if step.is_run and step.context.run_id is not None:
             change.runs.finish(step, row)
     return tuple(position for position, _ in inserted)

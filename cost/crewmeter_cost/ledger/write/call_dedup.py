@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.write.dimensions import Labels
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = ["Settled", "settle", "stored_row"]
+__all__ = ["DedupPlan", "settle", "stored_row"]
 
 TELLING = 20
 """A response id this long is random enough to be one call's whatever provider either instrumentor names (Azure is
@@ -44,7 +44,7 @@ class _Known:
 
 
 @dataclass(slots=True)
-class Settled:
+class DedupPlan:
     """What to do with a batch's calls."""
 
     insert: list[Positioned] = field(default_factory=list)
@@ -52,10 +52,10 @@ class Settled:
     """(id, row as it stands, row of ours to stand instead)."""
 
 
-def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> Settled:
+def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> DedupPlan:
     """Sort a batch's rows into new calls, calls that replace another instrumentor's, and (left out) calls already known."""
     if not _several_scopes(connection):
-        return Settled(insert=rows)
+        return DedupPlan(insert=rows)
     ours = labels.of["scope"][SCOPE]
     known = _stored(connection, {row[CALL.response_key] for _, row in rows if row[CALL.response_key] is not None})
     dropped: set[int] = set()
@@ -67,21 +67,21 @@ def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> Se
         mates = known.setdefault(key, [])
         if any(_span(mate.row) == _span(row) for mate in mates):
             continue  # a replay: the insert will ignore it
-        twins = [mate for mate in mates if mate.row[CALL.scope] != row[CALL.scope] and _same_call(mate.row, row)]
-        if not twins:
+        duplicates = [mate for mate in mates if mate.row[CALL.scope] != row[CALL.scope] and _same_call(mate.row, row)]
+        if not duplicates:
             mates.append(_Known(row, None, position))
         elif row[CALL.scope] != ours:
             dropped.add(position)
         else:
-            twin = twins[0]
-            if twin.number is None:  # both are in this batch: only ours goes in
-                dropped.add(twin.position)
-                twin.position = position
+            duplicate = duplicates[0]
+            if duplicate.number is None:  # both are in this batch: only ours goes in
+                dropped.add(duplicate.position)
+                duplicate.position = position
             else:
-                replace[position] = (twin.number, twin.row, row)
-            twin.row = row
+                replace[position] = (duplicate.number, duplicate.row, row)
+            duplicate.row = row
     kept = [(position, row) for position, row in rows if position not in dropped and position not in replace]
-    return Settled(kept, list(replace.values()))
+    return DedupPlan(kept, list(replace.values()))
 
 
 def _several_scopes(connection: Connection) -> bool:

@@ -141,7 +141,9 @@ def _most_values(connection: Connection) -> int:
 
 
 def _postgres_insert(table: Table) -> postgresql.Insert:
-    from sqlalchemy.dialects import postgresql  # three megabytes that a SQLite ledger, in somebody's app, does without
+    from sqlalchemy.dialects import (
+        postgresql,  # three megabytes that a SQLite ledger, in somebody's app, does without
+    )
 
     return postgresql.insert(table)
 

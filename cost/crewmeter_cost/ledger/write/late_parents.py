@@ -135,7 +135,7 @@ class _Family:
 
 def _filled(row: Row, columns: tuple[str, ...], given: dict[str, int], only_run: int | None) -> Row:
     """The row with its unknown places filled from what its parent gives."""
-    places = {name: given.get(name) for name in _INHERITED}
-    if places["run"] is None:
-        places["run"] = only_run
-    return tuple(places[name] if value is None and name in places else value for name, value in zip(columns, row, strict=True))
+    contexts = {name: given.get(name) for name in _INHERITED}
+    if contexts["run"] is None:
+        contexts["run"] = only_run
+    return tuple(contexts[name] if value is None and name in contexts else value for name, value in zip(columns, row, strict=True))

@@ -260,7 +260,7 @@ class Tally:
                 known = out.get(slot)
                 out[slot] = list(sums) if known is None else list(map(add, known, sums))
             if tool:  # a tool's calls are tool calls, counted by `tool`; the model calls made inside it lend it tokens and cost
-                lent = [0, 0, *sums[2:10], 0]
+                tool_amounts = [0, 0, *sums[2:10], 0]
                 known = out.get((_TOOL, hour, tool, agent))
-                out[_TOOL, hour, tool, agent] = lent if known is None else list(map(add, known, lent))
+                out[_TOOL, hour, tool, agent] = tool_amounts if known is None else list(map(add, known, tool_amounts))
         return {slot: sums for slot, sums in out.items() if any(sums)}

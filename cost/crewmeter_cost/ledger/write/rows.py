@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.ledger.write.dimensions import Labels
     from crewmeter_cost.pricing.charge import Outcome
-    from crewmeter_cost.records import Call, Place, Step
+    from crewmeter_cost.records import Call, CallContext, Step
 
 __all__ = [
     "CALL",
@@ -124,21 +124,21 @@ class CallRows:
         self._error, self._finish, self._tier = of["error_type"], of["finish_reason"], of["service_tier"]
         self._usage_status, self._cost_status = of["usage_status"], of["cost_status"]
 
-    def place(self, place: Place) -> Row:
+    def context(self, context: CallContext) -> Row:
         """The columns crew … environment, as they stand in a row."""
         name, labels = self._labels.of, self._labels
         return (
-            name["crew"][place.crew],
-            name["flow"][place.flow],
-            name["task"][place.task],
-            name["agent"][place.agent],
-            name["tool"][place.tool],
-            name["user"][place.user],
-            name["team"][place.team],
-            name["session"][place.session],
-            labels.tag_set[place.tags] if place.tags else None,
-            name["service"][place.service],
-            name["environment"][place.environment],
+            name["crew"][context.crew],
+            name["flow"][context.flow],
+            name["task"][context.task],
+            name["agent"][context.agent],
+            name["tool"][context.tool],
+            name["user"][context.user],
+            name["team"][context.team],
+            name["session"][context.session],
+            labels.tag_set[context.tags] if context.tags else None,
+            name["service"][context.service],
+            name["environment"][context.environment],
         )
 
     def row(self, call: Call, outcome: Outcome, *, run: int | None, placed: Row, price_version: int | None) -> Row:
@@ -196,7 +196,7 @@ class CallRows:
 
 def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:
     """One step as a row of `step`. A tool's name is a `tool` label, an agent's an `agent` label, and so on."""
-    place, name, details = step.place, labels.of, dict(step.details)
+    context, name, details = step.context, labels.of, dict(step.details)
     abandoned = bool(details.pop(ABANDONED, False)) or bool(details.pop("abandoned", False))
     kind = step.kind if step.kind in ("crew", "flow", "task", "agent", KIND_TOOL) else "step"
     return (
@@ -206,10 +206,10 @@ def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:
         run,
         name["kind"][step.kind],
         name[kind][step.name],
-        name["crew"][place.crew],
-        name["flow"][place.flow],
-        name["task"][place.task],
-        name["agent"][place.agent],
+        name["crew"][context.crew],
+        name["flow"][context.flow],
+        name["task"][context.task],
+        name["agent"][context.agent],
         StepState.ABANDONED if abandoned else StepState.ERROR if step.error else StepState.OK,
         name["error_type"][step.error_type],
         instant(step.started_ns),

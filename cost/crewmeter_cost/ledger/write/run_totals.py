@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.write.insert import Bulk
     from crewmeter_cost.ledger.write.rollups import Tally
     from crewmeter_cost.ledger.write.rows import Row
-    from crewmeter_cost.records import Place, Step
+    from crewmeter_cost.records import CallContext, Step
 
 __all__ = ["Runs"]
 
@@ -103,31 +103,31 @@ class Runs:
                 self._by_id[run.run_id] = self._by_number[run.id] = run
                 self._contribute(run, -1)
 
-    def number(self, place: Place, trace_id: str, started_ns: int) -> int | None:
-        """The number of the run at `place`, made if this is its first sight; None outside any run."""
-        if place.run_id is None:
+    def number(self, context: CallContext, trace_id: str, started_ns: int) -> int | None:
+        """The number of the run at `context`, made if this is its first sight; None outside any run."""
+        if context.run_id is None:
             return None
-        run = self._by_id.get(self._cleaned[place.run_id])
+        run = self._by_id.get(self._cleaned[context.run_id])
         if run is None:
-            run = self._new(place, trace_id, started_ns)
+            run = self._new(context, trace_id, started_ns)
         return run.id
 
-    def _new(self, place: Place, trace_id: str, started_ns: int) -> _Run:
+    def _new(self, context: CallContext, trace_id: str, started_ns: int) -> _Run:
         if self._next is None:
             self._next = (self._connection.execute(select(func.max(_RUN.c.id))).scalar() or 0) + 1
         name = self._labels.of
         run = _Run(
             id=self._next,
-            run_id=self._cleaned[str(place.run_id)],
+            run_id=self._cleaned[str(context.run_id)],
             trace_id=bytes.fromhex(trace_id),
-            kind=place.run_kind and clean(place.run_kind),
-            name=name["run"][place.run_name],
-            service=name["service"][place.service],
-            environment=name["environment"][place.environment],
-            team=name["team"][place.team],
-            user=name["user"][place.user],
-            session=name["session"][place.session],
-            tag_set=self._labels.tag_set[place.tags] if place.tags else None,
+            kind=context.run_kind and clean(context.run_kind),
+            name=name["run"][context.run_name],
+            service=name["service"][context.service],
+            environment=name["environment"][context.environment],
+            team=name["team"][context.team],
+            user=name["user"][context.user],
+            session=name["session"][context.session],
+            tag_set=self._labels.tag_set[context.tags] if context.tags else None,
             status="running",
             error_type=None,
             started_ns=instant(started_ns),
@@ -176,7 +176,7 @@ class Runs:
 
         A second root of one run (two crews in one foreign trace) stretches it; the worse status wins.
         """
-        run = self._by_id[self._cleaned[str(step.place.run_id)]]
+        run = self._by_id[self._cleaned[str(step.context.run_id)]]
         status = _STATUS[StepState(row[STEP.state])]
         started, ended = row[STEP.started_ns], row[STEP.started_ns] + row[STEP.duration_ns]
         if run.status != "running" and run.duration_ns is not None:
@@ -186,7 +186,7 @@ class Runs:
         run.status, run.started_ns, run.duration_ns = status, started, ended - started
         run.error_type = row[STEP.error_type] or run.error_type
         run.kind = run.kind or clean(step.kind)
-        run.name = self._labels.of["run"][step.place.run_name or step.name] if run.name is None else run.name
+        run.name = self._labels.of["run"][step.context.run_name or step.name] if run.name is None else run.name
         run.changed = True
 
     def save(self, bulk: Bulk) -> None:

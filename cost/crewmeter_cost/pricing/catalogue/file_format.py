@@ -51,7 +51,7 @@ class Listed:
 
 
 @dataclass(slots=True)
-class _Shelf:
+class _ProviderSection:
     """One provider's part of the file: where each name's line starts."""
 
     fallback: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Catalogue:
         self._data = data
         self.origin = origin
         """Path or name of the file, for messages."""
-        self._shelves: dict[str, _Shelf] = {}
+        self._sections: dict[str, _ProviderSection] = {}
         self.header: Mapping[str, object] = self._read_header()
 
     @classmethod
@@ -113,43 +113,43 @@ class Catalogue:
         """Every provider in the file."""
         return tuple(self._offsets)
 
-    def _shelf(self, provider: str) -> _Shelf | None:
-        shelf = self._shelves.get(provider)
-        if shelf is None and provider in self._offsets:
-            shelf = self._shelves[provider] = self._index(self._offsets[provider])
-        return shelf
+    def _section(self, provider: str) -> _ProviderSection | None:
+        section = self._sections.get(provider)
+        if section is None and provider in self._offsets:
+            section = self._sections[provider] = self._index(self._offsets[provider])
+        return section
 
-    def _index(self, start: int) -> _Shelf:
+    def _index(self, start: int) -> _ProviderSection:
         end_of_head = self._data.index(b"\n", start)
         head = json.loads(self._data[self._data.index(b"\t", start) : end_of_head])
-        shelf = _Shelf(tuple(head.get("fallback", ())))
+        section = _ProviderSection(tuple(head.get("fallback", ())))
         stop = self._data.find(_HEAD, end_of_head)
         at = end_of_head + 1
         for line in self._data[at : stop if stop >= 0 else len(self._data)].decode().split("\n"):
             if line:
                 _, names, open_names, _ = line.split("\t", 3)
                 for name in names.split():
-                    shelf.names.setdefault(name, at)
+                    section.names.setdefault(name, at)
                 for name in open_names.split():
-                    shelf.names.setdefault(name, at)
-                    shelf.open_names.add(name)
+                    section.names.setdefault(name, at)
+                    section.open_names.add(name)
             at += len(line.encode()) + 1
-        return shelf
+        return section
 
     def fallback(self, provider: str) -> tuple[str, ...]:
         """Providers whose models this one resells at their prices (Azure sells OpenAI's)."""
-        shelf = self._shelf(provider)
-        return shelf.fallback if shelf else ()
+        section = self._section(provider)
+        return section.fallback if section else ()
 
     def has(self, provider: str, name: str, open_only: bool = False) -> bool:
         """Whether a provider lists this very name (or matches it openly, where `open_only`)."""
-        shelf = self._shelf(provider)
-        return shelf is not None and name in (shelf.open_names if open_only else shelf.names)
+        section = self._section(provider)
+        return section is not None and name in (section.open_names if open_only else section.names)
 
     def entry(self, provider: str, name: str) -> Entry | None:
         """The model a provider lists under this very name."""
-        shelf = self._shelf(provider)
-        at = shelf.names.get(name) if shelf else None
+        section = self._section(provider)
+        at = section.names.get(name) if section else None
         if at is None:
             return None
         end = self._data.find(b"\n", at)
@@ -159,8 +159,8 @@ class Catalogue:
 
     def entries(self, provider: str) -> Iterator[Entry]:
         """Every model of a provider, in the file's order."""
-        shelf = self._shelf(provider)
-        for at in dict.fromkeys(sorted(shelf.names.values())) if shelf else ():
+        section = self._section(provider)
+        for at in dict.fromkeys(sorted(section.names.values())) if section else ():
             line = self._data[at : self._data.find(b"\n", at)].decode()
             model, _, _, periods = line.split("\t", 3)
             yield Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))

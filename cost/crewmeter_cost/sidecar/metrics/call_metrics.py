@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.records import Call, Step
 
-__all__ = ["Meter"]
+__all__ = ["CallMetrics"]
 
 DURATION_BOUNDS = tuple(round(0.01 * 2**n, 2) for n in range(19))
 """Seconds: .01 × 2ⁿ as the GenAI conventions have it to 81.92, then on to 44 minutes, since crews run for minutes."""
@@ -34,7 +34,7 @@ _TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning")
 _provider_of = lru_cache(maxsize=1024)(lambda declared, host: resolve_provider(declared, host)[0])
 
 
-class Meter:
+class CallMetrics:
     """A prometheus-client collector fed once per committed batch, with the rows that were really inserted."""
 
     def __init__(self) -> None:
@@ -105,9 +105,9 @@ class Meter:
         """Add up calls that share all labels first: a batch has many calls and few series."""
         groups: dict[tuple[object, ...], list[tuple[Call, Outcome]]] = {}
         for call, outcome in calls:
-            place, rejected = call.place, "rejected" in call.usage.flags
+            context, rejected = call.context, "rejected" in call.usage.flags
             key = (
-                call.provider, call.host, call.request_model or call.response_model, place.crew, place.team, call.operation,
+                call.provider, call.host, call.request_model or call.response_model, context.crew, context.team, call.operation,
                 call.error or rejected, rejected, outcome.status,
             )  # fmt: skip
             group = groups.get(key)
@@ -123,14 +123,14 @@ class Meter:
         usages = [one.usage for one, _ in group]
         provider = self._provider.of(_provider_of(call.provider, call.host))
         model = self._model.of(call.request_model or call.response_model)
-        crew = self._crew.of(call.place.crew)
+        crew = self._crew.of(call.context.crew)
         rejected = "rejected" in call.usage.flags
         status = "error" if call.error or rejected else "ok"
         operation = _OPERATIONS.get(call.operation, "llm")
         self._calls.add((provider, model, crew, operation, status), len(group))
         costs = [charge.cost_pusd for _, charge in group if isinstance(charge, Charge)]
         if costs:
-            self._cost.add((provider, model, crew, self._team.of(call.place.team)), sum(costs))
+            self._cost.add((provider, model, crew, self._team.of(call.context.team)), sum(costs))
         elif not rejected:
             self._unpriced.add((provider, model, outcome.status), len(group))
         counts = (

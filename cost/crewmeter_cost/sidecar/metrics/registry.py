@@ -1,4 +1,4 @@
-"""Every metric the sidecar shows, in one registry: what it metered (`Meter`), and how intake and ledger are doing."""
+"""Every metric the sidecar shows, in one registry: what it metered (`CallMetrics`), and how intake and ledger are doing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import choose_encoder
 
 from crewmeter import semconv
-from crewmeter_cost.sidecar.metrics.call_metrics import Meter
+from crewmeter_cost.sidecar.metrics.call_metrics import CallMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ class Metrics:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         registry = self.registry = CollectorRegistry(auto_describe=False)
-        self.meter = Meter()
+        self.meter = CallMetrics()
         registry.register(self.meter)
         self.requests = Counter(semconv.PROM_INGEST_REQUESTS, "Export requests by outcome.", ("protocol", "outcome"), registry=registry)
         self.spans = Counter(semconv.PROM_INGEST_SPANS, "Spans taken in by outcome.", ("outcome",), registry=registry)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from crewmeter.http.http_call import Exchange, Hub
+    from crewmeter.http.http_call import HttpExchange, Hub
 
 __all__ = ["patch"]
 
@@ -36,7 +36,7 @@ class _Seam:
         self._iterators = (chunks, tuples)
 
     @guarded
-    def begin(self, /, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> Exchange | None:
+    def begin(self, /, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> HttpExchange | None:
         """The exchange a request opens, if it is one to a model."""
         if method not in ("POST", "post"):
             return None
@@ -45,12 +45,12 @@ class _Seam:
         return begin(self._hub, "aiohttp", url, lambda: _body(kwargs), host, port)
 
     @guarded
-    def failed(self, exchange: Exchange, error: BaseException) -> None:
+    def failed(self, exchange: HttpExchange, error: BaseException) -> None:
         """The request got no answer."""
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, /, exchange: Exchange, response: Any, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> None:
+    def answered(self, /, exchange: HttpExchange, response: Any, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> None:
         """The head of an answer is here; its body is read later, through `_Content`."""
         exchange.status_code = response.status
         if response.status >= 400:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
-from crewmeter.http.http_call import Exchange, guarded
+from crewmeter.http.http_call import HttpExchange, guarded
 from crewmeter.http.patching import replace, watched, watched_async
 from crewmeter.http.request import invoked_operation, nested, price_headers, refused
 from crewmeter.http.response_body import Watch, followed
@@ -53,7 +53,7 @@ class _Seam:
         self._hub = hub
 
     @guarded
-    def begin(self, client: Any, operation_name: str, api_params: Mapping[str, Any]) -> Exchange | None:
+    def begin(self, client: Any, operation_name: str, api_params: Mapping[str, Any]) -> HttpExchange | None:
         """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
         if operation_name not in _OPERATIONS or nested("botocore") or not client.meta.service_model.service_name.startswith("bedrock"):
             return None
@@ -65,14 +65,14 @@ class _Seam:
             kind, model = semconv.RERANK, _rerank_model(api_params)
         elif operation_name.startswith("Invoke"):
             api, kind = "bedrock.invoke", invoked_operation(model)
-        exchange = Exchange(
+        exchange = HttpExchange(
             operation=kind, api=api, provider="aws.bedrock", host=address.hostname, port=address.port or 443, request_model=model
         )
         self._hub.open(exchange)
         return exchange
 
     @guarded
-    def failed(self, exchange: Exchange, error: BaseException) -> None:
+    def failed(self, exchange: HttpExchange, error: BaseException) -> None:
         """The call raised: an HTTP error status is in the exception's response."""
         response = getattr(error, "response", None)
         if isinstance(response, dict):
@@ -85,7 +85,7 @@ class _Seam:
 
     @guarded
     def answered(
-        self, exchange: Exchange, response: Mapping[str, Any], _client: Any, operation_name: str, api_params: Mapping[str, Any]
+        self, exchange: HttpExchange, response: Mapping[str, Any], _client: Any, operation_name: str, api_params: Mapping[str, Any]
     ) -> None:
         """The call returned: a whole answer, or one whose body is still to be read by the caller."""
         metadata = response.get("ResponseMetadata", {})
@@ -104,7 +104,7 @@ class _Seam:
                 exchange.usage = _rerank_usage(api_params)
             self._hub.close(exchange)
 
-    def _invoked(self, exchange: Exchange, body: Any, params: Mapping[str, Any]) -> None:
+    def _invoked(self, exchange: HttpExchange, body: Any, params: Mapping[str, Any]) -> None:
         """InvokeModel: the headers count the tokens, but only the body tells cached ones. It is looked at as the caller reads it."""
         cached = "anthropic" in (exchange.request_model or "")
         if (exchange.usage.status == "reported" and not cached) or not hasattr(body, "_raw_stream"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import ModuleType
 
-    from crewmeter.http.http_call import Exchange, Hub
+    from crewmeter.http.http_call import HttpExchange, Hub
 
 __all__ = ["patch"]
 
@@ -39,7 +39,7 @@ class _Seam:
         self._hub = hub
 
     @guarded
-    def begin(self, _client: Any, request: Any, *_: Any, **__: Any) -> Exchange | None:
+    def begin(self, _client: Any, request: Any, *_: Any, **__: Any) -> HttpExchange | None:
         """The exchange a request opens, if it is one to a model."""
         if request.method != "POST":
             return None
@@ -47,12 +47,12 @@ class _Seam:
         return begin(self._hub, "httpx", url.raw_path.decode("ascii", "replace"), lambda: _body(request), url.host, url.port)
 
     @guarded
-    def failed(self, exchange: Exchange, error: BaseException) -> None:
+    def failed(self, exchange: HttpExchange, error: BaseException) -> None:
         """The request got no answer."""
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: Exchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any) -> None:
+    def answered(self, exchange: HttpExchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any) -> None:
         """The head of an answer is here, and its body too unless the SDK wants to stream it."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-    from crewmeter.http.http_call import Exchange, Hub
+    from crewmeter.http.http_call import HttpExchange, Hub
 
 __all__ = ["patch"]
 
@@ -35,19 +35,19 @@ class _Seam:
         self._hub = hub
 
     @guarded
-    def begin(self, /, _session: Any, request: Any, **_: Any) -> Exchange | None:
+    def begin(self, /, _session: Any, request: Any, **_: Any) -> HttpExchange | None:
         """The exchange a request opens, if it is one to a model."""
         if request.method != "POST" or not isinstance(request.url, str):
             return None
         return begin(self._hub, "requests", request.url, lambda: _body(request))
 
     @guarded
-    def failed(self, exchange: Exchange, error: BaseException) -> None:
+    def failed(self, exchange: HttpExchange, error: BaseException) -> None:
         """The request got no answer."""
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, /, exchange: Exchange, response: Any, _session: Any, request: Any, **_: Any) -> None:
+    def answered(self, /, exchange: HttpExchange, response: Any, _session: Any, request: Any, **_: Any) -> None:
         """The head of an answer is here, and its body too unless it is to be streamed."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:

@@ -1,0 +1,155 @@
+"""Accounts and pools: however many ask, what is spent and what may be spent never passes the limit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import create_engine, event
+from sqlmodel import SQLModel
+
+from crewmeter_cost.budgets import leases as accounts
+from crewmeter_cost.budgets.definition import parse_budget
+from crewmeter_cost.budgets.local_balance import LocalBalanceStore, window_at
+from crewmeter_cost.budgets.notifications import announce, crossed
+from crewmeter_cost.budgets.reservations import LeasedPool, Refusal, RunPool
+
+NOW = 1_795_000_000.0
+
+
+@pytest.fixture
+def engine(tmp_path):
+    engine = create_engine(f"sqlite:///{tmp_path}/ledger.db", connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _wal(connection, _record):
+        connection.execute("PRAGMA journal_mode=WAL")
+
+    SQLModel.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_an_account_starts_with_what_the_ledger_knows(engine):
+    """Opening twice is opening once; the second answer about the past is not used."""
+    first = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 7)
+    again = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 99)
+    assert first == again
+    assert accounts.balance(engine, first) == accounts.Balance(7, 0)
+
+
+def test_a_lease_never_passes_the_limit(engine):
+    """Twelve threads lease as much as they can: the sum granted is at most the limit."""
+    account = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 0)
+    limit = 1_000
+
+    def lease(n):
+        granted = 0
+        while state := accounts.acquire(
+            engine, account, holder=f"h{n}", limit_pusd=limit, need_pusd=7, want_pusd=50, now_ns=int(NOW * 1e9)
+        ).granted_pusd:
+            granted += state
+        return granted
+
+    with ThreadPoolExecutor(12) as pool:
+        total = sum(pool.map(lease, range(12)))
+    assert limit - 7 < total <= limit
+    assert accounts.balance(engine, account).leased_pusd == total
+
+
+def test_a_dead_process_gives_its_lease_back_after_a_while(engine):
+    """Its lease expires; what it spent comes back through the ledger's own rows."""
+    account = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 0)
+    begun = int(NOW * 1e9)
+    accounts.acquire(engine, account, holder="dead", limit_pusd=100, need_pusd=80, want_pusd=80, now_ns=begun)
+    refused = accounts.acquire(engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=begun)
+    assert refused.granted_pusd == 0
+    later = begun + (accounts.LEASE_SECONDS + 1) * 10**9
+    assert accounts.acquire(engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=later).granted_pusd == 30
+    state = accounts.settle(engine, account, holder="alive", spent_pusd=30, returned_pusd=0, now_ns=later, actual_pusd=75)
+    assert state == accounts.Balance(75, 0)
+
+
+def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
+    """A budget of 2,000 and calls of 250: eight fit, the ninth is refused with spent, limit and reset."""
+    pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
+    calls = 0
+    while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), Refusal):
+        pool.settle(outcome, 250)
+        calls += 1
+    assert calls == 8
+    assert (outcome.spent_pusd, outcome.limit_pusd) == (2_000, 2_000)
+    assert outcome.resets_at is not None
+
+
+def test_many_threads_and_pools_do_not_overspend(engine):
+    """Four pools, eight threads each, costs that differ from the estimate: overshoot is at most what was in flight."""
+    limit, estimate, cost = 1_000_000, 1_000, 1_040
+    budget = parse_budget("0.000001 USD/day")
+    pools = [LeasedPool(budget, LocalBalanceStore(engine), f"p{n}", NOW) for n in range(4)]
+    spent, lock = [0], threading.Lock()
+
+    def work(pool):
+        while not isinstance(outcome := pool.reserve(estimate, sure=True, now=NOW), Refusal):
+            with lock:
+                spent[0] += cost
+            pool.settle(outcome, cost)
+
+    with ThreadPoolExecutor(32) as threads:
+        list(threads.map(work, [pool for pool in pools for _ in range(8)]))
+    for pool in pools:
+        pool.sync(NOW, final=True)
+    assert spent[0] <= limit + 32 * cost
+    assert spent[0] >= limit - 32 * cost
+    account = accounts.open_account(engine, scope="everything:/day/UTC", period_start=window_at(budget, NOW).start, spent_so_far=int)
+    assert accounts.balance(engine, account) == accounts.Balance(spent[0], 0)
+
+
+def test_a_first_guess_that_does_not_fit_goes_alone(engine):
+    """Nobody knows yet what the model costs: one call is let through, a second beside it is not."""
+    pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
+    first = pool.reserve(50_000, sure=False, now=NOW)
+    assert not isinstance(first, Refusal)
+    assert isinstance(pool.reserve(50_000, sure=False, now=NOW), Refusal)
+    pool.settle(first, 250)
+    assert not isinstance(pool.reserve(250, sure=True, now=NOW), Refusal)
+
+
+def test_near_no_limit_the_account_is_not_asked(engine):
+    """Of a thousand small calls only a few reach the ledger."""
+    pool = LeasedPool(parse_budget("1000 USD/day"), LocalBalanceStore(engine), "me", NOW)
+    statements = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    for _ in range(1000):
+        outcome = pool.reserve(250_000_000, sure=True, now=NOW)
+        pool.settle(outcome, 250_000_000)
+    assert len(statements) < 20
+
+
+def test_a_budget_per_run_needs_no_ledger():
+    """It counts in the process, and a soft one never refuses."""
+    hard, soft = RunPool(parse_budget("0.000000001 USD/run")), RunPool(parse_budget({"amount": "0.000000001 USD/run", "hard": False}))
+    for pool, stops in ((hard, True), (soft, False)):
+        for _ in range(4):
+            pool.settle(pool.reserve(250, sure=True, now=NOW), 250)
+        assert isinstance(pool.reserve(250, sure=True, now=NOW), Refusal) is stops
+
+
+def test_a_threshold_is_announced_once_whoever_asks(engine):
+    """80 % is 80 %; a second process that sees it too stays silent; a jump is told as the highest."""
+    assert crossed(79, 100) == (50,)
+    assert crossed(80, 100) == (50, 80)
+    budget = parse_budget({"amount": "0.0000000001 USD/day", "webhook": "http://example.invalid/"})
+    sent = []
+    said = [
+        announce(engine, budget, account=1, spent_pusd=85, resets_at=None, now_ns=int(NOW * 1e9), send=lambda *a: sent.append(a))
+        for _ in range(2)
+    ]
+    for _ in range(50):
+        if sent:
+            break
+        time.sleep(0.01)
+    assert said == [(50, 80), ()]
+    assert [document["percent"] for _, document in sent] == [80]

@@ -1,0 +1,102 @@
+"""An older ledger opens as a current one, with its data; a fresh one equals what the revisions make."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import inspect, text
+from support.ledger_audit import assert_books_hold, rows
+from support.ledger_build import call, frozen, priced, root
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.connection import WRITE, open_engine
+from crewmeter_cost.ledger.location import ledger_url
+from crewmeter_cost.ledger.schema.migrations.run import upgrade
+from crewmeter_cost.ledger.schema.version import HEAD, REVISIONS
+from crewmeter_cost.ledger.store import Ledger
+
+
+def _at(url: str, revision: str) -> None:
+    """A ledger as the given revision made it."""
+    engine = open_engine(ledger_url(url), durable=False, read_only=False, busy_seconds=5)
+    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        upgrade(connection, revision)
+    engine.dispose()
+
+
+def _schema(ledger: Ledger) -> dict[str, object]:
+    if ledger.engine.dialect.name == "sqlite":
+        return {row["name"]: re.sub(r'[\s"]+', "", row["sql"] or "") for row in rows(ledger, "SELECT name, sql FROM sqlite_master")}
+    look = inspect(ledger.engine)
+    shape: dict[str, object] = {
+        table: (
+            [(column["name"], str(column["type"]), column["nullable"], column["default"]) for column in look.get_columns(table)],
+            look.get_pk_constraint(table),
+            sorted(str(index) for index in look.get_indexes(table)),
+            sorted(str(unique) for unique in look.get_unique_constraints(table)),
+        )
+        for table in look.get_table_names()
+    }
+    return shape | {view: look.get_view_definition(view) for view in look.get_view_names()}
+
+
+def test_a_fresh_ledger_equals_the_revisions(tmp_path):
+    """The quick way to a new ledger and the long way through every revision end in the same schema."""
+    _at(str(tmp_path / "long.db"), "head")
+    with Ledger.open(str(tmp_path / "quick.db")) as quick, Ledger.open(str(tmp_path / "long.db")) as long:
+        assert _schema(quick) == _schema(long)
+        assert rows(quick, "PRAGMA application_id") == rows(long, "PRAGMA application_id")
+
+
+def test_a_fresh_postgresql_ledger_equals_the_revisions(postgres_url):
+    """The same on PostgreSQL."""
+    with Ledger.open(postgres_url) as quick:
+        made = _schema(quick)
+        with quick.engine.connect() as connection, connection.begin():
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    _at(postgres_url, "head")
+    with Ledger.open(postgres_url) as long:
+        assert _schema(long) == made
+
+
+def test_every_older_ledger_upgrades_with_its_data(tmp_path):
+    """A ledger of each older revision opens as a current one, its calls and sums intact, and takes new ones."""
+    for revision in REVISIONS[:-1]:
+        path = str(tmp_path / f"{revision}.db")
+        with Ledger.open(path) as ledger:
+            ledger.write([(call(number), priced()) for number in range(20)], [root()], frozen)
+        _downgraded(path)
+        with Ledger.open(path) as ledger:
+            assert rows(ledger, "SELECT version_num FROM crewmeter_schema") == [{"version_num": HEAD}]
+            assert_books_hold(ledger)
+            ledger.write([(call(number), priced()) for number in range(15, 25)], [], frozen)
+            assert len(assert_books_hold(ledger).calls) == 25
+
+
+def _downgraded(path: str) -> None:
+    """Make a current ledger with data what revision 0001 left: without views and daily counts."""
+    engine = open_engine(ledger_url(path), durable=False, read_only=False, busy_seconds=5)
+    with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        for view in inspect(connection).get_view_names():
+            connection.exec_driver_sql(f"DROP VIEW {view}")
+        connection.exec_driver_sql("DROP TABLE latency_day")
+        connection.exec_driver_sql("UPDATE crewmeter_schema SET version_num = '0001'")
+    engine.dispose()
+
+
+def test_a_failed_upgrade_leaves_the_older_ledger(tmp_path):
+    """An upgrade is one transaction: where it fails, the ledger is what it was, views and all."""
+    path = str(tmp_path / "ledger.db")
+    with Ledger.open(path) as ledger:
+        ledger.write([(call(1), priced())], [], frozen)
+        with ledger.engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql("UPDATE crewmeter_schema SET version_num = '0001'")  # latency_day is in the way
+        before = _schema(ledger)
+    with pytest.raises(CrewMeterError, match="latency_day"):
+        Ledger.open(path)
+    engine = open_engine(ledger_url(path), durable=False, read_only=False, busy_seconds=5)
+    kept = Ledger(engine)
+    assert _schema(kept) == before
+    kept.close()

@@ -1,0 +1,85 @@
+"""The JSON API: the same documents as the command line's ``--format json``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.sidecars import request
+
+
+@pytest.fixture(scope="module")
+def filled(nursery, tmp_path_factory):
+    """A sidecar with two runs of one crew in its ledger."""
+    with nursery.start(tmp_path_factory.mktemp("api") / "ledger.db") as running:
+        for run in (1, 2):
+            ids = {
+                "crewmeter.run.id": f"{run:016x}",
+                "crewmeter.crew.name": "news",
+                "crewmeter.run.name": "news",
+                "crewmeter.run.kind": "crew",
+            }
+            running.post(request(3, **ids))
+            root = {"crewmeter.kind": "crew", "gen_ai.operation.name": "invoke_workflow"}
+            running.post(request(spans=[(run.to_bytes(16, "big"), run.to_bytes(8, "big"))], **ids, **root))
+        yield running
+
+
+def command(running, *words: str) -> object:
+    """What the command line prints about the same ledger."""
+    script = Path(sys.executable).with_name("crewmeter")
+    done = subprocess.run([script, *words, "--ledger", str(running.ledger), "--format", "json"], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_report_is_the_command_lines_document(filled):
+    """/api/report?by=… answers what `crewmeter report --by … --limit …` prints: without a limit the same, with all rows."""
+    answer = filled.get("/api/report?by=crew&by=model").json()
+    assert answer == command(filled, "report", "--by", "crew", "--by", "model", "--limit", "5000")
+    assert (answer.pop("groups"), answer.pop("truncated")) == (1, False)
+    assert answer == command(filled, "report", "--by", "crew", "--by", "model")
+    assert filled.get("/api/report?where=crew=none").json()["rows"] == []
+
+
+def test_a_reports_rows_are_limited_and_its_total_is_not(filled):
+    """limit=1 gives one of two runs, and says that there are two."""
+    every, first = (filled.get(f"/api/report?by=run&limit={limit}").json() for limit in (20000, 1))
+    assert (every["groups"], every["truncated"]) == (2, False)
+    assert first == {**every, "rows": every["rows"][:1], "truncated": True}
+
+
+def test_runs_and_run_are_the_command_lines_documents(filled):
+    """/api/runs and /api/runs/ID answer what `crewmeter runs` and `crewmeter show` print."""
+    listed = filled.get("/api/runs").json()
+    assert listed == command(filled, "runs")
+    assert len(listed) == 2
+    assert filled.get("/api/runs?limit=1").json() == listed[:1]
+    run_id = listed[0]["run_id"]
+    assert filled.get(f"/api/runs/{run_id}").json() == command(filled, "show", run_id)
+
+
+def test_wrong_questions_are_answered_with_the_way_out(filled):
+    """400 or 404 with a reason and a hint, no traceback."""
+    for path, status in {
+        "/api/report?by=nonsense": 400,
+        "/api/report?since=yesterdayish": 400,
+        "/api/report?where=crew": 400,
+        "/api/report?limit=0": 400,
+        "/api/report?limit=20001": 400,
+        "/api/report?limit=all": 400,
+        "/api/runs?limit=0": 400,
+        "/api/runs?limit=x": 400,
+        "/api/runs/ffff": 404,
+    }.items():
+        reply = filled.get(path)
+        assert reply.status == status, path
+        assert reply.json()["error"], path
+
+
+def test_health_is_plain(filled):
+    """Probes get a word and no facts."""
+    assert (filled.get("/healthz").status, filled.get("/healthz").text) == (200, "ok\n")
+    assert (filled.get("/readyz").status, filled.get("/readyz").text) == (200, "ready\n")

@@ -1,0 +1,194 @@
+"""Who may reach what: keys, roles, hosts, certificates, and input that wants to be code."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import subprocess
+from base64 import b64encode
+
+import grpc
+import pytest
+from support.sidecars import PROTOBUF, request
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.sidecar.api_keys import keys_from
+from crewmeter_cost.sidecar.authorization import role_of
+from crewmeter_cost.sidecar.settings import Settings, checked
+
+INGEST, READ, BOTH = "ingest-key-1234", "read-key-5678", "both-key-9012"
+ENDPOINTS = {
+    ("POST", "/v1/traces"): "ingest",
+    ("POST", "/v1/metrics"): "ingest",
+    ("POST", "/v1/logs"): "ingest",
+    ("GET", "/metrics"): "read",
+    ("GET", "/"): "read",
+    ("GET", "/static/app.js"): "read",
+    ("GET", "/api/report"): "read",
+    ("GET", "/api/runs"): "read",
+    ("GET", "/api/runs/abc"): "read",
+    ("GET", "/api/boards"): "read",
+    ("GET", "/nothing"): "read",
+    ("GET", "/healthz"): None,
+    ("GET", "/readyz"): None,
+}
+
+
+@pytest.fixture(scope="module")
+def locked(nursery, tmp_path_factory):
+    """A sidecar with three keys."""
+    ledger = tmp_path_factory.mktemp("locked") / "ledger.db"
+    with nursery.start(ledger, grpc=True, token=f"ingest:{INGEST},read:{READ},{BOTH}") as running:
+        yield running
+
+
+@pytest.mark.parametrize(("method", "path"), ENDPOINTS)
+@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, BOTH])
+def test_every_endpoint_asks_for_its_role(locked, method, path, key):
+    """The matrix of endpoints and keys: 401 exactly where the key lacks the role."""
+    role = ENDPOINTS[method, path]
+    assert role_of(path) == role
+    headers = PROTOBUF | ({"authorization": f"Bearer {key}"} if key else {})
+    status = locked.ask(method, path, b"" if method == "POST" else None, headers).status
+    allowed = role is None or key == BOTH or key == {"ingest": INGEST, "read": READ}[role]
+    assert (status != 401) == allowed
+
+
+@pytest.mark.parametrize(("key", "code"), [(None, "UNAUTHENTICATED"), (READ, "UNAUTHENTICATED"), (INGEST, "OK"), (BOTH, "OK")])
+def test_grpc_asks_for_the_ingest_role(locked, key, code):
+    """The same keys guard gRPC."""
+    metadata = (("authorization", f"Bearer {key}"),) if key else ()
+    with grpc.insecure_channel(f"127.0.0.1:{locked.grpc_port}") as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        _, call = export.with_call(request(1), metadata=metadata) if code == "OK" else (None, None)
+        if code != "OK":
+            with pytest.raises(grpc.RpcError) as caught:
+                export(request(1), metadata=metadata)
+            assert caught.value.code().name == code
+        else:
+            assert call.code().name == "OK"
+
+
+def test_a_browser_gives_the_key_as_a_password(locked):
+    """The page asks the browser for a password; the key is it."""
+    assert locked.get("/").headers["www-authenticate"].startswith("Basic")
+    basic = b64encode(f"anyone:{READ}".encode()).decode()
+    assert locked.get("/", authorization=f"Basic {basic}").status == 200
+    assert locked.get("/", authorization="Basic !!!").status == 401
+
+
+def test_an_open_door_is_refused():
+    """Beyond loopback without a key only if one says so."""
+    for host in ("0.0.0.0", "::", "10.1.2.3", "sidecar.example"):
+        with pytest.raises(CrewMeterError, match="without a key"):
+            checked(Settings(host=host))
+        checked(Settings(host=host, insecure=True))
+        checked(Settings(host=host, keys=keys_from(BOTH, None)))
+    for host in ("127.0.0.1", "localhost", "::1"):
+        checked(Settings(host=host))
+
+
+def test_keys_are_read_from_text_and_file(tmp_path):
+    """One a line or between commas, with or without a role; nonsense is named."""
+    file = tmp_path / "keys"
+    file.write_text(f"# the team's\nread:{READ}\n\n")
+    keys = keys_from(f"ingest:{INGEST}", file)
+    assert keys.allow(f"Bearer {READ}", "read")
+    assert not keys.allow(f"Bearer {READ}", "ingest")
+    assert keys.allow(f"bearer {INGEST}", "ingest")
+    for text, path in (("short", None), ("with a space", None), (None, tmp_path / "missing"), (None, tmp_path)):
+        with pytest.raises(CrewMeterError):
+            keys_from(text, path)
+    empty = tmp_path / "empty"
+    empty.write_text("# none\n")
+    with pytest.raises(CrewMeterError, match="holds no key"):
+        keys_from(None, empty)
+
+
+def test_another_name_for_this_machine_is_not_answered(sidecar):
+    """Without keys the page answers to localhost only: a web page that points its own name here reads nothing."""
+    assert sidecar.get("/api/report", host="evil.example").status == 403
+    assert sidecar.get("/metrics", host="evil.example:4318").status == 403
+    assert sidecar.get("/api/report", host="[::1]:4318").status == 200
+    assert sidecar.get("/api/report", host="localhost:4318").status == 200
+
+
+def test_no_page_of_another_site_may_read_or_send(sidecar):
+    """No CORS header is ever given, and a form cannot send a type that OTLP takes."""
+    reply = sidecar.ask("OPTIONS", "/v1/traces", headers={"origin": "https://evil.example", "access-control-request-method": "POST"})
+    assert not any(name.startswith("access-control") for name in reply.headers)
+    assert sidecar.post(request(1), content_type="text/plain").status == 415
+    assert sidecar.post(request(1), content_type="application/x-www-form-urlencoded").status == 415
+
+
+def test_half_a_certificate_is_refused(tmp_path):
+    """A certificate without its key, or a file that is not there, is an error before anything listens."""
+    file = tmp_path / "cert.pem"
+    file.write_text("")
+    with pytest.raises(CrewMeterError, match="both"):
+        checked(Settings(certificate=file))
+    with pytest.raises(CrewMeterError, match="does not exist"):
+        checked(Settings(certificate=file, private_key=tmp_path / "key.pem"))
+
+
+def test_tls_on_both_ports(nursery, tmp_path):
+    """With a certificate HTTP and gRPC are encrypted, and plain HTTP is not spoken."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1,DNS:localhost",
+    ]
+    try:
+        subprocess.run([*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl")
+    with nursery.start(tmp_path / "ledger.db", grpc=True, certificate=str(cert), private_key=str(key)) as running:
+        context = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection("127.0.0.1", running.port, context=context, timeout=10)
+        connection.request("POST", "/v1/traces", request(2), PROTOBUF)
+        assert connection.getresponse().status == 200
+        connection.close()
+        credentials = grpc.ssl_channel_credentials(cert.read_bytes())
+        with grpc.secure_channel(f"localhost:{running.grpc_port}", credentials) as channel:
+            assert channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(request(1)) == b""
+        with pytest.raises((http.client.HTTPException, OSError)):
+            running.get("/healthz")
+        assert len(running.stored()) == 3
+
+
+HOSTILE = [
+    "'; DROP TABLE call; --",
+    "</script><script>alert(1)</script>",
+    '=HYPERLINK("http://evil")',
+    'x"} 1\ncrewmeter_fake 666\n',
+    "\u202egnp.exe",
+    "a\x00b",
+]
+
+
+def test_hostile_names_stay_names(fresh):
+    """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every place that shows them."""
+    for name in HOSTILE:
+        facts = {"crewmeter.crew.name": name, "gen_ai.request.model": name, "crewmeter.user": name, "crewmeter.tag." + name: name}
+        assert fresh.post(request(1, **facts)).status == 200
+    assert len(fresh.stored()) == len(HOSTILE)
+    for group in ("crew", "model", "user"):
+        rows = fresh.get(f"/api/report?by={group}").json()["rows"]
+        assert len(rows) == len(HOSTILE)
+        assert HOSTILE[0] in {row[group] for row in rows}
+    page = fresh.get("/metrics").text
+    assert not any(line.startswith("crewmeter_fake") for line in page.splitlines())
+    assert "user" not in page.replace("never per user", "")
+    for query in ("by=" + "model'--", "where=crew=' OR 1=1", "since='; DROP TABLE call", "by=tag:x' OR '1'='1"):
+        assert fresh.get("/api/report?" + query.replace(" ", "%20").replace("'", "%27").replace(";", "%3B")).status in (200, 400)
+    assert len(fresh.stored()) == len(HOSTILE)

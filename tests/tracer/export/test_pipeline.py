@@ -1,0 +1,230 @@
+"""Where finished spans go: the user's provider, our own exporters, metrics, log lines, the summary; sampled or not."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from opentelemetry import metrics as otel_metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, TraceIdRatioBased
+from support.rows import call_rows, step_rows
+
+import crewmeter
+from crewmeter import semconv
+from crewmeter.console.kickoff_summary import Summary
+from crewmeter.console.run_log import RunLog
+from crewmeter.export.batch_processor import BatchProcessor
+from crewmeter.export.metrics import Metrics
+from crewmeter.settings import Settings
+from crewmeter.spans.model_call import ModelCall
+from crewmeter.spans.recorder import Recorder
+
+NOW = 1_800_000_000 * 10**9
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_usage_is_never_sampled_away(ledger_path, llm, fake_provider, monkeypatch, theirs):
+    """A 1 % sampler, the user's or ours: the ledger has every call all the same, and the user's own exporter what was sampled."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(sampler=TraceIdRatioBased(0.01))
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.01")
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False, tracer_provider=provider if theirs else None)
+    for _ in range(60):
+        llm.call("hello")
+    handle.uninstrument()
+    rows = call_rows(ledger_path)
+    assert len(rows) == len(fake_provider.books.billed) == 60
+    assert len(memory.get_finished_spans()) < 20
+
+
+def test_spans_of_the_users_provider_are_the_ledgers(ledger_path, worker, job, team):
+    """With a provider of the user's, its processors see the very spans that are in the ledger, attributes, resource and all."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False, tracer_provider=provider)
+    team(job(worker(), name="t"), name="demo").kickoff()
+    handle.uninstrument()
+    spans = {f"{span.context.span_id:016x}": span for span in memory.get_finished_spans()}
+    rows = [*call_rows(ledger_path), *step_rows(ledger_path)]
+    assert {row["span_id"] for row in rows} == set(spans)
+    assert {row["parent_span_id"] for row in rows} - {None} <= set(spans)
+    (call,) = call_rows(ledger_path)
+    theirs = spans[call["span_id"]]
+    assert theirs.name == "chat gpt-4o-mini"
+    assert theirs.attributes[semconv.INPUT_TOKENS] == call["input_tokens"]
+    assert call["service"] == "shop"
+
+
+def finished(kind=semconv.KIND_CREW, *, error=None):
+    """A finished run with one call, as the export thread gets it: (call node, run node)."""
+    done = []
+    recorder = Recorder(done.append, sampler=DEFAULT_ON)
+    run = recorder.started("r", None, kind, "invoke_workflow demo", at_ns=NOW, scope={semconv.CREW: "demo"})
+    call = ModelCall()
+    call.model, call.declared, call.first_chunk_ns = "gpt-4o", "openai", NOW + 250_000_000
+    call.usage = {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300}
+    node = recorder.started("1", "r", semconv.KIND_LLM, "chat gpt-4o", at_ns=NOW, call=call)
+    recorder.close(node, NOW + 10**9)
+    run.error_type = error
+    recorder.close(run, NOW + 2 * 10**9)
+    return done
+
+
+class Keeper:
+    """An exporter that keeps what it gets, fails as often as told, and knows costs."""
+
+    def __init__(self, failures=0):
+        self.failures = failures
+        self.spans = []
+        self.closed = False
+
+    def export(self, spans):
+        if self.failures:
+            self.failures -= 1
+            return SpanExportResult.FAILURE
+        self.spans += spans
+        return SpanExportResult.SUCCESS
+
+    def run_cost(self, run_id):
+        class Cost:
+            cost_pusd = 5_000_000_000
+            unpriced_calls = 0
+
+        return Cost
+
+    def shutdown(self):
+        self.closed = True
+
+
+def batch_processor(exporter, **more):
+    return BatchProcessor("test", lambda: exporter, Resource.get_empty, **more)
+
+
+def test_a_refused_batch_is_sent_again():
+    """What an exporter refuses is kept in order and tried again, and counted once."""
+    exporter, seen = Keeper(failures=1), []
+    post = batch_processor(exporter, observed=seen.append)
+    nodes = finished()
+    for node in nodes:
+        post.put(node)
+    assert post.flush(10)
+    assert [span.name for span in exporter.spans] == ["chat gpt-4o", "invoke_workflow demo"]
+    assert seen == nodes
+    assert post.close(5)
+    assert exporter.closed
+
+
+def test_a_flush_never_returns_early():
+    """However put and the worker interleave, what was put before a flush is exported after it."""
+    exporter = Keeper()
+    post = batch_processor(exporter)
+    (node, _) = finished()
+    for number in range(1, 400):
+        post.put(node)
+        assert post.flush(10)
+        assert len(exporter.spans) == number
+    post.close(5)
+
+
+def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
+    """The queue is bounded; what does not fit is counted in one log line."""
+    monkeypatch.setattr("crewmeter.export.batch_processor.CAPACITY", 1)
+    monkeypatch.setattr(BatchProcessor, "start", lambda self: None)
+    post = batch_processor(Keeper())
+    nodes = finished()
+    for node in nodes * 3:
+        post.put(node)
+    monkeypatch.undo()
+    post.start()
+    assert post.flush(10)
+    post.close(5)
+    (record,) = caplog.records
+    assert record.getMessage() == "crewmeter: the queue to test was full; 5 spans lost so far in this spell"
+
+
+def test_a_missing_exporter_is_named(caplog):
+    """OTEL_TRACES_EXPORTER with a name nothing answers to: the log says what there is."""
+    handle = crewmeter.instrument(summary=False)
+    handle.uninstrument()
+    from crewmeter.export.exporters import make_exporter
+
+    with pytest.raises(LookupError, match=r"no span exporter 'nonesuch'.*crewmeter"):
+        make_exporter("nonesuch", Settings())
+
+
+def test_metrics_follow_the_conventions(monkeypatch):
+    """Duration, tokens by type and time to first chunk, with the conventions' names, units and buckets."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
+    metrics = Metrics(Settings(), Resource.get_empty)
+    from crewmeter.export.readable_span import readable
+
+    for node in finished():
+        readable(node, Resource.get_empty())
+        metrics.record(node)
+    found = {metric.name: metric for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics}
+    assert set(found) == {semconv.METRIC_OPERATION_DURATION, semconv.METRIC_TOKEN_USAGE, semconv.METRIC_TIME_TO_FIRST_CHUNK}
+    (duration,) = found[semconv.METRIC_OPERATION_DURATION].data.data_points
+    assert (duration.sum, duration.explicit_bounds[0], duration.explicit_bounds[-1]) == (1.0, 0.01, 81.92)
+    assert duration.attributes[semconv.REQUEST_MODEL] == "gpt-4o"
+    tokens = {point.attributes[semconv.TOKEN_TYPE]: point.sum for point in found[semconv.METRIC_TOKEN_USAGE].data.data_points}
+    assert tokens == {"input": 1000, "output": 300}
+    assert found[semconv.METRIC_TIME_TO_FIRST_CHUNK].data.data_points[0].sum == 0.25
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("mode", ["text", "json"])
+def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
+    """A run's line has status, duration, tokens, cost and trace id; a successful call has none."""
+    log, exporter = RunLog(mode), Keeper()
+    post = batch_processor(exporter, observed=None, delivered=log.write)
+    nodes = finished(error="RateLimitError")
+    nodes[-1].tally.input_tokens = 1000
+    with caplog.at_level(logging.INFO, logger="crewmeter.console.run_log"):
+        for node in nodes:
+            post.put(node)
+        post.flush(10)
+        post.close(5)
+    (record,) = [record for record in caplog.records if record.name == "crewmeter.console.run_log"]
+    assert record.levelno == logging.WARNING
+    line = record.getMessage()
+    fields = json.loads(line) if mode == "json" else dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+    assert (fields["event"], fields["status"], fields["error"], fields["crew"]) == ("crew", "error", "RateLimitError", "demo")
+    assert (str(fields["duration_seconds"]), str(fields["input_tokens"]), str(fields["cost_usd"])) == ("2.0", "1000", "0.005")
+    assert fields["trace_id"] == f"{nodes[0].context.trace_id:032x}"
+
+
+def test_the_summary_says_what_a_run_cost(capsys):
+    """One line on stderr with cost, tokens, calls, time and where to see more; none when not wanted or not on a terminal."""
+    node = finished()[-1]
+    node.tally.calls, node.tally.input_tokens, node.tally.output_tokens = 2, 1500, 20
+    Summary(True).show(node, Keeper())
+    run_id = f"{node.context.span_id:016x}"
+    assert capsys.readouterr().err == f"crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · crewmeter show {run_id}\n"
+    Summary(False).show(node, Keeper())
+    Summary(None).show(node, Keeper())
+    assert capsys.readouterr().err == ""
+
+
+def test_the_instrumentor_does_what_instrument_does(ledger_path, llm):
+    """`opentelemetry-instrument` finds it by its entry point; kwargs it does not know are not ours."""
+    from importlib.metadata import entry_points
+
+    pytest.importorskip("crewai")
+    (point,) = [point for point in entry_points(group="opentelemetry_instrumentor") if point.name == "crewmeter"]
+    instrumentor = point.load()()
+    instrumentor.instrument(ledger=str(ledger_path), summary=False, meter_provider=None)
+    llm.call("hello")
+    instrumentor.uninstrument()
+    assert len(call_rows(ledger_path)) == 1

@@ -1,0 +1,272 @@
+"""Events and exchanges: each exchange is billed exactly once, whatever CrewAI says or forgets to say."""
+
+from __future__ import annotations
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
+
+from crewmeter import semconv
+from crewmeter.attribution import attribute
+from crewmeter.export.readable_span import readable
+from crewmeter.http.observation import HttpExchange
+from crewmeter.spans.model_call import ModelCall
+from crewmeter.spans.recorder import Recorder
+from crewmeter.usage.token_usage import TokenUsage
+
+NOW = 1_800_000_000 * 10**9
+LLM, TOOL, AGENT = semconv.KIND_LLM, semconv.KIND_TOOL, semconv.KIND_AGENT
+
+
+class Bench:
+    """A recorder, its merger, and what was billed."""
+
+    def __init__(self) -> None:
+        self.done = []
+        self.recorder = Recorder(self.done.append, sampler=DEFAULT_ON)
+        self.correlator = self.recorder.correlator
+
+    def call(self, event_id="1", **fields):
+        call = ModelCall()
+        call.declared, call.model = "openai", "gpt-4o"
+        return self.recorder.started(event_id, None, LLM, "chat gpt-4o", at_ns=NOW, key=f"key-{event_id}", call=call, **fields)
+
+    def exchange(self, usage=None, *, operation="chat", response_id=None, error=None, done=True):
+        """Send a request and, unless told otherwise, get its answer."""
+        exchange = HttpExchange(operation=operation, api="openai", provider="openai", host="h", port=1, request_model="gpt-4o")
+        self.correlator.opened(exchange)
+        exchange.response_id, exchange.error_type = response_id, error
+        if usage is not None:
+            exchange.usage = TokenUsage(*usage)
+        if done:
+            self.finish(exchange)
+        return exchange
+
+    def finish(self, exchange):
+        exchange.done, exchange.ended_ns = True, NOW + 5
+        self.correlator.closed(exchange)
+
+    def end(self, node, usage=None, response_id=None):
+        node.call.usage, node.call.response_id = usage, response_id
+        self.recorder.close(node, NOW + 10)
+
+    def billed(self):
+        """(input, output, origin, source) of every billed span."""
+        spans = [readable(node, Resource.get_empty()) for node in self.done if node.call is not None]
+        names = (semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CALL_ORIGIN, semconv.USAGE_SOURCE)
+        return [tuple(span.attributes.get(name) for name in names) for span in spans]
+
+
+@pytest.fixture
+def bench():
+    return Bench()
+
+
+EVENT = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+
+
+def test_the_wire_is_believed_before_the_event(bench):
+    """Both report a usage: one span, with the provider's own count."""
+    node = bench.call()
+    bench.exchange((100, 30))
+    bench.end(node, EVENT)
+    assert bench.billed() == [(100, 30, "event", "wire")]
+
+
+def test_without_a_wire_the_event_counts(bench):
+    """No exchange was seen: the event's usage is taken."""
+    bench.end(bench.call(), EVENT)
+    assert bench.billed() == [(7, 3, "event", "event")]
+
+
+def test_every_paid_exchange_of_a_call_is_billed(bench):
+    """A second parse call or a tool loop: the span takes the exchange its event names, the others get spans of their own."""
+    node = bench.call()
+    bench.exchange((100, 30), response_id="first")
+    bench.exchange((200, 60), response_id="second")
+    bench.end(node, EVENT, response_id="first")
+    assert sorted(bench.billed()) == [(100, 30, "event", "wire"), (200, 60, "wire", "wire")]
+
+
+def test_refused_attempts_are_not_billed(bench):
+    """Two refusals and an answer are one call."""
+    node = bench.call()
+    bench.exchange(error="429")
+    bench.exchange(error="500")
+    bench.exchange((100, 30))
+    bench.end(node, EVENT)
+    assert bench.billed() == [(100, 30, "event", "wire")]
+    assert node.error_type is None
+
+
+def test_a_call_waits_for_its_open_stream(bench):
+    """The event has no usage and the stream is still open: the span is delivered when the stream ends, with its usage."""
+    node = bench.call()
+    exchange = bench.exchange(done=False)
+    bench.end(node)
+    assert bench.done == []
+    exchange.usage = TokenUsage(100, 30)
+    bench.finish(exchange)
+    assert bench.billed() == [(100, 30, "event", "wire")]
+    assert node.ended_ns == NOW + 10
+
+
+def test_a_stream_that_never_ends_is_missing_not_zero(bench):
+    """At exit such a call is delivered without tokens."""
+    bench.end(bench.call())
+    node = bench.call("2")
+    bench.exchange(done=False)
+    bench.end(node)
+    bench.recorder.abandon_all(NOW + 20)
+    assert bench.billed() == [(None, None, "event", "event"), (None, None, "event", "wire")]
+
+
+def test_an_exchange_in_a_tool_is_a_call_of_that_tool(bench):
+    """Embeddings and direct SDK use have no event: they are billed where they happen, failed ones too."""
+    tool = bench.recorder.started("t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"})
+    bench.exchange((50, 0), operation="embeddings")
+    bench.exchange(error="500")
+    bench.recorder.close(tool, NOW + 9)
+    assert bench.billed() == [(50, 0, "wire", "wire"), (None, None, "wire", "wire")]
+    embedding, failed = (node for node in bench.done if node.call is not None)
+    assert (embedding.kind, embedding.parent, embedding.scope[semconv.TOOL]) == (semconv.KIND_EMBEDDING, tool, "search")
+    assert failed.error_type == "500"
+
+
+def test_an_exchange_of_nobodys_is_left_alone(bench):
+    """The app's own use of an SDK, outside any run, is none of our business unless an account encloses it."""
+    bench.exchange((50, 5))
+    assert bench.billed() == []
+    with attribute(team="search"):
+        bench.exchange((60, 6))
+    assert bench.billed() == [(60, 6, "wire", "wire")]
+    assert bench.done[0].scope[semconv.TEAM] == "search"
+
+
+def test_a_second_end_of_one_call_is_billed_only_if_nothing_else_had_it(bench):
+    """Bedrock's tool loop ends one call twice; a doubled failure or an exchange that was seen adds nothing."""
+    node = bench.call()
+    bench.end(node)
+    assert bench.correlator.late("key-1", None) is node
+    assert bench.correlator.late("key-1", EVENT) is None
+    seen = bench.call("2")
+    bench.exchange((100, 30))
+    bench.end(seen, None)
+    assert bench.correlator.late("key-2", EVENT) is seen
+
+
+class Model:
+    """An LLM object with a counter, as CrewAI's."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = self.completion_tokens = self.cached_prompt_tokens = self.cache_creation_tokens = self.reasoning_tokens = 0
+
+    def get_token_usage_summary(self):
+        return self
+
+    def used(self, prompt, completion):
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+
+
+def test_the_counter_speaks_where_all_else_is_silent(bench):
+    """Neither event nor exchange has a usage, but the LLM object counted one: the call takes it, marked reconciled."""
+    model, node = Model(), bench.call()
+    bench.correlator.counters.started(model, node.call)
+    model.used(80, 20)
+    bench.end(node)
+    assert bench.billed() == [(80, 20, "event", "counter")]
+
+
+def test_the_counter_never_doubles_what_is_known(bench):
+    """The counter grows with every call; a call that has its usage takes nothing from it."""
+    model = Model()
+    for number in range(3):
+        node = bench.call(str(number))
+        bench.correlator.counters.started(model, node.call)
+        bench.exchange((100, 30))
+        model.used(100, 30)
+        bench.end(node, EVENT)
+    assert bench.billed() == [(100, 30, "event", "wire")] * 3
+
+
+def test_overlapping_calls_leave_one_residual(bench):
+    """Two calls of one object at once, one silent: what the counter has beyond the other's usage is a residual span."""
+    model, loud, silent = Model(), bench.call("1", current=False), bench.call("2", current=False)
+    for node in (loud, silent):
+        bench.correlator.counters.started(model, node.call)
+    model.used(100, 30)
+    model.used(40, 10)
+    bench.end(silent)
+    bench.end(loud, {"prompt_tokens": 100, "completion_tokens": 30, "total_tokens": 130})
+    assert sorted(bench.billed(), key=str) == [
+        (100, 30, "event", "event"),
+        (40, 10, "residual", "counter"),
+        (None, None, "event", "event"),
+    ]
+
+
+def test_counters_keep_no_model_alive(bench):
+    """An LLM object that is gone is gone for us, too."""
+    import gc
+    import weakref
+
+    model, node = Model(), bench.call()
+    bench.correlator.counters.started(model, node.call)
+    bench.end(node)
+    known = weakref.ref(model)
+    del model
+    gc.collect()
+    assert known() is None
+    assert not bench.correlator.counters._witnesses
+
+
+def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
+    """LiteLLM with tools reports no end; its exchange is over, so the agent's end is the call's end too."""
+    from threading import Thread
+
+    agent = bench.recorder.started("agent", None, AGENT, "invoke_agent Writer", at_ns=NOW)
+
+    def work():
+        call = ModelCall()
+        call.declared, call.model = "openai", "gpt-4o"
+        bench.recorder.started("forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call)
+        bench.exchange((10, 5))
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    bench.recorder.close(agent, NOW + 20)
+    assert bench.billed() == [(10, 5, "event", "wire")]
+
+
+def test_an_answer_is_read_where_it_is_exported(bench):
+    """The app's thread never parses a short answer whose event has its usage; the span has the wire's word all the same."""
+    node = bench.call()
+    exchange = bench.exchange(done=False)
+    read = []
+
+    def later(answer):
+        read.append(1)
+        answer.usage = TokenUsage(11, 6)
+
+    exchange.read_later(later)
+    bench.finish(exchange)
+    bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+    assert read == []
+    assert bench.billed() == [(11, 6, "event", "wire")]
+    assert read == [1]
+
+
+def test_an_answer_that_cannot_be_read_late_costs_no_span(bench):
+    """It is flagged, and the event's usage counts."""
+
+    def broken(_):
+        raise RuntimeError("no")
+
+    node = bench.call()
+    exchange = bench.exchange(done=False)
+    exchange.read_later(broken)
+    bench.finish(exchange)
+    bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
+    assert bench.billed() == [(10, 5, "event", "event")]
