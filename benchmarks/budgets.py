@@ -30,14 +30,23 @@ from crewmeter_cost.demo.fake_provider import FakeProvider
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
 
-CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini", semconv.AGENT_NAME: "Writer"}
+CALL = {
+    semconv.OPERATION: "chat",
+    semconv.PROVIDER: "openai",
+    semconv.REQUEST_MODEL: "gpt-4o-mini",
+    semconv.AGENT_NAME: "Writer",
+}
 ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}
 COST = 249_600_000
 PROCESSES, THREADS = 4, 8
 
 
 def guard_for(path: str, budget: str) -> Guard:
-    return Guard([parse_budget(budget)], balance_store=LocalBalanceStore(Ledger.open(path).engine), book=PriceBook.load())
+    return Guard(
+        [parse_budget(budget)],
+        balance_store=LocalBalanceStore(Ledger.open(path).engine),
+        book=PriceBook.load(),
+    )
 
 
 def microseconds(path: str) -> float:
@@ -76,7 +85,9 @@ def overshoot(path: str, budget: str, processes: int, threads: int) -> tuple[int
     """(calls made, pico-USD spent beyond the limit; negative is below)."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    running = [context.Process(target=work, args=(path, budget, threads, queue)) for _ in range(processes)]
+    running = [
+        context.Process(target=work, args=(path, budget, threads, queue)) for _ in range(processes)
+    ]
     for process in running:
         process.start()
     calls = sum(queue.get(timeout=120) for _ in running)
@@ -102,10 +113,30 @@ def idle_microseconds(path: str) -> float:
 def crew(folder: str) -> tuple[int, int, str]:
     """A real crew kicked off until its budget of $0.002 stops it: (calls the provider billed, pico-USD over, the error)."""
     with FakeProvider() as provider:
-        environment = {**os.environ, "HOME": folder, "CREWAI_STORAGE_DIR": folder, "PROVIDER_URL": provider.url}
-        environment |= {"CREWMETER_LEDGER": f"{folder}/crew.db", "CREWMETER_BUDGETS": "0.002 USD/day", "OPENAI_API_KEY": "sk-standin"}
-        environment |= {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false", "CREWAI_TESTING": "true"}
-        done = subprocess.run([sys.executable, "-c", _CREW], env=environment, capture_output=True, text=True, check=True, timeout=120)
+        environment = {
+            **os.environ,
+            "HOME": folder,
+            "CREWAI_STORAGE_DIR": folder,
+            "PROVIDER_URL": provider.url,
+        }
+        environment |= {
+            "CREWMETER_LEDGER": f"{folder}/crew.db",
+            "CREWMETER_BUDGETS": "0.002 USD/day",
+            "OPENAI_API_KEY": "sk-standin",
+        }
+        environment |= {
+            "CREWAI_DISABLE_TELEMETRY": "true",
+            "CREWAI_TRACING_ENABLED": "false",
+            "CREWAI_TESTING": "true",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", _CREW],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
         calls = len(provider.books.billed)
     return calls, calls * COST - 2_000_000_000, json.loads(done.stdout.splitlines()[-1])
 
@@ -131,7 +162,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
-        print(f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs")
+        print(
+            f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs"
+        )
         took = idle_microseconds(f"{folder}/none.db")
         passed.append(took <= 2)
         print(f"{'no budget at all (asked and told, median)':<58}{took:>9.2f} µs   limit 2 µs")
@@ -143,10 +176,14 @@ def main() -> None:
             most = processes * threads
             passed.append(over <= most * COST)
             limit = f"{most} call{'s' if most > 1 else ''} in flight (${most * COST / 1e12:.6f})"
-            print(f"{name:<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most {limit}")
+            print(
+                f"{name:<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most {limit}"
+            )
         calls, over, said = crew(folder)
         passed.append(over <= COST)
-        print(f"{'a real crew, $0.002':<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most 1 call (${COST / 1e12:.6f})")
+        print(
+            f"{'a real crew, $0.002':<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most 1 call (${COST / 1e12:.6f})"
+        )
         print(f"  {said}")
     sys.exit(0 if all(passed) else 1)
 

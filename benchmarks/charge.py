@@ -35,7 +35,13 @@ def loading() -> tuple[float, float, bool]:
     """Milliseconds and megabytes of import, load and first charge in a fresh process; whether genai-prices was imported."""
     runs = []
     for _ in range(3):
-        out = subprocess.run([sys.executable, "-c", _LOAD], capture_output=True, text=True, check=True, env=dict(os.environ))
+        out = subprocess.run(
+            [sys.executable, "-c", _LOAD],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=dict(os.environ),
+        )
         milliseconds, megabytes, imported = out.stdout.split()
         runs.append((float(milliseconds), float(megabytes), imported == "True"))
     return min(runs)
@@ -71,18 +77,39 @@ def main() -> int:
     for provider, model, usage in cases:
         name = {"gcp.gemini": "google"}.get(provider, provider)
         read, written = usage.cache_read, usage.cache_write_5m
-        said = Usage(input_tokens=usage.input, output_tokens=usage.output, cache_read_tokens=read, cache_write_tokens=written)
-        mine = best_us(lambda: charge(usage, book, provider=provider, model=model, at_ns=at_ns), ROUNDS)  # noqa: B023  called at once
-        other = best_us(lambda: calc_price(said, model, provider_id=name, genai_request_timestamp=at), 1_000)  # noqa: B023
-        print(f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   {other / mine:5.1f}×")
+        said = Usage(
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cache_read_tokens=read,
+            cache_write_tokens=written,
+        )
+        mine = best_us(
+            lambda: charge(usage, book, provider=provider, model=model, at_ns=at_ns), ROUNDS
+        )  # noqa: B023  called at once
+        other = best_us(
+            lambda: calc_price(said, model, provider_id=name, genai_request_timestamp=at), 1_000
+        )  # noqa: B023
+        print(
+            f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   {other / mine:5.1f}×"
+        )
         ours, theirs = ours + mine, theirs + other
     milliseconds, megabytes, imported = loading()
     mean, ratio = ours / len(cases), theirs / ours
     print(f"charge, mean            {mean:6.2f} µs  (limit {LIMIT_US})")
     print(f"faster than calc_price  {ratio:6.1f} ×   (limit {LIMIT_RATIO:.0f})")
     print(f"load and first charge   {milliseconds:6.1f} ms  (limit {LIMIT_MS:.0f})")
-    print(f"memory of it            {megabytes:6.1f} MB  (limit {LIMIT_MB:.0f}), genai-prices imported: {imported}")
-    return 0 if mean <= LIMIT_US and ratio >= LIMIT_RATIO and megabytes <= LIMIT_MB and milliseconds <= LIMIT_MS and not imported else 1
+    print(
+        f"memory of it            {megabytes:6.1f} MB  (limit {LIMIT_MB:.0f}), genai-prices imported: {imported}"
+    )
+    return (
+        0
+        if mean <= LIMIT_US
+        and ratio >= LIMIT_RATIO
+        and megabytes <= LIMIT_MB
+        and milliseconds <= LIMIT_MS
+        and not imported
+        else 1
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ class Gateway:
     """The slim collector with the gateway configuration, in front of a sidecar."""
 
     def __init__(self, folder: Path, sidecar_port: int) -> None:
-        binary = subprocess.run([ROOT / "scripts/build-collector.sh"], check=True, capture_output=True, text=True).stdout.strip()
+        binary = subprocess.run(
+            [ROOT / "scripts/build-collector.sh"], check=True, capture_output=True, text=True
+        ).stdout.strip()
         self.port, grpc, health, own, apps = free_ports(5)
         environment = {
             "CREWMETER_OTLP_HTTP": f"127.0.0.1:{self.port}",
@@ -52,9 +54,13 @@ class Gateway:
             "CREWMETER_DECISION_WAIT": "5s",
             "CREWMETER_TOKEN": "benchmark-key",
         }
-        configs = [f"--config={ROOT / 'collector-config' / name}" for name in ("base.yaml", "gateway.yaml")]
+        configs = [
+            f"--config={ROOT / 'collector-config' / name}" for name in ("base.yaml", "gateway.yaml")
+        ]
         with (folder / "collector.log").open("wb") as log:
-            self.process = subprocess.Popen([binary, *configs], env=os.environ | environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [binary, *configs], env=os.environ | environment, stdout=log, stderr=log
+            )
         end = time.monotonic() + 20
         while time.monotonic() < end:
             try:
@@ -62,12 +68,17 @@ class Gateway:
                     return
             except OSError:
                 time.sleep(0.1)
-        raise SystemExit("the collector doesn't start: " + (folder / "collector.log").read_text()[-1000:])
+        raise SystemExit(
+            "the collector doesn't start: " + (folder / "collector.log").read_text()[-1000:]
+        )
 
     def memory_mb(self) -> float:
         """Resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+        return (
+            int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+            / 1024
+        )
 
     def stop(self) -> None:
         """SIGTERM and wait."""
@@ -127,8 +138,15 @@ def main() -> int:
     rate, collector_mb, sidecar_mb, missing = through(options.seconds, options.connections)
     print(f"{'sidecar alone':<58} {own:>10,.0f} spans/s")
     met = [
-        show("through the gateway collector, into the ledger", f"{rate:,.0f} spans/s", ">= 70 % of alone", met=rate >= 0.7 * own),
-        show("share of the sidecar's own rate", f"{rate / own:.0%}", ">= 70 %", met=rate >= 0.7 * own),
+        show(
+            "through the gateway collector, into the ledger",
+            f"{rate:,.0f} spans/s",
+            ">= 70 % of alone",
+            met=rate >= 0.7 * own,
+        ),
+        show(
+            "share of the sidecar's own rate", f"{rate / own:.0%}", ">= 70 %", met=rate >= 0.7 * own
+        ),
         show("spans missing at the end", f"{missing}", "0", met=missing == 0),
     ]
     print(f"{'':<4}resident memory: collector {collector_mb:.0f} MB, sidecar {sidecar_mb:.0f} MB")

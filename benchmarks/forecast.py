@@ -31,18 +31,28 @@ def history(kind: str, seed: int) -> dict[date, int]:
 
 def run_rate(past: dict[date, int], today: date, length: int) -> float:
     """What most dashboards do: spent so far ÷ days gone × days in the month."""
-    month = [pusd for day, pusd in past.items() if (day.year, day.month) == (today.year, today.month)]
+    month = [
+        pusd for day, pusd in past.items() if (day.year, day.month) == (today.year, today.month)
+    ]
     return sum(month) / len(month) * length if month else 0.0
 
 
 def last_month(past: dict[date, int], today: date) -> float:
     """The month before, again."""
     end = today.replace(day=1)
-    return float(sum(pusd for day, pusd in past.items() if (end - timedelta(days=1)).replace(day=1) <= day < end))
+    return float(
+        sum(
+            pusd
+            for day, pusd in past.items()
+            if (end - timedelta(days=1)).replace(day=1) <= day < end
+        )
+    )
 
 
 def main() -> None:
-    print(f"{'history':<10}{'on day':>8}{'crewmeter':>12}{'run rate':>12}{'last month':>12}{'in range':>10}")
+    print(
+        f"{'history':<10}{'on day':>8}{'crewmeter':>12}{'run rate':>12}{'last month':>12}{'in range':>10}"
+    )
     for kind in ("flat", "weekly", "growing", "spiky"):
         for on_day in (4, 11, 18, 25):
             errors: list[list[float]] = [[], [], []]
@@ -52,13 +62,21 @@ def main() -> None:
                 today = date(2024 + (index + 6) // 12, (index + 6) % 12 + 1, on_day)
                 length = calendar.monthrange(today.year, today.month)[1]
                 past = {day: pusd for day, pusd in daily.items() if day < today}
-                truth = sum(pusd for day, pusd in daily.items() if (day.year, day.month) == (today.year, today.month))
+                truth = sum(
+                    pusd
+                    for day, pusd in daily.items()
+                    if (day.year, day.month) == (today.year, today.month)
+                )
                 ours = month_end(past, today=today, today_pusd=0, day_share=0.0)
                 inside += ours.low_pusd <= truth <= ours.high_pusd
-                for column, guess in enumerate((ours.expected_pusd, run_rate(past, today, length), last_month(past, today))):
+                for column, guess in enumerate(
+                    (ours.expected_pusd, run_rate(past, today, length), last_month(past, today))
+                ):
                     errors[column].append(abs(guess - truth) / truth)
             means = [100 * sum(each) / len(each) for each in errors]
-            print(f"{kind:<10}{on_day:>8}{means[0]:>11.1f}%{means[1]:>11.1f}%{means[2]:>11.1f}%{inside:>7}/24")
+            print(
+                f"{kind:<10}{on_day:>8}{means[0]:>11.1f}%{means[1]:>11.1f}%{means[2]:>11.1f}%{inside:>7}/24"
+            )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from crewmeter import semconv
 
 BATCH = 512
-MODELS = [("openai", "gpt-5"), ("openai", "gpt-4o-mini"), ("anthropic", "claude-sonnet-4-5"), ("gcp.gemini", "gemini-2.5-flash")]
+MODELS = [
+    ("openai", "gpt-5"),
+    ("openai", "gpt-4o-mini"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("gcp.gemini", "gemini-2.5-flash"),
+]
 CREWS = ["research", "support", "sales", "billing"]
 MARKER = b"RESPONSE-ID-------------"  # 24 bytes, replaced per span
 TRACE, SPAN = b"T" * 16, b"S" * 8
@@ -48,8 +53,13 @@ def template() -> list[bytes]:
     now = time.time_ns()
     for number in range(BATCH):
         provider, model = MODELS[number % len(MODELS)]
-        span = scoped.spans.add(trace_id=TRACE, span_id=SPAN, parent_span_id=b"\1" * 8, name=f"chat {model}")
-        span.start_time_unix_nano, span.end_time_unix_nano = now - (number % 40 + 1) * 50_000_000, now
+        span = scoped.spans.add(
+            trace_id=TRACE, span_id=SPAN, parent_span_id=b"\1" * 8, name=f"chat {model}"
+        )
+        span.start_time_unix_nano, span.end_time_unix_nano = (
+            now - (number % 40 + 1) * 50_000_000,
+            now,
+        )
         crew = CREWS[number % len(CREWS)]
         values = {
             semconv.OPERATION: "chat",
@@ -101,7 +111,9 @@ def filled(parts: list[bytes], ids: dict[bytes, int]) -> bytes:
     return b"".join(made)
 
 
-def send(port: int, seconds: float, pause: float, offset: float, spans: int, out: dict[str, object]) -> None:
+def send(
+    port: int, seconds: float, pause: float, offset: float, spans: int, out: dict[str, object]
+) -> None:
     """One connection: request after request, each `pause` seconds after the last one began, until time or spans are used up.
 
     Independent senders do not send in step: the first request goes out `offset` seconds late.
@@ -116,7 +128,9 @@ def send(port: int, seconds: float, pause: float, offset: float, spans: int, out
         body = filled(parts, ids)
         while True:
             began = time.monotonic()
-            connection.request("POST", "/v1/traces", body, {"content-type": "application/x-protobuf"})
+            connection.request(
+                "POST", "/v1/traces", body, {"content-type": "application/x-protobuf"}
+            )
             answer = connection.getresponse()
             answer.read()
             if answer.status == 200:
@@ -131,9 +145,20 @@ def send(port: int, seconds: float, pause: float, offset: float, spans: int, out
     out.update(sent=sent, latencies=latencies, retried=retried)
 
 
-def load(port: int, seconds: float, *, connections: int, rate: float = 0.0, spans: int = 10**12) -> dict[str, object]:
+def load(
+    port: int, seconds: float, *, connections: int, rate: float = 0.0, spans: int = 10**12
+) -> dict[str, object]:
     """Send from a process of its own; `rate` is spans a second (0: as fast as they are acknowledged)."""
-    arguments = [sys.executable, __file__, "--send", str(port), str(seconds), str(connections), str(rate), str(spans)]
+    arguments = [
+        sys.executable,
+        __file__,
+        "--send",
+        str(port),
+        str(seconds),
+        str(connections),
+        str(rate),
+        str(spans),
+    ]
     return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
 
 
@@ -142,7 +167,10 @@ def run_senders(port: int, seconds: float, connections: int, rate: float, spans:
     outs: list[dict[str, object]] = [{} for _ in range(connections)]
     pause = connections * BATCH / rate if rate else 0.0
     threads = [
-        threading.Thread(target=send, args=(port, seconds, pause, pause * number / connections, spans // connections, out))
+        threading.Thread(
+            target=send,
+            args=(port, seconds, pause, pause * number / connections, spans // connections, out),
+        )
         for number, out in enumerate(outs)
     ]
     began = time.monotonic()
@@ -170,7 +198,15 @@ class Sidecar:
     """A `crewmeter serve` process."""
 
     def __init__(self, ledger: str) -> None:
-        command = [str(Path(sys.executable).with_name("crewmeter")), "serve", "--http-port", "0", "--no-grpc", "--ledger", ledger]
+        command = [
+            str(Path(sys.executable).with_name("crewmeter")),
+            "serve",
+            "--http-port",
+            "0",
+            "--no-grpc",
+            "--ledger",
+            ledger,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         self.port = int(re.search(r"http://127.0.0.1:(\d+)", line)[1])
@@ -207,7 +243,9 @@ def raw_sqlite(path: Path, seconds: float) -> float:
         values: list[object] = []
         for column in columns:
             name, kind = column[1], column[2]
-            unique = name in ("response_key", "started_ns") or (name == "response_id" and kind != "TEXT")
+            unique = name in ("response_key", "started_ns") or (
+                name == "response_id" and kind != "TEXT"
+            )
             values.append(
                 secrets.token_bytes(ids[name])
                 if name in ids
@@ -259,20 +297,53 @@ def main() -> int:
             cpu = sidecar.cpu_seconds() - cpu
             rate = full["spans"] / full["seconds"]
             grown = sidecar.memory_mb() - memory
-            half = load(sidecar.port, options.seconds, connections=options.connections, rate=rate / 2)
+            half = load(
+                sidecar.port, options.seconds, connections=options.connections, rate=rate / 2
+            )
             resident = sidecar.memory_mb()
         finally:
             sidecar.stop()
-        raw = raw_sqlite(Path(folder) / "raw.db", min(options.seconds, 5.0)) if not options.ledger else 0.0
-    bound = not options.ledger  # the limits are for SQLite; for another database the numbers are what they are
-    met = [show("durable ingest, requests of 512", f"{rate:,.0f} spans/s", ">= 15,000 spans/s", met=rate >= 15_000 or not bound)]
+        raw = (
+            raw_sqlite(Path(folder) / "raw.db", min(options.seconds, 5.0))
+            if not options.ledger
+            else 0.0
+        )
+    bound = (
+        not options.ledger
+    )  # the limits are for SQLite; for another database the numbers are what they are
+    met = [
+        show(
+            "durable ingest, requests of 512",
+            f"{rate:,.0f} spans/s",
+            ">= 15,000 spans/s",
+            met=rate >= 15_000 or not bound,
+        )
+    ]
     own, generators = cpu / full["spans"] * 1e6, full["cpu_seconds"] / full["spans"] * 1e6
     print(f"{'':<4}sidecar {own:.1f} µs/span, generator {generators:.1f} µs/span of processor time")
-    print(f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} retries")
+    print(
+        f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} retries"
+    )
     if raw:
-        met.append(show("share of raw sqlite3.executemany", f"{rate / raw:.0%} of {raw:,.0f}", ">= 25 %", met=rate / raw >= 0.25))
-    met.append(show("acknowledgement at half load, p99", f"{half['p99_ms']:.0f} ms", "< 250 ms", met=half["p99_ms"] < 250 or not bound))
-    met.append(show("resident memory", f"{resident:.0f} MB ({grown:+.0f})", "< 300 MB", met=resident < 300))
+        met.append(
+            show(
+                "share of raw sqlite3.executemany",
+                f"{rate / raw:.0%} of {raw:,.0f}",
+                ">= 25 %",
+                met=rate / raw >= 0.25,
+            )
+        )
+    met.append(
+        show(
+            "acknowledgement at half load, p99",
+            f"{half['p99_ms']:.0f} ms",
+            "< 250 ms",
+            met=half["p99_ms"] < 250 or not bound,
+        )
+    )
+    met.append(
+        show("resident memory", f"{resident:.0f} MB ({grown:+.0f})", "< 300 MB", met=resident < 300)
+    )
     return 0 if all(met) else 1
 
 

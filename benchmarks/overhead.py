@@ -125,7 +125,9 @@ os._exit(0) if sys.argv[1] == "exit" else os.kill(os.getpid(), signal.SIGKILL)
 @contextmanager
 def stand_in():
     """The stand-in provider in a process of its own; gives its base URL."""
-    process = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         yield process.stdout.readline().strip()
     finally:
@@ -156,8 +158,22 @@ def app(code: str, *args: str, base_url: str, home: Path, **env: str) -> tuple[s
     """Run an app; its RESULT line, when it ended (unix seconds), and its exit code."""
     script = home / "app.py"
     script.write_text(textwrap.dedent(code))
-    full = {**os.environ, **QUIET, "HOME": str(home), "CREWAI_STORAGE_DIR": str(home), "STANDIN": base_url, **env}
-    done = subprocess.run([sys.executable, str(script), *args], env=full, capture_output=True, text=True, timeout=300, check=False)
+    full = {
+        **os.environ,
+        **QUIET,
+        "HOME": str(home),
+        "CREWAI_STORAGE_DIR": str(home),
+        "STANDIN": base_url,
+        **env,
+    }
+    done = subprocess.run(
+        [sys.executable, str(script), *args],
+        env=full,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     ended = time.time()
     results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     if not results and done.returncode not in (0, -signal.SIGKILL):
@@ -185,7 +201,9 @@ def row(name: str, value: str, limit: str, ok: bool) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--calls", type=int, default=400)
     parser.add_argument("--kickoffs", type=int, default=40)
     parser.add_argument("--pairs", type=int, default=3)
@@ -195,30 +213,72 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, stand_in() as url:
         home = Path(folder)
         ledger = {"CREWMETER_LEDGER": str(home / "ledger.db")}
-        told, _, _ = app(APP, str(asked.calls), str(asked.kickoffs), base_url=url, home=home, **ledger)
+        told, _, _ = app(
+            APP, str(asked.calls), str(asked.kickoffs), base_url=url, home=home, **ledger
+        )
         got = json.loads(told)
         print(f"{'one LLM call, uninstrumented':<58}{got['bare_us']:>13.0f} µs")
         print(f"{'one kickoff, uninstrumented':<58}{got['bare_kick_ms']:>13.2f} ms")
         added = got["added_us"]
-        passed.append(row("one LLM call, added (median)", f"+{added:.0f} µs", "+100 µs", added <= 100))
+        passed.append(
+            row("one LLM call, added (median)", f"+{added:.0f} µs", "+100 µs", added <= 100)
+        )
         added = got["added_kick_ms"]
         passed.append(row("one kickoff, added (median)", f"+{added:.2f} ms", "+2 ms", added <= 2))
-        passed.append(row("instrument(), crewai imported", f"{got['instrument_ms']:.0f} ms", "150 ms", got["instrument_ms"] <= 150))
-        passed.append(row("memory added", f"+{got['memory_mb']:.1f} MB", "+25 MB", got["memory_mb"] <= 25))
+        passed.append(
+            row(
+                "instrument(), crewai imported",
+                f"{got['instrument_ms']:.0f} ms",
+                "150 ms",
+                got["instrument_ms"] <= 150,
+            )
+        )
+        passed.append(
+            row("memory added", f"+{got['memory_mb']:.1f} MB", "+25 MB", got["memory_mb"] <= 25)
+        )
         with black_hole() as silent:
-            refused = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
-            swallowed = {"OTEL_EXPORTER_OTLP_ENDPOINT": silent, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+            refused = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            }
+            swallowed = {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": silent,
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            }
             bare = statistics.median(exit_seconds("off", url, home) for _ in range(asked.pairs))
             for name, env, limit in (
                 ("exit, embedded ledger", ledger, 0.2),
                 ("exit, endpoint refuses", refused, 2.0),
                 ("exit, endpoint swallows", swallowed, 2.0),
-                ("exit, gRPC endpoint refuses", {**refused, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 2.0),
-                ("exit, gRPC endpoint swallows", {**swallowed, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 2.0),
+                (
+                    "exit, gRPC endpoint refuses",
+                    {**refused, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+                    2.0,
+                ),
+                (
+                    "exit, gRPC endpoint swallows",
+                    {**swallowed, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+                    2.0,
+                ),
             ):
-                added = statistics.median(exit_seconds("on", url, home, **env) for _ in range(asked.pairs)) - bare
-                passed.append(row(f"{name}, added to {bare:.2f} s", f"{added:+.2f} s", f"+{limit} s", added <= limit))
-        for how, name in (("exit", "calls kept after os._exit"), ("kill", "calls kept after kill -9")):
+                added = (
+                    statistics.median(
+                        exit_seconds("on", url, home, **env) for _ in range(asked.pairs)
+                    )
+                    - bare
+                )
+                passed.append(
+                    row(
+                        f"{name}, added to {bare:.2f} s",
+                        f"{added:+.2f} s",
+                        f"+{limit} s",
+                        added <= limit,
+                    )
+                )
+        for how, name in (
+            ("exit", "calls kept after os._exit"),
+            ("kill", "calls kept after kill -9"),
+        ):
             count = kept(how, url, home)
             passed.append(row(name, f"{count} of 24", "24", count == 24))
     sys.exit(0 if all(passed) else 1)

@@ -54,7 +54,9 @@ def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, float
     """(panel, cold ms, median ms, least processor ms, rows), slowest first."""
     now = int(time.time())
     filters = dict.fromkeys(catalogue()["filters"], (ANY,))
-    question = Question(since=now - seconds, until=now, bucket=auto_bucket(seconds), budget=1000.0, filters=filters)
+    question = Question(
+        since=now - seconds, until=now, bucket=auto_bucket(seconds), budget=1000.0, filters=filters
+    )
     rows = []
     for panel in catalogue()["panels"]:
         times, worked, answer = [], [], {}
@@ -74,12 +76,17 @@ def main() -> None:
     parser.add_argument("--range", type=int, default=30, help="days asked for")
     parser.add_argument("--ledger", help="a ledger to use as it is, or to fill where it is empty")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Ledger.open(options.ledger or str(Path(folder) / "ledger.db")) as ledger:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Ledger.open(options.ledger or str(Path(folder) / "ledger.db")) as ledger,
+    ):
         if count(ledger) == 0:
             begun = time.perf_counter()
             fill(ledger, options.calls, options.days)
             print(f"wrote {count(ledger):,} calls in {time.perf_counter() - begun:.0f} s")
-        print(f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days asked\n")
+        print(
+            f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days asked\n"
+        )
         print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'cpu ms':>8} {'rows':>6}")
         measured = measure(ledger, options.range * 86400)
         own = ledger.engine.dialect.name == "sqlite"
@@ -87,7 +94,9 @@ def main() -> None:
             mark = "" if median <= LIMIT_MS else "  busy" if own and cpu <= LIMIT_MS else "  over"
             print(f"{panel:24} {cold:9.1f} {median:10.1f} {cpu:8.1f} {rows:6}{mark}")
         over = sum(1 for row in measured if row[2] > LIMIT_MS)
-        print(f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms; peak memory {peak_mb():.0f} MB")
+        print(
+            f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms; peak memory {peak_mb():.0f} MB"
+        )
 
 
 if __name__ == "__main__":

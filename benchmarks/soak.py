@@ -43,18 +43,35 @@ class Teller:
 
     def kickoff(self) -> None:
         """One crew of one task whose agent asks a streaming model and uses a tool."""
-        crew, task, agent = SimpleNamespace(name="crew"), SimpleNamespace(id="t", name="write"), SimpleNamespace(id="a", role="Writer")
+        crew, task, agent = (
+            SimpleNamespace(name="crew"),
+            SimpleNamespace(id="t", name="write"),
+            SimpleNamespace(id="a", role="Writer"),
+        )
         model = SimpleNamespace(model="gpt-4o-mini", provider="openai")
         run = self._start("crew_kickoff_started", None, crew, crew_name="crew", inputs=None)
         work = self._start("task_started", run, task, task=task)
         who = self._start("agent_execution_started", work, agent, agent=agent, task_prompt="p")
-        call = self._start("llm_call_started", who, model, call_id=f"call-{run}", model="gpt-4o-mini", messages="m")
+        call = self._start(
+            "llm_call_started", who, model, call_id=f"call-{run}", model="gpt-4o-mini", messages="m"
+        )
         for _ in range(CHUNKS):
             self._tell("llm_stream_chunk", model, call_id=f"call-{run}")
-        self._tell("llm_call_completed", model, started_event_id=call, call_id=f"call-{run}", usage=_USAGE, response="r")
+        self._tell(
+            "llm_call_completed",
+            model,
+            started_event_id=call,
+            call_id=f"call-{run}",
+            usage=_USAGE,
+            response="r",
+        )
         tool = self._start("tool_usage_started", who, agent, tool_name="fetch", tool_args={})
-        self._tell("tool_usage_finished", agent, started_event_id=tool, tool_name="fetch", output="o")
-        self._tell("agent_execution_completed", agent, started_event_id=who, agent=agent, output="o")
+        self._tell(
+            "tool_usage_finished", agent, started_event_id=tool, tool_name="fetch", output="o"
+        )
+        self._tell(
+            "agent_execution_completed", agent, started_event_id=who, agent=agent, output="o"
+        )
         self._tell("task_completed", task, started_event_id=work, task=task, output=None)
         self._tell("crew_kickoff_completed", crew, started_event_id=run, crew_name="crew")
 
@@ -62,7 +79,9 @@ class Teller:
         return self._tell(kind, source, parent_event_id=parent, **fields)
 
     def _tell(self, kind: str, source: object, **fields: Any) -> str:
-        event = SimpleNamespace(type=kind, event_id=f"e{next(self._number)}", **{"parent_event_id": None, **fields})
+        event = SimpleNamespace(
+            type=kind, event_id=f"e{next(self._number)}", **{"parent_event_id": None, **fields}
+        )
         self.told += 1
         self._event_handler.see(source, event, time.time_ns())
         return str(event.event_id)
@@ -89,8 +108,12 @@ def main() -> int:
     took = time.perf_counter() - begun
     growth = max(seen[2:]) - seen[1]
     still_open = len(recorder.registry.open)
-    print(f"{next(ended)} spans, {still_open} left open, {took / teller.told * 1e6:.1f} us an event")
-    print(f"growth after the first fifth: {growth:+.2f} MB (limit {LIMIT_MB:.0f} MB): {'flat' if growth < LIMIT_MB else 'NOT FLAT'}")
+    print(
+        f"{next(ended)} spans, {still_open} left open, {took / teller.told * 1e6:.1f} us an event"
+    )
+    print(
+        f"growth after the first fifth: {growth:+.2f} MB (limit {LIMIT_MB:.0f} MB): {'flat' if growth < LIMIT_MB else 'NOT FLAT'}"
+    )
     return 0 if growth < LIMIT_MB and not still_open else 1
 
 

@@ -111,7 +111,9 @@ def density(found: list[Module], package: str) -> Figure:
         if own_lines:
             by_module.append((own_nodes / own_lines, f"{module.where} {own_nodes / own_lines:.1f}"))
     places = [text for _, text in sorted(by_module, reverse=True)]
-    return Figure(f"syntax nodes a body line: {package}", round(nodes / max(lines, 1), 2), 8, places)
+    return Figure(
+        f"syntax nodes a body line: {package}", round(nodes / max(lines, 1), 2), 8, places
+    )
 
 
 def conditional_expressions(found: list[Module]) -> list[Figure]:

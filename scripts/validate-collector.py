@@ -31,12 +31,20 @@ def complaint(binary: str, files: list[Path]) -> str:
         text=True,
         check=False,
     )
-    return "" if done.returncode == 0 else (done.stderr + done.stdout).strip() or f"{binary} exited with {done.returncode}"
+    return (
+        ""
+        if done.returncode == 0
+        else (done.stderr + done.stdout).strip() or f"{binary} exited with {done.returncode}"
+    )
 
 
 def culprits(message: str) -> list[str]:
     """Words of the message that may stand in the file, the most telling first."""
-    invalid = [word.strip(" '\"") for found in re.findall(r"invalid keys?: ([^\n]+)", message) for word in found.split(",")]
+    invalid = [
+        word.strip(" '\"")
+        for found in re.findall(r"invalid keys?: ([^\n]+)", message)
+        for word in found.split(",")
+    ]
     quoted = re.findall(r"['\"]([^'\"\s\[\]]+)['\"]", message)
     return invalid + quoted[::-1]
 
@@ -52,7 +60,9 @@ def place(message: str, files: list[Path]) -> str | None:
         for word in culprits(message):
             pattern = re.compile(rf"(?<![\w/]){re.escape(word)}(?![\w/])")
             for file, first, end in lines:
-                for number, text in enumerate(file.read_text().splitlines()[first:end], start=first + 1):
+                for number, text in enumerate(
+                    file.read_text().splitlines()[first:end], start=first + 1
+                ):
                     if pattern.search(text.split(" #")[0]):
                         return f"{file}:{number}: {text.strip()}"
     return None
@@ -66,7 +76,12 @@ def block(file: Path, component: str) -> tuple[Path, int, int] | None:
         return None
     depth = len(lines[first]) - len(lines[first].lstrip())
     end = next(
-        (i for i in range(first + 1, len(lines)) if lines[i].strip() and len(lines[i]) - len(lines[i].lstrip()) <= depth), len(lines)
+        (
+            i
+            for i in range(first + 1, len(lines))
+            if lines[i].strip() and len(lines[i]) - len(lines[i].lstrip()) <= depth
+        ),
+        len(lines),
     )
     return file, first, end
 

@@ -22,10 +22,14 @@ for _name in [
     name
     for name in os.environ
     if not name.startswith("CREWMETER_TEST_")  # how long the long tests are
-    and name.startswith(("OTEL_", "CREWMETER_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GEMINI_"))
+    and name.startswith(
+        ("OTEL_", "CREWMETER_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GEMINI_")
+    )
 ]:
     del os.environ[_name]
-os.environ.setdefault("XDG_CACHE_HOME", str(_REAL_HOME / ".cache"))  # package managers keep their downloads
+os.environ.setdefault(
+    "XDG_CACHE_HOME", str(_REAL_HOME / ".cache")
+)  # package managers keep their downloads
 os.environ.setdefault("GOPATH", str(_REAL_HOME / "go"))
 os.environ.update(quiet_environment(_HOME))
 

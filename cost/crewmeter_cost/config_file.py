@@ -8,7 +8,10 @@ import tomllib
 __all__ = ["toml_mistake"]
 
 _PLACE = re.compile(r"\s*\((?:at line (\d+), column \d+|at end of document)\)$")
-_WORDS = {"Illegal character '\\n'": "a text that begins here is not closed", "Cannot overwrite a value": "this key stands there twice"}
+_WORDS = {
+    "Illegal character '\\n'": "a text that begins here is not closed",
+    "Cannot overwrite a value": "this key stands there twice",
+}
 """What `tomllib` says → what it means to somebody who wrote settings."""
 _MOST_TRIES = 200
 """Of a large file only so many statements are tried, so that a mistake is answered at once."""
@@ -28,7 +31,11 @@ def toml_mistake(text: str, error: Exception) -> tuple[int, str]:
         return int(context[1]), _WORDS.get(problem) or problem[:1].lower() + problem[1:]
     lines = text.splitlines()
     opening = _opening(lines)
-    return (len(lines), "something above is never finished") if opening is None else (opening, "what begins here is never finished")
+    return (
+        (len(lines), "something above is never finished")
+        if opening is None
+        else (opening, "what begins here is never finished")
+    )
 
 
 def _opening(lines: list[str]) -> int | None:

@@ -117,7 +117,9 @@ class LedgerSpanExporter(SpanExporter):
                 self._lost += len(self._spool)
                 self._spool.clear()
             if self._lost:
-                _log.warning("crewmeter: %d spans never reached the ledger%s", self._lost, self._where())
+                _log.warning(
+                    "crewmeter: %d spans never reached the ledger%s", self._lost, self._where()
+                )
             if self._pipeline is not None:
                 self._pipeline.ledger.close()
                 self._pipeline = None
@@ -155,7 +157,9 @@ class LedgerSpanExporter(SpanExporter):
             return False
         except Exception as error:  # noqa: BLE001  the guard of this thread: one bad span must not hold up the rest, nor end the app's exports
             if len(batch) > 1:
-                return min(list(map(self._write, ([span] for span in batch))))  # every one of them, also after a refusal
+                return min(
+                    list(map(self._write, ([span] for span in batch)))
+                )  # every one of them, also after a refusal
             self._lost += 1
             self._complain(f"a span was dropped, it could not be read: {error!r}")
         self._failures, self._next_try = 0, 0.0
@@ -164,14 +168,20 @@ class LedgerSpanExporter(SpanExporter):
     def _ready(self) -> Pipeline:
         """The pipeline, opened at first use; opened anew if the file was moved away under it."""
         pipeline = self._pipeline
-        if pipeline is not None and self._inode is not None and _inode(pipeline.ledger) != self._inode:
+        if (
+            pipeline is not None
+            and self._inode is not None
+            and _inode(pipeline.ledger) != self._inode
+        ):
             pipeline.ledger.close()
             pipeline = self._pipeline = None
         if pipeline is None:
             from crewmeter_cost.ledger.store import Ledger
             from crewmeter_cost.pipeline import Pipeline
 
-            pipeline = self._pipeline = Pipeline(Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book())
+            pipeline = self._pipeline = Pipeline(
+                Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book()
+            )
             self._inode = _inode(pipeline.ledger)
         return pipeline
 
@@ -181,7 +191,10 @@ class LedgerSpanExporter(SpanExporter):
         try:
             return PriceBook.load()
         except CrewMeterError as error:
-            _log.error("crewmeter: %s; pricing with the public book. Mend the file, then run `crewmeter reprice`", error)
+            _log.error(
+                "crewmeter: %s; pricing with the public book. Mend the file, then run `crewmeter reprice`",
+                error,
+            )
             return PriceBook.load(Path(os.devnull))
 
     def _mended(self, error: CrewMeterError) -> bool:
@@ -209,10 +222,14 @@ class LedgerSpanExporter(SpanExporter):
     def _refused(self, error: CrewMeterError) -> None:
         """The ledger said no: wait longer each time, and try again even if no further span comes."""
         self._failures += 1
-        self._next_try = time.monotonic() + min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10))
+        self._next_try = time.monotonic() + min(
+            LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10)
+        )
         self._complain(f"{error}; {len(self._spool)} spans wait, {self._lost} lost so far")
         if not self._closed and (self._retry is None or not self._retry.is_alive()):
-            self._retry = threading.Thread(target=self._try_again, name="crewmeter-ledger-retry", daemon=True)
+            self._retry = threading.Thread(
+                target=self._try_again, name="crewmeter-ledger-retry", daemon=True
+            )
             self._retry.start()
 
     def _try_again(self) -> None:

@@ -77,9 +77,18 @@ class Pipeline:
             elif record is not None:
                 steps.append(record)
         book = self.book
-        return Priced(len(spans), [(call, charge_call(call, book)) for call in span_dedup.paired(calls)], steps)
+        return Priced(
+            len(spans),
+            [(call, charge_call(call, book)) for call in span_dedup.paired(calls)],
+            steps,
+        )
 
     def ingest(self, spans: Sequence[Span]) -> Receipt:
         """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
         priced = self.price(spans)
-        return Receipt(len(spans), priced.calls, priced.steps, self.ledger.write(priced.calls, priced.steps, self.frozen))
+        return Receipt(
+            len(spans),
+            priced.calls,
+            priced.steps,
+            self.ledger.write(priced.calls, priced.steps, self.frozen),
+        )

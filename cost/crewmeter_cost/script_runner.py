@@ -28,7 +28,9 @@ _INTERRUPTED = 130
 """What a shell reports for a program ended by Ctrl-C."""
 
 
-def launch(target: str, arguments: Sequence[str], *, module: bool, ledger: str | None, summary: bool) -> None:
+def launch(
+    target: str, arguments: Sequence[str], *, module: bool, ledger: str | None, summary: bool
+) -> None:
     """Run the file (or module) `target` to its end; the process exits with its code.
 
     `ledger` as for `Ledger.open`. With `summary`, one line on stderr at the very end says what the run cost.
@@ -37,9 +39,15 @@ def launch(target: str, arguments: Sequence[str], *, module: bool, ledger: str |
     main, code = _module(target) if module else _script(target)
     sys.argv = [str(main.__file__), *arguments]
     sys.modules["__main__"] = main
-    summary = summary and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    summary = (
+        summary
+        and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        and not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    )
     if summary:  # with an endpoint, the money is counted behind it
-        atexit.register(_summarise, ledger, datetime.now(UTC))  # before instrument(), whose own exit hook must run first
+        atexit.register(
+            _summarise, ledger, datetime.now(UTC)
+        )  # before instrument(), whose own exit hook must run first
     import crewmeter
 
     crewmeter.instrument(ledger=ledger, summary=False)
@@ -73,7 +81,10 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
         with io.open_code(str(path.absolute())) as file:
             source = file.read()
     except OSError as error:
-        raise CrewMeterError(f"can't open {target!r}: {error.strerror}", hint="crewmeter run SCRIPT [ARGS…], or -m MODULE") from error
+        raise CrewMeterError(
+            f"can't open {target!r}: {error.strerror}",
+            hint="crewmeter run SCRIPT [ARGS…], or -m MODULE",
+        ) from error
     sys.path[0] = str(path.absolute().parent)
     try:
         return _main(target, None), compile(source, target, "exec", dont_inherit=True)
@@ -91,12 +102,19 @@ def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeT
         if spec is not None and spec.submodule_search_locations is not None:
             spec = importlib.util.find_spec(f"{target}.__main__")
     except (ImportError, ValueError) as error:
-        raise CrewMeterError(f"no module named {target!r} ({error})", hint="crewmeter run -m MODULE [ARGS…]") from error
+        raise CrewMeterError(
+            f"no module named {target!r} ({error})", hint="crewmeter run -m MODULE [ARGS…]"
+        ) from error
     loader = spec.loader if spec is not None else None
-    code = loader.get_code(spec.name) if spec is not None and isinstance(loader, importlib.abc.InspectLoader) else None
+    code = (
+        loader.get_code(spec.name)
+        if spec is not None and isinstance(loader, importlib.abc.InspectLoader)
+        else None
+    )
     if spec is None or code is None:
         raise CrewMeterError(
-            f"{shown or target!r} has nothing to run", hint="crewmeter run -m MODULE [ARGS…]; a package needs a __main__.py"
+            f"{shown or target!r} has nothing to run",
+            hint="crewmeter run -m MODULE [ARGS…]; a package needs a __main__.py",
         )
     return _main(spec.origin or target, spec), code
 
@@ -121,10 +139,13 @@ def _summarise(ledger: str | None, began: datetime) -> None:
         sys.stderr.write("crewmeter: no crew ran and no model was called\n")
         return
     cost = [usd(total.cost_pusd)] if sums["priced_calls"] else []
-    unpriced = [f"{counted(sums['unpriced_calls'], 'call')} unpriced"] if sums["unpriced_calls"] else []
+    unpriced = (
+        [f"{counted(sums['unpriced_calls'], 'call')} unpriced"] if sums["unpriced_calls"] else []
+    )
     parts = [
         counted(count, "run"),
-        counted(sums["calls"], "call") + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
+        counted(sums["calls"], "call")
+        + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
         f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens",
         " and ".join([*cost, *unpriced]) or "nothing billed",
         "crewmeter show last" + (f" --ledger {ledger}" if ledger else ""),

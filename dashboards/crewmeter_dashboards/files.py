@@ -16,9 +16,23 @@ if TYPE_CHECKING:
 
     from crewmeter_dashboards.thresholds import Thresholds
 
-__all__ = ["FOLDER", "PAGE", "boards_rendered", "committed", "drift", "page_rendered", "rendered", "shipped", "text_files"]
+__all__ = [
+    "FOLDER",
+    "PAGE",
+    "boards_rendered",
+    "committed",
+    "drift",
+    "page_rendered",
+    "rendered",
+    "shipped",
+    "text_files",
+]
 
-FOLDER = {Dialect.SQLITE: "sqlite", Dialect.POSTGRESQL: "postgres", Dialect.CLICKHOUSE: "clickhouse"}
+FOLDER = {
+    Dialect.SQLITE: "sqlite",
+    Dialect.POSTGRESQL: "postgres",
+    Dialect.CLICKHOUSE: "clickhouse",
+}
 """Dialect → the folder of its boards."""
 
 PAGE = "panels.json"
@@ -34,10 +48,16 @@ def committed() -> Path:
 
 
 def _provisioning_folder(dialect: Dialect) -> str:
-    return "grafana/provisioning" if dialect is Dialect.SQLITE else f"grafana/provisioning-{FOLDER[dialect]}"
+    return (
+        "grafana/provisioning"
+        if dialect is Dialect.SQLITE
+        else f"grafana/provisioning-{FOLDER[dialect]}"
+    )
 
 
-def text_files(thresholds: Thresholds, sources: Sources, *, folder: str | None = None) -> dict[str, str]:
+def text_files(
+    thresholds: Thresholds, sources: Sources, *, folder: str | None = None
+) -> dict[str, str]:
     """Rules and provisioning for one kind of ledger; needs no Grafana SDK."""
     base = folder or _provisioning_folder(sources.dialect)
     return {
@@ -57,7 +77,9 @@ def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
 
     budget = thresholds("spend", "month_budget_usd")
     return {
-        f"grafana/{FOLDER[dialect]}/{board.id}.json": render_board(board, dialect, budget_usd=budget)
+        f"grafana/{FOLDER[dialect]}/{board.id}.json": render_board(
+            board, dialect, budget_usd=budget
+        )
         for dialect in Dialect
         for board in BOARDS
     }
@@ -84,4 +106,8 @@ def shipped(dialect: Dialect) -> dict[str, str]:
 
 def drift(wanted: Mapping[str, str], root: Path) -> list[str]:
     """Paths under `root` whose content is not what the code renders, or that are missing."""
-    return [path for path, text in wanted.items() if not (root / path).is_file() or (root / path).read_text("utf-8") != text]
+    return [
+        path
+        for path, text in wanted.items()
+        if not (root / path).is_file() or (root / path).read_text("utf-8") != text
+    ]

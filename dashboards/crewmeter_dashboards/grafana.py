@@ -37,7 +37,14 @@ PLUGIN = {
 }
 """Dialect → Grafana's data source type."""
 
-_BUCKETS = (("auto", 0), ("1 minute", 60), ("5 minutes", 300), ("1 hour", 3600), ("6 hours", 21600), ("1 day", 86400))
+_BUCKETS = (
+    ("auto", 0),
+    ("1 minute", 60),
+    ("5 minutes", 300),
+    ("1 hour", 3600),
+    ("6 hours", 21600),
+    ("1 day", 86400),
+)
 _INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
 """Keys of interval variables, which the SDK writes into every variable; Grafana's own types know them nowhere."""
 
@@ -109,9 +116,7 @@ def _with_headings(panel: Panel, dialect: Dialect) -> str:
             value = f"toDateTime({value})"
         return f'{value} AS "{heading(column)}"'
 
-    return (
-        f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{text_for(panel, dialect)}\n) AS shown"
-    )
+    return f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{text_for(panel, dialect)}\n) AS shown"
 
 
 class _SQLTarget(Builder[_SQLQuery]):
@@ -133,7 +138,13 @@ def panel_ids(board: Board) -> dict[str, int]:
 def _prometheus_targets(panel: Panel) -> list[prometheus.Dataquery]:
     targets = []
     for ref, (legend, expression) in zip("ABCDEF", panel.promql.items(), strict=False):
-        target = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(ref).datasource(_PROMETHEUS_REF)
+        target = (
+            prometheus.Dataquery()
+            .expr(expression)
+            .legend_format(legend)
+            .ref_id(ref)
+            .datasource(_PROMETHEUS_REF)
+        )
         if panel.kind is Kind.HEATMAP:
             target = target.format(PromQueryFormat.HEATMAP)
         targets.append(target.instant() if panel.kind is Kind.STAT else target.range())
@@ -142,8 +153,18 @@ def _prometheus_targets(panel: Panel) -> list[prometheus.Dataquery]:
 
 def _panel(panel: Panel, cell: Cell, number: int, dialect: Dialect) -> Any:
     ledger = common.DataSourceRef(type_val=PLUGIN[dialect], uid=_LEDGER_REF)
-    drawn = styled(panel).id(number).title(panel.title).description(panel.description).no_value(panel.empty)
-    drawn = drawn.span(cell.width).height(cell.height).datasource(ledger if panel.sql else _PROMETHEUS_REF)
+    drawn = (
+        styled(panel)
+        .id(number)
+        .title(panel.title)
+        .description(panel.description)
+        .no_value(panel.empty)
+    )
+    drawn = (
+        drawn.span(cell.width)
+        .height(cell.height)
+        .datasource(ledger if panel.sql else _PROMETHEUS_REF)
+    )
     if panel.sql:
         drawn = drawn.with_target(_SQLTarget(_SQLQuery(panel, dialect)))
     for target in _prometheus_targets(panel):
@@ -178,7 +199,10 @@ def _filter_variable(name: str, dialect: Dialect) -> Any:
 
 
 def _bucket_variable() -> Any:
-    options = [dashboard.VariableOption(selected=value == 0, text=text, value=str(value)) for text, value in _BUCKETS]
+    options = [
+        dashboard.VariableOption(selected=value == 0, text=text, value=str(value))
+        for text, value in _BUCKETS
+    ]
     return (
         build.CustomVariable("bucket")
         .label("Bucket")
@@ -191,7 +215,13 @@ def _bucket_variable() -> Any:
 def _budget_variable(budget_usd: float) -> Any:
     text = f"{budget_usd:g}"
     option = dashboard.VariableOption(selected=True, text=text, value=text)
-    return build.TextBoxVariable("budget").label("Budget (USD a month)").default_value(text).options([option]).current(option)
+    return (
+        build.TextBoxVariable("budget")
+        .label("Budget (USD a month)")
+        .default_value(text)
+        .options([option])
+        .current(option)
+    )
 
 
 def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
@@ -207,7 +237,13 @@ def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
         .timezone("browser")
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .readonly()
-        .variables([*_source_variables(dialect), *(_filter_variable(name, dialect) for name in board.filters), _bucket_variable()])
+        .variables(
+            [
+                *_source_variables(dialect),
+                *(_filter_variable(name, dialect) for name in board.filters),
+                _bucket_variable(),
+            ]
+        )
         .links(_links(board))
     )
     if any(panel.sql and "@budget" in panel.sql for panel in board.panels):
@@ -217,7 +253,9 @@ def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
         drawn = drawn.with_row(build.Row(row.title).id(row_id))
         row_id += 1
         for cell in row.cells:
-            drawn = drawn.with_panel(_panel(CATALOGUE[cell.panel], cell, numbers[cell.panel], dialect))
+            drawn = drawn.with_panel(
+                _panel(CATALOGUE[cell.panel], cell, numbers[cell.panel], dialect)
+            )
     document = json.loads(json.dumps(drawn.build(), cls=JSONEncoder))
     for variable in document["templating"]["list"]:
         for name in _INTERVAL_ONLY:

@@ -84,7 +84,10 @@ def _unusual(t: Thresholds) -> LedgerAlert:
     floor = f"{t('spend', 'usual_floor_usd'):g}"
     hour = "@now / 3600 * 3600 - 3600"
     weeks = ", ".join(f"{hour} - {week * 604800}" for week in (1, 2, 3))
-    spent, usual = f"({_TOTAL}{hour} AND time < {hour} + 3600)", f"(SELECT SUM(cost_usd) / 3.0 FROM total_hourly WHERE time IN ({weeks}))"
+    spent, usual = (
+        f"({_TOTAL}{hour} AND time < {hour} + 3600)",
+        f"(SELECT SUM(cost_usd) / 3.0 FROM total_hourly WHERE time IN ({weeks}))",
+    )
     return LedgerAlert(
         uid="crewmeter-unusual",
         title="Last hour far dearer than the same hour of the last weeks",

@@ -56,7 +56,10 @@ def styled(panel: Panel) -> Any:
 
 def _thresholds(steps: Sequence[Step]) -> Any:
     """Grafana's first step has no value: it reaches down to minus infinity."""
-    listed = [dashboard.Threshold(value=None if index == 0 else step.value, color=step.color) for index, step in enumerate(steps)]
+    listed = [
+        dashboard.Threshold(value=None if index == 0 else step.value, color=step.color)
+        for index, step in enumerate(steps)
+    ]
     return build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(listed)
 
 
@@ -69,13 +72,24 @@ def heading(column: Column) -> str:
     return f"{column.title} ({suffix})" if suffix else column.title
 
 
-def _override(drawn: Any, names: Sequence[str], properties: list[dashboard.DynamicConfigValue]) -> Any:
-    return drawn.with_override(dashboard.MatcherConfig(id_val="byNames", options={"mode": "include", "names": list(names)}), properties)
+def _override(
+    drawn: Any, names: Sequence[str], properties: list[dashboard.DynamicConfigValue]
+) -> Any:
+    return drawn.with_override(
+        dashboard.MatcherConfig(
+            id_val="byNames", options={"mode": "include", "names": list(names)}
+        ),
+        properties,
+    )
 
 
 def _fixed(drawn: Any, names: Sequence[str]) -> Any:
     for name in names:
-        drawn = _override(drawn, [name], [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": MEANING[name]})])
+        drawn = _override(
+            drawn,
+            [name],
+            [dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": MEANING[name]})],
+        )
     return drawn
 
 
@@ -84,23 +98,39 @@ def _stat(panel: Panel) -> Any:
         stat.Panel()
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
-        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if len(panel.columns) > 1 else common.BigValueTextMode.VALUE)
+        .text_mode(
+            common.BigValueTextMode.VALUE_AND_NAME
+            if len(panel.columns) > 1
+            else common.BigValueTextMode.VALUE
+        )
         .reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
         .orientation(common.VizOrientation.VERTICAL)
     )
     if panel.steps:
-        drawn = drawn.thresholds(_thresholds(panel.steps)).color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+        drawn = drawn.thresholds(_thresholds(panel.steps)).color_scheme(
+            build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS)
+        )
     else:
-        drawn = drawn.color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.FIXED).fixed_color("text"))
+        drawn = drawn.color_scheme(
+            build.FieldColor().mode(dashboard.FieldColorModeId.FIXED).fixed_color("text")
+        )
     return drawn
 
 
 def _time_series(panel: Panel) -> Any:
-    legend = build_common.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
+    legend = (
+        build_common.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+    )
     drawn = (
         timeseries.Panel()
         .legend(legend.show_legend(True))
-        .tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
+        .tooltip(
+            build_common.VizTooltipOptions()
+            .mode(common.TooltipDisplayMode.MULTI)
+            .sort(common.SortOrder.DESCENDING)
+        )
         .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .axis_soft_min(0)
     )
@@ -112,12 +142,24 @@ def _time_series(panel: Panel) -> Any:
 
 
 def _lines(panel: Panel) -> Any:
-    return _time_series(panel).draw_style(common.GraphDrawStyle.LINE).line_width(2).fill_opacity(6).span_nulls(True)
+    return (
+        _time_series(panel)
+        .draw_style(common.GraphDrawStyle.LINE)
+        .line_width(2)
+        .fill_opacity(6)
+        .span_nulls(True)
+    )
 
 
 def _stack(panel: Panel) -> Any:
     stacking = build_common.StackingConfig().mode(common.StackingMode.NORMAL)
-    return _time_series(panel).draw_style(common.GraphDrawStyle.BARS).fill_opacity(80).line_width(0).stacking(stacking)
+    return (
+        _time_series(panel)
+        .draw_style(common.GraphDrawStyle.BARS)
+        .fill_opacity(80)
+        .line_width(0)
+        .stacking(stacking)
+    )
 
 
 def _bars(panel: Panel) -> Any:
@@ -135,12 +177,19 @@ def _bars(panel: Panel) -> Any:
 
 def _heatmap(_panel: Panel) -> Any:
     color = heatmap.HeatmapColorOptions().scheme("Blues").steps(32)
-    return heatmap.Panel().calculate(False).color(color).y_axis(heatmap.YAxisConfig().unit(Unit.SECONDS))
+    return (
+        heatmap.Panel()
+        .calculate(False)
+        .color(color)
+        .y_axis(heatmap.YAxisConfig().unit(Unit.SECONDS))
+    )
 
 
 def _table(panel: Panel) -> Any:
     drawn = table.Panel().cell_height(common.TableCellHeight.SM)
-    links = [link for name, column in panel.columns.items() if (link := _link(name, column)) is not None]
+    links = [
+        link for name, column in panel.columns.items() if (link := _link(name, column)) is not None
+    ]
     if links:
         drawn = drawn.data_links(links)
     for column in panel.columns.values():
@@ -153,12 +202,17 @@ def _table(panel: Panel) -> Any:
 def _cell(column: Column) -> list[dashboard.DynamicConfigValue]:
     if column.bar:
         return [
-            dashboard.DynamicConfigValue("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}),
+            dashboard.DynamicConfigValue(
+                "custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+            ),
             dashboard.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": GOOD}),
         ]
     if column.steps:
         scale = 100 if column.unit is Unit.SHARE else 1
-        steps = [{"value": None if index == 0 else step.value * scale, "color": step.color} for index, step in enumerate(column.steps)]
+        steps = [
+            {"value": None if index == 0 else step.value * scale, "color": step.color}
+            for index, step in enumerate(column.steps)
+        ]
         return [
             dashboard.DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}),
             dashboard.DynamicConfigValue("color", {"mode": "thresholds"}),
@@ -172,7 +226,13 @@ def _link(name: str, column: Column) -> Any:
     value = f'${{__data.fields["{heading(column)}"]:percentencode}}'
     if column.link == "trace":
         pane = quote(_TRACE_PANE, safe="${}._").replace("TRACE", value)
-        return build.DashboardLink("Open the trace").url(f"/explore?schemaVersion=1&panes={pane}").target_blank(True)
+        return (
+            build.DashboardLink("Open the trace")
+            .url(f"/explore?schemaVersion=1&panes={pane}")
+            .target_blank(True)
+        )
     if column.link and column.link != "run":
-        return build.DashboardLink(f"Open this {name}").url(f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}")
+        return build.DashboardLink(f"Open this {name}").url(
+            f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}"
+        )
     return None

@@ -13,7 +13,16 @@ BAD = "#D6455D"
 NEUTRAL = "#7A869A"
 OTHER = "#9AA0A6"
 
-SERIES: tuple[str, ...] = ("#4477AA", "#E07B39", "#2A9D8F", "#AA3377", "#B8A125", "#4FB3DC", "#2E8B45", "#8C6BB1")
+SERIES: tuple[str, ...] = (
+    "#4477AA",
+    "#E07B39",
+    "#2A9D8F",
+    "#AA3377",
+    "#B8A125",
+    "#4FB3DC",
+    "#2E8B45",
+    "#8C6BB1",
+)
 """For names the data brings (models, crews …), in the order of their size."""
 
 MEANING: dict[str, str] = {

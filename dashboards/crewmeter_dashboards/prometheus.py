@@ -33,14 +33,22 @@ def to_yaml(document: object, *, header: str = HEADER) -> str:
 def render_recordings() -> str:
     """``recording.yml``."""
     rules = [{"record": rule.record, "expr": rule.expr} for rule in recordings()]
-    return to_yaml({"groups": [{"name": "crewmeter recordings", "interval": "30s", "rules": rules}]})
+    return to_yaml(
+        {"groups": [{"name": "crewmeter recordings", "interval": "30s", "rules": rules}]}
+    )
 
 
 def render_alerts(thresholds: Thresholds) -> str:
     """``alerts.yml``."""
     alerts = prometheus_alerts(thresholds)
     groups = [
-        {"name": name, "interval": "30s", "rules": [_rule(alert, thresholds) for alert in alerts if alert.name.startswith(prefixes)]}
+        {
+            "name": name,
+            "interval": "30s",
+            "rules": [
+                _rule(alert, thresholds) for alert in alerts if alert.name.startswith(prefixes)
+            ],
+        }
         for name, prefixes in _GROUPS.items()
     ]
     return to_yaml({"groups": groups})
@@ -62,10 +70,16 @@ def _rule(alert: Alert, thresholds: Thresholds) -> dict[str, object]:
 
 def render_alertmanager() -> str:
     """``alertmanager.yml``: pages at once and again hourly, tickets gathered and daily; a cause silences its consequences."""
-    header = HEADER + "# Put your own receivers in place of the two webhooks: pagerduty_configs, slack_configs, email_configs …\n"
+    header = (
+        HEADER
+        + "# Put your own receivers in place of the two webhooks: pagerduty_configs, slack_configs, email_configs …\n"
+    )
 
     def receiver(name: str) -> dict[str, object]:
-        return {"name": name, "webhook_configs": [{"url": f"http://127.0.0.1:9087/{name}", "send_resolved": True}]}
+        return {
+            "name": name,
+            "webhook_configs": [{"url": f"http://127.0.0.1:9087/{name}", "send_resolved": True}],
+        }
 
     def silences(source: str, target: str, equal: list[str]) -> dict[str, object]:
         return {"source_matchers": [source], "target_matchers": [target], "equal": equal}
@@ -78,13 +92,30 @@ def render_alertmanager() -> str:
                 "group_wait": "30s",
                 "group_interval": "5m",
                 "repeat_interval": "24h",
-                "routes": [{"matchers": ['severity="page"'], "receiver": "page", "group_wait": "10s", "repeat_interval": "1h"}],
+                "routes": [
+                    {
+                        "matchers": ['severity="page"'],
+                        "receiver": "page",
+                        "group_wait": "10s",
+                        "repeat_interval": "1h",
+                    }
+                ],
             },
             "inhibit_rules": [
-                silences('alertname="SidecarDown"', 'alertname=~"Telemetry.*|Queue.*|Ledger.*"', ["instance"]),
+                silences(
+                    'alertname="SidecarDown"',
+                    'alertname=~"Telemetry.*|Queue.*|Ledger.*"',
+                    ["instance"],
+                ),
                 silences('alertname="SidecarDown"', 'alertname="TelemetrySilent"', []),
-                silences('alertname="LedgerFailing"', 'alertname=~"LedgerLagging|QueueFilling"', []),
-                silences('alertname="CrewRunsFailingFast"', 'alertname=~"CrewRunsFailing|CrewRunsFailingSlowly"', []),
+                silences(
+                    'alertname="LedgerFailing"', 'alertname=~"LedgerLagging|QueueFilling"', []
+                ),
+                silences(
+                    'alertname="CrewRunsFailingFast"',
+                    'alertname=~"CrewRunsFailing|CrewRunsFailingSlowly"',
+                    [],
+                ),
                 silences('alertname="CrewRunsFailing"', 'alertname="CrewRunsFailingSlowly"', []),
                 silences('alertname="SpendPerHourHigh"', 'alertname="SpendUnusual"', []),
             ],

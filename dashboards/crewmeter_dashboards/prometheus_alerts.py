@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 __all__ = ["Alert", "Recording", "prometheus_alerts", "recordings"]
 
 _COST, _TOKENS, _RUNS = "crewmeter_cost_usd_total", "crewmeter_tokens_total", "crewmeter_runs_total"
-_DURATION, _FIRST_TOKEN = "crewmeter_operation_duration_seconds", "crewmeter_time_to_first_token_seconds"
+_DURATION, _FIRST_TOKEN = (
+    "crewmeter_operation_duration_seconds",
+    "crewmeter_time_to_first_token_seconds",
+)
 _WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 
 
@@ -50,10 +53,15 @@ def recordings() -> tuple[Recording, ...]:
     ]
     return (
         *ratios,
-        *(Recording(f"crewmeter:runs:increase{window}", f"sum(increase({_RUNS}[{window}]))") for window in ("1h", "6h", "3d")),
+        *(
+            Recording(f"crewmeter:runs:increase{window}", f"sum(increase({_RUNS}[{window}]))")
+            for window in ("1h", "6h", "3d")
+        ),
         Recording("crewmeter:cost_usd:increase1h", f"sum(increase({_COST}[1h]))"),
         Recording("crewmeter:cost_usd:increase1d", f"sum(increase({_COST}[1d]))"),
-        Recording("crewmeter:tokens:increase15m", f'sum(increase({_TOKENS}{{type=~"input|output"}}[15m]))'),
+        Recording(
+            "crewmeter:tokens:increase15m", f'sum(increase({_TOKENS}{{type=~"input|output"}}[15m]))'
+        ),
         Recording(
             "crewmeter:cache_hit_ratio:increase1h",
             f'sum by (model) (increase({_TOKENS}{{type="cache_read"}}[1h])) / sum by (model) (increase({_TOKENS}{{type="input"}}[1h]) > 0)',
@@ -66,7 +74,9 @@ def prometheus_alerts(t: Thresholds) -> tuple[Alert, ...]:
     return (*_success(t), *_latency(t), *_spend(t), *_loops(t), *_prices(t), *_pipeline(t))
 
 
-def _burn(t: Thresholds, name: str, speed: str, short: str, long: str, severity: str, lasting: str) -> Alert:
+def _burn(
+    t: Thresholds, name: str, speed: str, short: str, long: str, severity: str, lasting: str
+) -> Alert:
     factor, objective = t("success", f"{speed}_burn"), t("success", "objective")
     limit = f"{factor * (1 - objective):.6g}"
     return Alert(
@@ -91,7 +101,9 @@ def _success(t: Thresholds) -> tuple[Alert, ...]:
 
 def _p95(metric: str, label: str, window: str, *, matcher: str = "") -> tuple[str, str]:
     """A 95th percentile by `label`, and the number of observations it stands on."""
-    p95 = f"histogram_quantile(0.95, sum by ({label}, le) (rate({metric}_bucket{matcher}[{window}])))"
+    p95 = (
+        f"histogram_quantile(0.95, sum by ({label}, le) (rate({metric}_bucket{matcher}[{window}])))"
+    )
     return p95, f"sum by ({label}) (increase({metric}_count{matcher}[{window}]))"
 
 
@@ -133,7 +145,9 @@ def _latency(t: Thresholds) -> tuple[Alert, ...]:
 
 def _spend(t: Thresholds) -> tuple[Alert, ...]:
     hour = "crewmeter:cost_usd:increase1h"
-    weeks = " or ".join(f'label_replace({hour} offset {week}w, "week", "{week}", "", "")' for week in (1, 2, 3))
+    weeks = " or ".join(
+        f'label_replace({hour} offset {week}w, "week", "{week}", "", "")' for week in (1, 2, 3)
+    )
     return (
         Alert(
             "SpendPerHourHigh",
@@ -158,7 +172,10 @@ def _spend(t: Thresholds) -> tuple[Alert, ...]:
 
 def _loops(t: Thresholds) -> tuple[Alert, ...]:
     tokens = "crewmeter:tokens:increase15m"
-    ratio, before = "crewmeter:cache_hit_ratio:increase1h", "avg_over_time(crewmeter:cache_hit_ratio:increase1h[1d] offset 1h)"
+    ratio, before = (
+        "crewmeter:cache_hit_ratio:increase1h",
+        "avg_over_time(crewmeter:cache_hit_ratio:increase1h[1d] offset 1h)",
+    )
     busy = f'sum by (model) (increase({_TOKENS}{{type="input"}}[1h])) >= {t("cache", "min_input_tokens"):g}'
     return (
         Alert(
@@ -221,12 +238,19 @@ def _collector(name: str) -> str:
 
 
 def _pipeline(t: Thresholds) -> tuple[Alert, ...]:
-    last, silent = "crewmeter_ingest_last_span_timestamp_seconds", f"{t('meter', 'silent_seconds'):g}"
+    last, silent = (
+        "crewmeter_ingest_last_span_timestamp_seconds",
+        f"{t('meter', 'silent_seconds'):g}",
+    )
     lost = f"{t('meter', 'lost_spans'):g}"
     fill = f"{t('meter', 'queue_fill'):g}"
     failing = " or ".join(
         f"sum by (instance) (increase({_collector(name)}[10m])) >= {lost}"
-        for name in ("otelcol_receiver_refused_spans", "otelcol_exporter_send_failed_spans", "otelcol_exporter_enqueue_failed_spans")
+        for name in (
+            "otelcol_receiver_refused_spans",
+            "otelcol_exporter_send_failed_spans",
+            "otelcol_exporter_enqueue_failed_spans",
+        )
     )
     return (
         Alert(

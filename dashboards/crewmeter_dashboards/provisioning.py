@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from crewmeter_dashboards.grafana_alerts import LedgerAlert
     from crewmeter_dashboards.thresholds import Thresholds
 
-__all__ = ["CLICKHOUSE_PLUGIN", "Sources", "render_alerting", "render_contacts", "render_folders", "render_sources"]
+__all__ = [
+    "CLICKHOUSE_PLUGIN",
+    "Sources",
+    "render_alerting",
+    "render_contacts",
+    "render_folders",
+    "render_sources",
+]
 
 _PLUGIN = {
     Dialect.SQLITE: "frser-sqlite-datasource",
@@ -51,37 +58,75 @@ class Sources:
 
 def render_sources(sources: Sources) -> str:
     """``datasources/crewmeter.yml``. The ledger is read-only for Grafana: it sends SQL that a browser wrote."""
-    header = HEADER + "# Give Grafana a reader's login, or (SQLite) a file it may not write: its SQL comes from browsers.\n"
+    header = (
+        HEADER
+        + "# Give Grafana a reader's login, or (SQLite) a file it may not write: its SQL comes from browsers.\n"
+    )
     prometheus = {
         "name": "crewmeter Prometheus",
         "uid": _PROMETHEUS,
         "type": "prometheus",
         "access": "proxy",
         "url": sources.prometheus,
-        "jsonData": {"exemplarTraceIdDestinations": [{"name": "trace_id", "datasourceUid": _TEMPO}], "timeInterval": "15s"},
+        "jsonData": {
+            "exemplarTraceIdDestinations": [{"name": "trace_id", "datasourceUid": _TEMPO}],
+            "timeInterval": "15s",
+        },
     }
-    tempo = {"name": "crewmeter Tempo", "uid": _TEMPO, "type": "tempo", "access": "proxy", "url": sources.tempo}
-    return to_yaml({"apiVersion": 1, "datasources": [_ledger(sources), prometheus, tempo]}, header=header)
+    tempo = {
+        "name": "crewmeter Tempo",
+        "uid": _TEMPO,
+        "type": "tempo",
+        "access": "proxy",
+        "url": sources.tempo,
+    }
+    return to_yaml(
+        {"apiVersion": 1, "datasources": [_ledger(sources), prometheus, tempo]}, header=header
+    )
 
 
 def _ledger(sources: Sources) -> dict[str, object]:
-    base = {"name": "crewmeter ledger", "uid": _LEDGER, "type": _PLUGIN[sources.dialect], "access": "proxy", "isDefault": False}
+    base = {
+        "name": "crewmeter ledger",
+        "uid": _LEDGER,
+        "type": _PLUGIN[sources.dialect],
+        "access": "proxy",
+        "isDefault": False,
+    }
     if sources.dialect is Dialect.SQLITE:
         options = "mode=ro&_pragma=query_only(1)&_pragma=busy_timeout(5000)"
-        return {**base, "jsonData": {"path": sources.path, "pathPrefix": "file:", "pathOptions": options}}
-    if sources.dialect is Dialect.CLICKHOUSE:
-        host, _, port = (sources.host or "clickhouse:8123").rpartition(":")
-        where = {"host": host, "port": int(port), "protocol": "http", "secure": sources.tls != "disable"}
         return {
             **base,
-            "jsonData": {**where, "username": sources.user, "defaultDatabase": sources.database, "version": CLICKHOUSE_PLUGIN},
+            "jsonData": {"path": sources.path, "pathPrefix": "file:", "pathOptions": options},
+        }
+    if sources.dialect is Dialect.CLICKHOUSE:
+        host, _, port = (sources.host or "clickhouse:8123").rpartition(":")
+        where = {
+            "host": host,
+            "port": int(port),
+            "protocol": "http",
+            "secure": sources.tls != "disable",
+        }
+        return {
+            **base,
+            "jsonData": {
+                **where,
+                "username": sources.user,
+                "defaultDatabase": sources.database,
+                "version": CLICKHOUSE_PLUGIN,
+            },
             "secureJsonData": {"password": "$CREWMETER_GRAFANA_PASSWORD"},
         }
     return {
         **base,
         "url": sources.host or "postgres:5432",
         "user": sources.user,
-        "jsonData": {"database": sources.database, "sslmode": sources.tls, "postgresVersion": 1500, "timescaledb": False},
+        "jsonData": {
+            "database": sources.database,
+            "sslmode": sources.tls,
+            "postgresVersion": 1500,
+            "timescaledb": False,
+        },
         "secureJsonData": {"password": "$CREWMETER_GRAFANA_PASSWORD"},
     }
 
@@ -105,7 +150,13 @@ def render_folders(sources: Sources) -> str:
 def render_alerting(thresholds: Thresholds, dialect: Dialect) -> str:
     """``alerting/rules.yml``: the rules that ask the ledger."""
     rules = [_rule(alert, thresholds, dialect) for alert in ledger_alerts(thresholds)]
-    group = {"orgId": 1, "name": "crewmeter ledger", "folder": _FOLDER, "interval": "1m", "rules": rules}
+    group = {
+        "orgId": 1,
+        "name": "crewmeter ledger",
+        "folder": _FOLDER,
+        "interval": "1m",
+        "rules": rules,
+    }
     return to_yaml({"apiVersion": 1, "groups": [group]})
 
 
@@ -136,12 +187,28 @@ def _rule(alert: LedgerAlert, thresholds: Thresholds, dialect: Dialect) -> dict[
 def _question(query: str, dialect: Dialect) -> dict[str, object]:
     model: dict[str, Any] = {"refId": "A", "datasource": {"type": _PLUGIN[dialect], "uid": _LEDGER}}
     if dialect is Dialect.SQLITE:
-        model |= {"queryType": "table", "queryText": query, "rawQueryText": query, "timeColumns": []}
+        model |= {
+            "queryType": "table",
+            "queryText": query,
+            "rawQueryText": query,
+            "timeColumns": [],
+        }
     elif dialect is Dialect.CLICKHOUSE:
-        model |= {"editorType": "sql", "format": 1, "queryType": "table", "pluginVersion": CLICKHOUSE_PLUGIN, "rawSql": query}
+        model |= {
+            "editorType": "sql",
+            "format": 1,
+            "queryType": "table",
+            "pluginVersion": CLICKHOUSE_PLUGIN,
+            "rawSql": query,
+        }
     else:
         model |= {"format": "table", "rawQuery": True, "rawSql": query}
-    return {"refId": "A", "relativeTimeRange": {"from": 3600, "to": 0}, "datasourceUid": _LEDGER, "model": model}
+    return {
+        "refId": "A",
+        "relativeTimeRange": {"from": 3600, "to": 0},
+        "datasourceUid": _LEDGER,
+        "model": model,
+    }
 
 
 def _condition(alert: LedgerAlert) -> dict[str, object]:
@@ -156,7 +223,12 @@ def _condition(alert: LedgerAlert) -> dict[str, object]:
         "datasource": {"type": "__expr__", "uid": "__expr__"},
         "conditions": [{"evaluator": evaluator}],
     }
-    return {"refId": "B", "relativeTimeRange": {"from": 3600, "to": 0}, "datasourceUid": "__expr__", "model": model}
+    return {
+        "refId": "B",
+        "relativeTimeRange": {"from": 3600, "to": 0},
+        "datasourceUid": "__expr__",
+        "model": model,
+    }
 
 
 def render_contacts() -> str:
@@ -165,7 +237,8 @@ def render_contacts() -> str:
     Only rules with ``product=crewmeter`` are routed to the page receiver; the root receiver takes the rest, so check it against your own.
     """
     header = (
-        HEADER + "# Provisioned policies replace Grafana's whole notification tree: merge them with yours where you already have one.\n"
+        HEADER
+        + "# Provisioned policies replace Grafana's whole notification tree: merge them with yours where you already have one.\n"
     )
 
     def receiver(name: str) -> dict[str, object]:
@@ -192,4 +265,11 @@ def render_contacts() -> str:
             }
         ],
     }
-    return to_yaml({"apiVersion": 1, "contactPoints": [receiver("page"), receiver("ticket")], "policies": [policy]}, header=header)
+    return to_yaml(
+        {
+            "apiVersion": 1,
+            "contactPoints": [receiver("page"), receiver("ticket")],
+            "policies": [policy],
+        },
+        header=header,
+    )

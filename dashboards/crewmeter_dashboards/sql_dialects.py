@@ -26,7 +26,9 @@ _POSTGRESQL: Mapping[str, str] = {
     "now": "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)",
     "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
     "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
-    "month_end": ("CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"),
+    "month_end": (
+        "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"
+    ),
     "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
     "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
 }
@@ -39,7 +41,11 @@ _CLICKHOUSE: Mapping[str, str] = {
     "detail_cached": "JSONExtractRaw(COALESCE(details, '{}'), 'cached')",
     "detail_attempts": "JSONExtractInt(COALESCE(details, '{}'), 'attempts')",
 }
-_COMMON = {Dialect.SQLITE: _SQLITE, Dialect.POSTGRESQL: _POSTGRESQL, Dialect.CLICKHOUSE: _CLICKHOUSE}
+_COMMON = {
+    Dialect.SQLITE: _SQLITE,
+    Dialect.POSTGRESQL: _POSTGRESQL,
+    Dialect.CLICKHOUSE: _CLICKHOUSE,
+}
 
 _ROUNDED = re.compile(r"(\([^()]*\)|[@\w]+) / ([@\w]+) \* \2\b")
 """``time / 3600 * 3600``: down to the hour where ``/`` divides integers. In ClickHouse it does not."""

@@ -80,7 +80,9 @@ def render(sql: str, values: Mapping[str, str]) -> str:
 
 def where(columns: Mapping[str, str], *, prefix: str = " AND ") -> str:
     """Conditions that hold a filter to a column, for every (filter → column); "all" lets every row through, unnamed ones too."""
-    return "".join(f"{prefix}('*' IN @{name} OR {column} IN @{name})" for name, column in columns.items())
+    return "".join(
+        f"{prefix}('*' IN @{name} OR {column} IN @{name})" for name, column in columns.items()
+    )
 
 
 def _all_of(names: Sequence[str]) -> str:
@@ -100,7 +102,11 @@ _CALL_MEASURES: Mapping[str, str] = {
     "cost_usd": "COALESCE(cost_usd, 0)",
     "duration_seconds": "duration_seconds",
 }
-_RUN_MEASURES: Mapping[str, str] = {"calls": "1", "cost_usd": "cost_usd", "duration_seconds": "duration_seconds"}
+_RUN_MEASURES: Mapping[str, str] = {
+    "calls": "1",
+    "cost_usd": "cost_usd",
+    "duration_seconds": "duration_seconds",
+}
 _TOOL_MEASURES: Mapping[str, str] = {
     "calls": "1",
     "failed_calls": "CASE WHEN status = 'error' THEN 1 ELSE 0 END",
@@ -130,7 +136,10 @@ class Source:
         long = f"({until} - {since} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
         names = ", ".join(f'"{key}"' for key in self.keys)
         comma = ", " if names else ""
-        picked = ", ".join(f"{expression} AS {key}" if expression != key else f'"{key}"' for key, expression in self.keys.items())
+        picked = ", ".join(
+            f"{expression} AS {key}" if expression != key else f'"{key}"'
+            for key, expression in self.keys.items()
+        )
         sums = ", ".join(f"{self.measures[name]} AS {name}" for name in measures)
         return (
             f"SELECT time, {names}{comma}{', '.join(measures)} FROM {self.rollup}\n"
@@ -143,7 +152,14 @@ class Source:
 
 def calls_by(rollup: str, *keys: str, only: str = "1 = 1") -> Source:
     """Billed calls, rolled up by one or two columns of the view `calls`."""
-    return Source(rollup, "calls", {key: key for key in keys}, {name: name for name in FILTERS}, _CALL_MEASURES, only)
+    return Source(
+        rollup,
+        "calls",
+        {key: key for key in keys},
+        {name: name for name in FILTERS},
+        _CALL_MEASURES,
+        only,
+    )
 
 
 _RUN_FILTERS = {"crew": "name", "team": "team", "service": "service", "environment": "environment"}
@@ -160,22 +176,72 @@ SERVICE = calls_by("service_hourly", "service", "environment")
 ERROR = calls_by("error_hourly", "error_type", "model", only="status = 'error'")
 FINISH = calls_by("finish_hourly", "finish_reason", "model")
 COST_STATUS = calls_by("cost_status_hourly", "cost_status", "model")
-RUN = Source("run_hourly", "runs", {"name": "name", "status": "status"}, _RUN_FILTERS, _RUN_MEASURES, "status <> 'running'")
-TOOL = Source("tool_hourly", "steps", {"tool": "name", "agent": "agent"}, _TOOL_FILTERS, _TOOL_MEASURES, "kind = 'tool'")
+RUN = Source(
+    "run_hourly",
+    "runs",
+    {"name": "name", "status": "status"},
+    _RUN_FILTERS,
+    _RUN_MEASURES,
+    "status <> 'running'",
+)
+TOOL = Source(
+    "tool_hourly",
+    "steps",
+    {"tool": "name", "agent": "agent"},
+    _TOOL_FILTERS,
+    _TOOL_MEASURES,
+    "kind = 'tool'",
+)
 
 _LATENCY: Mapping[str, tuple[str, str, str, Mapping[str, str], str, str | None]] = {
     # dimension: (detail view, its key, its seconds, its filters, which rows, the filter that is the roll-up's key)
     "total": ("calls", "NULL", "duration_seconds", {name: name for name in FILTERS}, "1 = 1", None),
-    "model": ("calls", "model", "duration_seconds", {name: name for name in FILTERS}, "1 = 1", "model"),
-    "crew": ("calls", "crew", "duration_seconds", {name: name for name in FILTERS}, "1 = 1", "crew"),
-    "agent": ("calls", "agent", "duration_seconds", {name: name for name in FILTERS}, "1 = 1", "agent"),
-    "ttft": ("calls", "model", "ttft_seconds", {name: name for name in FILTERS}, "ttft_seconds IS NOT NULL", "model"),
+    "model": (
+        "calls",
+        "model",
+        "duration_seconds",
+        {name: name for name in FILTERS},
+        "1 = 1",
+        "model",
+    ),
+    "crew": (
+        "calls",
+        "crew",
+        "duration_seconds",
+        {name: name for name in FILTERS},
+        "1 = 1",
+        "crew",
+    ),
+    "agent": (
+        "calls",
+        "agent",
+        "duration_seconds",
+        {name: name for name in FILTERS},
+        "1 = 1",
+        "agent",
+    ),
+    "ttft": (
+        "calls",
+        "model",
+        "ttft_seconds",
+        {name: name for name in FILTERS},
+        "ttft_seconds IS NOT NULL",
+        "model",
+    ),
     "tool": ("steps", "name", "duration_seconds", _TOOL_FILTERS, "kind = 'tool'", None),
     "run": ("runs", "name", "duration_seconds", _RUN_FILTERS, "status <> 'running'", "crew"),
 }
 
 
-LATENCY_CODES: Mapping[str, int] = {"total": 0, "model": 1, "crew": 2, "agent": 3, "tool": 4, "run": 5, "ttft": 6}
+LATENCY_CODES: Mapping[str, int] = {
+    "total": 0,
+    "model": 1,
+    "crew": 2,
+    "agent": 3,
+    "tool": 4,
+    "run": 5,
+    "ttft": 6,
+}
 """Dimension → its code in the tables `latency_hour` and `latency_day`."""
 
 UNITS: Mapping[str, int] = {"hour": 3600, "day": 86400}
@@ -204,7 +270,11 @@ def latency_slots(dimension: str, unit: str) -> str:
     """
     own = _LATENCY[dimension][-1]
     kind = "model" if dimension == "ttft" else dimension
-    held = f" AND ('*' IN @{own} OR key IN (SELECT id FROM label WHERE kind = '{kind}' AND value IN @{own}))" if own else ""
+    held = (
+        f" AND ('*' IN @{own} OR key IN (SELECT id FROM label WHERE kind = '{kind}' AND value IN @{own}))"
+        if own
+        else ""
+    )
     daily = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
     width = UNITS[unit]
     return (
@@ -246,7 +316,12 @@ def latency(dimension: str, *, per_bucket: bool = False) -> str:
 
     return (
         counts("latency_daily", first_day, last_day, f" AND {daily}")
-        + counts("latency_hourly", "@from / 3600 * 3600", f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)", "")
+        + counts(
+            "latency_hourly",
+            "@from / 3600 * 3600",
+            f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)",
+            "",
+        )
         + counts("latency_hourly", last_day, "@to", f" AND {daily}")
         + latency_of_calls(dimension)
     )

@@ -38,7 +38,9 @@ class Thresholds:
 
 def load(overrides: Path | None = None) -> Thresholds:
     """The shipped thresholds with those of `overrides` on top. Raises `ThresholdsError` for unknown names and wrong values."""
-    shipped = tomllib.loads(resources.files("crewmeter_dashboards").joinpath("thresholds.toml").read_text("utf-8"))
+    shipped = tomllib.loads(
+        resources.files("crewmeter_dashboards").joinpath("thresholds.toml").read_text("utf-8")
+    )
     if overrides is not None:
         try:
             mine = tomllib.loads(overrides.read_text("utf-8"))
@@ -53,7 +55,9 @@ def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: 
     for name, value in mine.items():
         where = f"{path}{name}"
         if name not in shipped:
-            raise ThresholdsError(f"{source}: there is no threshold {where!r}; known here: {', '.join(shipped)}")
+            raise ThresholdsError(
+                f"{source}: there is no threshold {where!r}; known here: {', '.join(shipped)}"
+            )
         if isinstance(shipped[name], dict):
             if not isinstance(value, dict):
                 raise ThresholdsError(f"{source}: {where} is a section")

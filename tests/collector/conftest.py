@@ -13,7 +13,12 @@ from support.collector_parts import ROOT, Collector, Sink, TraceBackend
 @pytest.fixture(scope="session")
 def binary() -> str:
     """The slim collector. CI builds it first; elsewhere the tests skip until somebody runs the script."""
-    found = subprocess.run([ROOT / "scripts/build-collector.sh", "--if-built"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [ROOT / "scripts/build-collector.sh", "--if-built"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if found.returncode != 0:
         reason = "the slim collector isn't built: run scripts/build-collector.sh (needs Go)"
         if os.environ.get("CI"):
@@ -44,7 +49,9 @@ def collectors(binary: str, tmp_path: Path):
     started: list[Collector] = []
 
     def start(*overlays: str, **environment: str) -> Collector:
-        collector = Collector(binary, tmp_path / f"collector-{len(started)}", *overlays, **environment)
+        collector = Collector(
+            binary, tmp_path / f"collector-{len(started)}", *overlays, **environment
+        )
         started.append(collector)
         return collector.start()
 

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.services
 
 def validate(binary: str, *files: Path) -> subprocess.CompletedProcess[str]:
     script = ROOT / "scripts/validate-collector.py"
-    return subprocess.run([sys.executable, script, binary, *files], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, script, binary, *files], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("overlays", OVERLAYS, ids="+".join)
@@ -49,7 +51,9 @@ def test_a_typo_fails_naming_the_line(binary, tmp_path, right, typo):
     named = re.match(rf"{re.escape(str(broken))}:(\d+): ", done.stderr)
     assert named, done.stderr
     at = text[: text.index(right)].count("\n") + 1
-    assert abs(int(named[1]) - at) <= 1, done.stderr  # YAML itself notices a missing colon one line later
+    assert abs(int(named[1]) - at) <= 1, (
+        done.stderr
+    )  # YAML itself notices a missing colon one line later
 
 
 def test_a_gateway_without_base_does_not_start(binary):

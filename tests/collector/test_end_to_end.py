@@ -52,7 +52,9 @@ def play(fake_provider, line: Collector, folder: Path, *apps: str, **environment
     """Run end-to-end apps with nothing but the standard variable pointing at the agent."""
     local = folder / "not-used.db"
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": line.http} | environment
-    ran = run_app(APPS / "play.py", *apps, ledger=local, provider_url=fake_provider.url, env=environment)
+    ran = run_app(
+        APPS / "play.py", *apps, ledger=local, provider_url=fake_provider.url, env=environment
+    )
     assert not local.exists(), "with an endpoint set the app keeps no ledger of its own"
     return ran
 
@@ -61,20 +63,37 @@ def delivered(fake_provider) -> int:
     return sum(billed_lines(fake_provider.books.billed).values())
 
 
-def test_real_crews_arrive_exactly_although_traces_are_sampled(fake_provider, line, sidecar, trace_end, tmp_path):
+def test_real_crews_arrive_exactly_although_traces_are_sampled(
+    fake_provider, line, sidecar, trace_end, tmp_path
+):
     """Head sampling 1 % in the app and tail sampling 1 % in the gateway: the ledger equals the provider's books, to the pico-dollar."""
     apps = ("simple", "with_tool", "streaming", "flow", "agent_kickoff", "for_each", "bare_call")
-    play(fake_provider, line, tmp_path, *apps, OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="0.01")
-    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20, what="every billed call in the ledger")
+    play(
+        fake_provider,
+        line,
+        tmp_path,
+        *apps,
+        OTEL_TRACES_SAMPLER="traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="0.01",
+    )
+    wait_until(
+        lambda: sidecar.calls() >= delivered(fake_provider),
+        seconds=20,
+        what="every billed call in the ledger",
+    )
     assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
     time.sleep(3)  # every trace is decided
-    assert len({span.trace_id for span in trace_end.spans}) <= 3, "the trace back end got more than the sample"
+    assert len({span.trace_id for span in trace_end.spans}) <= 3, (
+        "the trace back end got more than the sample"
+    )
     total = sidecar.report("crew", "agent")["total"]
     assert total["unpriced_calls"] == 0
     assert total["calls"] == len(fake_provider.books.billed)
 
 
-def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, fake_provider, sidecar, trace_end, tmp_path):
+def test_what_the_apps_sampler_drops_is_billed_and_not_traced(
+    collectors, fake_provider, sidecar, trace_end, tmp_path
+):
     """OTEL_TRACES_SAMPLER=always_off in the app: nothing for a trace back end that keeps 100 %, everything for the ledger."""
     gateway = collectors(
         "gateway",
@@ -92,7 +111,9 @@ def test_what_the_apps_sampler_drops_is_billed_and_not_traced(collectors, fake_p
     assert trace_end.spans == []
 
 
-def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(fake_provider, line, sidecar, tmp_path):
+def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(
+    fake_provider, line, sidecar, tmp_path
+):
     """Sidecar down, collectors killed with -9 meanwhile, apps running on: then everything back, and the books agree."""
     play(fake_provider, line, tmp_path, "simple")
     sidecar.stop()
@@ -103,7 +124,11 @@ def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(fake_provider, lin
     line.start()
     line.gateway.start()
     sidecar.start()
-    wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=60, what="every billed call in the ledger")
+    wait_until(
+        lambda: sidecar.calls() >= delivered(fake_provider),
+        seconds=60,
+        what="every billed call in the ledger",
+    )
     time.sleep(2)  # what was sent twice has arrived twice by now
     assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
 
@@ -114,12 +139,16 @@ def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar,
     app.write_text(f"import sys\nsys.path.insert(0, {str(APPS)!r})\nimport simple\nsimple.main()\n")
     launcher = Path(sys.executable).with_name("opentelemetry-instrument")
     starter = tmp_path / "start.py"
-    starter.write_text(f"import os, sys\nos.execv({str(launcher)!r}, [{str(launcher)!r}, sys.executable, {str(app)!r}])\n")
+    starter.write_text(
+        f"import os, sys\nos.execv({str(launcher)!r}, [{str(launcher)!r}, sys.executable, {str(app)!r}])\n"
+    )
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": line.http,
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(_other_instrumentors()),
     }
-    run_app(starter, ledger=tmp_path / "not-used.db", provider_url=fake_provider.url, env=environment)
+    run_app(
+        starter, ledger=tmp_path / "not-used.db", provider_url=fake_provider.url, env=environment
+    )
     assert fake_provider.books.billed
     wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20)
     assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
@@ -128,7 +157,9 @@ def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar,
 def _other_instrumentors() -> list[str]:
     from importlib.metadata import entry_points
 
-    return sorted({entry.name for entry in entry_points(group="opentelemetry_instrumentor")} - {"crewmeter"})
+    return sorted(
+        {entry.name for entry in entry_points(group="opentelemetry_instrumentor")} - {"crewmeter"}
+    )
 
 
 _JAVASCRIPT = """
@@ -156,14 +187,24 @@ def test_a_javascript_client_works_through_it(line, sidecar):
     if not (home / "node_modules/@opentelemetry/exporter-trace-otlp-http").exists():
         home.mkdir(parents=True, exist_ok=True)
         (home / "package.json").write_text('{"name": "crewmeter-test-client", "private": true}')
-        packages = ["@opentelemetry/sdk-trace-base@2.12.1", "@opentelemetry/exporter-trace-otlp-http@0.223.1", "@opentelemetry/api@~1.9.0"]
+        packages = [
+            "@opentelemetry/sdk-trace-base@2.12.1",
+            "@opentelemetry/exporter-trace-otlp-http@0.223.1",
+            "@opentelemetry/api@~1.9.0",
+        ]
         done = subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", *packages], cwd=home, capture_output=True, text=True, check=False
+            ["npm", "install", "--no-audit", "--no-fund", *packages],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
     script = home / "client.cjs"
     script.write_text(_JAVASCRIPT)
-    done = subprocess.run(["node", str(script), line.http], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["node", str(script), line.http], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.strip() == "sent", done.stderr
     wait_until(lambda: sidecar.calls() == 7, seconds=20)
     [row] = sidecar.report("model")["rows"]
@@ -177,7 +218,11 @@ def test_lag_from_span_end_to_ledger_row(line, sidecar, record_property):
 
     def watch() -> bool:
         now = time.time_ns()
-        arrived = [ended for row in call_rows(sidecar.ledger) if (ended := sent.pop(str(row["span_id"]), None))]
+        arrived = [
+            ended
+            for row in call_rows(sidecar.ledger)
+            if (ended := sent.pop(str(row["span_id"]), None))
+        ]
         lags.extend((now - ended) / 1e9 for ended in arrived)
         return not sent
 

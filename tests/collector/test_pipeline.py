@@ -40,7 +40,9 @@ def test_agent_and_gateway_deliver_every_call_and_the_key(agent: Collector, ledg
     assert set(ledger_end.keys) == {"Bearer a-key-for-tests"}
 
 
-def test_sampling_traces_leaves_the_ledger_whole(collectors, ledger_end: Sink, trace_end: TraceBackend):
+def test_sampling_traces_leaves_the_ledger_whole(
+    collectors, ledger_end: Sink, trace_end: TraceBackend
+):
     """At 1 % trace sampling the trace back end sees a few traces, the ledger 100 % of the calls."""
     gateway = collectors(
         "gateway",
@@ -53,12 +55,17 @@ def test_sampling_traces_leaves_the_ledger_whole(collectors, ledger_end: Sink, t
     billed = send(gateway, 300, calls=2)
     failing = send(gateway, 3, calls=1, error=True)
     wait_until(lambda: ledger_end.calls == billed | failing, what="100 % at the ledger")
-    wait_until(lambda: failing <= {span.span_id.hex() for span in trace_end.spans}, what="traces with errors are kept")
+    wait_until(
+        lambda: failing <= {span.span_id.hex() for span in trace_end.spans},
+        what="traces with errors are kept",
+    )
     traces = {span.trace_id for span in trace_end.spans}
     assert len(traces) - 3 <= 20, f"{len(traces)} of 303 traces kept at 1 %"
 
 
-def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(gateway: Collector, ledger_end: Sink, trace_end: TraceBackend):
+def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(
+    gateway: Collector, ledger_end: Sink, trace_end: TraceBackend
+):
     """What the app's own sampler dropped is billed all the same, and stays out of the trace back end."""
     dropped = send(gateway, 3, extra={semconv.SAMPLED_OUT: True})
     kept = send(gateway, 3)
@@ -67,7 +74,9 @@ def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(gateway: Collector
     assert not dropped & {span.span_id.hex() for span in trace_end.spans}
 
 
-def test_only_genai_spans_reach_the_ledger(gateway: Collector, ledger_end: Sink, trace_end: TraceBackend):
+def test_only_genai_spans_reach_the_ledger(
+    gateway: Collector, ledger_end: Sink, trace_end: TraceBackend
+):
     """Database and web spans are for the trace back end; the ledger gets calls and steps."""
     billed = send(gateway, 2, others=4)
     wait_until(lambda: ledger_end.calls == billed)
@@ -76,13 +85,22 @@ def test_only_genai_spans_reach_the_ledger(gateway: Collector, ledger_end: Sink,
     assert sum(value_of(span, semconv.KIND) == semconv.KIND_CREW for span in ledger_end.spans) == 2
 
 
-def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(collectors, trace_end: TraceBackend):
+def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(
+    collectors, trace_end: TraceBackend
+):
     """Sidecar away, both collectors killed with -9 while it is, then all back: each call is there, and none was only in memory."""
     [port] = free_ports(1)
-    gateway = collectors("gateway", CREWMETER_LEDGER_ENDPOINT=f"http://127.0.0.1:{port}", CREWMETER_TRACES_ENDPOINT=trace_end.endpoint)
+    gateway = collectors(
+        "gateway",
+        CREWMETER_LEDGER_ENDPOINT=f"http://127.0.0.1:{port}",
+        CREWMETER_TRACES_ENDPOINT=trace_end.endpoint,
+    )
     agent = collectors("agent", CREWMETER_GATEWAY=gateway.http)
     billed = send(agent, 20)
-    wait_until(lambda: gateway.metric("otelcol_exporter_queue_size", exporter="otlp_http/ledger") > 0, what="spans wait at the gateway")
+    wait_until(
+        lambda: gateway.metric("otelcol_exporter_queue_size", exporter="otlp_http/ledger") > 0,
+        what="spans wait at the gateway",
+    )
     gateway.kill()
     billed |= send(agent, 20)
     agent.kill()
@@ -91,12 +109,16 @@ def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(collectors, t
     gateway.start()
     ledger = Sink(port)
     try:
-        wait_until(lambda: ledger.calls == billed, seconds=60, what="every call after everything is back")
+        wait_until(
+            lambda: ledger.calls == billed, seconds=60, what="every call after everything is back"
+        )
     finally:
         ledger.close()
 
 
-def test_a_ledger_that_refuses_for_a_while_gets_everything_later(gateway: Collector, ledger_end: Sink):
+def test_a_ledger_that_refuses_for_a_while_gets_everything_later(
+    gateway: Collector, ledger_end: Sink
+):
     """503 from the sidecar (its disk is full, its database restarts) is waited out."""
     ledger_end.status = 503
     billed = send(gateway, 10)
@@ -193,14 +215,19 @@ LEAKS = [
 
 
 OWN_CONTENT = dict.fromkeys(
-    (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.TOOL_ARGUMENTS, semconv.TOOL_RESULT), f"{CANARY} text"
+    (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.TOOL_ARGUMENTS, semconv.TOOL_RESULT),
+    f"{CANARY} text",
 )
 
 
 @pytest.mark.parametrize(
-    ("scope", "content"), [("opentelemetry.instrumentation.openai", CONTENT), (semconv.SCOPE, OWN_CONTENT)], ids=["foreign", "own"]
+    ("scope", "content"),
+    [("opentelemetry.instrumentation.openai", CONTENT), (semconv.SCOPE, OWN_CONTENT)],
+    ids=["foreign", "own"],
 )
-def test_content_and_secrets_reach_neither_end(scope, content, agent: Collector, ledger_end: Sink, trace_end: TraceBackend):
+def test_content_and_secrets_reach_neither_end(
+    scope, content, agent: Collector, ledger_end: Sink, trace_end: TraceBackend
+):
     """Prompts, answers, arguments and keys, under every name instrumentors use, stop at the first collector."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from support.collector_traffic import pair
@@ -208,13 +235,24 @@ def test_content_and_secrets_reach_neither_end(scope, content, agent: Collector,
     body, billed = run(2, extra=content | SECRETS, scope=scope)
     request = ExportTraceServiceRequest.FromString(body)
     for span in request.resource_spans[0].scope_spans[0].spans:
-        span.status.code, span.status.message = 2, f"400 the prompt was: {CANARY} and the key sk-proj-Abcdefghijklmnop0123456789"
+        span.status.code, span.status.message = (
+            2,
+            f"400 the prompt was: {CANARY} and the key sk-proj-Abcdefghijklmnop0123456789",
+        )
         event = span.events.add(name="exception")
         event.attributes.extend(
-            [pair("exception.message", CANARY), pair("exception.stacktrace", CANARY), pair("exception.type", "BadRequest")]
+            [
+                pair("exception.message", CANARY),
+                pair("exception.stacktrace", CANARY),
+                pair("exception.type", "BadRequest"),
+            ]
         )
-    request.resource_spans[0].scope_spans[0].spans[0].name = "chat sk-proj-Abcdefghijklmnop0123456789"
-    request.resource_spans[0].resource.attributes.append(pair("process.command_args", "--key sk-proj-Abcdefghijklmnop0123456789"))
+    request.resource_spans[0].scope_spans[0].spans[
+        0
+    ].name = "chat sk-proj-Abcdefghijklmnop0123456789"
+    request.resource_spans[0].resource.attributes.append(
+        pair("process.command_args", "--key sk-proj-Abcdefghijklmnop0123456789")
+    )
     assert post(f"{agent.http}/v1/traces", request.SerializeToString()) == 200
     wait_until(lambda: ledger_end.calls == billed)
     wait_until(lambda: len(trace_end.spans) == 3)
@@ -256,7 +294,9 @@ def test_json_clients_work(gateway: Collector, ledger_end: Sink):
         "endTimeUnixNano": str(now),
         "attributes": [{"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}}],
     }
-    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "by hand"}, "spans": [span]}]}]}).encode()
+    body = json.dumps(
+        {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "by hand"}, "spans": [span]}]}]}
+    ).encode()
     assert post(f"{gateway.http}/v1/traces", body, content_type="application/json") == 200
     wait_until(lambda: ledger_end.calls == {"eee19b7ec3c1b174"})
 
@@ -265,7 +305,11 @@ def test_a_wrong_key_is_visible_in_metric_and_log(gateway: Collector, ledger_end
     """401 from the sidecar is counted where the loss alert looks, and logged with the exporter's name."""
     ledger_end.status = 401
     send(gateway, 1)
-    wait_until(lambda: gateway.metric("otelcol_exporter_send_failed_spans", exporter="otlp_http/ledger") >= 6)
+    wait_until(
+        lambda: (
+            gateway.metric("otelcol_exporter_send_failed_spans", exporter="otlp_http/ledger") >= 6
+        )
+    )
     log = gateway.log.read_text()
     assert "401" in log
     assert "otlp_http/ledger" in log
@@ -281,7 +325,12 @@ def test_two_gateways_each_see_whole_traces(collectors, ledger_end: Sink):
     """Agents with two gateways send all spans of a trace to one of them, and use both."""
     second = Sink()
     try:
-        agent = collectors("agent", "agent-two-gateways", CREWMETER_GATEWAY_A=ledger_end.url, CREWMETER_GATEWAY_B=second.url)
+        agent = collectors(
+            "agent",
+            "agent-two-gateways",
+            CREWMETER_GATEWAY_A=ledger_end.url,
+            CREWMETER_GATEWAY_B=second.url,
+        )
         billed = send(agent, 60)
         wait_until(lambda: ledger_end.calls | second.calls == billed)
         ours, theirs = ({span.trace_id for span in end.spans} for end in (ledger_end, second))
@@ -291,12 +340,18 @@ def test_two_gateways_each_see_whole_traces(collectors, ledger_end: Sink):
         second.close()
 
 
-def test_the_collector_shows_its_own_loss_metrics(agent: Collector, gateway: Collector, ledger_end: Sink):
+def test_the_collector_shows_its_own_loss_metrics(
+    agent: Collector, gateway: Collector, ledger_end: Sink
+):
     """The names the alert rules watch exist, and count what was sent."""
     billed = send(agent, 2)
     wait_until(lambda: ledger_end.calls == billed)
-    wait_until(lambda: gateway.metric("otelcol_exporter_sent_spans", exporter="otlp_http/ledger") == 12)
-    assert gateway.metric("otelcol_exporter_queue_capacity", exporter="otlp_http/ledger") == 5_000_000
+    wait_until(
+        lambda: gateway.metric("otelcol_exporter_sent_spans", exporter="otlp_http/ledger") == 12
+    )
+    assert (
+        gateway.metric("otelcol_exporter_queue_capacity", exporter="otlp_http/ledger") == 5_000_000
+    )
     assert agent.metric("otelcol_exporter_sent_spans", exporter="otlp_http/gateway") == 12
 
 
@@ -306,9 +361,13 @@ def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collecto
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    reader = PeriodicExportingMetricReader(OTLPMetricExporter(endpoint=f"{agent.http}/v1/metrics"), export_interval_millis=60_000)
+    reader = PeriodicExportingMetricReader(
+        OTLPMetricExporter(endpoint=f"{agent.http}/v1/metrics"), export_interval_millis=60_000
+    )
     meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-    meters.get_meter("test").create_histogram(semconv.METRIC_OPERATION_DURATION, unit="s").record(0.25, {semconv.OPERATION: "chat"})
+    meters.get_meter("test").create_histogram(semconv.METRIC_OPERATION_DURATION, unit="s").record(
+        0.25, {semconv.OPERATION: "chat"}
+    )
     meters.force_flush()
 
     def scraped() -> bool:

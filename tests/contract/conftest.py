@@ -40,7 +40,9 @@ def crewmeter(*words: str) -> Said:
 def history(tmp_path_factory) -> str:
     """A ledger with three days of the demo's history."""
     path = str(tmp_path_factory.mktemp("contract") / "ledger.db")
-    said = crewmeter("demo", "--days", "3", "--seed", "5", "--until", "2026-11-20T12:00:00Z", "--ledger", path)
+    said = crewmeter(
+        "demo", "--days", "3", "--seed", "5", "--until", "2026-11-20T12:00:00Z", "--ledger", path
+    )
     assert said.code == 0, said.err
     return path
 

@@ -52,10 +52,23 @@ trace.get_tracer_provider().shutdown()
 
 def test_instrument_and_back(fake_provider, ledger_path, command):
     """Twice changes nothing; a call is attributed and tagged; uninstrumenting restores CrewAI's and httpx's very own objects."""
-    ran = run_app(APP, ledger=ledger_path, provider_url=fake_provider.url, env={"CREWMETER_TAGS": "env=dev,region=eu"})
+    ran = run_app(
+        APP,
+        ledger=ledger_path,
+        provider_url=fake_provider.url,
+        env={"CREWMETER_TAGS": "env=dev,region=eu"},
+    )
     answer = json.loads(ran.stdout.split("ANSWER")[1])
-    assert answer == {"one_handle": True, "changed": True, "restored": True, "flushed": [True, True]}
-    [call] = [json.loads(line) for line in command("export", "--ledger", str(ledger_path)).out.splitlines()]
+    assert answer == {
+        "one_handle": True,
+        "changed": True,
+        "restored": True,
+        "flushed": [True, True],
+    }
+    [call] = [
+        json.loads(line)
+        for line in command("export", "--ledger", str(ledger_path)).out.splitlines()
+    ]
     assert (call["user"], call["team"], call["session"]) == ("ines", "growth", "s-42")
     assert call["tags"] == {"colour": "red", "env": "prod", "region": "eu"}
     assert call["crew"] is call["flow"] is call["task"] is None
@@ -64,6 +77,13 @@ def test_instrument_and_back(fake_provider, ledger_path, command):
 
 def test_any_opentelemetry_app_writes_the_ledger(ledger_path, command):
     """OTEL_TRACES_EXPORTER=crewmeter prices the spans of an app that never heard of us."""
-    run_app(PLAIN, ledger=ledger_path, env={"OTEL_TRACES_EXPORTER": "console,crewmeter", "OTEL_METRICS_EXPORTER": "none"})
-    [call] = [json.loads(line) for line in command("export", "--ledger", str(ledger_path)).out.splitlines()]
+    run_app(
+        PLAIN,
+        ledger=ledger_path,
+        env={"OTEL_TRACES_EXPORTER": "console,crewmeter", "OTEL_METRICS_EXPORTER": "none"},
+    )
+    [call] = [
+        json.loads(line)
+        for line in command("export", "--ledger", str(ledger_path)).out.splitlines()
+    ]
     assert (call["cost_usd"], call["run_id"], call["response_model"]) == ("0.0055", None, None)

@@ -85,7 +85,9 @@ def test_a_wrong_ledger_is_named(command, history, tmp_path):
         ("prices.txt", "", "prices.txt"),
     ],
 )
-def test_a_wrong_price_file_is_named_with_its_line(command, monkeypatch, tmp_path, name, text, culprit):
+def test_a_wrong_price_file_is_named_with_its_line(
+    command, monkeypatch, tmp_path, name, text, culprit
+):
     """CREWMETER_PRICES in TOML or YAML: file and line of the mistake."""
     (tmp_path / name).write_text(text)
     monkeypatch.setenv("CREWMETER_PRICES", str(tmp_path / name))
@@ -100,7 +102,9 @@ def test_a_wrong_price_file_is_named_with_its_line(command, monkeypatch, tmp_pat
         ("budgets.yaml", "budget:\n  - amount: 5\n   bad\n", 3),
     ],
 )
-def test_a_wrong_budgets_file_is_named_with_its_line(command, history, monkeypatch, tmp_path, name, text, line):
+def test_a_wrong_budgets_file_is_named_with_its_line(
+    command, history, monkeypatch, tmp_path, name, text, line
+):
     """CREWMETER_BUDGETS as a file: its path, the line of the mistake and the way out, each on one line."""
     (tmp_path / name).write_text(text)
     monkeypatch.setenv("CREWMETER_BUDGETS", str(tmp_path / name))
@@ -159,7 +163,16 @@ def test_only_what_records_makes_a_ledger(command, monkeypatch, tmp_path, words)
 def test_a_terminal_without_dashes_gets_question_marks(history):
     """An output that can't say "–" is no reason for a traceback."""
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    words = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()", "report", "--by", "crew", "--ledger", history]
+    words = [
+        sys.executable,
+        "-c",
+        "from crewmeter_cost.cli import main; main()",
+        "report",
+        "--by",
+        "crew",
+        "--ledger",
+        history,
+    ]
     done = subprocess.run(words, capture_output=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"total" in done.stdout

@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-PACKAGES = [ROOT / "tracer/crewmeter", ROOT / "cost/crewmeter_cost", ROOT / "dashboards/crewmeter_dashboards"]
+PACKAGES = [
+    ROOT / "tracer/crewmeter",
+    ROOT / "cost/crewmeter_cost",
+    ROOT / "dashboards/crewmeter_dashboards",
+]
 MODULES = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
 
 
 def run(code: str) -> str:
     """Run Python source in a process of its own; its output."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -27,7 +33,11 @@ def top_level_names(tree: ast.Module) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
-            targets = [name for target in node.targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
+            targets = [
+                name
+                for target in node.targets
+                for name in (target.elts if isinstance(target, ast.Tuple) else [target])
+            ]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names.add(node.target.id)
@@ -59,7 +69,9 @@ def test_every_module_keeps_its_promise(path):
 def test_nobody_imports_what_is_not_promised():
     """A name that another module uses stands in `__all__` of the module it comes from."""
     trees = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(".__init__"): ast.parse(path.read_text())
+        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(
+            ".__init__"
+        ): ast.parse(path.read_text())
         for path in MODULES
     }
     broken = []
@@ -68,8 +80,16 @@ def test_nobody_imports_what_is_not_promised():
             if isinstance(node, ast.ImportFrom) and node.module in trees and node.module != name:
                 promised = promise(trees[node.module])
                 if promised is not None:
-                    modules = {module.rpartition(".")[2] for module in trees if module.rpartition(".")[0] == node.module}
-                    broken += [f"{name}: {node.module}.{alias.name}" for alias in node.names if alias.name not in promised | modules]
+                    modules = {
+                        module.rpartition(".")[2]
+                        for module in trees
+                        if module.rpartition(".")[0] == node.module
+                    }
+                    broken += [
+                        f"{name}: {node.module}.{alias.name}"
+                        for alias in node.names
+                        if alias.name not in promised | modules
+                    ]
     assert broken == []
 
 
@@ -89,8 +109,15 @@ def test_the_public_surface_is_the_contract():
         "tracer_provider",
         "summary",
     ]
-    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in inspect.signature(crewmeter.instrument).parameters.values())
-    public = {name for name, value in vars(crewmeter).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert all(
+        parameter.kind is parameter.KEYWORD_ONLY
+        for parameter in inspect.signature(crewmeter.instrument).parameters.values()
+    )
+    public = {
+        name
+        for name, value in vars(crewmeter).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
     imported = {"annotations", "TYPE_CHECKING"}
     assert public - imported <= set(crewmeter.__all__)
 
@@ -147,5 +174,7 @@ def test_the_directions_hold():
     tool = Path(sys.executable).with_name("lint-imports")
     if not tool.exists():
         pytest.skip("import-linter is not installed")
-    done = subprocess.run([tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [tool, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout

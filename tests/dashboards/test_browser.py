@@ -24,8 +24,17 @@ from crewmeter_cost.pricing.price_book import PriceBook
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 BOARDS = ["overview", "crews", "models", "spend", "pipeline"]
 
@@ -34,11 +43,26 @@ BOARDS = ["overview", "crews", "models", "spend", "pipeline"]
 def ledger_file(tmp_path_factory) -> str:
     """Thirty days, and runs whose every name is an attack."""
     path = str(tmp_path_factory.mktemp("page") / "ledger.db")
-    named = {semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL, semconv.CREW, semconv.RUN_NAME, semconv.AGENT_NAME, semconv.TEAM, semconv.TASK}
+    named = {
+        semconv.REQUEST_MODEL,
+        semconv.RESPONSE_MODEL,
+        semconv.CREW,
+        semconv.RUN_NAME,
+        semconv.AGENT_NAME,
+        semconv.TEAM,
+        semconv.TASK,
+    }
     with seeded(path) as ledger:
         spans = list(history(1, 99, datetime.now(UTC), calls_per_day=60))
         hostile = [
-            replace(span, attributes={key: HOSTILE if key in named else value for key, value in span.attributes.items()}) for span in spans
+            replace(
+                span,
+                attributes={
+                    key: HOSTILE if key in named else value
+                    for key, value in span.attributes.items()
+                },
+            )
+            for span in spans
         ]
         Pipeline(ledger, PriceBook.load()).ingest(hostile)
     return path
@@ -48,7 +72,9 @@ def ledger_file(tmp_path_factory) -> str:
 def address(ledger_file, tmp_path_factory) -> Iterator[str]:
     port = free_port()
     command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", ledger_file]
-    with running(command, ready=f"http://127.0.0.1:{port}/", log=tmp_path_factory.mktemp("log") / "open.log"):
+    with running(
+        command, ready=f"http://127.0.0.1:{port}/", log=tmp_path_factory.mktemp("log") / "open.log"
+    ):
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -68,10 +94,19 @@ def page(browser):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     faults: list[str] = []
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: faults.append(message.text) if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: None if re.match(r"(http://127\.0\.0\.1:|blob:|data:)", request.url) else faults.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if re.match(r"(http://127\.0\.0\.1:|blob:|data:)", request.url)
+            else faults.append(request.url)
+        ),
+    )
     yield page
     context.close()
     assert faults == []
@@ -115,20 +150,36 @@ def test_names_from_data_are_text(page, address):
 
 def _report(ledger_file: str, *arguments: str) -> dict:
     command = [CREWMETER, "report", "--ledger", ledger_file, "--format", "json", *arguments]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    return json.loads(
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    )
 
 
 def test_the_table_of_models_equals_crewmeter_report(page, address, ledger_file):
     """Calls, tokens and cost on the page are those of the command line."""
-    since, until = "2020-01-01", datetime.now(UTC).replace(minute=0, second=0, microsecond=0).isoformat()
-    start, end = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()), int(datetime.fromisoformat(until).timestamp())
-    report = _report(ledger_file, "--by", "provider", "--by", "model", "--since", since, "--until", until)
+    since, until = (
+        "2020-01-01",
+        datetime.now(UTC).replace(minute=0, second=0, microsecond=0).isoformat(),
+    )
+    start, end = (
+        int(datetime(2020, 1, 1, tzinfo=UTC).timestamp()),
+        int(datetime.fromisoformat(until).timestamp()),
+    )
+    report = _report(
+        ledger_file, "--by", "provider", "--by", "model", "--since", since, "--until", until
+    )
     answer = page.request.get(f"{address}api/panels/models?from={start}&to={end}").json()
-    shown = {(row[0], row[1]): dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]}
+    shown = {
+        (row[0], row[1]): dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]
+    }
     assert len(shown) == len(report["rows"])
     for row in report["rows"]:
         here = shown[(row["provider"], row["model"])]
-        assert (here["calls"], here["input_tokens"], here["output_tokens"]) == (row["calls"], row["input_tokens"], row["output_tokens"])
+        assert (here["calls"], here["input_tokens"], here["output_tokens"]) == (
+            row["calls"],
+            row["input_tokens"],
+            row["output_tokens"],
+        )
         assert here["unpriced"] == row["unpriced_calls"]
         if row["cost_usd"] is None:
             assert here["cost_usd"] is None
@@ -215,7 +266,9 @@ def test_a_table_downloads_as_csv_that_a_spreadsheet_will_not_run(page, address)
 def test_first_paint_is_within_a_second(page, address):
     """On the demo ledger, measured by the browser."""
     visit(page, address)
-    assert page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") < 1000
+    assert (
+        page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") < 1000
+    )
 
 
 def test_an_empty_ledger_says_what_to_do(page, tmp_path):

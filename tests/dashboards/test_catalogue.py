@@ -31,7 +31,9 @@ def _known_metrics() -> set[str]:
 
 
 def _base(metric: str) -> str:
-    return next((metric.removesuffix(suffix) for suffix in _SUFFIXES if metric.endswith(suffix)), metric)
+    return next(
+        (metric.removesuffix(suffix) for suffix in _SUFFIXES if metric.endswith(suffix)), metric
+    )
 
 
 def test_every_panel_stands_on_a_board():
@@ -48,7 +50,9 @@ def test_every_panel_has_exactly_one_kind_of_query():
 def test_every_panel_says_what_it_tells_what_to_do_and_where_it_looks():
     """Text, source and what to do when it is empty."""
     for panel in CATALOGUE.values():
-        assert all(len(text) >= 9 for text in (panel.tells, panel.act, panel.source, panel.empty)), panel.id
+        assert all(
+            len(text) >= 9 for text in (panel.tells, panel.act, panel.source, panel.empty)
+        ), panel.id
         assert panel.description.count("\n\n") == 2
 
 
@@ -76,15 +80,26 @@ def test_boards_offer_the_filters_their_panels_obey():
 def test_every_metric_a_panel_or_rule_names_exists():
     """A renamed metric must break this test, not a dashboard."""
     expressions = [text for panel in CATALOGUE.values() for text in panel.promql.values()]
-    expressions += [rule.expr for rule in recordings()] + [alert.expr for alert in prometheus_alerts(load())]
-    named = {_base(metric) for text in expressions for metric in _metrics_in(text) if metric.startswith("crewmeter_")}
+    expressions += [rule.expr for rule in recordings()] + [
+        alert.expr for alert in prometheus_alerts(load())
+    ]
+    named = {
+        _base(metric)
+        for text in expressions
+        for metric in _metrics_in(text)
+        if metric.startswith("crewmeter_")
+    }
     assert named <= _known_metrics(), named - _known_metrics()
 
 
 def test_recorded_names_used_by_alerts_are_recorded():
     """An alert on a rule nobody records never fires."""
     recorded = {rule.record for rule in recordings()}
-    used = {name for alert in prometheus_alerts(load()) for name in re.findall(r"crewmeter:[a-z_:]+\w*", alert.expr)}
+    used = {
+        name
+        for alert in prometheus_alerts(load())
+        for name in re.findall(r"crewmeter:[a-z_:]+\w*", alert.expr)
+    }
     assert used
     assert used <= recorded
 
@@ -94,7 +109,12 @@ def test_every_view_a_panel_names_exists(ledger):
     views = set(inspect(ledger.engine).get_view_names())
     for panel in CATALOGUE.values():
         if panel.sql:
-            named = set(re.findall(r"\b(?:calls|runs|steps|[a-z_]+_hourly)\b", re.findall(r"view[s]? ([^(]*)", panel.source)[0]))
+            named = set(
+                re.findall(
+                    r"\b(?:calls|runs|steps|[a-z_]+_hourly)\b",
+                    re.findall(r"view[s]? ([^(]*)", panel.source)[0],
+                )
+            )
             assert named, panel.id
             assert named <= views, panel.id
             assert any(name in panel.sql for name in named), panel.id
@@ -102,13 +122,17 @@ def test_every_view_a_panel_names_exists(ledger):
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert():
     """The link in an alert leads somewhere, and no page is left over."""
-    wanted = {alert.runbook for alert in prometheus_alerts(load())} | {alert.runbook for alert in ledger_alerts(load())}
+    wanted = {alert.runbook for alert in prometheus_alerts(load())} | {
+        alert.runbook for alert in ledger_alerts(load())
+    }
     written = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
     assert wanted == written
     index = (RUNBOOKS / "README.md").read_text("utf-8")
     for alert in prometheus_alerts(load()):
         assert alert.name in index
-    for path in re.findall(r"docs/runbooks/([a-z-]+)\.md", "".join(panel.description for panel in CATALOGUE.values())):
+    for path in re.findall(
+        r"docs/runbooks/([a-z-]+)\.md", "".join(panel.description for panel in CATALOGUE.values())
+    ):
         assert path in written
 
 

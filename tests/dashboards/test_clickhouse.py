@@ -40,7 +40,12 @@ def mirror(sqlite_ledger) -> Iterator[object]:
 
 def filled(sql: str, now: int, seconds: int, chosen: str = "'*'") -> str:
     """`sql` with Grafana's variables in, as its front end puts them in."""
-    values = {"$__from": str((now - seconds) * 1000), "$__to": str(now * 1000), "$bucket": "0", "$budget": "1000"}
+    values = {
+        "$__from": str((now - seconds) * 1000),
+        "$__to": str(now * 1000),
+        "$bucket": "0",
+        "$budget": "1000",
+    }
     values |= {f"${{{name}:sqlstring}}": chosen for name in FILTERS}
     for name, value in values.items():
         sql = sql.replace(name, value)
@@ -49,16 +54,27 @@ def filled(sql: str, now: int, seconds: int, chosen: str = "'*'") -> str:
 
 
 def rounded(rows) -> list[list[str]]:
-    return sorted([f"{float(value):.5g}" if isinstance(value, (int, float)) else str(value) for value in row] for row in rows)
+    return sorted(
+        [f"{float(value):.5g}" if isinstance(value, (int, float)) else str(value) for value in row]
+        for row in rows
+    )
 
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_a_panel_says_what_it_says_on_the_ledger(sqlite_ledger, mirror, panel):
     """Thirty days: the same rows from the mirror as from the ledger it was made of."""
     now = int(time.time())
-    found = mirror.query(filled(for_grafana(text_for(CATALOGUE[panel], Dialect.CLICKHOUSE), Dialect.CLICKHOUSE), now, 30 * DAY))
+    found = mirror.query(
+        filled(
+            for_grafana(text_for(CATALOGUE[panel], Dialect.CLICKHOUSE), Dialect.CLICKHOUSE),
+            now,
+            30 * DAY,
+        )
+    )
     every = dict.fromkeys(FILTERS, (ANY,))
-    asked = Question(since=now - 30 * DAY, until=now, bucket=auto_bucket(30 * DAY), budget=1000.0, filters=every)
+    asked = Question(
+        since=now - 30 * DAY, until=now, bucket=auto_bucket(30 * DAY), budget=1000.0, filters=every
+    )
     answer = ask_panel(sqlite_ledger.engine, panel, asked)
     assert list(found.column_names) == answer["columns"]
     assert found.result_rows or panel in MAY_BE_EMPTY
@@ -73,7 +89,12 @@ def test_the_rendered_boards_run_as_they_stand(mirror, board):
     """The committed JSON itself: every target and variable, over a month, an hour, and with a filter set; curves carry real times."""
     document = json.loads((FOLDER / f"{board.id}.json").read_text("utf-8"))
     now = int(time.time())
-    targets = [target for panel in document["panels"] for target in panel.get("targets", ()) if "rawSql" in target]
+    targets = [
+        target
+        for panel in document["panels"]
+        for target in panel.get("targets", ())
+        if "rawSql" in target
+    ]
     assert targets
     for target in targets:
         found = mirror.query(filled(target["rawSql"], now, 30 * DAY))
@@ -84,7 +105,9 @@ def test_the_rendered_boards_run_as_they_stand(mirror, board):
             assert found.column_types[found.column_names.index("time")].base_type == "DateTime"
     for variable in document["templating"]["list"]:
         if variable["type"] == "query":
-            assert mirror.query(filled(variable["query"], now, 30 * DAY)).result_rows, variable["name"]
+            assert mirror.query(filled(variable["query"], now, 30 * DAY)).result_rows, variable[
+                "name"
+            ]
 
 
 @pytest.mark.parametrize("alert", ledger_alerts(load()), ids=lambda alert: alert.uid)
@@ -102,9 +125,15 @@ def test_a_ledger_in_postgresql_is_mirrored_too(postgres_ledger):
         assert copy(postgres_ledger, client).rows["calls"] > 1000
         assert copy(postgres_ledger, client).total == 0
         with postgres_ledger.reading() as connection:
-            count, cost = connection.execute(text("SELECT COUNT(*), SUM(cost_pusd) FROM call")).one()
-        assert client.query("SELECT count(), sum(cost_exact_pusd) FROM calls").result_rows == [(count, int(cost))]
-        assert client.query("SELECT sum(cost_exact_pusd) FROM total_hourly").result_rows == [(int(cost),)]
+            count, cost = connection.execute(
+                text("SELECT COUNT(*), SUM(cost_pusd) FROM call")
+            ).one()
+        assert client.query("SELECT count(), sum(cost_exact_pusd) FROM calls").result_rows == [
+            (count, int(cost))
+        ]
+        assert client.query("SELECT sum(cost_exact_pusd) FROM total_hourly").result_rows == [
+            (int(cost),)
+        ]
 
 
 def test_nothing_is_rounded_down_by_a_division_that_does_not():

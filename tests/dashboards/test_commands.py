@@ -18,17 +18,31 @@ CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 
 
 def crewmeter(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_export_points_at_the_ledger_and_prometheus_given(tmp_path):
     """Boards, rules and provisioning for an existing Grafana, in one folder."""
-    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "/data/ledger.db", "--prometheus", "http://prom:9090")
+    done = crewmeter(
+        "dashboards",
+        "export",
+        str(tmp_path),
+        "--ledger",
+        "/data/ledger.db",
+        "--prometheus",
+        "http://prom:9090",
+    )
     assert done.returncode == 0, done.stderr
-    sources = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"]
+    sources = yaml.safe_load(
+        (tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8")
+    )["datasources"]
     assert sources[0]["jsonData"]["path"] == "/data/ledger.db"
     assert sources[1]["url"] == "http://prom:9090"
-    provider = yaml.safe_load((tmp_path / "provisioning/dashboards/crewmeter.yml").read_text("utf-8"))["providers"][0]
+    provider = yaml.safe_load(
+        (tmp_path / "provisioning/dashboards/crewmeter.yml").read_text("utf-8")
+    )["providers"][0]
     assert provider["options"]["path"] == str(tmp_path / "dashboards")
     assert len(list((tmp_path / "dashboards").glob("*.json"))) == 5
     assert (tmp_path / "prometheus/alerts.yml").exists()
@@ -36,23 +50,45 @@ def test_export_points_at_the_ledger_and_prometheus_given(tmp_path):
 
 def test_export_for_postgresql_never_writes_the_password(tmp_path):
     """A password in a URL stays where it was typed."""
-    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "postgresql://reader:hunter2@db:5433/meter")
+    done = crewmeter(
+        "dashboards",
+        "export",
+        str(tmp_path),
+        "--ledger",
+        "postgresql://reader:hunter2@db:5433/meter",
+    )
     assert done.returncode == 0, done.stderr
     text = "".join(path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
     assert "hunter2" not in text
-    source = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"][0]
-    assert (source["url"], source["user"], source["jsonData"]["database"]) == ("db:5433", "reader", "meter")
+    source = yaml.safe_load(
+        (tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8")
+    )["datasources"][0]
+    assert (source["url"], source["user"], source["jsonData"]["database"]) == (
+        "db:5433",
+        "reader",
+        "meter",
+    )
     assert "rawSql" in (tmp_path / "dashboards/spend.json").read_text("utf-8")
 
 
 def test_export_for_a_mirror_in_clickhouse(tmp_path):
     """The plugin's own connection keys and query format, and no password."""
-    done = crewmeter("dashboards", "export", str(tmp_path), "--ledger", "clickhouses://reader:hunter2@ch/meter")
+    done = crewmeter(
+        "dashboards", "export", str(tmp_path), "--ledger", "clickhouses://reader:hunter2@ch/meter"
+    )
     assert done.returncode == 0, done.stderr
     text = "".join(path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
     assert "hunter2" not in text
-    source = yaml.safe_load((tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8"))["datasources"][0]
-    wanted = {"host": "ch", "port": 8443, "secure": True, "username": "reader", "defaultDatabase": "meter"}
+    source = yaml.safe_load(
+        (tmp_path / "provisioning/datasources/crewmeter.yml").read_text("utf-8")
+    )["datasources"][0]
+    wanted = {
+        "host": "ch",
+        "port": 8443,
+        "secure": True,
+        "username": "reader",
+        "defaultDatabase": "meter",
+    }
     assert wanted.items() <= source["jsonData"].items()
     assert source["type"] == "grafana-clickhouse-datasource"
     assert '"queryType": "timeseries"' in (tmp_path / "dashboards/spend.json").read_text("utf-8")
@@ -84,8 +120,18 @@ def test_check_says_that_the_files_are_current():
 def test_open_serves_the_page_on_loopback_only(sqlite_ledger):
     """One line with the address; another host name gets nothing (DNS rebinding)."""
     port = free_port()
-    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", sqlite_ledger.engine.url.database]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    command = [
+        CREWMETER,
+        "open",
+        "--no-browser",
+        "--port",
+        str(port),
+        "--ledger",
+        sqlite_ledger.engine.url.database,
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
     try:
         address = re.search(r"http://\S+", process.stdout.readline())[0]
         assert address == f"http://127.0.0.1:{port}/"

@@ -24,20 +24,26 @@ from crewmeter_dashboards.sql_sources import Dialect
 from crewmeter_dashboards.thresholds import load
 
 DASHBOARDS = ROOT / "dashboards"
-DASHBOARD = Draft7Validator(json.loads((SCHEMAS / "grafana-dashboard.schema.json").read_text("utf-8")))
+DASHBOARD = Draft7Validator(
+    json.loads((SCHEMAS / "grafana-dashboard.schema.json").read_text("utf-8"))
+)
 ALERTING = json.loads((SCHEMAS / "grafana-alerting.schema.json").read_text("utf-8"))
 PAIRS = [(board, dialect) for board in BOARDS for dialect in Dialect]
 IDS = [f"{board.id}-{dialect}" for board, dialect in PAIRS]
 
 
 def _definition(name: str) -> Draft7Validator:
-    return Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": ALERTING["definitions"]})
+    return Draft7Validator(
+        {"$ref": f"#/definitions/{name}", "definitions": ALERTING["definitions"]}
+    )
 
 
 @pytest.mark.parametrize(("board", "dialect"), PAIRS, ids=IDS)
 def test_a_board_is_valid_by_the_strict_schema(board, dialect):
     """The v1 schema refuses unknown keys; a board passes it whole."""
-    document = json.loads((DASHBOARDS / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8"))
+    document = json.loads(
+        (DASHBOARDS / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8")
+    )
     assert [error.message[:200] for error in DASHBOARD.iter_errors(document)] == []
 
 
@@ -58,7 +64,11 @@ def test_panels_fill_the_grid_without_overlap():
         taken = set()
         for panel in json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["panels"]:
             grid = panel["gridPos"]
-            cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+            cells = {
+                (x, y)
+                for x in range(grid["x"], grid["x"] + grid["w"])
+                for y in range(grid["y"], grid["y"] + grid["h"])
+            }
             assert grid["x"] + grid["w"] <= 24
             assert not cells & taken, (board.id, panel["title"])
             taken |= cells
@@ -68,13 +78,17 @@ def test_boards_link_to_each_other_and_keep_range_and_variables():
     """From any board each other one is a click away, showing the same thing."""
     for board in BOARDS:
         links = json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["links"]
-        assert {link["url"] for link in links} == {f"/d/{other.uid}" for other in BOARDS if other is not board}
+        assert {link["url"] for link in links} == {
+            f"/d/{other.uid}" for other in BOARDS if other is not board
+        }
         assert all(link["keepTime"] and link["includeVars"] for link in links)
 
 
 def test_run_tables_link_to_the_trace():
     """A trace id leads into the trace back end."""
-    text = render_board(next(board for board in BOARDS if board.id == "crews"), Dialect.SQLITE, budget_usd=1000)
+    text = render_board(
+        next(board for board in BOARDS if board.id == "crews"), Dialect.SQLITE, budget_usd=1000
+    )
     assert "traceql" in text
     assert "${tempo}" in text
 
@@ -102,7 +116,12 @@ def test_alert_rules_are_valid(dialect):
     for rule in group["rules"]:
         board = uids[rule.pop("dashboardUid")]
         assert rule.pop("panelId") in panel_ids(board).values()
-        mapped = {**rule, "folderUID": group["folder"], "ruleGroup": group["name"], "orgID": group["orgId"]}
+        mapped = {
+            **rule,
+            "folderUID": group["folder"],
+            "ruleGroup": group["name"],
+            "orgID": group["orgId"],
+        }
         assert [error.message for error in _definition("Rule").iter_errors(mapped)] == []
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert {"summary", "runbook_url"} <= set(rule["annotations"])
@@ -113,7 +132,9 @@ def test_month_alerts_do_not_fire_together():
     """50, 80 and 100 % are ranges that meet and do not overlap."""
     (group,) = yaml.safe_load(render_alerting(load(), Dialect.SQLITE))["groups"]
     ranges = [
-        rule["data"][1]["model"]["conditions"][0]["evaluator"] for rule in group["rules"] if rule["uid"].startswith("crewmeter-month")
+        rule["data"][1]["model"]["conditions"][0]["evaluator"]
+        for rule in group["rules"]
+        if rule["uid"].startswith("crewmeter-month")
     ]
     assert [each["params"] for each in ranges] == [[0.5, 0.8], [0.8, 1.0], [1.0]]
     assert [each["type"] for each in ranges] == ["within_range", "within_range", "gt"]
@@ -125,7 +146,9 @@ def test_contact_points_and_policy_are_valid():
     names = {point["name"] for point in document["contactPoints"]}
     for point in document["contactPoints"]:
         for receiver in point["receivers"]:
-            assert [error.message for error in _definition("ContactPoint").iter_errors(receiver)] == []
+            assert [
+                error.message for error in _definition("ContactPoint").iter_errors(receiver)
+            ] == []
     (policy,) = document["policies"]
     assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} == names
     policy.pop("orgId")
@@ -138,7 +161,9 @@ def test_data_sources_are_read_only_and_hold_no_password():
     assert "mode=ro" in sqlite["jsonData"]["pathOptions"]
     postgres = yaml.safe_load(render_sources(Sources(dialect=Dialect.POSTGRESQL)))["datasources"][0]
     assert postgres["secureJsonData"]["password"].startswith("$")
-    clickhouse = yaml.safe_load(render_sources(Sources(dialect=Dialect.CLICKHOUSE)))["datasources"][0]
+    clickhouse = yaml.safe_load(render_sources(Sources(dialect=Dialect.CLICKHOUSE)))["datasources"][
+        0
+    ]
     assert (clickhouse["jsonData"]["host"], clickhouse["jsonData"]["port"]) == ("clickhouse", 8123)
     assert clickhouse["secureJsonData"]["password"].startswith("$")
     (provider,) = yaml.safe_load(render_folders(Sources(dialect=Dialect.SQLITE)))["providers"]

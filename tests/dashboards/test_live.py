@@ -33,7 +33,11 @@ NEEDS_COLLECTOR = "otelcol_"
 def _readable(span: Span) -> ReadableSpan:
     """The span as the SDK would hand it to an exporter."""
     trace, flags = int(span.trace_id, 16), TraceFlags(TraceFlags.SAMPLED)
-    parent = SpanContext(trace, int(span.parent_span_id, 16), is_remote=False, trace_flags=flags) if span.parent_span_id else None
+    parent = (
+        SpanContext(trace, int(span.parent_span_id, 16), is_remote=False, trace_flags=flags)
+        if span.parent_span_id
+        else None
+    )
     return ReadableSpan(
         name=span.name,
         context=SpanContext(trace, int(span.span_id, 16), is_remote=False, trace_flags=flags),
@@ -50,22 +54,30 @@ def _readable(span: Span) -> ReadableSpan:
 def send(port: int, spans: list[Span]) -> None:
     """OTLP/HTTP to the sidecar; it answers once the batch is committed."""
     body = encode_spans([_readable(span) for span in spans]).SerializeToString()
-    request = Request(f"http://127.0.0.1:{port}/v1/traces", body, {"Content-Type": "application/x-protobuf"})
+    request = Request(
+        f"http://127.0.0.1:{port}/v1/traces", body, {"Content-Type": "application/x-protobuf"}
+    )
     with urlopen(request, timeout=30) as answer:
         assert answer.status == 200
 
 
 @contextmanager
-def prometheus(folder: Path, *, scrape: int, alertmanager: int | None = None, rules: tuple[Path, ...] = ()) -> Iterator[str]:
+def prometheus(
+    folder: Path, *, scrape: int, alertmanager: int | None = None, rules: tuple[Path, ...] = ()
+) -> Iterator[str]:
     """A Prometheus that scrapes the sidecar every second; gives its address."""
     port = free_port()
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(path) for path in rules],
-        "scrape_configs": [{"job_name": "crewmeter", "static_configs": [{"targets": [f"127.0.0.1:{scrape}"]}]}],
+        "scrape_configs": [
+            {"job_name": "crewmeter", "static_configs": [{"targets": [f"127.0.0.1:{scrape}"]}]}
+        ],
     }
     if alertmanager is not None:
-        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]}
+        config["alerting"] = {
+            "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
+        }
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     base = f"http://127.0.0.1:{port}"
@@ -87,7 +99,10 @@ def test_every_promql_returns_series(tmp_path):
     """Each live panel's expression has an answer once a sidecar with traffic is scraped; the collector's own metrics parse."""
     spans = list(history(2, 1, datetime.now(UTC), calls_per_day=200))
     half = len(spans) // 2
-    with sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port, prometheus(tmp_path, scrape=port) as base:
+    with (
+        sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
+        prometheus(tmp_path, scrape=port) as base,
+    ):
         send(port, spans[:half])
         until(lambda: ask(base, "crewmeter_llm_calls_total"), what="the first scrape")
         time.sleep(2)
@@ -107,15 +122,23 @@ def test_every_promql_returns_series(tmp_path):
 @contextmanager
 def alertmanager(folder: Path, inbox_url: str) -> Iterator[int]:
     """The committed configuration, impatient and pointed at the test's inbox."""
-    config = yaml.safe_load((RULES / "alertmanager.yml").read_text("utf-8").replace("http://127.0.0.1:9087", inbox_url))
+    config = yaml.safe_load(
+        (RULES / "alertmanager.yml").read_text("utf-8").replace("http://127.0.0.1:9087", inbox_url)
+    )
     for route in (config["route"], *config["route"]["routes"]):
         route |= {"group_wait": "0s", "group_interval": "1s"}
     path = folder / "alertmanager.yml"
     path.write_text(yaml.safe_dump(config), "utf-8")
     port = free_port()
-    command = [program("prometheus-alertmanager", "alertmanager"), f"--config.file={path}", f"--storage.path={folder / 'am'}"]
+    command = [
+        program("prometheus-alertmanager", "alertmanager"),
+        f"--config.file={path}",
+        f"--storage.path={folder / 'am'}",
+    ]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
-    with running(command, ready=f"http://127.0.0.1:{port}/-/ready", log=folder / "alertmanager.log"):
+    with running(
+        command, ready=f"http://127.0.0.1:{port}/-/ready", log=folder / "alertmanager.log"
+    ):
         yield port
 
 
@@ -147,9 +170,19 @@ def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
         time.sleep(2)
         for start in range(0, len(dear), 5000):
             send(port, dear[start : start + 5000])
-        named = lambda: {alert["labels"]["alertname"] for path, body in list(inbox.got) if path == "/page" for alert in body["alerts"]}  # noqa: E731
+        named = lambda: {
+            alert["labels"]["alertname"]
+            for path, body in list(inbox.got)
+            if path == "/page"
+            for alert in body["alerts"]
+        }  # noqa: E731
         until(lambda: "SpendPerHourHigh" in named(), seconds=60, what="the page about spend")
-        page = next(alert for path, body in inbox.got for alert in body["alerts"] if alert["labels"]["alertname"] == "SpendPerHourHigh")
+        page = next(
+            alert
+            for path, body in inbox.got
+            for alert in body["alerts"]
+            if alert["labels"]["alertname"] == "SpendPerHourHigh"
+        )
         assert page["annotations"]["runbook_url"].endswith("spend-per-hour.md")
         assert page["labels"]["severity"] == "page"
         assert "$" in page["annotations"]["summary"]

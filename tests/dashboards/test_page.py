@@ -29,7 +29,14 @@ def client(ledger):
 
 def test_every_answer_carries_the_strict_policy(client):
     """No inline script, no foreign host, no frame, on files, API and refusals alike."""
-    for path in ("/", "/static/app.js", "/api/boards", "/api/panels/runs", "/api/panels/none", "/static/none.js"):
+    for path in (
+        "/",
+        "/static/app.js",
+        "/api/boards",
+        "/api/panels/runs",
+        "/api/panels/none",
+        "/static/none.js",
+    ):
         policy = client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
@@ -84,14 +91,23 @@ def test_a_wrong_question_is_refused_with_a_reason(client, query):
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/panels/none", "/api/filters/none", "/api/page/runs/none", "/static/../routes.py", "/static/..%2froutes.py"]
+    "path",
+    [
+        "/api/panels/none",
+        "/api/filters/none",
+        "/api/page/runs/none",
+        "/static/../routes.py",
+        "/static/..%2froutes.py",
+    ],
 )
 def test_what_is_not_there_is_404(client, path):
     """Unknown panels, filters, runs and files."""
     assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("query", [{"order": "cost_usd; DROP"}, {"status": "x"}, {"skip": "-1"}, {"skip": "99999999"}])
+@pytest.mark.parametrize(
+    "query", [{"order": "cost_usd; DROP"}, {"status": "x"}, {"skip": "-1"}, {"skip": "99999999"}]
+)
 def test_the_run_list_takes_known_orders_only(client, query):
     """Order and status are names of ours, never SQL."""
     assert client.get("/api/page/runs", params=query).status_code == 400
@@ -115,7 +131,9 @@ def test_a_run_adds_up(client):
     tree = client.get(f"/api/page/runs/{run_id}").json()
     calls = [node for node in tree["nodes"] if node["billed"]]
     assert len(calls) == tree["run"]["calls"]
-    assert sum(node["cost_usd"] or 0 for node in calls) == pytest.approx(tree["run"]["cost_usd"] or 0)
+    assert sum(node["cost_usd"] or 0 for node in calls) == pytest.approx(
+        tree["run"]["cost_usd"] or 0
+    )
     assert sum(node["input_tokens"] or 0 for node in calls) == tree["run"]["input_tokens"]
     ids = {node["id"] for node in tree["nodes"]}
     assert all(node["parent"] in ids for node in tree["nodes"] if node["id"] != run_id)
@@ -125,7 +143,9 @@ def test_two_values_of_one_filter_widen_it(client):
     """Names of one filter are alternatives."""
 
     def tokens(*teams: str) -> int:
-        return client.get("/api/panels/tokens", params={"from": "now-30d", "team": list(teams)}).json()["rows"][0][0]
+        return client.get(
+            "/api/panels/tokens", params={"from": "now-30d", "team": list(teams)}
+        ).json()["rows"][0][0]
 
     one, two, *_ = client.get("/api/filters/team", params={"from": "now-30d"}).json()["values"]
     assert tokens(one, two) == tokens(one) + tokens(two)
@@ -135,7 +155,9 @@ def test_moments_and_buckets():
     """Relative ages, unix seconds, and about as many points as a chart can show."""
     assert moment("now-2d", name="from", now=1_000_000) == 1_000_000 - 172_800
     assert moment("12345", name="from", now=0) == 12345
-    assert [auto_bucket(seconds) for seconds in (3600, 10_800, 86_400, 7 * 86_400, 30 * 86_400)] == [60, 300, 3600, 21_600, 86_400]
+    assert [
+        auto_bucket(seconds) for seconds in (3600, 10_800, 86_400, 7 * 86_400, 30 * 86_400)
+    ] == [60, 300, 3600, 21_600, 86_400]
 
 
 def test_the_page_and_grafana_choose_the_same_bucket():
@@ -152,7 +174,10 @@ def test_a_ledger_in_use_is_shown_while_it_is_written(tmp_path):
     with ledger, TestClient(Starlette(routes=page_routes(ledger))) as client:
         before = client.get("/api/panels/tokens", params={"from": "now-30d"}).json()["rows"][0][0]
         seeded(str(tmp_path / "live.db"), days=6, calls_per_day=20).close()
-        assert client.get("/api/panels/tokens", params={"from": "now-30d"}).json()["rows"][0][0] > before
+        assert (
+            client.get("/api/panels/tokens", params={"from": "now-30d"}).json()["rows"][0][0]
+            > before
+        )
 
 
 def test_the_whole_overview_answers_within_a_second(client):

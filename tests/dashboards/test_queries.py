@@ -27,7 +27,13 @@ MAY_BE_EMPTY = {"reported"}
 def question(seconds: int, *, until: int | None = None, **filters: str) -> Question:
     until = until or int(time.time())
     chosen = {name: (filters[name],) if name in filters else (ANY,) for name in FILTERS}
-    return Question(since=until - seconds, until=until, bucket=auto_bucket(seconds), budget=1000.0, filters=chosen)
+    return Question(
+        since=until - seconds,
+        until=until,
+        bucket=auto_bucket(seconds),
+        budget=1000.0,
+        filters=chosen,
+    )
 
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
@@ -59,7 +65,10 @@ def _value(ledger: Ledger, panel: str, asked: Question) -> float:
 
 def _exact(ledger: Ledger, sql: str, asked: Question) -> float:
     with ledger.engine.connect() as connection:
-        return float(connection.execute(text(sql), {"since": asked.since, "until": asked.until}).scalar() or 0)
+        return float(
+            connection.execute(text(sql), {"since": asked.since, "until": asked.until}).scalar()
+            or 0
+        )
 
 
 def test_roll_ups_and_single_calls_say_the_same(ledger):
@@ -78,7 +87,12 @@ def test_a_filter_the_roll_up_has_no_key_for_is_obeyed(ledger):
     team = choices(ledger.engine, "team", question(30 * DAY))[0]
     asked = question(20 * DAY, until=end, team=team)
     sql = f"SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until AND team = '{team}'"
-    assert 0 < _value(ledger, "tokens", asked) == _exact(ledger, sql, asked) < _value(ledger, "tokens", question(20 * DAY, until=end))
+    assert (
+        0
+        < _value(ledger, "tokens", asked)
+        == _exact(ledger, sql, asked)
+        < _value(ledger, "tokens", question(20 * DAY, until=end))
+    )
 
 
 def test_short_ranges_are_exact_to_the_second(ledger):
@@ -98,12 +112,17 @@ def test_percentiles_are_within_a_bucket_of_the_truth(sqlite_ledger):
     p95 = ask_panel(sqlite_ledger.engine, "run_latency", asked)["rows"][0][1]
     sql = "SELECT duration_seconds FROM runs WHERE time >= :since AND time < :until AND status <> 'running' ORDER BY 1"
     with sqlite_ledger.engine.connect() as connection:
-        durations = [row[0] for row in connection.execute(text(sql), {"since": asked.since, "until": asked.until})]
+        durations = [
+            row[0]
+            for row in connection.execute(text(sql), {"since": asked.since, "until": asked.until})
+        ]
     true = durations[int(0.95 * len(durations))]
     assert true * 0.9 <= p95 <= true * 1.1
 
 
-@pytest.mark.parametrize(("seconds", "bucket"), [(30 * DAY, DAY), (30 * DAY, 7 * DAY), (7 * DAY, 21600), (2 * DAY, 5400)])
+@pytest.mark.parametrize(
+    ("seconds", "bucket"), [(30 * DAY, DAY), (30 * DAY, 7 * DAY), (7 * DAY, 21600), (2 * DAY, 5400)]
+)
 def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, seconds, bucket):
     """p95 by agent, found by walking the counts, is what running sums over the hourly view give, for buckets of any length."""
     end = int(time.time()) // DAY * DAY
@@ -111,7 +130,9 @@ def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, sec
     sql = "SELECT time, key, le_seconds, count FROM latency_hourly WHERE dimension = 'agent' AND time >= :since AND time < :until"
     counts: defaultdict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
     with ledger.engine.connect() as connection:
-        for at, agent, bound, count in connection.execute(text(sql), {"since": asked.since, "until": asked.until}):
+        for at, agent, bound, count in connection.execute(
+            text(sql), {"since": asked.since, "until": asked.until}
+        ):
             counts[at // bucket * bucket, agent] += [(bound, int(count))]
     rows = ask_panel(ledger.engine, "agent_p95", asked)["rows"]
     assert len(rows) > 1
@@ -136,11 +157,27 @@ def _escaped(sql: str, dialect: Dialect) -> str:
     return sql.replace("%", "%%") if dialect is Dialect.POSTGRESQL else sql
 
 
-@pytest.mark.parametrize("panel", ["agent_p95", "calls_by_service", "chargeback", "errors_by_type", "models", "run_names", "tool_errors"])
+@pytest.mark.parametrize(
+    "panel",
+    [
+        "agent_p95",
+        "calls_by_service",
+        "chargeback",
+        "errors_by_type",
+        "models",
+        "run_names",
+        "tool_errors",
+    ],
+)
 def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
     """Half an hour of a ledger of millions is found by time, not by reading every call, run or step."""
     sql = "EXPLAIN QUERY PLAN " + catalogue()["panels"][panel]["sql"]["sqlite"]
-    plan = [row[3] for row in ask(sqlite_ledger.engine, sql, question(1800).parameters(), lists=FILTERS)["rows"]]
+    plan = [
+        row[3]
+        for row in ask(sqlite_ledger.engine, sql, question(1800).parameters(), lists=FILTERS)[
+            "rows"
+        ]
+    ]
     assert not {"SCAN call", "SCAN run", "SCAN step"} & set(plan)
 
 
@@ -150,7 +187,12 @@ def test_grafanas_text_runs_too(ledger, panel):
     dialect = Dialect(ledger.engine.dialect.name)
     now = int(time.time())
     sql = for_grafana(CATALOGUE[panel].sql, dialect)
-    values = {"$__from": str((now - 30 * DAY) * 1000), "$__to": str(now * 1000), "$bucket": "0", "$budget": "1000"}
+    values = {
+        "$__from": str((now - 30 * DAY) * 1000),
+        "$__to": str(now * 1000),
+        "$bucket": "0",
+        "$budget": "1000",
+    }
     values |= {f"${{{name}:sqlstring}}": "'*'" for name in FILTERS}
     for name, value in values.items():
         sql = sql.replace(name, value)

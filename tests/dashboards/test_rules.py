@@ -75,42 +75,92 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str | None]] = {
         "400m",
         "1400m",
     ),
-    "CrewRunsSlow": (_jump("crewmeter_operation_duration_seconds", 'operation="run",name="triage",status="ok"'), "100m", "200m"),
-    "ModelCallsSlow": (_jump("crewmeter_operation_duration_seconds", 'operation="llm",name="m",status="ok"'), "100m", "200m"),
+    "CrewRunsSlow": (
+        _jump("crewmeter_operation_duration_seconds", 'operation="run",name="triage",status="ok"'),
+        "100m",
+        "200m",
+    ),
+    "ModelCallsSlow": (
+        _jump("crewmeter_operation_duration_seconds", 'operation="llm",name="m",status="ok"'),
+        "100m",
+        "200m",
+    ),
     "FirstTokenSlow": (_jump("crewmeter_time_to_first_token_seconds", 'model="m"'), "100m", "200m"),
-    "SpendPerHourHigh": ([{"series": _COST, "values": "0+0.1x60 6+2x60 126+0.1x180"}], "115m", "290m"),
-    "SpendUnusual": ([{"series": _COST, "values": "0+0.02x10080 201.6+0.4x60 225.6+0.02x300"}], "10135m", "10400m"),
+    "SpendPerHourHigh": (
+        [{"series": _COST, "values": "0+0.1x60 6+2x60 126+0.1x180"}],
+        "115m",
+        "290m",
+    ),
+    "SpendUnusual": (
+        [{"series": _COST, "values": "0+0.02x10080 201.6+0.4x60 225.6+0.02x300"}],
+        "10135m",
+        "10400m",
+    ),
     "RunawayLoop": (
-        _histogram("crewmeter_run_calls", 'name="triage"', "0+1x60 60x20 60+1x60", "0+1x60 60+1x20 80+1x60"),
+        _histogram(
+            "crewmeter_run_calls", 'name="triage"', "0+1x60 60x20 60+1x60", "0+1x60 60+1x20 80+1x60"
+        ),
         "75m",
         "110m",
     ),
-    "TokenSpike": ([{"series": _TOKENS % "input", "values": "0+10000x1500 15000000+500000x30 30000000+10000x120"}], "1525m", "1600m"),
+    "TokenSpike": (
+        [
+            {
+                "series": _TOKENS % "input",
+                "values": "0+10000x1500 15000000+500000x30 30000000+10000x120",
+            }
+        ],
+        "1525m",
+        "1600m",
+    ),
     "CacheHitsDropped": (
         [
             {"series": _TOKENS % "input", "values": "0+20000x3600"},
-            {"series": _TOKENS % "cache_read", "values": "0+10000x1500 15000000x200 15000000+10000x1900"},
+            {
+                "series": _TOKENS % "cache_read",
+                "values": "0+10000x1500 15000000x200 15000000+10000x1900",
+            },
         ],
         "1640m",
         "1900m",
     ),
     "UnpricedCalls": (
-        [{"series": 'crewmeter_unpriced_calls_total{provider="p",model="new",reason="unknown_model"}', "values": "0x30 0+1x20 20x120"}],
+        [
+            {
+                "series": 'crewmeter_unpriced_calls_total{provider="p",model="new",reason="unknown_model"}',
+                "values": "0x30 0+1x20 20x120",
+            }
+        ],
         "60m",
         "140m",
     ),
-    "PricesStale": ([{"series": "crewmeter_price_book_age_seconds", "values": "4000000x100 60x100"}], "90m", "130m"),
+    "PricesStale": (
+        [{"series": "crewmeter_price_book_age_seconds", "values": "4000000x100 60x100"}],
+        "90m",
+        "130m",
+    ),
     "SidecarDown": ([{"series": _UP, "values": "1x10 0x10 1x20"}], "15m", "30m"),
     "TelemetryLost": (
-        [{"series": 'crewmeter_ingest_spans_total{outcome="refused",instance="a"}', "values": "0x20 0+5x20 100x60"}],
+        [
+            {
+                "series": 'crewmeter_ingest_spans_total{outcome="refused",instance="a"}',
+                "values": "0x20 0+5x20 100x60",
+            }
+        ],
         "38m",
         "80m",
     ),
     "TelemetrySilent": (
         [
             # promtool's clock starts at 1970-01-01, so a timestamp is the sample's own minute in seconds
-            {"series": "crewmeter_ingest_last_span_timestamp_seconds", "values": "0+60x60 3600x40 6000+60x60"},
-            {"series": 'crewmeter_ingest_spans_total{outcome="stored",instance="a"}', "values": "0+10x60 600x40 600+10x60"},
+            {
+                "series": "crewmeter_ingest_last_span_timestamp_seconds",
+                "values": "0+60x60 3600x40 6000+60x60",
+            },
+            {
+                "series": 'crewmeter_ingest_spans_total{outcome="stored",instance="a"}',
+                "values": "0+10x60 600x40 600+10x60",
+            },
         ],
         "95m",
         "120m",
@@ -124,15 +174,27 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str | None]] = {
         "40m",
     ),
     "LedgerLagging": (_jump("crewmeter_ledger_lag_seconds", 'instance="a"'), "100m", "200m"),
-    "LedgerFailing": ([{"series": 'crewmeter_ledger_errors_total{instance="a"}', "values": "0x10 0+1x10 10x60"}], "19m", "60m"),
+    "LedgerFailing": (
+        [{"series": 'crewmeter_ledger_errors_total{instance="a"}', "values": "0x10 0+1x10 10x60"}],
+        "19m",
+        "60m",
+    ),
 }
 QUIET: dict[str, list[dict[str, str]]] = {
-    "CrewRunsFailingFast": [{"series": _RUN % "ok", "values": "0x60 0+1x1 1x60"}, {"series": _RUN % "error", "values": "0x60 0+1x2 2x60"}],
+    "CrewRunsFailingFast": [
+        {"series": _RUN % "ok", "values": "0x60 0+1x1 1x60"},
+        {"series": _RUN % "error", "values": "0x60 0+1x2 2x60"},
+    ],
     "SpendUnusual": [{"series": _COST, "values": "0+0.0001x10080 1.008+0.01x60 1.608+0.0001x60"}],
     "ModelCallsSlow": _histogram(
-        "crewmeter_operation_duration_seconds", 'operation="llm",name="m",status="ok"', "0x200", "0x90 0+1x5 5x105"
+        "crewmeter_operation_duration_seconds",
+        'operation="llm",name="m",status="ok"',
+        "0x200",
+        "0x90 0+1x5 5x105",
     ),
-    "TelemetrySilent": [{"series": "crewmeter_ingest_last_span_timestamp_seconds", "values": "0x200"}],
+    "TelemetrySilent": [
+        {"series": "crewmeter_ingest_last_span_timestamp_seconds", "values": "0x200"}
+    ],
     "CacheHitsDropped": [
         {"series": _TOKENS % "input", "values": "0+10x2000"},
         {"series": _TOKENS % "cache_read", "values": "0+5x1500 7500x500"},
@@ -141,7 +203,9 @@ QUIET: dict[str, list[dict[str, str]]] = {
 """The same trouble with too little traffic behind it: nobody is told."""
 
 
-def _promtool(tmp_path: Path, series: list[dict[str, str]], checks: list[tuple[str, str, bool]]) -> None:
+def _promtool(
+    tmp_path: Path, series: list[dict[str, str]], checks: list[tuple[str, str, bool]]
+) -> None:
     """Run a rule test; each check is (when, alert, must it fire). Firing is asked through the series ALERTS, free of annotation texts."""
     tests = [
         {
@@ -166,11 +230,20 @@ def _promtool(tmp_path: Path, series: list[dict[str, str]], checks: list[tuple[s
 
 def _only(tmp_path: Path, names: set[str]) -> Path:
     """The committed rules, without those that have no part in these alerts: a test over weeks of minutes evaluates each of them."""
-    alerts = [rule for group in _groups("alerts.yml") for rule in group["rules"] if rule["alert"] in names]
+    alerts = [
+        rule for group in _groups("alerts.yml") for rule in group["rules"] if rule["alert"] in names
+    ]
     asked = " ".join(rule["expr"] for rule in alerts)
-    recorded = [rule for group in _groups("recording.yml") for rule in group["rules"] if rule["record"] in asked]
+    recorded = [
+        rule
+        for group in _groups("recording.yml")
+        for rule in group["rules"]
+        if rule["record"] in asked
+    ]
     path = tmp_path / "rules.yml"
-    path.write_text(yaml.safe_dump({"groups": [{"name": "under test", "rules": recorded + alerts}]}), "utf-8")
+    path.write_text(
+        yaml.safe_dump({"groups": [{"name": "under test", "rules": recorded + alerts}]}), "utf-8"
+    )
     return path
 
 
@@ -198,13 +271,33 @@ def test_an_alert_keeps_quiet_without_traffic(tmp_path, name):
 
 def test_rules_and_alertmanager_are_accepted_by_their_own_checkers():
     """promtool check rules and amtool check-config."""
-    _run([program("promtool"), "check", "rules", str(RULES / "recording.yml"), str(RULES / "alerts.yml")])
+    _run(
+        [
+            program("promtool"),
+            "check",
+            "rules",
+            str(RULES / "recording.yml"),
+            str(RULES / "alerts.yml"),
+        ]
+    )
     _run([program("amtool"), "check-config", str(RULES / "alertmanager.yml")])
 
 
 def test_pages_and_tickets_go_their_own_ways():
     """amtool routes each severity to its receiver."""
     for severity in ("page", "ticket"):
-        command = [program("amtool"), "config", "routes", "test", f"--config.file={RULES / 'alertmanager.yml'}"]
-        done = subprocess.run([*command, "alertname=X", f"severity={severity}"], capture_output=True, text=True, check=True, timeout=30)
+        command = [
+            program("amtool"),
+            "config",
+            "routes",
+            "test",
+            f"--config.file={RULES / 'alertmanager.yml'}",
+        ]
+        done = subprocess.run(
+            [*command, "alertname=X", f"severity={severity}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
         assert done.stdout.strip() == severity

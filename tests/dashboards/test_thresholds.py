@@ -13,7 +13,9 @@ def test_an_override_reaches_the_rules(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text('runbooks = "https://wiki.example/"\n[spend]\nper_hour_usd = 7\n', "utf-8")
     thresholds = load(mine)
-    spend = next(alert for alert in prometheus_alerts(thresholds) if alert.name == "SpendPerHourHigh")
+    spend = next(
+        alert for alert in prometheus_alerts(thresholds) if alert.name == "SpendPerHourHigh"
+    )
     assert spend.expr.endswith("> 7")
     assert thresholds.runbooks == "https://wiki.example/"
     assert thresholds("latency", "min_count") == 20

@@ -16,7 +16,14 @@ pytestmark = [pytest.mark.services]
 def _node(*arguments: str) -> subprocess.CompletedProcess[str]:
     if not (WEB / "node_modules").is_dir():
         pytest.skip("npm packages are not installed: npm ci --prefix dashboards/web")
-    return subprocess.run([program("node"), *arguments], cwd=WEB, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [program("node"), *arguments],
+        cwd=WEB,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
 
 
 @pytest.mark.slow

@@ -31,7 +31,19 @@ def environment(version: str, folder: Path, project: str) -> Path:
     if not done.exists():
         venv.create(home, with_pip=True, clear=True)
         pin = f"crewai[{EXTRAS}]" + ("" if version == "newest" else f"=={version}")
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pin, project], check=True)
+        subprocess.run(
+            [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                pin,
+                project,
+            ],
+            check=True,
+        )
         done.touch()
     return python
 
@@ -39,7 +51,11 @@ def environment(version: str, folder: Path, project: str) -> Path:
 def passes(version: str, python: Path) -> bool:
     """Run the tests with the apps under `python`."""
     shown = subprocess.run(
-        [str(python), "-c", "import importlib.metadata as m; print(m.version('crewai'), m.version('opentelemetry-sdk'))"],
+        [
+            str(python),
+            "-c",
+            "import importlib.metadata as m; print(m.version('crewai'), m.version('opentelemetry-sdk'))",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -48,21 +64,39 @@ def passes(version: str, python: Path) -> bool:
     print(f"== crewai {crewai} (asked: {version}), opentelemetry-sdk {sdk}", flush=True)
     tests = [str(Path(__file__).parent / name) for name in TESTS]
     return (
-        subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], cwd=ROOT, env=os.environ | {"E2E_PYTHON": str(python)}).returncode
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *tests],
+            cwd=ROOT,
+            env=os.environ | {"E2E_PYTHON": str(python)},
+        ).returncode
         == 0
     )
 
 
 def main() -> int:
     """Exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("versions", nargs="*", default=VERSIONS, help="CrewAI versions, or newest")
-    parser.add_argument("--wheel", default=str(ROOT), help="what to install as crewmeter (default: this tree)")
-    parser.add_argument("--keep", type=Path, help="folder for the environments; kept and reused (default: a temporary one)")
+    parser.add_argument(
+        "--wheel", default=str(ROOT), help="what to install as crewmeter (default: this tree)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder for the environments; kept and reused (default: a temporary one)",
+    )
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="crewmeter-matrix-", ignore_cleanup_errors=True) as temporary:
+    with tempfile.TemporaryDirectory(
+        prefix="crewmeter-matrix-", ignore_cleanup_errors=True
+    ) as temporary:
         folder = asked.keep.absolute() if asked.keep else Path(temporary)
-        failed = [version for version in asked.versions if not passes(version, environment(version, folder, asked.wheel))]
+        failed = [
+            version
+            for version in asked.versions
+            if not passes(version, environment(version, folder, asked.wheel))
+        ]
     print(f"failed: {', '.join(failed)}" if failed else f"{len(asked.versions)} versions pass")
     return 1 if failed else 0
 

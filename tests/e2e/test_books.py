@@ -49,7 +49,11 @@ EXACT = [
 def stage(tmp_path_factory, perform_apps):
     """Every app, played once."""
     with FakeProvider() as fake_provider:
-        yield perform_apps([*EXACT, "cut", "timed_out", "cancelled"], tmp_path_factory.mktemp("books"), fake_provider)
+        yield perform_apps(
+            [*EXACT, "cut", "timed_out", "cancelled"],
+            tmp_path_factory.mktemp("books"),
+            fake_provider,
+        )
 
 
 @pytest.mark.parametrize("app", EXACT)
@@ -90,7 +94,9 @@ def test_a_cut_stream_is_never_free(stage):
     billed, rows = stage.of("cut")
     assert len(billed) == 1
     assert rows
-    assert all(row["usage_status"] in ("estimated", "missing") and row["cost_pusd"] != 0 for row in rows)
+    assert all(
+        row["usage_status"] in ("estimated", "missing") and row["cost_pusd"] != 0 for row in rows
+    )
 
 
 def test_nothing_is_left_open(stage):
@@ -107,7 +113,9 @@ def test_sixty_four_crews_keep_apart(stage):
     assert len(runs) == 80
     for calls in runs.values():
         number = str(calls[0]["crew"]).removeprefix("crew-")
-        assert [(row["crew"], row["agent"]) for row in calls] == [(f"crew-{number}", f"Worker {number}")] * 2
+        assert [(row["crew"], row["agent"]) for row in calls] == [
+            (f"crew-{number}", f"Worker {number}")
+        ] * 2
         assert {row["input_tokens"] for row in calls} == {1000 + int(number)}
 
 
@@ -162,14 +170,18 @@ def test_an_unanswered_call_says_that_it_may_be_billed(stage):
     """A request the client gave up on has no usage and no cost, and its row says why."""
     billed, rows = stage.of("timed_out")
     assert len(billed) == 1
-    assert [(row["status"], row["usage_status"], row["cost_pusd"]) for row in rows] == [("error", "missing", None)]
+    assert [(row["status"], row["usage_status"], row["cost_pusd"]) for row in rows] == [
+        ("error", "missing", None)
+    ]
     assert "may_be_billed" in str(rows[0]["cost_flags"])
 
 
 def test_a_cancelled_kickoff_is_never_free(stage):
     """What a cancelled crew was billed for is charged or stands there as unknown; versions differ in whether the call goes on."""
     billed, rows = stage.of("cancelled")
-    assert ledger_lines(rows) == billed_lines([entry for entry in billed if entry.response_id in {row["response_id"] for row in rows}])
+    assert ledger_lines(rows) == billed_lines(
+        [entry for entry in billed if entry.response_id in {row["response_id"] for row in rows}]
+    )
     assert [row["agent"] for row in rows] == ["Slow", "Quick"]
     assert all(row["cost_pusd"] or row["usage_status"] == "missing" for row in rows)
 
@@ -178,7 +190,11 @@ def test_parallel_branches_stay_in_one_run(stage):
     """Branches of a flow that run at once keep their crews' names and share the flow's run."""
     _, rows = stage.of("parallel_flow")
     assert len({row["run"] for row in rows}) == 1
-    assert {(row["crew"], row["input_tokens"]) for row in rows} == {("left-crew", 310), ("right-crew", 320), (None, 330)}
+    assert {(row["crew"], row["input_tokens"]) for row in rows} == {
+        ("left-crew", 310),
+        ("right-crew", 320),
+        (None, 330),
+    }
 
 
 def test_calls_in_threads_a_tool_starts_belong_to_it(stage):

@@ -26,7 +26,9 @@ def collector():
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["content-length"]))
-            bodies.append(gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body)
+            bodies.append(
+                gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
+            )
             self.send_response(200)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", "0")
@@ -48,7 +50,14 @@ def _play(tmp_path, **env):
     with FakeProvider() as fake_provider:
         log = tmp_path / "crewmeter.console.run_log"
         extra = {"CANARY_LOG": str(log), "CREWMETER_LOG": "json", **env}
-        ran = run_app(APPS / "play.py", "canary", ledger=tmp_path / "ledger.db", provider_url=fake_provider.url, python=APPS_PYTHON, env=extra)
+        ran = run_app(
+            APPS / "play.py",
+            "canary",
+            ledger=tmp_path / "ledger.db",
+            provider_url=fake_provider.url,
+            python=APPS_PYTHON,
+            env=extra,
+        )
         assert fake_provider.books.calls >= 4
         assert len(fake_provider.books.refused) == 1
     assert '"error": null' in ran.stdout
@@ -68,7 +77,9 @@ def test_the_ledger_and_the_log_keep_no_content(tmp_path):
 def test_otlp_carries_no_content(tmp_path, collector):
     """The same holds for every byte sent to an OTLP endpoint."""
     url, bodies = collector
-    _, log = _play(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
+    _, log = _play(
+        tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf"
+    )
     sent = b"".join(bodies)
     assert b"gpt-4o-mini" in sent
     assert CANARY not in sent
@@ -78,7 +89,12 @@ def test_otlp_carries_no_content(tmp_path, collector):
 def test_content_when_asked_for_is_scrubbed_of_keys(tmp_path, collector):
     """With content capture on, prompts travel over OTLP; the API key still does not, and the ledger keeps no content at all."""
     url, bodies = collector
-    _play(tmp_path, CREWMETER_CAPTURE_CONTENT="true", OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
+    _play(
+        tmp_path,
+        CREWMETER_CAPTURE_CONTENT="true",
+        OTEL_EXPORTER_OTLP_ENDPOINT=url,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+    )
     sent = b"".join(bodies)
     assert b"CANARY-prompt" in sent
     assert b"CANARY-key" not in sent

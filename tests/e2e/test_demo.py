@@ -30,17 +30,32 @@ def _crewmeter(tmp_path, *words, **env):
 
 def _load(path, **options):
     with Ledger.open(str(path)) as ledger:
-        return load_history(ledger, **{"days": 3, "seed": 7, "until": UNTIL, "calls_per_day": 60, **options})
+        return load_history(
+            ledger, **{"days": 3, "seed": 7, "until": UNTIL, "calls_per_day": 60, **options}
+        )
 
 
 def _content(path):
     """A hash over every row of every table that is not bookkeeping about when the ledger was made."""
     connection = sqlite3.connect(path)
-    tables = ("label", "call", "step", "run", "tag_set", "rollup_hour", "latency_hour", "latency_day")
+    tables = (
+        "label",
+        "call",
+        "step",
+        "run",
+        "tag_set",
+        "rollup_hour",
+        "latency_hour",
+        "latency_day",
+    )
     digest = hashlib.sha256()
     for table in tables:
-        digest.update("".join(sorted(map(repr, connection.execute(f'SELECT * FROM "{table}"')))).encode())
-    prices = connection.execute("SELECT hash, source, provider, model, rates FROM price_version ORDER BY hash").fetchall()
+        digest.update(
+            "".join(sorted(map(repr, connection.execute(f'SELECT * FROM "{table}"')))).encode()
+        )
+    prices = connection.execute(
+        "SELECT hash, source, provider, model, rates FROM price_version ORDER BY hash"
+    ).fetchall()
     connection.close()
     return digest.hexdigest(), prices
 
@@ -65,7 +80,9 @@ def test_loading_twice_adds_nothing(tmp_path):
 def test_tomorrow_adds_a_day(tmp_path):
     """A history that ends a day later holds the same runs where the two overlap."""
     today = {span.span_id: span for span in history(3, 7, UNTIL, calls_per_day=60)}
-    tomorrow = {span.span_id: span for span in history(3, 7, UNTIL + timedelta(days=1), calls_per_day=60)}
+    tomorrow = {
+        span.span_id: span for span in history(3, 7, UNTIL + timedelta(days=1), calls_per_day=60)
+    }
     shared = today.keys() & tomorrow.keys()
     assert len(shared) > len(today) / 3
     assert all(today[span] == tomorrow[span] for span in shared)
@@ -74,7 +91,10 @@ def test_tomorrow_adds_a_day(tmp_path):
 def test_every_span_lies_inside_its_window_and_its_parent():
     """No span begins before the window, ends after it, or leaves its parent's time."""
     spans = {span.span_id: span for span in history(2, 3, UNTIL, calls_per_day=60)}
-    first, last = int((UNTIL - timedelta(days=2)).timestamp()) * 10**9, int(UNTIL.timestamp()) * 10**9
+    first, last = (
+        int((UNTIL - timedelta(days=2)).timestamp()) * 10**9,
+        int(UNTIL.timestamp()) * 10**9,
+    )
     for span in spans.values():
         assert first <= span.started_ns <= span.ended_ns <= last
         if span.parent_span_id is not None:
@@ -91,7 +111,11 @@ def test_a_month_has_a_bit_of_everything(tmp_path):
     assert len({row["provider"] for row in calls}) >= 7
     assert len({row["team"] for row in calls}) >= 6
     assert {row["status"] for row in runs} == {"ok", "error"}
-    assert any(step["details"] and "cached" in str(step["details"]) for step in steps if step["kind"] == "tool")
+    assert any(
+        step["details"] and "cached" in str(step["details"])
+        for step in steps
+        if step["kind"] == "tool"
+    )
     assert any(row["reasoning_tokens"] for row in calls)
     assert any(row["ttft_ns"] for row in calls)
     assert {row["service_tier"] for row in calls} >= {"flex"}
@@ -106,13 +130,23 @@ def test_every_billed_span_stands_alone():
     """A call's span carries its run, crew, task and agent itself: no parent is needed to price or attribute it."""
     for span in history(1, 7, UNTIL, calls_per_day=60):
         if span.attributes.get(semconv.OPERATION) in semconv.BILLED_OPERATIONS:
-            wanted = {semconv.RUN_ID, semconv.CREW, semconv.TASK, semconv.AGENT_NAME, semconv.TEAM, semconv.USER, semconv.SESSION}
+            wanted = {
+                semconv.RUN_ID,
+                semconv.CREW,
+                semconv.TASK,
+                semconv.AGENT_NAME,
+                semconv.TEAM,
+                semconv.USER,
+                semconv.SESSION,
+            }
             assert wanted <= span.attributes.keys()
 
 
 def test_the_history_command_tells_what_it_did(tmp_path):
     """``demo --days`` needs no CrewAI, writes to a ledger of its own, and names the next commands with that ledger's path."""
-    done = _crewmeter(tmp_path, "demo", "--days", "3", "--until", "2026-11-21T09:00Z", "--calls-per-day", "60")
+    done = _crewmeter(
+        tmp_path, "demo", "--days", "3", "--until", "2026-11-21T09:00Z", "--calls-per-day", "60"
+    )
     assert done.returncode == 0, done.stderr
     path = tmp_path / ".crewmeter" / "demo.db"
     assert f"new calls in {path}" in done.stdout
@@ -122,7 +156,13 @@ def test_the_history_command_tells_what_it_did(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("--days", "0"), ("--days", "3", "--until", "someday"), ("--days", "x"), ("--calls-per-day", "0", "--days", "1")]
+    "words",
+    [
+        ("--days", "0"),
+        ("--days", "3", "--until", "someday"),
+        ("--days", "x"),
+        ("--calls-per-day", "0", "--days", "1"),
+    ],
 )
 def test_bad_options_are_refused(tmp_path, words):
     """Exit code 2 and a word on what is wrong; no traceback, no ledger."""
@@ -155,9 +195,18 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
         "        if name.partition('.')[0] == 'crewai': raise ModuleNotFoundError('No module named crewai', name='crewai')\n"
         "sys.meta_path.insert(0, Hide())\n"
     )
-    words = [sys.executable, "-c", "import crewai_hidden; from crewmeter_cost.cli import main; main()", "demo"]
+    words = [
+        sys.executable,
+        "-c",
+        "import crewai_hidden; from crewmeter_cost.cli import main; main()",
+        "demo",
+    ]
     done = subprocess.run(
-        words, env=os.environ | quiet_environment(tmp_path) | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        words,
+        env=os.environ | quiet_environment(tmp_path) | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2
     assert 'pip install "crewmeter[crewai]"' in done.stderr
@@ -168,12 +217,18 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_live_demo_adds_up(tmp_path, columns):
     """The demo's ledger says what the stand-in billed; its screen fits; settings of the user's own apps do not leak into it."""
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "CREWMETER_LEDGER": str(tmp_path / "real.db"), "COLUMNS": columns}
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "CREWMETER_LEDGER": str(tmp_path / "real.db"),
+        "COLUMNS": columns,
+    }
     done = _crewmeter(tmp_path, "demo", **env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "The ledger says the same." in done.stdout
     assert "$0.005243" in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines() if "--ledger" not in line) <= int(columns)
+    assert max(len(line) for line in done.stdout.splitlines() if "--ledger" not in line) <= int(
+        columns
+    )
     assert not (tmp_path / "real.db").exists()
     rows = call_rows(tmp_path / ".crewmeter" / "demo.db")
     assert [(row["request_model"], row["status"]) for row in rows] == [

@@ -19,7 +19,9 @@ CACHED = "[[usage:in=1000 read=400 w5m=200 w1h=100 out=300]]"
 def openai_client(fake_provider):
     """OpenAI's SDK, pointed at the stand-in."""
     openai = pytest.importorskip("openai")
-    with openai.OpenAI(base_url=fake_provider.base_url(), api_key="sk-standin", max_retries=2) as client:
+    with openai.OpenAI(
+        base_url=fake_provider.base_url(), api_key="sk-standin", max_retries=2
+    ) as client:
         yield client
 
 
@@ -32,15 +34,25 @@ def test_openai_chat_reports_what_the_books_say(fake_provider, openai_client):
     usage = openai_client.chat.completions.create(model="gpt-5", messages=_ask(USAGE)).usage
     assert (usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens) == (1000, 400)
     assert (usage.completion_tokens, usage.completion_tokens_details.reasoning_tokens) == (300, 120)
-    assert [(entry.usage.input, entry.usage.output, entry.delivered) for entry in fake_provider.books.billed] == [(1000, 300, True)]
+    assert [
+        (entry.usage.input, entry.usage.output, entry.delivered)
+        for entry in fake_provider.books.billed
+    ] == [(1000, 300, True)]
 
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_stream_tells_usage_only_when_asked(fake_provider, openai_client, asked):
     """OpenAI sends the usage chunk for ``include_usage`` only; the exchange is billed either way."""
     options = {"stream_options": {"include_usage": True}} if asked else {}
-    chunks = list(openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:one two three]]"), stream=True, **options))
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "one two three"
+    chunks = list(
+        openai_client.chat.completions.create(
+            model="gpt-4o", messages=_ask("[[say:one two three]]"), stream=True, **options
+        )
+    )
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        == "one two three"
+    )
     assert any(chunk.usage for chunk in chunks) is asked
     assert fake_provider.books.calls == 1
 
@@ -48,29 +60,51 @@ def test_a_stream_tells_usage_only_when_asked(fake_provider, openai_client, aske
 def test_tools_are_called_in_turn(openai_client):
     """Each tool directive is one call, in order; then comes the answer."""
     messages = _ask('Go. [[tool:first {"a": 1}]] [[tool:second]] [[say:done]]')
-    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("first", "second")]
+    tools = [
+        {"type": "function", "function": {"name": name, "parameters": {}}}
+        for name in ("first", "second")
+    ]
     names = []
     for _ in range(2):
-        message = openai_client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools).choices[0].message
+        message = (
+            openai_client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools)
+            .choices[0]
+            .message
+        )
         names.append(message.tool_calls[0].function.name)
-        messages += [message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "ok"}]
+        messages += [
+            message.model_dump(exclude_none=True),
+            {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "ok"},
+        ]
     assert names == ["first", "second"]
-    assert openai_client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools).choices[0].message.content == "done"
+    assert (
+        openai_client.chat.completions.create(model="gpt-4o", messages=messages, tools=tools)
+        .choices[0]
+        .message.content
+        == "done"
+    )
 
 
 def test_a_refusal_is_not_billed(fake_provider, openai_client):
     """``[[fail:429 x1]]`` refuses once; the SDK's own retry is the one exchange billed."""
     openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[fail:429 x1]]"))
-    assert (fake_provider.books.calls, [refused.status for refused in fake_provider.books.refused]) == (1, [429])
+    assert (
+        fake_provider.books.calls,
+        [refused.status for refused in fake_provider.books.refused],
+    ) == (1, [429])
 
 
 def test_a_cut_stream_is_billed_but_not_delivered(fake_provider, openai_client):
     """The client sees a broken connection; the books see an exchange whose usage never arrived."""
     httpx = pytest.importorskip("httpx")
-    stream = openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:a long story]] [[cut:2]]"), stream=True)
+    stream = openai_client.chat.completions.create(
+        model="gpt-4o", messages=_ask("[[say:a long story]] [[cut:2]]"), stream=True
+    )
     with pytest.raises(httpx.RemoteProtocolError):
         list(stream)
-    assert [(entry.delivered, entry.streamed) for entry in fake_provider.books.billed] == [(False, True)]
+    assert [(entry.delivered, entry.streamed) for entry in fake_provider.books.billed] == [
+        (False, True)
+    ]
 
 
 def test_openai_responses_stream_and_whole_agree(fake_provider, openai_client):
@@ -78,63 +112,110 @@ def test_openai_responses_stream_and_whole_agree(fake_provider, openai_client):
     whole = openai_client.responses.create(model="gpt-5", input=USAGE).usage
     last = list(openai_client.responses.create(model="gpt-5", input=USAGE, stream=True))[-1]
     assert whole == last.response.usage
-    assert (whole.input_tokens, whole.input_tokens_details.cached_tokens, whole.output_tokens_details.reasoning_tokens) == (1000, 400, 120)
+    assert (
+        whole.input_tokens,
+        whole.input_tokens_details.cached_tokens,
+        whole.output_tokens_details.reasoning_tokens,
+    ) == (1000, 400, 120)
 
 
 def test_structured_answers_follow_the_schema(openai_client):
     """A JSON schema in the request gives an instance of it."""
     schema = {
         "type": "object",
-        "properties": {"name": {"$ref": "#/$defs/Name"}, "tags": {"type": "array", "items": {"enum": ["a", "b"]}}},
+        "properties": {
+            "name": {"$ref": "#/$defs/Name"},
+            "tags": {"type": "array", "items": {"enum": ["a", "b"]}},
+        },
         "$defs": {"Name": {"anyOf": [{"type": "null"}, {"type": "string"}]}},
     }
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    answer = openai_client.chat.completions.create(model="gpt-4o", messages=_ask("x"), response_format=form).choices[0].message.content
+    answer = (
+        openai_client.chat.completions.create(
+            model="gpt-4o", messages=_ask("x"), response_format=form
+        )
+        .choices[0]
+        .message.content
+    )
     assert json.loads(answer) == {"name": "plain words", "tags": ["a"]}
 
 
 def test_anthropic_counts_cache_apart(fake_provider):
     """Anthropic's ``input_tokens`` leave the cache out, and writes are split by time to live; streamed or not."""
     anthropic = pytest.importorskip("anthropic")
-    with anthropic.Anthropic(base_url=fake_provider.base_url("anthropic"), api_key="fake-key") as client:
-        usage = client.messages.create(model="claude-sonnet-4-5", max_tokens=9, messages=_ask(CACHED)).usage
-        with client.messages.stream(model="claude-sonnet-4-5", max_tokens=9, messages=_ask(CACHED)) as stream:
+    with anthropic.Anthropic(
+        base_url=fake_provider.base_url("anthropic"), api_key="fake-key"
+    ) as client:
+        usage = client.messages.create(
+            model="claude-sonnet-4-5", max_tokens=9, messages=_ask(CACHED)
+        ).usage
+        with client.messages.stream(
+            model="claude-sonnet-4-5", max_tokens=9, messages=_ask(CACHED)
+        ) as stream:
             streamed = stream.get_final_message().usage
     for seen in (usage, streamed):
-        assert (seen.input_tokens, seen.cache_read_input_tokens, seen.cache_creation_input_tokens, seen.output_tokens) == (
+        assert (
+            seen.input_tokens,
+            seen.cache_read_input_tokens,
+            seen.cache_creation_input_tokens,
+            seen.output_tokens,
+        ) == (
             300,
             400,
             300,
             300,
         )
-        assert (seen.cache_creation.ephemeral_5m_input_tokens, seen.cache_creation.ephemeral_1h_input_tokens) == (200, 100)
+        assert (
+            seen.cache_creation.ephemeral_5m_input_tokens,
+            seen.cache_creation.ephemeral_1h_input_tokens,
+        ) == (200, 100)
     assert {entry.usage.input for entry in fake_provider.books.billed} == {1000}
 
 
 def test_gemini_counts_thoughts_apart(fake_provider):
     """Gemini's candidates leave thoughts out; streamed or not."""
     genai = pytest.importorskip("google.genai")
-    client = genai.Client(api_key="fake-key", http_options={"base_url": fake_provider.base_url("gcp.gemini")})
+    client = genai.Client(
+        api_key="fake-key", http_options={"base_url": fake_provider.base_url("gcp.gemini")}
+    )
     usage = client.models.generate_content(model="gemini-2.5-pro", contents=USAGE).usage_metadata
-    streamed = list(client.models.generate_content_stream(model="gemini-2.5-pro", contents=USAGE))[-1].usage_metadata
+    streamed = list(client.models.generate_content_stream(model="gemini-2.5-pro", contents=USAGE))[
+        -1
+    ].usage_metadata
     client.close()
     for seen in (usage, streamed):
         assert (seen.prompt_token_count, seen.cached_content_token_count) == (1000, 400)
-        assert (seen.candidates_token_count, seen.thoughts_token_count, seen.total_token_count) == (180, 120, 1300)
+        assert (seen.candidates_token_count, seen.thoughts_token_count, seen.total_token_count) == (
+            180,
+            120,
+            1300,
+        )
 
 
 def test_bedrock_frames_are_binary(fake_provider, monkeypatch):
     """Converse and its event stream come through botocore's parser, checksums and all."""
     boto3 = pytest.importorskip("boto3")
     client = boto3.client(
-        "bedrock-runtime", endpoint_url=fake_provider.url, region_name="us-east-1", aws_access_key_id="k", aws_secret_access_key="s"
+        "bedrock-runtime",
+        endpoint_url=fake_provider.url,
+        region_name="us-east-1",
+        aws_access_key_id="k",
+        aws_secret_access_key="s",
     )
-    ask = {"modelId": "us.amazon.nova-pro-v1:0", "messages": [{"role": "user", "content": [{"text": CACHED}]}]}
+    ask = {
+        "modelId": "us.amazon.nova-pro-v1:0",
+        "messages": [{"role": "user", "content": [{"text": CACHED}]}],
+    }
     usage = client.converse(**ask)["usage"]
     events = list(client.converse_stream(**ask)["stream"])
     client.close()
     assert events[-1]["metadata"]["usage"] == usage
-    assert (usage["inputTokens"], usage["cacheReadInputTokens"], usage["cacheWriteInputTokens"], usage["totalTokens"]) == (
+    assert (
+        usage["inputTokens"],
+        usage["cacheReadInputTokens"],
+        usage["cacheWriteInputTokens"],
+        usage["totalTokens"],
+    ) == (
         300,
         400,
         300,
@@ -148,18 +229,30 @@ def test_azure_names_the_deployment(fake_provider):
     inference = pytest.importorskip("azure.ai.inference")
     from azure.core.credentials import AzureKeyCredential
 
-    with inference.ChatCompletionsClient(endpoint=fake_provider.base_url("azure.ai.openai"), credential=AzureKeyCredential("fake-key")) as client:
+    with inference.ChatCompletionsClient(
+        endpoint=fake_provider.base_url("azure.ai.openai"),
+        credential=AzureKeyCredential("fake-key"),
+    ) as client:
         assert client.complete(messages=_ask(USAGE)).usage.prompt_tokens == 1000
-    assert [(entry.provider, entry.model) for entry in fake_provider.books.billed] == [("azure.ai.openai", "gpt-4o")]
+    assert [(entry.provider, entry.model) for entry in fake_provider.books.billed] == [
+        ("azure.ai.openai", "gpt-4o")
+    ]
 
 
 def test_one_server_plays_many_providers(openai_client):
     """``base_url("openrouter")`` speaks OpenAI's protocol under another name, and says what it charged."""
     openai = pytest.importorskip("openai")
-    with FakeProvider(gateway_rate_usd=0.000001) as server, openai.OpenAI(base_url=server.base_url("openrouter"), api_key="k") as client:
-        usage = client.chat.completions.create(model="anthropic/claude-sonnet-4.5", messages=_ask("[[usage:in=900 out=100]]")).usage
+    with (
+        FakeProvider(gateway_rate_usd=0.000001) as server,
+        openai.OpenAI(base_url=server.base_url("openrouter"), api_key="k") as client,
+    ):
+        usage = client.chat.completions.create(
+            model="anthropic/claude-sonnet-4.5", messages=_ask("[[usage:in=900 out=100]]")
+        ).usage
         assert usage.model_extra["cost"] == pytest.approx(0.001)
-        assert [(entry.provider, entry.reported_cost_usd) for entry in server.books.billed] == [("openrouter", "0.001000000000")]
+        assert [(entry.provider, entry.reported_cost_usd) for entry in server.books.billed] == [
+            ("openrouter", "0.001000000000")
+        ]
 
 
 def test_a_script_decides_before_the_text(openai_client):
@@ -169,9 +262,20 @@ def test_a_script_decides_before_the_text(openai_client):
     def script(prompt):
         return Reply(tool_calls=(ToolUse("dig", {}),)) if prompt.model == "scripted" else None
 
-    with FakeProvider(script) as server, openai.OpenAI(base_url=server.base_url(), api_key="k") as client:
-        scripted = client.chat.completions.create(model="scripted", messages=_ask("[[say:no]]")).choices[0].message
-        plain = client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:yes]]")).choices[0].message
+    with (
+        FakeProvider(script) as server,
+        openai.OpenAI(base_url=server.base_url(), api_key="k") as client,
+    ):
+        scripted = (
+            client.chat.completions.create(model="scripted", messages=_ask("[[say:no]]"))
+            .choices[0]
+            .message
+        )
+        plain = (
+            client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:yes]]"))
+            .choices[0]
+            .message
+        )
     assert (scripted.tool_calls[0].function.name, plain.content) == ("dig", "yes")
 
 
@@ -192,7 +296,9 @@ def test_nonsense_does_not_stop_the_server(fake_provider, openai_client):
         with socket.create_connection(("127.0.0.1", fake_provider.port), timeout=5) as connection:
             connection.sendall(noise)
     assert (
-        openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:still here]]")).choices[0].message.content
+        openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[say:still here]]"))
+        .choices[0]
+        .message.content
         == "still here"
     )
 

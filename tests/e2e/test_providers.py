@@ -13,7 +13,13 @@ from crewmeter_cost.demo.fake_provider import FakeProvider
 pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 
 KINDS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "litellm")
-NEEDS = {"anthropic": "anthropic", "gemini": "google.genai", "azure": "azure.ai.inference", "bedrock": "boto3", "litellm": "litellm"}
+NEEDS = {
+    "anthropic": "anthropic",
+    "gemini": "google.genai",
+    "azure": "azure.ai.inference",
+    "bedrock": "boto3",
+    "litellm": "litellm",
+}
 APPS = [f"providers:{kind}:{mode}" for kind in KINDS for mode in ("plain", "stream")]
 
 
@@ -26,7 +32,11 @@ def _installed(app: str) -> bool:
 def stage(tmp_path_factory, perform_apps):
     """Every installed client, played once."""
     with FakeProvider() as fake_provider:
-        yield perform_apps([app for app in APPS if _installed(app)], tmp_path_factory.mktemp("providers"), fake_provider)
+        yield perform_apps(
+            [app for app in APPS if _installed(app)],
+            tmp_path_factory.mktemp("providers"),
+            fake_provider,
+        )
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -40,7 +50,9 @@ def test_a_provider_is_charged_exactly_or_flagged(stage, app):
     told, kept = billed_lines(billed), ledger_lines(rows)
     assert kept - told == Counter()
     ids = {entry.response_id for entry in billed}
-    flagged = [row for row in rows if row["usage_status"] != "reported" and row["response_id"] in ids]
+    flagged = [
+        row for row in rows if row["usage_status"] != "reported" and row["response_id"] in ids
+    ]
     assert (told - kept).total() == len(flagged)
     assert flagged == [] or app in LOST
 

@@ -25,8 +25,19 @@ def run(tmp_path):
 
     def go(*words, plain=False, cwd=tmp_path, **env):
         command = [sys.executable] if plain else [*CLI, "run"]
-        environment = os.environ | quiet_environment(tmp_path) | {"CREWMETER_LEDGER": str(tmp_path / "ledger.db"), **env}
-        return subprocess.run([*command, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=100)
+        environment = (
+            os.environ
+            | quiet_environment(tmp_path)
+            | {"CREWMETER_LEDGER": str(tmp_path / "ledger.db"), **env}
+        )
+        return subprocess.run(
+            [*command, *words],
+            cwd=cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
 
     return go
 
@@ -59,9 +70,16 @@ def test_the_program_sees_what_python_would_show_it(run, program):
 def test_a_module_runs_as_with_python_m(run, program):
     """``-m package`` runs the package's ``__main__`` with the current folder on the path."""
     program("", "pkg/__init__.py")
-    program("import sys; from . import __name__ as p; print(__name__, p, __spec__.name, sys.argv[1:])", "pkg/__main__.py")
+    program(
+        "import sys; from . import __name__ as p; print(__name__, p, __spec__.name, sys.argv[1:])",
+        "pkg/__main__.py",
+    )
     words = ["-m", "pkg", "-x", "y"]
-    assert run(*words).stdout == run(*words, plain=True).stdout == "__main__ pkg pkg.__main__ ['-x', 'y']\n"
+    assert (
+        run(*words).stdout
+        == run(*words, plain=True).stdout
+        == "__main__ pkg pkg.__main__ ['-x', 'y']\n"
+    )
 
 
 def test_a_relative_script_in_another_folder_imports_its_neighbours(run, program, tmp_path):
@@ -93,7 +111,11 @@ def test_exit_code_and_traceback_are_pythons(run, program, source, code):
 def test_an_interrupted_program_says_so(run, program):
     """Ctrl-C ends the program with its traceback and the code a shell gives it."""
     heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background is started deaf to it
-    done = run(program(f"import os, signal, time; {heard}; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"))
+    done = run(
+        program(
+            f"import os, signal, time; {heard}; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
+        )
+    )
     assert done.returncode == 128 + signal.SIGINT
     assert "\nKeyboardInterrupt\n" in done.stderr
 
@@ -118,7 +140,12 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("words", "culprit"), [(["absent.py"], "'absent.py'"), (["-m", "absent.module"], "'absent.module'"), (["-m", "json"], "'json'")]
+    ("words", "culprit"),
+    [
+        (["absent.py"], "'absent.py'"),
+        (["-m", "absent.module"], "'absent.module'"),
+        (["-m", "json"], "'json'"),
+    ],
 )
 def test_nothing_to_run_is_said_plainly(run, words, culprit):
     """A missing script or module is named, without a traceback; exit code 2."""

@@ -43,17 +43,25 @@ def names_in(wheel: Path) -> set[str]:
 def test_the_wheel_has_everything_and_nothing_else(wheel):
     """Three packages, their types and data, the license; no test, no script of the repository, no cache."""
     names = names_in(wheel)
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"crewmeter", "crewmeter_cost", "crewmeter_dashboards"}
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "crewmeter",
+        "crewmeter_cost",
+        "crewmeter_dashboards",
+    }
     for package in ("crewmeter", "crewmeter_cost", "crewmeter_dashboards"):
         assert f"{package}/py.typed" in names
     sources = {
         path.relative_to(ROOT / root).as_posix()
         for root in ("tracer", "cost", "dashboards")
         for path in (ROOT / root).rglob("*")
-        if path.is_file() and "crewmeter" in path.relative_to(ROOT / root).parts[0] and "__pycache__" not in path.parts
+        if path.is_file()
+        and "crewmeter" in path.relative_to(ROOT / root).parts[0]
+        and "__pycache__" not in path.parts
     }
     assert sources <= names, "a module or data file is missing"
-    assert not [name for name in names if "tests/" in name or "__pycache__" in name or name.endswith(".pyc")]
+    assert not [
+        name for name in names if "tests/" in name or "__pycache__" in name or name.endswith(".pyc")
+    ]
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert wheel.stat().st_size < 5_000_000
 
@@ -65,7 +73,11 @@ def test_the_wheel_has_the_stack(wheel):
         assert f"crewmeter_cost/compose_stack/files/{single}" in names
     for folder in FOLDERS:
         package, _, rest = folder.partition("/")
-        home = f"crewmeter_dashboards/rendered/{rest}" if package == "dashboards" else f"crewmeter_cost/compose_stack/files/{folder}"
+        home = (
+            f"crewmeter_dashboards/rendered/{rest}"
+            if package == "dashboards"
+            else f"crewmeter_cost/compose_stack/files/{folder}"
+        )
         for path in (ROOT / folder).rglob("*"):
             if path.is_file():
                 assert f"{home}/{path.relative_to(ROOT / folder).as_posix()}" in names
@@ -76,9 +88,18 @@ def test_the_sdist_builds_the_same(built):
     [path] = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for wanted in ("pyproject.toml", "LICENSE", "README.md", "docker-compose.yml", "collector-config/gateway.yaml", "tests/conftest.py"):
+    for wanted in (
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        "docker-compose.yml",
+        "collector-config/gateway.yaml",
+        "tests/conftest.py",
+    ):
         assert wanted in names
-    assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))]
+    assert not [
+        name for name in names if "__pycache__" in name or name.startswith((".venv", ".git/"))
+    ]
 
 
 class Fresh:
@@ -87,12 +108,27 @@ class Fresh:
     def __init__(self, folder: Path, wheel: Path, extras: str) -> None:
         self.bin = folder / "venv/bin"
         venv.create(folder / "venv", with_pip=True)
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("CREWMETER_", "OTEL_", "PYTHON"))}
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("CREWMETER_", "OTEL_", "PYTHON"))
+        }
         self.environment |= {"HOME": str(folder), "CREWMETER_LEDGER": str(folder / "ledger.db")}
         home = os.environ.get("XDG_CACHE_HOME")
-        pip = [self.bin / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{wheel}{extras}"]
+        pip = [
+            self.bin / "python",
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--constraint",
+            ROOT / "constraints.txt",
+            f"{wheel}{extras}",
+        ]
         environment = self.environment | ({"PIP_CACHE_DIR": f"{home}/pip"} if home else {})
-        done = subprocess.run(pip, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            pip, env=environment, cwd=folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr[-4000:]
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -116,13 +152,28 @@ def bare(tmp_path_factory, wheel) -> Fresh:
 
 def test_the_bare_wheel_prices_reports_and_writes_a_stack(bare, tmp_path):
     """Without CrewAI and without extras the command line prices, reports, and writes the stack."""
-    price = bare.run("crewmeter", "price", "gpt-4o-mini", "--input", "1000", "--output", "500", "--format", "json")
+    price = bare.run(
+        "crewmeter",
+        "price",
+        "gpt-4o-mini",
+        "--input",
+        "1000",
+        "--output",
+        "500",
+        "--format",
+        "json",
+    )
     assert price.returncode == 0, price.stderr
     assert json.loads(price.stdout)["cost_usd"] == "0.00045"
     stack = bare.run("crewmeter", "stack", "init", str(tmp_path / "stack"))
     assert stack.returncode == 0, stack.stderr
     assert (tmp_path / "stack/docker-compose.yml").is_file()
-    assert bare.run("python", "-c", "import crewmeter, crewmeter_cost, crewmeter_dashboards").returncode == 0
+    assert (
+        bare.run(
+            "python", "-c", "import crewmeter, crewmeter_cost, crewmeter_dashboards"
+        ).returncode
+        == 0
+    )
 
 
 def test_the_bare_wheel_says_what_is_missing(bare):
@@ -137,6 +188,12 @@ def test_the_bare_wheel_says_what_is_missing(bare):
 def test_the_demo_runs_from_the_wheel(tmp_path_factory, wheel):
     """What the README promises to somebody who typed `pip install crewmeter[crewai]`."""
     fresh = Fresh(tmp_path_factory.mktemp("fresh"), wheel, "[crewai]")
-    demo = fresh.run("crewmeter", "demo", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true")
+    demo = fresh.run(
+        "crewmeter",
+        "demo",
+        CREWAI_DISABLE_TELEMETRY="true",
+        CREWAI_TRACING_ENABLED="false",
+        CREWAI_TESTING="true",
+    )
     assert demo.returncode == 0, demo.stderr[-3000:]
     assert "no key" in demo.stdout.lower(), demo.stdout

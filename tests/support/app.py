@@ -50,16 +50,34 @@ def run_app(
     The app finds the stand-in through ``PROVIDER_URL``. With `check` a non-zero exit fails the test, showing stderr.
     """
     with tempfile.TemporaryDirectory(prefix="crewmeter-app-", ignore_cleanup_errors=True) as home:
-        path = Path(script) if isinstance(script, Path) or "\n" not in script else Path(home) / "app.py"
+        path = (
+            Path(script)
+            if isinstance(script, Path) or "\n" not in script
+            else Path(home) / "app.py"
+        )
         if path.parent == Path(home):
             path.write_text(str(script))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "CREWMETER_"))}
-        environment |= quiet_environment(Path(home)) | {"CREWMETER_LEDGER": str(ledger), "OPENAI_API_KEY": "sk-standin"}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OTEL_", "CREWMETER_"))
+        }
+        environment |= quiet_environment(Path(home)) | {
+            "CREWMETER_LEDGER": str(ledger),
+            "OPENAI_API_KEY": "sk-standin",
+        }
         if provider_url:
             environment["PROVIDER_URL"] = provider_url
         done = subprocess.run(
-            [python, str(path), *arguments], env=environment | (env or {}), capture_output=True, text=True, timeout=timeout, check=False
+            [python, str(path), *arguments],
+            env=environment | (env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     if check and done.returncode != 0:
-        raise AssertionError(f"{path.name} exited with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+        raise AssertionError(
+            f"{path.name} exited with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        )
     return Ran(done.returncode, done.stdout, done.stderr, ledger)

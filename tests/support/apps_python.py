@@ -17,4 +17,6 @@ def has(module: str) -> bool:
     """Whether the apps' interpreter can import `module` (asked, not tried: nothing is imported)."""
     parent, _, _ = module.rpartition(".")
     probe = f"import importlib.util as u, sys; sys.exit(not ({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"
-    return subprocess.run([APPS_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([APPS_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
+    )

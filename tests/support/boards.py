@@ -71,12 +71,19 @@ def get_json(url: str):
 
 
 @contextmanager
-def running(command: list[str], *, ready: str, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], *, ready: str, log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A program on loopback, from when `ready` answers until the block ends."""
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
+        )
         try:
-            until(lambda: process.poll() is not None or urlopen(ready, timeout=1).status == 200, what=f"{command[0]} ready")
+            until(
+                lambda: process.poll() is not None or urlopen(ready, timeout=1).status == 200,
+                what=f"{command[0]} ready",
+            )
             assert process.poll() is None, log.read_text()
             yield process
         finally:

@@ -23,7 +23,12 @@ class Canned:
 @contextmanager
 def canned(*chunks: bytes, status: int = 200, cut: bool = False, **headers: str):
     """Serve ``chunks`` until the block ends; ``content_type="…"`` and the like name headers."""
-    answer = Canned(list(chunks), status, {name.replace("_", "-"): value for name, value in headers.items()}, cut)
+    answer = Canned(
+        list(chunks),
+        status,
+        {name.replace("_", "-"): value for name, value in headers.items()},
+        cut,
+    )
     answer.headers.setdefault("content-type", "application/json")
 
     class Handler(BaseHTTPRequestHandler):

@@ -20,7 +20,11 @@ def provider():
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    made = TracerProvider(resource=Resource.create({"service.name": "newsroom", "deployment.environment.name": "staging"}))
+    made = TracerProvider(
+        resource=Resource.create(
+            {"service.name": "newsroom", "deployment.environment.name": "staging"}
+        )
+    )
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=ENDPOINT + "/v1/traces")))
     trace.set_tracer_provider(made)
     return made
@@ -76,14 +80,21 @@ def openlit():
     import openlit as product
 
     made = provider()
-    product.init(otlp_endpoint=ENDPOINT, environment="staging", application_name="newsroom", disable_metrics=True)
+    product.init(
+        otlp_endpoint=ENDPOINT,
+        environment="staging",
+        application_name="newsroom",
+        disable_metrics=True,
+    )
     return made.force_flush
 
 
 def logfire():
     import logfire as product
 
-    product.configure(send_to_logfire=False, service_name="newsroom", environment="staging", console=False)  # exports as OTEL_* says
+    product.configure(
+        send_to_logfire=False, service_name="newsroom", environment="staging", console=False
+    )  # exports as OTEL_* says
     product.instrument_openai()
     return product.force_flush
 
@@ -110,7 +121,10 @@ def run_litellm() -> None:
     import litellm as product
 
     base = os.environ["OPENAI_BASE_URL"]
-    for text in ("Tea? [[usage:in=1000 read=400 out=300 reasoning=20]]", "Coffee? [[usage:in=500 out=40]]"):
+    for text in (
+        "Tea? [[usage:in=1000 read=400 out=300 reasoning=20]]",
+        "Coffee? [[usage:in=500 out=40]]",
+    ):
         product.completion("openai/gpt-4o-mini", [{"role": "user", "content": text}], api_base=base)
     product.embedding("openai/text-embedding-3-small", input=["tea"], api_base=base)
 
@@ -119,7 +133,12 @@ def langfuse():
     import langfuse as product
     import langfuse.openai  # the import is what instruments
 
-    client = product.Langfuse(public_key="pk-lf-stand-in", secret_key="sk-lf-stand-in", host=ENDPOINT, environment="staging")
+    client = product.Langfuse(
+        public_key="pk-lf-stand-in",
+        secret_key="sk-lf-stand-in",
+        host=ENDPOINT,
+        environment="staging",
+    )
     return client.flush
 
 
@@ -146,8 +165,22 @@ def crew(model: str, **llm):
         raise RuntimeError("the fact checker is asleep")
 
     brain = LLM(model=model, **llm)
-    researcher = Agent(role="Researcher", goal="find facts", backstory="curious", llm=brain, tools=[archive], max_retry_limit=0)
-    writer = Agent(role="Writer", goal="write", backstory="terse", llm=brain, tools=[fact_check], max_retry_limit=0)
+    researcher = Agent(
+        role="Researcher",
+        goal="find facts",
+        backstory="curious",
+        llm=brain,
+        tools=[archive],
+        max_retry_limit=0,
+    )
+    writer = Agent(
+        role="Writer",
+        goal="write",
+        backstory="terse",
+        llm=brain,
+        tools=[fact_check],
+        max_retry_limit=0,
+    )
     research = Task(
         name="research",
         description='Research tea. [[tool:archive {"query": "tea"}]] [[say:Tea is a drink.]] '
@@ -175,7 +208,9 @@ def run_pydantic_ai() -> None:
         """Search the archive."""
         return f"three notes on {query}"
 
-    agent.run_sync('[[tool:archive {"query": "tea"}]] [[say:Tea is a drink.]] [[usage:in=1000 read=400 out=300]]')
+    agent.run_sync(
+        '[[tool:archive {"query": "tea"}]] [[say:Tea is a drink.]] [[usage:in=1000 read=400 out=300]]'
+    )
 
 
 def run_native() -> None:
@@ -185,13 +220,21 @@ def run_native() -> None:
     fake_provider = os.environ["OPENAI_BASE_URL"].removesuffix("/v1")
     models = [
         ("openai/gpt-4o-mini", {}),
-        ("gemini/gemini-2.5-flash", {"client_params": {"http_options": {"base_url": fake_provider}}, "api_key": "stand-in"}),
-        ("bedrock/amazon.nova-lite-v1:0", {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}),
+        (
+            "gemini/gemini-2.5-flash",
+            {"client_params": {"http_options": {"base_url": fake_provider}}, "api_key": "stand-in"},
+        ),
+        (
+            "bedrock/amazon.nova-lite-v1:0",
+            {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"},
+        ),
     ]
     for number, (model, options) in enumerate(models):
         made = crew(model, **options)
         with telemetry_session(
-            f"00000000-0000-0000-0000-00000000000{number}", "newsroom", [OTLPSpanExporter(endpoint=ENDPOINT + "/v1/traces")]
+            f"00000000-0000-0000-0000-00000000000{number}",
+            "newsroom",
+            [OTLPSpanExporter(endpoint=ENDPOINT + "/v1/traces")],
         ):
             made.kickoff()
 

@@ -59,7 +59,11 @@ class Receiver(BaseHTTPRequestHandler):
 def shortened(node: object) -> object:
     """The JSON with long texts cut: fixtures are about names and counts, so an attribute about usage stays whole."""
     if isinstance(node, dict):
-        return node if "usage" in str(node.get("key")) else {key: shortened(value) for key, value in node.items()}
+        return (
+            node
+            if "usage" in str(node.get("key"))
+            else {key: shortened(value) for key, value in node.items()}
+        )
     if isinstance(node, list):
         return [shortened(item) for item in node]
     return node[:LONGEST] + "…" if isinstance(node, str) and len(node) > LONGEST else node
@@ -70,13 +74,25 @@ def as_json(body: bytes) -> dict[str, object]:
     request = ExportTraceServiceRequest.FromString(body)
     document = MessageToDict(request, use_integers_for_enums=True)
     for group, made in zip(document["resourceSpans"], request.resource_spans, strict=True):
-        keep = ("service.name", "deployment.environment", "deployment.environment.name", "telemetry.sdk.name", "telemetry.distro.name")
-        group["resource"]["attributes"] = [pair for pair in group["resource"].get("attributes", []) if pair["key"] in keep]
+        keep = (
+            "service.name",
+            "deployment.environment",
+            "deployment.environment.name",
+            "telemetry.sdk.name",
+            "telemetry.distro.name",
+        )
+        group["resource"]["attributes"] = [
+            pair for pair in group["resource"].get("attributes", []) if pair["key"] in keep
+        ]
         for scoped, made_scoped in zip(group["scopeSpans"], made.scope_spans, strict=True):
             for span, made_span in zip(scoped["spans"], made_scoped.spans, strict=True):
                 span.pop("events", None)
                 span.pop("links", None)
-                span["attributes"] = [pair for pair in span.get("attributes", []) if not pair["key"].endswith(".embedding.vector")]
+                span["attributes"] = [
+                    pair
+                    for pair in span.get("attributes", [])
+                    if not pair["key"].endswith(".embedding.vector")
+                ]
                 for name, value in (
                     ("traceId", made_span.trace_id),
                     ("spanId", made_span.span_id),
@@ -105,18 +121,34 @@ def capture(name: str, python: str) -> None:
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": fake_provider.url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         }
-        done = subprocess.run([python, str(TESTS / "support/capture_crew.py"), name], env=env, capture_output=True, text=True, timeout=240, cwd=home)
+        done = subprocess.run(
+            [python, str(TESTS / "support/capture_crew.py"), name],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=home,
+        )
         billed = [asdict(entry) for entry in fake_provider.books.billed]
     server.shutdown()
     requests = [as_json(body) for body in server.bodies]
-    spans = sum(len(scoped["spans"]) for request in requests for group in request["resourceSpans"] for scoped in group["scopeSpans"])
+    spans = sum(
+        len(scoped["spans"])
+        for request in requests
+        for group in request["resourceSpans"]
+        for scoped in group["scopeSpans"]
+    )
     print(f"{name}: exit {done.returncode}, {len(billed)} billed, {spans} spans")
     if done.returncode:
         print(done.stderr[-2000:])
     if spans:
         document = {"billed": billed, "requests": requests}
         text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-        for start in ('{"traceId"', '"requests":', '{"number"'):  # one span, one billed exchange a line
+        for start in (
+            '{"traceId"',
+            '"requests":',
+            '{"number"',
+        ):  # one span, one billed exchange a line
             text = text.replace(start, "\n" + start)
         (SPAN_FIXTURES / f"{name}.json").write_text(text + "\n")
 

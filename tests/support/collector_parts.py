@@ -43,7 +43,9 @@ def wait_until(fact, *, seconds: float = 20, what: str = "") -> None:
         time.sleep(0.05)
 
 
-def post(url: str, body: bytes, *, content_type: str = "application/x-protobuf", token: str | None = None) -> int:
+def post(
+    url: str, body: bytes, *, content_type: str = "application/x-protobuf", token: str | None = None
+) -> int:
     """POST `body`; the HTTP status, whatever it is."""
     request = urllib.request.Request(url, data=body, headers={"Content-Type": content_type})
     if token:
@@ -73,7 +75,10 @@ class Collector:
         self.log = folder / "log"
         grpc_port, http_port, health, metrics, app_metrics = free_ports(5)
         self.http, self.grpc = f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}"
-        self._health, self._metrics = f"http://127.0.0.1:{health}/", f"http://127.0.0.1:{metrics}/metrics"
+        self._health, self._metrics = (
+            f"http://127.0.0.1:{health}/",
+            f"http://127.0.0.1:{metrics}/metrics",
+        )
         self.app_metrics = f"http://127.0.0.1:{app_metrics}/metrics"
         self.environment = {
             "CREWMETER_OTLP_GRPC": self.grpc,
@@ -90,8 +95,13 @@ class Collector:
     def start(self) -> Collector:
         configs = [f"--config={CONFIGS / name}.yaml" for name in ("base", *self.overlays)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([self.binary, *configs], env=os.environ | self.environment, stdout=log, stderr=log)
-        wait_until(lambda: self._ended() or answers(self._health), what=f"collector {self.overlays} up; see its log")
+            self.process = subprocess.Popen(
+                [self.binary, *configs], env=os.environ | self.environment, stdout=log, stderr=log
+            )
+        wait_until(
+            lambda: self._ended() or answers(self._health),
+            what=f"collector {self.overlays} up; see its log",
+        )
         assert not self._ended(), self.log.read_text()[-3000:]
         return self
 
@@ -169,7 +179,11 @@ class Sink:
     @property
     def calls(self) -> set[str]:
         """Span ids of the billed calls received."""
-        return {span.span_id.hex() for span in self.spans if value_of(span, "gen_ai.operation.name") == "chat"}
+        return {
+            span.span_id.hex()
+            for span in self.spans
+            if value_of(span, "gen_ai.operation.name") == "chat"
+        }
 
     def close(self) -> None:
         self._server.shutdown()
@@ -201,7 +215,12 @@ class TraceBackend(trace_service_pb2_grpc.TraceServiceServicer):
 def spans_in(body: bytes) -> list[Span]:
     """The spans of one OTLP request."""
     request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
-    return [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    return [
+        span
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
 
 
 def value_of(span: Span, key: str) -> object:

@@ -26,11 +26,20 @@ class Sidecar:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Sidecar:
-        command = [Path(sys.executable).with_name("crewmeter"), "serve", "--http-port", str(self.port), "--no-grpc"]
+        command = [
+            Path(sys.executable).with_name("crewmeter"),
+            "serve",
+            "--http-port",
+            str(self.port),
+            "--no-grpc",
+        ]
         environment = os.environ | {"CREWMETER_LEDGER": str(self.ledger), "CREWMETER_TOKEN": KEY}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        wait_until(lambda: self.process.poll() is not None or answers(f"{self.url}/readyz"), what="sidecar ready; see its log")
+        wait_until(
+            lambda: self.process.poll() is not None or answers(f"{self.url}/readyz"),
+            what="sidecar ready; see its log",
+        )
         assert self.process.poll() is None, self.log.read_text()[-3000:]
         return self
 
@@ -43,7 +52,15 @@ class Sidecar:
     def report(self, *by: str) -> dict:
         """What `crewmeter report` says of the ledger."""
         grouping = [word for key in by or ("model",) for word in ("--by", key)]
-        command = [Path(sys.executable).with_name("crewmeter"), "report", *grouping, "--ledger", str(self.ledger), "--format", "json"]
+        command = [
+            Path(sys.executable).with_name("crewmeter"),
+            "report",
+            *grouping,
+            "--ledger",
+            str(self.ledger),
+            "--format",
+            "json",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)

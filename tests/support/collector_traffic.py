@@ -27,7 +27,12 @@ def pair(key: str, value: object) -> KeyValue:
 
 
 def run(
-    calls: int, *, error: bool = False, extra: dict[str, object] | None = None, others: int = 0, scope: str = semconv.SCOPE
+    calls: int,
+    *,
+    error: bool = False,
+    extra: dict[str, object] | None = None,
+    others: int = 0,
+    scope: str = semconv.SCOPE,
 ) -> tuple[bytes, set[str]]:
     """One run of a crew as one OTLP request: its root, `calls` billed calls, `others` spans of a database. Also the ids of the calls."""
     trace = os.urandom(16)
@@ -37,13 +42,32 @@ def run(
     spans = resource.scope_spans.add()
     spans.scope.name = scope
     now = time.time_ns()
-    root = _span(trace, b"", "invoke_workflow crew", now, {semconv.KIND: semconv.KIND_CREW, semconv.CREW: "crew"})
+    root = _span(
+        trace,
+        b"",
+        "invoke_workflow crew",
+        now,
+        {semconv.KIND: semconv.KIND_CREW, semconv.CREW: "crew"},
+    )
     if error:
         root.status.code = 2
-    context = {semconv.RUN_ID: root.span_id.hex(), semconv.RUN_KIND: semconv.KIND_CREW, semconv.RUN_NAME: "crew", semconv.CREW: "crew"}
-    root.attributes.extend(pair(key, value) for key, value in context.items() if key != semconv.CREW)
-    billed = [_span(trace, root.span_id, "chat gpt-4o-mini", now, context | _CALL | (extra or {})) for _ in range(calls)]
-    foreign = [_span(trace, root.span_id, "SELECT", now, {"db.system": "postgresql"}) for _ in range(others)]
+    context = {
+        semconv.RUN_ID: root.span_id.hex(),
+        semconv.RUN_KIND: semconv.KIND_CREW,
+        semconv.RUN_NAME: "crew",
+        semconv.CREW: "crew",
+    }
+    root.attributes.extend(
+        pair(key, value) for key, value in context.items() if key != semconv.CREW
+    )
+    billed = [
+        _span(trace, root.span_id, "chat gpt-4o-mini", now, context | _CALL | (extra or {}))
+        for _ in range(calls)
+    ]
+    foreign = [
+        _span(trace, root.span_id, "SELECT", now, {"db.system": "postgresql"})
+        for _ in range(others)
+    ]
     spans.spans.extend([*billed, *foreign, root])
     return request.SerializeToString(), {span.span_id.hex() for span in billed}
 
@@ -60,7 +84,9 @@ _CALL = {
 }
 
 
-def _span(trace: bytes, parent: bytes, name: str, ended: int, attributes: dict[str, object]) -> Span:
+def _span(
+    trace: bytes, parent: bytes, name: str, ended: int, attributes: dict[str, object]
+) -> Span:
     span = Span(
         trace_id=trace,
         span_id=next(_ids).to_bytes(4, "big") + os.urandom(4),

@@ -19,8 +19,17 @@ def emit_calls(exporter: SpanExporter, count: int = 1, **extra: object) -> None:
         with tracer.start_as_current_span("chat gpt-4o") as span:
             span.set_attributes(
                 {
-                    semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.SERVER_ADDRESS: "api.openai.com",
-                    semconv.REQUEST_MODEL: "gpt-4o", semconv.INPUT_TOKENS: 1000, semconv.OUTPUT_TOKENS: 300, semconv.RUN_ID: RUN,
-                    semconv.RUN_KIND: "crew", semconv.RUN_NAME: "research", semconv.CREW: "research", semconv.KIND: "llm", **extra,
+                    semconv.OPERATION: "chat",
+                    semconv.PROVIDER: "openai",
+                    semconv.SERVER_ADDRESS: "api.openai.com",
+                    semconv.REQUEST_MODEL: "gpt-4o",
+                    semconv.INPUT_TOKENS: 1000,
+                    semconv.OUTPUT_TOKENS: 300,
+                    semconv.RUN_ID: RUN,
+                    semconv.RUN_KIND: "crew",
+                    semconv.RUN_NAME: "research",
+                    semconv.CREW: "research",
+                    semconv.KIND: "llm",
+                    **extra,
                 }
-            )  # fmt: skip
+            )

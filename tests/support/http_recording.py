@@ -7,7 +7,17 @@ from contextlib import contextmanager
 
 from crewmeter.http import observation
 
-PROVIDERS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "openrouter", "litellm", "litellm-anthropic")
+PROVIDERS = (
+    "openai",
+    "responses",
+    "anthropic",
+    "gemini",
+    "azure",
+    "bedrock",
+    "openrouter",
+    "litellm",
+    "litellm-anthropic",
+)
 
 
 def llm(provider: str, fake_provider, **options):
@@ -16,24 +26,62 @@ def llm(provider: str, fake_provider, **options):
 
     url = fake_provider.url
     if provider == "openai":
-        return LLM(model="openai/gpt-4o", api_key="sk-test", base_url=fake_provider.base_url("openai"), max_retries=0, **options)
+        return LLM(
+            model="openai/gpt-4o",
+            api_key="sk-test",
+            base_url=fake_provider.base_url("openai"),
+            max_retries=0,
+            **options,
+        )
     if provider == "responses":
-        return LLM(model="openai/gpt-5", api="responses", api_key="sk-test", base_url=fake_provider.base_url("openai"), **options)
+        return LLM(
+            model="openai/gpt-5",
+            api="responses",
+            api_key="sk-test",
+            base_url=fake_provider.base_url("openai"),
+            **options,
+        )
     if provider == "anthropic":
-        return LLM(model="anthropic/claude-sonnet-4-5", api_key="k", base_url=url, max_retries=0, **options)
+        return LLM(
+            model="anthropic/claude-sonnet-4-5", api_key="k", base_url=url, max_retries=0, **options
+        )
     if provider == "gemini":
-        return LLM(model="gemini/gemini-2.5-flash", api_key="k", client_params={"http_options": {"base_url": url}}, **options)
+        return LLM(
+            model="gemini/gemini-2.5-flash",
+            api_key="k",
+            client_params={"http_options": {"base_url": url}},
+            **options,
+        )
     if provider == "azure":
         endpoint = fake_provider.base_url("azure.ai.openai")
-        return LLM(model="azure/gpt-4o", api_key="k", endpoint=endpoint, api_version="2024-06-01", **options)
+        return LLM(
+            model="azure/gpt-4o",
+            api_key="k",
+            endpoint=endpoint,
+            api_version="2024-06-01",
+            **options,
+        )
     if provider == "bedrock":
         keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
         return LLM(model="bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", **keys, **options)
     if provider == "openrouter":
-        return LLM(model="openrouter/openai/gpt-4o", api_key="k", base_url=fake_provider.base_url("openrouter"), **options)
+        return LLM(
+            model="openrouter/openai/gpt-4o",
+            api_key="k",
+            base_url=fake_provider.base_url("openrouter"),
+            **options,
+        )
     if provider == "litellm":
-        return LLM(model="openai/gpt-4o", is_litellm=True, api_key="k", base_url=fake_provider.base_url("openai"), **options)
-    return LLM(model="anthropic/claude-sonnet-4-5", is_litellm=True, api_key="k", base_url=url, **options)
+        return LLM(
+            model="openai/gpt-4o",
+            is_litellm=True,
+            api_key="k",
+            base_url=fake_provider.base_url("openai"),
+            **options,
+        )
+    return LLM(
+        model="anthropic/claude-sonnet-4-5", is_litellm=True, api_key="k", base_url=url, **options
+    )
 
 
 class Recorder:

@@ -42,7 +42,10 @@ def expected_pusd(entry: Billed) -> int | None:
         return None
     usage = entry.usage
     quantities = {
-        "input": (usage.input or 0) - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h,
+        "input": (usage.input or 0)
+        - usage.cache_read
+        - usage.cache_write_5m
+        - usage.cache_write_1h,
         "cache_read": usage.cache_read,
         "cache_write_5m": usage.cache_write_5m,
         "cache_write_1h": usage.cache_write_1h,
@@ -94,7 +97,15 @@ def ledger_lines(rows: Sequence[dict[str, object]]) -> Counter[tuple[object, ...
     )
 
 
-def window(fake_provider: FakeProvider, rows: Sequence[dict[str, object]], played: Played) -> tuple[list[Billed], list[dict[str, object]]]:
+def window(
+    fake_provider: FakeProvider, rows: Sequence[dict[str, object]], played: Played
+) -> tuple[list[Billed], list[dict[str, object]]]:
     """The exchanges billed and the rows written while one app ran."""
-    billed = [entry for entry in fake_provider.books.billed if played.began_ns <= entry.at_ns <= played.ended_ns]
-    return billed, [row for row in rows if played.began_ns <= int(str(row["started_ns"])) <= played.ended_ns]
+    billed = [
+        entry
+        for entry in fake_provider.books.billed
+        if played.began_ns <= entry.at_ns <= played.ended_ns
+    ]
+    return billed, [
+        row for row in rows if played.began_ns <= int(str(row["started_ns"])) <= played.ended_ns
+    ]

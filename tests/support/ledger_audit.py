@@ -12,9 +12,15 @@ from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, DIMENSIONS, LATENCY
 
 HOUR_NS = 3600 * 10**9
 AMOUNTS = (
-    "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
     "reasoning_tokens",
-)  # fmt: skip
+)
 
 
 def rows(ledger, query: str, **values):
@@ -27,17 +33,46 @@ class BillingLog:
 
     def __init__(self, ledger) -> None:
         names = {row["id"]: row["value"] for row in rows(ledger, "SELECT id, value FROM label")}
-        tags = {row["id"]: json.loads(row["tags"]) for row in rows(ledger, "SELECT id, tags FROM tag_set")}
+        tags = {
+            row["id"]: json.loads(row["tags"])
+            for row in rows(ledger, "SELECT id, tags FROM tag_set")
+        }
         labels = {
-            "operation", "origin", "scope", "provider", "host", "request_model", "response_model", "crew", "flow", "task", "agent", "tool",
-            "user", "team", "session", "service", "environment", "error_type", "finish_reason", "cost_status", "usage_status",
-            "kind", "name",
-        }  # fmt: skip
+            "operation",
+            "origin",
+            "scope",
+            "provider",
+            "host",
+            "request_model",
+            "response_model",
+            "crew",
+            "flow",
+            "task",
+            "agent",
+            "tool",
+            "user",
+            "team",
+            "session",
+            "service",
+            "environment",
+            "error_type",
+            "finish_reason",
+            "cost_status",
+            "usage_status",
+            "kind",
+            "name",
+        }
 
         def named(row):
-            return {key: names.get(value) if key in labels and not isinstance(value, str) else value for key, value in row.items()}
+            return {
+                key: names.get(value) if key in labels and not isinstance(value, str) else value
+                for key, value in row.items()
+            }
 
-        self.calls = [named(row) | {"tags": tags.get(row["tag_set"], {})} for row in rows(ledger, "SELECT * FROM call")]
+        self.calls = [
+            named(row) | {"tags": tags.get(row["tag_set"], {})}
+            for row in rows(ledger, "SELECT * FROM call")
+        ]
         self.steps = [named(row) for row in rows(ledger, "SELECT * FROM step")]
         self.runs = [named(row) for row in rows(ledger, "SELECT * FROM run")]
         for call in self.calls:
@@ -49,10 +84,17 @@ class BillingLog:
     def _amounts(call):
         unpriced = int(call["cost_pusd"] is None and call["state"] != 2)
         return [
-            1, int(call["state"] > 0), unpriced, call["input_tokens"] or 0, call["cache_read_tokens"] or 0,
-            (call["cache_write_5m_tokens"] or 0) + (call["cache_write_1h_tokens"] or 0), call["output_tokens"] or 0,
-            call["reasoning_tokens"] or 0, call["cost_pusd"] or 0, call["duration_ns"],
-        ]  # fmt: skip
+            1,
+            int(call["state"] > 0),
+            unpriced,
+            call["input_tokens"] or 0,
+            call["cache_read_tokens"] or 0,
+            (call["cache_write_5m_tokens"] or 0) + (call["cache_write_1h_tokens"] or 0),
+            call["output_tokens"] or 0,
+            call["reasoning_tokens"] or 0,
+            call["cost_pusd"] or 0,
+            call["duration_ns"],
+        ]
 
     def rollups(self):
         """(dimension, hour, key, key2) → [amounts…, cost, duration]."""
@@ -75,12 +117,34 @@ class BillingLog:
         for step in self.steps:
             if step["kind"] == "tool":
                 amounts = [1, int(step["state"] > 0), *[0] * 7, step["duration_ns"]]
-                book("tool", step["started_ns"] // HOUR_NS * 3600, step["name"], step["agent"], amounts)
+                book(
+                    "tool",
+                    step["started_ns"] // HOUR_NS * 3600,
+                    step["name"],
+                    step["agent"],
+                    amounts,
+                )
         for run in self.runs:
             if run["status"] != "running":
                 cost = run["cost_whole_usd"] * 10**12 + run["cost_pusd"]
-                amounts = [1, int(run["status"] != "ok"), run["unpriced_calls"], run["input_tokens"], 0, 0, run["output_tokens"], 0, cost]
-                book("run", run["started_ns"] // HOUR_NS * 3600, run["name"], run["status"], [*amounts, run["duration_ns"]])
+                amounts = [
+                    1,
+                    int(run["status"] != "ok"),
+                    run["unpriced_calls"],
+                    run["input_tokens"],
+                    0,
+                    0,
+                    run["output_tokens"],
+                    0,
+                    cost,
+                ]
+                book(
+                    "run",
+                    run["started_ns"] // HOUR_NS * 3600,
+                    run["name"],
+                    run["status"],
+                    [*amounts, run["duration_ns"]],
+                )
         return {key: sums for key, sums in books.items() if any(sums)}
 
     def latencies(self):
@@ -91,13 +155,25 @@ class BillingLog:
             for name in ("total", "model", "crew", "agent", "provider", "team", "task"):
                 counts[name, call["hour"], call.get(name), bucket] += 1
             if call["ttft_ns"] is not None:
-                counts["ttft", call["hour"], call["model"], bisect_left(BOUNDS_NS, call["ttft_ns"])] += 1
+                counts[
+                    "ttft", call["hour"], call["model"], bisect_left(BOUNDS_NS, call["ttft_ns"])
+                ] += 1
         for step in self.steps:
             if step["kind"] == "tool":
-                counts["tool", step["started_ns"] // HOUR_NS * 3600, step["name"], bisect_left(BOUNDS_NS, step["duration_ns"])] += 1
+                counts[
+                    "tool",
+                    step["started_ns"] // HOUR_NS * 3600,
+                    step["name"],
+                    bisect_left(BOUNDS_NS, step["duration_ns"]),
+                ] += 1
         for run in self.runs:
             if run["status"] != "running":
-                counts["run", run["started_ns"] // HOUR_NS * 3600, run["name"], bisect_left(BOUNDS_NS, run["duration_ns"])] += 1
+                counts[
+                    "run",
+                    run["started_ns"] // HOUR_NS * 3600,
+                    run["name"],
+                    bisect_left(BOUNDS_NS, run["duration_ns"]),
+                ] += 1
         return counts
 
 
@@ -106,10 +182,12 @@ def stored_rollups(ledger):
     by_code = {dimension.code: name for name, dimension in DIMENSIONS.items()}
     return {
         (by_code[row["dimension"]], row["hour"], names.get(row["key"]), names.get(row["key2"])): [
-            *(row[name] for name in AMOUNTS), row["cost_whole_usd"] * 10**12 + row["cost_pusd"], row["duration_ns"]
+            *(row[name] for name in AMOUNTS),
+            row["cost_whole_usd"] * 10**12 + row["cost_pusd"],
+            row["duration_ns"],
         ]
         for row in rows(ledger, "SELECT * FROM rollup_hour")
-    }  # fmt: skip
+    }
 
 
 def stored_latencies(ledger, table="latency_hour", start="hour"):
@@ -133,10 +211,23 @@ def assert_books_hold(ledger) -> BillingLog:
     assert stored_latencies(ledger, "latency_day", "day") == dict(daily)
     for run in books.runs:
         mine = [call for call in books.calls if call["run"] == run["id"]]
-        tools = [step for step in books.steps if step["run"] == run["id"] and step["kind"] == "tool"]
-        sums = [sum(column) for column in zip(*(call["amounts"] for call in mine), strict=True)] or [0] * 10
-        assert (run["calls"], run["failed_calls"], run["unpriced_calls"], run["input_tokens"], run["output_tokens"]) == (*sums[:4], sums[6])
+        tools = [
+            step for step in books.steps if step["run"] == run["id"] and step["kind"] == "tool"
+        ]
+        sums = [
+            sum(column) for column in zip(*(call["amounts"] for call in mine), strict=True)
+        ] or [0] * 10
+        assert (
+            run["calls"],
+            run["failed_calls"],
+            run["unpriced_calls"],
+            run["input_tokens"],
+            run["output_tokens"],
+        ) == (*sums[:4], sums[6])
         assert run["priced_calls"] == sum(call["cost_pusd"] is not None for call in mine)
         assert run["cost_whole_usd"] * 10**12 + run["cost_pusd"] == sums[8]
-        assert (run["tool_calls"], run["failed_tool_calls"]) == (len(tools), sum(step["state"] > 0 for step in tools))
+        assert (run["tool_calls"], run["failed_tool_calls"]) == (
+            len(tools),
+            sum(step["state"] > 0 for step in tools),
+        )
     return books

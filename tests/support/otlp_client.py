@@ -15,7 +15,12 @@ class Client(threading.Thread):
 
     def __init__(self, port: int) -> None:
         super().__init__()
-        self._port, self.stopping, self.sent, self.acknowledged = port, threading.Event(), set(), set()
+        self._port, self.stopping, self.sent, self.acknowledged = (
+            port,
+            threading.Event(),
+            set(),
+            set(),
+        )
 
     def run(self) -> None:
         while not self.stopping.is_set():

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["APPS", "Stage", "perform"]
 
 
-
 @dataclass(frozen=True)
 class Stage:
     """What is left when the curtain falls: the process, the server's books, the ledger's rows, per app."""
@@ -36,13 +35,24 @@ class Stage:
     def steps_of(self, app: str) -> list[dict[str, object]]:
         """The steps one app left in the ledger."""
         played = self.played[app]
-        return [step for step in self.steps if played.began_ns <= int(str(step["started_ns"])) <= played.ended_ns]
+        return [
+            step
+            for step in self.steps
+            if played.began_ns <= int(str(step["started_ns"])) <= played.ended_ns
+        ]
 
 
 def perform(apps: list[str], folder: Path, fake_provider: FakeProvider, **options: object) -> Stage:
     """Play `apps` in one process against `fake_provider`, with a ledger in `folder`."""
     ran = run_app(
-        APPS / "play.py", *apps, ledger=folder / "ledger.db", provider_url=fake_provider.url, timeout=400, **{"python": APPS_PYTHON, **options}
+        APPS / "play.py",
+        *apps,
+        ledger=folder / "ledger.db",
+        provider_url=fake_provider.url,
+        timeout=400,
+        **{"python": APPS_PYTHON, **options},
     )
-    played = [Played(**json.loads(line[3:])) for line in ran.stdout.splitlines() if line.startswith("@@ ")]
+    played = [
+        Played(**json.loads(line[3:])) for line in ran.stdout.splitlines() if line.startswith("@@ ")
+    ]
     return Stage(ran, fake_provider, {one.app: one for one in played}, ran.calls, ran.steps)

@@ -43,7 +43,10 @@ def _rows(path: Path, table: str, labels: list[str]) -> list[dict[str, object]]:
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         connection.row_factory = sqlite3.Row
         names = dict(connection.execute("SELECT id, value FROM label").fetchall())
-        rows = [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY started_ns, id")]
+        rows = [
+            dict(row)
+            for row in connection.execute(f"SELECT * FROM {table} ORDER BY started_ns, id")
+        ]
         runs = dict(connection.execute("SELECT id, run_id FROM run").fetchall())
         tags = dict(connection.execute("SELECT id, tags FROM tag_set").fetchall())
     connection.close()

@@ -20,7 +20,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
-def request(count: int = 1, *, spans: list[tuple[bytes, bytes]] | None = None, **attributes: object) -> bytes:
+def request(
+    count: int = 1, *, spans: list[tuple[bytes, bytes]] | None = None, **attributes: object
+) -> bytes:
     """An OTLP request with `count` billed spans (or those with the given ids) as crewmeter's tracer writes them."""
     made = ExportTraceServiceRequest()
     group = made.resource_spans.add()
@@ -38,8 +40,16 @@ def request(count: int = 1, *, spans: list[tuple[bytes, bytes]] | None = None, *
         **attributes,
     }
     now = time.time_ns()
-    for trace_id, span_id in spans or [(secrets.token_bytes(16), secrets.token_bytes(8)) for _ in range(count)]:
-        span = scoped.spans.add(trace_id=trace_id, span_id=span_id, name="chat", start_time_unix_nano=now - 10**9, end_time_unix_nano=now)
+    for trace_id, span_id in spans or [
+        (secrets.token_bytes(16), secrets.token_bytes(8)) for _ in range(count)
+    ]:
+        span = scoped.spans.add(
+            trace_id=trace_id,
+            span_id=span_id,
+            name="chat",
+            start_time_unix_nano=now - 10**9,
+            end_time_unix_nano=now,
+        )
         for key, value in values.items():
             pair = span.attributes.add()
             pair.key = key
@@ -70,7 +80,13 @@ class Running:
     """A sidecar that has said it is ready."""
 
     def __init__(self, pid: int, port: int, grpc_port: int | None, ledger: Path, log: Path) -> None:
-        self.pid, self.port, self.grpc_port, self.ledger, self._log = pid, port, grpc_port, ledger, log
+        self.pid, self.port, self.grpc_port, self.ledger, self._log = (
+            pid,
+            port,
+            grpc_port,
+            ledger,
+            log,
+        )
         self.ended = False
 
     def __enter__(self) -> Running:
@@ -80,7 +96,14 @@ class Running:
         if not self.ended:
             self.kill()
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 30) -> Answer:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 30,
+    ) -> Answer:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
@@ -91,7 +114,12 @@ class Running:
 
     def post(self, body: bytes, **headers: str) -> Answer:
         """Send spans."""
-        return self.ask("POST", "/v1/traces", body, PROTOBUF | {name.replace("_", "-"): value for name, value in headers.items()})
+        return self.ask(
+            "POST",
+            "/v1/traces",
+            body,
+            PROTOBUF | {name.replace("_", "-"): value for name, value in headers.items()},
+        )
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, headers=headers)
@@ -121,7 +149,10 @@ class Running:
 
     def memory_mb(self) -> float:
         """Most memory it has held so far."""
-        return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1]) / 1024
+        return (
+            int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1])
+            / 1024
+        )
 
     def log(self) -> list[dict[str, object]]:
         """What it logged."""
@@ -153,7 +184,10 @@ class Nursery:
 
     def __enter__(self) -> Nursery:
         self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("spawner.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, str(Path(__file__).with_name("spawner.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 
@@ -179,7 +213,13 @@ class Nursery:
         """
         said = ledger.parent / f"said-{secrets.token_hex(4)}"
         log = ledger.parent / f"log-{secrets.token_hex(4)}"
-        order = {"ledger": url or str(ledger), "port": port, "grpc": grpc, "env": env or {}, "settings": settings}
+        order = {
+            "ledger": url or str(ledger),
+            "port": port,
+            "grpc": grpc,
+            "env": env or {},
+            "settings": settings,
+        }
         order |= {"clock": clock and str(clock)}
         order |= {"said": str(said), "log": str(log)}
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -193,4 +233,6 @@ class Nursery:
         line = said.read_text()
         http_port = re.search(r"https?://[^ ]+:(\d+)", line)
         grpc_port = re.search(r"OTLP/gRPC [^ ]+:(\d+)", line)
-        return Running(pid, int(http_port[1]), int(grpc_port[1]) if grpc_port else None, ledger, log)
+        return Running(
+            pid, int(http_port[1]), int(grpc_port[1]) if grpc_port else None, ledger, log
+        )

@@ -17,7 +17,11 @@ from crewmeter_cost.sidecar.settings import Limits, Settings
 
 def clock_of(path: str | None):
     """The machine's clock, or one that is off by the seconds that stand in a file now."""
-    return time.time_ns if path is None else lambda: time.time_ns() + int(Path(path).read_text()) * 10**9
+    return (
+        time.time_ns
+        if path is None
+        else lambda: time.time_ns() + int(Path(path).read_text()) * 10**9
+    )
 
 
 def child(order: dict) -> None:
@@ -31,7 +35,9 @@ def child(order: dict) -> None:
     fields = order["settings"]
     limits = Limits(**fields.pop("limits", {}))
     keys = keys_from(fields.pop("token", None), None)
-    paths = {name: Path(fields.pop(name)) for name in ("certificate", "private_key") if name in fields}
+    paths = {
+        name: Path(fields.pop(name)) for name in ("certificate", "private_key") if name in fields
+    }
     settings = Settings(
         http_port=order["port"],
         grpc_port=0 if order["grpc"] else None,

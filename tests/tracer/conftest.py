@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 def pytest_collection_modifyitems(items):
     """CrewAI and its dependencies warn of deprecations, of their own lazy imports, of fork, and of sockets they leave open."""
-    ignored = ("DeprecationWarning", "ImportWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning")
+    ignored = (
+        "DeprecationWarning",
+        "ImportWarning",
+        "ResourceWarning",
+        "pytest.PytestUnraisableExceptionWarning",
+    )
     for item in items:
         if "tests/tracer" in str(item.path):
             for name in ignored:
@@ -49,11 +54,16 @@ class Metered:
     def tree(self) -> dict[str, list[str]]:
         """Node label → labels of its children, by ``kind:name``; a call is ``llm``. Labels met twice share an entry."""
         rows = [{**row, "label": f"{row['kind']}:{row['name']}"} for row in self.steps()]
-        rows += [{**row, "label": "llm" if row["operation"] == "chat" else row["operation"]} for row in self.calls()]
+        rows += [
+            {**row, "label": "llm" if row["operation"] == "chat" else row["operation"]}
+            for row in self.calls()
+        ]
         label = {row["span_id"]: row["label"] for row in rows}
         children: dict[str, list[str]] = {}
         for row in rows:
-            children.setdefault(str(label.get(row["parent_span_id"], "-")), []).append(str(row["label"]))
+            children.setdefault(str(label.get(row["parent_span_id"], "-")), []).append(
+                str(row["label"])
+            )
         return children
 
 
@@ -79,7 +89,9 @@ def worker(llm):
     from crewai import Agent
 
     def make(role: str = "Researcher", **more: object) -> Agent:
-        return Agent(role=role, goal="find out", backstory="curious", llm=more.pop("llm", llm), **more)
+        return Agent(
+            role=role, goal="find out", backstory="curious", llm=more.pop("llm", llm), **more
+        )
 
     return make
 

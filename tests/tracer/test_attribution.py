@@ -15,7 +15,11 @@ def test_blocks_nest_and_end():
     """An inner block adds and overrides; afterwards the outer one is back."""
     with attribute(user="ann", team="a", env="x"):
         with attribute(team="b"):
-            assert current() == {semconv.USER: "ann", semconv.TEAM: "b", semconv.TAG_PREFIX + "env": "x"}
+            assert current() == {
+                semconv.USER: "ann",
+                semconv.TEAM: "b",
+                semconv.TAG_PREFIX + "env": "x",
+            }
         assert current()[semconv.TEAM] == "a"
     assert current() is None
 
@@ -66,7 +70,9 @@ def test_it_reaches_every_call_of_a_run(meter, worker, job, team, llm):
         return "ok"
 
     with attribute(user="ann", team="search", session="s1", tenant="acme"):
-        team(job(worker(tools=[aside]), '[[tool:aside {"q": "x"}]] [[say:fine]]'), name="c").kickoff()
+        team(
+            job(worker(tools=[aside]), '[[tool:aside {"q": "x"}]] [[say:fine]]'), name="c"
+        ).kickoff()
     llm.call("outside")
     calls = meter.calls()
     accounts = [(call["user"], call["team"], call["session"]) for call in calls]

@@ -72,7 +72,9 @@ def test_no_content_in_ledger_bytes_or_logs(sung, ledger_path, collector, caplog
     written = b"".join(path.read_bytes() for path in ledger_path.parent.glob("ledger.db*"))
     handle.uninstrument()
     sent = b"".join(bodies)
-    lines = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("crewmeter"))
+    lines = "\n".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("crewmeter")
+    )
     assert b"birds" in written
     assert b"birds" in sent
     assert "birds" in lines

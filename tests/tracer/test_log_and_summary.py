@@ -25,7 +25,9 @@ def booked(meter) -> list[tuple[object, object]]:
     return sorted((call["input_tokens"], call["output_tokens"]) for call in meter.calls())
 
 
-def test_a_persons_wish_is_another_call_of_the_agent(meter, monkeypatch, fake_provider, worker, job, team):
+def test_a_persons_wish_is_another_call_of_the_agent(
+    meter, monkeypatch, fake_provider, worker, job, team
+):
     """With `human_input` the answer is made again after feedback; both calls are the agent's, and nothing stays open."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("Make it shorter.\n\n"))
     team(job(worker(), human_input=True, name="write"), name="asked").kickoff()
@@ -35,7 +37,9 @@ def test_a_persons_wish_is_another_call_of_the_agent(meter, monkeypatch, fake_pr
     assert meter.still_open == 0
 
 
-def test_a_guardrail_that_says_no_once_is_two_steps_and_two_calls(meter, fake_provider, worker, job, team):
+def test_a_guardrail_that_says_no_once_is_two_steps_and_two_calls(
+    meter, fake_provider, worker, job, team
+):
     """The first verdict is a refusal, the second lets it pass; the second answer is billed as well."""
     verdicts = iter([(False, "too long"), (True, "fine")])
 
@@ -51,7 +55,9 @@ def test_a_guardrail_that_says_no_once_is_two_steps_and_two_calls(meter, fake_pr
     assert meter.still_open == 0
 
 
-def test_a_tool_called_with_wrong_arguments_is_a_failed_step(meter, fake_provider, worker, job, team):
+def test_a_tool_called_with_wrong_arguments_is_a_failed_step(
+    meter, fake_provider, worker, job, team
+):
     """The model forgot an argument: the tool is a failed step of the agent, and the crew goes on."""
 
     @tool
@@ -59,7 +65,9 @@ def test_a_tool_called_with_wrong_arguments_is_a_failed_step(meter, fake_provide
         """Fetch a page."""
         return url
 
-    team(job(worker(tools=[fetch]), '[[tool:fetch {"uri": 1}]] [[say:never mind]]'), name="wrong").kickoff()
+    team(
+        job(worker(tools=[fetch]), '[[tool:fetch {"uri": 1}]] [[say:never mind]]'), name="wrong"
+    ).kickoff()
     tools = [step for step in meter.steps() if step["kind"] == "tool"]
     assert tools
     assert {step["status"] for step in tools} == {"error"}
@@ -68,7 +76,9 @@ def test_a_tool_called_with_wrong_arguments_is_a_failed_step(meter, fake_provide
     assert meter.still_open == 0
 
 
-def test_training_is_a_run_with_its_crew_inside(meter, monkeypatch, tmp_path, fake_provider, worker, job, team):
+def test_training_is_a_run_with_its_crew_inside(
+    meter, monkeypatch, tmp_path, fake_provider, worker, job, team
+):
     """`crew.train` is the run; its iterations are crews in it, and whatever it asks models is billed to it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO("Better.\n"))
@@ -96,11 +106,24 @@ def test_testing_is_a_run_and_pays_for_its_judge(meter, fake_provider, worker, j
 class Counting(BaseLLM):
     """A model behind a transport nobody sees, whose events say nothing of tokens, but which counts them."""
 
-    def call(self, messages, tools=None, callbacks=None, available_functions=None, from_task=None, from_agent=None, response_model=None):
+    def call(
+        self,
+        messages,
+        tools=None,
+        callbacks=None,
+        available_functions=None,
+        from_task=None,
+        from_agent=None,
+        response_model=None,
+    ):
         """Answer; start and end have different call ids, as CrewAI gives them to whoever does not know its `llm_call_context`."""
         self._emit_call_started_event(messages, from_task=from_task, from_agent=from_agent)
-        self._track_token_usage_internal({"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730})
-        self._emit_call_completed_event("hello", LLMCallType.LLM_CALL, from_task=from_task, from_agent=from_agent)
+        self._track_token_usage_internal(
+            {"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730}
+        )
+        self._emit_call_completed_event(
+            "hello", LLMCallType.LLM_CALL, from_task=from_task, from_agent=from_agent
+        )
         return "Thought: I know.\nFinal Answer: hello"
 
 
@@ -116,9 +139,15 @@ class Knowing(Counting):
 def test_a_silent_models_own_counter_is_booked(meter, worker, job, team, kind):
     """Neither the event nor the wire has usage: what the object's counter gained is the call's, and says where it is from."""
     model = kind(model="gpt-4o-mini", provider="openai")
-    team(job(worker(llm=model), name="write"), job(worker("Writer", llm=model), name="check"), name="silent").kickoff()
+    team(
+        job(worker(llm=model), name="write"),
+        job(worker("Writer", llm=model), name="check"),
+        name="silent",
+    ).kickoff()
     calls = meter.calls()
-    assert [(call["input_tokens"], call["output_tokens"], call["usage_status"]) for call in calls] == [(700, 30, "reconciled")] * 2
+    assert [
+        (call["input_tokens"], call["output_tokens"], call["usage_status"]) for call in calls
+    ] == [(700, 30, "reconciled")] * 2
     summary = model.get_token_usage_summary()
     assert (summary.prompt_tokens, summary.completion_tokens) == (1400, 60)
     assert all(call["cost_pusd"] for call in calls)

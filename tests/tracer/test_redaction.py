@@ -50,7 +50,11 @@ def test_content_is_off_unless_asked_for():
     """Neither text nor anything else comes out of it by default; the caller or either variable turns it on."""
     assert Content().text("hello") is None
     assert not capture_wanted(False, {})
-    assert not capture_wanted(False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"})
+    assert not capture_wanted(
+        False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}
+    )
     assert capture_wanted(True, {})
     assert capture_wanted(False, {"CREWMETER_CAPTURE_CONTENT": "1"})
-    assert capture_wanted(False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_AND_EVENT"})
+    assert capture_wanted(
+        False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_AND_EVENT"}
+    )

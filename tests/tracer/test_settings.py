@@ -19,7 +19,11 @@ from crewmeter.settings import read_settings
         ({}, {}, ("crewmeter",)),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, {}, ("otlp",)),
         ({}, {"endpoint": "http://c:4318"}, ("otlp",)),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, {"ledger": "x.db"}, ("otlp", "crewmeter")),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"},
+            {"ledger": "x.db"},
+            ("otlp", "crewmeter"),
+        ),
         ({"OTEL_TRACES_EXPORTER": "otlp,crewmeter"}, {}, ("otlp", "crewmeter")),
         ({"OTEL_TRACES_EXPORTER": "console"}, {"ledger": "x.db"}, ("console", "crewmeter")),
         ({"OTEL_TRACES_EXPORTER": "none"}, {}, ()),
@@ -36,7 +40,11 @@ def test_where_spans_go(environ, arguments, exporters):
         ({}, {"endpoint": "http://c:4317"}, "grpc"),
         ({}, {"endpoint": "http://c:4318"}, "http/protobuf"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, {}, "grpc"),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {}, "grpc"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:9", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            {},
+            "grpc",
+        ),
     ],
 )
 def test_which_protocol(environ, arguments, protocol):
@@ -46,8 +54,14 @@ def test_which_protocol(environ, arguments, protocol):
 
 def test_tags_come_from_both_sides():
     """CREWMETER_TAGS and tags= go on every span, the argument winning; team, user and session are fields."""
-    scope = read_settings({"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}).scope
-    assert scope == {semconv.TAG_PREFIX + "env": "prod", semconv.TEAM: "search", semconv.TAG_PREFIX + "n": "3"}
+    scope = read_settings(
+        {"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}
+    ).scope
+    assert scope == {
+        semconv.TAG_PREFIX + "env": "prod",
+        semconv.TEAM: "search",
+        semconv.TAG_PREFIX + "n": "3",
+    }
 
 
 @pytest.mark.parametrize(
@@ -85,7 +99,15 @@ def test_a_disabled_sdk_records_nothing(monkeypatch):
 
 def test_the_promise_of_the_module():
     """`__all__` is what people may rely on."""
-    assert crewmeter.__all__ == ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
+    assert crewmeter.__all__ == [
+        "Attribution",
+        "BudgetExceeded",
+        "Handle",
+        "attribute",
+        "flush",
+        "instrument",
+        "uninstrument",
+    ]
 
 
 @pytest.mark.parametrize("budget", ["None", "'5 USD/day'"])
@@ -93,5 +115,12 @@ def test_crewai_can_be_imported_after_instrument(tmp_path, budget):
     """The import that the seam waits for is nobody's to break, with and without a budget."""
     code = f"import crewmeter; crewmeter.instrument(budget={budget}); import crewai; from crewai.hooks import get_before_llm_call_hooks"
     env = {**os.environ, "HOME": str(tmp_path), "CREWMETER_LEDGER": str(tmp_path / "ledger.db")}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from crewmeter.lifecycle import Installation
 
-__all__ = ["Attribution", "BudgetExceeded", "Handle", "attribute", "flush", "instrument", "uninstrument"]
+__all__ = [
+    "Attribution",
+    "BudgetExceeded",
+    "Handle",
+    "attribute",
+    "flush",
+    "instrument",
+    "uninstrument",
+]
 
 _lock = threading.Lock()
 _handle: Handle | None = None

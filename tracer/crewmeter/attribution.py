@@ -27,7 +27,9 @@ class Attribution(ContextDecorator):
     because what to restore is kept per context, not on the instance.
     """
 
-    _outer: ClassVar[ContextVar[tuple[Mapping[str, str] | None, ...]]] = ContextVar("crewmeter_attribution_outer", default=())
+    _outer: ClassVar[ContextVar[tuple[Mapping[str, str] | None, ...]]] = ContextVar(
+        "crewmeter_attribution_outer", default=()
+    )
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
         self._attributes = attributes
@@ -37,7 +39,12 @@ class Attribution(ContextDecorator):
         self._outer.set((*self._outer.get(), outer))
         _current.set({**outer, **self._attributes} if outer else self._attributes)
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         stack = self._outer.get()
         if stack:
             _current.set(stack[-1])
@@ -46,14 +53,23 @@ class Attribution(ContextDecorator):
     async def __aenter__(self) -> None:
         self.__enter__()
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
 
-def attribute(*, user: str | None = None, team: str | None = None, session: str | None = None, **tags: object) -> Attribution:
+def attribute(
+    *, user: str | None = None, team: str | None = None, session: str | None = None, **tags: object
+) -> Attribution:
     """Put every call inside the ``with`` block on this account. ``None`` leaves the outer value as it is."""
     attributes = {
-        name: _clean(value) for name, value in ((semconv.USER, user), (semconv.TEAM, team), (semconv.SESSION, session)) if value is not None
+        name: _clean(value)
+        for name, value in ((semconv.USER, user), (semconv.TEAM, team), (semconv.SESSION, session))
+        if value is not None
     }
     attributes.update(tag_attributes(tags))
     return Attribution(attributes)
@@ -67,7 +83,11 @@ def current() -> Mapping[str, str] | None:
 def tag_attributes(tags: Mapping[str, object]) -> dict[str, str]:
     """Tags as span attributes; ``user``, ``team`` and ``session`` are no tags but fields of their own."""
     fields = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSION}
-    return {fields.get(key, semconv.TAG_PREFIX + key): _clean(value) for key, value in tags.items() if key and value is not None}
+    return {
+        fields.get(key, semconv.TAG_PREFIX + key): _clean(value)
+        for key, value in tags.items()
+        if key and value is not None
+    }
 
 
 def parse_tags(text: str) -> dict[str, str]:
@@ -76,7 +96,9 @@ def parse_tags(text: str) -> dict[str, str]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         key, separator, value = part.partition("=")
         if not separator or not key.strip():
-            raise ValueError(f"CREWMETER_TAGS: {part!r} is not key=value; write e.g. CREWMETER_TAGS=team=search,env=prod")
+            raise ValueError(
+                f"CREWMETER_TAGS: {part!r} is not key=value; write e.g. CREWMETER_TAGS=team=search,env=prod"
+            )
         tags[key.strip()] = value.strip()
     return tags
 

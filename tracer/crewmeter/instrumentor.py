@@ -22,7 +22,17 @@ class CrewMeterInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped 
         return ("crewai >= 1.13",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        known = ("service_name", "ledger", "endpoint", "headers", "capture_content", "tags", "budget", "tracer_provider", "summary")
+        known = (
+            "service_name",
+            "ledger",
+            "endpoint",
+            "headers",
+            "capture_content",
+            "tags",
+            "budget",
+            "tracer_provider",
+            "summary",
+        )
         crewmeter.instrument(**{name: kwargs[name] for name in known if name in kwargs})
 
     def _uninstrument(self, **kwargs: Any) -> None:

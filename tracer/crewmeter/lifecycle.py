@@ -47,14 +47,31 @@ FAILING_BUDGET_S = 0.3
 class Installation:
     """Everything `instrument` sets up and `uninstrument` takes down."""
 
-    def __init__(self, settings: Settings, provider: TracerProvider | None, guard: Guard | None = None) -> None:
+    def __init__(
+        self, settings: Settings, provider: TracerProvider | None, guard: Guard | None = None
+    ) -> None:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
-        self.recorder = Recorder(self._deliver, sampler=self._providers.sampler(), tracer=self._providers.tracer, base_scope=settings.scope)
-        before_call = self._before_call = BeforeCallHook(guard, settings.scope) if guard is not None else None
+        self.recorder = Recorder(
+            self._deliver,
+            sampler=self._providers.sampler(),
+            tracer=self._providers.tracer,
+            base_scope=settings.scope,
+        )
+        before_call = self._before_call = (
+            BeforeCallHook(guard, settings.scope) if guard is not None else None
+        )
         self._observer = Observer(settings, self._providers.resource, before_call)
-        self._couriers = [self._batch_processor(name, first=position == 0) for position, name in enumerate(settings.exporters)]
-        self._event_handler = EventHandler(self.recorder, settings.content, look_again=observation.look_again, before_call=before_call)
+        self._couriers = [
+            self._batch_processor(name, first=position == 0)
+            for position, name in enumerate(settings.exporters)
+        ]
+        self._event_handler = EventHandler(
+            self.recorder,
+            settings.content,
+            look_again=observation.look_again,
+            before_call=before_call,
+        )
         self._undo: list[Callable[[], None]] = []
 
     def _batch_processor(self, name: str, *, first: bool) -> BatchProcessor:
@@ -114,7 +131,10 @@ class Installation:
         observation.settle()
         self._event_handler.drain()
         until = monotonic() + timeout
-        done = [batch_processor.flush(max(0.0, until - monotonic())) for batch_processor in self._couriers]
+        done = [
+            batch_processor.flush(max(0.0, until - monotonic()))
+            for batch_processor in self._couriers
+        ]
         return all(done)
 
     def close(self) -> None:
@@ -125,7 +145,14 @@ class Installation:
         until = monotonic() + EXIT_BUDGET_S
         for batch_processor in self._couriers:
             budget = EXIT_BUDGET_S if batch_processor.name == EMBEDDED else ENDPOINT_BUDGET_S
-            batch_processor.close(max(0.05, min(until - monotonic(), FAILING_BUDGET_S if batch_processor.failing else budget)))
+            batch_processor.close(
+                max(
+                    0.05,
+                    min(
+                        until - monotonic(), FAILING_BUDGET_S if batch_processor.failing else budget
+                    ),
+                )
+            )
 
     def _deliver(self, node: OpenSpan) -> None:
         """A node is finished: end the user's provider's span, if any, and queue it for our own exporters."""
@@ -134,10 +161,17 @@ class Installation:
             self._end_theirs(node)
         try:
             if self._before_call is not None and self._before_call.is_urgent(node):
-                self._before_call.seen(node)  # before the couriers wake: they would take the interpreter from the caller
+                self._before_call.seen(
+                    node
+                )  # before the couriers wake: they would take the interpreter from the caller
         finally:
             for batch_processor in self._couriers:
-                if not (theirs and batch_processor.name == OTLP and self._settings.endpoint is None and self._providers.exports_otlp):
+                if not (
+                    theirs
+                    and batch_processor.name == OTLP
+                    and self._settings.endpoint is None
+                    and self._providers.exports_otlp
+                ):
                     batch_processor.put(node)
 
     def _end_theirs(self, node: OpenSpan) -> None:

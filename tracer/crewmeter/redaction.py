@@ -49,7 +49,9 @@ class Content:
         """``value`` as scrubbed text of at most ``limit`` characters, or None when content is off or there is none."""
         if not self.enabled or value is None:
             return None
-        text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+        text = (
+            value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+        )
         # Keys straddling the cut must not survive in half: scrub a little more than is kept.
         clean = scrub(text[: self.limit + 4096])
         if len(text) <= self.limit and len(clean) <= self.limit:
@@ -68,4 +70,7 @@ def capture_wanted(asked: bool, environ: Mapping[str, str]) -> bool:
     """Content is captured when the caller, ``CREWMETER_CAPTURE_CONTENT`` or the OpenTelemetry GenAI variable asks for it."""
     if asked or environ.get("CREWMETER_CAPTURE_CONTENT", "").strip().lower() in _TRUE:
         return True
-    return environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower() in _OTEL_ON
+    return (
+        environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower()
+        in _OTEL_ON
+    )

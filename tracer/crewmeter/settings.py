@@ -57,7 +57,11 @@ def read_settings(
     log = environ.get("CREWMETER_LOG", "").strip().lower() or "off"
     if log not in _LOG_MODES:
         raise ValueError(f"CREWMETER_LOG={log!r}: choose one of {', '.join(_LOG_MODES)}")
-    outside = endpoint or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    outside = (
+        endpoint
+        or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
     if outside and urlsplit(outside if "//" in outside else f"//{outside}").hostname is None:
         raise ValueError(f"endpoint {outside!r} is no URL; write e.g. http://collector:4318")
     wanted = environ.get("OTEL_METRICS_EXPORTER", "").strip().lower()
@@ -77,13 +81,19 @@ def read_settings(
     )
 
 
-def _exporters(environ: Mapping[str, str], *, endpoint: str | None, asked: bool, ledger: str | None) -> tuple[str, ...]:
+def _exporters(
+    environ: Mapping[str, str], *, endpoint: str | None, asked: bool, ledger: str | None
+) -> tuple[str, ...]:
     """``OTEL_TRACES_EXPORTER`` if set; else OTLP where there is an endpoint; else the embedded ledger.
 
     An ``endpoint=`` or ``ledger=`` of the caller's adds its exporter to whatever the environment says.
     """
-    named = [name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()]
-    names = [name for name in named if name != "none"] if named else [OTLP if endpoint else EMBEDDED]
+    named = [
+        name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()
+    ]
+    names = (
+        [name for name in named if name != "none"] if named else [OTLP if endpoint else EMBEDDED]
+    )
     if asked and OTLP not in names:
         names.append(OTLP)
     if ledger is not None and EMBEDDED not in names:
@@ -94,7 +104,9 @@ def _exporters(environ: Mapping[str, str], *, endpoint: str | None, asked: bool,
 def _protocol(environ: Mapping[str, str], endpoint: str | None, *, asked: bool) -> str:
     """The OTLP protocol: as the environment says, else what the endpoint's port stands for, else the specification's default."""
     if not asked:
-        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        named = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
+            "OTEL_EXPORTER_OTLP_PROTOCOL"
+        )
         if named:
             return named.strip().lower()
     port = urlsplit(endpoint).port if endpoint and "//" in endpoint else None

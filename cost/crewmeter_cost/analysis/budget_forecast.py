@@ -22,7 +22,14 @@ def history_start(now: datetime) -> int:
     return int((now - timedelta(days=HISTORY_DAYS)).timestamp()) // _DAY * _DAY
 
 
-def outlook(engine: Engine, *, now: datetime, scope: str = "everything", name: str | None = None, start: int | None = None) -> Projection:
+def outlook(
+    engine: Engine,
+    *,
+    now: datetime,
+    scope: str = "everything",
+    name: str | None = None,
+    start: int | None = None,
+) -> Projection:
     """The projection of a scope's month as of `now`, from history since `start` (unix seconds; default: all that counts)."""
     first = history_start(now) if start is None else start
     hourly = hourly_pusd(engine, scope=scope, value=name, start=first, end=int(now.timestamp()) + 1)
@@ -31,4 +38,9 @@ def outlook(engine: Engine, *, now: datetime, scope: str = "everything", name: s
         daily[datetime.fromtimestamp(hour, UTC).date()] += pusd
     today = now.date()
     midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
-    return month_end(daily, today=today, today_pusd=daily.pop(today, 0), day_share=(now - midnight) / timedelta(days=1))
+    return month_end(
+        daily,
+        today=today,
+        today_pusd=daily.pop(today, 0),
+        day_share=(now - midnight) / timedelta(days=1),
+    )

@@ -68,22 +68,33 @@ def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[
     for day in history:
         weight = 0.5 ** ((first - day).days / HALF_LIFE_DAYS)
         seen.append((day, weight))
-        if factor := factors[day.weekday()]:  # a weekday on which nothing is ever spent says nothing about the level
+        if factor := factors[
+            day.weekday()
+        ]:  # a weekday on which nothing is ever spent says nothing about the level
             level += values[day] / factor * weight
             weights += weight
     level = level / weights if weights else 0.0
     total = sum(weight for _, weight in seen)
-    spread = sum(weight * (values[day] - level * factors[day.weekday()]) ** 2 for day, weight in seen) / total
+    spread = (
+        sum(weight * (values[day] - level * factors[day.weekday()]) ** 2 for day, weight in seen)
+        / total
+    )
     future = [level * factors[(first + timedelta(days=n)).weekday()] for n in range(days)]
     return future, math.sqrt(spread)
 
 
-def month_end(daily: Mapping[date, int], *, today: date, today_pusd: int, day_share: float) -> Projection:
+def month_end(
+    daily: Mapping[date, int], *, today: date, today_pusd: int, day_share: float
+) -> Projection:
     """The month's projection. `daily` holds days before `today`; `day_share` is how much of today is over (0 to 1)."""
     following = date(today.year + today.month // 12, today.month % 12 + 1, 1)
     remaining = (following - today).days
     future, deviation = project(daily, first=today, days=remaining)
-    spent = today_pusd + sum(pusd for day, pusd in daily.items() if (day.year, day.month) == (today.year, today.month) and day < today)
+    spent = today_pusd + sum(
+        pusd
+        for day, pusd in daily.items()
+        if (day.year, day.month) == (today.year, today.month) and day < today
+    )
     future[0] *= 1 - day_share
     rest = sum(future)
     days_left = remaining - day_share
@@ -99,7 +110,12 @@ def month_end(daily: Mapping[date, int], *, today: date, today_pusd: int, day_sh
 
 
 def anomalies(
-    hourly: Mapping[int, int], *, hours: list[int], ratio: float = 3.0, floor_pusd: int = 10**12, weeks: int = 4
+    hourly: Mapping[int, int],
+    *,
+    hours: list[int],
+    ratio: float = 3.0,
+    floor_pusd: int = 10**12,
+    weeks: int = 4,
 ) -> list[Anomaly]:
     """Hours of `hours` (unix seconds) at `ratio` times the median of the same hour in the `weeks` before, and `floor_pusd` above it."""
     week = 7 * 24 * 3600

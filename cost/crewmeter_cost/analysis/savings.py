@@ -77,7 +77,13 @@ class _Found(defaultdict[tuple[str, str], Saving]):
         return saving
 
 
-def savings(calls: Callable[[], Iterable[Billed]], *, failed_runs: Collection[str], book: PriceBook, most: int = 10) -> list[Saving]:
+def savings(
+    calls: Callable[[], Iterable[Billed]],
+    *,
+    failed_runs: Collection[str],
+    book: PriceBook,
+    most: int = 10,
+) -> list[Saving]:
     """The `most` largest avoidable costs, dearest first. `calls` is read twice; `failed_runs` are ids of runs that ended in an error."""
     found = _Found()
     usual, best = _habits(calls())
@@ -89,7 +95,9 @@ def savings(calls: Callable[[], Iterable[Billed]], *, failed_runs: Collection[st
         agent = _subject(call)
         span = str(record["span_id"])
         if record["run_id"] in failed_runs:
-            found["failed_runs", str(record["crew"] or record["flow"] or agent)].add(cost, str(record["run_id"]))
+            found["failed_runs", str(record["crew"] or record["flow"] or agent)].add(
+                cost, str(record["run_id"])
+            )
             continue
         again = (record["run_id"], agent, record["request_model"], call.usage, record["operation"])
         if record["run_id"] and again in seen and record["operation"] != EMBEDDINGS:
@@ -97,13 +105,20 @@ def savings(calls: Callable[[], Iterable[Billed]], *, failed_runs: Collection[st
             continue
         seen.add(again)
         _cheaper(found, call, agent, span, usual, best, book)
-    return sorted((saving for saving in found.values() if saving.pusd > 0), key=lambda saving: (-saving.pusd, saving.kind, saving.subject))[
-        :most
-    ]
+    return sorted(
+        (saving for saving in found.values() if saving.pusd > 0),
+        key=lambda saving: (-saving.pusd, saving.kind, saving.subject),
+    )[:most]
 
 
 def _cheaper(
-    found: _Found, call: Billed, agent: str, span: str, usual: dict[tuple[str, str], float], best: dict[str, float], book: PriceBook
+    found: _Found,
+    call: Billed,
+    agent: str,
+    span: str,
+    usual: dict[tuple[str, str], float],
+    best: dict[str, float],
+    book: PriceBook,
 ) -> None:
     """What this call could have cost: less input, more of it cached, or in a batch."""
     model, tokens = str(call.record["request_model"]), call.usage.input or 0
@@ -154,7 +169,9 @@ def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
     )
 
 
-def _priced(call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None) -> int | None:
+def _priced(
+    call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
+) -> int | None:
     """What `usage` costs where and when the call was made; None where that is not known for sure."""
     record = call.record
     outcome = charge(
@@ -169,7 +186,9 @@ def _priced(call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | Non
         operation=str(record["operation"]),
         duration_ns=call.duration_ns,
     )
-    known = isinstance(outcome, Charge) and not {"tier_assumed", "cache_read_rate_missing"} & set(outcome.flags)
+    known = isinstance(outcome, Charge) and not {"tier_assumed", "cache_read_rate_missing"} & set(
+        outcome.flags
+    )
     return outcome.cost_pusd if known and isinstance(outcome, Charge) else None
 
 

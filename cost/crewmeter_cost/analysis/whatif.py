@@ -66,15 +66,21 @@ def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[L
         instead = change.models.get(model) or change.models.get(str(call.record["response_model"]))
         if change.models and instead is None:
             continue
-        line = lines.setdefault((model, instead or model), Line(model or "(unknown)", instead or model))
+        line = lines.setdefault(
+            (model, instead or model), Line(model or "(unknown)", instead or model)
+        )
         _add(line, call, instead, change, book)
     return sorted(lines.values(), key=lambda line: (-line.was_pusd, line.model))
 
 
 def _add(line: Line, call: Billed, instead: str | None, change: Change, book: PriceBook) -> None:
     record = call.record
-    provider, model = _split(instead) if instead else (_text(record["provider"]), _text(record["request_model"]))
-    usage = call.usage if change.cached_share is None else cached_usage(call.usage, change.cached_share)
+    provider, model = (
+        _split(instead) if instead else (_text(record["provider"]), _text(record["request_model"]))
+    )
+    usage = (
+        call.usage if change.cached_share is None else cached_usage(call.usage, change.cached_share)
+    )
     outcome = charge(
         usage,
         book,
@@ -90,9 +96,13 @@ def _add(line: Line, call: Billed, instead: str | None, change: Change, book: Pr
     if not isinstance(outcome, Charge) or call.cost_pusd is None:
         if call.unpriced or call.cost_pusd is not None:
             line.unknown_calls += 1
-            line.reason = line.reason or ("it has no price in the ledger" if isinstance(outcome, Charge) else outcome.reason)
+            line.reason = line.reason or (
+                "it has no price in the ledger" if isinstance(outcome, Charge) else outcome.reason
+            )
         return
-    line.assumed = line.assumed or next((text for flag, text in _ASSUMED.items() if flag in outcome.flags), "")
+    line.assumed = line.assumed or next(
+        (text for flag, text in _ASSUMED.items() if flag in outcome.flags), ""
+    )
     line.calls += 1
     line.input_tokens += call.usage.input or 0
     line.output_tokens += call.usage.output or 0

@@ -40,33 +40,56 @@ class Estimator:
         self._learned: dict[tuple[object, object, object], int] = {}
 
     def expect(
-        self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None, now: float
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None,
+        now: float,
     ) -> Expectation | None:
         """None where the model has no price, so no expectation either."""
         known = self._learned.get(_key(attributes))
         if known is not None:
             return Expectation(known, learned=True)
-        output = 0 if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS else max_output_tokens or FIRST_OUTPUT_TOKENS
+        output = (
+            0
+            if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS
+            else max_output_tokens or FIRST_OUTPUT_TOKENS
+        )
         guess = TokenUsage(input=max(1, input_chars // CHARS_PER_TOKEN), output=output)
         pusd = self._charge(guess, attributes, now=now, duration_ns=None)
         return None if pusd is None else Expectation(pusd, learned=False)
 
-    def cost(self, attributes: Mapping[str, object], *, now: float, duration_ns: int | None) -> int | None:
+    def cost(
+        self, attributes: Mapping[str, object], *, now: float, duration_ns: int | None
+    ) -> int | None:
         """Integer pico-USD of a finished call, or None where it has no price; the expectation learns from it."""
-        pusd = self._charge(usage_from_attributes(attributes), attributes, now=now, duration_ns=duration_ns)
+        pusd = self._charge(
+            usage_from_attributes(attributes), attributes, now=now, duration_ns=duration_ns
+        )
         if pusd is not None:
             key = _key(attributes)
             before = self._learned.get(key)
-            self._learned[key] = pusd if before is None or pusd > before else before + (pusd - before) // SMOOTHING
+            self._learned[key] = (
+                pusd if before is None or pusd > before else before + (pusd - before) // SMOOTHING
+            )
             if len(self._learned) > _MOST_KEYS:
                 self._learned.pop(next(iter(self._learned)))
         return pusd
 
-    def _charge(self, usage: TokenUsage, attributes: Mapping[str, object], *, now: float, duration_ns: int | None) -> int | None:
+    def _charge(
+        self,
+        usage: TokenUsage,
+        attributes: Mapping[str, object],
+        *,
+        now: float,
+        duration_ns: int | None,
+    ) -> int | None:
         outcome = charge(
             usage,
             self._book,
-            provider=_text(attributes, semconv.DECLARED_PROVIDER) or _text(attributes, semconv.PROVIDER),
+            provider=_text(attributes, semconv.DECLARED_PROVIDER)
+            or _text(attributes, semconv.PROVIDER),
             host=_text(attributes, semconv.SERVER_ADDRESS),
             model=_text(attributes, semconv.REQUEST_MODEL),
             response_model=_text(attributes, semconv.RESPONSE_MODEL),
@@ -83,7 +106,11 @@ _MOST_KEYS = 10_000
 
 
 def _key(attributes: Mapping[str, object]) -> tuple[object, object, object]:
-    return attributes.get(semconv.PROVIDER), attributes.get(semconv.REQUEST_MODEL), attributes.get(semconv.AGENT_NAME)
+    return (
+        attributes.get(semconv.PROVIDER),
+        attributes.get(semconv.REQUEST_MODEL),
+        attributes.get(semconv.AGENT_NAME),
+    )
 
 
 def _text(attributes: Mapping[str, object], name: str) -> str | None:

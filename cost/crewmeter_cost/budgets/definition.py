@@ -19,13 +19,22 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["SCOPES", "Budget", "parse_budget", "read_budgets", "read_document", "refuse_contradictions"]
+__all__ = [
+    "SCOPES",
+    "Budget",
+    "parse_budget",
+    "read_budgets",
+    "read_document",
+    "refuse_contradictions",
+]
 
 SCOPES = ("everything", "crew", "flow", "agent", "model", "user", "team", "session", "tag")
 """What a budget can be about; all but ``everything`` take a value (``crew:research``, ``tag:env=prod``)."""
 
 _KEYS = {"name", "amount", "scope", "hard", "on_unknown", "timezone", "webhook"}
-_SHORT = re.compile(r"\s*(?P<number>[-+0-9.,eE_]+)\s*(?P<currency>[A-Za-z$]{0,3})\s*(?:/|per)\s*(?P<period>[A-Za-z]+)\s*")
+_SHORT = re.compile(
+    r"\s*(?P<number>[-+0-9.,eE_]+)\s*(?P<currency>[A-Za-z$]{0,3})\s*(?:/|per)\s*(?P<period>[A-Za-z]+)\s*"
+)
 _EXAMPLE = "mend that line; docs/budgets.md has an example"
 _MOST = Decimal(9_000_000)
 """USD. int64 holds 9.2 million dollars in pico-dollars; a larger budget is a typing error or needs splitting."""
@@ -76,15 +85,22 @@ def parse_budget(source: str | Mapping[str, object] | Budget, *, where: str = "b
         return source
     if isinstance(source, str):
         scope_text, amount_text = _split_scope(source)
-        return parse_budget({"amount": amount_text, **({"scope": scope_text} if scope_text else {})}, where=where)
+        return parse_budget(
+            {"amount": amount_text, **({"scope": scope_text} if scope_text else {})}, where=where
+        )
     unknown = sorted(set(source) - _KEYS)
     if unknown:
-        raise CrewMeterError(f"{where}: unknown key {unknown[0]!r}", hint=f"a budget has {', '.join(sorted(_KEYS))}")
+        raise CrewMeterError(
+            f"{where}: unknown key {unknown[0]!r}", hint=f"a budget has {', '.join(sorted(_KEYS))}"
+        )
     amount_pusd, period = _amount(source.get("amount"), where=where)
     scope, value = _scope(source.get("scope", "everything"), where=where)
     on_unknown = source.get("on_unknown", "allow")
     if on_unknown not in ("allow", "block"):
-        raise CrewMeterError(f"{where}: on_unknown is {on_unknown!r}", hint='use "allow" (default, with a warning) or "block"')
+        raise CrewMeterError(
+            f"{where}: on_unknown is {on_unknown!r}",
+            hint='use "allow" (default, with a warning) or "block"',
+        )
     hard = source.get("hard", True)
     if not isinstance(hard, bool):
         raise CrewMeterError(f"{where}: hard is {hard!r}", hint="use true or false")
@@ -92,7 +108,9 @@ def parse_budget(source: str | Mapping[str, object] | Budget, *, where: str = "b
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise CrewMeterError(f"{where}: no time zone {zone!r}", hint="use an IANA name such as Europe/Berlin") from error
+        raise CrewMeterError(
+            f"{where}: no time zone {zone!r}", hint="use an IANA name such as Europe/Berlin"
+        ) from error
     return Budget(
         amount_pusd=amount_pusd,
         period=period,
@@ -133,7 +151,9 @@ def _looks_short(text: str) -> bool:
 
 def _split_scope(text: str) -> tuple[str, str]:
     """``"team:growth 500 USD/month"`` → (``team:growth``, ``500 USD/month``); a scope value may hold spaces."""
-    match = re.search(r"(?:^|\s)([-+]?[0-9.][-+0-9.,eE_]*\s*[A-Za-z$]{0,3}\s*(?:/|per)\s*[A-Za-z]+)\s*$", text)
+    match = re.search(
+        r"(?:^|\s)([-+]?[0-9.][-+0-9.,eE_]*\s*[A-Za-z$]{0,3}\s*(?:/|per)\s*[A-Za-z]+)\s*$", text
+    )
     if match is None:
         return "", text.strip()
     return text[: match.start(1)].strip(), match[1]
@@ -148,10 +168,19 @@ def _from_file(path: Path, *, where: str) -> tuple[Iterable[Budget], object]:
             hint='give a TOML or YAML file, or a short form such as "5 USD/day"',
         ) from error
     document = _parse(content, path)
-    entries = document.get("budget", [] if "loop" in document else None) if isinstance(document, dict) else None
+    entries = (
+        document.get("budget", [] if "loop" in document else None)
+        if isinstance(document, dict)
+        else None
+    )
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise CrewMeterError(f"{path}: no list of budgets", hint="write [[budget]] tables with amount and scope")
-    budgets = [parse_budget(entry, where=f"{path}: budget {number}") for number, entry in enumerate(entries, 1)]
+        raise CrewMeterError(
+            f"{path}: no list of budgets", hint="write [[budget]] tables with amount and scope"
+        )
+    budgets = [
+        parse_budget(entry, where=f"{path}: budget {number}")
+        for number, entry in enumerate(entries, 1)
+    ]
     return budgets, document.get("loop") if isinstance(document, dict) else None
 
 
@@ -162,9 +191,14 @@ def _parse(content: str, path: Path) -> object:
         try:
             return yaml.safe_load(content)
         except yaml.YAMLError as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+            mark, problem = (
+                getattr(error, "problem_mark", None),
+                getattr(error, "problem", None) or " ".join(str(error).split())[:200],
+            )
             context = "" if mark is None else f" line {mark.line + 1}"
-            raise CrewMeterError(f"{path}{context} is not YAML: {problem}", hint=_EXAMPLE) from error
+            raise CrewMeterError(
+                f"{path}{context} is not YAML: {problem}", hint=_EXAMPLE
+            ) from error
     try:
         return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
@@ -184,7 +218,9 @@ def refuse_contradictions(budgets: list[Budget], *, where: str) -> None:
                 hint="keep one, or make one of them soft (hard = false)",
             )
         if budget.name and budget.name in names:
-            raise CrewMeterError(f"{where}: two budgets are named {budget.name!r}", hint="rename one")
+            raise CrewMeterError(
+                f"{where}: two budgets are named {budget.name!r}", hint="rename one"
+            )
         names.add(budget.name)
 
 
@@ -201,14 +237,20 @@ def _amount(value: object, *, where: str) -> tuple[int, str]:
         raise CrewMeterError(f"{where}: {value!r} is not an amount per period", hint=example)
     period = match["period"].lower()
     if period not in PERIODS:
-        raise CrewMeterError(f"{where}: no period {match['period']!r}", hint=f"one of {', '.join(PERIODS)}")
+        raise CrewMeterError(
+            f"{where}: no period {match['period']!r}", hint=f"one of {', '.join(PERIODS)}"
+        )
     currency = (match["currency"] or "USD").upper()
     if currency not in ("USD", "$"):
-        raise CrewMeterError(f"{where}: budgets are in USD, not {currency}", hint="convert the amount to USD")
+        raise CrewMeterError(
+            f"{where}: budgets are in USD, not {currency}", hint="convert the amount to USD"
+        )
     try:
         number = Decimal(match["number"].replace("_", "").replace(",", ""))
     except InvalidOperation as error:
-        raise CrewMeterError(f"{where}: {match['number']!r} is not a number", hint=example) from error
+        raise CrewMeterError(
+            f"{where}: {match['number']!r} is not a number", hint=example
+        ) from error
     pico = number * PICO
     if not number.is_finite() or number <= 0 or number > _MOST or pico != pico.to_integral_value():
         raise CrewMeterError(
@@ -222,7 +264,10 @@ def _scope(value: object, *, where: str) -> tuple[str, str | None]:
     kind, _, name = str(value).partition(":")
     kind, name = kind.strip().lower(), name.strip()
     if kind not in SCOPES:
-        raise CrewMeterError(f"{where}: no scope {str(value)!r}", hint=f"one of {', '.join(SCOPES)}, as in team:growth or tag:env=prod")
+        raise CrewMeterError(
+            f"{where}: no scope {str(value)!r}",
+            hint=f"one of {', '.join(SCOPES)}, as in team:growth or tag:env=prod",
+        )
     if kind == "everything":
         return kind, None
     if not name or (kind == "tag" and not all(name.partition("=")[::2])):

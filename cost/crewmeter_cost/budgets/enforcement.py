@@ -86,34 +86,64 @@ class Guard:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Reservation | Refusal:
+    def reserve(
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None = None,
+    ) -> Reservation | Refusal:
         """Set aside what the call is expected to cost. `attributes` are the span's (place, model, provider, host)."""
         applying = [budget for budget in self._budgets if _applies(budget, attributes)]
         if not applying:
             return Reservation((), attributes)
         now = self._clock()
-        expected = self._estimator.expect(attributes, input_chars=input_chars, max_output_tokens=max_output_tokens, now=now)
+        expected = self._estimator.expect(
+            attributes, input_chars=input_chars, max_output_tokens=max_output_tokens, now=now
+        )
         held: list[tuple[Pool, int]] = []
         for budget in applying:
             if expected is None and budget.hard and budget.on_unknown == "block":
                 self._release(held)
                 return Refusal(
-                    budget=budget.label, spent_pusd=None, limit_pusd=budget.amount_pusd, resets_at=None, why="the model has no price"
+                    budget=budget.label,
+                    spent_pusd=None,
+                    limit_pusd=budget.amount_pusd,
+                    resets_at=None,
+                    why="the model has no price",
                 )
             pool = self._pool(budget, attributes, now)
-            outcome = pool.reserve(0 if expected is None else expected.pusd, sure=expected is not None and expected.learned, now=now)
+            outcome = pool.reserve(
+                0 if expected is None else expected.pusd,
+                sure=expected is not None and expected.learned,
+                now=now,
+            )
             if isinstance(outcome, Refusal):
                 self._release(held)
                 return outcome
             held.append((pool, outcome))
-        return Reservation(tuple(held), attributes, urgent=expected is None or not expected.learned or any(pool.near for pool, _ in held))
+        return Reservation(
+            tuple(held),
+            attributes,
+            urgent=expected is None or not expected.learned or any(pool.near for pool, _ in held),
+        )
 
-    def settle(self, reservation: Reservation, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
+    def settle(
+        self,
+        reservation: Reservation,
+        attributes: Mapping[str, object] | None,
+        *,
+        duration_ns: int | None = None,
+    ) -> None:
         """Replace what was set aside by what the call cost; ``None`` for a call that was never made."""
         if not reservation.open:
             return
         reservation.open = False
-        cost = None if attributes is None else self._estimator.cost(attributes, now=self._clock(), duration_ns=duration_ns)
+        cost = (
+            None
+            if attributes is None
+            else self._estimator.cost(attributes, now=self._clock(), duration_ns=duration_ns)
+        )
         for pool, amount in reservation.held:
             pool.settle(amount, 0 if cost is None else cost)
 
@@ -158,8 +188,14 @@ class Guard:
                 pool = self._pools.get(key)
                 if pool is None or pool.over(now):
                     if pool is not None:
-                        self._over.append(pool)  # its last calls are still to be booked, in its own period
-                    pool = RunPool(budget) if budget.period == "run" else LeasedPool(budget, self._balance_store, self._holder, now)
+                        self._over.append(
+                            pool
+                        )  # its last calls are still to be booked, in its own period
+                    pool = (
+                        RunPool(budget)
+                        if budget.period == "run"
+                        else LeasedPool(budget, self._balance_store, self._holder, now)
+                    )
                     self._pools[key] = pool
                     _forget_old_runs(self._pools)
                     self._work()
@@ -173,7 +209,12 @@ class Guard:
     def _work(self) -> None:
         """Start the background thread, once per process."""
         if self._thread is None and not self._stop.is_set():
-            self._thread = threading.Thread(target=self._sync_for_ever, args=(self._stop,), name="crewmeter-budgets", daemon=True)
+            self._thread = threading.Thread(
+                target=self._sync_for_ever,
+                args=(self._stop,),
+                name="crewmeter-budgets",
+                daemon=True,
+            )
             self._thread.start()
 
     def _sync_for_ever(self, stop: threading.Event) -> None:

@@ -41,7 +41,9 @@ class Balance:
     """What the asking process was just given."""
 
 
-def open_account(engine: Engine, *, scope: str, period_start: int, spent_so_far: Callable[[], int]) -> int:
+def open_account(
+    engine: Engine, *, scope: str, period_start: int, spent_so_far: Callable[[], int]
+) -> int:
     """The account's id; a new one starts with what the ledger says was spent in its period before."""
     mine = (_account.c.scope == scope) & (_account.c.period_start == period_start)
     with engine.connect() as connection:
@@ -50,7 +52,11 @@ def open_account(engine: Engine, *, scope: str, period_start: int, spent_so_far:
     spent = spent_so_far()
     try:
         with engine.begin() as connection:
-            connection.execute(insert(_account).values(scope=scope, period_start=period_start, spent_pusd=spent, leased_pusd=0))
+            connection.execute(
+                insert(_account).values(
+                    scope=scope, period_start=period_start, spent_pusd=spent, leased_pusd=0
+                )
+            )
     except IntegrityError:
         pass  # another process opened it a moment ago
     with engine.connect() as connection:
@@ -61,7 +67,11 @@ def open_account(engine: Engine, *, scope: str, period_start: int, spent_so_far:
 def _locked(engine: Engine, account: int) -> Iterator[Connection]:
     """A transaction that holds the account: its first statement writes, so SQLite and PostgreSQL both lock before reading."""
     with engine.begin() as connection:
-        connection.execute(update(_account).where(_account.c.id == account).values(leased_pusd=_account.c.leased_pusd))
+        connection.execute(
+            update(_account)
+            .where(_account.c.id == account)
+            .values(leased_pusd=_account.c.leased_pusd)
+        )
         yield connection
 
 
@@ -71,7 +81,16 @@ def balance(engine: Engine, account: int) -> Balance:
         return _read(connection, account)
 
 
-def acquire(engine: Engine, account: int, *, holder: str, limit_pusd: int, need_pusd: int, want_pusd: int, now_ns: int) -> Balance:
+def acquire(
+    engine: Engine,
+    account: int,
+    *,
+    holder: str,
+    limit_pusd: int,
+    need_pusd: int,
+    want_pusd: int,
+    now_ns: int,
+) -> Balance:
     """Lease between `need_pusd` and `want_pusd`, never past `limit_pusd`, never more than an eighth of what is left beyond the need.
 
     ``granted_pusd`` is 0 where even the need does not fit. The eighth keeps one process from starving the others near the limit.
@@ -88,7 +107,14 @@ def acquire(engine: Engine, account: int, *, holder: str, limit_pusd: int, need_
 
 
 def settle(
-    engine: Engine, account: int, *, holder: str, spent_pusd: int, returned_pusd: int, now_ns: int, actual_pusd: int | None = None
+    engine: Engine,
+    account: int,
+    *,
+    holder: str,
+    spent_pusd: int,
+    returned_pusd: int,
+    now_ns: int,
+    actual_pusd: int | None = None,
 ) -> Balance:
     """Book `spent_pusd`, give back `returned_pusd` of the lease, and renew what is left of it.
 
@@ -96,37 +122,58 @@ def settle(
     guard, a process that died), it becomes the truth.
     """
     with _locked(engine, account) as connection:
-        _move(connection, account, holder, outstanding=-(spent_pusd + returned_pusd), spent=spent_pusd, now_ns=now_ns)
+        _move(
+            connection,
+            account,
+            holder,
+            outstanding=-(spent_pusd + returned_pusd),
+            spent=spent_pusd,
+            now_ns=now_ns,
+        )
         _expire(connection, account, now_ns)
         state = _read(connection, account)
         if actual_pusd is not None and actual_pusd > state.spent_pusd:
-            connection.execute(update(_account).where(_account.c.id == account).values(spent_pusd=actual_pusd))
+            connection.execute(
+                update(_account).where(_account.c.id == account).values(spent_pusd=actual_pusd)
+            )
             state = Balance(actual_pusd, state.leased_pusd)
         return state
 
 
 def _read(connection: Connection, account: int) -> Balance:
-    row = connection.execute(select(_account.c.spent_pusd, _account.c.leased_pusd).where(_account.c.id == account)).one()
+    row = connection.execute(
+        select(_account.c.spent_pusd, _account.c.leased_pusd).where(_account.c.id == account)
+    ).one()
     return Balance(int(row.spent_pusd), int(row.leased_pusd))
 
 
-def _move(connection: Connection, account: int, holder: str, *, outstanding: int, spent: int, now_ns: int) -> None:
+def _move(
+    connection: Connection, account: int, holder: str, *, outstanding: int, spent: int, now_ns: int
+) -> None:
     """Change a holder's lease and the account by the same amount. A lease that expired meanwhile is not subtracted twice."""
     expires = now_ns + LEASE_SECONDS * 10**9
     mine = (_lease.c.account == account) & (_lease.c.holder == holder)
     held = connection.scalar(select(_lease.c.outstanding_pusd).where(mine))
     if held is None:
         after = max(0, outstanding)
-        connection.execute(insert(_lease).values(account=account, holder=holder, outstanding_pusd=after, expires_ns=expires))
+        connection.execute(
+            insert(_lease).values(
+                account=account, holder=holder, outstanding_pusd=after, expires_ns=expires
+            )
+        )
         change = after
     else:
         after = max(0, int(held) + outstanding)
-        connection.execute(update(_lease).where(mine).values(outstanding_pusd=after, expires_ns=expires))
+        connection.execute(
+            update(_lease).where(mine).values(outstanding_pusd=after, expires_ns=expires)
+        )
         change = after - int(held)
     connection.execute(
         update(_account)
         .where(_account.c.id == account)
-        .values(spent_pusd=_account.c.spent_pusd + spent, leased_pusd=_account.c.leased_pusd + change)
+        .values(
+            spent_pusd=_account.c.spent_pusd + spent, leased_pusd=_account.c.leased_pusd + change
+        )
     )
 
 
@@ -135,5 +182,9 @@ def _expire(connection: Connection, account: int, now_ns: int) -> None:
     dead = (_lease.c.account == account) & (_lease.c.expires_ns < now_ns)
     lost = sum(connection.scalars(select(_lease.c.outstanding_pusd).where(dead)))
     if lost:
-        connection.execute(update(_account).where(_account.c.id == account).values(leased_pusd=_account.c.leased_pusd - lost))
+        connection.execute(
+            update(_account)
+            .where(_account.c.id == account)
+            .values(leased_pusd=_account.c.leased_pusd - lost)
+        )
     connection.execute(delete(_lease).where(dead))

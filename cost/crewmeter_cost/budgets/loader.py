@@ -38,7 +38,11 @@ LOOK_SECONDS = 30.0
 
 
 def guard(
-    budget: object, *, ledger: str | None = None, endpoint: str | None = None, headers: Mapping[str, str] | None = None
+    budget: object,
+    *,
+    ledger: str | None = None,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> LazyBudgetGuard:
     """A guard for ``budget`` (see `plan_of`), ``CREWMETER_BUDGETS`` and what the ledger keeps.
 
@@ -60,7 +64,14 @@ def guard(
 class LazyBudgetGuard:
     """A guard that is there at once and knows its budgets a moment later."""
 
-    def __init__(self, plan: Plan, ledger: str | None, *, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: str | None,
+        *,
+        endpoint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._named = plan.budgets
         self._loops = LoopGuard(plan.limits) if plan.limits is not None else None
         self._ledger = ledger
@@ -94,7 +105,11 @@ class LazyBudgetGuard:
                 self._load_later()
 
     def reserve(
-        self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None = None,
     ) -> Reservation | Refusal | None:
         """See `Guard.reserve`; None where there is nothing to keep to."""
         if (
@@ -105,7 +120,9 @@ class LazyBudgetGuard:
             return refused
         guard = self._ready()
         if guard is not None:
-            return guard.reserve(attributes, input_chars=input_chars, max_output_tokens=max_output_tokens)
+            return guard.reserve(
+                attributes, input_chars=input_chars, max_output_tokens=max_output_tokens
+            )
         return self._blocked()
 
     def exhausted(self, attributes: Mapping[str, object]) -> Refusal | None:
@@ -113,13 +130,21 @@ class LazyBudgetGuard:
         guard = self._ready()
         return guard.exhausted(attributes) if guard is not None else self._blocked()
 
-    def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Refusal | None:
+    def tool(
+        self, attributes: Mapping[str, object], name: str, arguments: object
+    ) -> Refusal | None:
         """A refusal where a tool is used with the same arguments once too often in one run."""
         if self._loops is None:
             return None
         return self._judged(self._loops.tool(_run(attributes), name, str(arguments)), attributes)
 
-    def settle(self, reservation: Reservation, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
+    def settle(
+        self,
+        reservation: Reservation,
+        attributes: Mapping[str, object] | None,
+        *,
+        duration_ns: int | None = None,
+    ) -> None:
         """See `Guard.settle`."""
         if attributes is not None:
             self._count(attributes)
@@ -154,12 +179,20 @@ class LazyBudgetGuard:
 
     def _blocked(self) -> Refusal | None:
         """The refusal of a strict budget nobody can keep an account for."""
-        strict = next((budget for budget in self._named if budget.hard and budget.on_unknown == "block"), None)
+        strict = next(
+            (budget for budget in self._named if budget.hard and budget.on_unknown == "block"), None
+        )
         if strict is None or self._loaded is None:
             return None
         from crewmeter_cost.budgets.reservations import Refusal
 
-        return Refusal(strict.label, None, strict.amount_pusd, None, f"the ledger can't be asked what is spent: {self._problem}")
+        return Refusal(
+            strict.label,
+            None,
+            strict.amount_pusd,
+            None,
+            f"the ledger can't be asked what is spent: {self._problem}",
+        )
 
     def _count(self, attributes: Mapping[str, object]) -> None:
         """Tokens of a finished call, for the loop guard. A limit passed stops the next call."""
@@ -193,7 +226,9 @@ class LazyBudgetGuard:
         loaded = threading.Event()
         if visible:
             self._loaded = loaded
-        threading.Thread(target=self._load, args=(loaded,), name="crewmeter-budgets-load", daemon=True).start()
+        threading.Thread(
+            target=self._load, args=(loaded,), name="crewmeter-budgets-load", daemon=True
+        ).start()
 
     def _load(self, loaded: threading.Event) -> None:
         from crewmeter_cost.budgets.enforcement import Guard
@@ -202,14 +237,22 @@ class LazyBudgetGuard:
         try:
             balance_store, budgets = self._balance_store()
             if budgets:
-                self._guard = Guard(budgets, balance_store=balance_store, book=PriceBook.load(), refresh=self._budgets_now)
+                self._guard = Guard(
+                    budgets,
+                    balance_store=balance_store,
+                    book=PriceBook.load(),
+                    refresh=self._budgets_now,
+                )
                 self._loaded = loaded
             elif self._endpoint is None:
                 self._open.close()
         except CrewMeterError as error:
             self._problem = error.message
             if self._named:
-                log.warning("crewmeter: budgets can't be kept (%s); calls go on unless a budget says on_unknown = block", error.message)
+                log.warning(
+                    "crewmeter: budgets can't be kept (%s); calls go on unless a budget says on_unknown = block",
+                    error.message,
+                )
         finally:
             loaded.set()
 

@@ -49,16 +49,31 @@ class Window:
 def window_at(budget: Budget, now: float) -> Window:
     """The period of `budget` that `now` (unix seconds) falls in."""
     start, end = bounds(budget.period, datetime.fromtimestamp(now, UTC), budget.zone)
-    return Window(None if start is None else int(start.timestamp()), None if end is None else int(end.timestamp()))
+    return Window(
+        None if start is None else int(start.timestamp()),
+        None if end is None else int(end.timestamp()),
+    )
 
 
 class BalanceStore(Protocol):
     """Accounts. Amounts are integer pico-USD; raises `BalanceUnavailableError`."""
 
-    def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
+    def lease(
+        self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float
+    ) -> Balance:
         """Set aside at least `need_pusd` for `holder`; ``granted_pusd`` is 0 where that does not fit."""
 
-    def book(self, budget: Budget, window: Window, *, holder: str, spent_pusd: int, returned_pusd: int, look: bool, now: float) -> Balance:
+    def book(
+        self,
+        budget: Budget,
+        window: Window,
+        *,
+        holder: str,
+        spent_pusd: int,
+        returned_pusd: int,
+        look: bool,
+        now: float,
+    ) -> Balance:
         """Book what `holder` spent and gives back. With `look` the ledger's own rows are consulted and thresholds announced."""
 
     def after_fork(self) -> None:
@@ -73,7 +88,9 @@ class LocalBalanceStore:
         self._accounts: dict[tuple[str, int], int] = {}
         self._said: dict[int, int] = {}
 
-    def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
+    def lease(
+        self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float
+    ) -> Balance:
         """See `BalanceStore`."""
         try:
             return accounts.acquire(
@@ -88,7 +105,17 @@ class LocalBalanceStore:
         except SQLAlchemyError as error:
             raise BalanceUnavailableError(type(error).__name__) from error
 
-    def book(self, budget: Budget, window: Window, *, holder: str, spent_pusd: int, returned_pusd: int, look: bool, now: float) -> Balance:
+    def book(
+        self,
+        budget: Budget,
+        window: Window,
+        *,
+        holder: str,
+        spent_pusd: int,
+        returned_pusd: int,
+        look: bool,
+        now: float,
+    ) -> Balance:
         """See `BalanceStore`."""
         try:
             balance = accounts.settle(
@@ -113,7 +140,14 @@ class LocalBalanceStore:
             return
         account = self.account(budget, window)
         if reached[-1] > self._said.get(account, 0):
-            announce(self._engine, budget, account=account, spent_pusd=spent, resets_at=window.resets_at, now_ns=int(now * 1e9))
+            announce(
+                self._engine,
+                budget,
+                account=account,
+                spent_pusd=spent,
+                resets_at=window.resets_at,
+                now_ns=int(now * 1e9),
+            )
             self._said[account] = reached[-1]
 
     def account(self, budget: Budget, window: Window) -> int:
@@ -125,7 +159,10 @@ class LocalBalanceStore:
             if len(self._accounts) >= _MOST_ACCOUNTS:
                 self._accounts.clear()
             found = self._accounts[key] = accounts.open_account(
-                self._engine, scope=scope, period_start=key[1], spent_so_far=lambda: self._ledger_says(budget, window)
+                self._engine,
+                scope=scope,
+                period_start=key[1],
+                spent_so_far=lambda: self._ledger_says(budget, window),
             )
         return found
 

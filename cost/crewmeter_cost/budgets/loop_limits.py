@@ -38,12 +38,20 @@ def parse_limits(source: object, *, where: str) -> Limits:
     hint = "the keys are calls, tokens and same_tool (whole numbers above zero) and stop (true or false)"
     if isinstance(source, str):
         words = [word.partition("=") for word in source.split()[1:]]
-        source = {key: (True if not equals else int(value) if value.isdecimal() else value) for key, equals, value in words}
+        source = {
+            key: (True if not equals else int(value) if value.isdecimal() else value)
+            for key, equals, value in words
+        }
     if not isinstance(source, Mapping):
         raise CrewMeterError(f"{where}: {source!r} is not a table of limits", hint=hint)
     for key, value in source.items():
         is_flag = key == "stop" and isinstance(value, bool)
-        is_count = key in ("calls", "tokens", "same_tool") and isinstance(value, int) and not isinstance(value, bool) and value > 0
+        is_count = (
+            key in ("calls", "tokens", "same_tool")
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+            and value > 0
+        )
         if not (is_flag or is_count):
             raise CrewMeterError(f"{where}: {key} = {value!r} is no limit for loops", hint=hint)
     if not set(source) - {"stop"}:
@@ -65,7 +73,11 @@ class Verdict:
     @property
     def text(self) -> str:
         """What to tell a person."""
-        done = {"calls": "model calls made", "tokens": "tokens used", "same_tool": f"uses of {self.detail!r} with the same arguments"}
+        done = {
+            "calls": "model calls made",
+            "tokens": "tokens used",
+            "same_tool": f"uses of {self.detail!r} with the same arguments",
+        }
         return f"the run is going in circles: {self.value} {done[self.limit]}, {self.allowed} are allowed"
 
 
@@ -123,7 +135,9 @@ class LoopGuard:
             self._runs.popitem(last=False)
         return run
 
-    def _judge(self, run: _Run, limit: str, value: int, allowed: int | None, *, detail: str = "") -> Verdict | None:
+    def _judge(
+        self, run: _Run, limit: str, value: int, allowed: int | None, *, detail: str = ""
+    ) -> Verdict | None:
         """A stop is said every time, a warning once per run and limit."""
         if allowed is None or value <= allowed or (not self._limits.stop and limit in run.said):
             return None

@@ -49,7 +49,11 @@ def announce(
 
     A jump over several thresholds at once is announced as the highest; the lower ones are marked as said.
     """
-    new = [percent for percent in crossed(spent_pusd, budget.amount_pusd) if _first(engine, account, percent, now_ns)]
+    new = [
+        percent
+        for percent in crossed(spent_pusd, budget.amount_pusd)
+        if _first(engine, account, percent, now_ns)
+    ]
     if not new:
         return ()
     document = {
@@ -64,16 +68,26 @@ def announce(
         "resets_at": None if resets_at is None else utc_text(resets_at),
         "at": utc_text(datetime.fromtimestamp(now_ns / 1e9, UTC)),
     }
-    log.warning("budget %s: %d %% spent (%s of %s USD)", budget.label, max(new), document["spent_usd"], document["limit_usd"])
+    log.warning(
+        "budget %s: %d %% spent (%s of %s USD)",
+        budget.label,
+        max(new),
+        document["spent_usd"],
+        document["limit_usd"],
+    )
     if budget.webhook:
-        threading.Thread(target=send, args=(budget.webhook, document), name="crewmeter-notice", daemon=True).start()
+        threading.Thread(
+            target=send, args=(budget.webhook, document), name="crewmeter-notice", daemon=True
+        ).start()
     return tuple(new)
 
 
 def _first(engine: Engine, account: int, percent: int, now_ns: int) -> bool:
     try:
         with engine.begin() as connection:
-            connection.execute(insert(_notice).values(account=account, percent=percent, sent_ns=now_ns))
+            connection.execute(
+                insert(_notice).values(account=account, percent=percent, sent_ns=now_ns)
+            )
     except IntegrityError:
         return False
     return True

@@ -12,14 +12,20 @@ __all__ = ["keeps_budgets"]
 
 def keeps_budgets(ledger: str | None) -> bool | None:
     """True or False for a SQLite ledger (False where there is no file yet); None for a server, which only a driver can ask."""
-    text = ledger or os.environ.get("CREWMETER_LEDGER") or str(Path.home() / ".crewmeter" / "ledger.db")
+    text = (
+        ledger
+        or os.environ.get("CREWMETER_LEDGER")
+        or str(Path.home() / ".crewmeter" / "ledger.db")
+    )
     if "://" in text and not text.startswith("sqlite:///"):
         return None
     path = Path(text.removeprefix("sqlite:///")).expanduser()
     if not path.is_file():
         return False
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=0.2)
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=0.2
+        )
         try:
             return connection.execute("SELECT 1 FROM budget LIMIT 1").fetchone() is not None
         finally:

@@ -35,7 +35,9 @@ def bounds(period: str, at: datetime, zone: ZoneInfo) -> tuple[datetime | None, 
             following = _plus_days(first, 7)
         case "month":
             first = midnight.replace(day=1)
-            following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+            following = first.replace(
+                year=first.year + first.month // 12, month=first.month % 12 + 1
+            )
         case _:
             raise ValueError(f"no period {period!r}; one of {', '.join(PERIODS)}")
     return first.astimezone(UTC), following.astimezone(UTC)

@@ -36,7 +36,11 @@ def read_plan(text: str, *, where: str = "CREWMETER_BUDGETS") -> Plan:
     if loops:
         limits = parse_limits(loops[-1], where=where)
         rest = ";".join(part for part in parts if part not in loops)
-        return read_plan(rest, where=where).over(Plan((), limits)) if rest.strip() else Plan((), limits)
+        return (
+            read_plan(rest, where=where).over(Plan((), limits))
+            if rest.strip()
+            else Plan((), limits)
+        )
     budgets, loop = read_document(text, where=where)
     return Plan(budgets, None if loop is None else parse_limits(loop, where=f"{where}: loop"))
 
@@ -60,9 +64,13 @@ def _plan_of(source: object) -> Plan:
             return Plan((parse_budget(source),))
         case Mapping() if "loop" in source or "budget" in source:
             if unknown := sorted(set(source) - {"loop", "budget"}):
-                raise CrewMeterError(f"budget: unknown key {unknown[0]!r}", hint='give {"budget": […], "loop": {…}}')
+                raise CrewMeterError(
+                    f"budget: unknown key {unknown[0]!r}", hint='give {"budget": […], "loop": {…}}'
+                )
             loop = source.get("loop")
-            return Plan((), None if loop is None else parse_limits(loop, where="loop")).over(_plan_of(source.get("budget")))
+            return Plan((), None if loop is None else parse_limits(loop, where="loop")).over(
+                _plan_of(source.get("budget"))
+            )
         case Mapping():
             return Plan((parse_budget(source),))
         case Sequence():
@@ -70,4 +78,6 @@ def _plan_of(source: object) -> Plan:
             for each in source:
                 plan = plan.over(_plan_of(each))
             return plan
-    raise CrewMeterError(f"budget is {source!r}", hint='give "5 USD/day", a mapping, or a list of them')
+    raise CrewMeterError(
+        f"budget is {source!r}", hint='give "5 USD/day", a mapping, or a list of them'
+    )

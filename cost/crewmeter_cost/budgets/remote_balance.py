@@ -34,7 +34,9 @@ class RemoteBalanceStore:
     def __init__(self, endpoint: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CrewMeterError(f"{endpoint!r} is no address of a sidecar", hint="write http://host:4318")
+            raise CrewMeterError(
+                f"{endpoint!r} is no address of a sidecar", hint="write http://host:4318"
+            )
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
         port = parts.port or (443 if self._secure else _HTTP)
@@ -42,19 +44,40 @@ class RemoteBalanceStore:
         self._base = parts.path.rstrip("/").removesuffix("/v1/traces")
         self._headers = {"Content-Type": "application/json", **_credentials(headers)}
 
-    def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float) -> Balance:
+    def lease(
+        self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float
+    ) -> Balance:
         """See `BalanceStore`."""
         return self._ask("lease", budget, window, {"holder": holder, "need_pusd": need_pusd})
 
-    def book(self, budget: Budget, window: Window, *, holder: str, spent_pusd: int, returned_pusd: int, look: bool, now: float) -> Balance:
+    def book(
+        self,
+        budget: Budget,
+        window: Window,
+        *,
+        holder: str,
+        spent_pusd: int,
+        returned_pusd: int,
+        look: bool,
+        now: float,
+    ) -> Balance:
         """See `BalanceStore`. The sidecar looks at its rows and announces by itself."""
-        return self._ask("settle", budget, window, {"holder": holder, "spent_pusd": spent_pusd, "returned_pusd": returned_pusd})
+        return self._ask(
+            "settle",
+            budget,
+            window,
+            {"holder": holder, "spent_pusd": spent_pusd, "returned_pusd": returned_pusd},
+        )
 
     def after_fork(self) -> None:
         """Nothing stays open between questions."""
 
-    def _ask(self, verb: str, budget: Budget, window: Window, about: Mapping[str, object]) -> Balance:
-        body = json.dumps({"budget": asdict(budget), "period_start": window.start, **about}).encode()
+    def _ask(
+        self, verb: str, budget: Budget, window: Window, about: Mapping[str, object]
+    ) -> Balance:
+        body = json.dumps(
+            {"budget": asdict(budget), "period_start": window.start, **about}
+        ).encode()
         sent = False
         try:
             connection = self._connection()
@@ -67,24 +90,36 @@ class RemoteBalanceStore:
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
-            raise BalanceUnavailableError(f"{self._host}:{self._port}: {type(error).__name__}", perhaps_done=sent) from error
+            raise BalanceUnavailableError(
+                f"{self._host}:{self._port}: {type(error).__name__}", perhaps_done=sent
+            ) from error
         if answer.status != 200:
-            raise BalanceUnavailableError(f"{self._host}:{self._port} answers HTTP {answer.status} to /api/budgets/{verb}")
+            raise BalanceUnavailableError(
+                f"{self._host}:{self._port} answers HTTP {answer.status} to /api/budgets/{verb}"
+            )
         return _balance(content)
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._secure:
-            context = ssl.create_default_context(cafile=os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None)
-            return http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_SECONDS, context=context)
+            context = ssl.create_default_context(
+                cafile=os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
+            )
+            return http.client.HTTPSConnection(
+                self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
+            )
         return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
 
 
 def _balance(content: bytes) -> Balance:
     try:
         document = json.loads(content)
-        return Balance(int(document["spent_pusd"]), int(document["leased_pusd"]), int(document["granted_pusd"]))
+        return Balance(
+            int(document["spent_pusd"]), int(document["leased_pusd"]), int(document["granted_pusd"])
+        )
     except (ValueError, KeyError, TypeError) as error:
-        raise BalanceUnavailableError("the sidecar's answer is not understood", perhaps_done=True) from error
+        raise BalanceUnavailableError(
+            "the sidecar's answer is not understood", perhaps_done=True
+        ) from error
 
 
 def _credentials(headers: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-__all__ = ["MOST_PERIODS", "Status", "combine", "history", "in_force", "kept", "named", "remove", "save", "status", "stored_since"]
+__all__ = [
+    "MOST_PERIODS",
+    "Status",
+    "combine",
+    "history",
+    "in_force",
+    "kept",
+    "named",
+    "remove",
+    "save",
+    "status",
+    "stored_since",
+]
 
 _budget = table_of(BudgetRow)
 
@@ -54,9 +66,13 @@ def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
     """Keep a budget under its label; True where it replaced one of the same name, or of the same scope, period and severity."""
     same_scope = [other.label for other in kept(engine) if _about(other) == _about(budget)]
     with engine.begin() as connection:
-        replaced = connection.execute(delete(_budget).where(_budget.c.name.in_([budget.label, *same_scope]))).rowcount
+        replaced = connection.execute(
+            delete(_budget).where(_budget.c.name.in_([budget.label, *same_scope]))
+        ).rowcount
         definition = json.dumps(asdict(budget), sort_keys=True)
-        connection.execute(insert(_budget).values(name=budget.label, definition=definition, created_ns=now_ns))
+        connection.execute(
+            insert(_budget).values(name=budget.label, definition=definition, created_ns=now_ns)
+        )
     return bool(replaced)
 
 
@@ -68,7 +84,11 @@ def kept(engine: Engine) -> tuple[Budget, ...]:
 def stored_since(engine: Engine) -> dict[Budget, int]:
     """The budgets of this ledger, oldest first, and when each was set (unix nanoseconds)."""
     with engine.connect() as connection:
-        rows = connection.execute(select(_budget.c.definition, _budget.c.created_ns).order_by(_budget.c.created_ns, _budget.c.id)).all()
+        rows = connection.execute(
+            select(_budget.c.definition, _budget.c.created_ns).order_by(
+                _budget.c.created_ns, _budget.c.id
+            )
+        ).all()
     return {Budget(**json.loads(row.definition)): int(row.created_ns) for row in rows}
 
 
@@ -101,7 +121,9 @@ def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget
     return (*nearer, *(budget for budget in farther if _about(budget) not in taken))
 
 
-def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: datetime | None = None) -> list[Status]:
+def status(
+    engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: datetime | None = None
+) -> list[Status]:
     """Where each budget stands at `now`. A budget per run has no standing of its own and is left out.
 
     `as_of`: a moment in the past; what was spent after it does not count.
@@ -111,12 +133,16 @@ def status(engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: d
         if budget.period == "run":
             continue
         since, resets_at = bounds(budget.period, (as_of or now).astimezone(UTC), budget.zone)
-        spent = spent_pusd(engine, budget, start=_unix(since), end=_unix(resets_at if as_of is None else as_of))
+        spent = spent_pusd(
+            engine, budget, start=_unix(since), end=_unix(resets_at if as_of is None else as_of)
+        )
         found.append(Status(budget, spent, since, resets_at))
     return found
 
 
-def history(engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime) -> list[Status]:
+def history(
+    engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime
+) -> list[Status]:
     """Where each budget stood at the end of every period that overlaps [since, until), oldest first; the last one as of `until`.
 
     Raises `CrewMeterError` for more than `MOST_PERIODS` of them.
@@ -127,10 +153,20 @@ def history(engine: Engine, budgets: Sequence[Budget], *, since: datetime, until
         end: datetime | None = until
         while end is not None and end > since and budget.period != "run":
             begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
-            periods.append(Status(budget, spent_pusd(engine, budget, start=_unix(begin), end=_unix(end)), begin, resets_at))
+            periods.append(
+                Status(
+                    budget,
+                    spent_pusd(engine, budget, start=_unix(begin), end=_unix(end)),
+                    begin,
+                    resets_at,
+                )
+            )
             end = begin
             if len(found) + len(periods) > MOST_PERIODS:
-                raise CrewMeterError(f"more than {MOST_PERIODS:,} periods of the budgets are in that time", hint="give a later --since")
+                raise CrewMeterError(
+                    f"more than {MOST_PERIODS:,} periods of the budgets are in that time",
+                    hint="give a later --since",
+                )
         found += reversed(periods)
     return found
 

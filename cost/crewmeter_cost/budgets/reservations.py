@@ -56,8 +56,14 @@ class Refusal:
     @property
     def reason(self) -> str:
         """What to tell a person: why, the figures, and when it ends."""
-        figures = f" ({self.spent_usd} of {self.limit_usd} USD)" if self.spent_pusd is not None and self.limit_pusd is not None else ""
-        return f"{self.why}{figures}" + ("" if self.resets_at is None else f"; resets at {self.resets_at.isoformat()}")
+        figures = (
+            f" ({self.spent_usd} of {self.limit_usd} USD)"
+            if self.spent_pusd is not None and self.limit_pusd is not None
+            else ""
+        )
+        return f"{self.why}{figures}" + (
+            "" if self.resets_at is None else f"; resets at {self.resets_at.isoformat()}"
+        )
 
 
 class Pool(Protocol):
@@ -117,7 +123,9 @@ class RunPool:
 class LeasedPool:
     """A budget shared by every process that asks the same bank, through leases of its account."""
 
-    def __init__(self, budget: Budget, balance_store: BalanceStore, holder: str, now: float) -> None:
+    def __init__(
+        self, budget: Budget, balance_store: BalanceStore, holder: str, now: float
+    ) -> None:
         self.near = budget.hard
         self._budget = budget
         self._balance_store = balance_store
@@ -158,7 +166,9 @@ class LeasedPool:
     def over(self, now: float) -> bool:
         """Whether the period has ended, or the clock was set back before it."""
         window = self._window
-        return (window.end is not None and now >= window.end) or (window.start is not None and now < window.start)
+        return (window.end is not None and now >= window.end) or (
+            window.start is not None and now < window.start
+        )
 
     def sync(self, now: float, *, final: bool) -> None:
         """See `Pool`. An idle lease goes back whole; a pool that never leased or spent stays silent."""
@@ -168,7 +178,9 @@ class LeasedPool:
             idle = final or not self._used_since_sync or self.over(now)
             self._used_since_sync = False
             spent, self._spent = self._spent, 0
-            returned = self._left if idle or self._left < 0 else 0  # below zero: spent beyond the lease, so it covers that much less
+            returned = (
+                self._left if idle or self._left < 0 else 0
+            )  # below zero: spent beyond the lease, so it covers that much less
             self._left -= returned
             holding = self._left > 0 or self._reserved > 0
         if spent or returned or (holding and now - self._booked_at > RENEW_SECONDS):
@@ -177,7 +189,15 @@ class LeasedPool:
     def _book(self, spent: int, returned: int, now: float, *, look: bool) -> None:
         """Tell the account; where that fails, keep it for later, unless it may have been heard: then the ledger's rows will tell."""
         try:
-            self._balance_store.book(self._budget, self._window, holder=self._holder, spent_pusd=spent, returned_pusd=returned, look=look, now=now)
+            self._balance_store.book(
+                self._budget,
+                self._window,
+                holder=self._holder,
+                spent_pusd=spent,
+                returned_pusd=returned,
+                look=look,
+                now=now,
+            )
         except BalanceUnavailableError as error:
             self._unavailable(error)
             if not error.perhaps_done:
@@ -190,7 +210,9 @@ class LeasedPool:
     def _lease(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
         """Reserve out of a new lease. Where none is to be had, wait a moment for what others return, then refuse."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        with self._asking:  # one question at a time; the pool's own lock stays free for calls that settle
+        with (
+            self._asking
+        ):  # one question at a time; the pool's own lock stays free for calls that settle
             while True:
                 if (taken := self._take(pusd)) is not None:
                     return taken
@@ -205,7 +227,12 @@ class LeasedPool:
                 if state.granted_pusd:
                     continue
                 if state.leased_pusd <= 0 or time.monotonic() > deadline:
-                    return Refusal(self._budget.label, state.spent_pusd, self._budget.amount_pusd, self._window.resets_at)
+                    return Refusal(
+                        self._budget.label,
+                        state.spent_pusd,
+                        self._budget.amount_pusd,
+                        self._window.resets_at,
+                    )
                 time.sleep(POLL_SECONDS)
 
     def _take(self, pusd: int) -> int | None:
@@ -227,12 +254,18 @@ class LeasedPool:
             self._book(spent, beyond, now, look=False)
             if time.monotonic() < self._silent_until:
                 raise BalanceUnavailableError("what was spent could not be booked")
-        return self._balance_store.lease(self._budget, self._window, holder=self._holder, need_pusd=need, now=now)
+        return self._balance_store.lease(
+            self._budget, self._window, holder=self._holder, need_pusd=need, now=now
+        )
 
     def _unknown(self) -> int | Refusal:
         if self._budget.on_unknown == "block":
             return Refusal(
-                self._budget.label, None, self._budget.amount_pusd, self._window.resets_at, "the ledger can't be asked what is spent"
+                self._budget.label,
+                None,
+                self._budget.amount_pusd,
+                self._window.resets_at,
+                "the ledger can't be asked what is spent",
             )
         return 0
 
@@ -240,8 +273,17 @@ class LeasedPool:
         self._silent_until = time.monotonic() + SILENCE_SECONDS
         if not self._warned:
             self._warned = True
-            goes = "calls are stopped" if self._budget.on_unknown == "block" else "calls go on unguarded"
-            log.warning("budget %s: the ledger can't be asked (%s); meanwhile %s", self._budget.label, error, goes)
+            goes = (
+                "calls are stopped"
+                if self._budget.on_unknown == "block"
+                else "calls go on unguarded"
+            )
+            log.warning(
+                "budget %s: the ledger can't be asked (%s); meanwhile %s",
+                self._budget.label,
+                error,
+                goes,
+            )
 
 
 def _is_near(left_pusd: int, call_pusd: int, budget: Budget) -> bool:

@@ -43,7 +43,11 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
     with engine.connect() as connection:
         label = None
         if budget.scope != "everything":
-            label = connection.scalar(select(_label.c.id).where((_label.c.kind == budget.scope) & (_label.c.value == budget.value)))
+            label = connection.scalar(
+                select(_label.c.id).where(
+                    (_label.c.kind == budget.scope) & (_label.c.value == budget.value)
+                )
+            )
             if label is None:
                 return 0
         if budget.scope not in _ROLLUP:
@@ -60,15 +64,23 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
         return total
 
 
-def hourly_pusd(engine: Engine, *, scope: str, value: str | None, start: int, end: int) -> dict[int, int]:
+def hourly_pusd(
+    engine: Engine, *, scope: str, value: str | None, start: int, end: int
+) -> dict[int, int]:
     """Integer pico-USD per hour (unix seconds of its start) in [start, end) for a scope that has a roll-up; quiet hours are absent."""
     dimension, key = _ROLLUP[scope]
     with engine.connect() as connection:
-        where = _within(_rollup.c.dimension == DIMENSIONS[dimension].code, _rollup.c.hour, start, end)
+        where = _within(
+            _rollup.c.dimension == DIMENSIONS[dimension].code, _rollup.c.hour, start, end
+        )
         if key is not None:
-            label = connection.scalar(select(_label.c.id).where((_label.c.kind == scope) & (_label.c.value == value)))
+            label = connection.scalar(
+                select(_label.c.id).where((_label.c.kind == scope) & (_label.c.value == value))
+            )
             where &= _rollup.c[key] == label
-        sums = select(_rollup.c.hour, func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd))
+        sums = select(
+            _rollup.c.hour, func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd)
+        )
         rows = connection.execute(sums.where(where).group_by(_rollup.c.hour))
         return {int(hour): int(whole or 0) * PICO + int(pusd or 0) for hour, whole, pusd in rows}
 
@@ -94,11 +106,15 @@ def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnE
     if budget.scope == "tag":
         key, _, value = str(budget.value).partition("=")
         sets = connection.execute(select(_tag_set.c.id, _tag_set.c.tags)).all()
-        return _call.c.tag_set.in_([row.id for row in sets if json.loads(row.tags).get(key) == value])
+        return _call.c.tag_set.in_(
+            [row.id for row in sets if json.loads(row.tags).get(key) == value]
+        )
     return _call.c[budget.scope] == label
 
 
-def _from_rollups(connection: Connection, scope: str, label: int | None, start: int | None, end: int | None) -> int:
+def _from_rollups(
+    connection: Connection, scope: str, label: int | None, start: int | None, end: int | None
+) -> int:
     dimension, key = _ROLLUP[scope]
     where = _rollup.c.dimension == DIMENSIONS[dimension].code
     if key is not None:
@@ -108,15 +124,21 @@ def _from_rollups(connection: Connection, scope: str, label: int | None, start: 
     return int(whole or 0) * PICO + int(pusd or 0)
 
 
-def _from_calls(connection: Connection, match: ColumnElement[bool], start: int | None, end: int | None) -> int:
+def _from_calls(
+    connection: Connection, match: ColumnElement[bool], start: int | None, end: int | None
+) -> int:
     scaled = None if start is None else start * 10**9, None if end is None else end * 10**9
     high, low = connection.execute(
-        select(func.sum(_call.c.cost_pusd // _WIDE), func.sum(_call.c.cost_pusd % _WIDE)).where(_within(match, _call.c.started_ns, *scaled))
+        select(func.sum(_call.c.cost_pusd // _WIDE), func.sum(_call.c.cost_pusd % _WIDE)).where(
+            _within(match, _call.c.started_ns, *scaled)
+        )
     ).one()
     return int(high or 0) * _WIDE + int(low or 0)
 
 
-def _within(where: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None) -> ColumnElement[bool]:
+def _within(
+    where: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None
+) -> ColumnElement[bool]:
     if start is not None:
         where &= column >= start
     return where if end is None else where & (column < end)

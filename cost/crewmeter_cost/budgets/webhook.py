@@ -51,12 +51,16 @@ def check_target(url: str, *, allow_internal: bool = False) -> Target:
     """Resolve and check a webhook URL. Raises `CrewMeterError` for another scheme, an unknown host or an internal address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CrewMeterError(f"webhook {url!r} is not an http(s) address", hint="write https://host/path")
+        raise CrewMeterError(
+            f"webhook {url!r} is not an http(s) address", hint="write https://host/path"
+        )
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = str(socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0][4][0])
     except (OSError, ValueError) as error:
-        raise CrewMeterError(f"webhook host {parts.hostname!r} can't be resolved", hint="check the name, or the port") from error
+        raise CrewMeterError(
+            f"webhook host {parts.hostname!r} can't be resolved", hint="check the name, or the port"
+        ) from error
     if not allow_internal and not ipaddress.ip_address(address.partition("%")[0]).is_global:
         raise CrewMeterError(
             f"webhook {url!r} points at the internal address {address}",
@@ -72,7 +76,9 @@ def signature(body: bytes, secret: str, *, timestamp: int) -> str:
     return f"t={timestamp},v1={digest}"
 
 
-def post(url: str, document: Mapping[str, object], *, sleep: Callable[[float], None] = time.sleep) -> bool:
+def post(
+    url: str, document: Mapping[str, object], *, sleep: Callable[[float], None] = time.sleep
+) -> bool:
     """Send `document` as JSON; True once a 2xx came back. Redirects are not followed. Failures are logged, never raised."""
     body = json.dumps(document, sort_keys=True).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "crewmeter", "Connection": "close"}
@@ -83,7 +89,10 @@ def post(url: str, document: Mapping[str, object], *, sleep: Callable[[float], N
         if attempt:
             sleep(BACK_OFF_SECONDS * 2 ** (attempt - 1))
         try:
-            target = check_target(url, allow_internal=os.environ.get(ALLOW_VARIABLE, "").lower() in ("1", "true", "yes"))
+            target = check_target(
+                url,
+                allow_internal=os.environ.get(ALLOW_VARIABLE, "").lower() in ("1", "true", "yes"),
+            )
         except CrewMeterError as error:
             reason = error.message
             break
@@ -105,7 +114,11 @@ def _send(target: Target, body: bytes, headers: Mapping[str, str]) -> int:
     connection = http.client.HTTPConnection(target.host, target.port, timeout=TIMEOUT_SECONDS)
     raw = socket.create_connection((target.address, target.port), timeout=TIMEOUT_SECONDS)
     try:
-        connection.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=target.host) if target.scheme == "https" else raw
+        connection.sock = (
+            ssl.create_default_context().wrap_socket(raw, server_hostname=target.host)
+            if target.scheme == "https"
+            else raw
+        )
         connection.request("POST", target.path, body=body, headers=dict(headers))
         return connection.getresponse().status
     finally:

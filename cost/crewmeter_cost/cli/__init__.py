@@ -59,10 +59,18 @@ def build(wanted: str | None) -> typer.Typer:
     """The command line with the module of `wanted` imported and every other command as a line of help only."""
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-    @app.callback(help="The meter for CrewAI: what every crew, agent, task and tool cost, where the time went, what failed.")
+    @app.callback(
+        help="The meter for CrewAI: what every crew, agent, task and tool cost, where the time went, what failed."
+    )
     def root(
         _version: Annotated[
-            bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+            bool,
+            typer.Option(
+                "--version",
+                help="Print the version and exit.",
+                is_eager=True,
+                callback=_print_version,
+            ),
         ] = False,
     ) -> None: ...
 
@@ -76,7 +84,10 @@ def build(wanted: str | None) -> typer.Typer:
 
 def main() -> None:
     """Entry point of the ``crewmeter`` script. Exit codes: 0 done, 1 a check failed, 2 wrong usage."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no dash shows a question mark, not a traceback
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal that knows no dash shows a question mark, not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)

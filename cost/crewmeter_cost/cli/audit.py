@@ -44,10 +44,22 @@ def register(app: typer.Typer, help: str) -> None:
     @app.command("audit", help=help)
     def command(
         file: Annotated[
-            Path, typer.Argument(metavar="FILE", help="OpenAI or Anthropic console export (usage or cost CSV), or a FOCUS CSV.")
+            Path,
+            typer.Argument(
+                metavar="FILE",
+                help="OpenAI or Anthropic console export (usage or cost CSV), or a FOCUS CSV.",
+            ),
         ],
-        provider: Annotated[str | None, typer.Option("--provider", help="Only this provider's calls; the export's own by default.")] = None,
-        tolerance: Annotated[float, typer.Option("--tolerance", min=0, max=100, help="Per cent that the sides may differ.")] = 1.0,
+        provider: Annotated[
+            str | None,
+            typer.Option(
+                "--provider", help="Only this provider's calls; the export's own by default."
+            ),
+        ] = None,
+        tolerance: Annotated[
+            float,
+            typer.Option("--tolerance", min=0, max=100, help="Per cent that the sides may differ."),
+        ] = 1.0,
         ledger: LedgerOption = None,
         since: SinceOption = None,
         until: UntilOption = None,
@@ -87,68 +99,112 @@ def _days(export: Export, since: str | None, until: str | None) -> tuple[str, st
     if end is not None:
         last = min(last, f"{end.astimezone(UTC) - timedelta(microseconds=1):%Y-%m-%d}")
     if first > last:
-        raise CrewMeterError("the export has no day in that window", hint="leave out --since and --until")
+        raise CrewMeterError(
+            "the export has no day in that window", hint="leave out --since and --until"
+        )
     return first, last
 
 
 def _side(sums: Sums) -> dict[str, Any]:
     cost = None if sums.cost_usd is None else format(sums.cost_usd.normalize(), "f")
-    return {"requests": sums.requests, "input_tokens": sums.input_tokens, "output_tokens": sums.output_tokens, "cost_usd": cost}
+    return {
+        "requests": sums.requests,
+        "input_tokens": sums.input_tokens,
+        "output_tokens": sums.output_tokens,
+        "cost_usd": cost,
+    }
 
 
-def _document(file: Path, export: Export, comparisons: list[Comparison], claim: Claim | None, share: Decimal) -> dict[str, Any]:
+def _document(
+    file: Path, export: Export, comparisons: list[Comparison], claim: Claim | None, share: Decimal
+) -> dict[str, Any]:
     ours, theirs = total_of(comparisons)
     rows = [
         {
-            "day": each.day, "model": each.model, "ledger": _side(each.ledger), "provider": _side(each.provider),
-            "unpriced_calls": each.ledger.unpriced, "agrees": not each.off(share),
+            "day": each.day,
+            "model": each.model,
+            "ledger": _side(each.ledger),
+            "provider": _side(each.provider),
+            "unpriced_calls": each.ledger.unpriced,
+            "agrees": not each.off(share),
         }
         for each in comparisons
-    ]  # fmt: skip
+    ]
     crewai = None
     if claim is not None:
         crewai = {"tokens": claim.tokens, "claimed_tokens": claim.claimed_tokens}
     return {
         "file": str(file),
         "format": export.format,
-        "days": [min(each.day for each in comparisons), max(each.day for each in comparisons)] if comparisons else [],
+        "days": [min(each.day for each in comparisons), max(each.day for each in comparisons)]
+        if comparisons
+        else [],
         "tolerance_percent": float(share * 100),
         "agrees": all(row["agrees"] for row in rows),
         "rows": rows,
-        "total": {"ledger_cost_usd": format(ours.normalize(), "f"), "provider_cost_usd": format(theirs.normalize(), "f")},
+        "total": {
+            "ledger_cost_usd": format(ours.normalize(), "f"),
+            "provider_cost_usd": format(theirs.normalize(), "f"),
+        },
         "crewai_usage_metrics": crewai,
     }
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    sides = {f"{side}_{name}": row[side][name] for name in _FIELDS for side in ("ledger", "provider")}
-    return {"day": row["day"], "model": row["model"], **sides, "unpriced_calls": row["unpriced_calls"], "agrees": row["agrees"]}
+    sides = {
+        f"{side}_{name}": row[side][name] for name in _FIELDS for side in ("ledger", "provider")
+    }
+    return {
+        "day": row["day"],
+        "model": row["model"],
+        **sides,
+        "unpriced_calls": row["unpriced_calls"],
+        "agrees": row["agrees"],
+    }
 
 
 def _print(document: dict[str, Any]) -> None:
-    measures = [name for name in _FIELDS if any(row["provider"][name] is not None for row in document["rows"])]
+    measures = [
+        name
+        for name in _FIELDS
+        if any(row["provider"][name] is not None for row in document["rows"])
+    ]
     columns = [("day", "right"), ("model", "left")]
-    columns += [(f"{name.replace('_', ' ')}: {side}", "right") for name in measures for side in ("ledger", "provider")]
+    columns += [
+        (f"{name.replace('_', ' ')}: {side}", "right")
+        for name in measures
+        for side in ("ledger", "provider")
+    ]
     rows = []
     for row in document["rows"]:
         cells = [_cell(row[side][name]) for name in measures for side in ("ledger", "provider")]
         rows.append([row["day"], row["model"], *cells, "ok" if row["agrees"] else "DIFFERS"])
-    print_table(f"{document['file']} ({document['format']}) against the ledger", [*columns, ("", "left")], rows)
+    print_table(
+        f"{document['file']} ({document['format']}) against the ledger",
+        [*columns, ("", "left")],
+        rows,
+    )
     differing = sum(not row["agrees"] for row in document["rows"])
     unpriced = sum(row["unpriced_calls"] for row in document["rows"])
-    verdict = "agree" if not differing else f"differ in {differing} of {counted(len(document['rows']), 'row')}"
-    sys.stdout.write(f"ledger and provider {verdict} (within {document['tolerance_percent']:g} %)\n")
+    verdict = (
+        "agree"
+        if not differing
+        else f"differ in {differing} of {counted(len(document['rows']), 'row')}"
+    )
+    sys.stdout.write(
+        f"ledger and provider {verdict} (within {document['tolerance_percent']:g} %)\n"
+    )
     if unpriced:
-        sys.stdout.write(f"without a price in the ledger: {counted(unpriced, 'call')}; `crewmeter prices check` says which\n")
+        sys.stdout.write(
+            f"without a price in the ledger: {counted(unpriced, 'call')}; `crewmeter prices check` says which\n"
+        )
     if claim := document["crewai_usage_metrics"]:
         sys.stdout.write(_claimed(claim))
 
 
 def _claimed(claim: dict[str, int]) -> str:
     times = Decimal(claim["claimed_tokens"]) / claim["tokens"]
-    return (
-        f"CrewAI's usage_metrics would have claimed {claim['claimed_tokens']:,} tokens for the crews' {claim['tokens']:,} ({times:.2f}×)\n"
-    )
+    return f"CrewAI's usage_metrics would have claimed {claim['claimed_tokens']:,} tokens for the crews' {claim['tokens']:,} ({times:.2f}×)\n"
 
 
 def _cell(value: object) -> str:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-ThresholdsOption = Annotated[Path | None, typer.Option("--thresholds", help="Your numbers over the shipped thresholds.toml.")]
+ThresholdsOption = Annotated[
+    Path | None, typer.Option("--thresholds", help="Your numbers over the shipped thresholds.toml.")
+]
 
 _SERVERS = {
     "postgresql": ("postgresql", 5432, "disable"),
@@ -33,8 +35,13 @@ _INSTALL = "pip install 'crewmeter[dashboards]'"
 def register(app: typer.Typer, help: str) -> None:
     """Add the group ``dashboards``."""
     group = typer.Typer(no_args_is_help=True, help=help)
-    group.command("export", help="Write boards, alert rules and provisioning into DIR, pointing at your ledger and Prometheus.")(export)
-    group.command("check", help="Exit 1 where the committed files differ from what the code renders.")(check)
+    group.command(
+        "export",
+        help="Write boards, alert rules and provisioning into DIR, pointing at your ledger and Prometheus.",
+    )(export)
+    group.command(
+        "check", help="Exit 1 where the committed files differ from what the code renders."
+    )(check)
     group.command("render", help="Render the committed files again, in a source tree.")(render)
     app.add_typer(group, name="dashboards", help=help)
 
@@ -49,26 +56,43 @@ def _thresholds(path: Path | None) -> Any:
     try:
         return module.load(path)
     except module.ThresholdsError as error:
-        raise CrewMeterError(str(error), hint="every name and its meaning: dashboards/crewmeter_dashboards/thresholds.toml") from error
+        raise CrewMeterError(
+            str(error),
+            hint="every name and its meaning: dashboards/crewmeter_dashboards/thresholds.toml",
+        ) from error
 
 
 def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
     """The provisioning's view of a ledger URL or SQLite path."""
     dialect, make = _module("sql_sources").Dialect, _module("provisioning").Sources
     if "://" not in ledger:
-        return make(dialect=dialect.SQLITE, path=str(Path(ledger).expanduser()), prometheus=prometheus, tempo=tempo, boards=boards)
+        return make(
+            dialect=dialect.SQLITE,
+            path=str(Path(ledger).expanduser()),
+            prometheus=prometheus,
+            tempo=tempo,
+            boards=boards,
+        )
     try:
         url = make_url(ledger)
     except ArgumentError as error:
         raise CrewMeterError(
-            f"--ledger {ledger!r} is not a database URL", hint="sqlite:////var/lib/crewmeter/ledger.db or postgresql://…"
+            f"--ledger {ledger!r} is not a database URL",
+            hint="sqlite:////var/lib/crewmeter/ledger.db or postgresql://…",
         ) from error
     if url.get_backend_name() == "sqlite":
-        return make(dialect=dialect.SQLITE, path=url.database or "", prometheus=prometheus, tempo=tempo, boards=boards)
+        return make(
+            dialect=dialect.SQLITE,
+            path=url.database or "",
+            prometheus=prometheus,
+            tempo=tempo,
+            boards=boards,
+        )
     kind, port, tls = _SERVERS.get(url.get_backend_name(), ("", 0, ""))
     if not kind:
         raise CrewMeterError(
-            f"there are no boards for {url.get_backend_name()} ledgers", hint="SQLite, PostgreSQL and mirrors in ClickHouse have them"
+            f"there are no boards for {url.get_backend_name()} ledgers",
+            hint="SQLite, PostgreSQL and mirrors in ClickHouse have them",
         )
     return make(
         dialect=dialect(kind),
@@ -83,23 +107,42 @@ def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
-    ledger: Annotated[
-        str, typer.Option("--ledger", help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a mirror in ClickHouse.")
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")
     ],
-    prometheus: Annotated[str, typer.Option("--prometheus", help="Prometheus as Grafana reaches it.")] = "http://prometheus:9090",
-    tempo: Annotated[str, typer.Option("--tempo", help="Tempo as Grafana reaches it.")] = "http://tempo:3200",
-    boards: Annotated[str | None, typer.Option("--boards", help="Where Grafana will find the boards. Default: DIR/dashboards.")] = None,
+    ledger: Annotated[
+        str,
+        typer.Option(
+            "--ledger",
+            help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a mirror in ClickHouse.",
+        ),
+    ],
+    prometheus: Annotated[
+        str, typer.Option("--prometheus", help="Prometheus as Grafana reaches it.")
+    ] = "http://prometheus:9090",
+    tempo: Annotated[
+        str, typer.Option("--tempo", help="Tempo as Grafana reaches it.")
+    ] = "http://tempo:3200",
+    boards: Annotated[
+        str | None,
+        typer.Option(
+            "--boards", help="Where Grafana will find the boards. Default: DIR/dashboards."
+        ),
+    ] = None,
     thresholds: ThresholdsOption = None,
 ) -> None:
     """Write everything an existing Grafana and Prometheus need. A password is never written: Grafana reads it from the environment."""
     target = boards or str(directory.resolve() / "dashboards")
     sources = _sources(ledger, prometheus, tempo, target)
     files = _module("files")
-    written: dict[str, str] = {f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()}
+    written: dict[str, str] = {
+        f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()
+    }
     written |= files.text_files(_thresholds(thresholds), sources, folder="provisioning")
     _write(directory, written)
-    sys.stdout.write(f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/. Next: docs/dashboards.md\n")
+    sys.stdout.write(
+        f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/. Next: docs/dashboards.md\n"
+    )
 
 
 def _write(root: Path, files: Mapping[str, str]) -> None:
@@ -109,7 +152,9 @@ def _write(root: Path, files: Mapping[str, str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     except OSError as error:
-        raise CrewMeterError(f"cannot write {error.filename}: {error.strerror}", hint="choose another DIR") from error
+        raise CrewMeterError(
+            f"cannot write {error.filename}: {error.strerror}", hint="choose another DIR"
+        ) from error
 
 
 def _wanted() -> tuple[dict[str, str], Path, str, Path]:
@@ -130,7 +175,9 @@ def check() -> None:
     if not catalogue.is_file() or catalogue.read_text("utf-8") != page:
         stale.append(str(catalogue))
     if stale:
-        raise CrewMeterError(f"not current: {', '.join(stale)}", hint="crewmeter dashboards render", exit_code=1)
+        raise CrewMeterError(
+            f"not current: {', '.join(stale)}", hint="crewmeter dashboards render", exit_code=1
+        )
     sys.stdout.write(f"{len(wanted) + 1} rendered files are current\n")
 
 

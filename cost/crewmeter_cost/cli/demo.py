@@ -24,24 +24,42 @@ def register(app: typer.Typer, help: str) -> None:
     @app.command("demo", help=help)
     def demo(
         ledger: Annotated[
-            str | None, typer.Option("--ledger", help="Where to write. Default: ~/.crewmeter/demo.db, apart from your own runs.")
+            str | None,
+            typer.Option(
+                "--ledger",
+                help="Where to write. Default: ~/.crewmeter/demo.db, apart from your own runs.",
+            ),
         ] = None,
         days: Annotated[
-            int | None, typer.Option("--days", min=1, max=3660, help="Write so many days of imaginary history instead.")
+            int | None,
+            typer.Option(
+                "--days", min=1, max=3660, help="Write so many days of imaginary history instead."
+            ),
         ] = None,
-        seed: Annotated[int, typer.Option("--seed", help="Which history: the same seed gives the same rows.")] = 7,
+        seed: Annotated[
+            int, typer.Option("--seed", help="Which history: the same seed gives the same rows.")
+        ] = 7,
         until: Annotated[
-            str | None, typer.Option("--until", help="Where the history ends: 2026-11-01, 2026-11-01T12:00Z, now (default).")
+            str | None,
+            typer.Option(
+                "--until",
+                help="Where the history ends: 2026-11-01, 2026-11-01T12:00Z, now (default).",
+            ),
         ] = None,
         calls_per_day: Annotated[
-            int, typer.Option("--calls-per-day", min=1, max=10_000_000, help="Model calls on an average day.")
+            int,
+            typer.Option(
+                "--calls-per-day", min=1, max=10_000_000, help="Model calls on an average day."
+            ),
         ] = _CALLS_PER_DAY,
     ) -> None:
         from crewmeter_cost.demo.command import demo_ledger
 
         where = ledger or demo_ledger()
         if days is None:
-            _crew(Console(file=sys.stdout, highlight=False), where)  # this stdout, also while CrewAI's is muted
+            _crew(
+                Console(file=sys.stdout, highlight=False), where
+            )  # this stdout, also while CrewAI's is muted
         else:
             now = datetime.now(UTC).replace(microsecond=0)
             end = now if until is None else instant(until, option="--until", now=now)
@@ -58,15 +76,21 @@ def _crew(out: Console, where: str) -> None:
     from crewmeter_cost.ledger.store import Ledger
 
     out.print("[bold]A real CrewAI flow, against a stand-in for OpenAI on this machine.[/]")
-    out.print("No key is used and nothing leaves 127.0.0.1. The costs are what OpenAI would charge for these tokens.\n")
-    Ledger.open(where).close()  # a ledger that cannot be written is said now, not after the crew has run
+    out.print(
+        "No key is used and nothing leaves 127.0.0.1. The costs are what OpenAI would charge for these tokens.\n"
+    )
+    Ledger.open(
+        where
+    ).close()  # a ledger that cannot be written is said now, not after the crew has run
     with out.status("importing CrewAI and running the flow …"):
         played = perform(where)
     out.print("The crew wrote:", style="bold")
     out.print(f"{played.brief}\n", style="italic", markup=False)
     with Ledger.open(where, read_only=True) as ledger:
         found = find_run(ledger, "last")
-        bill = money(out, ledger, "Where the money went", ["agent", "model"], since=played.began, until=None)
+        bill = money(
+            out, ledger, "Where the money went", ["agent", "model"], since=played.began, until=None
+        )
         out.print("\n[bold]Where the time went[/]")
         print_tree(run_tree(ledger, found))
     out.print()
@@ -86,7 +110,9 @@ def _crew(out: Console, where: str) -> None:
         raise typer.Exit(1)
 
 
-def _history(out: Console, where: str, *, days: int, seed: int, until: datetime, calls_per_day: int) -> None:
+def _history(
+    out: Console, where: str, *, days: int, seed: int, until: datetime, calls_per_day: int
+) -> None:
     """Days of history with a progress bar, then where the money went."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -112,7 +138,10 @@ def _history(out: Console, where: str, *, days: int, seed: int, until: datetime,
                 progress=lambda done: progress.update(bar, completed=done),
             )
         written = counted(loaded.new_calls, "new call")
-        out.print(f"{counted(days, 'day')} of imaginary history, seed {seed}: {written} in {where}\n", soft_wrap=True)
+        out.print(
+            f"{counted(days, 'day')} of imaginary history, seed {seed}: {written} in {where}\n",
+            soft_wrap=True,
+        )
         since = until - timedelta(days=days)
         money(out, ledger, "Where the money went", ["model"], since=since, until=until)
         out.print()

@@ -28,7 +28,12 @@ def register(app: typer.Typer, help: str) -> None:
     @app.command("doctor", help=help)
     def doctor(
         ledger: LedgerOption = None,
-        quick: Annotated[bool, typer.Option("--quick", help="Don't switch the meter on beside CrewAI, which takes some seconds.")] = False,
+        quick: Annotated[
+            bool,
+            typer.Option(
+                "--quick", help="Don't switch the meter on beside CrewAI, which takes some seconds."
+            ),
+        ] = False,
         format: FormatOption = Format.TABLE,
     ) -> None:
         findings = examine(os.environ, ledger=ledger, switch_on=not quick)
@@ -60,5 +65,10 @@ def _show(findings: Iterable[Finding]) -> list[Finding]:
     failures = sum(finding.status == FAILED for finding in made)
     notes = sum(finding.status == NOTE for finding in made)
     out.print()
-    out.print(Text(f"{failures} to mend, {notes} to know, {len(made) - failures - notes} in order", style="bold"))
+    out.print(
+        Text(
+            f"{failures} to mend, {notes} to know, {len(made) - failures - notes} in order",
+            style="bold",
+        )
+    )
     return made

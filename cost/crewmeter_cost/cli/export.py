@@ -31,7 +31,9 @@ def register(app: typer.Typer, help: str) -> None:
         until: UntilOption = None,
     ) -> None:
         if format not in _NAMES:
-            raise CrewMeterError(f"--format {format!r} is no export format", hint=f"one of {', '.join(_NAMES)}")
+            raise CrewMeterError(
+                f"--format {format!r} is no export format", hint=f"one of {', '.join(_NAMES)}"
+            )
         start, end = window(since, until)
         with Ledger.open(ledger, read_only=True) as book:
             if format == "focus":
@@ -44,4 +46,6 @@ def _focus(book: Ledger, start: datetime | None, end: datetime | None) -> None:
     left_out = focus.Export()
     sys.stdout.writelines(focus.rows(billed(book, since=start, until=end), left_out))
     if left_out.unpriced_calls:
-        sys.stderr.write(f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter prices check`\n")
+        sys.stderr.write(
+            f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter prices check`\n"
+        )

@@ -44,7 +44,9 @@ def register(app: typer.Typer, line: str) -> None:
 
 
 def _forecast(
-    by: Annotated[str | None, typer.Option("--by", help=f"Also one projection each: {', '.join(_BY)}.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help=f"Also one projection each: {', '.join(_BY)}.")
+    ] = None,
     at: Annotated[str, typer.Option("--at", help="As of this moment (UTC).")] = "now",
     ledger: LedgerOption = None,
     since: SinceOption = None,
@@ -56,19 +58,33 @@ def _forecast(
     begin, end = window(since, until)  # the history to learn from; this month is always whole
     now = end or instant(at, option="--at", now=datetime.now(UTC))
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = history_start(now) if begin is None else max(history_start(now), int(min(begin, month).timestamp()))
+    start = (
+        history_start(now)
+        if begin is None
+        else max(history_start(now), int(min(begin, month).timestamp()))
+    )
     with Ledger.open(ledger, read_only=True) as book:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
             scopes += [(by, name) for name in names_since(book.engine, by, start)]
         projections = [
-            (scope if name is None else f"{scope}:{name}", outlook(book.engine, scope=scope, name=name, start=start, now=now))
+            (
+                scope if name is None else f"{scope}:{name}",
+                outlook(book.engine, scope=scope, name=name, start=start, now=now),
+            )
             for scope, name in scopes
         ]
         odd = _anomalies(book.engine, now)
     rows = [_row(scope, projection) for scope, projection in projections]
     if format is Format.JSON:
-        print_json({"as_of": utc_text(now), "currency": "USD", "rows": rows, "anomalies": [_odd(each) for each in odd]})
+        print_json(
+            {
+                "as_of": utc_text(now),
+                "currency": "USD",
+                "rows": rows,
+                "anomalies": [_odd(each) for each in odd],
+            }
+        )
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
     else:
@@ -78,7 +94,9 @@ def _forecast(
 def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:
     """Odd hours among the last 24 whole ones."""
     last = int(now.timestamp()) // 3600 * 3600
-    hourly: Mapping[int, int] = hourly_pusd(engine, scope="everything", value=None, start=last - 29 * _DAY, end=last)
+    hourly: Mapping[int, int] = hourly_pusd(
+        engine, scope="everything", value=None, start=last - 29 * _DAY, end=last
+    )
     return anomalies(hourly, hours=list(range(last - _DAY, last, 3600)))
 
 
@@ -123,5 +141,11 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
     if not projections[0][1].days_of_history:
         sys.stdout.write("no whole day of history yet: the projection counts only what is spent\n")
     for each in odd:
-        factor = "" if each.ratio is None else f", {each.ratio:.1f} times the usual {usd(each.usual_pusd)}"
-        sys.stdout.write(f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent {usd(each.spent_pusd)}{factor}\n")
+        factor = (
+            ""
+            if each.ratio is None
+            else f", {each.ratio:.1f} times the usual {usd(each.usual_pusd)}"
+        )
+        sys.stdout.write(
+            f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent {usd(each.spent_pusd)}{factor}\n"
+        )

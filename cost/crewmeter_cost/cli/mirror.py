@@ -29,9 +29,18 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("mirror", help=help)
     def command(
-        to: Annotated[str, typer.Option("--to", help="clickhouse://user:password@host:8123/database; clickhouses:// for TLS.")],
+        to: Annotated[
+            str,
+            typer.Option(
+                "--to",
+                help="clickhouse://user:password@host:8123/database; clickhouses:// for TLS.",
+            ),
+        ],
         ledger: LedgerOption = None,
-        every: Annotated[float | None, typer.Option("--every", min=1, help="Go on: copy what changed every so many seconds.")] = None,
+        every: Annotated[
+            float | None,
+            typer.Option("--every", min=1, help="Go on: copy what changed every so many seconds."),
+        ] = None,
     ) -> None:
         url = mirror_url(to)
         with Ledger.open(ledger, read_only=True) as book, connected(url) as client:
@@ -53,6 +62,12 @@ def register(app: typer.Typer, help: str) -> None:
 def _say(sent: Sent) -> None:
     rows = ", ".join(f"{count:,} {name}" for name, count in sent.rows.items() if count)
     removed = sum(sent.removed.values())
-    said = f"sent {rows}" if rows else "nothing to send: ledger and mirror are the same" if not removed else "sent nothing new"
+    said = (
+        f"sent {rows}"
+        if rows
+        else "nothing to send: ledger and mirror are the same"
+        if not removed
+        else "sent nothing new"
+    )
     sys.stdout.write(f"{said}{f'; removed {removed:,}' if removed else ''}\n")
     sys.stdout.flush()

@@ -29,8 +29,13 @@ def register(app: typer.Typer, help: str) -> None:
 
 def open_page(
     ledger: LedgerOption = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 0,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser, or only print the address.")] = True,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")
+    ] = 0,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser/--no-browser", help="Open a browser, or only print the address."),
+    ] = True,
 ) -> None:
     """Serve the page on loopback until Ctrl-C. The ledger is opened read-only."""
     server_module = _server_module()
@@ -50,7 +55,9 @@ def _server_module() -> Any:
         importlib.import_module("starlette")
         return importlib.import_module("uvicorn")
     except ModuleNotFoundError as error:
-        raise CrewMeterError(f"the page needs {error.name}", hint="pip install 'crewmeter[sidecar]'") from error
+        raise CrewMeterError(
+            f"the page needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
+        ) from error
 
 
 def _listen(port: int) -> socket.socket:
@@ -61,7 +68,9 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         listener.close()
-        raise CrewMeterError(f"port {port} is taken: {error.strerror}", hint="leave --port out to take a free one") from error
+        raise CrewMeterError(
+            f"port {port} is taken: {error.strerror}", hint="leave --port out to take a free one"
+        ) from error
     return listener
 
 
@@ -72,4 +81,7 @@ def _application(ledger: Ledger) -> Any:
 
     from crewmeter_cost.web import page_routes
 
-    return Starlette(routes=page_routes(ledger), middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)])
+    return Starlette(
+        routes=page_routes(ledger),
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)],
+    )

@@ -11,7 +11,17 @@ import typer
 
 from crewmeter_cost.errors import CrewMeterError
 
-__all__ = ["Format", "FormatOption", "LedgerOption", "SinceOption", "UntilOption", "instant", "must_exist", "spoken", "window"]
+__all__ = [
+    "Format",
+    "FormatOption",
+    "LedgerOption",
+    "SinceOption",
+    "UntilOption",
+    "instant",
+    "must_exist",
+    "spoken",
+    "window",
+]
 
 
 class Format(StrEnum):
@@ -24,10 +34,20 @@ class Format(StrEnum):
 
 LedgerOption = Annotated[
     str | None,
-    typer.Option("--ledger", help="SQLAlchemy URL or SQLite path. Default: $CREWMETER_LEDGER, else ~/.crewmeter/ledger.db."),
+    typer.Option(
+        "--ledger",
+        help="SQLAlchemy URL or SQLite path. Default: $CREWMETER_LEDGER, else ~/.crewmeter/ledger.db.",
+    ),
 ]
-SinceOption = Annotated[str | None, typer.Option("--since", help="From here on: 2026-11-01, 2026-11-01T12:00Z, 30d, 6h, today, month.")]
-UntilOption = Annotated[str | None, typer.Option("--until", help="Up to here (exclusive); same forms as --since.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since", help="From here on: 2026-11-01, 2026-11-01T12:00Z, 30d, 6h, today, month."
+    ),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", help="Up to here (exclusive); same forms as --since.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 _AGO = re.compile(r"(\d+)\s*([smhdw])")
@@ -67,7 +87,9 @@ def window(since: str | None, until: str | None) -> tuple[datetime | None, datet
     start = None if since is None else instant(since, option="--since", now=now)
     end = None if until is None else instant(until, option="--until", now=now)
     if start is not None and end is not None and start >= end:
-        raise CrewMeterError(f"--since {since} is not before --until {until}", hint="swap them, or leave one out")
+        raise CrewMeterError(
+            f"--since {since} is not before --until {until}", hint="swap them, or leave one out"
+        )
     return start, end
 
 

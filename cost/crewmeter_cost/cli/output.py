@@ -18,7 +18,16 @@ from crewmeter_cost.money import exact_usd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["console", "cost_cell", "exact_usd", "print_csv", "print_json", "print_table", "usd", "without_price"]
+__all__ = [
+    "console",
+    "cost_cell",
+    "exact_usd",
+    "print_csv",
+    "print_json",
+    "print_table",
+    "usd",
+    "without_price",
+]
 
 
 def console() -> Console:
@@ -65,7 +74,11 @@ def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> N
 
 
 def print_table(
-    title: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, footer: Sequence[str] | None = None
+    title: str,
+    columns: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[str]],
+    *,
+    footer: Sequence[str] | None = None,
 ) -> None:
     """A table; each column is (heading, ``left`` or ``right``). Cells are plain text: markup in names is shown, not obeyed."""
     table = Table(show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
@@ -80,6 +93,8 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     out = console()
-    if title:  # a line of its own: a table's title is folded at the table's width, which may be narrow
+    if (
+        title
+    ):  # a line of its own: a table's title is folded at the table's width, which may be narrow
         out.print(Text(title, style="italic"))
     out.print(table)

@@ -32,29 +32,81 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("price", help=help)
     def command(
-        model: Annotated[str, typer.Argument(metavar="MODEL", help="The model, as the client or the provider names it.")],
-        provider: Annotated[str | None, typer.Option("--provider", help="Who bills it; left out, the model's maker is assumed.")] = None,
-        host: Annotated[str | None, typer.Option("--host", help="The host the call went to; a known one decides the provider.")] = None,
-        input: Annotated[int | None, typer.Option("--input", min=0, max=_MOST, help="Input tokens, cached ones included.")] = None,
-        cache_read: Annotated[int, typer.Option("--cache-read", min=0, max=_MOST, help="Of these, read from the cache.")] = 0,
-        cache_write: Annotated[int, typer.Option("--cache-write", min=0, max=_MOST, help="Of these, written for 5 minutes.")] = 0,
-        cache_write_1h: Annotated[int, typer.Option("--cache-write-1h", min=0, max=_MOST, help="Of these, written for an hour.")] = 0,
-        output: Annotated[int | None, typer.Option("--output", min=0, max=_MOST, help="Output tokens, reasoning included.")] = None,
-        web_searches: Annotated[int, typer.Option("--web-searches", min=0, max=_MOST, help="Searches the provider made.")] = 0,
-        usage: Annotated[str | None, typer.Option("--usage", help="A provider's usage as JSON, instead of the counts.")] = None,
-        at: Annotated[str | None, typer.Option("--at", help="When: 2026-11-01, 2026-11-01T12:00Z, 30d. Default: now.")] = None,
-        tier: Annotated[str | None, typer.Option("--tier", help="Service tier: batch, flex, priority …")] = None,
-        operation: Annotated[str, typer.Option("--operation", help="chat, embeddings, rerank …")] = "chat",
+        model: Annotated[
+            str,
+            typer.Argument(
+                metavar="MODEL", help="The model, as the client or the provider names it."
+            ),
+        ],
+        provider: Annotated[
+            str | None,
+            typer.Option(
+                "--provider", help="Who bills it; left out, the model's maker is assumed."
+            ),
+        ] = None,
+        host: Annotated[
+            str | None,
+            typer.Option(
+                "--host", help="The host the call went to; a known one decides the provider."
+            ),
+        ] = None,
+        input: Annotated[
+            int | None,
+            typer.Option("--input", min=0, max=_MOST, help="Input tokens, cached ones included."),
+        ] = None,
+        cache_read: Annotated[
+            int,
+            typer.Option("--cache-read", min=0, max=_MOST, help="Of these, read from the cache."),
+        ] = 0,
+        cache_write: Annotated[
+            int,
+            typer.Option(
+                "--cache-write", min=0, max=_MOST, help="Of these, written for 5 minutes."
+            ),
+        ] = 0,
+        cache_write_1h: Annotated[
+            int,
+            typer.Option(
+                "--cache-write-1h", min=0, max=_MOST, help="Of these, written for an hour."
+            ),
+        ] = 0,
+        output: Annotated[
+            int | None,
+            typer.Option("--output", min=0, max=_MOST, help="Output tokens, reasoning included."),
+        ] = None,
+        web_searches: Annotated[
+            int,
+            typer.Option("--web-searches", min=0, max=_MOST, help="Searches the provider made."),
+        ] = 0,
+        usage: Annotated[
+            str | None,
+            typer.Option("--usage", help="A provider's usage as JSON, instead of the counts."),
+        ] = None,
+        at: Annotated[
+            str | None,
+            typer.Option("--at", help="When: 2026-11-01, 2026-11-01T12:00Z, 30d. Default: now."),
+        ] = None,
+        tier: Annotated[
+            str | None, typer.Option("--tier", help="Service tier: batch, flex, priority …")
+        ] = None,
+        operation: Annotated[
+            str, typer.Option("--operation", help="chat, embeddings, rerank …")
+        ] = "chat",
         format: FormatOption = Format.TABLE,
     ) -> None:
         counts = (input, output, cache_read, cache_write, cache_write_1h, web_searches)
         if usage is None:
             used = _counted(*counts)
         elif any(counts):
-            raise CrewMeterError("--usage stands beside single counts", hint="give either the provider's JSON or the counts")
+            raise CrewMeterError(
+                "--usage stands beside single counts",
+                hint="give either the provider's JSON or the counts",
+            )
         else:
             used = read_usage(_parsed(usage), provider=provider, operation=operation)
-        moment = datetime.now(UTC) if at is None else instant(at, option="--at", now=datetime.now(UTC))
+        moment = (
+            datetime.now(UTC) if at is None else instant(at, option="--at", now=datetime.now(UTC))
+        )
         outcome = charge(
             used,
             PriceBook.load(),
@@ -68,12 +120,21 @@ def register(app: typer.Typer, help: str) -> None:
         _print(outcome, asked=(canonical_provider(provider), model), format=format)
 
 
-def _counted(input: int | None, output: int | None, read: int, write: int, write_1h: int, searches: int) -> TokenUsage:
+def _counted(
+    input: int | None, output: int | None, read: int, write: int, write_1h: int, searches: int
+) -> TokenUsage:
     if input is None and output is None and not searches:
         return TokenUsage(status="missing")
     cached = read + write + write_1h
     whole = cached if input is None else input
-    return TokenUsage(whole, output or 0, cache_read=read, cache_write_5m=write, cache_write_1h=write_1h, web_searches=searches)
+    return TokenUsage(
+        whole,
+        output or 0,
+        cache_read=read,
+        cache_write_5m=write,
+        cache_write_1h=write_1h,
+        web_searches=searches,
+    )
 
 
 def _parsed(text: str) -> dict[str, object] | None:
@@ -81,17 +142,26 @@ def _parsed(text: str) -> dict[str, object] | None:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CrewMeterError(
-            f"--usage is not JSON: {error}", hint="""write --usage '{"prompt_tokens": 1000, "completion_tokens": 300}'"""
+            f"--usage is not JSON: {error}",
+            hint="""write --usage '{"prompt_tokens": 1000, "completion_tokens": 300}'""",
         ) from error
     if raw is not None and not isinstance(raw, dict):
-        raise CrewMeterError("--usage is no JSON object", hint="""write --usage '{"prompt_tokens": 1000, "completion_tokens": 300}'""")
+        raise CrewMeterError(
+            "--usage is no JSON object",
+            hint="""write --usage '{"prompt_tokens": 1000, "completion_tokens": 300}'""",
+        )
     return raw
 
 
 def _print(outcome: Outcome, *, asked: tuple[str | None, str], format: Format) -> None:
     priced = isinstance(outcome, Charge)
     items = [
-        {"item": line.item, "quantity": line.quantity, "rate_usd": line.rate_usd, "cost_usd": exact_usd(line.cost_pusd)}
+        {
+            "item": line.item,
+            "quantity": line.quantity,
+            "rate_usd": line.rate_usd,
+            "cost_usd": exact_usd(line.cost_pusd),
+        }
         for line in (outcome.items if isinstance(outcome, Charge) else ())
     ]
     document = {
@@ -108,7 +178,15 @@ def _print(outcome: Outcome, *, asked: tuple[str | None, str], format: Format) -
     elif format is Format.CSV:
         print_csv(("item", "quantity", "rate_usd", "cost_usd"), items)
     elif priced:
-        rows = [(str(line["item"]), f"{line['quantity']:,}", f"${line['rate_usd']}", f"${line['cost_usd']}") for line in items]
+        rows = [
+            (
+                str(line["item"]),
+                f"{line['quantity']:,}",
+                f"${line['rate_usd']}",
+                f"${line['cost_usd']}",
+            )
+            for line in items
+        ]
         columns = [("item", "left"), ("quantity", "right"), ("rate", "right"), ("cost", "right")]
         title = f"{document['model']} at {document['provider']} ({document['price_source']}, {document['cost_status']})"
         print_table(title, columns, rows, footer=("total", "", "", f"${document['cost_usd']}"))

@@ -47,9 +47,17 @@ _USED = ("calls", "first_call", "last_call")
 """With ``--ledger``: how many calls were charged at a price list, and when; nothing for those of a catalogue."""
 Window = tuple[datetime | None, datetime | None]
 
-ChargedOption = Annotated[str | None, typer.Option("--ledger", help="Also the prices that this ledger's calls were charged at.")]
-InForceOption = Annotated[str | None, typer.Option("--since", help="Leave out prices that ended before: 2026-11-01, 30d, now.")]
-BegunOption = Annotated[str | None, typer.Option("--until", help="Leave out prices that begin later.")]
+ChargedOption = Annotated[
+    str | None,
+    typer.Option("--ledger", help="Also the prices that this ledger's calls were charged at."),
+]
+InForceOption = Annotated[
+    str | None,
+    typer.Option("--since", help="Leave out prices that ended before: 2026-11-01, 30d, now."),
+]
+BegunOption = Annotated[
+    str | None, typer.Option("--until", help="Leave out prices that begin later.")
+]
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -57,10 +65,16 @@ def register(app: typer.Typer, help: str) -> None:
     prices = typer.Typer(no_args_is_help=True, help=help)
     app.add_typer(prices, name="prices", help=help)
 
-    @prices.command("show", help="Every price a model has had, by source and provider; USD per million tokens, fees per one.")
+    @prices.command(
+        "show",
+        help="Every price a model has had, by source and provider; USD per million tokens, fees per one.",
+    )
     def show(
         model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
-        provider: Annotated[str | None, typer.Option("--provider", help="Only this provider; also finds names by rule.")] = None,
+        provider: Annotated[
+            str | None,
+            typer.Option("--provider", help="Only this provider; also finds names by rule."),
+        ] = None,
         ledger: ChargedOption = None,
         since: InForceOption = None,
         until: BegunOption = None,
@@ -68,18 +82,31 @@ def register(app: typer.Typer, help: str) -> None:
     ) -> None:
         _show(model, canonical_provider(provider), ledger, window(since, until), format)
 
-    @prices.command("update", help="Take newer prices from the installed genai-prices, or from a file.")
+    @prices.command(
+        "update", help="Take newer prices from the installed genai-prices, or from a file."
+    )
     def update(
-        file: Annotated[Path | None, typer.Option("--file", help="A catalogue made by crewmeter, or data.json of genai-prices.")] = None,
+        file: Annotated[
+            Path | None,
+            typer.Option(
+                "--file", help="A catalogue made by crewmeter, or data.json of genai-prices."
+            ),
+        ] = None,
     ) -> None:
         _update(file)
 
-    @prices.command("check", help="Age, coverage of the models called (between --since and --until), where sources disagree.")
+    @prices.command(
+        "check",
+        help="Age, coverage of the models called (between --since and --until), where sources disagree.",
+    )
     def check(
         ledger: LedgerOption = None,
         since: SinceOption = None,
         until: UntilOption = None,
-        max_age: Annotated[int | None, typer.Option("--max-age", min=1, help="Fail where the newest price is older (days).")] = None,
+        max_age: Annotated[
+            int | None,
+            typer.Option("--max-age", min=1, help="Fail where the newest price is older (days)."),
+        ] = None,
         format: FormatOption = Format.TABLE,
     ) -> None:
         _check(ledger, window(since, until), max_age, format)
@@ -95,7 +122,9 @@ def _size(tokens: int) -> str:
     return f"{tokens // 1000}k" if tokens % 1000 == 0 else f"{tokens:,}"
 
 
-def _show(model: str, provider: str | None, ledger: str | None, asked: Window, format: Format) -> None:
+def _show(
+    model: str, provider: str | None, ledger: str | None, asked: Window, format: Format
+) -> None:
     listings = Library().listings(model, provider)
     used: list[Charged] = []
     if ledger is not None:
@@ -103,13 +132,29 @@ def _show(model: str, provider: str | None, ledger: str | None, asked: Window, f
             used = charged(book, model, provider, since=asked[0], until=asked[1])
     if not listings and not used:
         where = f" at {provider}" if provider else ""
-        raise CrewMeterError(f"no catalogue lists {model!r}{where}", hint="check the spelling, or add it to your prices file", exit_code=1)
+        raise CrewMeterError(
+            f"no catalogue lists {model!r}{where}",
+            hint="check the spelling, or add it to your prices file",
+            exit_code=1,
+        )
     rows = [row for listing in listings for row in _listed(listing, asked)]
     if format is Format.TABLE:
         columns = [("provider", "left"), ("when", "left"), ("prices", "left"), ("source", "left")]
-        print_table(f"{model}: USD per million tokens, fees per one", columns, [_cells(row) for row in rows if row["prices"]])
+        print_table(
+            f"{model}: USD per million tokens, fees per one",
+            columns,
+            [_cells(row) for row in rows if row["prices"]],
+        )
         if used:
-            cells = [(each.provider, f"{each.first_call[:10]} to {each.last_call[:10]}", _priced(each), each.source) for each in used]
+            cells = [
+                (
+                    each.provider,
+                    f"{each.first_call[:10]} to {each.last_call[:10]}",
+                    _priced(each),
+                    each.source,
+                )
+                for each in used
+            ]
             print_table(f"Charged in this ledger, {spoken(*asked)}", columns, cells)
         elif ledger is not None:
             sys.stdout.write(f"nothing was charged for it in this ledger, {spoken(*asked)}\n")
@@ -120,7 +165,17 @@ def _show(model: str, provider: str | None, ledger: str | None, asked: Window, f
         print_json(rows)
     else:
         fields = (*_LISTED, *(_USED if ledger is not None else ()))
-        print_csv(fields, ({**row, "matched_by": " ".join(row["matched_by"]), "prices": json.dumps(row["prices"])} for row in rows))
+        print_csv(
+            fields,
+            (
+                {
+                    **row,
+                    "matched_by": " ".join(row["matched_by"]),
+                    "prices": json.dumps(row["prices"]),
+                }
+                for row in rows
+            ),
+        )
 
 
 def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
@@ -128,7 +183,9 @@ def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
     periods = listing.entry.periods
     for index, period in enumerate(periods):
         if _in_force(index, periods, asked):
-            prices = {unit: _text(price) for unit, price in period.items() if unit not in CONDITIONS}  # type: ignore[arg-type]  # str or list
+            prices = {
+                unit: _text(price) for unit, price in period.items() if unit not in CONDITIONS
+            }  # type: ignore[arg-type]  # str or list
             entry = listing.entry
             given: tuple[object, ...] = (
                 entry.source,
@@ -151,15 +208,31 @@ def _in_force(index: int, periods: Sequence[Period], asked: Window) -> bool:
     period = periods[index]
     if until is not None and begins(period) >= until:
         return False
-    following = (each for each in periods[index + 1 :] if each.get("tier") == period.get("tier") and "hours" not in each)
+    following = (
+        each
+        for each in periods[index + 1 :]
+        if each.get("tier") == period.get("tier") and "hours" not in each
+    )
     ends = [begins(each) for each in following if "from" in each]
     return since is None or "hours" in period or not ends or min(ends) > since
 
 
 def _used(each: Charged) -> dict[str, Any]:
     prices = {unit: _text(price) for unit, price in each.prices.items()}
-    given: tuple[object, ...] = (f"ledger ({each.source})", each.provider, each.model, [], None, None, None, prices)
-    return {**dict(zip(_LISTED, given, strict=True)), **dict(zip(_USED, (each.calls, each.first_call, each.last_call), strict=True))}
+    given: tuple[object, ...] = (
+        f"ledger ({each.source})",
+        each.provider,
+        each.model,
+        [],
+        None,
+        None,
+        None,
+        prices,
+    )
+    return {
+        **dict(zip(_LISTED, given, strict=True)),
+        **dict(zip(_USED, (each.calls, each.first_call, each.last_call), strict=True)),
+    }
 
 
 def _priced(each: Charged) -> str:
@@ -167,7 +240,9 @@ def _priced(each: Charged) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    when = " ".join(part for part in (row["from"] and f"from {row['from']}", row["hours"], row["tier"]) if part)
+    when = " ".join(
+        part for part in (row["from"] and f"from {row['from']}", row["hours"], row["tier"]) if part
+    )
     return [row["provider"], when or "always", _units(row["prices"]), row["source"]]
 
 
@@ -184,8 +259,14 @@ def _update(file: Path | None) -> None:
         try:
             raw = file.read_bytes()
         except OSError as error:
-            raise CrewMeterError(f"{file} can't be read: {error.strerror}", hint="check the path") from error
-        text = raw.decode("utf-8", "replace") if raw.startswith(b'{"format"') else compile_genai.compile_file(file)
+            raise CrewMeterError(
+                f"{file} can't be read: {error.strerror}", hint="check the path"
+            ) from error
+        text = (
+            raw.decode("utf-8", "replace")
+            if raw.startswith(b'{"format"')
+            else compile_genai.compile_file(file)
+        )
     else:
         version = compile_genai.installed_version()
         if not files.is_newer(version, shipped.version):
@@ -196,7 +277,9 @@ def _update(file: Path | None) -> None:
             return
         text = compile_genai.compile_installed()
     path = files.keep(text)
-    sys.stdout.write(f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` shows what it changes\n")
+    sys.stdout.write(
+        f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` shows what it changes\n"
+    )
 
 
 def _check(ledger: str | None, asked: Window, max_age: int | None, format: Format) -> None:
@@ -207,37 +290,56 @@ def _check(ledger: str | None, asked: Window, max_age: int | None, format: Forma
     covered = coverage.of_ledger(ledger, since=asked[0], until=asked[1])
     disagreements = list(library.disagreements(int(today.timestamp()) * _NS))
     asked_for = {(row.provider, row.model) for row in covered or ()}
-    relevant = disagreements if covered is None else [each for each in disagreements if (each.provider, each.model) in asked_for]
+    relevant = (
+        disagreements
+        if covered is None
+        else [each for each in disagreements if (each.provider, each.model) in asked_for]
+    )
     document = {
         "book": {
-            "source": "genai-prices", "version": library.genai.version, "newest_price": newest and newest.isoformat(), "age_days": age,
+            "source": "genai-prices",
+            "version": library.genai.version,
+            "newest_price": newest and newest.isoformat(),
+            "age_days": age,
             "file": library.genai.origin,
         },
         "fallback": {"source": "litellm", "version": library.litellm.version},
         "ledger": None if covered is None else [row._asdict() for row in covered],
         "disagreements": [_disagreement(each) for each in relevant],
-    }  # fmt: skip
+    }
     if format is Format.JSON:
         print_json(document)
     elif format is Format.CSV:
         print_csv(coverage.Covered._fields, (row._asdict() for row in covered or ()))
     else:
-        sys.stdout.write(f"book: genai-prices {library.genai.version}, {_origin(library.genai.origin)}\n")
-        sys.stdout.write(f"newest price: {newest}, {counted(age, 'day')} ago\n" if age is not None else "newest price: none is dated\n")
+        sys.stdout.write(
+            f"book: genai-prices {library.genai.version}, {_origin(library.genai.origin)}\n"
+        )
+        sys.stdout.write(
+            f"newest price: {newest}, {counted(age, 'day')} ago\n"
+            if age is not None
+            else "newest price: none is dated\n"
+        )
         _print_check(covered, document["disagreements"], len(disagreements))  # type: ignore[arg-type]  # the list made above
     old = max_age is not None and age is not None and age > max_age
     unknown = sum(row.today is None for row in covered or ())
     if old:
-        sys.stderr.write(f"check failed: the newest price is {age} days old (--max-age {max_age}); run `crewmeter prices update`\n")
+        sys.stderr.write(
+            f"check failed: the newest price is {age} days old (--max-age {max_age}); run `crewmeter prices update`\n"
+        )
     if unknown:
-        sys.stderr.write(f"check failed: no price is known for {counted(unknown, 'model')} of this ledger\n")
+        sys.stderr.write(
+            f"check failed: no price is known for {counted(unknown, 'model')} of this ledger\n"
+        )
     if old or unknown:
         raise typer.Exit(1)
 
 
 def _origin(path: str) -> str:
     """Where the book lies, in words: its path matters only where it is the user's own."""
-    return "shipped with crewmeter" if Path(path).parent == files.SHIPPED else f"your own:\n  {path}"
+    return (
+        "shipped with crewmeter" if Path(path).parent == files.SHIPPED else f"your own:\n  {path}"
+    )
 
 
 def _disagreement(each: Disagreement) -> dict[str, str]:
@@ -250,12 +352,25 @@ def _disagreement(each: Disagreement) -> dict[str, str]:
     }
 
 
-def _print_check(covered: list[coverage.Covered] | None, disagreements: list[dict[str, str]], all_of_them: int) -> None:
+def _print_check(
+    covered: list[coverage.Covered] | None, disagreements: list[dict[str, str]], all_of_them: int
+) -> None:
     if covered is None:
-        sys.stdout.write(f"no ledger yet; the sources disagree on {all_of_them} prices (--format json lists them)\n")
+        sys.stdout.write(
+            f"no ledger yet; the sources disagree on {all_of_them} prices (--format json lists them)\n"
+        )
         return
-    columns = [("provider", "left"), ("model", "left"), ("calls", "right"), ("unpriced", "right"), ("priced today by", "right")]
-    rows = [[row.provider, row.model, f"{row.calls:,}", f"{row.unpriced:,}", row.today or "NOTHING"] for row in covered]
+    columns = [
+        ("provider", "left"),
+        ("model", "left"),
+        ("calls", "right"),
+        ("unpriced", "right"),
+        ("priced today by", "right"),
+    ]
+    rows = [
+        [row.provider, row.model, f"{row.calls:,}", f"{row.unpriced:,}", row.today or "NOTHING"]
+        for row in covered
+    ]
     if not covered:
         sys.stdout.write("no model was called in this time\n")
         return
@@ -264,7 +379,17 @@ def _print_check(covered: list[coverage.Covered] | None, disagreements: list[dic
         if row.today is None:
             sys.stdout.write(f"{row.model}: {row.reason}\n")
     if disagreements:
-        columns = [("provider", "left"), ("model", "left"), ("unit", "left"), ("genai-prices (used)", "right"), ("litellm", "right")]
-        print_table("Where the sources disagree on them", columns, [list(each.values()) for each in disagreements])
+        columns = [
+            ("provider", "left"),
+            ("model", "left"),
+            ("unit", "left"),
+            ("genai-prices (used)", "right"),
+            ("litellm", "right"),
+        ]
+        print_table(
+            "Where the sources disagree on them",
+            columns,
+            [list(each.values()) for each in disagreements],
+        )
     else:
         sys.stdout.write("the sources agree on all of them\n")

@@ -27,7 +27,12 @@ def register(app: typer.Typer, help: str) -> None:
 
     @app.command("prune", help=help)
     def command(
-        keep: Annotated[str, typer.Option("--keep", help="Keep detail younger than this: 90d, 12w, or from a date on.")],
+        keep: Annotated[
+            str,
+            typer.Option(
+                "--keep", help="Keep detail younger than this: 90d, 12w, or from a date on."
+            ),
+        ],
         ledger: LedgerOption = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
         format: FormatOption = Format.TABLE,
@@ -40,13 +45,20 @@ def register(app: typer.Typer, help: str) -> None:
                 _print(expected, format, "would be deleted")
                 return
             with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
-                task = progress.add_task("pruning", total=expected.calls + expected.steps + expected.runs)
+                task = progress.add_task(
+                    "pruning", total=expected.calls + expected.steps + expected.runs
+                )
                 done = prune(book, before, progress=lambda rows: progress.advance(task, rows))
         _print(done, format, "deleted; hourly sums stay")
 
 
 def _print(pruned: Pruned, format: Format, verb: str) -> None:
-    document = {"before": moment(nanoseconds(pruned.before) or 0), "calls": pruned.calls, "steps": pruned.steps, "runs": pruned.runs}
+    document = {
+        "before": moment(nanoseconds(pruned.before) or 0),
+        "calls": pruned.calls,
+        "steps": pruned.steps,
+        "runs": pruned.runs,
+    }
     if format is Format.JSON:
         print_json(document)
     elif format is Format.CSV:

@@ -42,9 +42,17 @@ ByOption = Annotated[
     list[str] | None,
     typer.Option("--by", help=f"One of {', '.join(GROUPS)}; repeatable."),
 ]
-WhereOption = Annotated[list[str] | None, typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable.")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable."),
+]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Only so many rows: the dearest, or the earliest by time. The total is over all.")
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Only so many rows: the dearest, or the earliest by time. The total is over all.",
+    ),
 ]
 
 _ENOUGH_DAYS = 7
@@ -64,7 +72,10 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
         limit: LimitOption = None,
         savings: Annotated[
-            bool, typer.Option("--savings", help="The largest avoidable costs instead, with the calls behind each.")
+            bool,
+            typer.Option(
+                "--savings", help="The largest avoidable costs instead, with the calls behind each."
+            ),
         ] = False,
     ) -> None:
         start, end = window(since, until)
@@ -72,17 +83,27 @@ def register(app: typer.Typer, help: str) -> None:
             return print_savings(ledger, start, end, format)
         groups = [word for words in by or ["model"] for word in words.split(",")]
         with Ledger.open(ledger, read_only=True) as book:
-            made = report(book, by=groups, since=start, until=end, where=_filters(where or []), limit=limit)
-            pace = _pace(book) if format is Format.TABLE and end is None and not where and "tool" not in groups else ""
+            made = report(
+                book, by=groups, since=start, until=end, where=_filters(where or []), limit=limit
+            )
+            pace = (
+                _pace(book)
+                if format is Format.TABLE and end is None and not where and "tool" not in groups
+                else ""
+            )
         if format is Format.JSON:
             print_json(made.document())
         elif format is Format.CSV:
-            print_csv([*made.group_by, *AMOUNTS], (row.document(made.group_by) for row in made.rows))
+            print_csv(
+                [*made.group_by, *AMOUNTS], (row.document(made.group_by) for row in made.rows)
+            )
         else:
             _table(made)
             sys.stdout.write(pace)
         if made.limit is not None and made.truncated:
-            sys.stderr.write(f"note: {len(made.rows):,} of {made.groups:,} rows; the total is over all of them\n")
+            sys.stderr.write(
+                f"note: {len(made.rows):,} of {made.groups:,} rows; the total is over all of them\n"
+            )
         for note in made.notes:
             sys.stderr.write(f"note: {note}\n")
 
@@ -101,34 +122,62 @@ def _filters(words: list[str]) -> dict[str, str]:
     for word in words:
         name, sign, value = word.partition("=")
         if not sign:
-            raise CrewMeterError(f"--where {word!r} is not NAME=VALUE", hint="e.g. --where crew=research")
+            raise CrewMeterError(
+                f"--where {word!r} is not NAME=VALUE", hint="e.g. --where crew=research"
+            )
         filters[name] = value
     return filters
 
 
 def _table(made: Report) -> None:
-    groups = [(group, "right" if group in TIMES or group == "run" else "left") for group in made.group_by]  # right: never folded
+    groups = [
+        (group, "right" if group in TIMES or group == "run" else "left") for group in made.group_by
+    ]  # right: never folded
     of_tools = "tool" in made.group_by
-    headings = ["tool calls" if of_tools else "calls", "ok", "in", "cached", "out", "p50", "p95", "cost"]
+    headings = [
+        "tool calls" if of_tools else "calls",
+        "ok",
+        "in",
+        "cached",
+        "out",
+        "p50",
+        "p95",
+        "cost",
+    ]
     tools = {2, 3, 4, 7} if of_tools else set()  # a tool call has no tokens and no price of its own
-    dropped = tools | ({3, 5} if console().width < 100 and len(groups) > 1 else set())  # names matter more than cached tokens and medians
+    dropped = tools | (
+        {3, 5} if console().width < 100 and len(groups) > 1 else set()
+    )  # names matter more than cached tokens and medians
     amounts = [(heading, "right") for index, heading in enumerate(headings) if index not in dropped]
 
     def cells(row: ReportRow) -> list[str]:
         return [cell for index, cell in enumerate(_cells(row)) if index not in dropped]
 
-    body = [[*(key if key is not None else "–" for key in row.keys), *cells(row)] for row in made.rows]
+    body = [
+        [*(key if key is not None else "–" for key in row.keys), *cells(row)] for row in made.rows
+    ]
     footer = ["total", *[""] * (len(groups) - 1), *cells(made.total)] if groups else None
-    print_table(f"By {', '.join(made.group_by)}, {spoken(made.since, made.until)}", [*groups, *amounts], body, footer=footer)
+    print_table(
+        f"By {', '.join(made.group_by)}, {spoken(made.since, made.until)}",
+        [*groups, *amounts],
+        body,
+        footer=footer,
+    )
     unpriced, calls = made.total.sums["unpriced_calls"], made.total.sums["calls"]
     if unpriced:
         left_out = without_price(unpriced, None if of_tools else calls)
-        sys.stdout.write(f"{left_out}: `crewmeter prices check` names {'its model' if unpriced == 1 else 'their models'}\n")
+        sys.stdout.write(
+            f"{left_out}: `crewmeter prices check` names {'its model' if unpriced == 1 else 'their models'}\n"
+        )
 
 
 def _cells(row: ReportRow) -> list[str]:
     sums, rate = row.sums, row.success_rate
-    cost = cost_cell(row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"]) if sums["calls"] else usd(0)
+    cost = (
+        cost_cell(row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"])
+        if sums["calls"]
+        else usd(0)
+    )
     return [
         f"{sums['calls']:,}",
         "–" if rate is None else f"{rate:.1%}",
@@ -154,4 +203,10 @@ def _short(amount: int) -> str:
 def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    return f"{seconds:.0f}s" if seconds >= 100 else f"{seconds:.1f}s" if seconds >= 1 else f"{seconds * 1000:.0f}ms"
+    return (
+        f"{seconds:.0f}s"
+        if seconds >= 100
+        else f"{seconds:.1f}s"
+        if seconds >= 1
+        else f"{seconds * 1000:.0f}ms"
+    )

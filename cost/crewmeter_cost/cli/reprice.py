@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_COLUMNS = ("provider", "model", "calls", "changed_calls", "before_usd", "after_usd", "difference_usd", "unpriced_before", "unpriced_after")
+_COLUMNS = (
+    "provider",
+    "model",
+    "calls",
+    "changed_calls",
+    "before_usd",
+    "after_usd",
+    "difference_usd",
+    "unpriced_before",
+    "unpriced_after",
+)
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -40,9 +50,16 @@ def register(app: typer.Typer, help: str) -> None:
         ledger: LedgerOption = None,
         since: SinceOption = None,
         until: UntilOption = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
-        undo_job: Annotated[int | None, typer.Option("--undo", metavar="ID", help="Set back what this repricing changed.")] = None,
-        reason: Annotated[str, typer.Option("--reason", help="Kept with the adjustments, for the auditors.")] = "",
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Only say what would change.")
+        ] = False,
+        undo_job: Annotated[
+            int | None,
+            typer.Option("--undo", metavar="ID", help="Set back what this repricing changed."),
+        ] = None,
+        reason: Annotated[
+            str, typer.Option("--reason", help="Kept with the adjustments, for the auditors.")
+        ] = "",
         format: FormatOption = Format.TABLE,
     ) -> None:
         start, end = window(since, until)
@@ -50,13 +67,21 @@ def register(app: typer.Typer, help: str) -> None:
         with Ledger.open(ledger, read_only=dry_run) as book:
             if undo_job is not None:
                 undone = undo(book, undo_job)
-                sys.stdout.write(f"repricing {undone.job} undone: {counted(undone.calls, 'call')} cost again as before\n")
+                sys.stdout.write(
+                    f"repricing {undone.job} undone: {counted(undone.calls, 'call')} cost again as before\n"
+                )
                 return
             prices = PriceBook.load()
             with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
                 task = progress.add_task("repricing", total=None)
                 done = reprice(
-                    book, prices, since=start, until=end, dry_run=dry_run, reason=reason, progress=lambda rows: progress.advance(task, rows)
+                    book,
+                    prices,
+                    since=start,
+                    until=end,
+                    dry_run=dry_run,
+                    reason=reason,
+                    progress=lambda rows: progress.advance(task, rows),
                 )
         _print(done, format, dry_run)
 
@@ -64,7 +89,9 @@ def register(app: typer.Typer, help: str) -> None:
 def _print(done: Repriced, format: Format, dry_run: bool) -> None:
     rows = _rows(done)
     if format is Format.JSON:
-        print_json({"repricing": done.job, "dry_run": dry_run, "changed_calls": done.changed, "rows": rows})
+        print_json(
+            {"repricing": done.job, "dry_run": dry_run, "changed_calls": done.changed, "rows": rows}
+        )
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
     else:
@@ -84,12 +111,17 @@ def _rows(done: Repriced) -> list[dict[str, object]]:
             "unpriced_before": change.unpriced_before,
             "unpriced_after": change.unpriced_after,
         }
-        for (provider, model), change in sorted(done.by_model.items(), key=lambda entry: (-entry[1].after_pusd, entry[0][1] or ""))
+        for (provider, model), change in sorted(
+            done.by_model.items(), key=lambda entry: (-entry[1].after_pusd, entry[0][1] or "")
+        )
     ]
 
 
 def _table(done: Repriced, dry_run: bool) -> None:
-    headings = [("model", "left"), *((heading, "right") for heading in ("calls", "changed", "before", "after", "unpriced"))]
+    headings = [
+        ("model", "left"),
+        *((heading, "right") for heading in ("calls", "changed", "before", "after", "unpriced")),
+    ]
     changed = [(key, change) for key, change in done.by_model.items() if change.changed]
     if changed:
         cells = [
@@ -107,9 +139,13 @@ def _table(done: Repriced, dry_run: bool) -> None:
     if not changed:
         sys.stdout.write(f"none of {counted(total, 'call')} has another price under today's book\n")
     elif dry_run:
-        sys.stdout.write(f"{done.changed:,} of {counted(total, 'call')} would change; nothing was written\n")
+        sys.stdout.write(
+            f"{done.changed:,} of {counted(total, 'call')} would change; nothing was written\n"
+        )
     else:
-        sys.stdout.write(f"{done.changed:,} of {counted(total, 'call')} changed; `crewmeter reprice --undo {done.job}` sets them back\n")
+        sys.stdout.write(
+            f"{done.changed:,} of {counted(total, 'call')} changed; `crewmeter reprice --undo {done.job}` sets them back\n"
+        )
 
 
 def _cost(pusd: int, change: ModelChange, unpriced: int) -> str:

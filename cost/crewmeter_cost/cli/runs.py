@@ -24,8 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_COLUMNS = [("run", "right"), ("started (UTC)", "right"), ("name", "left"), ("status", "right"), ("time", "right"), ("calls", "right"),
-            ("tools", "right"), ("cost", "right")]  # fmt: skip
+_COLUMNS = [
+    ("run", "right"),
+    ("started (UTC)", "right"),
+    ("name", "left"),
+    ("status", "right"),
+    ("time", "right"),
+    ("calls", "right"),
+    ("tools", "right"),
+    ("cost", "right"),
+]
 
 
 _TOOLS = 6
@@ -40,7 +48,9 @@ def register(app: typer.Typer, help: str) -> None:
         ledger: LedgerOption = None,
         since: SinceOption = None,
         until: UntilOption = None,
-        limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0 is all.")] = 50,
+        limit: Annotated[
+            int, typer.Option("--limit", min=0, help="At most so many; 0 is all.")
+        ] = 50,
         format: FormatOption = Format.TABLE,
     ) -> None:
         start, end = window(since, until)
@@ -51,13 +61,24 @@ def register(app: typer.Typer, help: str) -> None:
         elif format is Format.CSV:
             print_csv(RUN_COLUMNS, (run.document() for run in found))
         else:
-            kept = [index for index in range(len(_COLUMNS)) if index != _TOOLS or console().width >= 100]
-            columns, rows = [_COLUMNS[index] for index in kept], ([_cells(run)[index] for index in kept] for run in found)
-            print_table("Runs, newest first; `crewmeter show RUN` takes the start of an id", columns, rows)
+            kept = [
+                index for index in range(len(_COLUMNS)) if index != _TOOLS or console().width >= 100
+            ]
+            columns, rows = (
+                [_COLUMNS[index] for index in kept],
+                ([_cells(run)[index] for index in kept] for run in found),
+            )
+            print_table(
+                "Runs, newest first; `crewmeter show RUN` takes the start of an id", columns, rows
+            )
 
 
 def _cells(run: Run) -> list[str]:
-    cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls) if run.calls else usd(0)
+    cost = (
+        cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
+        if run.calls
+        else usd(0)
+    )
     return [
         run.run_id[:8],
         f"{datetime.fromtimestamp(run.started_ns / 1e9, UTC):%m-%d %H:%M:%S}",

@@ -16,16 +16,41 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-HostOption = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond loopback it needs a key, or --insecure.")]
-HttpOption = Annotated[int, typer.Option("--http-port", min=0, max=65535, help="OTLP/HTTP, metrics, page and API. 0 picks a free port.")]
-GrpcOption = Annotated[int, typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC. 0 picks a free port.")]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        "--host", help="Address to listen on. Beyond loopback it needs a key, or --insecure."
+    ),
+]
+HttpOption = Annotated[
+    int,
+    typer.Option(
+        "--http-port",
+        min=0,
+        max=65535,
+        help="OTLP/HTTP, metrics, page and API. 0 picks a free port.",
+    ),
+]
+GrpcOption = Annotated[
+    int, typer.Option("--grpc-port", min=0, max=65535, help="OTLP/gRPC. 0 picks a free port.")
+]
 NoGrpcOption = Annotated[bool, typer.Option("--no-grpc", help="HTTP only.")]
 TokenOption = Annotated[
-    Path | None, typer.Option("--token-file", help="Keys, one a line: KEY, ingest:KEY or read:KEY. $CREWMETER_TOKEN takes the same.")
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="Keys, one a line: KEY, ingest:KEY or read:KEY. $CREWMETER_TOKEN takes the same.",
+    ),
 ]
-InsecureOption = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback without a key.")]
-CertificateOption = Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain; with --tls-key.")]
-PrivateKeyOption = Annotated[Path | None, typer.Option("--tls-key", help="PEM private key; with --tls-cert.")]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Listen beyond loopback without a key.")
+]
+CertificateOption = Annotated[
+    Path | None, typer.Option("--tls-cert", help="PEM certificate chain; with --tls-key.")
+]
+PrivateKeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", help="PEM private key; with --tls-cert.")
+]
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -48,7 +73,9 @@ def register(app: typer.Typer, help: str) -> None:
             from crewmeter_cost.sidecar.api_keys import keys_from
             from crewmeter_cost.sidecar.settings import Settings
         except ModuleNotFoundError as error:
-            raise CrewMeterError(f"the sidecar needs {error.name}", hint="pip install 'crewmeter[sidecar]'") from error
+            raise CrewMeterError(
+                f"the sidecar needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
+            ) from error
         json_logs.configure()
         settings: Settings = Settings(
             host=host,

@@ -32,8 +32,22 @@ __all__ = ["print_tree", "register"]
 _BAR = 12
 """Width of the time bar in characters; each shows eight steps."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-_CSV = ("depth", "kind", "name", "status", "error_type", "span_id", "started_at", "duration_seconds", "calls", "failed_calls",
-        "unpriced_calls", "input_tokens", "output_tokens", "cost_usd")  # fmt: skip
+_CSV = (
+    "depth",
+    "kind",
+    "name",
+    "status",
+    "error_type",
+    "span_id",
+    "started_at",
+    "duration_seconds",
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+)
 _STYLE = {"error": "red", "abandoned": "yellow", "running": "cyan"}
 _MARK = {"ok": "✓", "error": "✗", "abandoned": "?", "running": "…"}
 
@@ -44,7 +58,11 @@ def register(app: typer.Typer, help: str) -> None:
     @app.command("show", help=help)
     def command(
         run: Annotated[
-            str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or `last`: the newest (between --since and --until).")
+            str,
+            typer.Argument(
+                metavar="RUN",
+                help="A run's id, the start of one, or `last`: the newest (between --since and --until).",
+            ),
         ],
         ledger: LedgerOption = None,
         since: SinceOption = None,
@@ -57,7 +75,10 @@ def register(app: typer.Typer, help: str) -> None:
         if format is Format.JSON:
             print_json(tree.document())
         elif format is Format.CSV:
-            print_csv(_CSV, ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root)))
+            print_csv(
+                _CSV,
+                ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root)),
+            )
         else:
             print_tree(tree)
 
@@ -79,11 +100,28 @@ def print_tree(tree: RunTree) -> None:
     run, root = tree.run, tree.root
     begin = min((node.started_ns for _, node in _walk(root)), default=run.started_ns)
     end = max((node.started_ns + (node.duration_ns or 0) for _, node in _walk(root)), default=begin)
-    rows = [(_label(lines, node), _bar(node, begin, end), _STYLE.get(node.status, "blue"), _amounts(node)) for lines, node in _walk(root)]
+    rows = [
+        (
+            _label(lines, node),
+            _bar(node, begin, end),
+            _STYLE.get(node.status, "blue"),
+            _amounts(node),
+        )
+        for lines, node in _walk(root)
+    ]
     headings = ("time", "in", "out", "cost")
-    widths = [max(len(heading), *(len(row[3][index]) for row in rows)) for index, heading in enumerate(headings)]
+    widths = [
+        max(len(heading), *(len(row[3][index]) for row in rows))
+        for index, heading in enumerate(headings)
+    ]
     room = max(24, console().width - sum(widths) - _BAR - 2 * (len(widths) + 1))
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"Run {run.run_id}", title_justify="left")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"Run {run.run_id}",
+        title_justify="left",
+    )
     table.add_column("what", no_wrap=True, max_width=room)
     table.add_column("when", no_wrap=True, width=_BAR)
     for heading in headings:
@@ -109,7 +147,10 @@ def _bar(node: Node, begin: int, end: int) -> str:
     """Where in the run the node was busy: a bar from its start to its end, at least a sliver wide."""
     span = max(end - begin, 1)
     low = (node.started_ns - begin) * _BAR * 8 // span
-    high = min(max((node.started_ns - begin + (node.duration_ns or 0)) * _BAR * 8 // span, low + 1), _BAR * 8)
+    high = min(
+        max((node.started_ns - begin + (node.duration_ns or 0)) * _BAR * 8 // span, low + 1),
+        _BAR * 8,
+    )
     cells = []
     for cell in range(_BAR):
         filled = min(high, cell * 8 + 8) - max(low, cell * 8)

@@ -24,18 +24,31 @@ def register(app: typer.Typer, help: str) -> None:
     @group.callback()
     def root() -> None: ...
 
-    @group.command("init", help="Write compose file, collector configs, boards and rules into a folder.")
+    @group.command(
+        "init", help="Write compose file, collector configs, boards and rules into a folder."
+    )
     def init(
-        folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it isn't there.", file_okay=False)],
-        force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there (never .env).")] = False,
+        folder: Annotated[
+            Path,
+            typer.Argument(
+                metavar="DIR", help="Where to; made if it isn't there.", file_okay=False
+            ),
+        ],
+        force: Annotated[
+            bool, typer.Option("--force", help="Overwrite files that are there (never .env).")
+        ] = False,
         format: FormatOption = Format.TABLE,
     ) -> None:
         written = write_stack(folder, version=metadata.version("crewmeter"), overwrite=force)
         if format is Format.JSON:
-            print_json({"folder": str(folder), "written": list(written.files), "kept": list(written.kept)})
+            print_json(
+                {"folder": str(folder), "written": list(written.files), "kept": list(written.kept)}
+            )
         elif format is Format.CSV:
             rows = [{"file": name, "done": "written"} for name in written.files]
-            print_csv(["file", "done"], rows + [{"file": name, "done": "kept"} for name in written.kept])
+            print_csv(
+                ["file", "done"], rows + [{"file": name, "done": "kept"} for name in written.kept]
+            )
         else:
             _tell(folder, len(written.files), written.kept)
 

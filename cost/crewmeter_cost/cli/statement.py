@@ -33,10 +33,28 @@ from crewmeter_cost.money import utc_text
 
 __all__ = ["register"]
 
-FromOption = Annotated[str | None, typer.Option("--since", help="Instead of a month, from here on (to the hour): 2026-10-15, 90d, month.")]
-ToOption = Annotated[str | None, typer.Option("--until", help="Up to here (exclusive, to the hour); same forms as --since.")]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--since", help="Instead of a month, from here on (to the hour): 2026-10-15, 90d, month."
+    ),
+]
+ToOption = Annotated[
+    str | None,
+    typer.Option("--until", help="Up to here (exclusive, to the hour); same forms as --since."),
+]
 
-_COLUMNS = ("name", "calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "direct_usd", "shared_usd", "total_usd")
+_COLUMNS = (
+    "name",
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "output_tokens",
+    "direct_usd",
+    "shared_usd",
+    "total_usd",
+)
 
 
 def register(app: typer.Typer, line: str) -> None:
@@ -45,9 +63,16 @@ def register(app: typer.Typer, line: str) -> None:
 
 
 def _statement(
-    month: Annotated[str | None, typer.Option("--month", help="The month, as 2026-11. Default: this month.")] = None,
+    month: Annotated[
+        str | None, typer.Option("--month", help="The month, as 2026-11. Default: this month.")
+    ] = None,
     by: Annotated[str, typer.Option("--by", help=f"Who is charged: {', '.join(BY)}.")] = "team",
-    allocate: Annotated[str, typer.Option(help="Share what has no owner: none, proportional, even, or weights growth=2,core=1.")] = "none",
+    allocate: Annotated[
+        str,
+        typer.Option(
+            help="Share what has no owner: none, proportional, even, or weights growth=2,core=1."
+        ),
+    ] = "none",
     html: Annotated[Path | None, typer.Option("--html", help="Write a page to print here.")] = None,
     ledger: LedgerOption = None,
     since: FromOption = None,
@@ -86,17 +111,25 @@ def _window(month: str | None, since: str | None, until: str | None) -> tuple[da
     if since is None and until is None:
         return month_bounds(month or f"{now:%Y-%m}")
     if month is not None:
-        raise CrewMeterError("--month stands beside --since or --until", hint="give the month, or the window")
+        raise CrewMeterError(
+            "--month stands beside --since or --until", hint="give the month, or the window"
+        )
     start, end = window(since, until)
     end = end or now
-    start = start or (end - timedelta(microseconds=1)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    start = start or (end - timedelta(microseconds=1)).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
     if start >= end:
-        raise CrewMeterError(f"--since {since} is in the future", hint="give a time in the past, or --until")
+        raise CrewMeterError(
+            f"--since {since} is in the future", hint="give a time in the past, or --until"
+        )
     return whole_hours(start, end)
 
 
 def _everyone(statement: Statement) -> tuple[Account, ...]:
-    return (*statement.accounts, statement.unassigned) if statement.unassigned else statement.accounts
+    return (
+        (*statement.accounts, statement.unassigned) if statement.unassigned else statement.accounts
+    )
 
 
 def _row(account: Account) -> dict[str, object]:
@@ -138,10 +171,18 @@ def _print(statement: Statement) -> None:
         for account in _everyone(statement)
     ]
     calls = sum(account.calls for account in _everyone(statement))
-    footer = ("total", f"{calls:,}", f"{statement.unpriced_calls:,}", *[""] * (len(headings) - 4), usd(statement.total_pusd))
+    footer = (
+        "total",
+        f"{calls:,}",
+        f"{statement.unpriced_calls:,}",
+        *[""] * (len(headings) - 4),
+        usd(statement.total_pusd),
+    )
     print_table(statement.title, headings, cells, footer=footer)
     if statement.unpriced_calls:
-        sys.stdout.write(f"{without_price(statement.unpriced_calls)}: `crewmeter prices check` says why\n")
+        sys.stdout.write(
+            f"{without_price(statement.unpriced_calls)}: `crewmeter prices check` says why\n"
+        )
     sys.stdout.write("a page to print: crewmeter statement --html statement.html\n")
 
 
@@ -149,5 +190,8 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise CrewMeterError(f"can't write {str(path)!r} ({error.strerror})", hint="give --html a file in a folder that exists") from error
+        raise CrewMeterError(
+            f"can't write {str(path)!r} ({error.strerror})",
+            hint="give --html a file in a folder that exists",
+        ) from error
     sys.stdout.write(f"written: {path} (open it in a browser; print it for a PDF)\n")

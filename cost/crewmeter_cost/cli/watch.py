@@ -35,15 +35,36 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "render"]
 
-_MARK = {"ok": ("✓", "green"), "error": ("✗", "red"), "abandoned": ("◌", "yellow"), "running": ("●", "cyan")}
-_CSV = ("at", "since", "spent_usd", "unpriced_calls", "hour_usd", "calls_per_minute", "tokens_per_minute", "running", "failures",
-        "exceeded")  # fmt: skip
+_MARK = {
+    "ok": ("✓", "green"),
+    "error": ("✗", "red"),
+    "abandoned": ("◌", "yellow"),
+    "running": ("●", "cyan"),
+}
+_CSV = (
+    "at",
+    "since",
+    "spent_usd",
+    "unpriced_calls",
+    "hour_usd",
+    "calls_per_minute",
+    "tokens_per_minute",
+    "running",
+    "failures",
+    "exceeded",
+)
 
 FromOption = Annotated[
-    str | None, typer.Option("--since", help="Spend, runs and failures from then on: 2026-11-01, 6h, month. Default: the spend of today.")
+    str | None,
+    typer.Option(
+        "--since",
+        help="Spend, runs and failures from then on: 2026-11-01, 6h, month. Default: the spend of today.",
+    ),
 ]
 AsOfOption = Annotated[str | None, typer.Option("--until", help="One look as of then.")]
-LineFormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv; json and csv are one line a look.")]
+LineFormatOption = Annotated[
+    Format, typer.Option("--format", help="table, json or csv; json and csv are one line a look.")
+]
 
 
 def register(app: typer.Typer, line: str) -> None:
@@ -52,7 +73,9 @@ def register(app: typer.Typer, line: str) -> None:
 
 
 def _watch(
-    every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 1.0,
+    every: Annotated[
+        float, typer.Option("--every", min=0.2, help="Seconds between two looks.")
+    ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one look and exit.")] = False,
     ledger: LedgerOption = None,
     since: FromOption = None,
@@ -62,7 +85,12 @@ def _watch(
     start, end = window(since, until)
     with Ledger.open(ledger, read_only=True) as book:
         if once or end is not None:
-            _print(look(book, now=end or datetime.now(UTC), since=start, past=end is not None), book.name, format, first=True)
+            _print(
+                look(book, now=end or datetime.now(UTC), since=start, past=end is not None),
+                book.name,
+                format,
+                first=True,
+            )
         elif format is Format.TABLE and console().is_terminal:
             _live(book, start, every)
         else:
@@ -73,7 +101,10 @@ def _live(book: Ledger, since: datetime | None, every: float) -> None:
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(render(look(book, now=datetime.now(UTC), since=since), name=book.name), refresh=True)
+                live.update(
+                    render(look(book, now=datetime.now(UTC), since=since), name=book.name),
+                    refresh=True,
+                )
                 time.sleep(every)
         except KeyboardInterrupt:
             return
@@ -99,8 +130,15 @@ def _print(snapshot: Snapshot, name: str, format: Format, *, first: bool) -> Non
     else:
         document = _document(snapshot)
         exceeded = sum(each.exceeded for each in snapshot.budgets)
-        counts = {"running": len(snapshot.running), "failures": len(snapshot.failures), "exceeded": exceeded}
-        sys.stdout.write((csv_line(_CSV) if first else "") + csv_line((document | counts)[column] for column in _CSV))
+        counts = {
+            "running": len(snapshot.running),
+            "failures": len(snapshot.failures),
+            "exceeded": exceeded,
+        }
+        sys.stdout.write(
+            (csv_line(_CSV) if first else "")
+            + csv_line((document | counts)[column] for column in _CSV)
+        )
 
 
 def _document(snapshot: Snapshot) -> dict[str, object]:
@@ -114,7 +152,10 @@ def _document(snapshot: Snapshot) -> dict[str, object]:
         "tokens_per_minute": snapshot.tokens_per_minute,
         "running": [run.document() for run in snapshot.running],
         "finished": [run.document() for run in snapshot.finished],
-        "failures": [{**asdict(failure), "time": moment(failure.time * 10**9)} for failure in snapshot.failures],
+        "failures": [
+            {**asdict(failure), "time": moment(failure.time * 10**9)}
+            for failure in snapshot.failures
+        ],
         "budgets": [
             {
                 "budget": each.budget.label,
@@ -134,15 +175,31 @@ def render(snapshot: Snapshot, *, name: str) -> RenderableType:
     since = "today" if snapshot.since == midnight else f"since {snapshot.since:%Y-%m-%d %H:%M}"
     minute = f"{counted(snapshot.calls_per_minute, 'call')}, {counted(snapshot.tokens_per_minute, 'token')}"
     rates = Text.assemble(
-        (f"{since} ", "dim"), (usd(snapshot.spent_pusd), "bold"), ("   this hour ", "dim"), (usd(snapshot.hour_pusd), "bold"),
-        ("   last minute ", "dim"), (minute, "bold"),
-    )  # fmt: skip
+        (f"{since} ", "dim"),
+        (usd(snapshot.spent_pusd), "bold"),
+        ("   this hour ", "dim"),
+        (usd(snapshot.hour_pusd), "bold"),
+        ("   last minute ", "dim"),
+        (minute, "bold"),
+    )
     if snapshot.unpriced_calls:
-        rates.append(f"\n{counted(snapshot.unpriced_calls, 'call')} without a price, in no sum", style="yellow")
+        rates.append(
+            f"\n{counted(snapshot.unpriced_calls, 'call')} without a price, in no sum",
+            style="yellow",
+        )
     title = Text(f"crewmeter  {now:%Y-%m-%d %H:%M:%S} UTC")
-    parts: list[RenderableType] = [Panel(rates, title=title, subtitle=Text(name), title_align="left")]
+    parts: list[RenderableType] = [
+        Panel(rates, title=title, subtitle=Text(name), title_align="left")
+    ]
     parts.append(_runs("in flight", snapshot.running, now, empty="nothing runs"))
-    parts.append(_runs("finished", snapshot.finished, now, empty="no run yet: crewmeter demo, or an app with crewmeter.instrument()"))
+    parts.append(
+        _runs(
+            "finished",
+            snapshot.finished,
+            now,
+            empty="no run yet: crewmeter demo, or an app with crewmeter.instrument()",
+        )
+    )
     if snapshot.budgets:
         parts.append(_budgets(snapshot.budgets))
     if snapshot.failures:
@@ -150,30 +207,60 @@ def render(snapshot: Snapshot, *, name: str) -> RenderableType:
         for failure in snapshot.failures:
             at = datetime.fromtimestamp(failure.time, UTC)
             clock = f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%d %b %H:%M}"
-            table.add_row(clock, Text(failure.what), Text(failure.error_type, style="red"), Text(failure.where))
+            table.add_row(
+                clock,
+                Text(failure.what),
+                Text(failure.error_type, style="red"),
+                Text(failure.where),
+            )
         parts.append(table)
     return Group(*parts)
 
 
 def _table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim", expand=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="dim",
+        expand=False,
+    )
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading in right, overflow="ellipsis")
+        table.add_column(
+            heading,
+            justify="right" if heading in right else "left",
+            no_wrap=heading in right,
+            overflow="ellipsis",
+        )
     return table
 
 
 def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> RenderableType:
     if not lines:
         return Text(f"{title}: {empty}", style="dim")
-    table = _table(title, ("", "run", "name", "time", "calls", "tools", "cost"), right=("time", "calls", "tools", "cost"))
+    table = _table(
+        title,
+        ("", "run", "name", "time", "calls", "tools", "cost"),
+        right=("time", "calls", "tools", "cost"),
+    )
     for run in lines:
         mark, style = _MARK.get("running" if title == "in flight" else run.status, ("?", ""))
-        seconds = now.timestamp() - run.started_ns / 1e9 if title == "in flight" or run.duration_ns is None else run.duration_ns / 1e9
+        seconds = (
+            now.timestamp() - run.started_ns / 1e9
+            if title == "in flight" or run.duration_ns is None
+            else run.duration_ns / 1e9
+        )
         cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
         table.add_row(
-            Text(mark, style=style), run.run_id[:8], Text(run.name or "(unnamed)"), f"{seconds:,.1f} s",
-            f"{run.calls:,}", f"{run.tool_calls:,}", cost,
-        )  # fmt: skip
+            Text(mark, style=style),
+            run.run_id[:8],
+            Text(run.name or "(unnamed)"),
+            f"{seconds:,.1f} s",
+            f"{run.calls:,}",
+            f"{run.tool_calls:,}",
+            cost,
+        )
     return table
 
 
@@ -181,6 +268,14 @@ def _budgets(found: Sequence[Status]) -> Table:
     table = _table("budgets", ("budget", "", "spent", "limit"), right=("spent", "limit"))
     for each in found:
         colour = "red" if each.exceeded else "yellow" if each.percent >= 80 else "green"
-        bar = ProgressBar(total=100, completed=min(100.0, each.percent), width=24, complete_style=colour, finished_style=colour)
-        table.add_row(Text(each.budget.label), bar, usd(each.spent_pusd), usd(each.budget.amount_pusd))
+        bar = ProgressBar(
+            total=100,
+            completed=min(100.0, each.percent),
+            width=24,
+            complete_style=colour,
+            finished_style=colour,
+        )
+        table.add_row(
+            Text(each.budget.label), bar, usd(each.spent_pusd), usd(each.budget.amount_pusd)
+        )
     return table

@@ -54,19 +54,34 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _whatif(
-    model: Annotated[list[str] | None, typer.Option("--model", help="OLD=NEW or OLD=PROVIDER/NEW; repeatable.")] = None,
-    tier: Annotated[str | None, typer.Option("--tier", help="As if on this service tier: batch, flex, priority.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="OLD=NEW or OLD=PROVIDER/NEW; repeatable.")
+    ] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option("--tier", help="As if on this service tier: batch, flex, priority."),
+    ] = None,
     cached: Annotated[
-        float | None, typer.Option("--cached", min=0, max=100, help="As if so many percent of the input came from the cache.")
+        float | None,
+        typer.Option(
+            "--cached",
+            min=0,
+            max=100,
+            help="As if so many percent of the input came from the cache.",
+        ),
     ] = None,
     ledger: LedgerOption = None,
     since: SinceOption = "30d",
     until: UntilOption = None,
     format: FormatOption = Format.TABLE,
 ) -> None:
-    change = Change(models=_pairs(model or []), tier=tier, cached_share=None if cached is None else cached / 100)
+    change = Change(
+        models=_pairs(model or []), tier=tier, cached_share=None if cached is None else cached / 100
+    )
     if not change.models and tier is None and cached is None:
-        raise CrewMeterError("nothing to change", hint="give --model gpt-4o=gpt-5-mini, --tier batch or --cached 60")
+        raise CrewMeterError(
+            "nothing to change", hint="give --model gpt-4o=gpt-5-mini, --tier batch or --cached 60"
+        )
     start, end = window(since, until)
     with Ledger.open(ledger, read_only=True) as book:
         lines = compare(billed(book, since=start, until=end), change, PriceBook.load())
@@ -76,7 +91,9 @@ def _whatif(
             "cost_usd": exact_usd(sum(line.was_pusd for line in lines)),
             "whatif_usd": exact_usd(sum(line.would_pusd for line in lines)),
         }
-        print_json({"currency": "USD", "rows": rows, "total": total, "cannot_know": list(_CANNOT_KNOW)})
+        print_json(
+            {"currency": "USD", "rows": rows, "total": total, "cannot_know": list(_CANNOT_KNOW)}
+        )
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
     else:
@@ -88,7 +105,9 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     for text in texts:
         old, equals, new = (part.strip() for part in text.partition("="))
         if not (old and equals and new):
-            raise CrewMeterError(f"--model {text!r} says no OLD=NEW", hint="write --model gpt-4o=gpt-5-mini")
+            raise CrewMeterError(
+                f"--model {text!r} says no OLD=NEW", hint="write --model gpt-4o=gpt-5-mini"
+            )
         pairs[old] = new
     return pairs
 
@@ -111,7 +130,9 @@ def _row(line: Line) -> dict[str, object]:
 
 def _print(lines: list[Line], change: Change, start: datetime | None, end: datetime | None) -> None:
     if not lines:
-        sys.stdout.write(f"no calls to {', '.join(change.models) or 'any model'} in {spoken(start, end)}\n")
+        sys.stdout.write(
+            f"no calls to {', '.join(change.models) or 'any model'} in {spoken(start, end)}\n"
+        )
         return
     headings = [
         ("model", "left"),
@@ -122,15 +143,21 @@ def _print(lines: list[Line], change: Change, start: datetime | None, end: datet
         ("difference", "right"),
     ]
     cells = [
-        (line.model, _instead(line, change), f"{line.calls:,}", *_shown(line))
-        for line in lines
-    ]  # fmt: skip
+        (line.model, _instead(line, change), f"{line.calls:,}", *_shown(line)) for line in lines
+    ]
     was, would = sum(line.was_pusd for line in lines), sum(line.would_pusd for line in lines)
-    print_table(f"What if, {spoken(start, end)}", headings, cells, footer=("total", "", "", usd(was), usd(would), _signed(would - was)))
+    print_table(
+        f"What if, {spoken(start, end)}",
+        headings,
+        cells,
+        footer=("total", "", "", usd(was), usd(would), _signed(would - was)),
+    )
     for line in lines:
         if line.unknown_calls:
             are = "is" if line.unknown_calls == 1 else "are"
-            sys.stdout.write(f"{counted(line.unknown_calls, 'call')} to {line.model} {are} in neither sum: {line.reason}\n")
+            sys.stdout.write(
+                f"{counted(line.unknown_calls, 'call')} to {line.model} {are} in neither sum: {line.reason}\n"
+            )
         if line.assumed:
             sys.stdout.write(f"{line.model}: {line.assumed}\n")
     if change.models:
@@ -146,7 +173,11 @@ def _instead(line: Line, change: Change) -> str:
 
 def _shown(line: Line) -> tuple[str, str, str]:
     """What it cost, what it would, and the difference: dashes where no call is in the sums."""
-    return (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd)) if line.calls else ("–", "–", "–")
+    return (
+        (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd))
+        if line.calls
+        else ("–", "–", "–")
+    )
 
 
 def _signed(pusd: int) -> str:

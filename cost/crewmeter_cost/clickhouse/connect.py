@@ -30,12 +30,21 @@ def mirror_url(text: str) -> URL:
     except (ArgumentError, ValueError) as error:
         raise CrewMeterError(f"--to {text!r} is not a URL", hint=_HINT) from error
     if url.drivername not in ("clickhouse", "clickhouses", "chdb"):
-        raise CrewMeterError(f"--to {shown(url)}: a mirror lives in ClickHouse, not in {url.drivername!r}", hint=_HINT)
+        raise CrewMeterError(
+            f"--to {shown(url)}: a mirror lives in ClickHouse, not in {url.drivername!r}",
+            hint=_HINT,
+        )
     if url.drivername == "chdb" and not url.database:
         raise CrewMeterError(f"--to {shown(url)} names no folder", hint=_HINT)
-    database = str(url.query.get("database", _DATABASE)) if url.drivername == "chdb" else url.database or _DATABASE
+    database = (
+        str(url.query.get("database", _DATABASE))
+        if url.drivername == "chdb"
+        else url.database or _DATABASE
+    )
     if not database.replace("_", "").isalnum():
-        raise CrewMeterError(f"--to {shown(url)}: {database!r} is no name for a database", hint=_HINT)
+        raise CrewMeterError(
+            f"--to {shown(url)}: {database!r} is no name for a database", hint=_HINT
+        )
     return url
 
 
@@ -48,7 +57,9 @@ def connected(url: URL) -> Iterator[Client]:
     try:
         from clickhouse_connect.driver.exceptions import ClickHouseError
     except ModuleNotFoundError as error:
-        raise CrewMeterError("a mirror needs clickhouse-connect", hint="pip install 'crewmeter[clickhouse]'") from error
+        raise CrewMeterError(
+            "a mirror needs clickhouse-connect", hint="pip install 'crewmeter[clickhouse]'"
+        ) from error
     try:
         client = _open(url)
         try:
@@ -56,7 +67,9 @@ def connected(url: URL) -> Iterator[Client]:
         finally:
             client.close()
     except ClickHouseError as error:
-        said = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        said = (
+            str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        )
         hint = "check host, port (HTTP: 8123, TLS: 8443), user and grants; what was copied stays, the next run goes on from there"
         raise CrewMeterError(f"{shown(url)}: {said}", hint=hint) from error
 
@@ -69,7 +82,10 @@ def _open(url: URL) -> Client:
         try:
             client = clickhouse_connect.get_client(interface="chdb", path=url.database)
         except ImportError as error:
-            raise CrewMeterError(f"{shown(url)} needs the package chdb", hint="pip install chdb, or mirror to a server") from error
+            raise CrewMeterError(
+                f"{shown(url)} needs the package chdb",
+                hint="pip install chdb, or mirror to a server",
+            ) from error
     else:
         database, secure = url.database or _DATABASE, url.drivername == "clickhouses"
         client = clickhouse_connect.get_client(

@@ -27,13 +27,22 @@ def statements(tables: Sequence[Copied]) -> Iterator[str]:
     for table in tables:
         yield _table(table)
     detail = {table.name: table for table in tables}
-    yield _detail_view("calls", detail["calls_copy"], ("cost_pusd", "reported_cost_pusd"), _call_money())
+    yield _detail_view(
+        "calls", detail["calls_copy"], ("cost_pusd", "reported_cost_pusd"), _call_money()
+    )
     yield _detail_view("runs", detail["runs_copy"], ("cost_whole_usd", "cost_pusd"), _sum_money())
     yield _detail_view("steps", detail["steps_copy"], (), "")
     for name, dimension in DIMENSIONS.items():
-        keys = [f'{column} AS "{key}"' for column, key in (("key", dimension.key), ("key2", dimension.key2)) if key is not None]
+        keys = [
+            f'{column} AS "{key}"'
+            for column, key in (("key", dimension.key), ("key2", dimension.key2))
+            if key is not None
+        ]
         columns = ", ".join(["time", *keys])
-        yield _view(f"{name}_hourly", f"{columns}, {_HOURLY}\nFROM rollup_copy FINAL WHERE dimension = '{name}'")
+        yield _view(
+            f"{name}_hourly",
+            f"{columns}, {_HOURLY}\nFROM rollup_copy FINAL WHERE dimension = '{name}'",
+        )
     for name in ("latency_hourly", "latency_daily"):
         yield _view(name, f"time, dimension, key, le_seconds, count FROM {name}_copy FINAL")
 

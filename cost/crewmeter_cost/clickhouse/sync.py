@@ -57,7 +57,13 @@ class Sent:
         return sum(self.rows.values()) + sum(self.removed.values())
 
 
-def copy(ledger: Ledger, client: Client, *, since: int | None = None, progress: Callable[[int], None] = lambda rows: None) -> Sent:
+def copy(
+    ledger: Ledger,
+    client: Client,
+    *,
+    since: int | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Sent:
     """Make the mirror equal to the ledger, from `since` (unix seconds) on or altogether; `progress` hears rows compared.
 
     A whole copy also makes the tables and views; one with `since` needs them made.
@@ -99,11 +105,18 @@ class _Copy:
     def _ours(self, first: int | None) -> Mapping[int, _Sums]:
         table = self._table
         part = table.time // table.slice_seconds
-        query = select(part, func.count(), func.sum(table.fingerprint)).select_from(table.source).group_by(part)
+        query = (
+            select(part, func.count(), func.sum(table.fingerprint))
+            .select_from(table.source)
+            .group_by(part)
+        )
         if first is not None:
             query = query.where(table.time >= first * table.slice_seconds)
         with self._ledger.reading() as connection:
-            return {int(number): _Sums(rows, int(total)) for number, rows, total in connection.execute(query)}
+            return {
+                int(number): _Sums(rows, int(total))
+                for number, rows, total in connection.execute(query)
+            }
 
     def _theirs(self, first: int | None) -> Mapping[int, _Sums]:
         table = self._table
@@ -114,7 +127,9 @@ class _Copy:
         )
         return {number: _Sums(rows, total) for number, rows, total in found.result_rows}
 
-    def _differing(self, ours: Mapping[int, _Sums], theirs: Mapping[int, _Sums]) -> Iterator[tuple[int, int]]:
+    def _differing(
+        self, ours: Mapping[int, _Sums], theirs: Mapping[int, _Sums]
+    ) -> Iterator[tuple[int, int]]:
         """Ranges of slices [start, end) that hold every difference, joined up to `BATCH` rows."""
         start = end = None
         size = 0

@@ -33,39 +33,95 @@ _COUNT, _MAYBE, _REAL, _REAL_MAYBE = "Int64", "Nullable(Int64)", "Float64", "Nul
 _ID, _TEXT, _NAME = "String", "Nullable(String)", "LowCardinality(Nullable(String))"
 
 _CALLS: Mapping[str, str] = {
-    "time": _COUNT, "trace_id": _ID, "span_id": _ID, "parent_span_id": _TEXT, "run_id": _TEXT,
-    **dict.fromkeys(("operation", "origin", "provider", "model", "request_model", "response_model"), _NAME),
-    **dict.fromkeys(("crew", "flow", "task", "agent", "tool", "team", "service", "environment"), _NAME),
+    "time": _COUNT,
+    "trace_id": _ID,
+    "span_id": _ID,
+    "parent_span_id": _TEXT,
+    "run_id": _TEXT,
+    **dict.fromkeys(
+        ("operation", "origin", "provider", "model", "request_model", "response_model"), _NAME
+    ),
+    **dict.fromkeys(
+        ("crew", "flow", "task", "agent", "tool", "team", "service", "environment"), _NAME
+    ),
     **dict.fromkeys(("user", "session", "tags"), _TEXT),
     **dict.fromkeys(("status", "error_type", "finish_reason", "cost_status"), _NAME),
-    "duration_seconds": _REAL, "ttft_seconds": _REAL_MAYBE,
-    **dict.fromkeys(("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens"), _MAYBE),
-    "cost_pusd": _MAYBE, "reported_cost_pusd": _MAYBE, "unpriced": _COUNT, "started_ms": _COUNT,
-}  # fmt: skip
+    "duration_seconds": _REAL,
+    "ttft_seconds": _REAL_MAYBE,
+    **dict.fromkeys(
+        (
+            "input_tokens",
+            "cache_read_tokens",
+            "cache_write_tokens",
+            "output_tokens",
+            "reasoning_tokens",
+        ),
+        _MAYBE,
+    ),
+    "cost_pusd": _MAYBE,
+    "reported_cost_pusd": _MAYBE,
+    "unpriced": _COUNT,
+    "started_ms": _COUNT,
+}
 _RUNS: Mapping[str, str] = {
-    "time": _COUNT, "run_id": _ID, "trace_id": _ID,
-    **dict.fromkeys(("kind", "name", "service", "environment", "team"), _NAME), "user": _TEXT, "session": _TEXT,
-    "status": _NAME, "error_type": _NAME, "duration_seconds": _REAL_MAYBE,
-    **dict.fromkeys(("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls"), _COUNT),
+    "time": _COUNT,
+    "run_id": _ID,
+    "trace_id": _ID,
+    **dict.fromkeys(("kind", "name", "service", "environment", "team"), _NAME),
+    "user": _TEXT,
+    "session": _TEXT,
+    "status": _NAME,
+    "error_type": _NAME,
+    "duration_seconds": _REAL_MAYBE,
+    **dict.fromkeys(
+        ("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls"), _COUNT
+    ),
     **dict.fromkeys(("input_tokens", "output_tokens", "cost_whole_usd", "cost_pusd"), _COUNT),
-}  # fmt: skip
+}
 _STEPS: Mapping[str, str] = {
-    "time": _COUNT, "trace_id": _ID, "span_id": _ID, "parent_span_id": _TEXT, "run_id": _TEXT,
-    **dict.fromkeys(("kind", "name", "crew", "flow", "task", "agent", "status", "error_type"), _NAME),
-    "duration_seconds": _REAL, "details": _TEXT, "started_ms": _COUNT,
-}  # fmt: skip
+    "time": _COUNT,
+    "trace_id": _ID,
+    "span_id": _ID,
+    "parent_span_id": _TEXT,
+    "run_id": _TEXT,
+    **dict.fromkeys(
+        ("kind", "name", "crew", "flow", "task", "agent", "status", "error_type"), _NAME
+    ),
+    "duration_seconds": _REAL,
+    "details": _TEXT,
+    "started_ms": _COUNT,
+}
 _SUMS = (
-    "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-    "reasoning_tokens", "cost_whole_usd", "cost_pusd", "duration_ns",
-)  # fmt: skip
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_whole_usd",
+    "cost_pusd",
+    "duration_ns",
+)
 _ROLLUPS: Mapping[str, str] = {
-    "dimension": "LowCardinality(String)", "time": _COUNT, "key_id": _COUNT, "key2_id": _COUNT, "key": _TEXT, "key2": _TEXT,
+    "dimension": "LowCardinality(String)",
+    "time": _COUNT,
+    "key_id": _COUNT,
+    "key2_id": _COUNT,
+    "key": _TEXT,
+    "key2": _TEXT,
     **dict.fromkeys(_SUMS, _COUNT),
-}  # fmt: skip
+}
 _LATENCIES: Mapping[str, str] = {
-    "dimension": "LowCardinality(String)", "time": _COUNT, "key_id": _COUNT, "bucket": _COUNT, "key": _TEXT,
-    "le_seconds": _REAL, "count": _COUNT,
-}  # fmt: skip
+    "dimension": "LowCardinality(String)",
+    "time": _COUNT,
+    "key_id": _COUNT,
+    "bucket": _COUNT,
+    "key": _TEXT,
+    "le_seconds": _REAL,
+    "count": _COUNT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +158,38 @@ def _fingerprint(table: Table) -> ColumnElement[int]:
     return (total % _MODULUS).label("fingerprint")
 
 
-def _detail(name: str, table: Table, columns: Mapping[str, str], key: Sequence[str], backend: str) -> Copied:
+def _detail(
+    name: str, table: Table, columns: Mapping[str, str], key: Sequence[str], backend: str
+) -> Copied:
     view = detail_selects(backend)[name]
     known = {column.name: column for column in view.selected_columns}
     own = [known[column] if column in known else table.c[column] for column in columns]
     fingerprint = _fingerprint(table)
     rows = view.with_only_columns(*own, fingerprint)
     time = table.c.started_ns // SECOND_NS
-    return Copied(f"{name}_copy", columns, ("time", *key), rows, table, time, fingerprint, _SLICE, True)
+    return Copied(
+        f"{name}_copy", columns, ("time", *key), rows, table, time, fingerprint, _SLICE, True
+    )
 
 
 def _rollups() -> Copied:
-    table, key, key2 = core_tables.rollup_hour, core_tables.label.alias("key_name"), core_tables.label.alias("key2_name")
+    table, key, key2 = (
+        core_tables.rollup_hour,
+        core_tables.label.alias("key_name"),
+        core_tables.label.alias("key2_name"),
+    )
     c, fingerprint = table.c, _fingerprint(table)
     dimension = case({each.code: name for name, each in DIMENSIONS.items()}, value=c.dimension)
     rows = select(
-        dimension.label("dimension"), c.hour.label("time"), c.key.label("key_id"), c.key2.label("key2_id"),
-        key.c.value.label("key"), key2.c.value.label("key2"), *(c[name] for name in _SUMS), fingerprint,
-    ).select_from(table.outerjoin(key, key.c.id == c.key).outerjoin(key2, key2.c.id == c.key2))  # fmt: skip
+        dimension.label("dimension"),
+        c.hour.label("time"),
+        c.key.label("key_id"),
+        c.key2.label("key2_id"),
+        key.c.value.label("key"),
+        key2.c.value.label("key2"),
+        *(c[name] for name in _SUMS),
+        fingerprint,
+    ).select_from(table.outerjoin(key, key.c.id == c.key).outerjoin(key2, key2.c.id == c.key2))
     order = ("dimension", "time", "key_id", "key2_id")
     return Copied("rollup_copy", _ROLLUPS, order, rows, table, c.hour, fingerprint, HOUR, False)
 
@@ -129,11 +199,19 @@ def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Copie
     fingerprint = _fingerprint(table)
     dimension = case({code: each for each, code in LATENCY.items()}, value=c.dimension)
     rows = select(
-        dimension.label("dimension"), c[start].label("time"), c.key.label("key_id"), c.bucket, key.c.value.label("key"),
-        bound.c.le_seconds, c["count"], fingerprint,
-    ).select_from(table.join(bound, bound.c.bucket == c.bucket).outerjoin(key, key.c.id == c.key))  # fmt: skip
+        dimension.label("dimension"),
+        c[start].label("time"),
+        c.key.label("key_id"),
+        c.bucket,
+        key.c.value.label("key"),
+        bound.c.le_seconds,
+        c["count"],
+        fingerprint,
+    ).select_from(table.join(bound, bound.c.bucket == c.bucket).outerjoin(key, key.c.id == c.key))
     order = ("dimension", "time", "key_id", "bucket")
-    return Copied(f"{name}_copy", _LATENCIES, order, rows, table, c[start], fingerprint, slice_seconds, False)
+    return Copied(
+        f"{name}_copy", _LATENCIES, order, rows, table, c[start], fingerprint, slice_seconds, False
+    )
 
 
 def copied_tables(backend: str) -> tuple[Copied, ...]:

@@ -9,7 +9,12 @@ from crewmeter_cost.errors import CrewMeterError
 
 __all__ = ["FOLDERS", "SINGLE", "stack_files"]
 
-SINGLE = ("docker-compose.yml", ".env.example", "scripts/build-collector.sh", "scripts/postgres-reader.sh")
+SINGLE = (
+    "docker-compose.yml",
+    ".env.example",
+    "scripts/build-collector.sh",
+    "scripts/postgres-reader.sh",
+)
 FOLDERS = ("collector-config", "dashboards/grafana", "dashboards/prometheus")
 """pyproject.toml puts the same ones into the wheel; a test compares the two."""
 
@@ -21,11 +26,20 @@ def stack_files() -> dict[str, Path]:
     found = {name: _home(name) for name in SINGLE}
     for folder in FOLDERS:
         home = _home(folder)
-        found |= {f"{folder}/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("*")) if path.is_file()}
+        found |= {
+            f"{folder}/{path.relative_to(home).as_posix()}": path
+            for path in sorted(home.rglob("*"))
+            if path.is_file()
+        }
     missing = [name for name, path in found.items() if not path.is_file()]
-    missing += [folder for folder in FOLDERS if not any(name.startswith(f"{folder}/") for name in found)]
+    missing += [
+        folder for folder in FOLDERS if not any(name.startswith(f"{folder}/") for name in found)
+    ]
     if missing:
-        raise CrewMeterError(f"this installation of crewmeter lacks {', '.join(missing)}", hint="pip install --force-reinstall crewmeter")
+        raise CrewMeterError(
+            f"this installation of crewmeter lacks {', '.join(missing)}",
+            hint="pip install --force-reinstall crewmeter",
+        )
     return found
 
 

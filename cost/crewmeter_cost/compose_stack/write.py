@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DOCKERFILE", "Written", "write_stack"]
 
-_SECRETS = ("CREWMETER_TOKEN", "GRAFANA_ADMIN_PASSWORD", "POSTGRES_PASSWORD", "CREWMETER_GRAFANA_PASSWORD")
+_SECRETS = (
+    "CREWMETER_TOKEN",
+    "GRAFANA_ADMIN_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "CREWMETER_GRAFANA_PASSWORD",
+)
 
 DOCKERFILE = """\
 # crewmeter for docker-compose.yml, from the Python package index.
@@ -51,16 +56,28 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
             _put(folder, name, source.read_bytes(), written, kept, overwrite=overwrite)
             if name.endswith(".sh") and name in written:
                 (folder / name).chmod(0o755)
-        _put(folder, "Dockerfile", DOCKERFILE.replace("VERSION", version).encode(), written, kept, overwrite=overwrite)
+        _put(
+            folder,
+            "Dockerfile",
+            DOCKERFILE.replace("VERSION", version).encode(),
+            written,
+            kept,
+            overwrite=overwrite,
+        )
         keys = _with_keys((folder / ".env.example").read_text())
         _put(folder, ".env", keys.encode(), written, kept, overwrite=False)
         (folder / ".env").chmod(0o600)
     except OSError as error:
-        raise CrewMeterError(f"{error.filename or folder} can't be written: {error.strerror}", hint="choose another folder") from error
+        raise CrewMeterError(
+            f"{error.filename or folder} can't be written: {error.strerror}",
+            hint="choose another folder",
+        ) from error
     return Written(tuple(written), tuple(kept))
 
 
-def _put(folder: Path, name: str, content: bytes, written: list[str], kept: list[str], *, overwrite: bool) -> None:
+def _put(
+    folder: Path, name: str, content: bytes, written: list[str], kept: list[str], *, overwrite: bool
+) -> None:
     target = folder / name
     if target.exists() and not overwrite:
         kept.append(name)
@@ -73,5 +90,7 @@ def _put(folder: Path, name: str, content: bytes, written: list[str], kept: list
 def _with_keys(example: str) -> str:
     """``.env.example`` with a random key in place of each default secret."""
     for name in _SECRETS:
-        example = re.sub(rf"^{name}=.*$", f"{name}={secrets.token_urlsafe(24)}", example, flags=re.MULTILINE)
+        example = re.sub(
+            rf"^{name}=.*$", f"{name}={secrets.token_urlsafe(24)}", example, flags=re.MULTILINE
+        )
     return example

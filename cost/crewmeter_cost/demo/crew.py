@@ -35,8 +35,18 @@ def _desk(base_url: str) -> Crew:
         backstory="You have never wasted a word.",
         llm=LLM(model="openai/gpt-4o", base_url=base_url, api_key="no-key-needed", stream=True),
     )
-    figures = Task(name="figures", description="How did the north sell this week?", expected_output="the figures", agent=researcher)
-    brief = Task(name="brief", description="Write the morning brief from the figures.", expected_output="three sentences", agent=writer)
+    figures = Task(
+        name="figures",
+        description="How did the north sell this week?",
+        expected_output="the figures",
+        agent=researcher,
+    )
+    brief = Task(
+        name="brief",
+        description="Write the morning brief from the figures.",
+        expected_output="three sentences",
+        agent=writer,
+    )
     return Crew(name="news-desk", agents=[researcher, writer], tasks=[figures, brief])
 
 
@@ -51,7 +61,9 @@ def _brief(base_url: str) -> type[Flow[Any]]:
 
         @listen(write)
         def second_opinion(self, text: str) -> str:
-            checker = LLM(model="openai/gpt-5", base_url=base_url, api_key="no-key-needed", max_retries=0)
+            checker = LLM(
+                model="openai/gpt-5", base_url=base_url, api_key="no-key-needed", max_retries=0
+            )
             try:
                 return str(checker.call(f"Is this sound? {text}"))
             except Exception as refusal:  # noqa: BLE001  whatever the client raises, the brief goes out unchecked

@@ -31,13 +31,18 @@ def quiet_crewai() -> Iterator[None]:
     """
     before = dict(os.environ)
     level = logging.getLogger("crewai").level
-    with tempfile.TemporaryDirectory(prefix="crewmeter-demo-", ignore_cleanup_errors=True) as storage:
+    with tempfile.TemporaryDirectory(
+        prefix="crewmeter-demo-", ignore_cleanup_errors=True
+    ) as storage:
         for name in [name for name in os.environ if name.startswith(("OTEL_", "CREWMETER_"))]:
             del os.environ[name]
         os.environ.update(_QUIET, CREWAI_STORAGE_DIR=storage)
         logging.getLogger("crewai").setLevel(logging.CRITICAL)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 yield
         finally:
             logging.getLogger("crewai").setLevel(level)

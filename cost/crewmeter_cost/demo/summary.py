@@ -29,17 +29,40 @@ _BAR = 28
 
 
 def money(
-    console: Console, ledger: Ledger, title: str, by: Sequence[str], *, since: datetime, until: datetime | None, top: int = 12
+    console: Console,
+    ledger: Ledger,
+    title: str,
+    by: Sequence[str],
+    *,
+    since: datetime,
+    until: datetime | None,
+    top: int = 12,
 ) -> Report:
     """A table of calls, tokens and cost by `by`, dearest first; returns the report behind it."""
     found = report(ledger, by=by, since=since, until=until)
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_footer=True, header_style="dim")
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        show_footer=True,
+        header_style="dim",
+    )
     shown = [(row, _cells(row)) for row in found.rows[:top]]
     columns = list(zip(_HEADINGS, _cells(found.total), *(cells for _, cells in shown), strict=True))
     widths = [max(map(len, column)) for column in columns]
-    room = max(12, console.width - sum(width + 2 for width in widths)) // len(by) - 1  # figures whole, names as far as they fit
+    room = (
+        max(12, console.width - sum(width + 2 for width in widths)) // len(by) - 1
+    )  # figures whole, names as far as they fit
     for index, group in enumerate(by):
-        table.add_column(group, footer="total" if index == 0 else "", overflow="ellipsis", no_wrap=True, max_width=room)
+        table.add_column(
+            group,
+            footer="total" if index == 0 else "",
+            overflow="ellipsis",
+            no_wrap=True,
+            max_width=room,
+        )
     for (heading, total, *_), width in zip(columns, widths, strict=True):
         table.add_column(heading, justify="right", no_wrap=True, min_width=width, footer=total)
     for row, cells in shown:
@@ -48,7 +71,9 @@ def money(
         table.add_row(Text(f"… {len(found.rows) - top} more", style="dim"))
     console.print(table)
     if found.total.sums["unpriced_calls"]:
-        console.print(f"[yellow]* {without_price(found.total.sums['unpriced_calls'])}, and not counted as $0.[/]")
+        console.print(
+            f"[yellow]* {without_price(found.total.sums['unpriced_calls'])}, and not counted as $0.[/]"
+        )
     return found
 
 
@@ -71,7 +96,12 @@ def _short(tokens: int) -> str:
 def settle(console: Console, found: Report, books: BillingLog) -> bool:
     """Hold the ledger's totals against the stand-in's books, aloud; False where they differ."""
     sums = found.total.sums
-    kept = (sums["calls"] - sums["failed_calls"], sums["input_tokens"], sums["output_tokens"], sums["failed_calls"])
+    kept = (
+        sums["calls"] - sums["failed_calls"],
+        sums["input_tokens"],
+        sums["output_tokens"],
+        sums["failed_calls"],
+    )
     billed = (books.calls, books.input_tokens, books.output_tokens, len(books.refused))
     console.print(f"The stand-in's own books: {_account(billed)}.")
     if kept == billed:
@@ -96,7 +126,12 @@ def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: da
         day = datetime.fromisoformat(str(row.keys[0])[:10]).replace(tzinfo=UTC)
         loud = cost > 2 * usual
         bar = Text("█" * max(1, round(_BAR * cost / highest)), style="red" if loud else "cyan")
-        line = Text.assemble((f"{day:%a %d %b} ", "dim"), f"{usd(cost):>9} ", bar, "  ← well above the usual day" if loud else "")
+        line = Text.assemble(
+            (f"{day:%a %d %b} ", "dim"),
+            f"{usd(cost):>9} ",
+            bar,
+            "  ← well above the usual day" if loud else "",
+        )
         console.print(line)
 
 
@@ -107,7 +142,10 @@ def next_steps(console: Console, lines: Sequence[tuple[str, str]]) -> None:
     beside = width + 2 + max(len(word) for _, word in lines) + 2 <= console.width
     for command, word in lines:
         if beside:
-            console.print(Text.assemble("  ", (command.ljust(width), "green"), "  ", (word, "dim")), soft_wrap=True)
+            console.print(
+                Text.assemble("  ", (command.ljust(width), "green"), "  ", (word, "dim")),
+                soft_wrap=True,
+            )
         else:
             console.print(Text.assemble("  ", (f"# {word}", "dim")), soft_wrap=True)
             console.print(Text.assemble("  ", (command, "green")), soft_wrap=True)

@@ -44,12 +44,24 @@ def target_of(environ: Mapping[str, str]) -> Target | None:
     parts = urlsplit(url if "//" in url else f"//{url}")
     if parts.hostname is None:
         raise ValueError(url)
-    protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
+    protocol = (
+        environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+        or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or ""
+    )
     grpc = protocol.strip().lower() == "grpc" or (not protocol and parts.port == 4317)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 4317 if grpc else 4318)
-    pairs = environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
-    headers = {name.strip(): unquote(value.strip()) for name, mark, value in (pair.partition("=") for pair in pairs.split(",")) if mark}
+    pairs = (
+        environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+        or environ.get("OTEL_EXPORTER_OTLP_HEADERS")
+        or ""
+    )
+    headers = {
+        name.strip(): unquote(value.strip())
+        for name, mark, value in (pair.partition("=") for pair in pairs.split(","))
+        if mark
+    }
     path = parts.path if own else parts.path.rstrip("/") + "/v1/traces"
     return Target(url, parts.hostname, port, secure, grpc, path or "/", headers)
 
@@ -59,7 +71,11 @@ def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         target = target_of(environ)
     except ValueError as error:
-        yield failed("endpoint", f"{error} is no URL", "write e.g. OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318")
+        yield failed(
+            "endpoint",
+            f"{error} is no URL",
+            "write e.g. OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318",
+        )
         return
     if target is None:
         yield ok("endpoint", "no OTLP endpoint set: calls go to the ledger in this process")
@@ -67,10 +83,18 @@ def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         socket.create_connection((target.host, target.port), timeout=_SECONDS).close()
     except socket.gaierror:
-        yield failed("endpoint", f"the host {target.host} of {target.url} is unknown", "check the name; in compose it is the service's")
+        yield failed(
+            "endpoint",
+            f"the host {target.host} of {target.url} is unknown",
+            "check the name; in compose it is the service's",
+        )
         return
     except OSError as error:
-        reason = "nobody listens there" if isinstance(error, ConnectionRefusedError) else (error.strerror or "no answer")
+        reason = (
+            "nobody listens there"
+            if isinstance(error, ConnectionRefusedError)
+            else (error.strerror or "no answer")
+        )
         yield failed(
             "endpoint",
             f"{target.host}:{target.port} ({target.url}): {reason}",
@@ -118,8 +142,14 @@ def _speaks_http(target: Target, environ: Mapping[str, str]) -> Iterator[Finding
     try:
         status, _ = _request(target, "POST", target.path, headers)
     except (OSError, http.client.HTTPException) as error:
-        hint = "is it the OTLP/HTTP port, usually 4318? For gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
-        yield failed("endpoint", f"{where} is taken by something that doesn't speak HTTP ({type(error).__name__})", hint)
+        hint = (
+            "is it the OTLP/HTTP port, usually 4318? For gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+        )
+        yield failed(
+            "endpoint",
+            f"{where} is taken by something that doesn't speak HTTP ({type(error).__name__})",
+            hint,
+        )
         return
     match status:
         case 200:
@@ -134,7 +164,11 @@ def _speaks_http(target: Target, environ: Mapping[str, str]) -> Iterator[Finding
                 "correct the port, usually 4318",
             )
         case _:
-            yield note("endpoint", f"{where} answered HTTP {status}", "it can't take spans now; exporters retry")
+            yield note(
+                "endpoint",
+                f"{where} answered HTTP {status}",
+                "it can't take spans now; exporters retry",
+            )
     yield from _sidecar(target, environ)
 
 
@@ -142,7 +176,9 @@ def _sidecar(target: Target, environ: Mapping[str, str]) -> Iterator[Finding]:
     """If crewmeter's own sidecar listens there, whether its ledger is ready."""
     token = environ.get("CREWMETER_TOKEN")
     try:
-        status, body = _request(target, "GET", "/readyz", {"Authorization": f"Bearer {token}"} if token else {})
+        status, body = _request(
+            target, "GET", "/readyz", {"Authorization": f"Bearer {token}"} if token else {}
+        )
     except (OSError, http.client.HTTPException):
         return
     if status == 200 and body.strip() == b"ready":  # other collectors may have such a path, too
@@ -150,11 +186,15 @@ def _sidecar(target: Target, environ: Mapping[str, str]) -> Iterator[Finding]:
     elif status == 503:
         said = body.decode("utf-8", "replace").strip()
         yield failed(
-            "sidecar", f"the sidecar isn't ready: {said[:200] or 'HTTP 503'}", "look at its log; spans wait in the sender meanwhile"
+            "sidecar",
+            f"the sidecar isn't ready: {said[:200] or 'HTTP 503'}",
+            "look at its log; spans wait in the sender meanwhile",
         )
 
 
-def _request(target: Target, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+def _request(
+    target: Target, method: str, path: str, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
     kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
     connection = kind(target.host, target.port, timeout=_SECONDS)
     with closing(connection):

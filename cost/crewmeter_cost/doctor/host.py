@@ -73,28 +73,50 @@ _WATCHERS = (
 def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     """A ``CREWMETER_*`` name nobody reads is a setting somebody believes in."""
     known = VARIABLES | COLLECTOR_VARIABLES
-    unknown = sorted(name for name in environ if name.startswith("CREWMETER_") and name not in known)
-    unknown += sorted(name for name in environ if name.startswith(("CREWMETRE_", "CREW_METER_", "CREWMETERS_")))
+    unknown = sorted(
+        name for name in environ if name.startswith("CREWMETER_") and name not in known
+    )
+    unknown += sorted(
+        name for name in environ if name.startswith(("CREWMETRE_", "CREW_METER_", "CREWMETERS_"))
+    )
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
         yield failed(
-            "environment", f"{name} is no variable of crewmeter's", f"did you mean {near[0]}?" if near else "see the README for the list"
+            "environment",
+            f"{name} is no variable of crewmeter's",
+            f"did you mean {near[0]}?" if near else "see the README for the list",
         )
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield failed("environment", "OTEL_SDK_DISABLED=true switches all OpenTelemetry off, the meter with it", "unset OTEL_SDK_DISABLED")
+        yield failed(
+            "environment",
+            "OTEL_SDK_DISABLED=true switches all OpenTelemetry off, the meter with it",
+            "unset OTEL_SDK_DISABLED",
+        )
     elif not unknown:
         seen = sorted(name for name in environ if name in VARIABLES)
-        yield ok("environment", f"{', '.join(seen)} set" if seen else "no CREWMETER_* variable set: defaults everywhere")
+        yield ok(
+            "environment",
+            f"{', '.join(seen)} set"
+            if seen
+            else "no CREWMETER_* variable set: defaults everywhere",
+        )
 
 
-def check_instrumentors(entry_points: Iterable[metadata.EntryPoint] | None = None) -> Iterator[Finding]:
+def check_instrumentors(
+    entry_points: Iterable[metadata.EntryPoint] | None = None,
+) -> Iterator[Finding]:
     """Instrumentors installed beside ours. Nothing is billed twice (a response is billed once), but every call gets two spans."""
-    found = metadata.entry_points(group="opentelemetry_instrumentor") if entry_points is None else entry_points
+    found = (
+        metadata.entry_points(group="opentelemetry_instrumentor")
+        if entry_points is None
+        else entry_points
+    )
     others = sorted(
         {
             entry.dist.name if entry.dist is not None else entry.name
             for entry in found
-            if not entry.value.startswith("crewmeter.") and any(watcher in entry.name.lower().replace("_", "-") for watcher in _WATCHERS)
+            if not entry.value.startswith("crewmeter.")
+            and any(watcher in entry.name.lower().replace("_", "-") for watcher in _WATCHERS)
         }
     )
     if others:

@@ -46,7 +46,9 @@ def _can_be_made(path: Path) -> Finding:
     folder = next(parent for parent in path.parents if parent.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         return failed(
-            "ledger", f"{path} can't be made: {folder} is not writable", "set CREWMETER_LEDGER to a path you may write, or chown the folder"
+            "ledger",
+            f"{path} can't be made: {folder} is not writable",
+            "set CREWMETER_LEDGER to a path you may write, or chown the folder",
         )
     return ok("ledger", f"{path} isn't there yet; the first run makes it")
 
@@ -56,7 +58,11 @@ def check_prices(today: date | None = None) -> Finding:
     day = today or datetime.now(UTC).date()
     newest = Library().newest_price(day)
     if newest is None:
-        return failed("prices", "the price book is empty", "reinstall crewmeter, or run `crewmeter prices update`")
+        return failed(
+            "prices",
+            "the price book is empty",
+            "reinstall crewmeter, or run `crewmeter prices update`",
+        )
     age = day - newest
     if age > STALE:
         return note(

@@ -35,7 +35,10 @@ handle.uninstrument()
 """Switches the meter on in a process of its own, so that the examined environment stays as it is."""
 
 
-def check_versions(installed: Callable[[str], str] = metadata.version, python: tuple[int, ...] = sys.version_info[:3]) -> Iterator[Finding]:
+def check_versions(
+    installed: Callable[[str], str] = metadata.version,
+    python: tuple[int, ...] = sys.version_info[:3],
+) -> Iterator[Finding]:
     """Findings about Python, CrewAI and the OpenTelemetry packages; `installed` gives a package's version."""
     yield check_python(python)
     yield _check_crewai(installed)
@@ -48,28 +51,51 @@ def check_python(version: tuple[int, ...]) -> Finding:
     if version < (3, 11):
         return failed("python", f"Python {shown} is too old", "use Python 3.11, 3.12 or 3.13")
     if version >= (3, 14):
-        return note("python", f"Python {shown}: crewmeter runs, CrewAI does not", "use Python 3.11, 3.12 or 3.13 for the app")
+        return note(
+            "python",
+            f"Python {shown}: crewmeter runs, CrewAI does not",
+            "use Python 3.11, 3.12 or 3.13 for the app",
+        )
     return ok("python", f"Python {shown}")
 
 
 def _check_crewai(installed: Callable[[str], str]) -> Finding:
     version = _version("crewai", installed)
     if version is None:
-        return note("crewai", "CrewAI is not installed here; reports, prices and the sidecar work without it", _INSTALL_CREWAI)
+        return note(
+            "crewai",
+            "CrewAI is not installed here; reports, prices and the sidecar work without it",
+            _INSTALL_CREWAI,
+        )
     low, high = CREWAI
     if version < low:
-        return failed("crewai", f"CrewAI {version} is older than {low}, the first that crewmeter can meter", _INSTALL_CREWAI)
+        return failed(
+            "crewai",
+            f"CrewAI {version} is older than {low}, the first that crewmeter can meter",
+            _INSTALL_CREWAI,
+        )
     if version >= high:
-        return note("crewai", f"CrewAI {version} is newer than crewmeter is tested with (below {high})", "pip install --upgrade crewmeter")
+        return note(
+            "crewai",
+            f"CrewAI {version} is newer than crewmeter is tested with (below {high})",
+            "pip install --upgrade crewmeter",
+        )
     return ok("crewai", f"CrewAI {version}")
 
 
 def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
     """API, SDK and OTLP exporter must be of one release: mixed ones fail at import or drop spans."""
-    versions = {name: _version(f"opentelemetry-{name}", installed) for name in ("api", "sdk", "exporter-otlp")}
+    versions = {
+        name: _version(f"opentelemetry-{name}", installed)
+        for name in ("api", "sdk", "exporter-otlp")
+    }
     missing = [f"opentelemetry-{name}" for name, version in versions.items() if version is None]
     if missing:
-        return failed("opentelemetry", f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
+        return failed(
+            "opentelemetry",
+            f"{', '.join(missing)} not installed",
+            f"pip install {' '.join(missing)}",
+        )
     low, high = OPENTELEMETRY
     found = {version for version in versions.values() if version is not None}
     shown = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -102,7 +128,12 @@ def check_seam(environ: Mapping[str, str], *, seconds: float = 60) -> Finding | 
         }
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _PROBE], env={**environ, **quiet}, capture_output=True, text=True, timeout=seconds, check=False
+                [sys.executable, "-c", _PROBE],
+                env={**environ, **quiet},
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return failed(
@@ -112,14 +143,22 @@ def check_seam(environ: Mapping[str, str], *, seconds: float = 60) -> Finding | 
             )
     complaints = [line for line in done.stderr.splitlines() if line.startswith("crewmeter")]
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        last = (
+            done.stderr.strip().splitlines()[-1]
+            if done.stderr.strip()
+            else f"exit code {done.returncode}"
+        )
         return failed(
             "seam",
             f"crewmeter.instrument() failed beside this CrewAI: {last}",
             "pip install --upgrade crewmeter, or pin crewai to a tested version",
         )
     if complaints:
-        return note("seam", complaints[0], "books stay exact; for whole traces use a CrewAI version from the README's list")
+        return note(
+            "seam",
+            complaints[0],
+            "books stay exact; for whole traces use a CrewAI version from the README's list",
+        )
     return ok("seam", "the meter switches on, and CrewAI has the seam it needs")
 
 

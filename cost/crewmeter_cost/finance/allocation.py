@@ -49,9 +49,13 @@ def weights_for(rule: str, direct_pusd: Mapping[str, int]) -> dict[str, int] | N
         name, equals, number = part.strip().rpartition("=")
         if not equals or not number.isdigit():
             raise CrewMeterError(
-                f"{part.strip()!r} is no allocation rule", hint="use none, proportional, even, or weights such as growth=2,core=1"
+                f"{part.strip()!r} is no allocation rule",
+                hint="use none, proportional, even, or weights such as growth=2,core=1",
             )
         if name not in weights:
-            raise CrewMeterError(f"no {name!r} among {', '.join(map(repr, weights)) or 'nobody'}", hint="weights name those who spent")
+            raise CrewMeterError(
+                f"no {name!r} among {', '.join(map(repr, weights)) or 'nobody'}",
+                hint="weights name those who spent",
+            )
         weights[name] = int(number)
     return weights

@@ -25,23 +25,78 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Export", "rows"]
 
 COLUMNS = (
-    "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType", "BillingCurrency", "BillingPeriodEnd",
-    "BillingPeriodStart", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency", "ChargePeriodEnd",
-    "ChargePeriodStart", "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "ContractedUnitPrice", "EffectiveCost",
-    "InvoiceIssuerName", "ListCost", "ListUnitPrice", "PricingCategory", "PricingCurrency", "PricingQuantity", "PricingUnit",
-    "ProviderName", "PublisherName", "RegionId", "RegionName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory",
-    "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName",
-    "SubAccountType", "Tags", "x_Agent", "x_Calls", "x_Crew", "x_PriceStatus", "x_User",
-)  # fmt: skip
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountName",
+    "BillingAccountType",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargeFrequency",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "ContractedCost",
+    "ContractedUnitPrice",
+    "EffectiveCost",
+    "InvoiceIssuerName",
+    "ListCost",
+    "ListUnitPrice",
+    "PricingCategory",
+    "PricingCurrency",
+    "PricingQuantity",
+    "PricingUnit",
+    "ProviderName",
+    "PublisherName",
+    "RegionId",
+    "RegionName",
+    "ResourceId",
+    "ResourceName",
+    "ResourceType",
+    "ServiceCategory",
+    "ServiceName",
+    "ServiceSubcategory",
+    "SkuId",
+    "SkuMeter",
+    "SkuPriceDetails",
+    "SkuPriceId",
+    "SubAccountId",
+    "SubAccountName",
+    "SubAccountType",
+    "Tags",
+    "x_Agent",
+    "x_Calls",
+    "x_Crew",
+    "x_PriceStatus",
+    "x_User",
+)
 """Every mandatory column of FOCUS 1.2, the conditional ones that apply to metered SaaS, and ours."""
 
 _PROVIDERS = {
-    "openai": "OpenAI", "anthropic": "Anthropic", "aws.bedrock": "Amazon Web Services", "azure.ai.openai": "Microsoft",
-    "gcp.gemini": "Google Cloud", "gcp.vertex_ai": "Google Cloud", "groq": "Groq", "mistral_ai": "Mistral AI", "deepseek": "DeepSeek",
-    "openrouter": "OpenRouter", "cohere": "Cohere", "x_ai": "xAI",
-}  # fmt: skip
+    "openai": "OpenAI",
+    "anthropic": "Anthropic",
+    "aws.bedrock": "Amazon Web Services",
+    "azure.ai.openai": "Microsoft",
+    "gcp.gemini": "Google Cloud",
+    "gcp.vertex_ai": "Google Cloud",
+    "groq": "Groq",
+    "mistral_ai": "Mistral AI",
+    "deepseek": "DeepSeek",
+    "openrouter": "OpenRouter",
+    "cohere": "Cohere",
+    "x_ai": "xAI",
+}
 """What invoices call a provider; the others keep the name the ledger has."""
-_UNITS = {"web_search": "Requests", "request": "Requests", "search_unit": "Requests", "gpu_millisecond": "Milliseconds"}
+_UNITS = {
+    "web_search": "Requests",
+    "request": "Requests",
+    "search_unit": "Requests",
+    "gpu_millisecond": "Milliseconds",
+}
 """Line → unit, where it is not tokens."""
 _DAY = timedelta(days=1)
 
@@ -102,17 +157,29 @@ def _add(sums: dict[_Key, _Sum], day: str, call: Billed) -> None:
     record, frozen, cost = call.record, call.frozen, call.cost_pusd or 0
     if frozen is None:
         return
-    items: tuple[Item, ...] = items_of(call.usage, frozen, operation=str(record["operation"]), duration_ns=call.duration_ns)
+    items: tuple[Item, ...] = items_of(
+        call.usage, frozen, operation=str(record["operation"]), duration_ns=call.duration_ns
+    )
     lines = [(item.item, item.quantity, item.rate_usd, item.cost_pusd) for item in items]
     if (rest := cost - sum(item.cost_pusd for item in items)) or not lines:
         lines = [("request", 1, format(Decimal(cost).scaleb(-12), "f"), cost)] if rest else lines
     tags = json.dumps(record["tags"], sort_keys=True, ensure_ascii=False) if record["tags"] else ""
     for index, (item, quantity, rate, amount) in enumerate(lines):
         key = _Key(
-            day, str(record["provider"] or frozen.provider), str(record["response_model"] or record["request_model"] or frozen.model),
-            str(record["operation"]), item, rate, frozen.hash, str(record["cost_status"]), _text(record["crew"]), _text(record["agent"]),
-            _text(record["team"]), _text(record["user"]), tags,
-        )  # fmt: skip
+            day,
+            str(record["provider"] or frozen.provider),
+            str(record["response_model"] or record["request_model"] or frozen.model),
+            str(record["operation"]),
+            item,
+            rate,
+            frozen.hash,
+            str(record["cost_status"]),
+            _text(record["crew"]),
+            _text(record["agent"]),
+            _text(record["team"]),
+            _text(record["user"]),
+            tags,
+        )
         entry = sums.setdefault(key, _Sum())
         entry.quantity += quantity
         entry.cost_pusd += amount
@@ -134,24 +201,55 @@ def _record(key: _Key, amount: _Sum) -> dict[str, object]:
     cost, rate = _decimal(amount.cost_pusd), format(Decimal(key.rate_usd), "f")
     sku = f"{key.provider}/{key.model}/{key.item}"
     return {
-        "BilledCost": cost, "EffectiveCost": cost, "ListCost": cost, "ContractedCost": cost,
-        "ListUnitPrice": rate, "ContractedUnitPrice": rate,
-        "BillingAccountId": key.provider, "BillingAccountName": provider, "BillingAccountType": "Provider account",
-        "BillingCurrency": "USD", "PricingCurrency": "USD",
-        "BillingPeriodStart": _moment(month), "BillingPeriodEnd": _moment(following),
-        "ChargePeriodStart": _moment(start), "ChargePeriodEnd": _moment(start + _DAY),
-        "ChargeCategory": "Usage", "ChargeClass": None, "ChargeFrequency": "Usage-Based",
+        "BilledCost": cost,
+        "EffectiveCost": cost,
+        "ListCost": cost,
+        "ContractedCost": cost,
+        "ListUnitPrice": rate,
+        "ContractedUnitPrice": rate,
+        "BillingAccountId": key.provider,
+        "BillingAccountName": provider,
+        "BillingAccountType": "Provider account",
+        "BillingCurrency": "USD",
+        "PricingCurrency": "USD",
+        "BillingPeriodStart": _moment(month),
+        "BillingPeriodEnd": _moment(following),
+        "ChargePeriodStart": _moment(start),
+        "ChargePeriodEnd": _moment(start + _DAY),
+        "ChargeCategory": "Usage",
+        "ChargeClass": None,
+        "ChargeFrequency": "Usage-Based",
         "ChargeDescription": f"{key.model} {key.item.replace('_', ' ')} ({key.service})",
-        "ConsumedQuantity": amount.quantity, "ConsumedUnit": unit, "PricingQuantity": amount.quantity, "PricingUnit": unit,
-        "PricingCategory": "Standard", "InvoiceIssuerName": provider, "ProviderName": provider, "PublisherName": provider,
-        "RegionId": None, "RegionName": None,
-        "ResourceId": key.crew, "ResourceName": key.crew, "ResourceType": "Crew" if key.crew else None,
-        "ServiceCategory": "AI and Machine Learning", "ServiceSubcategory": "Generative AI", "ServiceName": f"{provider} API",
-        "SkuId": sku, "SkuMeter": key.item, "SkuPriceDetails": None, "SkuPriceId": f"{sku}@{key.version}",
-        "SubAccountId": key.team, "SubAccountName": key.team, "SubAccountType": "Team" if key.team else None,
-        "Tags": key.tags or None, "x_Agent": key.agent, "x_Calls": amount.calls, "x_Crew": key.crew, "x_PriceStatus": key.status,
+        "ConsumedQuantity": amount.quantity,
+        "ConsumedUnit": unit,
+        "PricingQuantity": amount.quantity,
+        "PricingUnit": unit,
+        "PricingCategory": "Standard",
+        "InvoiceIssuerName": provider,
+        "ProviderName": provider,
+        "PublisherName": provider,
+        "RegionId": None,
+        "RegionName": None,
+        "ResourceId": key.crew,
+        "ResourceName": key.crew,
+        "ResourceType": "Crew" if key.crew else None,
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceSubcategory": "Generative AI",
+        "ServiceName": f"{provider} API",
+        "SkuId": sku,
+        "SkuMeter": key.item,
+        "SkuPriceDetails": None,
+        "SkuPriceId": f"{sku}@{key.version}",
+        "SubAccountId": key.team,
+        "SubAccountName": key.team,
+        "SubAccountType": "Team" if key.team else None,
+        "Tags": key.tags or None,
+        "x_Agent": key.agent,
+        "x_Calls": amount.calls,
+        "x_Crew": key.crew,
+        "x_PriceStatus": key.status,
         "x_User": key.user,
-    }  # fmt: skip
+    }
 
 
 def _decimal(pusd: int) -> str:

@@ -78,7 +78,11 @@ class Statement:
     def month(self) -> date | None:
         """The first day of the month that this is of, None for any other window."""
         first, following = self.since.date(), _following(self.since)
-        return first if self.since == self.since.replace(day=1, hour=0) and self.until == following else None
+        return (
+            first
+            if self.since == self.since.replace(day=1, hour=0) and self.until == following
+            else None
+        )
 
     @property
     def title(self) -> str:
@@ -89,7 +93,9 @@ class Statement:
     @property
     def total_pusd(self) -> int:
         """Every pico-dollar of the window's ledger."""
-        return sum(account.total_pusd for account in self.accounts) + (self.unassigned.total_pusd if self.unassigned else 0)
+        return sum(account.total_pusd for account in self.accounts) + (
+            self.unassigned.total_pusd if self.unassigned else 0
+        )
 
     @property
     def unpriced_calls(self) -> int:
@@ -103,21 +109,30 @@ def month_bounds(text: str) -> tuple[datetime, datetime]:
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError as error:
-        raise CrewMeterError(f"--month {text!r} is not a month", hint="write it as 2026-11") from error
+        raise CrewMeterError(
+            f"--month {text!r} is not a month", hint="write it as 2026-11"
+        ) from error
     return first, _following(first)
 
 
 def _following(first: datetime) -> datetime:
-    return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1, day=1, hour=0)
+    return first.replace(
+        year=first.year + first.month // 12, month=first.month % 12 + 1, day=1, hour=0
+    )
 
 
 def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The window widened to whole hours, which is what statements add up."""
-    start, hour = since.replace(minute=0, second=0, microsecond=0), until.replace(minute=0, second=0, microsecond=0)
+    start, hour = (
+        since.replace(minute=0, second=0, microsecond=0),
+        until.replace(minute=0, second=0, microsecond=0),
+    )
     return start, hour if hour == until else hour + timedelta(hours=1)
 
 
-def build(engine: Engine, *, since: datetime, until: datetime, by: str, rule: str = "none") -> Statement:
+def build(
+    engine: Engine, *, since: datetime, until: datetime, by: str, rule: str = "none"
+) -> Statement:
     """The statement of [since, until), whole hours in UTC. Raises `CrewMeterError` for a `by` or a rule there is not."""
     if by not in BY:
         raise CrewMeterError(f"no statement by {by!r}", hint=f"one of {', '.join(BY)}")
@@ -131,7 +146,9 @@ def build(engine: Engine, *, since: datetime, until: datetime, by: str, rule: st
     unassigned = accounts.pop(0, None)
     for label, account in accounts.items():
         account.name = names[label]
-    weights = weights_for(rule, {account.name: account.direct_pusd for account in accounts.values()})
+    weights = weights_for(
+        rule, {account.name: account.direct_pusd for account in accounts.values()}
+    )
     if unassigned is not None and weights:
         shares = allocate(unassigned.direct_pusd, weights)
         for account in accounts.values():
@@ -141,9 +158,18 @@ def build(engine: Engine, *, since: datetime, until: datetime, by: str, rule: st
     return Statement(since, until, by, rule, tuple(ordered), unassigned)
 
 
-def _accounts(connection: Connection, dimension: str, key: str, start: int, end: int) -> dict[int, Account]:
+def _accounts(
+    connection: Connection, dimension: str, key: str, start: int, end: int
+) -> dict[int, Account]:
     owner, day = _rollup.c[key], _rollup.c.hour // 86400
-    counted = ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "output_tokens")
+    counted = (
+        "calls",
+        "failed_calls",
+        "unpriced_calls",
+        "priced_calls",
+        "input_tokens",
+        "output_tokens",
+    )
     query = (
         select(
             owner,
@@ -152,7 +178,11 @@ def _accounts(connection: Connection, dimension: str, key: str, start: int, end:
             func.sum(_rollup.c.cost_pusd),
             *(func.sum(_rollup.c[name]) for name in counted),
         )
-        .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .where(
+            (_rollup.c.dimension == DIMENSIONS[dimension].code)
+            & (_rollup.c.hour >= start)
+            & (_rollup.c.hour < end)
+        )
         .group_by(owner, day)
     )
     accounts: dict[int, Account] = {}
@@ -167,7 +197,12 @@ def _accounts(connection: Connection, dimension: str, key: str, start: int, end:
 
 
 def _add_detail(
-    connection: Connection, accounts: dict[int, Account], what: str, source: tuple[str, str, str], start: int, end: int
+    connection: Connection,
+    accounts: dict[int, Account],
+    what: str,
+    source: tuple[str, str, str],
+    start: int,
+    end: int,
 ) -> None:
     dimension, owner, other = source
     query = (
@@ -178,14 +213,22 @@ def _add_detail(
             func.sum(_rollup.c.cost_pusd),
         )
         .join(_label, _label.c.id == _rollup.c[other], isouter=True)
-        .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start) & (_rollup.c.hour < end))
+        .where(
+            (_rollup.c.dimension == DIMENSIONS[dimension].code)
+            & (_rollup.c.hour >= start)
+            & (_rollup.c.hour < end)
+        )
         .group_by(_rollup.c[owner], _label.c.value)
     )
     for label, name, whole, pusd in connection.execute(query):
         if int(label) in accounts:
-            accounts[int(label)].detail_pusd.setdefault(what, {})[name or "(none)"] = int(whole or 0) * PICO + int(pusd or 0)
+            accounts[int(label)].detail_pusd.setdefault(what, {})[name or "(none)"] = int(
+                whole or 0
+            ) * PICO + int(pusd or 0)
 
 
 def _names(connection: Connection, labels: Iterable[int]) -> dict[int, str]:
-    rows = connection.execute(select(_label.c.id, _label.c.value).where(_label.c.id.in_(list(labels))))
+    rows = connection.execute(
+        select(_label.c.id, _label.c.value).where(_label.c.id.in_(list(labels)))
+    )
     return {int(row.id): row.value for row in rows}

@@ -39,7 +39,14 @@ svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } text
 def render(statement: Statement) -> str:
     """The whole document as text. Money is exact to the cent in tables; the ledger keeps the pico-dollars."""
     title = statement.title
-    everyone = [*statement.accounts, *([statement.unassigned] if statement.unassigned and statement.unassigned.total_pusd else [])]
+    everyone = [
+        *statement.accounts,
+        *(
+            [statement.unassigned]
+            if statement.unassigned and statement.unassigned.total_pusd
+            else []
+        ),
+    ]
     parts = [
         f"<h1>{escape(title)}</h1><p>By {escape(statement.by)}. LLM spend from the crewmeter ledger, UTC days, USD.</p>",
         _unpriced_note(statement),
@@ -60,7 +67,15 @@ def _unpriced_note(statement: Statement) -> str:
 
 def _summary(statement: Statement, everyone: Iterable[Account]) -> str:
     shared = statement.rule != "none"
-    headings = [statement.by, "calls", "failed", "input tokens", "output tokens", *(["direct", "shared"] if shared else []), "USD"]
+    headings = [
+        statement.by,
+        "calls",
+        "failed",
+        "input tokens",
+        "output tokens",
+        *(["direct", "shared"] if shared else []),
+        "USD",
+    ]
     rows = [
         [
             _name(account),
@@ -73,13 +88,19 @@ def _summary(statement: Statement, everyone: Iterable[Account]) -> str:
         ]
         for account in everyone
     ]
-    rule = f"<p>Cost without a {escape(statement.by)} is shared out: {escape(statement.rule)}.</p>" if shared else ""
+    rule = (
+        f"<p>Cost without a {escape(statement.by)} is shared out: {escape(statement.rule)}.</p>"
+        if shared
+        else ""
+    )
     foot = f'<tfoot><tr><td colspan="{len(headings) - 1}">Total</td><td>{_usd(statement.total_pusd)}</td></tr></tfoot>'
     return _table(headings, rows, foot) + rule
 
 
 def _section(account: Account, statement: Statement) -> str:
-    lists = "".join(f"<div>{_breakdown(what, amounts)}</div>" for what, amounts in account.detail_pusd.items())
+    lists = "".join(
+        f"<div>{_breakdown(what, amounts)}</div>" for what, amounts in account.detail_pusd.items()
+    )
     return (
         f"<section><h2>{escape(_name(account))}: {_usd(account.total_pusd)} USD</h2>"
         f'{_chart(account.daily_pusd, statement)}<div class="columns">{lists}</div></section>'
@@ -105,9 +126,7 @@ def _chart(daily: Mapping[date, int], statement: Statement) -> str:
         if n % every == 0 or day == last
     )
     top = f'<text x="0" y="8">{_usd(most)} USD</text>'
-    return (
-        f'<svg viewBox="0 0 {len(days) * 20} 116" role="img" aria-label="Spend per day, at most {_usd(most)} USD">{top}{bars}{labels}</svg>'
-    )
+    return f'<svg viewBox="0 0 {len(days) * 20} 116" role="img" aria-label="Spend per day, at most {_usd(most)} USD">{top}{bars}{labels}</svg>'
 
 
 def _spoken(day: date, statement: Statement) -> str:
@@ -124,7 +143,9 @@ def _bar(number: int, day: date, amount: int, most: int) -> str:
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]], foot: str = "") -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>{foot}</table>"
 
 

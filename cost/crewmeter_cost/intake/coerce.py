@@ -53,7 +53,12 @@ def whole(value: object) -> int | None:
 
 def nanoseconds(seconds: object) -> int | None:
     """A duration in seconds as nanoseconds; negative, infinite or over ten days is None."""
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds) and 0 <= seconds < 864_000:
+    if (
+        isinstance(seconds, int | float)
+        and not isinstance(seconds, bool)
+        and math.isfinite(seconds)
+        and 0 <= seconds < 864_000
+    ):
         return round(seconds * 1e9)
     return None
 
@@ -68,6 +73,9 @@ def decimal_text(value: object) -> str | None:
         return None
     return (
         format(amount, "f")
-        if amount.is_finite() and 0 <= amount < 10**9 and len(amount.as_tuple().digits) <= 30 and amount.adjusted() > -30
+        if amount.is_finite()
+        and 0 <= amount < 10**9
+        and len(amount.as_tuple().digits) <= 30
+        and amount.adjusted() > -30
         else None
     )

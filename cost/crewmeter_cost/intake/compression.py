@@ -39,7 +39,9 @@ def opened(body: bytes, encoding: str, *, limit: int) -> bytes:
     elif name == "zstd":
         plain = _zstd(body, limit)
     else:
-        raise UnknownEncoding(f"Content-Encoding {name[:32]!r} is not known; send gzip, deflate, zstd or none")
+        raise UnknownEncoding(
+            f"Content-Encoding {name[:32]!r} is not known; send gzip, deflate, zstd or none"
+        )
     if len(plain) > limit:
         raise TooLarge(f"the body opens to more than {limit} bytes")
     return plain
@@ -70,9 +72,13 @@ def _zstd(body: bytes, limit: int) -> bytes:
     try:
         import zstandard
     except ImportError:
-        raise UnknownEncoding("Content-Encoding zstd needs the package zstandard here; send gzip, or install crewmeter[sidecar]") from None
+        raise UnknownEncoding(
+            "Content-Encoding zstd needs the package zstandard here; send gzip, or install crewmeter[sidecar]"
+        ) from None
     try:
-        with zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+        with zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(
+            io.BytesIO(body), read_across_frames=True
+        ) as reader:
             return reader.read(limit + 1)
     except zstandard.ZstdError:
         raise CorruptBody("the body is not what its Content-Encoding says") from None

@@ -41,7 +41,9 @@ Value = TypeVar("Value")
 def tags_of(pairs: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
     """Tags as sorted (key, value) pairs of clean text; those past the limit, or without a key or value, are dropped."""
     clean = ((text(key), text(value)) for key, value in islice(pairs, _TAG_LIMIT))
-    return tuple(sorted((key, value) for key, value in clean if key is not None and value is not None))
+    return tuple(
+        sorted((key, value) for key, value in clean if key is not None and value is not None)
+    )
 
 
 def environment_of(resource: Mapping[str, object]) -> str | None:
@@ -59,7 +61,9 @@ def _tag_keys(names: tuple[str, ...]) -> tuple[str, ...]:
     return known
 
 
-def call_context_of(attributes: Mapping[str, object], resource: Mapping[str, object]) -> CallContext:
+def call_context_of(
+    attributes: Mapping[str, object], resource: Mapping[str, object]
+) -> CallContext:
     """The place crewmeter's tracer wrote on a span. The same attribute values give the same object, from a bounded cache."""
     raw = (
         *map(attributes.get, _KEYS),
@@ -87,7 +91,9 @@ def _remember(cache: dict[Key, Value], key: Key, value: Value) -> None:
 
 def _build(raw: tuple[object, ...]) -> CallContext:
     *names, tags, service, environment = raw
-    run_id, run_kind, run_name, crew, flow, task, agent, tool, user, team, session = (text(name) for name in names)
+    run_id, run_kind, run_name, crew, flow, task, agent, tool, user, team, session = (
+        text(name) for name in names
+    )
     return CallContext(
         run_id=run_id,
         run_kind=run_kind,
@@ -100,7 +106,9 @@ def _build(raw: tuple[object, ...]) -> CallContext:
         user=user,
         team=team,
         session=session,
-        tags=tags_of((str(key)[len(_PREFIX) :], value) for key, value in tags) if isinstance(tags, tuple) else (),
+        tags=tags_of((str(key)[len(_PREFIX) :], value) for key, value in tags)
+        if isinstance(tags, tuple)
+        else (),
         service=text(service),
         environment=text(environment),
     )

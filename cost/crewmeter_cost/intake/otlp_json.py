@@ -45,13 +45,20 @@ def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
     try:
         text = body.decode("utf-8-sig")
         if _is_crowded(text):
-            raise BadRequest(f"more than {VALUE_LIMIT} values in one JSON request: send smaller ones, or protobuf")
+            raise BadRequest(
+                f"more than {VALUE_LIMIT} values in one JSON request: send smaller ones, or protobuf"
+            )
         document = json.loads(text)
     except BadRequest:
         raise
-    except (ValueError, RecursionError):  # ValueError covers bad UTF-8 and numbers of thousands of digits
+    except (
+        ValueError,
+        RecursionError,
+    ):  # ValueError covers bad UTF-8 and numbers of thousands of digits
         raise BadRequest("the body is not JSON") from None
-    if not isinstance(document, dict) or not isinstance(_field(document, "resourceSpans") or [], list):
+    if not isinstance(document, dict) or not isinstance(
+        _field(document, "resourceSpans") or [], list
+    ):
         raise BadRequest("the JSON is not an OTLP trace request: it needs a list resourceSpans")
     batch = Batch()
     for group in _objects(document, "resourceSpans"):
@@ -63,7 +70,13 @@ def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
     return batch
 
 
-def _take(batch: Batch, span: Mapping[str, object], resource: Mapping[str, object], scope: str, now_ns: int) -> None:
+def _take(
+    batch: Batch,
+    span: Mapping[str, object],
+    resource: Mapping[str, object],
+    scope: str,
+    now_ns: int,
+) -> None:
     trace_id, span_id = _string(span, "traceId").lower(), _string(span, "spanId").lower()
     parent = _string(span, "parentSpanId").lower()
     if not _TRACE_ID.fullmatch(trace_id) or not _SPAN_ID.fullmatch(span_id):
@@ -72,7 +85,9 @@ def _take(batch: Batch, span: Mapping[str, object], resource: Mapping[str, objec
     if len(batch.spans) >= BATCH_LIMIT:
         batch.refused[f"more than {BATCH_LIMIT} spans in one request"] += 1
         return
-    started, ended = plausible(_time(span, "startTimeUnixNano"), _time(span, "endTimeUnixNano"), now_ns)
+    started, ended = plausible(
+        _time(span, "startTimeUnixNano"), _time(span, "endTimeUnixNano"), now_ns
+    )
     status = _object(span, "status")
     batch.spans.append(
         Span(
@@ -140,7 +155,11 @@ def _integer(value: object) -> int | None:
             return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value in _INT64 else None
+    return (
+        value
+        if isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+        else None
+    )
 
 
 def _time(holder: Mapping[str, object], name: str) -> int:
@@ -149,7 +168,11 @@ def _time(holder: Mapping[str, object], name: str) -> int:
 
 def _attributes(holder: Mapping[str, object]) -> dict[str, object]:
     pairs = _objects(holder, "attributes")[:ATTRIBUTE_LIMIT]
-    return {key: _value(pair.get("value"), DEPTH_LIMIT) for pair in pairs if isinstance(key := pair.get("key"), str)}
+    return {
+        key: _value(pair.get("value"), DEPTH_LIMIT)
+        for pair in pairs
+        if isinstance(key := pair.get("key"), str)
+    }
 
 
 def _value(value: object, depth: int) -> object:
@@ -167,5 +190,9 @@ def _value(value: object, depth: int) -> object:
         listed = _field(items, "values")
         return [_value(item, depth - 1) for item in listed] if isinstance(listed, list) else []
     if pairs := _objects(_object(value, "kvlistValue"), "values"):
-        return {key: _value(pair.get("value"), depth - 1) for pair in pairs if isinstance(key := pair.get("key"), str)}
+        return {
+            key: _value(pair.get("value"), depth - 1)
+            for pair in pairs
+            if isinstance(key := pair.get("key"), str)
+        }
     return None

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
-__all__ = ["ATTRIBUTE_LIMIT", "BATCH_LIMIT", "DEPTH_LIMIT", "BadRequest", "Batch", "from_protobuf", "spans_of"]
+__all__ = [
+    "ATTRIBUTE_LIMIT",
+    "BATCH_LIMIT",
+    "DEPTH_LIMIT",
+    "BadRequest",
+    "Batch",
+    "from_protobuf",
+    "spans_of",
+]
 
 BATCH_LIMIT = 50_000
 """Spans read of one request; further ones are refused. SDKs send 512, collectors 8,192."""
@@ -75,11 +83,15 @@ def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
     try:
         for position, (number, group) in enumerate(_messages(body)):
             if position >= BATCH_LIMIT:
-                raise BadRequest(f"more than {BATCH_LIMIT} resources in one request: send smaller ones")
+                raise BadRequest(
+                    f"more than {BATCH_LIMIT} resources in one request: send smaller ones"
+                )
             if number == 1:
                 _read_group(batch, group, now)
     except (IndexError, DecodeError):
-        raise BadRequest("the body is not a protobuf ExportTraceServiceRequest (truncated, or of another type)") from None
+        raise BadRequest(
+            "the body is not a protobuf ExportTraceServiceRequest (truncated, or of another type)"
+        ) from None
     return batch
 
 
@@ -89,10 +101,22 @@ def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
     resource: dict[str, object] = {}
     for number, part in parts:
         if number == 1:
-            resource |= _attributes(islice((value for field_number, value in _messages(part) if field_number == 1), ATTRIBUTE_LIMIT))
+            resource |= _attributes(
+                islice(
+                    (value for field_number, value in _messages(part) if field_number == 1),
+                    ATTRIBUTE_LIMIT,
+                )
+            )
     for number, part in parts:
         if number == 2:
-            scope = next((_scope_name(value) for field_number, value in _messages(part) if field_number == 1), "")
+            scope = next(
+                (
+                    _scope_name(value)
+                    for field_number, value in _messages(part)
+                    if field_number == 1
+                ),
+                "",
+            )
             for field_number, span in _messages(part):
                 if field_number == 2:
                     _read_span(batch, span, resource, scope, now_ns)
@@ -147,14 +171,18 @@ def _passed(buffer: bytes, at: int, wire_type: int) -> int:
     raise IndexError
 
 
-def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope: str, now_ns: int) -> None:
+def _read_span(
+    batch: Batch, span: bytes, resource: Mapping[str, object], scope: str, now_ns: int
+) -> None:
     """One Span, into the batch or among its refused."""
     if len(span) <= _LARGE_SPAN:
         raw = RawSpan.FromString(span)
         pairs = raw.attributes[:ATTRIBUTE_LIMIT]
     else:
         raw = SpanHead.FromString(span)
-        pairs = islice((value for number, value in _messages(span) if number == ATTRIBUTES), ATTRIBUTE_LIMIT)
+        pairs = islice(
+            (value for number, value in _messages(span) if number == ATTRIBUTES), ATTRIBUTE_LIMIT
+        )
     trace_id, span_id, parent = raw.trace_id, raw.span_id, raw.parent_span_id
     if batch.refused and len(batch.spans) + batch.refused.total() >= 2 * BATCH_LIMIT:
         raise BadRequest(f"more than {2 * BATCH_LIMIT} spans in one request: send smaller ones")
@@ -168,7 +196,19 @@ def _read_span(batch: Batch, span: bytes, resource: Mapping[str, object], scope:
         name = raw.name[:_TRUNCATED_LENGTH].decode("utf-8", "replace")
         error, message = _status(raw.status)
         batch.spans.append(
-            Span(trace_id.hex(), span_id.hex(), parent_id, name, started, ended, error, _attributes(pairs), resource, scope, message)
+            Span(
+                trace_id.hex(),
+                span_id.hex(),
+                parent_id,
+                name,
+                started,
+                ended,
+                error,
+                _attributes(pairs),
+                resource,
+                scope,
+                message,
+            )
         )
 
 

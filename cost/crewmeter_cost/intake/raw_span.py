@@ -29,12 +29,16 @@ _HEAD = {
 
 def _declared() -> DescriptorPool:
     """`SpanHead` and `RawSpan` in a pool of their own."""
-    file = FileDescriptorProto(name="crewmeter/raw_span.proto", package="crewmeter", syntax="proto3")
+    file = FileDescriptorProto(
+        name="crewmeter/raw_span.proto", package="crewmeter", syntax="proto3"
+    )
     for name in ("SpanHead", "RawSpan"):
         message = file.message_type.add(name=name)
         for field, (number, kind) in _HEAD.items():
             message.field.add(name=field, number=number, type=kind, label=Field.LABEL_OPTIONAL)
-    message.field.add(name="attributes", number=ATTRIBUTES, type=Field.TYPE_BYTES, label=Field.LABEL_REPEATED)
+    message.field.add(
+        name="attributes", number=ATTRIBUTES, type=Field.TYPE_BYTES, label=Field.LABEL_REPEATED
+    )
     pool = DescriptorPool()
     pool.Add(file)
     return pool

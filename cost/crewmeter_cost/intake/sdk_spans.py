@@ -36,7 +36,9 @@ def span_of(readable: ReadableSpan) -> Span | None:
         started_ns=started,
         ended_ns=max(readable.end_time or started, started),
         error=readable.status.status_code is StatusCode.ERROR,
-        attributes=dict(readable.attributes or {}),  # a plain dict: the SDK's mapping looks up many times slower
+        attributes=dict(
+            readable.attributes or {}
+        ),  # a plain dict: the SDK's mapping looks up many times slower
         resource=_resource(readable.resource),
         scope="" if scope is None else scope.name,
         status_message=readable.status.description or "",

@@ -53,15 +53,34 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "response_model": (semconv.RESPONSE_MODEL,),
     "response_id": (semconv.RESPONSE_ID,),
-    "finish_reason": (semconv.FINISH_REASONS, "llm.finish_reason", "gen_ai.completion.0.finish_reason"),
-    "service_tier": ("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier"),
+    "finish_reason": (
+        semconv.FINISH_REASONS,
+        "llm.finish_reason",
+        "gen_ai.completion.0.finish_reason",
+    ),
+    "service_tier": (
+        "openai.response.service_tier",
+        "gen_ai.openai.response.service_tier",
+        "gen_ai.response.service_tier",
+    ),
     "first_token": (semconv.TIME_TO_FIRST_TOKEN, "gen_ai.server.time_to_first_token"),
     "crew": (semconv.CREW, "crewai.crew.name"),
     "flow": (semconv.FLOW, "crewai.flow.name"),
     "task": (semconv.TASK, "crewai.task.name", "task_name"),
-    "agent": ("crewai.agent.role", "graph.node.id", semconv.AGENT_NAME, "crewai.task.agent", "traceloop.entity.agent"),
+    "agent": (
+        "crewai.agent.role",
+        "graph.node.id",
+        semconv.AGENT_NAME,
+        "crewai.task.agent",
+        "traceloop.entity.agent",
+    ),
     "tool": (semconv.TOOL_NAME, "tool.name"),
-    "workflow": (semconv.WORKFLOW_NAME, "crewai.crew.name", "crewai.flow.name", "traceloop.workflow.name"),
+    "workflow": (
+        semconv.WORKFLOW_NAME,
+        "crewai.crew.name",
+        "crewai.flow.name",
+        "traceloop.workflow.name",
+    ),
     "user": (
         semconv.USER,
         "user.id",
@@ -71,7 +90,12 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "metadata.user_api_key_end_user_id",
     ),
     "team": (semconv.TEAM, "metadata.user_api_key_team_alias", "metadata.team_alias"),
-    "session": (semconv.SESSION, "session.id", "langfuse.session.id", "traceloop.association.properties.session_id"),
+    "session": (
+        semconv.SESSION,
+        "session.id",
+        "langfuse.session.id",
+        "traceloop.association.properties.session_id",
+    ),
     "environment": ("langfuse.environment", semconv.ENVIRONMENT_OLD, "gen_ai.environment"),
     "error_type": (semconv.ERROR_TYPE, "exception.type"),
 }
@@ -104,7 +128,10 @@ _PENDING = {"logfire.span_type": "pending_span"}
 _OPENINFERENCE = CountNames(
     input=("llm.token_count.prompt",),
     output=("llm.token_count.completion",),
-    cache_read=("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
+    cache_read=(
+        "llm.token_count.prompt_details.cache_read",
+        "llm.token_count.prompt_details.cache_input",
+    ),
     cache_write=("llm.token_count.prompt_details.cache_write",),
     reasoning=("llm.token_count.completion_details.reasoning",),
 )
@@ -131,7 +158,11 @@ DIALECTS: tuple[Dialect, ...] = (
             "evaluator": semconv.KIND_EVALUATION,
         },
         counts=_OPENINFERENCE,
-        refines={"crew_agents": semconv.KIND_CREW, "flow_inputs": semconv.KIND_FLOW, "flow_id": semconv.KIND_FLOW},
+        refines={
+            "crew_agents": semconv.KIND_CREW,
+            "flow_inputs": semconv.KIND_FLOW,
+            "flow_id": semconv.KIND_FLOW,
+        },
     ),
     Dialect(
         name="langfuse",
@@ -164,11 +195,18 @@ DIALECTS: tuple[Dialect, ...] = (
             "knowledge_search_query_completed": semconv.KIND_KNOWLEDGE,
         },
         refines={"crewai.flow.method_names": semconv.KIND_FLOW},
-        skip={"crewai.event_name": "tool_failure_detected"},  # the same tool call has a span of its own
+        skip={
+            "crewai.event_name": "tool_failure_detected"
+        },  # the same tool call has a span of its own
     ),
     Dialect(
         name="openllmetry",
-        markers=("traceloop.span.kind", "crewai.crew.tasks", "llm.request.type", "gen_ai.is_streaming"),
+        markers=(
+            "traceloop.span.kind",
+            "crewai.crew.tasks",
+            "llm.request.type",
+            "gen_ai.is_streaming",
+        ),
         kind=("traceloop.span.kind", "llm.request.type", semconv.OPERATION),
         billed=_OPERATIONS,
         steps={
@@ -188,7 +226,10 @@ DIALECTS: tuple[Dialect, ...] = (
         billed=_OPERATIONS,
         steps=_STEPS,
         raw_usage=("gen_ai.usage.raw",),  # Logfire, whose own counts leave the cache out
-        skip={**_PENDING, semconv.WORKFLOW_NAME: "AgentExecutor"},  # CrewAI's inner flow, which OpenLIT shows
+        skip={
+            **_PENDING,
+            semconv.WORKFLOW_NAME: "AgentExecutor",
+        },  # CrewAI's inner flow, which OpenLIT shows
     ),
 )
 """In the order they are tried."""

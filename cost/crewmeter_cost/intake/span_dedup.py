@@ -21,13 +21,20 @@ def paired(calls: list[Call]) -> list[Call]:
     if not nameless or not any(call.origin == "foreign" for call in calls):
         return calls
     at = {(call.trace_id, call.span_id): position for position, call in enumerate(calls)}
-    children = {(call.trace_id, call.parent_span_id): position for position, call in enumerate(calls) if call.parent_span_id}
+    children = {
+        (call.trace_id, call.parent_span_id): position
+        for position, call in enumerate(calls)
+        if call.parent_span_id
+    }
     made = list(calls)
     for position in nameless:
         call = made[position]
         if call.response_id is not None:
             continue
-        for other in (at.get((call.trace_id, call.parent_span_id or "")), children.get((call.trace_id, call.span_id))):
+        for other in (
+            at.get((call.trace_id, call.parent_span_id or "")),
+            children.get((call.trace_id, call.span_id)),
+        ):
             if other is not None and _same(call, made[other]):
                 outer = made[other] if call.parent_span_id == made[other].span_id else call
                 shared = made[other].response_id or f"span:{outer.trace_id}:{outer.span_id}"
@@ -39,6 +46,13 @@ def paired(calls: list[Call]) -> list[Call]:
 
 def _same(one: Call, other: Call) -> bool:
     """Two scopes, one operation, one model, one count of input tokens."""
-    models = {one.request_model or one.response_model, other.request_model or other.response_model} - {None}
-    alike = one.operation == other.operation and one.usage.input == other.usage.input and len(models) <= 1
+    models = {
+        one.request_model or one.response_model,
+        other.request_model or other.response_model,
+    } - {None}
+    alike = (
+        one.operation == other.operation
+        and one.usage.input == other.usage.input
+        and len(models) <= 1
+    )
     return alike and one.scope != other.scope

@@ -38,8 +38,12 @@ _OPERATION_NAME = re.compile(r"^(execute_tool|invoke_agent|invoke_workflow|execu
 def read(span: Span) -> Call | Step | None:
     """What a foreign span reports, or None where no dialect knows it or its dialect says it is nothing of its own."""
     attributes = span.attributes
-    dialect = next((each for each in DIALECTS if any(marker in attributes for marker in each.markers)), None)
-    if dialect is None or any(attributes.get(name) == value for name, value in dialect.skip.items()):
+    dialect = next(
+        (each for each in DIALECTS if any(marker in attributes for marker in each.markers)), None
+    )
+    if dialect is None or any(
+        attributes.get(name) == value for name, value in dialect.skip.items()
+    ):
         return None
     kind = next((kind for name, kind in dialect.refines.items() if name in attributes), None)
     if kind is None:
@@ -52,12 +56,18 @@ def read(span: Span) -> Call | Step | None:
 
 
 def _said(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
-    return next((value.lower() for name in names if isinstance(value := attributes.get(name), str)), "")
+    return next(
+        (value.lower() for name in names if isinstance(value := attributes.get(name), str)), ""
+    )
 
 
 def _is_inner(span: Span, kind: str) -> bool:
     """OpenLIT shows the methods of CrewAI's executor as agents without a name: they are its inner works."""
-    return kind == semconv.KIND_AGENT and _fact(span.attributes, "agent") is None and span.scope.startswith("openlit.")
+    return (
+        kind == semconv.KIND_AGENT
+        and _fact(span.attributes, "agent") is None
+        and span.scope.startswith("openlit.")
+    )
 
 
 def _fact(attributes: Mapping[str, object], name: str) -> str | None:
@@ -66,9 +76,13 @@ def _fact(attributes: Mapping[str, object], name: str) -> str | None:
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     attributes = span.attributes
-    provider = canonical_provider(_fact(attributes, "provider")) or ("openai" if span.name.startswith("OpenAI-") else None)
+    provider = canonical_provider(_fact(attributes, "provider")) or (
+        "openai" if span.name.startswith("OpenAI-") else None
+    )
     streamed = attributes.get(semconv.REQUEST_STREAM) is not False
-    first = next((value for key in NAMES["first_token"] if (value := attributes.get(key)) is not None), None)
+    first = next(
+        (value for key in NAMES["first_token"] if (value := attributes.get(key)) is not None), None
+    )
     return Call(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -94,13 +108,19 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     )
 
 
-def _usage(attributes: Mapping[str, object], dialect: Dialect, operation: str, provider: str | None) -> TokenUsage:
+def _usage(
+    attributes: Mapping[str, object], dialect: Dialect, operation: str, provider: str | None
+) -> TokenUsage:
     """The raw usage where the span carries it, else its counts. CrewAI's own Gemini spans say input 0: invalid, not free."""
     for name in dialect.raw_usage:
         raw = _parsed(attributes.get(name))
         if raw:
             counts = dialect.raw_counts
-            usage = usage_of(raw, operation, counts) if counts is not None and counts.input[0] in raw else None
+            usage = (
+                usage_of(raw, operation, counts)
+                if counts is not None and counts.input[0] in raw
+                else None
+            )
             usage = usage or read_usage(raw, provider=provider, operation=operation)
             if usage.status == "reported":
                 return usage
@@ -121,7 +141,12 @@ def _parsed(value: object) -> dict[str, object]:
     except (ValueError, RecursionError):
         try:
             parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):  # what literal_eval may raise on hostile text
+        except (
+            ValueError,
+            SyntaxError,
+            RecursionError,
+            MemoryError,
+        ):  # what literal_eval may raise on hostile text
             return {}
     return parsed if isinstance(parsed, dict) else {}
 
@@ -130,7 +155,11 @@ def _response_id(attributes: Mapping[str, object], operation: str) -> str | None
     """The provider's id of its answer. OpenInference shows it only inside the answer; LiteLLM makes one up for embeddings."""
     said = _fact(attributes, "response_id")
     if said is not None:
-        return None if operation == semconv.EMBEDDINGS and said == attributes.get("litellm.call_id") else said
+        return (
+            None
+            if operation == semconv.EMBEDDINGS and said == attributes.get("litellm.call_id")
+            else said
+        )
     output = attributes.get("output.value")
     match = _ID_IN_OUTPUT.match(output) if isinstance(output, str) else None
     return None if match is None else match[1]
@@ -165,7 +194,11 @@ def _step(span: Span, kind: str) -> Step:
         semconv.KIND_AGENT: "agent",
         semconv.KIND_TOOL: "tool",
     }.get(kind)
-    shown = (_fact(attributes, name) if name else None) or _OPERATION_NAME.sub("", _NAME_TAIL.sub("", text(span.name) or "")) or kind
+    shown = (
+        (_fact(attributes, name) if name else None)
+        or _OPERATION_NAME.sub("", _NAME_TAIL.sub("", text(span.name) or ""))
+        or kind
+    )
     cached = attributes.get("crewai.tool.from_cache")
     return Step(
         trace_id=span.trace_id,
@@ -179,15 +212,26 @@ def _step(span: Span, kind: str) -> Step:
         error_type=_fact(attributes, "error_type"),
         is_run=kind in _RUN_KINDS or (kind == semconv.KIND_AGENT and span.parent_span_id is None),
         details={"cached": cached} if isinstance(cached, bool) else {},
-        context=_context(span, tool=shown if kind == semconv.KIND_TOOL else None, kind=kind, name=shown),
+        context=_context(
+            span, tool=shown if kind == semconv.KIND_TOOL else None, kind=kind, name=shown
+        ),
     )
 
 
-def _context(span: Span, *, tool: str | None, is_leaf: bool = False, kind: str | None = None, name: str | None = None) -> CallContext:
+def _context(
+    span: Span,
+    *,
+    tool: str | None,
+    is_leaf: bool = False,
+    kind: str | None = None,
+    name: str | None = None,
+) -> CallContext:
     attributes, resource = span.attributes, span.resource
     prefix = semconv.TAG_PREFIX
     return CallContext(
-        run_id=None if is_leaf and span.parent_span_id is None else span.trace_id,  # a lone call is no run
+        run_id=None
+        if is_leaf and span.parent_span_id is None
+        else span.trace_id,  # a lone call is no run
         crew=name if kind == semconv.KIND_CREW else _fact(attributes, "crew"),
         flow=name if kind == semconv.KIND_FLOW else _fact(attributes, "flow"),
         task=name if kind == semconv.KIND_TASK else _fact(attributes, "task"),
@@ -196,7 +240,9 @@ def _context(span: Span, *, tool: str | None, is_leaf: bool = False, kind: str |
         user=_fact(attributes, "user"),
         team=_fact(attributes, "team"),
         session=_fact(attributes, "session"),
-        tags=tags_of((key[len(prefix) :], attributes[key]) for key in attributes if key.startswith(prefix)),
+        tags=tags_of(
+            (key[len(prefix) :], attributes[key]) for key in attributes if key.startswith(prefix)
+        ),
         service=text(resource.get(semconv.SERVICE_NAME)),
         environment=environment_of(resource) or _fact(attributes, "environment"),
     )

@@ -38,7 +38,11 @@ GENAI = CountNames(
     output=(semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens"),
     cache_read=(semconv.CACHE_READ_TOKENS,),
     cache_write=(semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED),
-    reasoning=(semconv.REASONING_TOKENS, "gen_ai.usage.reasoning_tokens", "gen_ai.usage.details.reasoning_tokens"),
+    reasoning=(
+        semconv.REASONING_TOKENS,
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+    ),
 )
 """The GenAI conventions, with the names they had before version 1.27."""
 
@@ -93,7 +97,11 @@ def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | No
 def plain_usage(attributes: Mapping[str, object], operation: str) -> TokenUsage:
     """`usage_of` for crewmeter's own spans, with a short way for those with an input, an output, perhaps a cached part, and no more."""
     get = attributes.get
-    read, output, cached = get(semconv.INPUT_TOKENS), get(semconv.OUTPUT_TOKENS), get(semconv.CACHE_READ_TOKENS, 0)
+    read, output, cached = (
+        get(semconv.INPUT_TOKENS),
+        get(semconv.OUTPUT_TOKENS),
+        get(semconv.CACHE_READ_TOKENS, 0),
+    )
     if (
         type(read) is int
         and type(output) is int
@@ -108,7 +116,9 @@ def plain_usage(attributes: Mapping[str, object], operation: str) -> TokenUsage:
     return usage_of(attributes, operation, OWN)
 
 
-def usage_of(attributes: Mapping[str, object], operation: str, names: CountNames = GENAI) -> TokenUsage:
+def usage_of(
+    attributes: Mapping[str, object], operation: str, names: CountNames = GENAI
+) -> TokenUsage:
     """The usage a span reports, by the rules of `crewmeter.usage.token_usage.usage_from_attributes` for any dialect's names.
 
     Status ``missing`` where it does not say both counts (embeddings and reranks have no output), ``invalid`` where it
@@ -121,22 +131,39 @@ def usage_of(attributes: Mapping[str, object], operation: str, names: CountNames
     write_1h = _first(attributes, _WRITE_1H) or 0
     written = _first(attributes, names.cache_write) or 0
     reasoning = _first(attributes, names.reasoning) or 0
-    rare = {} if attributes.keys().isdisjoint(_RARE_NAMES) else {field: _first(attributes, (name,)) or 0 for field, name in _RARE.items()}
+    rare = (
+        {}
+        if attributes.keys().isdisjoint(_RARE_NAMES)
+        else {field: _first(attributes, (name,)) or 0 for field, name in _RARE.items()}
+    )
     said, status = attributes.get(semconv.USAGE_FLAGS), attributes.get(semconv.USAGE_STATUS)
     flags = () if said is None else _listed(said)
-    counts = (read or 0, output or 0, cached, write_5m, write_1h, written, reasoning, *rare.values())
+    counts = (
+        read or 0,
+        output or 0,
+        cached,
+        write_5m,
+        write_1h,
+        written,
+        reasoning,
+        *rare.values(),
+    )
     if status == "invalid" or min(counts) < 0:
         return TokenUsage(status="invalid", flags=flags or (_INVALID_FLAG,))
     if written > write_5m + write_1h:
         write_5m = written - write_1h
         flags = (*flags, "cache_ttl_assumed")
     inside = cached + write_5m + write_1h
-    if read is not None and (names.cache_beside_input or (inside > read > 0 and _beside(attributes))):
+    if read is not None and (
+        names.cache_beside_input or (inside > read > 0 and _beside(attributes))
+    ):
         read += inside
     if output is None and operation in _READS_ONLY:
         output = 0
     if read is None or output is None or status == "missing":
-        return TokenUsage(status="missing", flags=flags or (("split_not_reported",) if read or output else ()))
+        return TokenUsage(
+            status="missing", flags=flags or (("split_not_reported",) if read or output else ())
+        )
     if inside > read or rare.get("input_audio", 0) + rare.get("input_image", 0) > read:
         return TokenUsage(status="invalid", flags=(*flags, "parts_exceed_whole"))
     if not (read or output or any(rare.values())):
@@ -144,12 +171,17 @@ def usage_of(attributes: Mapping[str, object], operation: str, names: CountNames
     if reasoning > output:
         reasoning, flags = output, (*flags, "reasoning_exceeds_output")
     known = status if isinstance(status, str) and status in _STATUSES else "reported"
-    return TokenUsage(read, output, cached, write_5m, write_1h, reasoning, status=known, flags=flags, **rare)
+    return TokenUsage(
+        read, output, cached, write_5m, write_1h, reasoning, status=known, flags=flags, **rare
+    )
 
 
 def _beside(attributes: Mapping[str, object]) -> bool:
     """Anthropic's own counts leave cached tokens out of the input, and some instrumentors pass them on as they are."""
-    return any(attributes.get(name) == "anthropic" for name in (semconv.PROVIDER, "gen_ai.system", "llm.system"))
+    return any(
+        attributes.get(name) == "anthropic"
+        for name in (semconv.PROVIDER, "gen_ai.system", "llm.system")
+    )
 
 
 def _listed(said: object) -> tuple[str, ...]:

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.url import URL
     from sqlalchemy.pool import ConnectionPoolEntry
 
-__all__ = ["APPLICATION_ID", "WRITE", "LedgerCorruptError", "LedgerUnavailableError", "explain", "open_engine", "prepare_file"]
+__all__ = [
+    "APPLICATION_ID",
+    "WRITE",
+    "LedgerCorruptError",
+    "LedgerUnavailableError",
+    "explain",
+    "open_engine",
+    "prepare_file",
+]
 
 WRITE = "crewmeter_write"
 """Execution option: this connection's transactions take the write lock when they begin, not at their first write."""
@@ -52,7 +60,9 @@ def prepare_file(path: Path) -> bool:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
             if path.is_dir():
-                raise LedgerUnavailableError(f"ledger {path} is a folder", hint="name a file in it, e.g. ledger.db") from None
+                raise LedgerUnavailableError(
+                    f"ledger {path} is a folder", hint="name a file in it, e.g. ledger.db"
+                ) from None
             return False
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -97,23 +107,34 @@ def open_engine(url: URL, *, durable: bool, read_only: bool, busy_seconds: float
     """
     path = sqlite_path(url)
     if path is not None:
-        return _sqlite_engine(url, path, durable=durable, read_only=read_only, busy_seconds=busy_seconds)
+        return _sqlite_engine(
+            url, path, durable=durable, read_only=read_only, busy_seconds=busy_seconds
+        )
     try:
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": max(1, int(busy_seconds))})
+        engine = create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": max(1, int(busy_seconds))}
+        )
     except (ModuleNotFoundError, NoSuchModuleError) as error:
-        raise CrewMeterError(f"{shown(url)} needs a driver that is not installed", hint="pip install 'crewmeter[postgres]'") from error
+        raise CrewMeterError(
+            f"{shown(url)} needs a driver that is not installed",
+            hint="pip install 'crewmeter[postgres]'",
+        ) from error
 
     @event.listens_for(engine, "begin")
     def lock(connection: Connection) -> None:
         if connection.get_execution_options().get(WRITE):
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(busy_seconds * 1000)}")
-            connection.exec_driver_sql(f"SET LOCAL synchronous_commit = {'on' if durable else 'off'}")
+            connection.exec_driver_sql(
+                f"SET LOCAL synchronous_commit = {'on' if durable else 'off'}"
+            )
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITER_LOCK,))
 
     return engine
 
 
-def _sqlite_engine(url: URL, path: Path, *, durable: bool, read_only: bool, busy_seconds: float) -> Engine:
+def _sqlite_engine(
+    url: URL, path: Path, *, durable: bool, read_only: bool, busy_seconds: float
+) -> Engine:
     if read_only and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
     engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
@@ -127,13 +148,17 @@ def _sqlite_engine(url: URL, path: Path, *, durable: bool, read_only: bool, busy
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions of its own; `begin` below does
+        connection.isolation_level = (
+            None  # the driver must not begin transactions of its own; `begin` below does
+        )
         for pragma in pragmas:
             connection.cursor().execute(pragma)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITE) else "BEGIN")
+        connection.exec_driver_sql(
+            "BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITE) else "BEGIN"
+        )
 
     return engine
 
@@ -144,21 +169,32 @@ def explain(error: DBAPIError, url: URL) -> CrewMeterError:
     name = shown(url)
     if path is None:
         said = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
-        return LedgerUnavailableError(f"ledger {name}: {said}", hint="is the server up, and may this user write there?")
+        return LedgerUnavailableError(
+            f"ledger {name}: {said}", hint="is the server up, and may this user write there?"
+        )
     code = getattr(origin, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_NOTADB:
         return LedgerCorruptError(
-            f"ledger {name} is not a SQLite database", hint="set CREWMETER_LEDGER to another path, or move the file away"
+            f"ledger {name} is not a SQLite database",
+            hint="set CREWMETER_LEDGER to another path, or move the file away",
         )
     if primary == sqlite3.SQLITE_CORRUPT:
         return LedgerCorruptError(
-            f"ledger {name} is damaged: {origin}", hint="move it away (a new one is begun), or rescue it with `sqlite3 FILE .recover`"
+            f"ledger {name} is damaged: {origin}",
+            hint="move it away (a new one is begun), or rescue it with `sqlite3 FILE .recover`",
         )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LedgerUnavailableError(f"ledger {name} is locked by another process", hint="end what holds it open, or try again")
+        return LedgerUnavailableError(
+            f"ledger {name} is locked by another process",
+            hint="end what holds it open, or try again",
+        )
     if primary == sqlite3.SQLITE_FULL:
-        return LedgerUnavailableError(f"ledger {name}: the disk is full", hint="free some space, or `crewmeter prune`")
+        return LedgerUnavailableError(
+            f"ledger {name}: the disk is full", hint="free some space, or `crewmeter prune`"
+        )
     if primary in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return _unwritable(path, None)
-    return LedgerUnavailableError(f"ledger {name}: {origin}", hint="see the message; `crewmeter doctor` checks the ledger")
+    return LedgerUnavailableError(
+        f"ledger {name}: {origin}", hint="see the message; `crewmeter doctor` checks the ledger"
+    )

@@ -44,12 +44,16 @@ def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.env
         url = url.set(drivername="postgresql+psycopg")
     elif backend == "sqlite":
         if url.drivername not in ("sqlite", "sqlite+pysqlite"):
-            raise CrewMeterError(f"{shown(url)}: the ledger does not use the driver {url.drivername!r}", hint=_HINT)
+            raise CrewMeterError(
+                f"{shown(url)}: the ledger does not use the driver {url.drivername!r}", hint=_HINT
+            )
         if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
             raise CrewMeterError(f"{shown(url)} names no file", hint=_HINT)
         url = url.set(database=str(Path(url.database).expanduser().absolute()))
     elif backend != "postgresql":
-        raise CrewMeterError(f"{shown(url)}: a ledger lives in SQLite or PostgreSQL, not in {backend!r}", hint=_HINT)
+        raise CrewMeterError(
+            f"{shown(url)}: a ledger lives in SQLite or PostgreSQL, not in {backend!r}", hint=_HINT
+        )
     return url
 
 

@@ -42,7 +42,9 @@ def quarantine(path: Path) -> Path | None:
         path.rename(aside)
     except FileNotFoundError:
         return None
-    if aside.stat().st_ino != found:  # another process had put a new one there between the check and the rename
+    if (
+        aside.stat().st_ino != found
+    ):  # another process had put a new one there between the check and the rename
         aside.rename(path)
         return None
     for suffix in ("-wal", "-shm"):

@@ -72,7 +72,14 @@ class Ledger:
         keep_safe(self)
 
     @classmethod
-    def open(cls, url: str | None = None, *, read_only: bool = False, durable: bool = False, busy_seconds: float = 5.0) -> Ledger:
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        read_only: bool = False,
+        durable: bool = False,
+        busy_seconds: float = 5.0,
+    ) -> Ledger:
         """Open the ledger at `url` (default: ``$CREWMETER_LEDGER``, else ``~/.crewmeter/ledger.db``), made or upgraded as needed.
 
         `durable`: a batch that `write` returned from survives a power cut, not only a crash of the process.
@@ -104,7 +111,10 @@ class Ledger:
         return shown(self.engine.url)
 
     def write(
-        self, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step] = (), frozen: Callable[[str], FrozenRates] | None = None
+        self,
+        calls: Sequence[tuple[Call, Outcome]],
+        steps: Sequence[Step] = (),
+        frozen: Callable[[str], FrozenRates] | None = None,
     ) -> Written:
         """Write one batch in one transaction; what is already there is left alone. `frozen` gives the rates behind a charge's version.
 
@@ -121,7 +131,10 @@ class Ledger:
         """
         with self.lock:
             try:
-                with self.engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+                with (
+                    self.engine.connect().execution_options(**{WRITE: True}) as connection,
+                    connection.begin(),
+                ):
                     self._labels.begin(connection, frozen)
                     yield Work(connection, self._bulk, self._labels)
             except DBAPIError as error:
@@ -144,13 +157,24 @@ class Ledger:
     def run_cost(self, run_id: str) -> RunCost | None:
         """The totals of a run so far; None where the ledger does not know it."""
         c = _RUN.c
-        amounts = (c.calls, c.failed_calls, c.unpriced_calls, c.tool_calls, c.input_tokens, c.output_tokens)
+        amounts = (
+            c.calls,
+            c.failed_calls,
+            c.unpriced_calls,
+            c.tool_calls,
+            c.input_tokens,
+            c.output_tokens,
+        )
         columns = (*amounts, c.priced_calls, c.cost_whole_usd, c.cost_pusd)
         with self.reading() as connection:
             row = connection.execute(select(*columns).where(c.run_id == run_id)).one_or_none()
         if row is None:
             return None
-        cost = None if row.unpriced_calls and not row.priced_calls else row.cost_whole_usd * PICO + row.cost_pusd
+        cost = (
+            None
+            if row.unpriced_calls and not row.priced_calls
+            else row.cost_whole_usd * PICO + row.cost_pusd
+        )
         return RunCost(*row[:6], cost)
 
     def close(self) -> None:
@@ -160,5 +184,10 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

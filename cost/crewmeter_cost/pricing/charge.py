@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Call
 
-__all__ = ["PICO", "Charge", "FrozenRates", "Item", "Outcome", "Unpriced", "charge", "charge_call", "contradiction", "items_of"]
+__all__ = [
+    "PICO",
+    "Charge",
+    "FrozenRates",
+    "Item",
+    "Outcome",
+    "Unpriced",
+    "charge",
+    "charge_call",
+    "contradiction",
+    "items_of",
+]
 
 _ABSURD = 2**40
 """More tokens than any request can hold: a count beyond it is garbage, not usage."""
@@ -70,22 +81,40 @@ def charge_call(call: Call, book: PriceBook) -> Outcome:
     )
 
 
-def items_of(usage: TokenUsage, frozen: FrozenRates, *, operation: str = "chat", duration_ns: int | None = None) -> tuple[Item, ...]:
+def items_of(
+    usage: TokenUsage,
+    frozen: FrozenRates,
+    *,
+    operation: str = "chat",
+    duration_ns: int | None = None,
+) -> tuple[Item, ...]:
     """The lines of an old charge again, from the rates it froze. Empty where the usage can't be charged."""
     if frozen.source == "provider" or usage.status == "invalid" or contradiction(usage):
         return ()
     plan = Plan.thaw(frozen)
-    return () if FREE in plan.prices or _unreported(usage, plan) else tuple(_measured(usage, plan, operation, duration_ns).items)
+    return (
+        ()
+        if FREE in plan.prices or _unreported(usage, plan)
+        else tuple(_measured(usage, plan, operation, duration_ns).items)
+    )
 
 
 def contradiction(usage: TokenUsage) -> str | None:
     """Why a usage can't be true (a count below zero or absurd, parts exceeding their whole), or None."""
     counts = (
-        ("input", usage.input), ("output", usage.output), ("cache_read", usage.cache_read), ("cache_write_5m", usage.cache_write_5m),
-        ("cache_write_1h", usage.cache_write_1h), ("reasoning", usage.reasoning), ("input_audio", usage.input_audio),
-        ("output_audio", usage.output_audio), ("input_image", usage.input_image), ("output_image", usage.output_image),
-        ("web_searches", usage.web_searches), ("search_units", usage.search_units),
-    )  # fmt: skip
+        ("input", usage.input),
+        ("output", usage.output),
+        ("cache_read", usage.cache_read),
+        ("cache_write_5m", usage.cache_write_5m),
+        ("cache_write_1h", usage.cache_write_1h),
+        ("reasoning", usage.reasoning),
+        ("input_audio", usage.input_audio),
+        ("output_audio", usage.output_audio),
+        ("input_image", usage.input_image),
+        ("output_image", usage.output_image),
+        ("web_searches", usage.web_searches),
+        ("search_units", usage.search_units),
+    )
     for name, count in counts:
         if count is not None and not 0 <= count <= _ABSURD:
             return f"{name} is {count}"
@@ -103,9 +132,18 @@ def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
     """The common charge (text in, cached or not, text out, every rate known and whole), written out for speed; None for any other."""
     tokens_in, tokens_out = usage.input, usage.output
     if (
-        tokens_in is None or tokens_out is None or not plan.quick or usage.flags or usage.status != "reported"
-        or usage.input_audio or usage.output_audio or usage.input_image or usage.output_image or usage.web_searches or usage.search_units
-    ):  # fmt: skip
+        tokens_in is None
+        or tokens_out is None
+        or not plan.quick
+        or usage.flags
+        or usage.status != "reported"
+        or usage.input_audio
+        or usage.output_audio
+        or usage.input_image
+        or usage.output_image
+        or usage.web_searches
+        or usage.search_units
+    ):
         return None
     band = plan.bands[bisect_left(plan.above, tokens_in)] if plan.above else plan.band
     read, write, write_1h = usage.cache_read, usage.cache_write_5m, usage.cache_write_1h
@@ -132,7 +170,19 @@ def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
     if tokens_out:
         total += (cost := tokens_out * band.output)
         items.append(_new(Item, ("output", tokens_out, band.usd_of_output, cost)))
-    return _new(Charge, (total, "priced", tuple(items), plan.provider, plan.model, plan.source, plan.version, plan.flags))
+    return _new(
+        Charge,
+        (
+            total,
+            "priced",
+            tuple(items),
+            plan.provider,
+            plan.model,
+            plan.source,
+            plan.version,
+            plan.flags,
+        ),
+    )
 
 
 _new = tuple.__new__
@@ -147,36 +197,71 @@ def _unreported(usage: TokenUsage, plan: Plan) -> bool:
 
 def _measured(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | None) -> Lines:
     """Every line at the rates of the request's size."""
-    band = plan.bands[bisect_left(plan.above, usage.input)] if plan.above and usage.input is not None else plan.band
+    band = (
+        plan.bands[bisect_left(plan.above, usage.input)]
+        if plan.above and usage.input is not None
+        else plan.band
+    )
     return measure(usage, band, operation=operation, duration_ns=duration_ns)
 
 
-def _computed(usage: TokenUsage, plan: Plan | Unpriced, operation: str, duration_ns: int | None) -> Outcome:
+def _computed(
+    usage: TokenUsage, plan: Plan | Unpriced, operation: str, duration_ns: int | None
+) -> Outcome:
     """Any usage under any plan, with every guard."""
     provider, model = plan.provider, plan.model
     flags = tuple(dict.fromkeys((*plan.flags, *usage.flags)))
     if usage.status == "invalid":
-        return Unpriced("invalid_usage", f"the usage reported for {model!r} contradicts itself or is no count", provider, model, flags)
+        return Unpriced(
+            "invalid_usage",
+            f"the usage reported for {model!r} contradicts itself or is no count",
+            provider,
+            model,
+            flags,
+        )
     if (wrong := contradiction(usage)) is not None:
-        return Unpriced("invalid_usage", f"the usage reported for {model!r} can't be true: {wrong}", provider, model, flags)
+        return Unpriced(
+            "invalid_usage",
+            f"the usage reported for {model!r} can't be true: {wrong}",
+            provider,
+            model,
+            flags,
+        )
     if isinstance(plan, Unpriced):
         return plan._replace(flags=flags)
     if FREE in plan.prices:
-        return Charge(0, "free_declared", (), plan.provider, plan.model, plan.source, plan.version, flags)
+        return Charge(
+            0, "free_declared", (), plan.provider, plan.model, plan.source, plan.version, flags
+        )
     if _unreported(usage, plan):
-        return Unpriced("usage_missing", f"nobody reported what the call to {model!r} used", provider, model, flags)
+        return Unpriced(
+            "usage_missing",
+            f"nobody reported what the call to {model!r} used",
+            provider,
+            model,
+            flags,
+        )
     lines = _measured(usage, plan, operation, duration_ns)
     if not lines.items and lines.flags:
         units = ", ".join(sorted(plan.prices))
         reason = f"{model!r} at {provider} is priced by {units}, which this usage does not count; add a price under [[price]]"
         return Unpriced("unknown_model", reason, provider, model, (*flags, *lines.flags))
     bounds = {plan.bound, lines.bound, "upper_bound" if _CEILING_FLAGS & set(flags) else ""}
-    status = "partial" if "partial" in bounds else "upper_bound" if "upper_bound" in bounds else "priced"
+    status = (
+        "partial" if "partial" in bounds else "upper_bound" if "upper_bound" in bounds else "priced"
+    )
     if usage.status in ("estimated", "reconciled"):
         status = usage.status
     flags = tuple(dict.fromkeys((*flags, *lines.flags)))
     return Charge(
-        sum(item.cost_pusd for item in lines.items), status, tuple(lines.items), plan.provider, plan.model, plan.source, plan.version, flags
+        sum(item.cost_pusd for item in lines.items),
+        status,
+        tuple(lines.items),
+        plan.provider,
+        plan.model,
+        plan.source,
+        plan.version,
+        flags,
     )
 
 
@@ -197,4 +282,13 @@ def _beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcom
     cost = int((reported * PICO).to_integral_value(rounding="ROUND_HALF_EVEN"))
     frozen = book.reported(outcome.provider or "unknown")
     flags = (*outcome.flags, outcome.status)
-    return Charge(cost, "provider_reported", (), frozen.provider, outcome.model or "unknown", "provider", frozen.hash, flags)
+    return Charge(
+        cost,
+        "provider_reported",
+        (),
+        frozen.provider,
+        outcome.model or "unknown",
+        "provider",
+        frozen.hash,
+        flags,
+    )

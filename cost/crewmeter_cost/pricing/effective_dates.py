@@ -94,7 +94,9 @@ class Moments:
     def of(cls, periods: Sequence[Period], more: set[int] = frozenset()) -> Moments:  # type: ignore[assignment]
         """Every date and hour that a list of periods mentions, and `more` moments (ns)."""
         dates = more | {date_ns(str(period["from"])) for period in periods if "from" in period}
-        hours = {edge for period in periods if "hours" in period for edge in _hours(str(period["hours"]))}
+        hours = {
+            edge for period in periods if "hours" in period for edge in _hours(str(period["hours"]))
+        }
         return cls(dates, hours)
 
     def segment(self, at_ns: int) -> tuple[int, int]:
@@ -104,4 +106,6 @@ class Moments:
     def around(self, segment: tuple[int, int]) -> tuple[int, int]:
         """When a stretch of the calendar begins and ends (ns); for those without hours of the day."""
         index = segment[0]
-        return self.dates[index - 1] if index else 0, self.dates[index] if index < len(self.dates) else _FOREVER
+        return self.dates[index - 1] if index else 0, self.dates[index] if index < len(
+            self.dates
+        ) else _FOREVER

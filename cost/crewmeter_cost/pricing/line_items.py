@@ -77,7 +77,9 @@ def _gpu_time(lines: Lines, duration_ns: int | None) -> None:
     duration_ns = max(0, duration_ns)
     rate = lines.band.rates[GPU_HOUR]
     cost = half_even(duration_ns * rate.numerator, rate.denominator * _NS_PER_HOUR)
-    lines.items.append(Item("gpu_millisecond", half_even(duration_ns, 1_000_000), _per_millisecond(rate), cost))
+    lines.items.append(
+        Item("gpu_millisecond", half_even(duration_ns, 1_000_000), _per_millisecond(rate), cost)
+    )
 
 
 def _per_millisecond(rate: Fraction) -> str:
@@ -93,13 +95,20 @@ def _input(lines: Lines, usage: TokenUsage, operation: str) -> None:
         return
     rates = lines.band.rates
     rest = usage.input - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h
-    read, write, write_1h, audio_read = usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, 0
+    read, write, write_1h, audio_read = (
+        usage.cache_read,
+        usage.cache_write_5m,
+        usage.cache_write_1h,
+        0,
+    )
     audio = usage.input_audio if "input_audio" in rates else 0
     image = usage.input_image if "input_image" in rates else 0
     if usage.input_audio and not audio:
         lines.note("audio_rate_missing", _PARTIAL)  # billed as text, which is cheaper
     if (audio or image) and read:
-        lines.note("cached_modality_not_reported", _UPPER)  # none of the cached tokens is taken for audio or image unless it must be
+        lines.note(
+            "cached_modality_not_reported", _UPPER
+        )  # none of the cached tokens is taken for audio or image unless it must be
     overlap = max(0, audio + image - rest)
     if overlap and audio:
         audio_read = min(overlap, audio, read)
@@ -120,7 +129,11 @@ def _cached(lines: Lines, read: int, write: int, write_1h: int) -> None:
         lines.note("cache_read_rate_missing", _UPPER)
     if write and lines.add("cache_write_5m", write, "cache_write", "input") != "cache_write":
         lines.note("cache_write_rate_missing", _PARTIAL)
-    if write_1h and lines.add("cache_write_1h", write_1h, "cache_write_1h", "cache_write", "input") != "cache_write_1h":
+    if (
+        write_1h
+        and lines.add("cache_write_1h", write_1h, "cache_write_1h", "cache_write", "input")
+        != "cache_write_1h"
+    ):
         lines.note("cache_write_1h_rate_missing", _PARTIAL)
 
 
@@ -133,7 +146,9 @@ def _output(lines: Lines, usage: TokenUsage, operation: str) -> None:
     rates = lines.band.rates
     audio = usage.output_audio if "output_audio" in rates else 0
     image = usage.output_image if "output_image" in rates else 0
-    reasoning = min(usage.reasoning, usage.output - audio - image) if "output_reasoning" in rates else 0
+    reasoning = (
+        min(usage.reasoning, usage.output - audio - image) if "output_reasoning" in rates else 0
+    )
     if usage.output_audio and not audio:
         lines.note("audio_rate_missing", _PARTIAL)
     if usage.output_image and not image:
@@ -153,6 +168,8 @@ def _fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
     units = usage.search_units
     if operation == "rerank" and not units and "search_unit" in lines.band.rates:
         units = 1
-        lines.note("search_units_assumed", _PARTIAL)  # one query is the least a rerank request is billed for
+        lines.note(
+            "search_units_assumed", _PARTIAL
+        )  # one query is the least a rerank request is billed for
     if units and lines.add("search_unit", units, "search_unit") is None:
         lines.note("search_unit_rate_missing", _PARTIAL)

@@ -17,9 +17,7 @@ __all__ = ["RULES", "Match", "find", "spellings"]
 
 _DATE = r"20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"
 _SNAPSHOT = r"(?:2[3-9](?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]))"
-_VENDORS = (
-    "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai?|nvidia|openai|qwen|stability|twelvelabs|writer|zai"
-)
+_VENDORS = "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai?|nvidia|openai|qwen|stability|twelvelabs|writer|zai"
 _GEO = "us|eu|apac|au|jp|ca|in|sa|me|us-gov"
 
 
@@ -36,18 +34,36 @@ class _Rule:
     """Only where the catalogue itself matches the remaining name as a prefix or part."""
 
 
-def _rule(name: str, pattern: str, *, put: str = "", at: str = "", open_only: bool = False) -> _Rule:
+def _rule(
+    name: str, pattern: str, *, put: str = "", at: str = "", open_only: bool = False
+) -> _Rule:
     return _Rule(name, re.compile(pattern), put, frozenset(at.split()) if at else None, open_only)
 
 
 RULES: tuple[_Rule, ...] = (
-    _rule("routing_prefix", r"^(?:models|(?:converse|converse_like|invoke|llama|nova|responses|chat|batch|global|completions))/"),
-    _rule("publisher_path", r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/", at="gcp.vertex_ai gcp.gemini"),
-    _rule("arn", r"^arn:aws[\w-]*:bedrock:[\w-]*:\d*:(?:foundation-model|inference-profile)/", at="aws.bedrock"),
+    _rule(
+        "routing_prefix",
+        r"^(?:models|(?:converse|converse_like|invoke|llama|nova|responses|chat|batch|global|completions))/",
+    ),
+    _rule(
+        "publisher_path",
+        r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/",
+        at="gcp.vertex_ai gcp.gemini",
+    ),
+    _rule(
+        "arn",
+        r"^arn:aws[\w-]*:bedrock:[\w-]*:\d*:(?:foundation-model|inference-profile)/",
+        at="aws.bedrock",
+    ),
     _rule("region_path", r"^[a-z]{2}-[a-z]+-\d/", at="aws.bedrock"),
     _rule("account_path", r"^accounts/fireworks/models/", at="fireworks"),
     _rule("account_path", r"^(?!accounts/)", put="accounts/fireworks/models/", at="fireworks"),
-    _rule("vendor_path", r"^[a-z0-9-]+/", at="deepinfra together_ai groq vertex_ai gcp.vertex_ai", open_only=True),
+    _rule(
+        "vendor_path",
+        r"^[a-z0-9-]+/",
+        at="deepinfra together_ai groq vertex_ai gcp.vertex_ai",
+        open_only=True,
+    ),
     _rule("geo_profile", rf"^(?:{_GEO})\.", at="aws.bedrock"),
     _rule("geo_profile", r"^global\.", at="aws.bedrock", open_only=True),
     _rule("vendor_prefix", rf"^(?:{_VENDORS})\.", at="aws.bedrock"),
@@ -62,9 +78,15 @@ RULES: tuple[_Rule, ...] = (
     _rule("stable_version", r"[-@]0\d\d$", at="gcp.gemini gcp.vertex_ai"),
     _rule("regional_uplift", rf"^(?:{_GEO})\.", put="global.", at="aws.bedrock"),
     _rule("preview_date", r"-(?:\d\d-\d\d|\d\d-20\d\d)$", open_only=True),
-    _rule("preview", r"-(?:preview|exp|experimental)(?:-\d\d-\d\d|-\d\d-20\d\d|-\d{4})?$", open_only=True),
+    _rule(
+        "preview",
+        r"-(?:preview|exp|experimental)(?:-\d\d-\d\d|-\d\d-20\d\d|-\d{4})?$",
+        open_only=True,
+    ),
     _rule("snapshot", rf"-{_SNAPSHOT}$", open_only=True),
-    _rule("dashed_date", r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)", put=r"-\1-\2-\3"),
+    _rule(
+        "dashed_date", r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)", put=r"-\1-\2-\3"
+    ),
 )
 """In the order they are tried; `docs/pricing.md` explains each by its name."""
 _DEEPEST = 4

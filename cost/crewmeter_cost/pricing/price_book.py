@@ -41,16 +41,39 @@ _CHAINS: dict[str, tuple[str, ...]] = {
 }
 """Providers whose models stand under either name in the catalogues."""
 _MAKERS = (
-    "openai", "anthropic", "gcp.gemini", "mistral_ai", "deepseek", "x_ai", "cohere", "voyageai", "moonshotai", "zai", "perplexity", "meta",
-    "groq", "cerebras", "aws.bedrock",
-)  # fmt: skip
+    "openai",
+    "anthropic",
+    "gcp.gemini",
+    "mistral_ai",
+    "deepseek",
+    "x_ai",
+    "cohere",
+    "voyageai",
+    "moonshotai",
+    "zai",
+    "perplexity",
+    "meta",
+    "groq",
+    "cerebras",
+    "aws.bedrock",
+)
 """Where a model named without any provider is looked for, in this order; the charge says ``provider_assumed``."""
-_OWN_MACHINES = frozenset({"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED})
+_OWN_MACHINES = frozenset(
+    {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}
+)
 _NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
 _TIERS: dict[str, str | None] = {
-    "": None, "default": None, "standard": None, "standard_only": None, "auto": None, "on_demand": None, "on-demand": None,
-    "on_demand_flex": "flex", "on_demand_priority": "priority", "batches": "batch",
-}  # fmt: skip
+    "": None,
+    "default": None,
+    "standard": None,
+    "standard_only": None,
+    "auto": None,
+    "on_demand": None,
+    "on-demand": None,
+    "on_demand_flex": "flex",
+    "on_demand_priority": "priority",
+    "batches": "batch",
+}
 """What providers call a service tier → ours; None is the standard tier."""
 
 
@@ -79,11 +102,18 @@ class _Found(NamedTuple):
 class PriceBook:
     """Rates by provider, model, host, tier and moment. Thread-safe: only dictionaries grow, and only by whole values."""
 
-    def __init__(self, sources: Sequence[Source], overrides: Overrides | None = None, corrections: Corrections | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        overrides: Overrides | None = None,
+        corrections: Corrections | None = None,
+    ) -> None:
         self._sources = tuple(sources)
         self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
-        self._tracks: dict[tuple[str | None, str | None, str | None, str | None, str | None], Track] = {}
+        self._tracks: dict[
+            tuple[str | None, str | None, str | None, str | None, str | None], Track
+        ] = {}
         self._frozen: dict[str, FrozenRates] = {}
 
     @classmethod
@@ -96,15 +126,25 @@ class PriceBook:
         """
         named = overrides or (Path(path) if (path := os.environ.get("CREWMETER_PRICES")) else None)
         rules = None
-        if named is not None and str(named) != os.devnull:  # the null device says: none, whatever the environment holds
+        if (
+            named is not None and str(named) != os.devnull
+        ):  # the null device says: none, whatever the environment holds
             from crewmeter_cost.pricing.overrides.reader import read_overrides
 
             rules = read_overrides(named.expanduser())
         corrections = read_corrections()
-        return cls([Corrected(files.open_genai(), corrections), files.open_litellm()], rules, corrections)
+        return cls(
+            [Corrected(files.open_genai(), corrections), files.open_litellm()], rules, corrections
+        )
 
     def plan(
-        self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None, at_ns: int
+        self,
+        provider: str | None,
+        model: str | None,
+        host: str | None,
+        response_model: str | None,
+        tier: str | None,
+        at_ns: int,
     ) -> Plan | Unpriced:
         """The rates for one call, or why there are none. Remembered per combination and stretch of time."""
         try:
@@ -113,11 +153,20 @@ class PriceBook:
             track = self._remember(provider, model, host, response_model, tier)
         return track.only or track.at(at_ns)
 
-    def _remember(self, provider: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None) -> Track:
+    def _remember(
+        self,
+        provider: str | None,
+        model: str | None,
+        host: str | None,
+        response_model: str | None,
+        tier: str | None,
+    ) -> Track:
         if len(self._tracks) >= _REMEMBERED:
             self._tracks = {}
         found = self._resolve(provider, model, host, response_model, tier)
-        track = self._tracks[provider, model, host, response_model, tier] = Track.without(found) if isinstance(found, Unpriced) else found
+        track = self._tracks[provider, model, host, response_model, tier] = (
+            Track.without(found) if isinstance(found, Unpriced) else found
+        )
         return track
 
     def frozen(self, version_hash: str) -> FrozenRates:
@@ -133,13 +182,28 @@ class PriceBook:
         self._frozen[plan.version] = plan.frozen
 
     def _resolve(
-        self, declared: str | None, model: str | None, host: str | None, response_model: str | None, tier: str | None
+        self,
+        declared: str | None,
+        model: str | None,
+        host: str | None,
+        response_model: str | None,
+        tier: str | None,
     ) -> Track | Unpriced:
         names = [name.strip() for name in (response_model, model) if name and name.strip()]
         if not names:
-            return Unpriced("unknown_model", "the call names no model", canonical_provider(declared))
-        if bad := next((name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None):
-            return Unpriced("unknown_model", f"{bad[:80]!r} is no model name", canonical_provider(declared), bad, ("model_name_invalid",))
+            return Unpriced(
+                "unknown_model", "the call names no model", canonical_provider(declared)
+            )
+        if bad := next(
+            (name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None
+        ):
+            return Unpriced(
+                "unknown_model",
+                f"{bad[:80]!r} is no model name",
+                canonical_provider(declared),
+                bad,
+                ("model_name_invalid",),
+            )
         asked = names[-1]
         mapped = self._overrides.provider_of(host)
         provider, assumed = (mapped, False) if mapped else resolve_provider(declared, host)
@@ -149,7 +213,9 @@ class PriceBook:
             names.reverse()  # the profile or variant that was asked for sets the price; the response drops it
         provider, spelled = self._renamed(provider, [name.lower() for name in names])
         sellers = (provider,) if provider is not None else _MAKERS if host is None else ()
-        found = next((hit for seller in sellers if (hit := self._find(seller, list(spelled)))), None)
+        found = next(
+            (hit for seller in sellers if (hit := self._find(seller, list(spelled)))), None
+        )
         if found is not None and provider is None:
             provider, assumed = found.seller, True
         names_known = [*spelled, asked.lower(), *([found.entry.model] if found else [])]
@@ -159,9 +225,20 @@ class PriceBook:
         uplift = self._uplift(provider or "", found, host) if found else None
         flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
         entry = found.entry if found else None
-        return Track(provider or "unknown", asked, entry, tier=_tier(tier), flags=flags, rules=rules, uplift=uplift, made=self._made)
+        return Track(
+            provider or "unknown",
+            asked,
+            entry,
+            tier=_tier(tier),
+            flags=flags,
+            rules=rules,
+            uplift=uplift,
+            made=self._made,
+        )
 
-    def _renamed(self, provider: str | None, names: Sequence[str]) -> tuple[str | None, dict[str, bool]]:
+    def _renamed(
+        self, provider: str | None, names: Sequence[str]
+    ) -> tuple[str | None, dict[str, bool]]:
         """The names with the user's aliases put in their place, and whether each is one; an alias may name another provider."""
         spelled: dict[str, bool] = {}
         for name in names:
@@ -176,7 +253,9 @@ class PriceBook:
         if "regional_uplift" in found.rules:
             return _GEOGRAPHIC
         if is_regional(provider, host):
-            for source in reversed(self._sources):  # LiteLLM's, the lower source, is the one that lists these factors
+            for source in reversed(
+                self._sources
+            ):  # LiteLLM's, the lower source, is the one that lists these factors
                 match = model_matching.find(provider, found.name, has=source.has)
                 entry = source.entry(provider, match.name) if match else None
                 if entry is not None and "uplift" in entry.periods[0]:
@@ -194,12 +273,22 @@ class PriceBook:
                         match = model_matching.find(seller, spelled, has=source.has)
                         entry = source.entry(seller, match.name) if match else None
                         if match and entry:
-                            return _Found(provider, entry if seller in chain else _resold(entry), name, match.rules)
+                            return _Found(
+                                provider,
+                                entry if seller in chain else _resold(entry),
+                                name,
+                                match.rules,
+                            )
         return None
 
     def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
         known = next(
-            (why for each in _CHAINS.get(provider or "", (provider or "",)) if (why := self._corrections.reason(each, model.lower()))), None
+            (
+                why
+                for each in _CHAINS.get(provider or "", (provider or "",))
+                if (why := self._corrections.reason(each, model.lower()))
+            ),
+            None,
         )
         where = f" at {provider}" if provider else "; its provider is not known either"
         if known is not None:
@@ -208,10 +297,14 @@ class PriceBook:
             reason = f"{provider} runs on your own machines: declare {model!r} under [[free]], or its $/GPU-hour under [[self_hosted]]"
         else:
             reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
-        return Unpriced("unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ())
+        return Unpriced(
+            "unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ()
+        )
 
 
-def _flags(found: _Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None) -> tuple[str, ...]:
+def _flags(
+    found: _Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None
+) -> tuple[str, ...]:
     """What was assumed to find the rates: the rules that matched, then the provider and the source."""
     rules = found.rules if found else ()
     flags = [f"matched_{rule}" for rule in rules]
@@ -247,4 +340,8 @@ def _prefixed(names: Sequence[str]) -> tuple[str, list[str]] | None:
 
 def _unprefixed(name: str, chain: Sequence[str]) -> tuple[str, ...]:
     prefix, _, rest = name.partition("/")
-    return (name, rest) if rest and (canonical_provider(prefix) in chain or prefix == "litellm") else (name,)
+    return (
+        (name, rest)
+        if rest and (canonical_provider(prefix) in chain or prefix == "litellm")
+        else (name,)
+    )

@@ -25,7 +25,20 @@ _CHEAPER_TIERS = frozenset({"batch", "flex"})
 class Track:
     """A catalogue entry (if there is one) under the user's rules, for one provider and tier."""
 
-    __slots__ = ("_entry", "_flags", "_made", "_model", "_moments", "_now", "_plans", "_provider", "_rules", "_tier", "_uplift", "only")
+    __slots__ = (
+        "_entry",
+        "_flags",
+        "_made",
+        "_model",
+        "_moments",
+        "_now",
+        "_plans",
+        "_provider",
+        "_rules",
+        "_tier",
+        "_uplift",
+        "only",
+    )
 
     def __init__(
         self,
@@ -49,12 +62,18 @@ class Track:
         """The factor on the catalogue's prices where the call was kept within a region."""
         self._made = made
         """Told of every plan, so that the book can freeze its rates."""
-        periods = [period for period in (entry.periods if entry else ()) if period.get("tier") in (None, tier)]
+        periods = [
+            period
+            for period in (entry.periods if entry else ())
+            if period.get("tier") in (None, tier)
+        ]
         self._moments = Moments.of(periods, {moment for rule in rules for moment in rule.moments})
         self._plans: dict[tuple[int, int], Plan | Unpriced] = {}
         self._now: tuple[int, int, Plan | Unpriced] = (0, 0, _NOTHING)
         """The stretch of the calendar that was asked for last, one value so that threads see it whole."""
-        self.only: Plan | Unpriced | None = None if self._moments.dates or self._moments.hours else self._build(0)
+        self.only: Plan | Unpriced | None = (
+            None if self._moments.dates or self._moments.hours else self._build(0)
+        )
         """The plan of a model whose price never changes."""
 
     @classmethod
@@ -89,14 +108,28 @@ class Track:
         flags = self._flags
         if negotiated is not None:
             prices, source = {**prices, **_in_usd(negotiated, at_ns)}, "override"
-        if self._tier and not (bound == "" and prices) and (negotiated is None or negotiated.tier != self._tier):
-            flags, bound = (*flags, "tier_assumed"), "upper_bound" if self._tier in _CHEAPER_TIERS else "partial"
+        if (
+            self._tier
+            and not (bound == "" and prices)
+            and (negotiated is None or negotiated.tier != self._tier)
+        ):
+            flags, bound = (
+                (*flags, "tier_assumed"),
+                "upper_bound" if self._tier in _CHEAPER_TIERS else "partial",
+            )
         else:
             bound = ""
         discount = next((rule for rule in rules if rule.kind == "discount"), None)
         if discount is not None:
-            prices, source = {unit: scaled(price, discount.factor) for unit, price in prices.items()}, "override"
-        if negotiated is None and discount is None and all(is_nothing(price) for price in prices.values()):
+            prices, source = (
+                {unit: scaled(price, discount.factor) for unit, price in prices.items()},
+                "override",
+            )
+        if (
+            negotiated is None
+            and discount is None
+            and all(is_nothing(price) for price in prices.values())
+        ):
             return self._unpriced(flags)
         return self._plan(source, prices, flags=flags, bound=bound)
 
@@ -114,10 +147,28 @@ class Track:
         """The user's price for this tier; the one for the standard tier where that is asked for, or no catalogue knows the model."""
         prices = [rule for rule in rules if rule.kind == "price"]
         own = next((rule for rule in prices if rule.tier == self._tier), None)
-        return own or (next((rule for rule in prices if rule.tier is None), None) if self._entry is None else None)
+        return own or (
+            next((rule for rule in prices if rule.tier is None), None)
+            if self._entry is None
+            else None
+        )
 
-    def _plan(self, source: str, prices: dict[str, Price], *, flags: tuple[str, ...] | None = None, bound: str = "") -> Plan:
-        plan = Plan(self._provider, self._model, source, prices, flags=self._flags if flags is None else flags, bound=bound)
+    def _plan(
+        self,
+        source: str,
+        prices: dict[str, Price],
+        *,
+        flags: tuple[str, ...] | None = None,
+        bound: str = "",
+    ) -> Plan:
+        plan = Plan(
+            self._provider,
+            self._model,
+            source,
+            prices,
+            flags=self._flags if flags is None else flags,
+            bound=bound,
+        )
         self._made(plan)
         return plan
 

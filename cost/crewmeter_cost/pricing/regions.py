@@ -8,7 +8,9 @@ __all__ = ["is_regional"]
 
 _REGIONAL = {
     "openai": re.compile(r"(?!api\.)[a-z]{2,4}\.api\.openai\.com"),
-    "gcp.vertex_ai": re.compile(r"[a-z]+(?:-[a-z]+\d+)?-aiplatform\.googleapis\.com|aiplatform\.[a-z]+\.rep\.googleapis\.com"),
+    "gcp.vertex_ai": re.compile(
+        r"[a-z]+(?:-[a-z]+\d+)?-aiplatform\.googleapis\.com|aiplatform\.[a-z]+\.rep\.googleapis\.com"
+    ),
 }
 """OpenAI's data residency (``eu.api.openai.com``) and Vertex AI's regional endpoints (``us-east5-aiplatform.googleapis.com``).
 Bedrock says the region in the model's name."""

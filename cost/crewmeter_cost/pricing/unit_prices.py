@@ -39,8 +39,22 @@ Prices = Mapping[str, Price]
 
 GPU_HOUR = "gpu_hour"
 FREE = "free"
-SINGLE = frozenset({"request", "web_search", "storage_search", "search_unit", "text_message", "character", "page", "annotated_page",
-                    "audio_hour", "input_audio_hour", GPU_HOUR, FREE})  # fmt: skip
+SINGLE = frozenset(
+    {
+        "request",
+        "web_search",
+        "storage_search",
+        "search_unit",
+        "text_message",
+        "character",
+        "page",
+        "annotated_page",
+        "audio_hour",
+        "input_audio_hour",
+        GPU_HOUR,
+        FREE,
+    }
+)
 """Units priced per one; every other unit is a kind of token and priced per million."""
 _UNCOMMON = frozenset({"request", "output_reasoning", GPU_HOUR, FREE})
 """Units that are charged on a call of text in and text out, and are not one of the five common ones."""
@@ -51,7 +65,9 @@ def half_even(numerator: int, denominator: int) -> int:
     """``numerator / denominator`` rounded to the nearest integer, ties to even (banker's rounding)."""
     quotient, rest = divmod(numerator, denominator)
     twice = 2 * rest
-    return quotient + 1 if twice > denominator or (twice == denominator and quotient & 1) else quotient
+    return (
+        quotient + 1 if twice > denominator or (twice == denominator and quotient & 1) else quotient
+    )
 
 
 def plain(value: Decimal) -> str:
@@ -81,21 +97,39 @@ def scaled(price: Price, factor: Decimal) -> Price:
     if isinstance(price, str):
         return plain(Decimal(price) * factor)
     base, *above = price
-    return [plain(Decimal(str(base)) * factor), *([start, plain(Decimal(str(dear)) * factor)] for start, dear in above)]
+    return [
+        plain(Decimal(str(base)) * factor),
+        *([start, plain(Decimal(str(dear)) * factor)] for start, dear in above),
+    ]
 
 
 class Band:
     """The rates for requests of one size class. ``-1`` is "no such rate"; the five common ones share the denominator `den`."""
 
-    __slots__ = ("cache_read", "cache_write", "cache_write_1h", "den", "input", "output", "rates", "usd", "usd_of_input", "usd_of_output")
+    __slots__ = (
+        "cache_read",
+        "cache_write",
+        "cache_write_1h",
+        "den",
+        "input",
+        "output",
+        "rates",
+        "usd",
+        "usd_of_input",
+        "usd_of_output",
+    )
 
     def __init__(self, prices: Mapping[str, str]) -> None:
         self.rates: dict[str, Fraction] = {
-            unit: Fraction(price) * (PICO if unit in SINGLE else PICO // _MILLION) for unit, price in prices.items()
+            unit: Fraction(price) * (PICO if unit in SINGLE else PICO // _MILLION)
+            for unit, price in prices.items()
         }
         """Pico-USD per single unit."""
         self.usd: dict[str, str] = {unit: unit_usd(unit, price) for unit, price in prices.items()}
-        common = [self.rates.get(unit) for unit in ("input", "output", "cache_read", "cache_write", "cache_write_1h")]
+        common = [
+            self.rates.get(unit)
+            for unit in ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+        ]
         self.den = lcm(*(rate.denominator for rate in common if rate is not None))
         self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h = (
             -1 if rate is None else int(rate * self.den) for rate in common
@@ -107,9 +141,31 @@ class Band:
 class Plan:
     """How to charge one model between two moments: its bands, where the rates come from, and what was assumed to find them."""
 
-    __slots__ = ("above", "band", "bands", "bound", "flags", "frozen", "model", "prices", "provider", "quick", "source", "version")
+    __slots__ = (
+        "above",
+        "band",
+        "bands",
+        "bound",
+        "flags",
+        "frozen",
+        "model",
+        "prices",
+        "provider",
+        "quick",
+        "source",
+        "version",
+    )
 
-    def __init__(self, provider: str, model: str, source: str, prices: Prices, *, flags: tuple[str, ...] = (), bound: str = "") -> None:
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        source: str,
+        prices: Prices,
+        *,
+        flags: tuple[str, ...] = (),
+        bound: str = "",
+    ) -> None:
         self.provider = provider
         self.model = model
         self.source = source
@@ -121,9 +177,19 @@ class Plan:
         digest = hashlib.sha256("\n".join((provider, model, rates)).encode()).hexdigest()
         self.version = digest[:32]
         self.frozen = FrozenRates(self.version, source, provider, model, rates)
-        starts = sorted({int(step[0]) for price in prices.values() if not isinstance(price, str) for step in price[1:]})
+        starts = sorted(
+            {
+                int(step[0])
+                for price in prices.values()
+                if not isinstance(price, str)
+                for step in price[1:]
+            }
+        )
         self.above: tuple[int, ...] = tuple(starts)
-        self.bands = tuple(Band({unit: _at(price, start) for unit, price in prices.items()}) for start in (-1, *starts))
+        self.bands = tuple(
+            Band({unit: _at(price, start) for unit, price in prices.items()})
+            for start in (-1, *starts)
+        )
         self.band = self.bands[0]
         self.quick = (
             not bound

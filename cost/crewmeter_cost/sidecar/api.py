@@ -42,7 +42,12 @@ def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list
 
     async def ready(_request: Request) -> Response:
         reason = not_ready()
-        return Response(f"{reason or 'ready'}\n", status_code=503 if reason else 200, media_type="text/plain", headers=_HEADERS)
+        return Response(
+            f"{reason or 'ready'}\n",
+            status_code=503 if reason else 200,
+            media_type="text/plain",
+            headers=_HEADERS,
+        )
 
     def page(request: Request) -> Response:
         body, content_type = metrics.page(request.headers.get("accept", ""))
@@ -64,7 +69,14 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
         def made() -> dict[str, object]:
             since, until = _window(request)
             limit = _limit(query.get("limit", "5000"), _MOST_ROWS)
-            return report(ledger, by=groups, since=since, until=until, where=_filters(query.getlist("where")), limit=limit).document()
+            return report(
+                ledger,
+                by=groups,
+                since=since,
+                until=until,
+                where=_filters(query.getlist("where")),
+                limit=limit,
+            ).document()
 
         return _answer(made, suspect)
 
@@ -78,11 +90,17 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
 
     def one(request: Request) -> Response:
         def grown() -> dict[str, object]:
-            return run_tree(ledger, find_run(ledger, request.path_params["run_id"]), limit=_MOST_NODES).document()
+            return run_tree(
+                ledger, find_run(ledger, request.path_params["run_id"]), limit=_MOST_NODES
+            ).document()
 
         return _answer(grown, suspect, missing=404)
 
-    return [Route("/api/report", by_group), Route("/api/runs", listed), Route("/api/runs/{run_id}", one)]
+    return [
+        Route("/api/report", by_group),
+        Route("/api/runs", listed),
+        Route("/api/runs/{run_id}", one),
+    ]
 
 
 def _window(request: Request) -> tuple[datetime | None, datetime | None]:
@@ -101,11 +119,20 @@ def _limit(text: str, most: int) -> int:
     return int(text)
 
 
-def _answer(document: Callable[[], object], suspect: Callable[[LedgerCorruptError], None], *, missing: int = 400) -> Response:
+def _answer(
+    document: Callable[[], object],
+    suspect: Callable[[LedgerCorruptError], None],
+    *,
+    missing: int = 400,
+) -> Response:
     """The document as JSON; a question without an answer is a 4xx, a ledger that cannot be read a 503, with the reason and the way out."""
     problem: CrewMeterError
     try:
-        return Response(json.dumps(document(), ensure_ascii=False), media_type="application/json", headers=_HEADERS)
+        return Response(
+            json.dumps(document(), ensure_ascii=False),
+            media_type="application/json",
+            headers=_HEADERS,
+        )
     except LedgerCorruptError as error:
         suspect(error)
         status, problem = 503, error

@@ -66,15 +66,22 @@ def keys_from(text: str | None, file: Path | None) -> Keys:
             lines += file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise CrewMeterError(f"token file {file} cannot be read: {error}") from None
-    entries = [_entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    entries = [
+        _entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")
+    ]
     if file is not None and not entries:
-        raise CrewMeterError(f"token file {file} holds no key", hint="write one key a line: KEY, ingest:KEY or read:KEY")
+        raise CrewMeterError(
+            f"token file {file} holds no key",
+            hint="write one key a line: KEY, ingest:KEY or read:KEY",
+        )
     return Keys(tuple(entries))
 
 
 def _entry(line: str) -> tuple[bytes, frozenset[str]]:
     role, colon, key = line.partition(":")
-    roles, secret = (frozenset({role}), key.strip()) if colon and role in ROLES else (frozenset(ROLES), line)
+    roles, secret = (
+        (frozenset({role}), key.strip()) if colon and role in ROLES else (frozenset(ROLES), line)
+    )
     if len(secret) < _SHORTEST or any(letter.isspace() for letter in secret):
         raise CrewMeterError(
             f"a key must have at least {_SHORTEST} characters and no spaces",

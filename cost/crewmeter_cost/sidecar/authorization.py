@@ -47,24 +47,44 @@ class AuthorizationMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or pass the request on."""
         if scope["type"] == "http":
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in (b"authorization", b"host")}
+            headers = {
+                name: value.decode("latin-1")
+                for name, value in scope["headers"]
+                if name in (b"authorization", b"host")
+            }
             role = role_of(scope["path"])
             if role is not None and not self._keys.allow(headers.get(b"authorization"), role):
                 if role == "ingest":
                     self._metrics.requests.labels("http", "unauthorized").inc()
-                challenge = 'Bearer realm="crewmeter"' if role == "ingest" else 'Basic realm="crewmeter", charset="UTF-8"'
-                refusal = PlainTextResponse(f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge})
+                challenge = (
+                    'Bearer realm="crewmeter"'
+                    if role == "ingest"
+                    else 'Basic realm="crewmeter", charset="UTF-8"'
+                )
+                refusal = PlainTextResponse(
+                    f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge}
+                )
                 await refusal(scope, receive, send)
                 return
-            if self._local_only and role == "read" and not is_loopback(_host(headers.get(b"host", ""))):
-                await PlainTextResponse("this sidecar answers to localhost only\n", 403)(scope, receive, send)
+            if (
+                self._local_only
+                and role == "read"
+                and not is_loopback(_host(headers.get(b"host", "")))
+            ):
+                await PlainTextResponse("this sidecar answers to localhost only\n", 403)(
+                    scope, receive, send
+                )
                 return
         await self._app(scope, receive, send)
 
 
 def _host(header: str) -> str:
     """The host of a Host header, without its port and brackets."""
-    return header.partition("]")[0].removeprefix("[") if header.startswith("[") else header.partition(":")[0]
+    return (
+        header.partition("]")[0].removeprefix("[")
+        if header.startswith("[")
+        else header.partition(":")[0]
+    )
 
 
 def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
@@ -87,8 +107,15 @@ def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait()
-            if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
-                idle = [other for other in self.connections if other is not self and other._is_idle and not other.transport.is_closing()]
+            if (
+                self.limit_concurrency is not None
+                and len(self.connections) >= self.limit_concurrency
+            ):
+                idle = [
+                    other
+                    for other in self.connections
+                    if other is not self and other._is_idle and not other.transport.is_closing()
+                ]
                 if idle:
                     min(idle, key=lambda other: other._idle_since).transport.close()
 
@@ -99,7 +126,9 @@ def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
                 if self._patience is None:
                     self._wait()
                 if self._head > _HEAD_BYTES and not self.transport.is_closing():
-                    self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                    self.transport.write(
+                        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                    )
                     self.transport.close()
             else:
                 self._head = 0

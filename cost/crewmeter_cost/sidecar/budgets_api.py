@@ -64,11 +64,17 @@ def budget_routes(store: Store, metrics: Metrics) -> list[Route]:
     async def settle(request: Request) -> Response:
         return await _answer(desk, request, "settle")
 
-    return [Route("/api/budgets/lease", lease, methods=["POST"]), Route("/api/budgets/settle", settle, methods=["POST"])]
+    return [
+        Route("/api/budgets/lease", lease, methods=["POST"]),
+        Route("/api/budgets/settle", settle, methods=["POST"]),
+    ]
 
 
 async def _answer(desk: _Desk, request: Request, verb: str) -> Response:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if (
+        request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        != "application/json"
+    ):
         return _problem(415, "Content-Type must be application/json")
     body = bytearray()
     async for part in request.stream():
@@ -81,7 +87,11 @@ async def _answer(desk: _Desk, request: Request, verb: str) -> Response:
         return _problem(400, error.message, error.hint)
     except BalanceUnavailableError as error:
         return _problem(503, f"the ledger can't be asked ({error})")
-    about = {"spent_pusd": balance.spent_pusd, "leased_pusd": balance.leased_pusd, "granted_pusd": balance.granted_pusd}
+    about = {
+        "spent_pusd": balance.spent_pusd,
+        "leased_pusd": balance.leased_pusd,
+        "granted_pusd": balance.granted_pusd,
+    }
     return JSONResponse(about, headers=_HEADERS)
 
 
@@ -100,7 +110,10 @@ class _Desk:
     def serve(self, verb: str, body: bytes) -> Balance:
         """The account after what was asked. Raises `CrewMeterError` for nonsense."""
         if self._ledger is not self._store.ledger:  # first of all, or a damaged file was set aside
-            self._ledger, self._balance_store = self._store.ledger, LocalBalanceStore(self._store.ledger.engine)
+            self._ledger, self._balance_store = (
+                self._store.ledger,
+                LocalBalanceStore(self._store.ledger.engine),
+            )
         document = _document(body)
         budget = _budget(document.get("budget"))
         window = _window(budget, document.get("period_start"))
@@ -109,9 +122,26 @@ class _Desk:
             raise CrewMeterError(f"holder is {holder!r}, not a short name")
         now = time.time()
         if verb == "lease":
-            return self._balance_store.lease(budget, window, holder=holder, need_pusd=_amount(document, "need_pusd", least=1), now=now)
-        spent, returned = _amount(document, "spent_pusd", least=0), _amount(document, "returned_pusd", least=-MOST_PUSD)
-        return self._balance_store.book(budget, window, holder=holder, spent_pusd=spent, returned_pusd=returned, look=True, now=now)
+            return self._balance_store.lease(
+                budget,
+                window,
+                holder=holder,
+                need_pusd=_amount(document, "need_pusd", least=1),
+                now=now,
+            )
+        spent, returned = (
+            _amount(document, "spent_pusd", least=0),
+            _amount(document, "returned_pusd", least=-MOST_PUSD),
+        )
+        return self._balance_store.book(
+            budget,
+            window,
+            holder=holder,
+            spent_pusd=spent,
+            returned_pusd=returned,
+            look=True,
+            now=now,
+        )
 
 
 def _document(body: bytes) -> dict[str, object]:
@@ -120,7 +150,9 @@ def _document(body: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise CrewMeterError("the body is not JSON") from error
     if not isinstance(document, dict):
-        raise CrewMeterError("the body is no JSON object", hint='{"budget": {…}, "period_start": …, "holder": …, …}')
+        raise CrewMeterError(
+            "the body is no JSON object", hint='{"budget": {…}, "period_start": …, "holder": …, …}'
+        )
     return document
 
 
@@ -128,14 +160,23 @@ def _budget(source: object) -> Budget:
     """The budget as the app has it, checked as if a person had written it."""
     known = {field.name for field in fields(Budget)}
     if not isinstance(source, dict) or not set(source) <= known:
-        raise CrewMeterError("budget must be an object", hint=f"its keys are {', '.join(sorted(known))}")
+        raise CrewMeterError(
+            "budget must be an object", hint=f"its keys are {', '.join(sorted(known))}"
+        )
     try:
         claimed = Budget(**source)
         scope = claimed.scope if claimed.value is None else f"{claimed.scope}:{claimed.value}"
-        rest = {"hard": claimed.hard, "on_unknown": claimed.on_unknown, "timezone": claimed.timezone, "name": claimed.name}
+        rest = {
+            "hard": claimed.hard,
+            "on_unknown": claimed.on_unknown,
+            "timezone": claimed.timezone,
+            "name": claimed.name,
+        }
         return parse_budget({"amount": claimed.amount_text, "scope": scope, **rest}, where="budget")
     except (TypeError, ArithmeticError, ValueError) as error:
-        raise CrewMeterError("budget is not understood", hint="send amount_pusd, period, scope and value") from error
+        raise CrewMeterError(
+            "budget is not understood", hint="send amount_pusd, period, scope and value"
+        ) from error
 
 
 def _window(budget: Budget, start: object) -> Window:
@@ -143,8 +184,14 @@ def _window(budget: Budget, start: object) -> Window:
         if budget.period == "run" or start is not None:
             raise CrewMeterError(f"a budget per {budget.period} has no period_start here")
         return Window(None, None)
-    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start <= time.time() + 86_400:
-        raise CrewMeterError(f"period_start is {start!r}", hint="send the unix seconds at which the period began")
+    if (
+        not isinstance(start, int)
+        or isinstance(start, bool)
+        or not 0 <= start <= time.time() + 86_400
+    ):
+        raise CrewMeterError(
+            f"period_start is {start!r}", hint="send the unix seconds at which the period began"
+        )
     window = window_at(budget, start)
     if window.start != start:
         raise CrewMeterError(f"no {budget.period} began at {start} in {budget.timezone}")
@@ -173,8 +220,14 @@ class Standing:
 
     def collect(self) -> Iterator[Metric]:
         """``crewmeter_budget_spent_usd`` and ``crewmeter_budget_limit_usd`` by budget."""
-        spent = GaugeMetricFamily(semconv.PROM_BUDGET_SPENT, "Spent of a budget in its current period, in USD.", labels=["budget"])
-        limit = GaugeMetricFamily(semconv.PROM_BUDGET_LIMIT, "Amount of a budget per period, in USD.", labels=["budget"])
+        spent = GaugeMetricFamily(
+            semconv.PROM_BUDGET_SPENT,
+            "Spent of a budget in its current period, in USD.",
+            labels=["budget"],
+        )
+        limit = GaugeMetricFamily(
+            semconv.PROM_BUDGET_LIMIT, "Amount of a budget per period, in USD.", labels=["budget"]
+        )
         for each in self._now()[:_MOST_SERIES]:
             spent.add_metric([each.budget.label], each.spent_pusd / 1e12)
             limit.add_metric([each.budget.label], each.budget.amount_pusd / 1e12)
@@ -198,7 +251,16 @@ class Standing:
             balance_store = LocalBalanceStore(self._store.ledger.engine)
             for each in self._now():
                 try:
-                    balance_store.notice(each.budget, window_at(each.budget, time.time()), each.spent_pusd, time.time())
+                    balance_store.notice(
+                        each.budget,
+                        window_at(each.budget, time.time()),
+                        each.spent_pusd,
+                        time.time(),
+                    )
                 except SQLAlchemyError as error:
-                    log.warning("budget %s: no notice could be given: %s", each.budget.label, type(error).__name__)
+                    log.warning(
+                        "budget %s: no notice could be given: %s",
+                        each.budget.label,
+                        type(error).__name__,
+                    )
             time.sleep(EVERY_SECONDS)

@@ -30,7 +30,9 @@ def configure() -> None:
     """Send what crewmeter logs, and everybody else's warnings, to stderr as JSON lines; ``CREWMETER_LOG`` sets crewmeter's level."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    level = logging.getLevelNamesMapping().get(os.environ.get("CREWMETER_LOG", "").upper(), logging.INFO)
+    level = logging.getLevelNamesMapping().get(
+        os.environ.get("CREWMETER_LOG", "").upper(), logging.INFO
+    )
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers = [handler]

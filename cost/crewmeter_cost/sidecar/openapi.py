@@ -24,7 +24,9 @@ def description() -> bytes:
     """The OpenAPI 3.1 document, as JSON."""
     import yaml
 
-    return json.dumps(yaml.safe_load(resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8"))).encode()
+    return json.dumps(
+        yaml.safe_load(resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8"))
+    ).encode()
 
 
 def description_route() -> Route:
@@ -43,4 +45,6 @@ async def http_error(_request: Request, error: Exception) -> Response:
     hint = "GET /api/openapi.json describes what there is"
     body = json.dumps({"error": error.detail.lower(), "hint": hint})
     headers = {**_HEADERS, **(error.headers or {})}
-    return Response(body, status_code=error.status_code, media_type="application/json", headers=headers)
+    return Response(
+        body, status_code=error.status_code, media_type="application/json", headers=headers
+    )

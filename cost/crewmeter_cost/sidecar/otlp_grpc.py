@@ -49,7 +49,9 @@ _STREAMS = 32
 """Calls at once on one connection; a client makes further ones wait."""
 
 
-async def start_grpc(settings: Settings, receiver: Receiver, metrics: Metrics) -> tuple[grpc.aio.Server, int]:
+async def start_grpc(
+    settings: Settings, receiver: Receiver, metrics: Metrics
+) -> tuple[grpc.aio.Server, int]:
     """A running server and its port. Raises `CrewMeterError` where the port is taken."""
     limits = settings.limits
     server = grpc.aio.server(
@@ -66,9 +68,13 @@ async def start_grpc(settings: Settings, receiver: Receiver, metrics: Metrics) -
         ],
     )
     arrivals = _Arrivals(limits)
-    server.add_generic_rpc_handlers((_service("trace", "Trace", _traces(settings, receiver, metrics, arrivals)),))
+    server.add_generic_rpc_handlers(
+        (_service("trace", "Trace", _traces(settings, receiver, metrics, arrivals)),)
+    )
     ignored = _ignored(settings, receiver, metrics, arrivals)
-    server.add_generic_rpc_handlers((_service("metrics", "Metrics", ignored), _service("logs", "Logs", ignored)))
+    server.add_generic_rpc_handlers(
+        (_service("metrics", "Metrics", ignored), _service("logs", "Logs", ignored))
+    )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{settings.grpc_port}"
     try:
@@ -112,11 +118,15 @@ class _Arrivals:
                 self._arriving[limit] = asyncio.get_running_loop().time()
                 self._hurry()
                 try:
-                    message = await context.read()  # and not the iterator: that one keeps messages for long
+                    message = (
+                        await context.read()
+                    )  # and not the iterator: that one keeps messages for long
                 finally:
                     del self._arriving[limit]
         except TimeoutError:
-            raise Refusal("timeout", "the message did not arrive in time", retry_seconds=1.0) from None
+            raise Refusal(
+                "timeout", "the message did not arrive in time", retry_seconds=1.0
+            ) from None
         if isinstance(message, bytes):
             return message
         raise Refusal("invalid", "the call has no message")
@@ -139,13 +149,17 @@ class _Arrivals:
         if not self._waiting or len(self._arriving) < self._size:
             return
         now = asyncio.get_running_loop().time()
-        grace = max(_GRACE_SECONDS * self._size / (self._size + self._waiting), _LEAST_GRACE_SECONDS)
+        grace = max(
+            _GRACE_SECONDS * self._size / (self._size + self._waiting), _LEAST_GRACE_SECONDS
+        )
         for limit, began in self._arriving.items():
             if not limit.expired() and (at := limit.when()) is not None and at > began + grace:
                 limit.reschedule(max(began + grace, now))
 
 
-def _traces(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals) -> Handler:
+def _traces(
+    settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals
+) -> Handler:
     async def stored(context: Context) -> tuple[str, bytes]:
         with receiver.request() as held:
             body = await arrivals.message(context)
@@ -156,7 +170,9 @@ def _traces(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: 
     return _export(settings, metrics, stored)
 
 
-def _ignored(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals) -> Handler:
+def _ignored(
+    settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals
+) -> Handler:
     async def dropped(context: Context) -> tuple[str, bytes]:
         with receiver.request():
             await arrivals.message(context)
@@ -165,7 +181,9 @@ def _ignored(settings: Settings, receiver: Receiver, metrics: Metrics, arrivals:
     return _export(settings, metrics, dropped)
 
 
-def _export(settings: Settings, metrics: Metrics, take: Callable[[Context], Awaitable[tuple[str, bytes]]]) -> Handler:
+def _export(
+    settings: Settings, metrics: Metrics, take: Callable[[Context], Awaitable[tuple[str, bytes]]]
+) -> Handler:
     """The method that takes a message by `take`, which gives the outcome for the metrics and the answer, or raises `Refusal`."""
 
     async def export(_messages: AsyncIterator[bytes], context: Context) -> bytes:
@@ -197,7 +215,10 @@ async def _authorised(settings: Settings, metrics: Metrics, context: Context) ->
     given = metadata.get("authorization")
     if not settings.keys.allow(given if isinstance(given, str) else None, "ingest"):
         metrics.requests.labels("grpc", "unauthorized").inc()
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "a key with the role ingest is needed: authorization: Bearer KEY")
+        await context.abort(
+            grpc.StatusCode.UNAUTHENTICATED,
+            "a key with the role ingest is needed: authorization: Bearer KEY",
+        )
 
 
 async def _abort(context: Context, refusal: Refusal) -> NoReturn:
@@ -206,7 +227,9 @@ async def _abort(context: Context, refusal: Refusal) -> NoReturn:
     trailing: tuple[tuple[str, bytes], ...] = ()
     if refusal.retry_seconds is not None:
         status = Status(code=code.value[0], message=refusal.message)
-        delay = Duration(seconds=int(refusal.retry_seconds), nanos=int(refusal.retry_seconds % 1 * 1e9))
+        delay = Duration(
+            seconds=int(refusal.retry_seconds), nanos=int(refusal.retry_seconds % 1 * 1e9)
+        )
         status.details.add().Pack(RetryInfo(retry_delay=delay))
         trailing = (("grpc-status-details-bin", status.SerializeToString()),)
     await context.abort(code, refusal.message, trailing)

@@ -26,7 +26,14 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 NOT_STORED = "crewmeter keeps spans only; this signal was not stored"
 """Said to senders of metrics and logs: taken without an error, since SDKs export all signals to one place."""
-_STATUS = {"invalid": 400, "timeout": 408, "too_large": 413, "unsupported": 415, "busy": 503, "unavailable": 503}
+_STATUS = {
+    "invalid": 400,
+    "timeout": 408,
+    "too_large": 413,
+    "unsupported": 415,
+    "busy": 503,
+    "unavailable": 503,
+}
 """503 and not 429 for "later": OTLP clients retry both, but the Python SDK's only the 5xx."""
 _RPC_CODE = {400: 3, 408: 4, 413: 3, 415: 3, 503: 14}
 
@@ -47,7 +54,9 @@ def otlp_routes(receiver: Receiver, metrics: Metrics) -> list[Route]:
     ]
 
 
-async def _export(request: Request, receiver: Receiver, metrics: Metrics, *, keep: bool) -> Response:
+async def _export(
+    request: Request, receiver: Receiver, metrics: Metrics, *, keep: bool
+) -> Response:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == JSON
     protocol = "http/json" if as_json else "http/protobuf"
@@ -59,7 +68,11 @@ async def _export(request: Request, receiver: Receiver, metrics: Metrics, *, kee
             if keep:
                 encoding = request.headers.get("content-encoding", "")
                 refused = await receiver.take(body, as_json=as_json, encoding=encoding)
-                outcome, count, message = "partial" if refused else "ok", refused.total(), refusal_text(refused)
+                outcome, count, message = (
+                    "partial" if refused else "ok",
+                    refused.total(),
+                    refusal_text(refused),
+                )
             else:
                 outcome, count, message = "ignored", 0, NOT_STORED
     except Refusal as refusal:
@@ -90,7 +103,9 @@ async def _body(request: Request, receiver: Receiver, hold: object) -> bytes:
                     hold(len(part))
                     parts.append(part)
     except TimeoutError:
-        raise Refusal("timeout", f"the body did not arrive in {receiver.limits.body_seconds:g} s") from None
+        raise Refusal(
+            "timeout", f"the body did not arrive in {receiver.limits.body_seconds:g} s"
+        ) from None
     return b"".join(parts)
 
 
@@ -113,6 +128,11 @@ def _refused(refusal: Refusal, *, as_json: bool) -> Response:
         headers["retry-after"] = str(max(1, round(refusal.retry_seconds)))
     code = _RPC_CODE[status]
     if as_json:
-        return Response(json.dumps({"code": code, "message": refusal.message}), status_code=status, headers=headers, media_type=JSON)
+        return Response(
+            json.dumps({"code": code, "message": refusal.message}),
+            status_code=status,
+            headers=headers,
+            media_type=JSON,
+        )
     body = Status(code=code, message=refusal.message).SerializeToString()
     return Response(body, status_code=status, headers=headers, media_type=PROTOBUF)

@@ -74,7 +74,13 @@ class Receiver:
     """
 
     def __init__(
-        self, pipeline: Pipeline, writer: Writer, metrics: Metrics, limits: Limits, *, clock: Callable[[], int] = time.time_ns
+        self,
+        pipeline: Pipeline,
+        writer: Writer,
+        metrics: Metrics,
+        limits: Limits,
+        *,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.limits = limits
         self.under_way = 0
@@ -92,7 +98,9 @@ class Receiver:
     async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
         """Store the spans of one request; returns after the commit what was refused (reason → spans). Raises `Refusal`."""
         loop = asyncio.get_running_loop()
-        priced, ended, refused = await loop.run_in_executor(self._reader, self._read, body, as_json, encoding)
+        priced, ended, refused = await loop.run_in_executor(
+            self._reader, self._read, body, as_json, encoding
+        )
         if refused:
             self._metrics.spans.labels("refused").inc(refused.total())
         if priced.spans:
@@ -108,7 +116,9 @@ class Receiver:
         """End the reading thread."""
         self._reader.shutdown()
 
-    def _read(self, body: bytes, as_json: bool, encoding: str) -> tuple[Priced, float, Counter[str]]:
+    def _read(
+        self, body: bytes, as_json: bool, encoding: str
+    ) -> tuple[Priced, float, Counter[str]]:
         """The spans of a body, when the last of them ended (on the monotonic clock, never in the future), and what was refused."""
         now_ns, arrived = self._clock(), time.monotonic()
         try:

@@ -70,10 +70,18 @@ class Sidecar:
         self._store = Store(settings.ledger)
         self._pipeline = Pipeline(self._store.ledger, PriceBook.load())
         self.metrics = Metrics(
-            queue_capacity=limits.queued_spans, queued=lambda: self._writer.queued, ledger_size=self._store.size, clock=clock
+            queue_capacity=limits.queued_spans,
+            queued=lambda: self._writer.queued,
+            ledger_size=self._store.size,
+            clock=clock,
         )
         self._writer = Writer(
-            self._pipeline, self.metrics, capacity=limits.queued_spans, group=limits.group_spans, reopened=self._store.reopen, clock=clock
+            self._pipeline,
+            self.metrics,
+            capacity=limits.queued_spans,
+            group=limits.group_spans,
+            reopened=self._store.reopen,
+            clock=clock,
         )
         self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits, clock=clock)
         self._date_prices()
@@ -89,7 +97,11 @@ class Sidecar:
             *ledger_routes(self._store.reading, self._writer.suspect),
             *_page(self._store.reading),
         ]
-        return AuthorizationMiddleware(Starlette(routes=routes, exception_handlers={HTTPException: http_error}), self._settings, self.metrics)
+        return AuthorizationMiddleware(
+            Starlette(routes=routes, exception_handlers={HTTPException: http_error}),
+            self._settings,
+            self.metrics,
+        )
 
     async def run(self) -> None:
         """Serve until told to stop (SIGTERM, SIGINT), then drain: no new requests, those under way answered, the queue written."""
@@ -204,7 +216,18 @@ def _page(ledger: Ledger) -> list[Route]:
     except ImportError:
 
         async def contents(_request: Request) -> JSONResponse:
-            return JSONResponse({"crewmeter": ["/v1/traces", "/metrics", "/healthz", "/readyz", "/api/report", "/api/runs"]})
+            return JSONResponse(
+                {
+                    "crewmeter": [
+                        "/v1/traces",
+                        "/metrics",
+                        "/healthz",
+                        "/readyz",
+                        "/api/report",
+                        "/api/runs",
+                    ]
+                }
+            )
 
         return [Route("/", contents)]
     return page_routes(ledger)

@@ -63,7 +63,10 @@ class Settings:
 def checked(settings: Settings) -> Settings:
     """`settings`, if they are safe and complete. Raises `CrewMeterError` for an open door or half a certificate."""
     if (settings.certificate is None) != (settings.private_key is None):
-        raise CrewMeterError("TLS needs both a certificate and its private key", hint="give --tls-cert and --tls-key together")
+        raise CrewMeterError(
+            "TLS needs both a certificate and its private key",
+            hint="give --tls-cert and --tls-key together",
+        )
     for path in (settings.certificate, settings.private_key):
         if path is not None and not path.is_file():
             raise CrewMeterError(f"TLS file {path} does not exist")

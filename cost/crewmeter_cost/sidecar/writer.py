@@ -181,7 +181,9 @@ class Writer:
         self._rate = 0.8 * self._rate + 0.2 * (len(calls) + len(steps)) / max(seconds, 1e-4)
         self._count(group, written, calls, steps, seconds)
 
-    def _count(self, group: Sequence[_Request], written: Written, calls: list, steps: list, seconds: float) -> None:  # type: ignore[type-arg]  # as in Priced
+    def _count(
+        self, group: Sequence[_Request], written: Written, calls: list, steps: list, seconds: float
+    ) -> None:  # type: ignore[type-arg]  # as in Priced
         metrics, now = self._metrics, time.monotonic()
         new_steps = [steps[position] for position in written.new_steps]
         metrics.meter.record([calls[position] for position in written.new_calls], new_steps)
@@ -191,13 +193,20 @@ class Writer:
         duplicates = len(calls) + len(steps) - stored
         metrics.spans.labels("stored").inc(stored)
         metrics.spans.labels("duplicate").inc(duplicates)
-        metrics.spans.labels("ignored").inc(sum(request.priced.spans for request in group) - len(calls) - len(steps))
+        metrics.spans.labels("ignored").inc(
+            sum(request.priced.spans for request in group) - len(calls) - len(steps)
+        )
         for request in group:
             metrics.lag_seconds.observe(now - request.ended)
         roots = [step for step in new_steps if step.is_run and step.context.run_id is not None]
         try:
-            totals = [(step.name, self._pipeline.ledger.run_cost(str(step.context.run_id))) for step in roots]
+            totals = [
+                (step.name, self._pipeline.ledger.run_cost(str(step.context.run_id)))
+                for step in roots
+            ]
         except CrewMeterError:  # the spans are committed; only the loop detector misses these runs
             log.warning("the calls of %d finished runs could not be counted", len(roots))
         else:
-            metrics.meter.record_run_calls((name, total.calls) for name, total in totals if total is not None)
+            metrics.meter.record_run_calls(
+                (name, total.calls) for name, total in totals if total is not None
+            )

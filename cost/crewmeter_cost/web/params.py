@@ -34,7 +34,13 @@ class Question:
 
     def parameters(self) -> dict[str, object]:
         """The values the catalogue's queries bind."""
-        return {"from_": self.since, "to": self.until, "bucket": self.bucket, "budget": self.budget, **self.filters}
+        return {
+            "from_": self.since,
+            "to": self.until,
+            "bucket": self.bucket,
+            "budget": self.budget,
+            **self.filters,
+        }
 
 
 def auto_bucket(seconds: int) -> int:
@@ -48,7 +54,9 @@ def moment(text: str, *, name: str, now: int) -> int:
         return now - (int(match[1]) * _SECONDS[match[2]] if match[1] else 0)
     if re.fullmatch(r"\d{1,11}", text):
         return int(text)
-    raise CrewMeterError(f"{name}={text!r} is not a time", hint="use now, now-6h, now-30d or unix seconds")
+    raise CrewMeterError(
+        f"{name}={text!r} is not a time", hint="use now, now-6h, now-30d or unix seconds"
+    )
 
 
 def _number(text: str, *, name: str, lowest: float, highest: float) -> float:
@@ -61,13 +69,18 @@ def _number(text: str, *, name: str, lowest: float, highest: float) -> float:
     return value
 
 
-def read_question(query: Mapping[str, Sequence[str]], *, filters: Sequence[str], now: int, budget: float) -> Question:
+def read_question(
+    query: Mapping[str, Sequence[str]], *, filters: Sequence[str], now: int, budget: float
+) -> Question:
     """The question in a query string (name → its values). Unknown names are ignored; raises `CrewMeterError` for wrong ones."""
 
     def one(name: str, default: str) -> str:
         return next(iter(query.get(name, ())), default)
 
-    since, until = moment(one("from", "now-24h"), name="from", now=now), moment(one("to", "now"), name="to", now=now)
+    since, until = (
+        moment(one("from", "now-24h"), name="from", now=now),
+        moment(one("to", "now"), name="to", now=now),
+    )
     if since >= until:
         raise CrewMeterError("the range is empty: `from` is not before `to`")
     bucket = int(_number(one("bucket", "0"), name="bucket", lowest=0, highest=31 * 86400))

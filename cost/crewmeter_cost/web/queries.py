@@ -28,7 +28,9 @@ __all__ = ["ask", "ask_panel", "catalogue", "choices", "public_catalogue"]
 @cache
 def catalogue() -> dict[str, Any]:
     """The committed catalogue (`crewmeter_dashboards.local_page` writes it)."""
-    document: dict[str, Any] = json.loads(resources.files("crewmeter_cost.web").joinpath("panels.json").read_text("utf-8"))
+    document: dict[str, Any] = json.loads(
+        resources.files("crewmeter_cost.web").joinpath("panels.json").read_text("utf-8")
+    )
     return document
 
 
@@ -36,9 +38,16 @@ def catalogue() -> dict[str, Any]:
 def public_catalogue() -> bytes:
     """The catalogue as the browser gets it: without SQL."""
     document = catalogue()
-    panels = {name: {key: value for key, value in panel.items() if key != "sql"} for name, panel in document["panels"].items()}
+    panels = {
+        name: {key: value for key, value in panel.items() if key != "sql"}
+        for name, panel in document["panels"].items()
+    }
     filters = {name: {"label": entry["label"]} for name, entry in document["filters"].items()}
-    return json.dumps({**document, "panels": panels, "filters": filters}, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(
+        {**document, "panels": panels, "filters": filters},
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode()
 
 
 @cache
@@ -47,21 +56,33 @@ def _statement(sql: str, lists: tuple[str, ...]) -> TextClause:
     return text(sql).bindparams(*(bindparam(name, expanding=True) for name in used))
 
 
-def ask(engine: Engine, sql: str, parameters: Mapping[str, object], *, lists: Iterable[str] = ()) -> dict[str, object]:
+def ask(
+    engine: Engine, sql: str, parameters: Mapping[str, object], *, lists: Iterable[str] = ()
+) -> dict[str, object]:
     """Columns and rows of a query, as JSON can hold them, and the milliseconds it took. `lists` names the parameters that are lists."""
     statement = _statement(sql, tuple(lists))
-    bound = {name: value for name, value in parameters.items() if name in statement.compile().params}
+    bound = {
+        name: value for name, value in parameters.items() if name in statement.compile().params
+    }
     started = time.perf_counter()
     with engine.connect() as connection:
         result = connection.execute(statement, bound)
         columns = list(result.keys())
         rows = [[_plain(value) for value in row] for row in result]
-    return {"columns": columns, "rows": rows, "milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+    return {
+        "columns": columns,
+        "rows": rows,
+        "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+    }
 
 
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+        return (
+            int(value)
+            if value == value.to_integral_value() and abs(value) < 2**53
+            else float(value)
+        )
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -81,6 +102,8 @@ def choices(engine: Engine, name: str, question: Question) -> list[object]:
     entry = catalogue()["filters"].get(name)
     if entry is None:
         raise CrewMeterError(f"there is no filter {name!r}")
-    answer = ask(engine, entry["sql"][engine.dialect.name], question.parameters(), lists=question.filters)
+    answer = ask(
+        engine, entry["sql"][engine.dialect.name], question.parameters(), lists=question.filters
+    )
     rows: Any = answer["rows"]
     return [row[0] for row in rows]

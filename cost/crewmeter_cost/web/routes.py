@@ -56,16 +56,24 @@ def page_routes(ledger: Ledger) -> list[Route]:
         if found is None:
             return _json({"error": "not found"}, status=404)
         body, media_type = found
-        return Response(body, media_type=media_type, headers={**HEADERS, "Cache-Control": "no-cache"})
+        return Response(
+            body, media_type=media_type, headers={**HEADERS, "Cache-Control": "no-cache"}
+        )
 
     def boards(_request: Request) -> Response:
         return Response(public_catalogue(), media_type="application/json", headers=HEADERS)
 
     def panel(request: Request) -> Response:
-        return _answer(lambda: ask_panel(ledger.engine, request.path_params["panel"], _question(request)))
+        return _answer(
+            lambda: ask_panel(ledger.engine, request.path_params["panel"], _question(request))
+        )
 
     def filter_choices(request: Request) -> Response:
-        return _answer(lambda: {"values": choices(ledger.engine, request.path_params["name"], _question(request))})
+        return _answer(
+            lambda: {
+                "values": choices(ledger.engine, request.path_params["name"], _question(request))
+            }
+        )
 
     def run_list(request: Request) -> Response:
         query = request.query_params
@@ -107,7 +115,9 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
 def _question(request: Request) -> Question:
     query = {name: request.query_params.getlist(name) for name in request.query_params}
     known = catalogue()
-    return read_question(query, filters=tuple(known["filters"]), now=int(time.time()), budget=known["budget_usd"])
+    return read_question(
+        query, filters=tuple(known["filters"]), now=int(time.time()), budget=known["budget_usd"]
+    )
 
 
 def _skip(text: str) -> int:
@@ -120,11 +130,25 @@ def _answer(ask: Callable[[], dict[str, object]]) -> Response:
     try:
         return _json(ask())
     except CrewMeterError as error:
-        return _json({"error": error.message, "hint": error.hint}, status=404 if error.message.startswith("there is no") else 400)
+        return _json(
+            {"error": error.message, "hint": error.hint},
+            status=404 if error.message.startswith("there is no") else 400,
+        )
     except DBAPIError as error:
-        return _json({"error": f"the ledger did not answer: {error.orig}", "hint": "try again; crewmeter doctor looks closer"}, status=503)
+        return _json(
+            {
+                "error": f"the ledger did not answer: {error.orig}",
+                "hint": "try again; crewmeter doctor looks closer",
+            },
+            status=503,
+        )
 
 
 def _json(document: object, *, status: int = 200) -> Response:
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Response(body, status_code=status, media_type="application/json", headers={**HEADERS, "Cache-Control": "no-store"})
+    return Response(
+        body,
+        status_code=status,
+        media_type="application/json",
+        headers={**HEADERS, "Cache-Control": "no-store"},
+    )

@@ -61,13 +61,22 @@ FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 """
 
 
-def run_list(engine: Engine, question: Question, *, order: str, status: str, skip: int) -> dict[str, object]:
+def run_list(
+    engine: Engine, question: Question, *, order: str, status: str, skip: int
+) -> dict[str, object]:
     """A page of runs in the range. Raises `CrewMeterError` for an unknown order or status."""
     if order not in ORDERS:
         raise CrewMeterError(f"order={order!r} is not known", hint=f"one of {', '.join(ORDERS)}")
     if status not in (ANY, *_STATUSES):
-        raise CrewMeterError(f"status={status!r} is not known", hint=f"one of {', '.join(_STATUSES)}")
-    parameters = {**question.parameters(), "status": (status,), "skip": skip, "newest": NEWEST if order != "newest" else skip + PAGE}
+        raise CrewMeterError(
+            f"status={status!r} is not known", hint=f"one of {', '.join(_STATUSES)}"
+        )
+    parameters = {
+        **question.parameters(),
+        "status": (status,),
+        "skip": skip,
+        "newest": NEWEST if order != "newest" else skip + PAGE,
+    }
     answer = ask(engine, _STATEMENTS[order], parameters, lists=_LISTS)
     return {**answer, "page": PAGE, "newest": NEWEST}
 

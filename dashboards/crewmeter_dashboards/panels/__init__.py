@@ -13,4 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CATALOGUE"]
 
-CATALOGUE: Mapping[str, Panel] = {panel.id: panel for module in (overview, crews, models, spend, pipeline) for panel in module.PANELS}
+CATALOGUE: Mapping[str, Panel] = {
+    panel.id: panel
+    for module in (overview, crews, models, spend, pipeline)
+    for panel in module.PANELS
+}

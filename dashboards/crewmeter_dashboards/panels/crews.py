@@ -18,7 +18,9 @@ from crewmeter_dashboards.panels.queries import (
 __all__ = ["PANELS"]
 
 FINISHED = "status <> 'running'"
-_RUN_WHERE = sql_sources.where({"crew": "name", "team": "team", "service": "service", "environment": "environment"})
+_RUN_WHERE = sql_sources.where(
+    {"crew": "name", "team": "team", "service": "service", "environment": "environment"}
+)
 _NEWEST = f"Looks at the newest {NEWEST:,} runs of the range."
 _RUN_COLUMNS = {
     "time": Column("Started", Unit.TIME),
@@ -35,9 +37,7 @@ _RUN_COLUMNS = {
 
 
 def _runs_list(order: str, *, only: str = FINISHED) -> str:
-    columns = (
-        "time, name, status, duration_seconds, calls, tool_calls, unpriced_calls, input_tokens, output_tokens, cost_usd, trace_id, run_id"
-    )
+    columns = "time, name, status, duration_seconds, calls, tool_calls, unpriced_calls, input_tokens, output_tokens, cost_usd, trace_id, run_id"
     return (
         f"WITH recent AS ({newest('runs', columns, only + _RUN_WHERE)})\n"
         "SELECT time, COALESCE(name, '(none)') AS name, status, duration_seconds, calls, tool_calls,\n"
@@ -58,7 +58,15 @@ def _per_run(column: str) -> str:
     )
 
 
-_AGENT_ROWS = sql_sources.CREW.rows("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd", "duration_seconds")
+_AGENT_ROWS = sql_sources.CREW.rows(
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "duration_seconds",
+)
 _PER_RUN = {"p50": Column("p50"), "p95": Column("p95"), "max": Column("max")}
 
 _STATS = (
@@ -141,7 +149,12 @@ _SERIES = (
         kind=Kind.LINES,
         unit=Unit.USD,
         series="name",
-        sql=over_time(sql_sources.RUN.rows("calls", "cost_usd"), "name", "SUM(cost_usd) / NULLIF(SUM(calls), 0)", "cost"),
+        sql=over_time(
+            sql_sources.RUN.rows("calls", "cost_usd"),
+            "name",
+            "SUM(cost_usd) / NULLIF(SUM(calls), 0)",
+            "cost",
+        ),
     ),
     Panel(
         id="agent_p95",
@@ -256,7 +269,9 @@ _TABLES = (
         kind=Kind.TABLE,
         unit=Unit.COUNT,
         columns=_RUN_COLUMNS,
-        sql=_runs_list("duration_seconds DESC", only=f"{FINISHED} AND duration_seconds IS NOT NULL"),
+        sql=_runs_list(
+            "duration_seconds DESC", only=f"{FINISHED} AND duration_seconds IS NOT NULL"
+        ),
     ),
     Panel(
         id="failed_runs",
@@ -272,7 +287,9 @@ _TABLES = (
             "status": Column("Outcome", Unit.TEXT),
             "error_type": Column("Error", Unit.TEXT),
             "duration_seconds": Column("Duration", Unit.SECONDS),
-            "failed_calls": Column("Failed calls", Unit.COUNT, steps=(Step(0, GOOD), Step(1, WARN), Step(5, BAD))),
+            "failed_calls": Column(
+                "Failed calls", Unit.COUNT, steps=(Step(0, GOOD), Step(1, WARN), Step(5, BAD))
+            ),
             "failed_tool_calls": Column("Failed tools", Unit.COUNT),
             "cost_usd": Column("Wasted", Unit.USD, bar=True),
             "trace_id": Column("Trace", Unit.TEXT, link="trace"),
@@ -298,7 +315,9 @@ _LIVE = (
         kind=Kind.LINES,
         unit=Unit.PER_MINUTE,
         empty=EMPTY_LIVE,
-        promql={"{{status}}": "60 * sum by (status) (rate(crewmeter_runs_total[$__rate_interval]))"},
+        promql={
+            "{{status}}": "60 * sum by (status) (rate(crewmeter_runs_total[$__rate_interval]))"
+        },
     ),
     Panel(
         id="live_run_calls",
@@ -309,7 +328,9 @@ _LIVE = (
         kind=Kind.LINES,
         unit=Unit.COUNT,
         empty=EMPTY_LIVE,
-        promql={"{{name}}": "histogram_quantile(0.95, sum by (name, le) (increase(crewmeter_run_calls_bucket[30m])))"},
+        promql={
+            "{{name}}": "histogram_quantile(0.95, sum by (name, le) (increase(crewmeter_run_calls_bucket[30m])))"
+        },
     ),
 )
 

@@ -145,10 +145,19 @@ _SERIES = (
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,
-        columns={name: Column(name.replace("_", " ")) for name in ("input", "cache_read", "cache_write", "output", "reasoning")},
+        columns={
+            name: Column(name.replace("_", " "))
+            for name in ("input", "cache_read", "cache_write", "output", "reasoning")
+        },
         sql=(
             "WITH facts AS ("
-            + sql_sources.TOTAL.rows("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+            + sql_sources.TOTAL.rows(
+                "input_tokens",
+                "cache_read_tokens",
+                "cache_write_tokens",
+                "output_tokens",
+                "reasoning_tokens",
+            )
             + ")\nSELECT time / @bucket * @bucket AS time, SUM(input_tokens) - SUM(cache_read_tokens) - SUM(cache_write_tokens) AS input,\n"
             "  SUM(cache_read_tokens) AS cache_read, SUM(cache_write_tokens) AS cache_write,\n"
             "  SUM(output_tokens) - SUM(reasoning_tokens) AS output, SUM(reasoning_tokens) AS reasoning\n"
@@ -165,7 +174,12 @@ _SERIES = (
         unit=Unit.SHARE,
         series="model",
         maximum=1,
-        sql=over_time(sql_sources.MODEL.rows("cache_read_tokens", "input_tokens"), "model", _CACHE_SHARE, "hits"),
+        sql=over_time(
+            sql_sources.MODEL.rows("cache_read_tokens", "input_tokens"),
+            "model",
+            _CACHE_SHARE,
+            "hits",
+        ),
     ),
     Panel(
         id="price_per_1k_by_model",
@@ -176,7 +190,12 @@ _SERIES = (
         kind=Kind.LINES,
         unit=Unit.USD,
         series="model",
-        sql=over_time(sql_sources.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"), "model", _PER_1K, "price"),
+        sql=over_time(
+            sql_sources.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"),
+            "model",
+            _PER_1K,
+            "price",
+        ),
     ),
     Panel(
         id="finish_reasons",
@@ -330,7 +349,9 @@ _LIVE = (
         kind=Kind.LINES,
         unit=Unit.PER_MINUTE,
         empty=EMPTY_LIVE,
-        promql={"{{tool}} {{status}}": "60 * sum by (tool, status) (rate(crewmeter_tool_calls_total[$__rate_interval]))"},
+        promql={
+            "{{tool}} {{status}}": "60 * sum by (tool, status) (rate(crewmeter_tool_calls_total[$__rate_interval]))"
+        },
     ),
     Panel(
         id="live_tokens",

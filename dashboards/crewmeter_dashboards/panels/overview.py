@@ -200,7 +200,9 @@ PANELS = (
         kind=Kind.LINES,
         unit=Unit.PER_SECOND,
         empty=EMPTY_LIVE,
-        promql={"{{status}}": "sum by (status) (rate(crewmeter_llm_calls_total[$__rate_interval]))"},
+        promql={
+            "{{status}}": "sum by (status) (rate(crewmeter_llm_calls_total[$__rate_interval]))"
+        },
     ),
     Panel(
         id="live_latency",
@@ -226,7 +228,9 @@ PANELS = (
         kind=Kind.STACK,
         unit=Unit.USD,
         empty=EMPTY_LIVE,
-        promql={"{{model}}": "3600 * sum by (model) (rate(crewmeter_cost_usd_total[$__rate_interval]))"},
+        promql={
+            "{{model}}": "3600 * sum by (model) (rate(crewmeter_cost_usd_total[$__rate_interval]))"
+        },
     ),
     Panel(
         id="live_heatmap",
@@ -237,6 +241,8 @@ PANELS = (
         kind=Kind.HEATMAP,
         unit=Unit.SECONDS,
         empty=EMPTY_LIVE,
-        promql={"{{le}}": 'sum by (le) (increase(crewmeter_operation_duration_seconds_bucket{operation="llm"}[$__rate_interval]))'},
+        promql={
+            "{{le}}": 'sum by (le) (increase(crewmeter_operation_duration_seconds_bucket{operation="llm"}[$__rate_interval]))'
+        },
     ),
 )

@@ -9,7 +9,9 @@ from crewmeter_dashboards.panels.queries import over_time
 
 __all__ = ["PANELS"]
 
-_EMPTY_COLLECTOR = "No collector is scraped. With collector-config/ running, let Prometheus scrape its port 8888."
+_EMPTY_COLLECTOR = (
+    "No collector is scraped. With collector-config/ running, let Prometheus scrape its port 8888."
+)
 _QUEUE_STEPS = (Step(0, GOOD), Step(0.5, WARN), Step(0.8, BAD))
 
 _LEDGER = (
@@ -71,7 +73,15 @@ _LEDGER = (
 
 
 def _live(  # one call a metric below: keyword arguments would drown the text
-    panel_id: str, title: str, tells: str, act: str, metric: str, kind: Kind, unit: Unit, promql: dict[str, str], *steps: Step
+    panel_id: str,
+    title: str,
+    tells: str,
+    act: str,
+    metric: str,
+    kind: Kind,
+    unit: Unit,
+    promql: dict[str, str],
+    *steps: Step,
 ) -> Panel:
     empty = _EMPTY_COLLECTOR if metric.startswith("otelcol") else EMPTY_LIVE
     return Panel(
@@ -107,7 +117,9 @@ _STATS = (
         "crewmeter_ledger_lag_seconds",
         Kind.STAT,
         Unit.SECONDS,
-        {"lag": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_lag_seconds_bucket[10m])))"},
+        {
+            "lag": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_lag_seconds_bucket[10m])))"
+        },
         Step(0, GOOD),
         Step(30, WARN),
         Step(120, BAD),
@@ -170,7 +182,9 @@ _SIDECAR = (
         "crewmeter_ledger_write_seconds",
         Kind.LINES,
         Unit.SECONDS,
-        {"p95": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_write_seconds_bucket[$__rate_interval])))"},
+        {
+            "p95": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_write_seconds_bucket[$__rate_interval])))"
+        },
     ),
     _live(
         "ledger_errors",
@@ -190,7 +204,9 @@ _SIDECAR = (
         "crewmeter_unpriced_calls_total",
         Kind.LINES,
         Unit.PER_MINUTE,
-        {"{{model}} {{reason}}": "60 * sum by (model, reason) (rate(crewmeter_unpriced_calls_total[$__rate_interval]))"},
+        {
+            "{{model}} {{reason}}": "60 * sum by (model, reason) (rate(crewmeter_unpriced_calls_total[$__rate_interval]))"
+        },
     ),
 )
 
@@ -203,7 +219,9 @@ _COLLECTOR = (
         "otelcol_exporter_queue_size and otelcol_exporter_queue_capacity",
         Kind.LINES,
         Unit.SHARE,
-        {"{{exporter}}": "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)"},
+        {
+            "{{exporter}}": "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)"
+        },
     ),
     _live(
         "collector_refused",
@@ -214,7 +232,9 @@ _COLLECTOR = (
         Kind.LINES,
         Unit.PER_SECOND,
         {
-            "refused {{receiver}}": ('sum by (receiver) (rate({__name__=~"otelcol_receiver_refused_spans(_total)?"}[$__rate_interval]))'),
+            "refused {{receiver}}": (
+                'sum by (receiver) (rate({__name__=~"otelcol_receiver_refused_spans(_total)?"}[$__rate_interval]))'
+            ),
             "send failed {{exporter}}": (
                 'sum by (exporter) (rate({__name__=~"otelcol_exporter_send_failed_spans(_total)?"}[$__rate_interval]))'
             ),

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from crewmeter_dashboards import sql_sources
 
-__all__ = ["COST", "NEWEST", "QUANTILES", "RUN_COST", "TOP", "newest", "over_time", "quantiles", "quantiles_by", "quantiles_over_time"]
+__all__ = [
+    "COST",
+    "NEWEST",
+    "QUANTILES",
+    "RUN_COST",
+    "TOP",
+    "newest",
+    "over_time",
+    "quantiles",
+    "quantiles_by",
+    "quantiles_over_time",
+]
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
@@ -40,7 +51,10 @@ def over_time(rows: str, name: str, value: str, title: str) -> str:
 
 
 def _quantile_columns() -> str:
-    return ", ".join(f"MIN(CASE WHEN seen >= {q} * total THEN le_seconds END) AS {name}" for name, q in QUANTILES.items())
+    return ", ".join(
+        f"MIN(CASE WHEN seen >= {q} * total THEN le_seconds END) AS {name}"
+        for name, q in QUANTILES.items()
+    )
 
 
 def quantiles(dimension: str) -> str:

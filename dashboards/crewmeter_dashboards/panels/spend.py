@@ -132,7 +132,11 @@ _SERIES = (
         source="view total_hourly",
         kind=Kind.LINES,
         unit=Unit.USD,
-        columns={"spend": Column("spend"), "even pace": Column("even pace"), "budget": Column("budget")},
+        columns={
+            "spend": Column("spend"),
+            "even pace": Column("even pace"),
+            "budget": Column("budget"),
+        },
         sql=(
             f"WITH {_MONTH},\n"
             "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP BY 1)\n"
@@ -141,9 +145,27 @@ _SERIES = (
             "FROM days ORDER BY 1"
         ),
     ),
-    _spend("spend_by_model", "Spend by model", sql_sources.MODEL, "model", "The largest colour is where a cheaper model pays: crewmeter whatif."),
-    _spend("spend_by_provider", "Spend by provider", sql_sources.MODEL, "provider", "Compare with the invoices: crewmeter audit."),
-    _spend("spend_by_team", "Spend by team", sql_sources.TEAM, "team", "Much (none)? Wrap the work in crewmeter.attribute(team=…)."),
+    _spend(
+        "spend_by_model",
+        "Spend by model",
+        sql_sources.MODEL,
+        "model",
+        "The largest colour is where a cheaper model pays: crewmeter whatif.",
+    ),
+    _spend(
+        "spend_by_provider",
+        "Spend by provider",
+        sql_sources.MODEL,
+        "provider",
+        "Compare with the invoices: crewmeter audit.",
+    ),
+    _spend(
+        "spend_by_team",
+        "Spend by team",
+        sql_sources.TEAM,
+        "team",
+        "Much (none)? Wrap the work in crewmeter.attribute(team=…).",
+    ),
 )
 
 _BARS = (
@@ -180,7 +202,9 @@ _BARS = (
 
 
 def _mover(kind: str, source: sql_sources.Source, name: str) -> str:
-    this_week, week_before = (f"SUM(CASE WHEN time {side} @to - 604800 THEN cost_usd ELSE 0 END)" for side in (">=", "<"))
+    this_week, week_before = (
+        f"SUM(CASE WHEN time {side} @to - 604800 THEN cost_usd ELSE 0 END)" for side in (">=", "<")
+    )
     return (
         f"SELECT '{kind}' AS kind, COALESCE({name}, '(none)') AS name, {week_before} AS week_before, {this_week} AS this_week\n"
         f"  FROM ({source.rows('cost_usd', since='(@to - 1209600)')}) AS m GROUP BY 2"
@@ -249,7 +273,11 @@ _TABLES = (
             "calls": Column("Calls", Unit.COUNT),
             "reported_usd": Column("Reported", Unit.USD),
             "computed_usd": Column("Computed", Unit.USD),
-            "difference": Column("Difference", Unit.SHARE, steps=(Step(-1e9, WARN), Step(-0.02, GOOD), Step(0.02, WARN))),
+            "difference": Column(
+                "Difference",
+                Unit.SHARE,
+                steps=(Step(-1e9, WARN), Step(-0.02, GOOD), Step(0.02, WARN)),
+            ),
         },
         empty="No provider in this range reports a cost of its own.",
         sql=(
@@ -267,7 +295,11 @@ _TABLES = (
         source="view team_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.USD,
-        columns={"team": Column("Team", Unit.TEXT), "user": Column("User", Unit.TEXT), **_MONEY_COLUMNS},
+        columns={
+            "team": Column("Team", Unit.TEXT),
+            "user": Column("User", Unit.TEXT),
+            **_MONEY_COLUMNS,
+        },
         sql=(
             f"WITH facts AS ({sql_sources.TEAM.rows('calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')})\n"
             "SELECT COALESCE(team, '(none)') AS team, COALESCE(\"user\", '(none)') AS \"user\", SUM(calls) AS calls,\n"

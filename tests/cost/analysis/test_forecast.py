@@ -41,7 +41,9 @@ def test_a_steady_spend_goes_on():
 
 def test_weekends_are_not_weekdays():
     """Monday to Friday 10, weekends 0: the weekend to come is 0 too."""
-    future, _ = project(history(56, lambda day: 0 if day.weekday() > 4 else 10 * USD), first=TODAY, days=7)
+    future, _ = project(
+        history(56, lambda day: 0 if day.weekday() > 4 else 10 * USD), first=TODAY, days=7
+    )
     assert [round(value / USD, 6) for value in future] == [10, 10, 10, 10, 10, 0, 0]
 
 
@@ -64,11 +66,27 @@ def test_an_odd_hour_needs_ratio_and_floor():
 def test_the_command_projects_each_team(month):
     """The parts' spend adds up to everything's, and the range holds the expectation."""
     url = month.engine.url.render_as_string()
-    options = ["forecast", "--by", "team", "--at", "2026-11-21T12:00Z", "--ledger", url, "--format", "json"]
+    options = [
+        "forecast",
+        "--by",
+        "team",
+        "--at",
+        "2026-11-21T12:00Z",
+        "--ledger",
+        url,
+        "--format",
+        "json",
+    ]
     document = json.loads(CliRunner().invoke(build("forecast"), options).stdout)
     everything, *teams = document["rows"]
-    assert float(everything["low_usd"]) <= float(everything["expected_usd"]) <= float(everything["high_usd"])
-    assert sum(float(row["spent_usd"]) for row in teams) == pytest.approx(float(everything["spent_usd"]))
+    assert (
+        float(everything["low_usd"])
+        <= float(everything["expected_usd"])
+        <= float(everything["high_usd"])
+    )
+    assert sum(float(row["spent_usd"]) for row in teams) == pytest.approx(
+        float(everything["spent_usd"])
+    )
     wrong = CliRunner().invoke(build("forecast"), ["forecast", "--by", "planet", "--ledger", url])
     assert isinstance(wrong.exception, CrewMeterError)
 
@@ -96,19 +114,36 @@ def test_watch_speaks_json_and_csv_of_a_window(month):
         options = ["watch", *span, "--ledger", url, "--format"]
         (line,) = CliRunner().invoke(build("watch"), [*options, "json"]).stdout.splitlines()
         seen = json.loads(line)
-        made = CliRunner().invoke(build("report"), ["report", *span, "--ledger", url, "--format", "json"])
+        made = CliRunner().invoke(
+            build("report"), ["report", *span, "--ledger", url, "--format", "json"]
+        )
         total = json.loads(made.stdout)["total"]
-        assert (Decimal(seen["spent_usd"]), seen["unpriced_calls"]) == (Decimal(total["cost_usd"] or 0), total["unpriced_calls"])
-        assert all(run["started_at"] < "2026-11-20T15:45" for run in (*seen["running"], *seen["finished"]))
-        assert all("2026-11-18T09:30" <= failure["time"] < "2026-11-20T15:46" for failure in seen["failures"])
-    rows = list(csv.DictReader(io.StringIO(CliRunner().invoke(build("watch"), [*options, "csv"]).stdout)))
-    assert [(row["spent_usd"], row["hour_usd"]) for row in rows] == [(seen["spent_usd"], seen["hour_usd"])]
+        assert (Decimal(seen["spent_usd"]), seen["unpriced_calls"]) == (
+            Decimal(total["cost_usd"] or 0),
+            total["unpriced_calls"],
+        )
+        assert all(
+            run["started_at"] < "2026-11-20T15:45" for run in (*seen["running"], *seen["finished"])
+        )
+        assert all(
+            "2026-11-18T09:30" <= failure["time"] < "2026-11-20T15:46"
+            for failure in seen["failures"]
+        )
+    rows = list(
+        csv.DictReader(io.StringIO(CliRunner().invoke(build("watch"), [*options, "csv"]).stdout))
+    )
+    assert [(row["spent_usd"], row["hour_usd"]) for row in rows] == [
+        (seen["spent_usd"], seen["hour_usd"])
+    ]
 
 
 def test_a_run_is_in_flight_until_it_ends(month):
     """As of a moment within it a run is in flight; as of its end it is finished."""
     run = next(run for run in runs(month, limit=50) if run.status == "ok" and run.duration_ns)
-    middle, end = (datetime.fromtimestamp((run.started_ns + part) / 1e9, UTC) for part in (run.duration_ns // 2, run.duration_ns + 10**6))
+    middle, end = (
+        datetime.fromtimestamp((run.started_ns + part) / 1e9, UTC)
+        for part in (run.duration_ns // 2, run.duration_ns + 10**6)
+    )
     assert run.run_id in [each.run_id for each in look(month, now=middle, past=True).running]
     assert run.run_id in [each.run_id for each in look(month, now=end, past=True).finished]
 
@@ -127,5 +162,16 @@ def test_a_report_that_reaches_now_says_where_the_month_is_heading(tmp_path):
         assert ("at this pace, " in table) is (heard and spent > 0)
         if heard and spent:
             assert expected[:-2] in table
-        for words in (["--until", "now"], ["--where", "crew=x"], ["--by", "tool"], ["--format", "json"], ["--format", "csv"]):
-            assert "at this pace" not in CliRunner().invoke(build("report"), ["report", *words, "--ledger", path]).stdout
+        for words in (
+            ["--until", "now"],
+            ["--where", "crew=x"],
+            ["--by", "tool"],
+            ["--format", "json"],
+            ["--format", "csv"],
+        ):
+            assert (
+                "at this pace"
+                not in CliRunner()
+                .invoke(build("report"), ["report", *words, "--ledger", path])
+                .stdout
+            )

@@ -22,7 +22,9 @@ def path(tmp_path_factory) -> str:
     """A week of history and three budgets: one far exceeded, one hardly touched, one per run."""
     where = str(tmp_path_factory.mktemp("budgets") / "ledger.db")
     with Ledger.open(where) as ledger:
-        load_history(ledger, days=7, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60)
+        load_history(
+            ledger, days=7, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60
+        )
     for words in (
         ["0.01 USD/day"],
         ["crew:market-research 100000 USD/month", "--timezone", "Europe/Berlin"],
@@ -34,7 +36,9 @@ def path(tmp_path_factory) -> str:
 
 def run(where: str, *words: str, width: int = 80) -> tuple[int, str]:
     """(exit code, stdout) of ``crewmeter budget WORDS…`` in a terminal so wide."""
-    done = CliRunner().invoke(build("budget"), ["budget", *words, "--ledger", where], env={"COLUMNS": str(width)})
+    done = CliRunner().invoke(
+        build("budget"), ["budget", *words, "--ledger", where], env={"COLUMNS": str(width)}
+    )
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output
@@ -69,8 +73,15 @@ def test_the_periods_since_then(path):
     days = [row for row in rows if row["period"] == "day"]
     assert [row["starts_at"][:10] for row in days] == [f"2026-11-{day}" for day in range(16, 22)]
     with Ledger.open(path, read_only=True) as ledger:
-        made = report(ledger, by=["day"], since=datetime(2026, 11, 16, tzinfo=UTC), until=datetime(2026, 11, 21, 12, tzinfo=UTC))
-    assert [row["spent_usd"] for row in days] == [row.document(["day"])["cost_usd"] for row in made.rows]
+        made = report(
+            ledger,
+            by=["day"],
+            since=datetime(2026, 11, 16, tzinfo=UTC),
+            until=datetime(2026, 11, 21, 12, tzinfo=UTC),
+        )
+    assert [row["spent_usd"] for row in days] == [
+        row.document(["day"])["cost_usd"] for row in made.rows
+    ]
     assert len([row for row in rows if row["period"] == "month"]) == 1
     assert "16 Nov" in run(path, "status", *window)[1]
     _, out = run(path, "status", *window, "--format", "csv")
@@ -88,7 +99,9 @@ def test_the_list_knows_when_a_budget_was_set(path):
     now = json.loads(run(path, "list", "--format", "json")[1])["budgets"]
     assert len(now) == 3
     assert all(datetime.fromisoformat(each["set_at"]).tzinfo for each in now)
-    assert len(json.loads(run(path, "list", "--since", "1h", "--format", "json")[1])["budgets"]) == 3
+    assert (
+        len(json.loads(run(path, "list", "--since", "1h", "--format", "json")[1])["budgets"]) == 3
+    )
     assert json.loads(run(path, "list", "--until", "1h", "--format", "json")[1])["budgets"] == []
 
 
@@ -98,7 +111,9 @@ def test_asking_makes_no_ledger(tmp_path, monkeypatch):
     monkeypatch.setenv("CREWMETER_BUDGETS", "5 USD/day")
     monkeypatch.setenv("CREWMETER_LEDGER", str(where))
     done = CliRunner().invoke(build("budget"), ["budget", "list", "--format", "json"])
-    assert [each["budget"] for each in json.loads(done.output)["budgets"]] == ["everything 5 USD/day"]
+    assert [each["budget"] for each in json.loads(done.output)["budgets"]] == [
+        "everything 5 USD/day"
+    ]
     for words in (["budget", "status"], ["budget", "list", "--ledger", str(where)]):
         assert isinstance(CliRunner().invoke(build("budget"), words).exception, CrewMeterError)
     assert not where.exists()

@@ -19,7 +19,13 @@ from crewmeter_cost.errors import CrewMeterError
         ("5/month", 5 * 10**12, "month", "everything", None),
         ("$5 per month", None, None, None, None),
         ("team:growth 500 USD/month", 500 * 10**12, "month", "team", "growth"),
-        ("agent:Senior Research Analyst 0.5 usd/run", 5 * 10**11, "run", "agent", "Senior Research Analyst"),
+        (
+            "agent:Senior Research Analyst 0.5 usd/run",
+            5 * 10**11,
+            "run",
+            "agent",
+            "Senior Research Analyst",
+        ),
         ("tag:env=prod 1,000 USD/week", 1000 * 10**12, "week", "tag", "env=prod"),
         ("1e-3 USD/hour", 10**9, "hour", "everything", None),
     ],
@@ -31,7 +37,12 @@ def test_a_short_form_says_amount_period_and_scope(text, pusd, period, scope, va
             parse_budget(text)
         return
     budget = parse_budget(text)
-    assert (budget.amount_pusd, budget.period, budget.scope, budget.value) == (pusd, period, scope, value)
+    assert (budget.amount_pusd, budget.period, budget.scope, budget.value) == (
+        pusd,
+        period,
+        scope,
+        value,
+    )
     assert parse_budget(budget) is budget
 
 
@@ -105,5 +116,8 @@ def test_months_and_weeks_end_where_calendars_say():
     start, reset = bounds("month", datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), ZoneInfo("UTC"))
     assert (start, reset) == (datetime(2026, 12, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
     start, reset = bounds("week", datetime(2026, 11, 22, 12, tzinfo=UTC), ZoneInfo("UTC"))
-    assert (start, reset) == (datetime(2026, 11, 16, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC))
+    assert (start, reset) == (
+        datetime(2026, 11, 16, tzinfo=UTC),
+        datetime(2026, 11, 23, tzinfo=UTC),
+    )
     assert bounds("total", datetime(2026, 1, 1, tzinfo=UTC), ZoneInfo("UTC")) == (None, None)

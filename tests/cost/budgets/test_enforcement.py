@@ -16,7 +16,12 @@ from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
 
 NOW = 1_795_000_000.0
-CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini", semconv.AGENT_NAME: "Writer"}
+CALL = {
+    semconv.OPERATION: "chat",
+    semconv.PROVIDER: "openai",
+    semconv.REQUEST_MODEL: "gpt-4o-mini",
+    semconv.AGENT_NAME: "Writer",
+}
 ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}
 COST = 249_600_000
 """1,000 input tokens at $0.15 and 166 output tokens at $0.60 per million."""
@@ -34,7 +39,12 @@ def make_guard(ledger):
 
     def make(*budgets):
         balance_store = LocalBalanceStore(ledger.engine)
-        guard = Guard([parse_budget(budget) for budget in budgets], balance_store=balance_store, book=PriceBook.load(), clock=lambda: NOW)
+        guard = Guard(
+            [parse_budget(budget) for budget in budgets],
+            balance_store=balance_store,
+            book=PriceBook.load(),
+            clock=lambda: NOW,
+        )
         made.append(guard)
         return guard
 
@@ -100,7 +110,9 @@ def test_an_unpriced_model_goes_or_stops_as_the_user_chose(make_guard):
     """Nobody can know what it costs: allowed by default, stopped where the budget says block."""
     unknown = {**CALL, semconv.REQUEST_MODEL: "no-such-model"}
     assert isinstance(make_guard("1 USD/day").reserve(unknown, input_chars=10), Reservation)
-    refusal = make_guard({"amount": "2 USD/day", "on_unknown": "block"}).reserve(unknown, input_chars=10)
+    refusal = make_guard({"amount": "2 USD/day", "on_unknown": "block"}).reserve(
+        unknown, input_chars=10
+    )
     assert isinstance(refusal, Refusal)
     assert "no price" in refusal.reason
 
@@ -128,7 +140,9 @@ def test_a_guard_says_once_that_a_budget_is_nearly_spent(make_guard, caplog):
     with caplog.at_level("WARNING", logger="crewmeter"):
         guard._sync(final=False)
         guard._sync(final=False)
-    assert [record.message for record in caplog.records] == ["budget everything 0.002 USD/day: 80 % spent (0.0017472 of 0.002 USD)"]
+    assert [record.message for record in caplog.records] == [
+        "budget everything 0.002 USD/day: 80 % spent (0.0017472 of 0.002 USD)"
+    ]
 
 
 def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
@@ -136,14 +150,22 @@ def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
     assert not save(ledger.engine, parse_budget("5 USD/day"), now_ns=1)
     assert save(ledger.engine, parse_budget("7 USD/day"), now_ns=2)
     save(ledger.engine, parse_budget("team:growth 9 USD/month"), now_ns=3)
-    assert [budget.amount_text for budget in in_force(ledger.engine)] == ["7 USD/day", "9 USD/month"]
+    assert [budget.amount_text for budget in in_force(ledger.engine)] == [
+        "7 USD/day",
+        "9 USD/month",
+    ]
     monkeypatch.setenv("CREWMETER_BUDGETS", "1 USD/day")
-    assert [budget.amount_text for budget in in_force(ledger.engine)] == ["1 USD/day", "9 USD/month"]
+    assert [budget.amount_text for budget in in_force(ledger.engine)] == [
+        "1 USD/day",
+        "9 USD/month",
+    ]
     with pytest.raises(CrewMeterError) as refused:
         remove(ledger.engine, "nonsense")
     assert "7 USD/day" in refused.value.hint
     remove(ledger.engine, "everything 7 USD/day")
     from datetime import UTC, datetime
 
-    (standing,) = status(ledger.engine, [parse_budget("1 USD/day")], now=datetime.fromtimestamp(NOW, UTC))
+    (standing,) = status(
+        ledger.engine, [parse_budget("1 USD/day")], now=datetime.fromtimestamp(NOW, UTC)
+    )
     assert (standing.spent_pusd, standing.exceeded) == (0, False)

@@ -34,21 +34,33 @@ def engine(tmp_path):
 
 def test_an_account_starts_with_what_the_ledger_knows(engine):
     """Opening twice is opening once; the second answer about the past is not used."""
-    first = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 7)
-    again = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 99)
+    first = accounts.open_account(
+        engine, scope="everything", period_start=0, spent_so_far=lambda: 7
+    )
+    again = accounts.open_account(
+        engine, scope="everything", period_start=0, spent_so_far=lambda: 99
+    )
     assert first == again
     assert accounts.balance(engine, first) == accounts.Balance(7, 0)
 
 
 def test_a_lease_never_passes_the_limit(engine):
     """Twelve threads lease as much as they can: the sum granted is at most the limit."""
-    account = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 0)
+    account = accounts.open_account(
+        engine, scope="everything", period_start=0, spent_so_far=lambda: 0
+    )
     limit = 1_000
 
     def lease(n):
         granted = 0
         while state := accounts.acquire(
-            engine, account, holder=f"h{n}", limit_pusd=limit, need_pusd=7, want_pusd=50, now_ns=int(NOW * 1e9)
+            engine,
+            account,
+            holder=f"h{n}",
+            limit_pusd=limit,
+            need_pusd=7,
+            want_pusd=50,
+            now_ns=int(NOW * 1e9),
         ).granted_pusd:
             granted += state
         return granted
@@ -61,14 +73,39 @@ def test_a_lease_never_passes_the_limit(engine):
 
 def test_a_dead_process_gives_its_lease_back_after_a_while(engine):
     """Its lease expires; what it spent comes back through the ledger's own rows."""
-    account = accounts.open_account(engine, scope="everything", period_start=0, spent_so_far=lambda: 0)
+    account = accounts.open_account(
+        engine, scope="everything", period_start=0, spent_so_far=lambda: 0
+    )
     begun = int(NOW * 1e9)
-    accounts.acquire(engine, account, holder="dead", limit_pusd=100, need_pusd=80, want_pusd=80, now_ns=begun)
-    refused = accounts.acquire(engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=begun)
+    accounts.acquire(
+        engine, account, holder="dead", limit_pusd=100, need_pusd=80, want_pusd=80, now_ns=begun
+    )
+    refused = accounts.acquire(
+        engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=begun
+    )
     assert refused.granted_pusd == 0
     later = begun + (accounts.LEASE_SECONDS + 1) * 10**9
-    assert accounts.acquire(engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=later).granted_pusd == 30
-    state = accounts.settle(engine, account, holder="alive", spent_pusd=30, returned_pusd=0, now_ns=later, actual_pusd=75)
+    assert (
+        accounts.acquire(
+            engine,
+            account,
+            holder="alive",
+            limit_pusd=100,
+            need_pusd=30,
+            want_pusd=30,
+            now_ns=later,
+        ).granted_pusd
+        == 30
+    )
+    state = accounts.settle(
+        engine,
+        account,
+        holder="alive",
+        spent_pusd=30,
+        returned_pusd=0,
+        now_ns=later,
+        actual_pusd=75,
+    )
     assert state == accounts.Balance(75, 0)
 
 
@@ -103,7 +140,12 @@ def test_many_threads_and_pools_do_not_overspend(engine):
         pool.sync(NOW, final=True)
     assert spent[0] <= limit + 32 * cost
     assert spent[0] >= limit - 32 * cost
-    account = accounts.open_account(engine, scope="everything:/day/UTC", period_start=window_at(budget, NOW).start, spent_so_far=int)
+    account = accounts.open_account(
+        engine,
+        scope="everything:/day/UTC",
+        period_start=window_at(budget, NOW).start,
+        spent_so_far=int,
+    )
     assert accounts.balance(engine, account) == accounts.Balance(spent[0], 0)
 
 
@@ -130,7 +172,10 @@ def test_near_no_limit_the_account_is_not_asked(engine):
 
 def test_a_budget_per_run_needs_no_ledger():
     """It counts in the process, and a soft one never refuses."""
-    hard, soft = RunPool(parse_budget("0.000000001 USD/run")), RunPool(parse_budget({"amount": "0.000000001 USD/run", "hard": False}))
+    hard, soft = (
+        RunPool(parse_budget("0.000000001 USD/run")),
+        RunPool(parse_budget({"amount": "0.000000001 USD/run", "hard": False})),
+    )
     for pool, stops in ((hard, True), (soft, False)):
         for _ in range(4):
             pool.settle(pool.reserve(250, sure=True, now=NOW), 250)
@@ -144,7 +189,15 @@ def test_a_threshold_is_announced_once_whoever_asks(engine):
     budget = parse_budget({"amount": "0.0000000001 USD/day", "webhook": "http://example.invalid/"})
     sent = []
     said = [
-        announce(engine, budget, account=1, spent_pusd=85, resets_at=None, now_ns=int(NOW * 1e9), send=lambda *a: sent.append(a))
+        announce(
+            engine,
+            budget,
+            account=1,
+            spent_pusd=85,
+            resets_at=None,
+            now_ns=int(NOW * 1e9),
+            send=lambda *a: sent.append(a),
+        )
         for _ in range(2)
     ]
     for _ in range(50):

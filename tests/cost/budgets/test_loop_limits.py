@@ -20,7 +20,12 @@ def test_the_same_tool_with_the_same_arguments_is_a_loop():
     assert guard.tool("a", "search", "{'q': 1}") is None
     assert guard.tool("a", "search", "{'q': 2}") is None
     verdict = guard.tool("a", "search", "{'q': 1}")
-    assert (verdict.limit, verdict.value, verdict.allowed, verdict.detail) == ("same_tool", 3, 2, "search")
+    assert (verdict.limit, verdict.value, verdict.allowed, verdict.detail) == (
+        "same_tool",
+        3,
+        2,
+        "search",
+    )
     assert guard.tool("b", "search", "{'q': 1}") is None
 
 

@@ -47,7 +47,12 @@ def ledger(tmp_path):
         ("0.0005 USD/day", "UTC", (2026, 11, 21, 23, 59, 59), (2026, 11, 22, 0, 0, 0)),
         ("0.0005 USD/day", "Europe/Berlin", (2026, 3, 29, 23, 59, 59), (2026, 3, 30, 0, 0, 0)),
         ("0.0005 USD/day", "Europe/Berlin", (2026, 10, 25, 23, 59, 59), (2026, 10, 26, 0, 0, 0)),
-        ("0.0005 USD/month", "America/New_York", (2026, 10, 31, 23, 59, 59), (2026, 11, 1, 0, 0, 0)),
+        (
+            "0.0005 USD/month",
+            "America/New_York",
+            (2026, 10, 31, 23, 59, 59),
+            (2026, 11, 1, 0, 0, 0),
+        ),
         ("0.0005 USD/hour", "Europe/Berlin", (2026, 10, 25, 1, 59, 59), (2026, 10, 25, 2, 0, 0)),
     ],
 )
@@ -55,7 +60,12 @@ def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, bef
     """One second before it is spent, at midnight (also where clocks change), month's end or the full hour there is money again."""
     now = [datetime(*before, tzinfo=ZoneInfo(zone)).timestamp()]
     definition = parse_budget({"amount": budget, "timezone": zone})
-    guard = Guard([definition], balance_store=LocalBalanceStore(ledger.engine), book=PriceBook.load(), clock=lambda: now[0])
+    guard = Guard(
+        [definition],
+        balance_store=LocalBalanceStore(ledger.engine),
+        book=PriceBook.load(),
+        clock=lambda: now[0],
+    )
     assert calls_until_refused(guard) == 2
     refusal = guard.reserve(CALL, input_chars=3000)
     reset = datetime(*after, tzinfo=ZoneInfo(zone)).astimezone(UTC)
@@ -69,10 +79,16 @@ def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, bef
 
 def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
     """The child has leases, locks and connections of its own; what it spends counts for the parent."""
-    guard = Guard([parse_budget("0.002 USD/day")], balance_store=LocalBalanceStore(ledger.engine), book=PriceBook.load())
+    guard = Guard(
+        [parse_budget("0.002 USD/day")],
+        balance_store=LocalBalanceStore(ledger.engine),
+        book=PriceBook.load(),
+    )
     guard.settle(guard.reserve(CALL, input_chars=3000), ENDED)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is the case tested
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # forking with threads is the case tested
         pid = os.fork()
     if pid == 0:
         guard.after_fork()
@@ -88,7 +104,11 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
 @pytest.mark.parametrize(("on_unknown", "kind"), [("allow", Reservation), ("block", Refusal)])
 def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown, kind, caplog):
     """Its table is gone: ``on_unknown`` decides, the warning is said once, and fifty calls take no time."""
-    guard = Guard([parse_budget({"amount": "1 USD/day", "on_unknown": on_unknown})], balance_store=LocalBalanceStore(ledger.engine), book=PriceBook.load())
+    guard = Guard(
+        [parse_budget({"amount": "1 USD/day", "on_unknown": on_unknown})],
+        balance_store=LocalBalanceStore(ledger.engine),
+        book=PriceBook.load(),
+    )
     with ledger.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE budget_lease")
     assert all(isinstance(guard.reserve(CALL, input_chars=10), kind) for _ in range(50))
@@ -99,7 +119,9 @@ def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown,
 def test_a_ledger_that_cannot_be_opened_leaves_it_to_on_unknown(tmp_path):
     """The path is a folder: calls go, or are stopped with the reason."""
     assert entry_guard("1 USD/day", ledger=str(tmp_path)).reserve(CALL, input_chars=1) is None
-    blocked = entry_guard({"amount": "1 USD/day", "on_unknown": "block"}, ledger=str(tmp_path)).reserve(CALL, input_chars=1)
+    blocked = entry_guard(
+        {"amount": "1 USD/day", "on_unknown": "block"}, ledger=str(tmp_path)
+    ).reserve(CALL, input_chars=1)
     assert "can't be asked" in blocked.reason
 
 
@@ -118,6 +140,14 @@ def test_loop_limits_are_read_and_nonsense_is_named(tmp_path):
     from_file = read_plan(str(file))
     assert from_file == read_plan("1 USD/day; loop calls=5 stop")
     assert plan_of({"budget": "1 USD/day", "loop": {"calls": 5, "stop": True}}) == from_file
-    for wrong in ("loop", "loop stop", "loop calls=0", "loop calls=many", "loop cows=3", {"calls": True}, 7):
+    for wrong in (
+        "loop",
+        "loop stop",
+        "loop calls=0",
+        "loop calls=many",
+        "loop cows=3",
+        {"calls": True},
+        7,
+    ):
         with pytest.raises(CrewMeterError):
             parse_limits(wrong, where="test")

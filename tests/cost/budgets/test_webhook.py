@@ -62,7 +62,12 @@ def test_an_internal_address_is_refused_unless_allowed(receiver, caplog):
         assert not post(address(receiver), {})
     assert receiver.got == []
     assert "internal address" in caplog.text
-    for url in ("http://169.254.169.254/latest", "http://10.0.0.1/", "http://[::1]/", "http://0.0.0.0/"):
+    for url in (
+        "http://169.254.169.254/latest",
+        "http://10.0.0.1/",
+        "http://[::1]/",
+        "http://0.0.0.0/",
+    ):
         with pytest.raises(CrewMeterError, match="internal"):
             check_target(url)
 
@@ -87,7 +92,9 @@ def test_a_webhook_that_hangs_is_given_up(monkeypatch, caplog):
     assert "not delivered" in caplog.text
 
 
-@pytest.mark.parametrize("url", ["ftp://example.com/", "not a url", "http://", "http://no-such-host.invalid/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://example.com/", "not a url", "http://", "http://no-such-host.invalid/"]
+)
 def test_nonsense_is_refused_by_name(url):
     """The message holds what was written."""
     with pytest.raises(CrewMeterError):

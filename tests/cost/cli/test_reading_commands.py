@@ -27,7 +27,15 @@ EVIL = '=HYPERLINK("http://evil","click") [red]x[/]'
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> str:
     where = str(tmp_path_factory.mktemp("cli") / "ledger.db")
-    evil = CallContext(run_id="00000000000000bb", run_kind="crew", run_name=EVIL, crew=EVIL, agent="@cmd", user="+1", tags=(("-k", "=v"),))
+    evil = CallContext(
+        run_id="00000000000000bb",
+        run_kind="crew",
+        run_name=EVIL,
+        crew=EVIL,
+        agent="@cmd",
+        user="+1",
+        tags=(("-k", "=v"),),
+    )
     calls = [
         (call(1, parent_span_id=f"{30:016x}"), priced()),
         (call(2, parent_span_id=f"{30:016x}", error=True, error_type="TimeoutError"), UNPRICED),
@@ -37,9 +45,26 @@ def path(tmp_path_factory) -> str:
     steps = [
         step(10, "task", "write", parent_span_id=RUN),
         step(30, "agent", "writer", parent_span_id=f"{10:016x}"),
-        step(31, "tool", "search", parent_span_id=f"{30:016x}", error=True, error_type="ValueError", details={"attempts": 2}),
+        step(
+            31,
+            "tool",
+            "search",
+            parent_span_id=f"{30:016x}",
+            error=True,
+            error_type="ValueError",
+            details={"attempts": 2},
+        ),
         root(),
-        step(0xBB, "crew", EVIL, is_run=True, context=evil, error=True, error_type="KeyError", started_ns=root().started_ns + 10**9),
+        step(
+            0xBB,
+            "crew",
+            EVIL,
+            is_run=True,
+            context=evil,
+            error=True,
+            error_type="KeyError",
+            started_ns=root().started_ns + 10**9,
+        ),
     ]
     with Ledger.open(where) as ledger:
         ledger.write(calls, steps, frozen)
@@ -48,7 +73,9 @@ def path(tmp_path_factory) -> str:
 
 def run(path: str, *words: str) -> str:
     """A command's stdout, in this process (importing Typer once); errors propagate."""
-    done = CliRunner().invoke(build(words[0]), [*words, "--ledger", path], catch_exceptions=False, env={"COLUMNS": "80"})
+    done = CliRunner().invoke(
+        build(words[0]), [*words, "--ledger", path], catch_exceptions=False, env={"COLUMNS": "80"}
+    )
     assert done.exit_code == 0
     return done.output
 
@@ -56,16 +83,28 @@ def run(path: str, *words: str) -> str:
 def test_report_speaks_json_csv_and_table(path):
     """The three formats agree; unknown cost is null, empty and "unpriced", never 0."""
     document = json.loads(run(path, "report", "--by", "model", "--format", "json"))
-    assert {row["model"]: row["cost_usd"] for row in document["rows"]} == {"gpt-4o": "0.005000000007", "gpt-9": None}
+    assert {row["model"]: row["cost_usd"] for row in document["rows"]} == {
+        "gpt-4o": "0.005000000007",
+        "gpt-9": None,
+    }
     assert document["total"]["unpriced_calls"] == 2
-    table = list(csv.DictReader(io.StringIO(run(path, "report", "--by", "model", "--format", "csv"))))
-    assert [(row["model"], row["cost_usd"]) for row in table] == [("gpt-4o", "0.005000000007"), ("gpt-9", "")]
+    table = list(
+        csv.DictReader(io.StringIO(run(path, "report", "--by", "model", "--format", "csv")))
+    )
+    assert [(row["model"], row["cost_usd"]) for row in table] == [
+        ("gpt-4o", "0.005000000007"),
+        ("gpt-9", ""),
+    ]
     shown = run(path, "report", "--by", "model")
     assert "unpriced" in shown
     assert "2 of 4 calls have no price" in shown
     assert max(map(len, shown.splitlines())) <= 100
-    assert json.loads(run(path, "report", "--by", "model,crew", "--by", "day", "--format", "json"))["group_by"] == ["model", "crew", "day"]
-    only = json.loads(run(path, "report", "--by", "tool", "--where", "crew=research", "--format", "json"))
+    assert json.loads(run(path, "report", "--by", "model,crew", "--by", "day", "--format", "json"))[
+        "group_by"
+    ] == ["model", "crew", "day"]
+    only = json.loads(
+        run(path, "report", "--by", "tool", "--where", "crew=research", "--format", "json")
+    )
     assert (only["total"]["calls"], only["total"]["failed_calls"]) == (1, 1)
 
 
@@ -73,8 +112,16 @@ def test_a_limited_report_says_what_it_left_out(path):
     """`--limit 1` shows one row, the total over all, and a note; without it every row is there and the document as ever."""
     every = json.loads(run(path, "report", "--by", "model", "--format", "json"))
     assert "truncated" not in every
-    done = CliRunner().invoke(build("report"), ["report", "--by", "model", "--limit", "1", "--format", "json", "--ledger", path])
-    assert json.loads(done.stdout) == {**every, "rows": every["rows"][:1], "groups": 2, "truncated": True}
+    done = CliRunner().invoke(
+        build("report"),
+        ["report", "--by", "model", "--limit", "1", "--format", "json", "--ledger", path],
+    )
+    assert json.loads(done.stdout) == {
+        **every,
+        "rows": every["rows"][:1],
+        "groups": 2,
+        "truncated": True,
+    }
     assert done.stderr == "note: 1 of 2 rows; the total is over all of them\n"
 
 
@@ -82,15 +129,40 @@ def test_runs_and_show(path):
     """`runs` lists newest first; `show` takes the start of an id or `last`, and sums each subtree."""
     first, second = json.loads(run(path, "runs", "--format", "json"))
     assert list(second) == [
-        "run_id", "kind", "name", "status", "started_at", "duration_seconds", "calls", "tool_calls", "input_tokens", "output_tokens",
-        "cost_usd", "unpriced_calls",
-    ]  # fmt: skip
-    assert (first["name"], first["status"], first["cost_usd"], first["unpriced_calls"]) == (EVIL, "error", None, 1)
-    assert (second["run_id"], second["calls"], second["tool_calls"], second["cost_usd"]) == (RUN, 3, 1, "0.005000000007")
+        "run_id",
+        "kind",
+        "name",
+        "status",
+        "started_at",
+        "duration_seconds",
+        "calls",
+        "tool_calls",
+        "input_tokens",
+        "output_tokens",
+        "cost_usd",
+        "unpriced_calls",
+    ]
+    assert (first["name"], first["status"], first["cost_usd"], first["unpriced_calls"]) == (
+        EVIL,
+        "error",
+        None,
+        1,
+    )
+    assert (second["run_id"], second["calls"], second["tool_calls"], second["cost_usd"]) == (
+        RUN,
+        3,
+        1,
+        "0.005000000007",
+    )
     assert datetime.fromisoformat(second["started_at"]) == datetime(2026, 6, 1, 12, tzinfo=UTC)
     tree = json.loads(run(path, "show", RUN[:15] + "a", "--format", "json"))
     (task, orphan) = tree["tree"]["children"]
-    assert (task["name"], task["calls"], task["cost_usd"], task["failed_calls"]) == ("write", 2, "0.005", 1)
+    assert (task["name"], task["calls"], task["cost_usd"], task["failed_calls"]) == (
+        "write",
+        2,
+        "0.005",
+        1,
+    )
     assert orphan["cost_usd"] == "0.000000000007"
     assert [child["kind"] for child in task["children"][0]["children"]] == ["tool", "llm", "llm"]
     shown = run(path, "show", "last")
@@ -105,21 +177,45 @@ def test_a_refused_call_is_no_cost_and_no_zero(tmp_path):
     where = str(tmp_path / "ledger.db")
     refused = UNPRICED._replace(status="usage_missing", flags=("rejected",))
     usage = TokenUsage(status="missing", flags=("rejected",))
-    lone = CallContext(run_id="00000000000000cc", run_kind="crew", run_name="lone", crew="lone", agent="bold")
-    only = call(1, context=lone, request_model="gpt-9", error=True, error_type="BadRequestError", usage=usage)
+    lone = CallContext(
+        run_id="00000000000000cc", run_kind="crew", run_name="lone", crew="lone", agent="bold"
+    )
+    only = call(
+        1,
+        context=lone,
+        request_model="gpt-9",
+        error=True,
+        error_type="BadRequestError",
+        usage=usage,
+    )
     with Ledger.open(where) as ledger:
-        ledger.write([(only, refused), (call(2), priced())], [root(), step(0xCC, "crew", "lone", is_run=True, context=lone)], frozen)
+        ledger.write(
+            [(only, refused), (call(2), priced())],
+            [root(), step(0xCC, "crew", "lone", is_run=True, context=lone)],
+            frozen,
+        )
     tree = json.loads(run(where, "show", "00000000000000cc", "--format", "json"))["tree"]
     assert [child["cost_usd"] for child in tree["children"]] == [None]
-    for words in (["show", "00000000000000cc"], ["runs"], ["report", "--by", "model"], ["report", "--by", "crew"], ["watch", "--once"]):
-        assert not re.search(r"\$0\.0+\s", run(where, *words).replace("today $0.00 ", "").replace("this hour $0.00 ", "")), words
+    for words in (
+        ["show", "00000000000000cc"],
+        ["runs"],
+        ["report", "--by", "model"],
+        ["report", "--by", "crew"],
+        ["watch", "--once"],
+    ):
+        assert not re.search(
+            r"\$0\.0+\s",
+            run(where, *words).replace("today $0.00 ", "").replace("this hour $0.00 ", ""),
+        ), words
     for words, name in (
         (["runs"], "lone"),
         (["report"], "gpt-9"),
         (["show", "00000000000000cc"], "lone"),
         (["show", "00000000000000cc"], "gpt-9"),
     ):
-        assert [line.split()[-1] for line in run(where, *words).splitlines() if name in line] == ["–"], words
+        assert [line.split()[-1] for line in run(where, *words).splitlines() if name in line] == [
+            "–"
+        ], words
 
 
 def test_one_is_not_many(tmp_path):
@@ -127,7 +223,14 @@ def test_one_is_not_many(tmp_path):
     where = str(tmp_path / "ledger.db")
     with Ledger.open(where) as ledger:
         ledger.write([(call(1, request_model="gpt-9"), UNPRICED)], [root()], frozen)
-    said = " ".join(run(where, *words) for words in (["report"], ["show", "last"], ["whatif", "--cached", "5", "--since", "2026-05-01"]))
+    said = " ".join(
+        run(where, *words)
+        for words in (
+            ["report"],
+            ["show", "last"],
+            ["whatif", "--cached", "5", "--since", "2026-05-01"],
+        )
+    )
     assert "1 of 1 call has no price and is not in the cost" in said
     assert "1 call to gpt-9 is in neither sum" in said
     assert "of 1 call " in run(where, "reprice", "--dry-run")
@@ -136,7 +239,11 @@ def test_one_is_not_many(tmp_path):
 
 def test_show_says_which_run_it_means(path):
     """No match, and several, are errors with the way out."""
-    for wanted, message in (("ffff", "no run starts with"), ("0000", "several runs"), ("%", "no run starts")):
+    for wanted, message in (
+        ("ffff", "no run starts with"),
+        ("0000", "several runs"),
+        ("%", "no run starts"),
+    ):
         with pytest.raises(CrewMeterError, match=message):
             run(path, "show", wanted)
 
@@ -145,12 +252,25 @@ def test_export_is_the_contract(path):
     """One JSON object a call with the contract's keys; the CSV of the same is safe in a spreadsheet."""
     records = [json.loads(line) for line in run(path, "export", "--format", "jsonl").splitlines()]
     assert [tuple(record) for record in records] == [FIELDS] * 4
-    assert (records[0]["cost_usd"], records[0]["price_source"], records[0]["price_version"]) == ("0.005", "genai-prices", "v1")
-    assert (records[1]["cost_usd"], records[1]["cost_status"], records[1]["status"]) == (None, "unknown_model", "error")
+    assert (records[0]["cost_usd"], records[0]["price_source"], records[0]["price_version"]) == (
+        "0.005",
+        "genai-prices",
+        "v1",
+    )
+    assert (records[1]["cost_usd"], records[1]["cost_status"], records[1]["status"]) == (
+        None,
+        "unknown_model",
+        "error",
+    )
     assert records[3]["tags"] == {"-k": "=v"}
     assert records[0]["run_id"] == CONTEXT.run_id
     *_, evil = csv.DictReader(io.StringIO(run(path, "export", "--format", "csv")))
-    assert (evil["crew"], evil["agent"], evil["user"], evil["cost_usd"]) == ("'" + EVIL, "'@cmd", "'+1", "")
+    assert (evil["crew"], evil["agent"], evil["user"], evil["cost_usd"]) == (
+        "'" + EVIL,
+        "'@cmd",
+        "'+1",
+        "",
+    )
     assert run(path, "export", "--since", "2026-06-01T12:00:03Z").count("\n") == 2
     with pytest.raises(CrewMeterError, match="no export format"):
         run(path, "export", "--format", "xml")
@@ -196,7 +316,9 @@ def test_mistakes_are_answered_in_two_lines(path, words, said):
     """Exit code 2, an error and a hint on stderr, no traceback, nothing on stdout."""
     words = words if "--ledger" in words else [*words, "--ledger", path]
     main = "from crewmeter_cost.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", main, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", main, *words], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "hint:" in done.stderr

@@ -20,14 +20,22 @@ CREWMETER = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()"
 
 
 def crewmeter(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [*CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_it_says_what_it_sent_and_then_that_there_is_nothing(seeded_path, tmp_path):
     """One line a copy; the second run finds ledger and mirror the same."""
     pytest.importorskip("chdb", reason="needs the PyPI package chdb")
     shutil.copy(seeded_path, tmp_path / "ledger.db")
-    arguments = ("mirror", "--to", f"chdb:///{tmp_path / 'clickhouse'}", "--ledger", str(tmp_path / "ledger.db"))
+    arguments = (
+        "mirror",
+        "--to",
+        f"chdb:///{tmp_path / 'clickhouse'}",
+        "--ledger",
+        str(tmp_path / "ledger.db"),
+    )
     first = crewmeter(*arguments)
     assert first.returncode == 0, first.stderr
     assert "calls" in first.stdout
@@ -40,9 +48,22 @@ def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
     pytest.importorskip("chdb", reason="needs the PyPI package chdb")
     path = str(tmp_path / "ledger.db")
     shutil.copy(seeded_path, path)
-    command = [*CREWMETER, "mirror", "--to", f"chdb:///{tmp_path / 'clickhouse'}", "--ledger", path, "--every", "1"]
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background is started deaf to it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
+    command = [
+        *CREWMETER,
+        "mirror",
+        "--to",
+        f"chdb:///{tmp_path / 'clickhouse'}",
+        "--ledger",
+        path,
+        "--every",
+        "1",
+    ]
+    heard = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a job in the background is started deaf to it
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     try:
         assert "calls" in process.stdout.readline()
         with Ledger.open(path) as ledger:
@@ -59,7 +80,16 @@ def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
 def test_without_the_extra_it_says_what_to_install(seeded_path):
     """A base installation has no ClickHouse client."""
     blocked = "import sys; sys.modules['clickhouse_connect'] = None; from crewmeter_cost.cli import main; main()"
-    command = [sys.executable, "-c", blocked, "mirror", "--to", "clickhouse://h/x", "--ledger", str(seeded_path)]
+    command = [
+        sys.executable,
+        "-c",
+        blocked,
+        "mirror",
+        "--to",
+        "clickhouse://h/x",
+        "--ledger",
+        str(seeded_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "crewmeter[clickhouse]" in done.stderr

@@ -55,11 +55,15 @@ def _same_money(ledger: Ledger, client) -> int:
     ((calls,),) = _of_ledger(ledger, "SELECT SUM(cost_pusd) FROM call")
     assert client.query("SELECT sum(cost_exact_pusd) FROM calls").result_rows == [(calls,)]
     ((whole, part),) = _of_ledger(ledger, "SELECT SUM(cost_whole_usd), SUM(cost_pusd) FROM run")
-    assert client.query("SELECT sum(cost_exact_pusd) FROM runs").result_rows == [(whole * 10**12 + part,)]
+    assert client.query("SELECT sum(cost_exact_pusd) FROM runs").result_rows == [
+        (whole * 10**12 + part,)
+    ]
     for name, dimension in DIMENSIONS.items():
         query = f"SELECT SUM(cost_whole_usd), SUM(cost_pusd) FROM rollup_hour WHERE dimension = {dimension.code}"
         ((whole, part),) = _of_ledger(ledger, query)
-        assert client.query(f"SELECT sum(cost_exact_pusd) FROM {name}_hourly").result_rows == [(whole * 10**12 + part,)], name
+        assert client.query(f"SELECT sum(cost_exact_pusd) FROM {name}_hourly").result_rows == [
+            (whole * 10**12 + part,)
+        ], name
     return calls
 
 
@@ -123,7 +127,11 @@ def test_a_row_the_ledger_no_longer_has_goes(ledger, client):
     copy(ledger, client)
     with ledger.writing() as work:
         work.connection.execute(text("DELETE FROM call WHERE id = 5"))
-        work.connection.execute(text("UPDATE call SET span_id = x'00000000000000ff', duration_ns = duration_ns + 1 WHERE id = 6"))
+        work.connection.execute(
+            text(
+                "UPDATE call SET span_id = x'00000000000000ff', duration_ns = duration_ns + 1 WHERE id = 6"
+            )
+        )
     sent = copy(ledger, client)
     assert (sent.rows["calls"], sent.removed["calls"]) == (1, 2)
     _same_rows(ledger, client, "calls")
@@ -161,7 +169,10 @@ def test_a_window_leaves_older_history_alone(ledger, client):
 
 def test_an_empty_ledger_has_an_empty_mirror(tmp_path):
     """Before the first call the views are there and have no rows."""
-    with Ledger.open(str(tmp_path / "empty.db")) as empty, connected(mirror_url(clickhouse_url())) as client:
+    with (
+        Ledger.open(str(tmp_path / "empty.db")) as empty,
+        connected(mirror_url(clickhouse_url())) as client,
+    ):
         assert copy(empty, client).total == 0
         for view in VIEWS:
             assert client.query(f"SELECT count() FROM {view}").result_rows == [(0,)]

@@ -25,7 +25,10 @@ def project(tmp_path_factory) -> Path:
     """What `crewmeter stack init` writes."""
     folder = tmp_path_factory.mktemp("project") / "stack"
     done = subprocess.run(
-        [Path(sys.executable).with_name("crewmeter"), "stack", "init", folder], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("crewmeter"), "stack", "init", folder],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return folder
@@ -38,15 +41,24 @@ def test_the_reference_implementation_accepts_it(profile, tmp_path):
     if shutil.which("go") is None:
         pytest.skip("go is not installed")
     module = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
-    tool = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crewmeter/compose-go-v2.16.2/cmd"
+    tool = (
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        / "crewmeter/compose-go-v2.16.2/cmd"
+    )
     if not tool.exists():
         done = subprocess.run(
-            ["go", "install", module], env=os.environ | {"GOBIN": str(tool.parent)}, capture_output=True, text=True, check=False
+            ["go", "install", module],
+            env=os.environ | {"GOBIN": str(tool.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COMPOSE_PROFILES": profile}
     command = [tool, "-format", "json", ROOT / "docker-compose.yml"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     services = json.loads(done.stdout)["services"]
     assert services["collector"]["environment"]["CREWMETER_TRACE_PERCENT"] == "100"
@@ -61,7 +73,11 @@ def test_images_are_pinned(name):
         for argument, default in re.findall(r"^ARG (\w+)=(\S+)", text, flags=re.MULTILINE):
             text = text.replace(f"${{{argument}}}", default)
         stages = set(re.findall(r" AS (\S+)", text))
-        bases = [base for base in re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE) if base not in stages]
+        bases = [
+            base
+            for base in re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)
+            if base not in stages
+        ]
         assert bases
         assert all(re.search(r":\d+\.\d+", base) for base in bases), bases
     else:
@@ -130,7 +146,9 @@ def test_mounts_and_references_exist(name):
 
 def test_every_volume_is_used():
     """A volume nobody mounts is a leftover."""
-    used = {mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])}
+    used = {
+        mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])
+    }
     assert set(COMPOSE["volumes"]) == {name for name in used if not name.startswith(".")}
 
 
@@ -139,14 +157,21 @@ def test_every_variable_is_in_the_example():
     text = (ROOT / "docker-compose.yml").read_text()
     used = dict(re.findall(r"(?<!\$)\$\{(\w+):-([^}]*)\}", text))
     assert not re.findall(r"(?<!\$)\$\{(\w+)\}", text), "a variable without a default"
-    example = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), flags=re.MULTILINE))
+    example = dict(
+        re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), flags=re.MULTILINE)
+    )
     assert example == used
 
 
 def test_the_collectors_variables_are_those_its_configs_read():
     """What compose hands the collector is read by base.yaml or gateway.yaml, and what has no default there is handed over."""
-    configs = "".join((ROOT / f"collector-config/{name}.yaml").read_text() for name in ("base", "gateway"))
-    read = dict(re.findall(r"\$\{env:(\w+)(?::-[^}]*)?\}", configs) and re.findall(r"\$\{env:(\w+)((?::-[^}]*)?)\}", configs))
+    configs = "".join(
+        (ROOT / f"collector-config/{name}.yaml").read_text() for name in ("base", "gateway")
+    )
+    read = dict(
+        re.findall(r"\$\{env:(\w+)(?::-[^}]*)?\}", configs)
+        and re.findall(r"\$\{env:(\w+)((?::-[^}]*)?)\}", configs)
+    )
     given = {name for name in SERVICES["collector"]["environment"] if name.startswith("CREWMETER_")}
     assert given <= set(read)
     assert {name for name, default in read.items() if not default} <= given
@@ -169,9 +194,14 @@ def test_addresses_name_services_and_their_ports():
         named += [target for config in job["static_configs"] for target in config["targets"]]
     named += prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
     collector = SERVICES["collector"]["environment"]
-    named += [collector["CREWMETER_LEDGER_ENDPOINT"].removeprefix("http://"), collector["CREWMETER_TRACES_ENDPOINT"]]
+    named += [
+        collector["CREWMETER_LEDGER_ENDPOINT"].removeprefix("http://"),
+        collector["CREWMETER_TRACES_ENDPOINT"],
+    ]
     for folder in ("provisioning", "provisioning-postgres"):
-        sources = yaml.safe_load((ROOT / f"dashboards/grafana/{folder}/datasources/crewmeter.yml").read_text())["datasources"]
+        sources = yaml.safe_load(
+            (ROOT / f"dashboards/grafana/{folder}/datasources/crewmeter.yml").read_text()
+        )["datasources"]
         named += [source["url"].removeprefix("http://") for source in sources if "url" in source]
     for address in named:
         host, port = address.rsplit(":", 1)
@@ -182,16 +212,20 @@ def test_grafana_finds_ledger_and_boards():
     """The SQLite path of the data source is the ledger's, over a read-only mount; the boards lie where provisioning looks."""
     [ledger] = [mount for mount in SERVICES["grafana"]["volumes"] if mount.startswith("ledger:")]
     assert ledger.endswith(":ro"), "nothing a viewer types may write"
-    sources = yaml.safe_load((ROOT / "dashboards/grafana/provisioning/datasources/crewmeter.yml").read_text())["datasources"]
+    sources = yaml.safe_load(
+        (ROOT / "dashboards/grafana/provisioning/datasources/crewmeter.yml").read_text()
+    )["datasources"]
     [sqlite] = [source for source in sources if source["type"] == "frser-sqlite-datasource"]
     command = "".join(SERVICES["crewmeter"]["command"])
     assert f"sqlite:///{sqlite['jsonData']['path']}" in command
-    assert SERVICES["grafana"]["user"].split(":")[0] == SERVICES["crewmeter"]["user"].split(":")[0], (
-        "the ledger file is private to its user"
-    )
+    assert (
+        SERVICES["grafana"]["user"].split(":")[0] == SERVICES["crewmeter"]["user"].split(":")[0]
+    ), "the ledger file is private to its user"
     script = "".join(SERVICES["grafana"]["command"])
     for folder in ("provisioning", "provisioning-postgres"):
-        boards = yaml.safe_load((ROOT / f"dashboards/grafana/{folder}/dashboards/crewmeter.yml").read_text())["providers"][0]
+        boards = yaml.safe_load(
+            (ROOT / f"dashboards/grafana/{folder}/dashboards/crewmeter.yml").read_text()
+        )["providers"][0]
         assert f"{boards['options']['path']}\n" in script
         assert f"/usr/share/crewmeter/grafana/{folder}" in script
     for dialect in ("sqlite", "postgres"):
@@ -232,14 +266,20 @@ def test_stack_init_writes_a_project_with_keys_of_its_own(project):
                 assert (project / mount.split(":")[0]).exists(), mount
         if "build" in service:
             assert (project / service["build"]["dockerfile"]).is_file()
-    environment = dict(re.findall(r"^(\w+)=(.*)$", (project / ".env").read_text(), flags=re.MULTILINE))
+    environment = dict(
+        re.findall(r"^(\w+)=(.*)$", (project / ".env").read_text(), flags=re.MULTILINE)
+    )
     secrets = {environment[name] for name in environment if name.endswith(("TOKEN", "PASSWORD"))}
     assert len(secrets) == 4
     assert all(len(secret) >= 24 for secret in secrets)
     assert (project / ".env").stat().st_mode & 0o077 == 0
     assert re.search(r"crewmeter\[.*\]==\d+\.\d+", (project / "Dockerfile").read_text())
     assert os.access(project / "scripts/build-collector.sh", os.X_OK)
-    for name in re.findall(r"^COPY (?!--from)(.+) \S+$", (project / "collector-config/Dockerfile").read_text(), flags=re.MULTILINE):
+    for name in re.findall(
+        r"^COPY (?!--from)(.+) \S+$",
+        (project / "collector-config/Dockerfile").read_text(),
+        flags=re.MULTILINE,
+    ):
         assert all((project / part).exists() for part in name.split()), name
 
 
@@ -248,12 +288,19 @@ def test_stack_init_keeps_what_people_changed(project):
     crewmeter = Path(sys.executable).with_name("crewmeter")
     changed, keys = project / "collector-config/gateway.yaml", (project / ".env").read_text()
     changed.write_text("# mine\n")
-    again = subprocess.run([crewmeter, "stack", "init", project, "--format", "json"], capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        [crewmeter, "stack", "init", project, "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     told = json.loads(again.stdout)
     assert told["written"] == []
     assert "collector-config/gateway.yaml" in told["kept"]
     assert changed.read_text() == "# mine\n"
-    subprocess.run([crewmeter, "stack", "init", project, "--force"], capture_output=True, check=True)
+    subprocess.run(
+        [crewmeter, "stack", "init", project, "--force"], capture_output=True, check=True
+    )
     assert changed.read_text() == (ROOT / "collector-config/gateway.yaml").read_text()
     assert (project / ".env").read_text() == keys
 
@@ -262,7 +309,10 @@ def test_stack_init_into_a_file_is_refused(tmp_path):
     """A path that can't be a folder is named; no traceback."""
     (tmp_path / "here").write_text("")
     done = subprocess.run(
-        [Path(sys.executable).with_name("crewmeter"), "stack", "init", tmp_path / "here/below"], capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("crewmeter"), "stack", "init", tmp_path / "here/below"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "can't be written" in done.stderr

@@ -24,7 +24,9 @@ from crewmeter_cost.doctor.versions import check_python, check_versions
 
 def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("crewmeter"), "doctor", *options]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
 
 
 def by_check(done: subprocess.CompletedProcess[str]) -> dict[str, dict]:
@@ -65,7 +67,16 @@ def test_a_healthy_environment_passes(tmp_path):
     done = doctor("--format", "json", CREWMETER_LEDGER=str(tmp_path / "ledger.db"))
     assert done.returncode == 0, done.stdout + done.stderr
     checks = by_check(done)
-    assert {"python", "crewai", "opentelemetry", "seam", "ledger", "prices", "environment", "endpoint"} <= set(checks)
+    assert {
+        "python",
+        "crewai",
+        "opentelemetry",
+        "seam",
+        "ledger",
+        "prices",
+        "environment",
+        "endpoint",
+    } <= set(checks)
     assert checks["seam"]["status"] == OK
     assert not (tmp_path / "ledger.db").exists(), "looking leaves nothing behind"
 
@@ -108,12 +119,25 @@ def test_versions_outside_the_tested_range_are_told():
 
         return version
 
-    telemetry = {"opentelemetry-api": "1.45.2", "opentelemetry-sdk": "1.45.2", "opentelemetry-exporter-otlp": "1.45.2"}
-    status = {finding.check: finding for finding in check_versions(installed(telemetry | {"crewai": "1.12.9"}))}
+    telemetry = {
+        "opentelemetry-api": "1.45.2",
+        "opentelemetry-sdk": "1.45.2",
+        "opentelemetry-exporter-otlp": "1.45.2",
+    }
+    status = {
+        finding.check: finding
+        for finding in check_versions(installed(telemetry | {"crewai": "1.12.9"}))
+    }
     assert status["crewai"].status == FAILED
-    status = {finding.check: finding for finding in check_versions(installed(telemetry | {"crewai": "2.0"}))}
+    status = {
+        finding.check: finding
+        for finding in check_versions(installed(telemetry | {"crewai": "2.0"}))
+    }
     assert status["crewai"].status == NOTE
-    status = {finding.check: finding for finding in check_versions(installed(telemetry | {"opentelemetry-sdk": "1.34.1"}))}
+    status = {
+        finding.check: finding
+        for finding in check_versions(installed(telemetry | {"opentelemetry-sdk": "1.34.1"}))
+    }
     assert status["crewai"].status == NOTE
     assert status["opentelemetry"].status == FAILED
     assert "opentelemetry-sdk==1.45.2" in (status["opentelemetry"].hint or "")
@@ -169,7 +193,12 @@ def test_grpc_ports_are_told_apart(server):
     """A gRPC endpoint that is an HTTP server is occupied by something else; a real one passes."""
     import grpc
 
-    [finding] = check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server({})}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    [finding] = check_endpoint(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server({})}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        }
+    )
     assert finding.status == FAILED
     assert "doesn't speak gRPC" in finding.says
     from concurrent.futures import ThreadPoolExecutor
@@ -177,9 +206,19 @@ def test_grpc_ports_are_told_apart(server):
     real = grpc.server(ThreadPoolExecutor(1))
     port = real.add_insecure_port("127.0.0.1:0")
     real.start()
-    [finding] = check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    [finding] = check_endpoint(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        }
+    )
     assert finding.status == OK
-    [finding] = check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    [finding] = check_endpoint(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+    )
     assert finding.status == FAILED
     assert "4318" in (finding.hint or "")
     real.stop(0).wait()
@@ -227,7 +266,12 @@ def test_the_list_of_variables_is_complete():
     import re
 
     pattern = re.compile(r'environ[^\n]*["\'](CREWMETER_[A-Z_]+)["\']')
-    sources = [path for root in ("tracer", "cost", "dashboards") for path in (ROOT / root).rglob("*.py") if "doctor" not in path.parts]
+    sources = [
+        path
+        for root in ("tracer", "cost", "dashboards")
+        for path in (ROOT / root).rglob("*.py")
+        if "doctor" not in path.parts
+    ]
     text = "\n".join(path.read_text() for path in sources)
     assert set(pattern.findall(text)) <= VARIABLES
     assert {name for name in VARIABLES if name not in text} == set()
@@ -235,8 +279,14 @@ def test_the_list_of_variables_is_complete():
 
 def test_other_instrumentors_are_a_note():
     """Two tracers on one call is worth knowing, not a failure: a response is billed once."""
-    other = EntryPoint("openai", "openinference.instrumentation.openai:OpenAIInstrumentor", "opentelemetry_instrumentor")
-    ours = EntryPoint("crewmeter", "crewmeter.instrumentor:CrewMeterInstrumentor", "opentelemetry_instrumentor")
+    other = EntryPoint(
+        "openai",
+        "openinference.instrumentation.openai:OpenAIInstrumentor",
+        "opentelemetry_instrumentor",
+    )
+    ours = EntryPoint(
+        "crewmeter", "crewmeter.instrumentor:CrewMeterInstrumentor", "opentelemetry_instrumentor"
+    )
     [finding] = check_instrumentors([other, ours])
     assert finding.status == NOTE
     assert list(check_instrumentors([ours])) == []

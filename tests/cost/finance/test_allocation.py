@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.allocation import allocate, weights_for
 
-names = st.dictionaries(st.text(min_size=1, max_size=5), st.integers(0, 10**15), min_size=1, max_size=12)
+names = st.dictionaries(
+    st.text(min_size=1, max_size=5), st.integers(0, 10**15), min_size=1, max_size=12
+)
 
 
 @given(pusd=st.integers(0, 10**18), weights=names)

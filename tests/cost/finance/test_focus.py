@@ -60,11 +60,25 @@ def test_rows_that_depend_on_each_other_agree(exported):
     """Quantity times unit price is the cost, periods nest, and a name comes with its id."""
     for row in exported[0]:
         cost = Decimal(row["BilledCost"])
-        assert cost == Decimal(row["EffectiveCost"]) == Decimal(row["ListCost"]) == Decimal(row["ContractedCost"])
+        assert (
+            cost
+            == Decimal(row["EffectiveCost"])
+            == Decimal(row["ListCost"])
+            == Decimal(row["ContractedCost"])
+        )
         by_price = Decimal(row["ListUnitPrice"]) * Decimal(row["PricingQuantity"])
-        assert abs(by_price - cost) <= Decimal("0.000000000001") * max(1, int(row["PricingQuantity"]))
-        assert row["BillingPeriodStart"] <= row["ChargePeriodStart"] < row["ChargePeriodEnd"] <= row["BillingPeriodEnd"]
-        assert bool(row["SubAccountId"]) == bool(row["SubAccountName"]) == bool(row["SubAccountType"])
+        assert abs(by_price - cost) <= Decimal("0.000000000001") * max(
+            1, int(row["PricingQuantity"])
+        )
+        assert (
+            row["BillingPeriodStart"]
+            <= row["ChargePeriodStart"]
+            < row["ChargePeriodEnd"]
+            <= row["BillingPeriodEnd"]
+        )
+        assert (
+            bool(row["SubAccountId"]) == bool(row["SubAccountName"]) == bool(row["SubAccountType"])
+        )
 
 
 def test_the_sum_is_the_ledgers_to_the_pico_dollar(month, exported):
@@ -73,7 +87,11 @@ def test_the_sum_is_the_ledgers_to_the_pico_dollar(month, exported):
     total = report(month, by=["model"], since=None, until=None).document()["total"]
     assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal(total["cost_usd"])
     assert export.unpriced_calls == total["unpriced_calls"] > 0
-    priced = total["calls"] - total["unpriced_calls"] - sum(record.cost_pusd is None and not record.unpriced for record in billed(month))
+    priced = (
+        total["calls"]
+        - total["unpriced_calls"]
+        - sum(record.cost_pusd is None and not record.unpriced for record in billed(month))
+    )
     assert sum(int(row["x_Calls"]) for row in rows) == priced
 
 

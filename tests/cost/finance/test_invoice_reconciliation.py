@@ -47,11 +47,32 @@ FOCUS = """BilledCost,BillingCurrency,ChargeCategory,ChargePeriodStart,ServiceCa
 
 def call(number, provider, model, usage, *, response=None, agent="writer", at=NOON):
     """One billed call of a crew."""
-    context = CallContext(run_id="a" * 16, run_kind="crew", run_name="news", crew="news", agent=agent)
+    context = CallContext(
+        run_id="a" * 16, run_kind="crew", run_name="news", crew="news", agent=agent
+    )
     return Call(
-        f"{number:032x}", f"{number:016x}", None, at, at + 10**9, "chat", provider, None, model, response, None, usage, False, None, "stop",
-        None, None, None, "event", "crewmeter", context,
-    )  # fmt: skip
+        f"{number:032x}",
+        f"{number:016x}",
+        None,
+        at,
+        at + 10**9,
+        "chat",
+        provider,
+        None,
+        model,
+        response,
+        None,
+        usage,
+        False,
+        None,
+        "stop",
+        None,
+        None,
+        None,
+        "event",
+        "crewmeter",
+        context,
+    )
 
 
 @pytest.fixture
@@ -63,9 +84,29 @@ def ledger(tmp_path, monkeypatch):
     book = PriceBook.load()
     calls = [
         call(1, "openai", "gpt-4o", TokenUsage(1000, 300), response="gpt-4o-2024-08-06"),
-        call(2, "openai", "gpt-4o", TokenUsage(1000, 300), response="gpt-4o-2024-08-06", agent="researcher"),
-        call(3, "anthropic", "claude-sonnet-4-5", TokenUsage(1000, 300, 400, 500), response="claude-sonnet-4-5-20250929"),
-        call(4, "openai", "gpt-4o-mini", TokenUsage(50, 5), response="gpt-4o-mini-2024-07-18", at=NOON + DAY),
+        call(
+            2,
+            "openai",
+            "gpt-4o",
+            TokenUsage(1000, 300),
+            response="gpt-4o-2024-08-06",
+            agent="researcher",
+        ),
+        call(
+            3,
+            "anthropic",
+            "claude-sonnet-4-5",
+            TokenUsage(1000, 300, 400, 500),
+            response="claude-sonnet-4-5-20250929",
+        ),
+        call(
+            4,
+            "openai",
+            "gpt-4o-mini",
+            TokenUsage(50, 5),
+            response="gpt-4o-mini-2024-07-18",
+            at=NOON + DAY,
+        ),
         call(5, "acme", "secret", TokenUsage(7, 7)),
     ]
     with Ledger.open(str(path)) as books:
@@ -80,7 +121,9 @@ def audit(ledger, tmp_path, monkeypatch, capsys):
     def audit(text, *words, format="json"):
         file = tmp_path / "export.csv"
         file.write_text(text, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["crewmeter", "audit", str(file), "--format", format, *words])
+        monkeypatch.setattr(
+            sys, "argv", ["crewmeter", "audit", str(file), "--format", format, *words]
+        )
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
@@ -93,7 +136,12 @@ def audit(ledger, tmp_path, monkeypatch, capsys):
 def test_openai_costs_agree(audit):
     """Two calls of $0.0055 each against the export's lines for input and output of that day."""
     code, document, _ = audit(OPENAI_COST)
-    assert (code, document["format"], document["agrees"], document["days"]) == (0, "openai-cost", True, ["2026-11-20", "2026-11-20"])
+    assert (code, document["format"], document["agrees"], document["days"]) == (
+        0,
+        "openai-cost",
+        True,
+        ["2026-11-20", "2026-11-20"],
+    )
     (row,) = document["rows"]
     assert (row["ledger"]["cost_usd"], row["provider"]["cost_usd"]) == ("0.011", "0.011")
     assert document["total"] == {"ledger_cost_usd": "0.011", "provider_cost_usd": "0.011"}
@@ -103,7 +151,10 @@ def test_openai_usage_agrees_day_by_day(audit):
     """Requests and tokens by day and model."""
     code, document, _ = audit(OPENAI_USAGE)
     assert code == 0
-    assert [(row["day"], row["ledger"]["requests"], row["provider"]["input_tokens"]) for row in document["rows"]] == [
+    assert [
+        (row["day"], row["ledger"]["requests"], row["provider"]["input_tokens"])
+        for row in document["rows"]
+    ] == [
         ("2026-11-20", 2, 2000),
         ("2026-11-21", 1, 50),
     ]
@@ -112,7 +163,11 @@ def test_openai_usage_agrees_day_by_day(audit):
 def test_anthropic_usage_adds_up_its_caches(audit):
     """Their input is split in four; ours includes cached tokens."""
     code, document, _ = audit(ANTHROPIC_USAGE)
-    assert (code, document["rows"][0]["provider"]["input_tokens"], document["rows"][0]["provider"]["output_tokens"]) == (0, 1000, 300)
+    assert (
+        code,
+        document["rows"][0]["provider"]["input_tokens"],
+        document["rows"][0]["provider"]["output_tokens"],
+    ) == (0, 1000, 300)
 
 
 def test_anthropic_costs_are_rounded_to_cents(audit):
@@ -136,10 +191,18 @@ def test_focus_compares_every_provider(audit):
 
 def test_a_call_the_provider_billed_and_we_lack_differs(audit):
     """A line of a model that is not in the ledger, or twice the money: exit code 1, and the row says so."""
-    more = OPENAI_COST + '1795132800,1795219200,2026-11-20T00:00:00+00:00,x,3,usd,1,tokens,"o3, input",p\n'
+    more = (
+        OPENAI_COST
+        + '1795132800,1795219200,2026-11-20T00:00:00+00:00,x,3,usd,1,tokens,"o3, input",p\n'
+    )
     code, document, _ = audit(more)
     (missing,) = [row for row in document["rows"] if row["model"] == "o3"]
-    assert (code, missing["agrees"], missing["ledger"]["cost_usd"], missing["provider"]["cost_usd"]) == (1, False, None, "3")
+    assert (
+        code,
+        missing["agrees"],
+        missing["ledger"]["cost_usd"],
+        missing["provider"]["cost_usd"],
+    ) == (1, False, None, "3")
     code, text, _ = audit(more, format="table")
     assert "DIFFERS" in text
     assert "differ in 1 of 2 rows" in text
@@ -160,9 +223,15 @@ def test_it_says_what_crewai_would_have_claimed(audit):
     """Two agents on one model of one run: each is credited with all of it, so CrewAI says twice what the calls add up to."""
     _, document, _ = audit(OPENAI_COST)
     gpt, sonnet, secret = 2 * 1300, 1300, 14
-    assert document["crewai_usage_metrics"] == {"tokens": gpt + sonnet + secret, "claimed_tokens": 2 * gpt + sonnet + secret}
+    assert document["crewai_usage_metrics"] == {
+        "tokens": gpt + sonnet + secret,
+        "claimed_tokens": 2 * gpt + sonnet + secret,
+    }
     _, text, _ = audit(OPENAI_COST, format="table")
-    assert "CrewAI's usage_metrics would have claimed 6,514 tokens for the crews' 3,914 (1.66×)" in text
+    assert (
+        "CrewAI's usage_metrics would have claimed 6,514 tokens for the crews' 3,914 (1.66×)"
+        in text
+    )
 
 
 def test_csv_has_both_sides(audit):
@@ -181,7 +250,10 @@ def test_csv_has_both_sides(audit):
         (OPENAI_COST.splitlines()[0] + "\n", "has no rows"),
         (OPENAI_COST.replace("0.005,usd", "much,usd"), "line 2: amount_value: 'much' is no number"),
         (OPENAI_COST.replace("0.005,usd", "0.005,eur"), "line 2: the amounts are in EUR"),
-        (OPENAI_COST.replace("2026-11-20T00:00:00+00:00", "yesterday"), "line 2: start_time_iso: 'yesterday' is no date"),
+        (
+            OPENAI_COST.replace("2026-11-20T00:00:00+00:00", "yesterday"),
+            "line 2: start_time_iso: 'yesterday' is no date",
+        ),
         (OPENAI_COST + "1,2\n", "line 4: has not as many cells as the header"),
         (OPENAI_COST.replace('"gpt', '"g"pt'), "is not CSV"),
         (FOCUS.replace("0.011,USD", "NaN,USD"), "line 2: BilledCost: 'NaN' is no number"),
@@ -232,7 +304,10 @@ def test_prices_check_covers_the_ledgers_models(ledger, monkeypatch, capsys):
 
 def test_prices_check_for_people_and_spreadsheets(ledger, monkeypatch, capsys):
     """The table shows models, sources and their disagreements; the CSV the models."""
-    for words, seen in ((), "no price for 'secret' at acme"), (("--format", "csv"), "acme,secret,1,1,,"):
+    for words, seen in (
+        ((), "no price for 'secret' at acme"),
+        (("--format", "csv"), "acme,secret,1,1,,"),
+    ):
         monkeypatch.setattr(sys, "argv", ["crewmeter", "prices", "check", *words])
         with pytest.raises(SystemExit):
             main()

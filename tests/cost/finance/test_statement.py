@@ -61,7 +61,10 @@ def test_a_statement_needs_someone_to_charge(month):
 
 def told(month, *words: str) -> str:
     """What ``crewmeter statement WORDS…`` prints."""
-    done = CliRunner().invoke(commands("statement"), ["statement", *words, "--ledger", month.engine.url.render_as_string()])
+    done = CliRunner().invoke(
+        commands("statement"),
+        ["statement", *words, "--ledger", month.engine.url.render_as_string()],
+    )
     if done.exception is not None:
         raise done.exception
     return done.stdout
@@ -71,20 +74,33 @@ def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
     """`--since` and `--until` make a statement of any hours; one that is cut within an hour is widened to it, and says so."""
     span = ["--since", "2026-11-10T06:00Z", "--until", "2026-11-20T18:30Z"]
     document = json.loads(told(month, *span, "--format", "json"))
-    assert (document["month"], document["since"], document["until"]) == (None, "2026-11-10T06:00:00Z", "2026-11-20T19:00:00Z")
+    assert (document["month"], document["since"], document["until"]) == (
+        None,
+        "2026-11-10T06:00:00Z",
+        "2026-11-20T19:00:00Z",
+    )
     since, until = window("2026-11-10T06:00Z", "2026-11-20T19:00Z")
-    assert document["total_usd"] == report(month, since=since, until=until).document()["total"]["cost_usd"]
+    assert (
+        document["total_usd"]
+        == report(month, since=since, until=until).document()["total"]["cost_usd"]
+    )
     assert "2026-11-10 06:00 to 2026-11-20 19:00 (UTC)" in told(month, *span)
     told(month, *span, "--html", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     assert ">20 Nov</text>" in page
-    whole = json.loads(told(month, "--since", "2026-11-01", "--until", "2026-12-01", "--format", "json"))
+    whole = json.loads(
+        told(month, "--since", "2026-11-01", "--until", "2026-12-01", "--format", "json")
+    )
     assert whole == json.loads(told(month, "--month", "2026-11", "--format", "json"))
 
 
 def test_a_statement_takes_a_month_or_a_window(month):
     """Not both; and not one that has not begun."""
-    for words in (["--month", "2026-11", "--since", "3d"], ["--since", "2999-01-01"], ["--since", "2026-11-02", "--until", "2026-11-01"]):
+    for words in (
+        ["--month", "2026-11", "--since", "3d"],
+        ["--since", "2999-01-01"],
+        ["--since", "2026-11-02", "--until", "2026-11-01"],
+    ):
         with pytest.raises(CrewMeterError, match="--since"):
             told(month, *words)
     assert "nothing was called" in told(month, "--month", "2001-01")

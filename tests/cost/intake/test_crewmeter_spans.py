@@ -31,7 +31,12 @@ def span(attributes: dict[str, object], *, scope: str = semconv.SCOPE, **fields:
         "ended_ns": 2,
         "error": False,
     }
-    return Span(**(known | fields), attributes=attributes, resource={"service.name": "svc", "deployment.environment": "prod"}, scope=scope)
+    return Span(
+        **(known | fields),
+        attributes=attributes,
+        resource={"service.name": "svc", "deployment.environment": "prod"},
+        scope=scope,
+    )
 
 
 CONTEXT = {
@@ -72,14 +77,25 @@ def test_a_billed_span_is_a_call_with_everything_on_it():
         )
     )
     assert isinstance(call, Call)
-    assert (call.provider, call.host, call.request_model, call.response_model, call.response_id) == (
+    assert (
+        call.provider,
+        call.host,
+        call.request_model,
+        call.response_model,
+        call.response_id,
+    ) == (
         "openai",
         "api.openai.com",
         "gpt-5",
         "gpt-5-2026",
         "r1",
     )
-    assert (call.finish_reason, call.time_to_first_token_ns, call.reported_cost_usd, call.origin) == (
+    assert (
+        call.finish_reason,
+        call.time_to_first_token_ns,
+        call.reported_cost_usd,
+        call.origin,
+    ) == (
         "length",
         250_000_000,
         "0.001",
@@ -87,7 +103,13 @@ def test_a_billed_span_is_a_call_with_everything_on_it():
     )
     assert call.usage == TokenUsage(input=10, output=2)
     assert call.context.tags == (("a", "1"), ("env", "prod"))
-    assert (call.context.run_id, call.context.crew, call.context.user, call.context.service, call.context.environment) == (
+    assert (
+        call.context.run_id,
+        call.context.crew,
+        call.context.user,
+        call.context.service,
+        call.context.environment,
+    ) == (
         "d" * 16,
         "news",
         "u1",
@@ -105,7 +127,12 @@ def test_a_billed_span_is_a_call_with_everything_on_it():
         ("agent", {semconv.AGENT_NAME: "Ada"}, "Ada"),
         (
             "tool",
-            {semconv.TOOL_NAME: "search", semconv.CACHED_RESULT: True, semconv.ATTEMPTS: 2, semconv.TOOL_FAILURE: "gave up"},
+            {
+                semconv.TOOL_NAME: "search",
+                semconv.CACHED_RESULT: True,
+                semconv.ATTEMPTS: 2,
+                semconv.TOOL_FAILURE: "gave up",
+            },
             "search",
         ),
         ("memory", {}, "span"),
@@ -146,11 +173,15 @@ _count = st.none() | st.integers(-3, 2000) | st.sampled_from([2**41, True, 1.5, 
     ),
     st.sampled_from(["chat", "embeddings"]),
 )
-@example({semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 0, semconv.CACHE_WRITE_1H_TOKENS: 1}, "chat")
+@example(
+    {semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 0, semconv.CACHE_WRITE_1H_TOKENS: 1}, "chat"
+)
 @settings(max_examples=300, deadline=None)
 def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
     """Sidecar and tracer read the same numbers off a span, or the same doubt."""
-    kept = {key: value for key, value in attributes.items() if value is not None} | {semconv.OPERATION: operation}
+    kept = {key: value for key, value in attributes.items() if value is not None} | {
+        semconv.OPERATION: operation
+    }
     ours, theirs = usage_of(kept, operation, OWN), usage_from_attributes(kept)
     assert plain_usage(kept, operation) == ours
     whole = all(type(value) is int for key, value in kept.items() if key != semconv.OPERATION)
@@ -167,13 +198,26 @@ def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
 
 def test_what_the_tracer_writes_is_read_back():
     """`usage_attributes` and the dialect are inverse."""
-    usage = TokenUsage(input=100, output=20, cache_read=10, cache_write_5m=5, cache_write_1h=7, reasoning=3, web_searches=2)
+    usage = TokenUsage(
+        input=100,
+        output=20,
+        cache_read=10,
+        cache_write_5m=5,
+        cache_write_1h=7,
+        reasoning=3,
+        web_searches=2,
+    )
     assert usage_of(usage_attributes(usage), "chat", OWN) == usage
 
 
 def test_anthropic_counts_beside_the_input_are_added():
     """Anthropic's input leaves the cache out; where an instrumentor passes that on, the parts are put together."""
-    attributes = {"gen_ai.system": "anthropic", semconv.INPUT_TOKENS: 10, semconv.OUTPUT_TOKENS: 1, semconv.CACHE_READ_TOKENS: 500}
+    attributes = {
+        "gen_ai.system": "anthropic",
+        semconv.INPUT_TOKENS: 10,
+        semconv.OUTPUT_TOKENS: 1,
+        semconv.CACHE_READ_TOKENS: 500,
+    }
     assert usage_of(attributes, "chat", GENAI).input == 510
     assert usage_of(attributes | {"gen_ai.system": "openai"}, "chat", GENAI).status == "invalid"
     beside = CountNames(input=("i",), output=("o",), cache_read=("c",), cache_beside_input=True)
@@ -199,11 +243,24 @@ def test_text_is_clean_and_bounded(value, expected):
     assert coerce.text(value) == expected
 
 
-@given(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text(), max_size=2))
+@given(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.lists(st.text(), max_size=2)
+)
 @settings(deadline=None)
 def test_values_never_raise(value):
     """Any value is read or is unknown."""
-    for reader in (coerce.text, coerce.first_text, coerce.whole, coerce.nanoseconds, coerce.decimal_text):
+    for reader in (
+        coerce.text,
+        coerce.first_text,
+        coerce.whole,
+        coerce.nanoseconds,
+        coerce.decimal_text,
+    ):
         reader(value)
     amount = coerce.decimal_text(value)
     assert amount is None or Decimal(amount) >= 0
@@ -211,7 +268,9 @@ def test_values_never_raise(value):
 
 def test_amounts_are_exact_decimals():
     """No float noise, no exponents, no nonsense."""
-    assert [coerce.decimal_text(value) for value in ("0.10", 1e-05, 3, "nan", -1, "1e99", True, "x")] == [
+    assert [
+        coerce.decimal_text(value) for value in ("0.10", 1e-05, 3, "nan", -1, "1e99", True, "x")
+    ] == [
         "0.10",
         "0.00001",
         "3",
@@ -221,8 +280,22 @@ def test_amounts_are_exact_decimals():
         None,
         None,
     ]
-    assert [coerce.whole(value) for value in (3, 3.0, "3", 3.5, "3.5", True, None)] == [3, 3, 3, None, None, None, None]
-    assert [coerce.nanoseconds(value) for value in (0.5, -1, float("inf"), True, 10**9)] == [500_000_000, None, None, None, None]
+    assert [coerce.whole(value) for value in (3, 3.0, "3", 3.5, "3.5", True, None)] == [
+        3,
+        3,
+        3,
+        None,
+        None,
+        None,
+        None,
+    ]
+    assert [coerce.nanoseconds(value) for value in (0.5, -1, float("inf"), True, 10**9)] == [
+        500_000_000,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_a_body_opens_within_its_limit():
@@ -255,7 +328,11 @@ def test_an_sdk_span_is_read_without_bytes():
 
 def test_nested_reports_of_one_embedding_share_an_id():
     """Two instrumentors round one embedding call, which has no id: both reports get one. Two calls of one instrumentor do not."""
-    facts = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e", "gen_ai.usage.input_tokens": 8}
+    facts = {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.request.model": "e",
+        "gen_ai.usage.input_tokens": 8,
+    }
     outer = read(span(facts, scope="one", span_id="1" * 16, parent_span_id="9" * 16))
     inner = read(span(facts, scope="two", span_id="2" * 16, parent_span_id="1" * 16))
     other = read(span(facts, scope="one", span_id="3" * 16, parent_span_id="9" * 16))
@@ -266,7 +343,9 @@ def test_nested_reports_of_one_embedding_share_an_id():
 
 def test_reading_is_quick():
     """A generous bound: the sidecar's numbers need a tenth of it."""
-    one = span(CONTEXT | {semconv.OPERATION: "chat", semconv.INPUT_TOKENS: 1, semconv.OUTPUT_TOKENS: 1})
+    one = span(
+        CONTEXT | {semconv.OPERATION: "chat", semconv.INPUT_TOKENS: 1, semconv.OUTPUT_TOKENS: 1}
+    )
     began = time.thread_time()
     for _ in range(2_000):
         read(one)
@@ -281,7 +360,16 @@ def test_names_of_any_size_and_number_are_not_hoarded():
     before = tracemalloc.get_traced_memory()[0]
     for number in range(3_000):
         tags = {f"{semconv.TAG_PREFIX}{number}-{tag}": "v" * 200 for tag in range(40)}
-        context = read(span({semconv.KIND: "task", semconv.CREW: "c" * 50_000 + str(number), semconv.USER: str(number)} | tags)).context
+        context = read(
+            span(
+                {
+                    semconv.KIND: "task",
+                    semconv.CREW: "c" * 50_000 + str(number),
+                    semconv.USER: str(number),
+                }
+                | tags
+            )
+        ).context
         assert len(context.crew) == 256
         assert len(context.tags) == 32
     grown = tracemalloc.get_traced_memory()[0] - before

@@ -17,7 +17,11 @@ FIXTURES = SPAN_FIXTURES
 def records(name: str) -> list[Call | Step]:
     """Everything the dialects read out of a fixture."""
     document = json.loads((FIXTURES / f"{name}.json").read_text())
-    spans = [span for request in document["requests"] for span in from_json(json.dumps(request).encode()).spans]
+    spans = [
+        span
+        for request in document["requests"]
+        for span in from_json(json.dumps(request).encode()).spans
+    ]
     return [record for record in map(read, spans) if record is not None]
 
 
@@ -26,21 +30,41 @@ def calls(name: str) -> list[Call]:
 
 
 def steps(name: str, kind: str) -> dict[str, Step]:
-    return {record.name: record for record in records(name) if isinstance(record, Step) and record.kind == kind}
+    return {
+        record.name: record
+        for record in records(name)
+        if isinstance(record, Step) and record.kind == kind
+    }
 
 
 def billed(name: str) -> list[tuple[object, ...]]:
     """(operation, model, input, cached, output) of every exchange the stand-in billed, sorted."""
     document = json.loads((FIXTURES / f"{name}.json").read_text())
-    rows = [(entry["operation"], entry["request_model"], entry["usage"]) for entry in document["billed"]]
-    return sorted((operation, model, usage["input"], usage["cache_read"], usage["output"]) for operation, model, usage in rows)
+    rows = [
+        (entry["operation"], entry["request_model"], entry["usage"]) for entry in document["billed"]
+    ]
+    return sorted(
+        (operation, model, usage["input"], usage["cache_read"], usage["output"])
+        for operation, model, usage in rows
+    )
 
 
 def read_back(found: list[Call]) -> list[tuple[object, ...]]:
-    return sorted((call.operation, call.request_model, call.usage.input, call.usage.cache_read, call.usage.output) for call in found)
+    return sorted(
+        (
+            call.operation,
+            call.request_model,
+            call.usage.input,
+            call.usage.cache_read,
+            call.usage.output,
+        )
+        for call in found
+    )
 
 
-@pytest.mark.parametrize("name", ["openinference", "openllmetry", "openlit", "logfire", "langfuse", "litellm"])
+@pytest.mark.parametrize(
+    "name", ["openinference", "openllmetry", "openlit", "logfire", "langfuse", "litellm"]
+)
 def test_every_billed_exchange_is_one_call_with_its_counts(name):
     """Whatever the instrumentor calls its attributes, the calls read are the exchanges the provider billed."""
     assert read_back(calls(name)) == billed(name)
@@ -49,14 +73,18 @@ def test_every_billed_exchange_is_one_call_with_its_counts(name):
 @pytest.mark.parametrize("name", ["genai", "genai_old"])
 def test_the_conventions_are_read_in_new_and_old_names(name):
     """OpenTelemetry's own instrumentor under a real crew: every exchange is one call. It does not tell what was read from a cache."""
-    assert read_back(calls(name)) == [(operation, model, sent, 0, got) for operation, model, sent, _, got in billed(name)]
+    assert read_back(calls(name)) == [
+        (operation, model, sent, 0, got) for operation, model, sent, _, got in billed(name)
+    ]
     document = json.loads((FIXTURES / f"{name}.json").read_text())
     chats = {entry["response_id"] for entry in document["billed"] if entry["operation"] == "chat"}
     assert {call.response_id for call in calls(name) if call.operation == "chat"} == chats
     assert ("gen_ai.system" in json.dumps(document)) == (name == "genai_old")
 
 
-@pytest.mark.parametrize("name", ["genai", "genai_old", "openinference", "openllmetry", "openlit", "logfire", "langfuse"])
+@pytest.mark.parametrize(
+    "name", ["genai", "genai_old", "openinference", "openllmetry", "openlit", "logfire", "langfuse"]
+)
 def test_the_provider_is_named(name):
     """A price needs a provider; every one of these instrumentors tells it somewhere."""
     assert {call.provider for call in calls(name)} == {"openai"}
@@ -86,7 +114,9 @@ def test_a_crew_traced_by_others_is_a_run(name):
 @pytest.mark.parametrize("name", ["openinference", "crewai_native"])
 def test_tools_and_their_failures_are_seen(name):
     """A tool that raised is a failed step under its own name, once."""
-    document = [record for record in records(name) if isinstance(record, Step) and record.kind == "tool"]
+    document = [
+        record for record in records(name) if isinstance(record, Step) and record.kind == "tool"
+    ]
     assert {step.name: step.error for step in document} == {"archive": False, "fact_check": True}
     runs = {step.trace_id for step in document}
     assert len(document) == 2 * len(runs)
@@ -94,7 +124,10 @@ def test_tools_and_their_failures_are_seen(name):
 
 def test_openinference_tasks_are_named_on_their_agents():
     """OpenInference has no task span; the agent's span says which task it worked on."""
-    assert {step.context.task for step in steps("openinference", "agent").values()} == {"research", "write"}
+    assert {step.context.task for step in steps("openinference", "agent").values()} == {
+        "research",
+        "write",
+    }
 
 
 def test_crewai_native_gemini_counts_are_invalid_and_bedrock_counts_missing():
@@ -102,7 +135,11 @@ def test_crewai_native_gemini_counts_are_invalid_and_bedrock_counts_missing():
     by_model = {}
     for call in calls("crewai_native"):
         by_model.setdefault(call.request_model, set()).add(call.usage.status)
-    assert by_model == {"gpt-4o-mini": {"reported"}, "gemini-2.5-flash": {"invalid"}, "amazon.nova-lite-v1:0": {"missing"}}
+    assert by_model == {
+        "gpt-4o-mini": {"reported"},
+        "gemini-2.5-flash": {"invalid"},
+        "amazon.nova-lite-v1:0": {"missing"},
+    }
 
 
 def test_agents_of_crewai_are_called_by_role():
@@ -118,4 +155,6 @@ def test_aggregates_are_not_billed():
 
 def test_an_instrumentors_own_estimate_is_not_the_providers_word():
     """OpenLIT, Logfire and LiteLLM write a cost they computed; it must not pose as what the provider reported."""
-    assert {call.reported_cost_usd for name in ("openlit", "logfire", "litellm") for call in calls(name)} == {None}
+    assert {
+        call.reported_cost_usd for name in ("openlit", "logfire", "litellm") for call in calls(name)
+    } == {None}

@@ -28,7 +28,9 @@ def one_span(**attributes: object) -> ExportTraceServiceRequest:
     pair.key, pair.value.string_value = "service.name", "svc"
     scoped = group.scope_spans.add()
     scoped.scope.name = "crewmeter"
-    span = scoped.spans.add(trace_id=b"\1" * 16, span_id=b"\2" * 8, parent_span_id=b"\3" * 8, name="chat m")
+    span = scoped.spans.add(
+        trace_id=b"\1" * 16, span_id=b"\2" * 8, parent_span_id=b"\3" * 8, name="chat m"
+    )
     span.start_time_unix_nano, span.end_time_unix_nano = NOW, NOW + 5
     for key, value in attributes.items():
         pair = span.attributes.add()
@@ -53,8 +55,20 @@ def test_a_span_is_read_whole():
     request.resource_spans[0].scope_spans[0].spans[0].status.code = 2
     (span,) = from_protobuf(request.SerializeToString(), now_ns=NOW).spans
     assert (span.trace_id, span.span_id, span.parent_span_id) == ("01" * 16, "02" * 8, "03" * 8)
-    assert (span.started_ns, span.ended_ns, span.error, span.name, span.scope) == (NOW, NOW + 5, True, "chat m", "crewmeter")
-    assert span.attributes == {"text": "x", "flag": True, "count": -7, "share": 0.5, "listed": ("a", "b")}
+    assert (span.started_ns, span.ended_ns, span.error, span.name, span.scope) == (
+        NOW,
+        NOW + 5,
+        True,
+        "chat m",
+        "crewmeter",
+    )
+    assert span.attributes == {
+        "text": "x",
+        "flag": True,
+        "count": -7,
+        "share": 0.5,
+        "listed": ("a", "b"),
+    }
     assert span.resource == {"service.name": "svc"}
 
 
@@ -85,7 +99,12 @@ def test_spans_without_ids_are_refused_and_counted():
     """Ids are the ledger's key; a span without them is refused, its neighbours are not."""
     request = one_span()
     spans = request.resource_spans[0].scope_spans[0].spans
-    for trace_id, span_id in ((b"", b""), (b"\0" * 16, b"\1" * 8), (b"\1" * 16, b"\0" * 8), (b"\1" * 15, b"\1" * 8)):
+    for trace_id, span_id in (
+        (b"", b""),
+        (b"\0" * 16, b"\1" * 8),
+        (b"\1" * 16, b"\0" * 8),
+        (b"\1" * 15, b"\1" * 8),
+    ):
         spans.add(trace_id=trace_id, span_id=span_id)
     batch = from_protobuf(request.SerializeToString())
     assert len(batch.spans) == 1
@@ -94,7 +113,9 @@ def test_spans_without_ids_are_refused_and_counted():
 
 def test_one_unreadable_attribute_costs_only_itself():
     """Invalid UTF-8 in one value must not lose a batch of billed calls."""
-    body = one_span(good="yes", bad="XXXX").SerializeToString().replace(b"XXXX", b"\xff\xfe\xfd\xfc")
+    body = (
+        one_span(good="yes", bad="XXXX").SerializeToString().replace(b"XXXX", b"\xff\xfe\xfd\xfc")
+    )
     with pytest.raises(DecodeError):
         ExportTraceServiceRequest.FromString(body)
     assert from_protobuf(body).spans[0].attributes == {"good": "yes"}
@@ -148,7 +169,9 @@ def test_millions_of_empty_spans_stay_cheap():
     began = time.monotonic()
     with pytest.raises(BadRequest, match="send smaller"):
         from_protobuf(body)
-    assert time.monotonic() - began < 30  # seconds; a reader that looked at them twice would take minutes
+    assert (
+        time.monotonic() - began < 30
+    )  # seconds; a reader that looked at them twice would take minutes
 
 
 def test_millions_of_empty_attributes_stay_cheap(tmp_path):
@@ -164,7 +187,12 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert (span.span_id, span.attributes) == ("02" * 8, {"tokens": 5, "": None}), span
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "body")], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "body")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(run.stdout) < 100 * 1024, "kilobytes"
 
 
@@ -215,7 +243,9 @@ _values = st.recursive(
     | st.floats()
     | st.sampled_from(["chat", "LLM", "llm", "{", "//["])
     | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 

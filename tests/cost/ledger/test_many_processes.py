@@ -33,7 +33,9 @@ with Ledger.open(sys.argv[2], busy_seconds=30, durable=True) as ledger:
 def _start(path: str, me: int, batches: int, size: int = 50) -> subprocess.Popen[str]:
     tests = str(TESTS)
     return subprocess.Popen(
-        [sys.executable, "-c", WRITER, tests, path, str(me), str(batches), str(size)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITER, tests, path, str(me), str(batches), str(size)],
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -46,7 +48,10 @@ def _together(path: str) -> None:
         books = assert_books_hold(ledger)
         assert len(books.calls) == 4 * 20 * 50
         assert sorted(run["calls"] for run in books.runs) == [2000, 2000]
-        assert rows(ledger, "SELECT kind, value FROM label GROUP BY kind, value HAVING COUNT(*) > 1") == []
+        assert (
+            rows(ledger, "SELECT kind, value FROM label GROUP BY kind, value HAVING COUNT(*) > 1")
+            == []
+        )
 
 
 def test_four_processes_write_one_sqlite_file(tmp_path):
@@ -88,8 +93,16 @@ def test_what_write_returned_from_survives_kill_9(tmp_path):
         writer.stdout.close()
         with Ledger.open(path) as ledger:
             first = (10 + round_) * 1_000_000
-            found = rows(ledger, "SELECT COUNT(*) AS n FROM call WHERE started_ns >= :low", low=0)[0]["n"]
-            mine = len([span for span in rows(ledger, "SELECT span_id FROM call") if int(span["span_id"].hex(), 16) >= first])
+            found = rows(ledger, "SELECT COUNT(*) AS n FROM call WHERE started_ns >= :low", low=0)[
+                0
+            ]["n"]
+            mine = len(
+                [
+                    span
+                    for span in rows(ledger, "SELECT span_id FROM call")
+                    if int(span["span_id"].hex(), 16) >= first
+                ]
+            )
             assert mine >= acknowledged - first
             assert mine % 50 == 0
             assert found >= mine

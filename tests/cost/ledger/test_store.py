@@ -25,7 +25,9 @@ def test_the_folder_and_the_file_are_private(tmp_path):
     path = tmp_path / "new" / "deep" / "ledger.db"
     with Ledger.open(str(path)) as ledger:
         ledger.write([(call(1), priced())], [], frozen)
-        modes = {name: stat.S_IMODE(os.stat(f"{path}{name}").st_mode) for name in ("", "-wal", "-shm")}
+        modes = {
+            name: stat.S_IMODE(os.stat(f"{path}{name}").st_mode) for name in ("", "-wal", "-shm")
+        }
     assert modes == {"": 0o600, "-wal": 0o600, "-shm": 0o600}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -52,7 +54,17 @@ def test_the_environment_and_the_home_decide_where_nothing_is_said(monkeypatch):
     assert ledger_url("/x.db", environ={"CREWMETER_LEDGER": "/y.db"}).database == "/x.db"
 
 
-@pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "nonsense://", "://", "sqlite+aiosqlite:///x.db", "clickhouse://h"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://h/d",
+        "sqlite://",
+        "nonsense://",
+        "://",
+        "sqlite+aiosqlite:///x.db",
+        "clickhouse://h",
+    ],
+)
 def test_a_wrong_url_is_refused_by_name(url):
     """A database the ledger does not live in, or no URL at all."""
     with pytest.raises(CrewMeterError, match=r"ledger|URL|file") as caught:
@@ -79,7 +91,10 @@ def test_an_unwritable_folder_names_its_owner():
     )
     try:
         said = subprocess.run(
-            [sys.executable, "-c", child, str(folder / "sub" / "l.db")], capture_output=True, text=True, check=True
+            [sys.executable, "-c", child, str(folder / "sub" / "l.db")],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
     finally:
         folder.rmdir()
@@ -163,5 +178,7 @@ def test_opening_a_current_ledger_does_not_import_alembic(ledger_path):
         "for _ in range(2): Ledger.open(sys.argv[1]).close()\n"
         "print('alembic' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(ledger_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ledger_path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

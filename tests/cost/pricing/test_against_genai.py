@@ -17,8 +17,13 @@ from crewmeter_cost.pricing.charge import Unpriced, charge
 genai_prices = pytest.importorskip("genai_prices", reason="genai-prices is not installed")
 
 CORRECTED = {model for _, model in read_corrections().prices}
-CONTEXTS = {None: None, "batch": {"processing": "batch"}, "flex": {"service_tier": "flex"}, "priority": {"service_tier": "priority"},
-            "fast": {"service_tier": "fast", "speed": "fast"}}  # fmt: skip
+CONTEXTS = {
+    None: None,
+    "batch": {"processing": "batch"},
+    "flex": {"service_tier": "flex"},
+    "priority": {"service_tier": "priority"},
+    "fast": {"service_tier": "fast", "speed": "fast"},
+}
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * 10**9
 MOMENTS = (
@@ -35,15 +40,29 @@ def everything():
     for provider in providers_installed():
         for model in provider.models:
             entry = listed(provider, model)
-            names = [name for each in (*entry.names, *entry.open_names) for name in (each, f"{each}-2506", f"{each}-2024-08-06:acme::1")]
-            yield provider, model, next(name for name in names if provider.find_model(name) is model)
+            names = [
+                name
+                for each in (*entry.names, *entry.open_names)
+                for name in (each, f"{each}-2506", f"{each}-2024-08-06:acme::1")
+            ]
+            yield (
+                provider,
+                model,
+                next(name for name in names if provider.find_model(name) is model),
+            )
 
 
 def usages(rng: random.Random):
     """A plain one, one with every cache bucket, one over every size step with searches and reasoning."""
     yield TokenUsage(rng.randrange(1, 90_000), rng.randrange(1, 9_000))
-    read, write, write_1h = rng.randrange(1, 30_000), rng.randrange(1, 30_000), rng.randrange(1, 30_000)
-    yield TokenUsage(read + write + write_1h + rng.randrange(10_000), rng.randrange(9_000), read, write, write_1h)
+    read, write, write_1h = (
+        rng.randrange(1, 30_000),
+        rng.randrange(1, 30_000),
+        rng.randrange(1, 30_000),
+    )
+    yield TokenUsage(
+        read + write + write_1h + rng.randrange(10_000), rng.randrange(9_000), read, write, write_1h
+    )
     output = rng.randrange(1, 60_000)
     yield TokenUsage(
         rng.choice((200_000, 200_001, 272_000, 272_001, 900_000)),
@@ -58,17 +77,28 @@ def theirs(provider, model, usage: TokenUsage, at: datetime, tier: str | None) -
     """The price genai-prices gives."""
     written = usage.cache_write_5m + usage.cache_write_1h
     said = genai_prices.Usage(
-        input_tokens=usage.input, output_tokens=usage.output, cache_read_tokens=usage.cache_read, cache_write_tokens=written,
-        cache_write_1h_tokens=usage.cache_write_1h, output_reasoning_tokens=usage.reasoning, web_searches=usage.web_searches,
-    )  # fmt: skip
-    return model.calc_price(said, provider, genai_request_timestamp=at, price_context=CONTEXTS[tier]).total_price
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=usage.cache_write_1h,
+        output_reasoning_tokens=usage.reasoning,
+        web_searches=usage.web_searches,
+    )
+    return model.calc_price(
+        said, provider, genai_request_timestamp=at, price_context=CONTEXTS[tier]
+    ).total_price
 
 
 def difference(model, usage: TokenUsage, at: datetime, ours) -> str | None:
     """The name of the guard that makes this case differ, or None."""
     prices = model.prices if isinstance(model.prices, list) else []
     hours = [each for each in prices if type(each.constraint).__name__ == "TimeOfDateConstraint"]
-    starts = [each.constraint.start_date for each in prices if type(each.constraint).__name__ == "StartDateConstraint"]
+    starts = [
+        each.constraint.start_date
+        for each in prices
+        if type(each.constraint).__name__ == "StartDateConstraint"
+    ]
     if isinstance(ours, Unpriced):
         return "no price is not a price of 0"
     if model.id in CORRECTED and usage.cache_read:
@@ -84,9 +114,19 @@ def test_every_name_of_the_catalogue_leads_to_the_same_model(book):
     for provider in providers_installed():
         for model in provider.models:
             for name in listed(provider, model).names:
-                outcome = charge(TokenUsage(10, 10), book, provider=canonical_provider(provider.id), model=name, at_ns=NOON_NS)
+                outcome = charge(
+                    TokenUsage(10, 10),
+                    book,
+                    provider=canonical_provider(provider.id),
+                    model=name,
+                    at_ns=NOON_NS,
+                )
                 assert outcome.model in (model.id, name), (provider.id, name, outcome)
-                assert isinstance(outcome, Unpriced) or outcome.source != "litellm", (provider.id, name, outcome)
+                assert isinstance(outcome, Unpriced) or outcome.source != "litellm", (
+                    provider.id,
+                    name,
+                    outcome,
+                )
                 checked += 1
     assert checked > 2_900
 
@@ -100,11 +140,20 @@ def test_every_price_of_the_catalogue_is_theirs(book):
             for at in rng.sample(MOMENTS, 2):
                 tier = rng.choice(tuple(CONTEXTS))
                 ours = charge(
-                    usage, book, provider=canonical_provider(provider.id), model=name, at_ns=int(at.timestamp()) * 10**9, tier=tier
+                    usage,
+                    book,
+                    provider=canonical_provider(provider.id),
+                    model=name,
+                    at_ns=int(at.timestamp()) * 10**9,
+                    tier=tier,
                 )
                 guard = difference(model, usage, at, ours)
                 if isinstance(ours, Unpriced):
-                    assert theirs(provider, model, usage, at, tier) == 0, (provider.id, model.id, ours)
+                    assert theirs(provider, model, usage, at, tier) == 0, (
+                        provider.id,
+                        model.id,
+                        ours,
+                    )
                 if guard is not None:
                     named[guard] = named.get(guard, 0) + 1
                     continue
@@ -121,4 +170,8 @@ def test_every_price_of_the_catalogue_is_theirs(book):
                 compared += 1
     print(compared, named)
     assert compared > 12_000
-    assert set(named) <= {"no price is not a price of 0", "a correction fills a missing rate", "prices by the hour do not reach back"}
+    assert set(named) <= {
+        "no price is not a price of 0",
+        "a correction fills a missing rate",
+        "prices by the hour do not reach back",
+    }

@@ -24,7 +24,9 @@ from crewmeter_cost.pricing.overrides.reader import UNITS, read_overrides
 def test_the_genai_prices_catalogue_has_not_drifted():
     """Compiling the installed genai-prices again gives the committed file, byte for byte."""
     if compile_genai.installed_version() != files.open_genai().version:
-        pytest.skip(f"genai-prices {compile_genai.installed_version()} is installed, the file is of {files.open_genai().version}")
+        pytest.skip(
+            f"genai-prices {compile_genai.installed_version()} is installed, the file is of {files.open_genai().version}"
+        )
     assert compile_genai.compile_installed() == compile_genai.PATH.read_text()
 
 
@@ -39,7 +41,10 @@ def test_the_litellm_catalogue_has_not_drifted():
 def test_the_drift_check_says_what_to_do():
     """`--check` passes on the committed file."""
     checked = subprocess.run(
-        [sys.executable, "-m", "crewmeter_cost.pricing.catalogue.compile_genai", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "crewmeter_cost.pricing.catalogue.compile_genai", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (checked.returncode, checked.stdout) == (0, "genai-prices.txt: up to date\n")
 
@@ -55,8 +60,14 @@ def test_every_line_of_a_catalogue_reads(name):
             for period in entry.periods:
                 for unit, price in period.items():
                     if unit not in ("from", "hours", "tier", "uplift"):
-                        parts = [price] if isinstance(price, str) else [price[0], *(dear for _, dear in price[1:])]
-                        assert all(Decimal(part) >= 0 and "e" not in part.lower() for part in parts), (entry, unit)
+                        parts = (
+                            [price]
+                            if isinstance(price, str)
+                            else [price[0], *(dear for _, dear in price[1:])]
+                        )
+                        assert all(
+                            Decimal(part) >= 0 and "e" not in part.lower() for part in parts
+                        ), (entry, unit)
     assert models == catalogue.header["models"]
 
 
@@ -83,10 +94,15 @@ def test_corrections_replace_nothing():
         for model in entry["models"]:
             for listed in catalogue.entries(entry["provider"]):
                 if listed.model == model:
-                    assert not any(unit in period for period in listed.periods for unit in entry), (model, entry)
+                    assert not any(unit in period for period in listed.periods for unit in entry), (
+                        model,
+                        entry,
+                    )
     for entry in data["alias"]:
         assert catalogue.has(entry["provider"], entry["of"]), entry
-        assert not [name for name in entry["names"] if catalogue.has(entry["provider"], name)], entry
+        assert not [name for name in entry["names"] if catalogue.has(entry["provider"], name)], (
+            entry
+        )
 
 
 def test_the_example_in_the_documentation_is_a_price_file(tmp_path, request):
@@ -107,7 +123,12 @@ def test_genai_prices_is_not_imported_to_price():
         "charge(TokenUsage(1, 1), PriceBook.load(), provider='openai', model='gpt-4o', at_ns=time.time_ns());"
         "print([name for name in ('genai_prices', 'pydantic', 'yaml', 'sqlalchemy') if name in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "not json\n", '{"format": 2}\n', "[]\n"])
@@ -129,6 +150,12 @@ def test_headers_name_source_and_licence():
 
 def test_one_module_imports_genai_prices():
     """Each vendor is touched by one module: genai-prices by its compiler."""
-    sources = [path for root in ("cost", "tracer", "dashboards") for path in (ROOT / root).rglob("*.py")]
-    importing = [path.name for path in sources if re.search(r"^\s*(?:from|import) genai_prices", path.read_text(encoding="utf-8"), re.M)]
+    sources = [
+        path for root in ("cost", "tracer", "dashboards") for path in (ROOT / root).rglob("*.py")
+    ]
+    importing = [
+        path.name
+        for path in sources
+        if re.search(r"^\s*(?:from|import) genai_prices", path.read_text(encoding="utf-8"), re.M)
+    ]
     assert importing == ["compile_genai.py"]

@@ -14,31 +14,72 @@ from crewmeter_cost.pricing.charge import Charge, Unpriced, charge, items_of
 from crewmeter_cost.pricing.price_book import PriceBook
 
 COUNT = st.integers(-10, 3_000_000)
-KNOWN = ["gpt-4o", "gpt-5.6", "claude-sonnet-4-5-20250929", "gemini-2.5-flash", "rerank-v3.5", "sonar-deep-research", "gpt-audio", "o3"]
+KNOWN = [
+    "gpt-4o",
+    "gpt-5.6",
+    "claude-sonnet-4-5-20250929",
+    "gemini-2.5-flash",
+    "rerank-v3.5",
+    "sonar-deep-research",
+    "gpt-audio",
+    "o3",
+]
 SELLERS = ["openai", "anthropic", "gemini", "cohere", "perplexity", "azure", "bedrock"]
 MODELS = st.sampled_from(KNOWN) | st.text(max_size=40)
 PROVIDERS = st.none() | st.sampled_from(SELLERS) | st.text(max_size=12)
-COUNTED = ("cache_read", "cache_write_5m", "cache_write_1h", "reasoning", "input_audio", "output_audio", "input_image", "output_image",
-           "web_searches", "search_units")  # fmt: skip
+COUNTED = (
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+    "input_image",
+    "output_image",
+    "web_searches",
+    "search_units",
+)
 STATUSES = st.sampled_from(["reported", "missing", "estimated", "reconciled", "invalid"])
 USAGES = st.builds(
-    TokenUsage, input=st.none() | COUNT, output=st.none() | COUNT, status=STATUSES, **dict.fromkeys(COUNTED, COUNT | st.just(0))
+    TokenUsage,
+    input=st.none() | COUNT,
+    output=st.none() | COUNT,
+    status=STATUSES,
+    **dict.fromkeys(COUNTED, COUNT | st.just(0)),
 )
-QUIET = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @QUIET
 @given(
-    usage=USAGES, provider=PROVIDERS, model=st.none() | MODELS, host=st.none() | st.text(max_size=20), at_ns=st.integers(-(2**62), 2**62),
-    tier=st.none() | st.sampled_from(["flex", "batch", "priority"]) | st.text(max_size=8), reported=st.none() | st.text(max_size=12),
-    operation=st.sampled_from(["chat", "embeddings", "rerank", "?"]), duration_ns=st.none() | st.integers(-5, 10**13),
-)  # fmt: skip
-def test_a_charge_never_fails(book, usage, provider, model, host, at_ns, tier, reported, operation, duration_ns):
+    usage=USAGES,
+    provider=PROVIDERS,
+    model=st.none() | MODELS,
+    host=st.none() | st.text(max_size=20),
+    at_ns=st.integers(-(2**62), 2**62),
+    tier=st.none() | st.sampled_from(["flex", "batch", "priority"]) | st.text(max_size=8),
+    reported=st.none() | st.text(max_size=12),
+    operation=st.sampled_from(["chat", "embeddings", "rerank", "?"]),
+    duration_ns=st.none() | st.integers(-5, 10**13),
+)
+def test_a_charge_never_fails(
+    book, usage, provider, model, host, at_ns, tier, reported, operation, duration_ns
+):
     """No input raises; a cost is never negative, is the sum of its lines, and can be derived again from its frozen rates."""
     outcome = charge(
-        usage, book, provider=provider, model=model, host=host, at_ns=at_ns, tier=tier, operation=operation, duration_ns=duration_ns,
+        usage,
+        book,
+        provider=provider,
+        model=model,
+        host=host,
+        at_ns=at_ns,
+        tier=tier,
+        operation=operation,
+        duration_ns=duration_ns,
         reported_cost_usd=reported,
-    )  # fmt: skip
+    )
     if isinstance(outcome, Unpriced):
         assert outcome.reason
         assert outcome.status in ("usage_missing", "unknown_model", "invalid_usage")
@@ -48,10 +89,22 @@ def test_a_charge_never_fails(book, usage, provider, model, host, at_ns, tier, r
     if outcome.status != "provider_reported":
         assert outcome.cost_pusd == sum(item.cost_pusd for item in outcome.items)
         assert all(item.quantity > 0 for item in outcome.items)
-        assert items_of(usage, book.frozen(outcome.version), operation=operation, duration_ns=duration_ns) == outcome.items
+        assert (
+            items_of(
+                usage, book.frozen(outcome.version), operation=operation, duration_ns=duration_ns
+            )
+            == outcome.items
+        )
 
 
-RAW = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "cached_prompt_tokens", "total_tokens")
+RAW = (
+    "prompt_tokens",
+    "completion_tokens",
+    "input_tokens",
+    "output_tokens",
+    "cached_prompt_tokens",
+    "total_tokens",
+)
 ANYTHING = st.integers() | st.text(max_size=4) | st.none() | st.booleans() | st.floats()
 
 
@@ -63,15 +116,50 @@ def test_whatever_usage_says_is_priced_or_named(book, raw):
     assert outcome.status
 
 
-SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text(max_size=6)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-9, 9)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=6)
+)
 SEEN = st.sampled_from(["gpt-4o", "EUR", "2026-01-01"])
 PARTS = st.sampled_from(["from", "usd", "tokens", "input", "x"])
-VALUES = st.recursive(SCALARS | SEEN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PARTS, inner, max_size=3), max_leaves=6)
-KEYS = ("provider", "model", "models", "from", "until", "tier", "currency", "over", "input", "output", "percent", "gpus", "host", "oops")
-ENTRIES = st.lists(st.dictionaries(st.sampled_from((*KEYS, "price_per_gpu_hour")), VALUES, max_size=5), max_size=3)
+VALUES = st.recursive(
+    SCALARS | SEEN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PARTS, inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = (
+    "provider",
+    "model",
+    "models",
+    "from",
+    "until",
+    "tier",
+    "currency",
+    "over",
+    "input",
+    "output",
+    "percent",
+    "gpus",
+    "host",
+    "oops",
+)
+ENTRIES = st.lists(
+    st.dictionaries(st.sampled_from((*KEYS, "price_per_gpu_hour")), VALUES, max_size=5), max_size=3
+)
 RATES = VALUES | st.dictionaries(st.sampled_from(["EUR", "XXX"]), VALUES, max_size=2)
-SECTIONS = {"price": ENTRIES | VALUES, "aliases": VALUES, "hosts": VALUES, "fx": RATES, "currency": VALUES}
-FILES = st.fixed_dictionaries({}, optional={**SECTIONS, **dict.fromkeys(("discount", "free", "self_hosted"), ENTRIES)})
+SECTIONS = {
+    "price": ENTRIES | VALUES,
+    "aliases": VALUES,
+    "hosts": VALUES,
+    "fx": RATES,
+    "currency": VALUES,
+}
+FILES = st.fixed_dictionaries(
+    {}, optional={**SECTIONS, **dict.fromkeys(("discount", "free", "self_hosted"), ENTRIES)}
+)
 
 
 @QUIET

@@ -25,16 +25,40 @@ def priced(book, provider, model, usage=PLAIN, **how):
 GUARDS = [
     ("openai", "gpt-4-turbo", TokenUsage(1000, 300, 400), "upper_bound", "cache_read_rate_missing"),
     ("openai", "gpt-4o", TokenUsage(1000, 300, 0, 400), "partial", "cache_write_rate_missing"),
-    ("openai", "gpt-5.6", TokenUsage(1000, 300, 0, 0, 400), "partial", "cache_write_1h_rate_missing"),
+    (
+        "openai",
+        "gpt-5.6",
+        TokenUsage(1000, 300, 0, 0, 400),
+        "partial",
+        "cache_write_1h_rate_missing",
+    ),
     ("openai", "gpt-4o", TokenUsage(1000, 300, input_audio=100), "partial", "audio_rate_missing"),
     ("openai", "gpt-4o", TokenUsage(1000, 300, output_audio=100), "partial", "audio_rate_missing"),
     ("openai", "gpt-4o", TokenUsage(1000, 300, output_image=100), "partial", "image_rate_missing"),
-    ("groq", "llama-3.3-70b-versatile", TokenUsage(1000, 300, web_searches=1), "partial", "web_search_rate_missing"),
+    (
+        "groq",
+        "llama-3.3-70b-versatile",
+        TokenUsage(1000, 300, web_searches=1),
+        "partial",
+        "web_search_rate_missing",
+    ),
     ("openai", "gpt-4o", TokenUsage(1000, None), "partial", "output_not_reported"),
     ("openai", "gpt-4o", TokenUsage(None, 300), "partial", "input_not_reported"),
     ("openai", "text-embedding-3-small", PLAIN, "partial", "output_rate_missing"),
-    ("gemini", "gemini-2.5-flash", TokenUsage(1000, 300, 400, input_audio=300), "upper_bound", "cached_modality_not_reported"),
-    ("azure", "gpt-4o", replace(PLAIN, flags=("cached_not_reported",)), "upper_bound", "cached_not_reported"),
+    (
+        "gemini",
+        "gemini-2.5-flash",
+        TokenUsage(1000, 300, 400, input_audio=300),
+        "upper_bound",
+        "cached_modality_not_reported",
+    ),
+    (
+        "azure",
+        "gpt-4o",
+        replace(PLAIN, flags=("cached_not_reported",)),
+        "upper_bound",
+        "cached_not_reported",
+    ),
 ]
 
 
@@ -48,20 +72,36 @@ def test_a_missing_rate_is_said(book, provider, model, usage, status, flag):
 def test_cached_audio_is_billed_as_cached_where_it_must_be(book):
     """More audio and cached tokens than input: the overlap was cached audio (Gemini: 0.1, audio 1, cached text 0.03, text 0.3)."""
     outcome = priced(book, "gemini", "gemini-2.5-flash", TokenUsage(1000, 0, 800, input_audio=500))
-    assert {item.item: item.quantity for item in outcome.items} == {"cache_read": 500, "input_audio": 200, "cache_audio_read": 300}
+    assert {item.item: item.quantity for item in outcome.items} == {
+        "cache_read": 500,
+        "input_audio": 200,
+        "cache_audio_read": 300,
+    }
     assert outcome.cost_pusd == 500 * 30_000 + 200 * 1_000_000 + 300 * 100_000
 
 
 @pytest.mark.parametrize(
-    ("tier", "status"), [("flex", "upper_bound"), ("batch", "upper_bound"), ("priority", "partial"), ("turbo", "partial")]
+    ("tier", "status"),
+    [
+        ("flex", "upper_bound"),
+        ("batch", "upper_bound"),
+        ("priority", "partial"),
+        ("turbo", "partial"),
+    ],
 )
 def test_an_unknown_tier_is_not_the_standard_one(book, tier, status):
     """A tier without a price of its own: the standard price as a bound, flagged; batch and flex are never dearer."""
     outcome = priced(book, "groq", "llama-3.3-70b-versatile", tier=tier)
-    assert (outcome.status, outcome.flags, outcome.cost_pusd) == (status, ("tier_assumed",), 1000 * 590_000 + 300 * 790_000)
+    assert (outcome.status, outcome.flags, outcome.cost_pusd) == (
+        status,
+        ("tier_assumed",),
+        1000 * 590_000 + 300 * 790_000,
+    )
 
 
-@pytest.mark.parametrize("tier", [None, "", "default", "standard", "on_demand", "ON_DEMAND", "auto"])
+@pytest.mark.parametrize(
+    "tier", [None, "", "default", "standard", "on_demand", "ON_DEMAND", "auto"]
+)
 def test_standard_tiers_are_priced(book, tier):
     """What providers call their ordinary tier changes nothing."""
     assert priced(book, "openai", "gpt-5", tier=tier).status == "priced"
@@ -89,24 +129,44 @@ def test_a_tier_is_its_own_providers(book):
         ("openai", "corp-model", "llm.corp.example", "unknown_model", "openai"),
         (None, "gpt-4o", "llm.corp.example", "unknown_model", None),
         (None, "groq/llama-3.3-70b-versatile", None, "priced", "groq"),
-        ("litellm", "bedrock/converse/us.anthropic.claude-sonnet-4-5-20250929-v1:0", None, "priced", "aws.bedrock"),
+        (
+            "litellm",
+            "bedrock/converse/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            None,
+            "priced",
+            "aws.bedrock",
+        ),
     ],
 )
 def test_the_host_decides_the_provider(book, provider, model, host, status, seller):
     """A known host outweighs the declared provider; behind an unknown one the declared is assumed; without either, LiteLLM's prefix."""
     outcome = priced(book, provider, model, host=host)
     assert (outcome.status, outcome.provider) == (status, seller), outcome
-    assert ("provider_assumed" in outcome.flags) == (host == "llm.corp.example" and provider is not None)
+    assert ("provider_assumed" in outcome.flags) == (
+        host == "llm.corp.example" and provider is not None
+    )
 
 
 def test_the_response_names_the_model_that_was_billed(book):
     """The response's model wins where it resolves; but Bedrock's profile and OpenRouter's variant are what was asked for."""
-    assert priced(book, "openai", "gpt-4o", response_model="gpt-4o-mini-2024-07-18").model == "gpt-4o-mini"
-    assert priced(book, "azure", "my-deployment", response_model="gpt-4o-2024-08-06").model == "gpt-4o"
+    assert (
+        priced(book, "openai", "gpt-4o", response_model="gpt-4o-mini-2024-07-18").model
+        == "gpt-4o-mini"
+    )
+    assert (
+        priced(book, "azure", "my-deployment", response_model="gpt-4o-2024-08-06").model == "gpt-4o"
+    )
     assert priced(book, "openai", "gpt-4o", response_model="something-inside").model == "gpt-4o"
-    regional = priced(book, "bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", response_model="claude-sonnet-4-5-20250929")
+    regional = priced(
+        book,
+        "bedrock",
+        "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        response_model="claude-sonnet-4-5-20250929",
+    )
     assert regional.items[0].rate_usd == "0.0000033"
-    free = priced(book, "openrouter", "google/gemma-3-27b-it:free", response_model="google/gemma-3-27b-it")
+    free = priced(
+        book, "openrouter", "google/gemma-3-27b-it:free", response_model="google/gemma-3-27b-it"
+    )
     assert isinstance(free, Unpriced) or free.model.endswith(":free"), free
 
 
@@ -142,12 +202,26 @@ def test_what_the_provider_reports_is_kept_beside(book):
     agreed = priced(book, "openai", "gpt-4o", reported_cost_usd="0.00552")
     assert (agreed.cost_pusd, agreed.flags) == (5_500_000_000, ())
     apart = priced(book, "openai", "gpt-4o", reported_cost_usd="0.0066")
-    assert (apart.cost_pusd, apart.status, apart.flags) == (5_500_000_000, "priced", ("reported_divergence",))
+    assert (apart.cost_pusd, apart.status, apart.flags) == (
+        5_500_000_000,
+        "priced",
+        ("reported_divergence",),
+    )
     alone = priced(book, "openrouter", "acme/secret", reported_cost_usd="0.0012345678901235")
-    assert (alone.cost_pusd, alone.status, alone.source) == (1_234_567_890, "provider_reported", "provider")
+    assert (alone.cost_pusd, alone.status, alone.source) == (
+        1_234_567_890,
+        "provider_reported",
+        "provider",
+    )
     assert book.frozen(alone.version).source == "provider"
-    missing = priced(book, "openai", "gpt-4o", TokenUsage(status="missing"), reported_cost_usd="0.25")
-    assert (missing.cost_pusd, missing.status, missing.flags) == (250_000_000_000, "provider_reported", ("usage_missing",))
+    missing = priced(
+        book, "openai", "gpt-4o", TokenUsage(status="missing"), reported_cost_usd="0.25"
+    )
+    assert (missing.cost_pusd, missing.status, missing.flags) == (
+        250_000_000_000,
+        "provider_reported",
+        ("usage_missing",),
+    )
 
 
 @pytest.mark.parametrize("reported", ["-1", "NaN", "Infinity", "five", "", "1e99", "9999999"])
@@ -161,7 +235,11 @@ def test_a_reported_cost_that_is_none_changes_nothing(book, reported):
 def test_usage_that_nobody_reported_has_no_cost(book):
     """Missing is not zero, and says whose."""
     outcome = priced(book, "openai", "gpt-4o", TokenUsage(status="missing", flags=("rejected",)))
-    assert (outcome.status, outcome.flags, "gpt-4o" in outcome.reason) == ("usage_missing", ("rejected",), True)
+    assert (outcome.status, outcome.flags, "gpt-4o" in outcome.reason) == (
+        "usage_missing",
+        ("rejected",),
+        True,
+    )
 
 
 @pytest.mark.parametrize("status", ["estimated", "reconciled"])
@@ -171,10 +249,16 @@ def test_estimates_stay_estimates(book, status):
 
 
 BAD = [
-    TokenUsage(-1, 3), TokenUsage(3, -1), TokenUsage(10, 10, -5), TokenUsage(2**41, 1), TokenUsage(10, 10, 4, 4, 4),
-    TokenUsage(10, 10, input_audio=11), TokenUsage(10, 10, output_image=11), TokenUsage(10, 10, web_searches=-1),
+    TokenUsage(-1, 3),
+    TokenUsage(3, -1),
+    TokenUsage(10, 10, -5),
+    TokenUsage(2**41, 1),
+    TokenUsage(10, 10, 4, 4, 4),
+    TokenUsage(10, 10, input_audio=11),
+    TokenUsage(10, 10, output_image=11),
+    TokenUsage(10, 10, web_searches=-1),
     TokenUsage(status="invalid"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("usage", BAD)
@@ -183,14 +267,20 @@ def test_impossible_usage_has_no_cost(book, usage):
     assert priced(book, "openai", "gpt-4o", usage).status == "invalid_usage"
 
 
-@pytest.mark.parametrize("name", ["gpt-4o\n", "gpt\x00-4o", "\x1b[31mgpt-4o", "gpt-4o\u202e", "x" * 600])
+@pytest.mark.parametrize(
+    "name", ["gpt-4o\n", "gpt\x00-4o", "\x1b[31mgpt-4o", "gpt-4o\u202e", "x" * 600]
+)
 def test_a_name_with_control_characters_is_flagged(book, name):
     """Such a name is no model: it is flagged, shown escaped, and never priced (a trailing line break is only white space)."""
     outcome = priced(book, "openai", name)
     if name.strip() == "gpt-4o":
         assert outcome.status == "priced"
     else:
-        assert (outcome.status, outcome.flags, outcome.reason.isprintable()) == ("unknown_model", ("model_name_invalid",), True)
+        assert (outcome.status, outcome.flags, outcome.reason.isprintable()) == (
+            "unknown_model",
+            ("model_name_invalid",),
+            True,
+        )
 
 
 @pytest.mark.parametrize("name", [None, "", "   "])
@@ -201,8 +291,14 @@ def test_no_name_no_price(book, name):
 
 def test_rerankers_are_billed_by_search_unit(book):
     """LiteLLM lists them at 0 per token; the price is per search unit, and a request is at least one."""
-    three = priced(book, "cohere", "rerank-v3.5", TokenUsage(None, None, search_units=3), operation="rerank")
-    assert (three.cost_pusd, three.source, three.flags) == (6_000_000_000, "litellm", ("litellm_price",))
+    three = priced(
+        book, "cohere", "rerank-v3.5", TokenUsage(None, None, search_units=3), operation="rerank"
+    )
+    assert (three.cost_pusd, three.source, three.flags) == (
+        6_000_000_000,
+        "litellm",
+        ("litellm_price",),
+    )
     unsaid = priced(book, "cohere", "rerank-v3.5", TokenUsage(400, 0), operation="rerank")
     assert (unsaid.cost_pusd, unsaid.status) == (2_000_000_000, "partial")
     chat = priced(book, "cohere", "rerank-v3.5", PLAIN)
@@ -231,11 +327,17 @@ def test_lines_can_be_had_again_from_the_frozen_rates(book):
 
 def test_a_version_is_the_content_of_its_rates(book):
     """The same rates have one hash whatever was assumed to find them; another tier or date has another."""
-    dated, plain = priced(book, "anthropic", "claude-sonnet-4-5-20250929"), priced(book, "anthropic", "claude-sonnet-4-5")
+    dated, plain = (
+        priced(book, "anthropic", "claude-sonnet-4-5-20250929"),
+        priced(book, "anthropic", "claude-sonnet-4-5"),
+    )
     assert dated.version == plain.version
     assert dated.flags == ("matched_date_suffix",)
     assert plain.version != priced(book, "anthropic", "claude-sonnet-4-5", tier="batch").version
-    assert priced(book, "openai", "gpt-5.6").version != priced(book, "openai", "gpt-5.6", at_ns=NOW - 200 * 86_400 * 10**9).version
+    assert (
+        priced(book, "openai", "gpt-5.6").version
+        != priced(book, "openai", "gpt-5.6", at_ns=NOW - 200 * 86_400 * 10**9).version
+    )
     with pytest.raises(KeyError):
         book.frozen("nothing")
 
@@ -243,12 +345,33 @@ def test_a_version_is_the_content_of_its_rates(book):
 def test_a_call_is_priced_at_the_moment_it_started(book):
     """`charge_call` takes its moment, tier, host and reported cost from the call."""
     call = Call(
-        "t", "s", None, NOW, NOW + 10**9, "chat", "openai", None, "gpt-5", "gpt-5-2025-08-07", None, PLAIN, False, None, "stop",
-        "priority", "1", None, "event", "crewmeter",
-    )  # fmt: skip
+        "t",
+        "s",
+        None,
+        NOW,
+        NOW + 10**9,
+        "chat",
+        "openai",
+        None,
+        "gpt-5",
+        "gpt-5-2025-08-07",
+        None,
+        PLAIN,
+        False,
+        None,
+        "stop",
+        "priority",
+        "1",
+        None,
+        "event",
+        "crewmeter",
+    )
     outcome = charge_call(call, book)
     assert isinstance(outcome, Charge)
-    assert (Decimal(outcome.cost_pusd).scaleb(-12), outcome.flags) == (Decimal("0.0085"), ("reported_divergence",))
+    assert (Decimal(outcome.cost_pusd).scaleb(-12), outcome.flags) == (
+        Decimal("0.0085"),
+        ("reported_divergence",),
+    )
 
 
 def test_a_million_names_do_not_grow_the_book(book):
@@ -263,6 +386,10 @@ def test_a_million_names_do_not_grow_the_book(book):
 def test_audio_without_any_text_rate_is_billed_alone(book):
     """Nothing is charged for units that have no rate, and the charge says which."""
     spoken = priced(book, "openai", "gpt-4o-transcribe", TokenUsage(1000, 50, input_audio=900))
-    assert {item.item: item.quantity for item in spoken.items} == {"input": 100, "input_audio": 900, "output": 50}
+    assert {item.item: item.quantity for item in spoken.items} == {
+        "input": 100,
+        "input_audio": 900,
+        "output": 50,
+    }
     listened = priced(book, "openai", "whisper-1")
     assert (listened.status, "audio_hour" in listened.reason) == ("unknown_model", True)

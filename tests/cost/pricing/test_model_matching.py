@@ -25,14 +25,24 @@ MATCHED = [
     ("gemini", "models/gemini-2.5-flash", "gemini-2.5-flash", "routing_prefix"),
     ("gemini", "gemini/gemini-2.5-pro-preview-05-06", "gemini-2.5-pro", "preview"),
     ("gemini", "gemini-1.5-pro-002", "gemini-1.5-pro", "stable_version"),
-    ("vertex_ai", "projects/p/locations/us/publishers/google/models/gemini-2.5-pro", "gemini-2.5-pro", "publisher_path"),
+    (
+        "vertex_ai",
+        "projects/p/locations/us/publishers/google/models/gemini-2.5-pro",
+        "gemini-2.5-pro",
+        "publisher_path",
+    ),
     (
         "bedrock",
         "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-opus-5",
         "regional.anthropic.claude-opus-5",
         "arn",
     ),
-    ("bedrock", "anthropic.claude-3-haiku-20240307-v1:0:200k", "regional.anthropic.claude-3-haiku-20240307-v1:0", "bedrock_version"),
+    (
+        "bedrock",
+        "anthropic.claude-3-haiku-20240307-v1:0:200k",
+        "regional.anthropic.claude-3-haiku-20240307-v1:0",
+        "bedrock_version",
+    ),
     ("bedrock", "ca.amazon.nova-lite-v1:0", "amazon.nova-lite-v1:0", "geo_profile"),
     ("bedrock", "us-east-1/amazon.titan-text-lite-v1", "amazon.titan-text-lite-v1", "region_path"),
     ("fireworks_ai", "kimi-k2p6", "kimi-k2p6", "account_path"),
@@ -90,10 +100,19 @@ def test_the_models_crewai_lists_have_a_price_or_a_reason(book):
         "azure": constants.AZURE_MODELS,
     }
     for provider, models in lists.items():
-        outcomes = [charge(TokenUsage(1000, 300), book, provider=provider, model=model, at_ns=NOW) for model in models]
-        explained = [
-            each for each in outcomes if isinstance(each, Charge) or "has no price at" in each.reason or "priced by" in each.reason
+        outcomes = [
+            charge(TokenUsage(1000, 300), book, provider=provider, model=model, at_ns=NOW)
+            for model in models
         ]
-        assert len(explained) >= 0.97 * len(models), [each for each in outcomes if each not in explained]
+        explained = [
+            each
+            for each in outcomes
+            if isinstance(each, Charge)
+            or "has no price at" in each.reason
+            or "priced by" in each.reason
+        ]
+        assert len(explained) >= 0.97 * len(models), [
+            each for each in outcomes if each not in explained
+        ]
         priced = [each for each in outcomes if isinstance(each, Charge)]
         assert len(priced) >= 0.75 * len(models)

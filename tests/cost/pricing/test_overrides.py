@@ -123,7 +123,11 @@ def at(book, provider, model, usage=PLAIN, moment=NOW, **how):
 def test_a_negotiated_rate_lies_over_the_list(mine):
     """Input 2 and output 8 are the user's, cached input stays the list's 1.25; after until, the list again."""
     outcome = at(mine, "openai", "gpt-4o")
-    assert (usd(outcome), outcome.source, outcome.status) == (Decimal("0.0041"), "override", "priced")
+    assert (usd(outcome), outcome.source, outcome.status) == (
+        Decimal("0.0041"),
+        "override",
+        "priced",
+    )
     assert at(mine, "openai", "gpt-4o", moment=NOW + 20 * DAY).source == "genai-prices"
     assert usd(at(mine, "openai", "gpt-4o", moment=NOW + 20 * DAY)) == Decimal("0.005")
 
@@ -137,8 +141,12 @@ def test_a_negotiated_tier_is_its_own(mine):
 def test_a_price_in_another_currency_is_dated(mine):
     """EUR 10/1/20 per million and EUR 0.01 a request, at 1.25 USD from November, at 1.10 before; over 5,000 tokens 12 and 24."""
     outcome = at(mine, "acme", "house-model")
-    assert usd(outcome) == Decimal("1.25") * (Decimal("0.006") + Decimal("0.0004") + Decimal("0.006") + Decimal("0.01"))
-    assert usd(at(mine, "acme", "house-model", moment=NOW - 60 * DAY)) == Decimal("1.10") * Decimal("0.0224")
+    assert usd(outcome) == Decimal("1.25") * (
+        Decimal("0.006") + Decimal("0.0004") + Decimal("0.006") + Decimal("0.01")
+    )
+    assert usd(at(mine, "acme", "house-model", moment=NOW - 60 * DAY)) == Decimal("1.10") * Decimal(
+        "0.0224"
+    )
     large = at(mine, "acme", "house-model", TokenUsage(5001, 0))
     assert usd(large) == Decimal("1.25") * (Decimal("0.060012") + Decimal("0.01"))
 
@@ -154,13 +162,19 @@ def test_a_discount_takes_its_share(mine):
     """12.5 % off everything at Anthropic from November on, cached tokens too."""
     outcome = at(mine, "anthropic", "claude-sonnet-4-5")
     assert (usd(outcome), outcome.source) == (Decimal("0.00642") * Decimal("0.875"), "override")
-    assert usd(at(mine, "anthropic", "claude-sonnet-4-5", moment=NOW - 30 * DAY)) == Decimal("0.00642")
+    assert usd(at(mine, "anthropic", "claude-sonnet-4-5", moment=NOW - 30 * DAY)) == Decimal(
+        "0.00642"
+    )
 
 
 def test_aliases_name_the_model_behind_a_deployment(mine):
     """An Azure deployment and a team's own name, priced as the models they stand for; the alias is flagged."""
     azure = at(mine, "azure", "my-deployment", host="me.openai.azure.com")
-    assert (azure.provider, azure.model, azure.flags) == ("azure.ai.openai", "gpt-4o", ("matched_alias",))
+    assert (azure.provider, azure.model, azure.flags) == (
+        "azure.ai.openai",
+        "gpt-4o",
+        ("matched_alias",),
+    )
     team = at(mine, "acme", "team-model", TokenUsage(1000, 500))
     assert (team.provider, team.model, usd(team)) == ("openai", "gpt-4o-mini", Decimal("0.00045"))
 
@@ -181,13 +195,20 @@ def test_hosts_name_who_bills(mine):
 
 def test_own_gpus_are_billed_by_time(mine):
     """Four GPUs at $2.50 an hour for 1.8 s: half a cent, exactly; the time is the quantity."""
-    outcome = at(mine, "openai", "llama-3.3-70b", host="gpu-1.internal.example", duration_ns=1_800_000_000)
+    outcome = at(
+        mine, "openai", "llama-3.3-70b", host="gpu-1.internal.example", duration_ns=1_800_000_000
+    )
     assert (usd(outcome), outcome.source) == (Decimal("0.005"), "override")
     assert (outcome.items[0].item, outcome.items[0].quantity) == ("gpu_millisecond", 1800)
     again = items_of(PLAIN, mine.frozen(outcome.version), duration_ns=1_800_000_000)
     assert again == outcome.items
     unmeasured = at(
-        mine, "openai", "llama-3.3-70b", TokenUsage(status="missing"), host="gpu-1.internal.example", duration_ns=3_600_000_000_000
+        mine,
+        "openai",
+        "llama-3.3-70b",
+        TokenUsage(status="missing"),
+        host="gpu-1.internal.example",
+        duration_ns=3_600_000_000_000,
     )
     assert usd(unmeasured) == 10
 
@@ -236,38 +257,105 @@ def test_the_null_device_means_no_overrides(tmp_path, monkeypatch):
 
 
 WRONG = [
-    ('[[price]]\nprovider = "openai"\nmodel = "gpt-4o"\ninptu = 2\n', 4, "price[1].inptu: unknown key", "'input'"),
+    (
+        '[[price]]\nprovider = "openai"\nmodel = "gpt-4o"\ninptu = 2\n',
+        4,
+        "price[1].inptu: unknown key",
+        "'input'",
+    ),
     ('[[prise]]\nmodel = "gpt-4o"\n', 1, "prise: unknown key", "'price'"),
-    ('[[price]]\nmodel = "gpt-4o"\n\ninput = -2\n', 4, "price[1].input: -2 is negative", "[[discount]]"),
+    (
+        '[[price]]\nmodel = "gpt-4o"\n\ninput = -2\n',
+        4,
+        "price[1].input: -2 is negative",
+        "[[discount]]",
+    ),
     ('[[price]]\nmodel = "gpt-4o"\ninput = true\n', 3, "price[1].input: True is no number", "2.5"),
-    ('[[price]]\nmodel = "gpt-4o"\ninput = "two"\n', 3, "price[1].input: 'two' is no number", "2.5"),
+    (
+        '[[price]]\nmodel = "gpt-4o"\ninput = "two"\n',
+        3,
+        "price[1].input: 'two' is no number",
+        "2.5",
+    ),
     ('[[price]]\nmodel = "gpt-4o"\ninput = 1e12\n', 3, "price[1].input", "per million"),
     ('[[price]]\nmodel = "gpt-4o"\n', 1, "price[1]: has no price", "input"),
     ("[[price]]\ninput = 2\n", 1, "price[1]: names no model", "model"),
-    ('[[price]]\nmodel = "a"\ninput = 1\n[[price]]\nmodel = "a"\ninput = 2\n', 4, "price[2]: overlaps another entry for 'a'", "from"),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\n[[price]]\nmodel = "a"\ninput = 2\n',
+        4,
+        "price[2]: overlaps another entry for 'a'",
+        "from",
+    ),
     (TWO_AT_ONCE, 6, "overlaps", "one may apply"),
-    ('[[price]]\nmodel = "a"\ninput = 1\nfrom = 2026-06-01\nuntil = 2026-05-01\n', 5, "price[1].until: is not after from", "first day"),
-    ('[[price]]\nmodel = "a"\ninput = 1\nfrom = "soon"\n', 4, "price[1].from: 'soon' is no date", "2026-11-01"),
-    ('[[price]]\nmodel = "a"\ninput = 1\ncurrency = "EUR"\n', 4, "price[1].currency: no exchange rate for EUR", "[fx]"),
-    ('[[price]]\nmodel = "a"\ninput = 1\ncurrency = "BTC"\n', 4, "price[1].currency: 'BTC' is no currency", "ISO 4217"),
-    ("[fx]\nEURO = [{from = 2026-01-01, usd = 1}]\n", 2, "fx.EURO: 'EURO' is no currency", "ISO 4217"),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\nfrom = 2026-06-01\nuntil = 2026-05-01\n',
+        5,
+        "price[1].until: is not after from",
+        "first day",
+    ),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\nfrom = "soon"\n',
+        4,
+        "price[1].from: 'soon' is no date",
+        "2026-11-01",
+    ),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\ncurrency = "EUR"\n',
+        4,
+        "price[1].currency: no exchange rate for EUR",
+        "[fx]",
+    ),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\ncurrency = "BTC"\n',
+        4,
+        "price[1].currency: 'BTC' is no currency",
+        "ISO 4217",
+    ),
+    (
+        "[fx]\nEURO = [{from = 2026-01-01, usd = 1}]\n",
+        2,
+        "fx.EURO: 'EURO' is no currency",
+        "ISO 4217",
+    ),
     ("[fx]\nEUR = 1.08\n", 2, "fx.EUR: is no list of dated rates", "from"),
     ("[fx]\nEUR = [{from = 2026-01-01, usd = 0}]\n", 2, "fx.EUR[1]: usd is 0", "above 0"),
     ("[fx]\nEUR = [{usd = 1.1}]\n", 2, "fx.EUR[1]: needs both from and usd", "from"),
-    ("[[discount]]\nprovider = 'openai'\npercent = 120\n", 3, "discount[1].percent: is not between 0 and 100", "12.5"),
+    (
+        "[[discount]]\nprovider = 'openai'\npercent = 120\n",
+        3,
+        "discount[1].percent: is not between 0 and 100",
+        "12.5",
+    ),
     ("[[free]]\n", 1, "free[1]: names no model", "provider"),
-    ('[[free]]\nmodel = "*"\n', 1, "free[1]: would make every model of every provider free", "name a provider"),
+    (
+        '[[free]]\nmodel = "*"\n',
+        1,
+        "free[1]: would make every model of every provider free",
+        "name a provider",
+    ),
     ('[[self_hosted]]\nhost = "a.b"\n', 1, "self_hosted[1]: has no price_per_gpu_hour", "2.50"),
     ('[hosts]\n"https://a.b/v1" = "openai"\n', 2, "is no host name", "without https"),
     ('[aliases]\n"a" = 5\n', 2, "aliases.a: 5 is no name", "stands for"),
-    ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 5, output = 2}]\n', 4, "prices output, which the entry itself lacks", "output"),
-    ('[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 0, input = 2}]\n', 4, "is no list of sizes", "tokens = 200000"),
-    ('aliases = 5\n', 1, "aliases: is not a table", "[aliases]"),
-    ('price = 5\n', 1, "price: is not a list of entries", "[[price]]"),
-]  # fmt: skip
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 5, output = 2}]\n',
+        4,
+        "prices output, which the entry itself lacks",
+        "output",
+    ),
+    (
+        '[[price]]\nmodel = "a"\ninput = 1\nover = [{tokens = 0, input = 2}]\n',
+        4,
+        "is no list of sizes",
+        "tokens = 200000",
+    ),
+    ("aliases = 5\n", 1, "aliases: is not a table", "[aliases]"),
+    ("price = 5\n", 1, "price: is not a list of entries", "[[price]]"),
+]
 
 
-@pytest.mark.parametrize(("text", "line", "problem", "hint"), WRONG, ids=[case[2][:50] for case in WRONG])
+@pytest.mark.parametrize(
+    ("text", "line", "problem", "hint"), WRONG, ids=[case[2][:50] for case in WRONG]
+)
 def test_a_mistake_is_refused_with_its_line(tmp_path, text, line, problem, hint):
     """File, line and key of the mistake, and the way out."""
     with pytest.raises(CrewMeterError) as caught:
@@ -281,8 +369,16 @@ def test_a_mistake_is_refused_with_its_line(tmp_path, text, line, problem, hint)
 
 def test_yaml_mistakes_have_their_line_too(tmp_path):
     """The line of the key in YAML."""
-    with pytest.raises(CrewMeterError, match=r"prices\.yml line 5: price\[1\]\.input: -1 is negative"):
-        PriceBook.load(write(tmp_path, "price:\n  - provider: openai\n    model: a\n    output: 2\n    input: -1\n", "prices.yml"))
+    with pytest.raises(
+        CrewMeterError, match=r"prices\.yml line 5: price\[1\]\.input: -1 is negative"
+    ):
+        PriceBook.load(
+            write(
+                tmp_path,
+                "price:\n  - provider: openai\n    model: a\n    output: 2\n    input: -1\n",
+                "prices.yml",
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -310,4 +406,6 @@ def test_a_file_that_is_none_is_refused(tmp_path, name, content, problem):
 def test_an_empty_file_changes_nothing(tmp_path):
     """An empty TOML or YAML file is a book without overrides."""
     for name in ("prices.toml", "prices.yaml"):
-        assert usd(at(PriceBook.load(write(tmp_path, "", name)), "openai", "gpt-4o")) == Decimal("0.005")
+        assert usd(at(PriceBook.load(write(tmp_path, "", name)), "openai", "gpt-4o")) == Decimal(
+            "0.005"
+        )

@@ -43,7 +43,18 @@ def home(tmp_path, monkeypatch):
 def test_price_prints_the_contracts_document(run):
     """`price --format json` has exactly the contract's keys, money as exact strings."""
     code, out, _ = run(
-        "price", "gpt-4o", "--provider", "openai", "--input", "1000", "--cache-read", "400", "--output", "300", "--format", "json"
+        "price",
+        "gpt-4o",
+        "--provider",
+        "openai",
+        "--input",
+        "1000",
+        "--cache-read",
+        "400",
+        "--output",
+        "300",
+        "--format",
+        "json",
     )
     document = json.loads(out)
     version = document.pop("price_version")
@@ -66,13 +77,77 @@ def test_price_prints_the_contracts_document(run):
     ("words", "usd"),
     [
         (["gpt-4o-mini", "--input", "1000", "--output", "500"], "0.00045"),
-        (["gpt-5", "--provider", "openai", "--input", "1000", "--cache-read", "400", "--output", "300", "--tier", "flex"], "0.0019"),
-        (["gpt-5.6", "--provider", "openai", "--input", "10000", "--output", "1000", "--at", "2026-08-20T23:59:59Z"], "0.08"),
-        (["claude-sonnet-4-5", "--provider", "anthropic", "--input", "1000", "--cache-write-1h", "1000", "--output", "0"], "0.006"),
-        (["claude-opus-4-5", "--input", "2000", "--cache-write", "1500", "--output", "800", "--web-searches", "2"], "0.051875"),
+        (
+            [
+                "gpt-5",
+                "--provider",
+                "openai",
+                "--input",
+                "1000",
+                "--cache-read",
+                "400",
+                "--output",
+                "300",
+                "--tier",
+                "flex",
+            ],
+            "0.0019",
+        ),
+        (
+            [
+                "gpt-5.6",
+                "--provider",
+                "openai",
+                "--input",
+                "10000",
+                "--output",
+                "1000",
+                "--at",
+                "2026-08-20T23:59:59Z",
+            ],
+            "0.08",
+        ),
+        (
+            [
+                "claude-sonnet-4-5",
+                "--provider",
+                "anthropic",
+                "--input",
+                "1000",
+                "--cache-write-1h",
+                "1000",
+                "--output",
+                "0",
+            ],
+            "0.006",
+        ),
+        (
+            [
+                "claude-opus-4-5",
+                "--input",
+                "2000",
+                "--cache-write",
+                "1500",
+                "--output",
+                "800",
+                "--web-searches",
+                "2",
+            ],
+            "0.051875",
+        ),
         (["text-embedding-3-small", "--input", "12345", "--operation", "embeddings"], "0.0002469"),
-        (["gpt-4o", "--host", "me.openai.azure.com", "--input", "1000", "--output", "300"], "0.0055"),
-        (["gpt-4o", "--usage", '{"prompt_tokens": 1000, "completion_tokens": 300, "cached_prompt_tokens": 400}'], "0.005"),
+        (
+            ["gpt-4o", "--host", "me.openai.azure.com", "--input", "1000", "--output", "300"],
+            "0.0055",
+        ),
+        (
+            [
+                "gpt-4o",
+                "--usage",
+                '{"prompt_tokens": 1000, "completion_tokens": 300, "cached_prompt_tokens": 400}',
+            ],
+            "0.005",
+        ),
     ],
 )
 def test_price_prices_what_was_asked(run, words, usd):
@@ -84,9 +159,23 @@ def test_price_prices_what_was_asked(run, words, usd):
 
 def test_no_price_is_no_failure(run):
     """Without a price the cost is null, the reason is on stderr and the exit code 0."""
-    code, out, err = run("price", "claude-sonnet-4-5-future", "--provider", "anthropic", "--input", "10", "--format", "json")
+    code, out, err = run(
+        "price",
+        "claude-sonnet-4-5-future",
+        "--provider",
+        "anthropic",
+        "--input",
+        "10",
+        "--format",
+        "json",
+    )
     document = json.loads(out)
-    assert (code, document["cost_usd"], document["cost_status"], document["items"]) == (0, None, "unknown_model", [])
+    assert (code, document["cost_usd"], document["cost_status"], document["items"]) == (
+        0,
+        None,
+        "unknown_model",
+        [],
+    )
     assert document["price_source"] is document["price_version"] is None
     assert "no price for 'claude-sonnet-4-5-future' at anthropic" in err
     code, out, _ = run("price", "gpt-4o", "--format", "json")
@@ -100,7 +189,11 @@ def test_price_for_people_and_spreadsheets(run):
     assert "$0.0055" in out
     assert "provider_assumed" in err
     _, out, _ = run("price", "gpt-4o", "--input", "1000", "--output", "300", "--format", "csv")
-    assert out.splitlines() == ["item,quantity,rate_usd,cost_usd", "input,1000,0.0000025,0.0025", "output,300,0.00001,0.003"]
+    assert out.splitlines() == [
+        "item,quantity,rate_usd,cost_usd",
+        "input,1000,0.0000025,0.0025",
+        "output,300,0.00001,0.003",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,11 +218,26 @@ def test_price_reads_the_price_file(run, home, monkeypatch):
     file = home / "prices.toml"
     file.write_text('[[price]]\nprovider = "openai"\nmodel = "gpt-4o"\ninput = 1\noutput = 1\n')
     monkeypatch.setenv("CREWMETER_PRICES", str(file))
-    _, out, _ = run("price", "gpt-4o", "--provider", "openai", "--input", "1000000", "--output", "0", "--format", "json")
+    _, out, _ = run(
+        "price",
+        "gpt-4o",
+        "--provider",
+        "openai",
+        "--input",
+        "1000000",
+        "--output",
+        "0",
+        "--format",
+        "json",
+    )
     assert (json.loads(out)["cost_usd"], json.loads(out)["price_source"]) == ("1", "override")
     file.write_text('[[price]]\nmodel = "gpt-4o"\ninput = -1\n')
     code, _, err = run("price", "gpt-4o", "--input", "5")
-    assert (code, "prices.toml line 3: price[1].input: -1 is negative" in err, "hint:" in err) == (2, True, True)
+    assert (code, "prices.toml line 3: price[1].input: -1 is negative" in err, "hint:" in err) == (
+        2,
+        True,
+        True,
+    )
 
 
 def test_show_lists_every_price_a_model_had(run):
@@ -138,7 +246,11 @@ def test_show_lists_every_price_a_model_had(run):
     rows = json.loads(out)
     assert code == 0
     assert {row["source"] for row in rows} == {"genai-prices", "litellm"}
-    assert [row["prices"]["input"] for row in rows if row["source"] == "genai-prices" and not row["tier"]] == ["10", "2"]
+    assert [
+        row["prices"]["input"]
+        for row in rows
+        if row["source"] == "genai-prices" and not row["tier"]
+    ] == ["10", "2"]
     _, out, _ = run("prices", "show", "gpt-5.6")
     assert "10 over 272k" in out
     _, out, _ = run("prices", "show", "o3", "--format", "csv")
@@ -153,7 +265,11 @@ def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
     assert (code, "nothing to do" in out, files.own_path().exists()) == (0, True, False)
     dearer = home / "newer.txt"
     text = (files.SHIPPED / "genai-prices.txt").read_text()
-    dearer.write_text(text.replace('"version": "0.2.3"', '"version": "9.9.9"').replace('"input":"0.15"', '"input":"15"'))
+    dearer.write_text(
+        text.replace('"version": "0.2.3"', '"version": "9.9.9"').replace(
+            '"input":"0.15"', '"input":"15"'
+        )
+    )
     code, out, _ = run("prices", "update", "--file", str(dearer))
     assert (code, "9.9.9, in use from now on" in out) == (0, True)
     assert [path.name for path in files.own_path().parent.iterdir()] == ["genai-prices.txt"]
@@ -166,14 +282,29 @@ def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
 
 def test_update_reads_genai_prices_own_file(run, home):
     """The published data.json of genai-prices compiles to the same prices; anything else is refused by name."""
-    model = {"id": "new-model", "match": {"equals": "new-model"}, "prices": {"input_mtok": "7", "output_mtok": "8"}}
-    provider = {"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\.openai\\.com", "models": [model]}
+    model = {
+        "id": "new-model",
+        "match": {"equals": "new-model"},
+        "prices": {"input_mtok": "7", "output_mtok": "8"},
+    }
+    provider = {
+        "id": "openai",
+        "name": "OpenAI",
+        "api_pattern": "https://api\\.openai\\.com",
+        "models": [model],
+    }
     (home / "data.json").write_text(json.dumps([provider]))
     code, out, _ = run("prices", "update", "--file", str(home / "data.json"))
     assert (code, "file data.json" in out) == (0, True)
-    _, out, _ = run("price", "new-model", "--provider", "openai", "--input", "1000000", "--format", "json")
+    _, out, _ = run(
+        "price", "new-model", "--provider", "openai", "--input", "1000000", "--format", "json"
+    )
     assert json.loads(out)["cost_usd"] == "7"
-    for name, content in (("bad.json", "[{}]"), ("worse.json", "nonsense"), ("book.txt", '{"format": 99}')):
+    for name, content in (
+        ("bad.json", "[{}]"),
+        ("worse.json", "nonsense"),
+        ("book.txt", '{"format": 99}'),
+    ):
         (home / name).write_text(content)
         code, _, err = run("prices", "update", "--file", str(home / name))
         assert (code, err.startswith("error:"), "Traceback" in err) == (2, True, False), err
@@ -189,14 +320,18 @@ def test_check_knows_age_and_disagreements_without_a_ledger(run):
     assert any(each["unit"] == "input" for each in document["disagreements"])
     assert Decimal(document["book"]["age_days"]) >= 0
     code, _, err = run("prices", "check", "--max-age", "1")
-    assert (code, "check failed" in err) == ((1, True) if document["book"]["age_days"] > 1 else (0, False))
+    assert (code, "check failed" in err) == (
+        (1, True) if document["book"]["age_days"] > 1 else (0, False)
+    )
 
 
 @pytest.fixture
 def called(home):
     """A ledger with a week of calls."""
     with Ledger.open(str(home / "ledger.db")) as ledger:
-        load_history(ledger, days=4, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60)
+        load_history(
+            ledger, days=4, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60
+        )
     return str(home / "ledger.db")
 
 
@@ -205,9 +340,20 @@ def test_check_is_of_the_models_called_in_the_window(run, called, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = run("prices", "check", "--format", "json")
     every = {row["model"]: row["calls"] for row in json.loads(out)["ledger"]}
-    _, out, _ = run("prices", "check", "--since", "2026-11-20", "--until", "2026-11-20T12:00Z", "--format", "json")
+    _, out, _ = run(
+        "prices",
+        "check",
+        "--since",
+        "2026-11-20",
+        "--until",
+        "2026-11-20T12:00Z",
+        "--format",
+        "json",
+    )
     some = {row["model"]: row["calls"] for row in json.loads(out)["ledger"]}
-    _, out, _ = run("report", "--since", "2026-11-20", "--until", "2026-11-20T12:00Z", "--format", "json")
+    _, out, _ = run(
+        "report", "--since", "2026-11-20", "--until", "2026-11-20T12:00Z", "--format", "json"
+    )
     assert some == {row["model"]: row["calls"] for row in json.loads(out)["rows"]}
     assert sum(some.values()) < sum(every.values())
     code, out, err = run("prices", "check")
@@ -229,19 +375,48 @@ def test_a_damaged_ledger_is_not_taken_for_none(run, home):
 
 def test_show_knows_what_was_charged_and_when_prices_were_in_force(run, called):
     """`--since` and `--until` leave out prices not in force then; `--ledger` adds what its calls were really charged at."""
-    _, out, _ = run("prices", "show", "gpt-5.6", "--provider", "openai", "--until", "2026-08-01", "--format", "json")
+    _, out, _ = run(
+        "prices",
+        "show",
+        "gpt-5.6",
+        "--provider",
+        "openai",
+        "--until",
+        "2026-08-01",
+        "--format",
+        "json",
+    )
     ours = [row for row in json.loads(out) if row["source"] == "genai-prices" and row["prices"]]
     assert [(row["from"], row["tier"]) for row in ours] == [(None, None)]
-    _, out, _ = run("prices", "show", "gpt-5.6", "--provider", "openai", "--since", "2026-11-01", "--format", "json")
-    ours = [row for row in json.loads(out) if row["source"] == "genai-prices" and row["tier"] is None]
+    _, out, _ = run(
+        "prices",
+        "show",
+        "gpt-5.6",
+        "--provider",
+        "openai",
+        "--since",
+        "2026-11-01",
+        "--format",
+        "json",
+    )
+    ours = [
+        row for row in json.loads(out) if row["source"] == "genai-prices" and row["tier"] is None
+    ]
     assert [row["from"] for row in ours] == ["2026-08-21"]
     window = ("--since", "2026-11-19", "--until", "2026-11-21")
     _, out, _ = run("prices", "show", "gpt-5", "--ledger", called, *window, "--format", "json")
     charged = [row for row in json.loads(out) if row["calls"]]
-    _, out, _ = run("report", "--ledger", called, *window, "--where", "model=gpt-5", "--format", "json")
+    _, out, _ = run(
+        "report", "--ledger", called, *window, "--where", "model=gpt-5", "--format", "json"
+    )
     total = json.loads(out)["total"]
-    assert sum(row["calls"] for row in charged) == total["calls"] - total["unpriced_calls"] - rejected(called)
-    assert all(row["source"].startswith("ledger (") and row["first_call"] >= "2026-11-19" for row in charged)
+    assert sum(row["calls"] for row in charged) == total["calls"] - total[
+        "unpriced_calls"
+    ] - rejected(called)
+    assert all(
+        row["source"].startswith("ledger (") and row["first_call"] >= "2026-11-19"
+        for row in charged
+    )
     assert charged[0]["prices"]["input"]
     _, out, _ = run("prices", "show", "gpt-5", "--ledger", called)
     assert "in this ledger" in out
@@ -252,8 +427,9 @@ def test_show_knows_what_was_charged_and_when_prices_were_in_force(run, called):
 def rejected(path: str) -> int:
     """Calls to gpt-5 in the test's window that the provider refused: neither priced nor unpriced."""
     with Ledger.open(path, read_only=True) as ledger, ledger.reading() as connection:
-        query = (
-            "SELECT count(*) FROM calls WHERE model = 'gpt-5' AND cost_usd IS NULL AND unpriced = 0 AND time >= :since AND time < :until"
-        )
-        window = {name: int(datetime(2026, 11, day, tzinfo=UTC).timestamp()) for name, day in (("since", 19), ("until", 21))}
+        query = "SELECT count(*) FROM calls WHERE model = 'gpt-5' AND cost_usd IS NULL AND unpriced = 0 AND time >= :since AND time < :until"
+        window = {
+            name: int(datetime(2026, 11, day, tzinfo=UTC).timestamp())
+            for name, day in (("since", 19), ("until", 21))
+        }
         return connection.scalar(text(query), window)

@@ -24,14 +24,21 @@ def filled(nursery, tmp_path_factory):
             }
             running.post(request(3, **ids))
             root = {"crewmeter.kind": "crew", "gen_ai.operation.name": "invoke_workflow"}
-            running.post(request(spans=[(run.to_bytes(16, "big"), run.to_bytes(8, "big"))], **ids, **root))
+            running.post(
+                request(spans=[(run.to_bytes(16, "big"), run.to_bytes(8, "big"))], **ids, **root)
+            )
         yield running
 
 
 def command(running, *words: str) -> object:
     """What the command line prints about the same ledger."""
     script = Path(sys.executable).with_name("crewmeter")
-    done = subprocess.run([script, *words, "--ledger", str(running.ledger), "--format", "json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [script, *words, "--ledger", str(running.ledger), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout)
 
 

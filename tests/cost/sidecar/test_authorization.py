@@ -54,7 +54,10 @@ def test_every_endpoint_asks_for_its_role(locked, method, path, key):
     assert (status != 401) == allowed
 
 
-@pytest.mark.parametrize(("key", "code"), [(None, "UNAUTHENTICATED"), (READ, "UNAUTHENTICATED"), (INGEST, "OK"), (BOTH, "OK")])
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [(None, "UNAUTHENTICATED"), (READ, "UNAUTHENTICATED"), (INGEST, "OK"), (BOTH, "OK")],
+)
 def test_grpc_asks_for_the_ingest_role(locked, key, code):
     """The same keys guard gRPC."""
     metadata = (("authorization", f"Bearer {key}"),) if key else ()
@@ -96,7 +99,12 @@ def test_keys_are_read_from_text_and_file(tmp_path):
     assert keys.allow(f"Bearer {READ}", "read")
     assert not keys.allow(f"Bearer {READ}", "ingest")
     assert keys.allow(f"bearer {INGEST}", "ingest")
-    for text, path in (("short", None), ("with a space", None), (None, tmp_path / "missing"), (None, tmp_path)):
+    for text, path in (
+        ("short", None),
+        ("with a space", None),
+        (None, tmp_path / "missing"),
+        (None, tmp_path),
+    ):
         with pytest.raises(CrewMeterError):
             keys_from(text, path)
     empty = tmp_path / "empty"
@@ -115,7 +123,11 @@ def test_another_name_for_this_machine_is_not_answered(sidecar):
 
 def test_no_page_of_another_site_may_read_or_send(sidecar):
     """No CORS header is ever given, and a form cannot send a type that OTLP takes."""
-    reply = sidecar.ask("OPTIONS", "/v1/traces", headers={"origin": "https://evil.example", "access-control-request-method": "POST"})
+    reply = sidecar.ask(
+        "OPTIONS",
+        "/v1/traces",
+        headers={"origin": "https://evil.example", "access-control-request-method": "POST"},
+    )
     assert not any(name.startswith("access-control") for name in reply.headers)
     assert sidecar.post(request(1), content_type="text/plain").status == 415
     assert sidecar.post(request(1), content_type="application/x-www-form-urlencoded").status == 415
@@ -149,18 +161,29 @@ def test_tls_on_both_ports(nursery, tmp_path):
         "subjectAltName=IP:127.0.0.1,DNS:localhost",
     ]
     try:
-        subprocess.run([*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+        subprocess.run(
+            [*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
+        )
     except FileNotFoundError:
         pytest.skip("needs openssl")
-    with nursery.start(tmp_path / "ledger.db", grpc=True, certificate=str(cert), private_key=str(key)) as running:
+    with nursery.start(
+        tmp_path / "ledger.db", grpc=True, certificate=str(cert), private_key=str(key)
+    ) as running:
         context = ssl.create_default_context(cafile=str(cert))
-        connection = http.client.HTTPSConnection("127.0.0.1", running.port, context=context, timeout=10)
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", running.port, context=context, timeout=10
+        )
         connection.request("POST", "/v1/traces", request(2), PROTOBUF)
         assert connection.getresponse().status == 200
         connection.close()
         credentials = grpc.ssl_channel_credentials(cert.read_bytes())
         with grpc.secure_channel(f"localhost:{running.grpc_port}", credentials) as channel:
-            assert channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(request(1)) == b""
+            assert (
+                channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")(
+                    request(1)
+                )
+                == b""
+            )
         with pytest.raises((http.client.HTTPException, OSError)):
             running.get("/healthz")
         assert len(running.stored()) == 3
@@ -179,7 +202,12 @@ HOSTILE = [
 def test_hostile_names_stay_names(fresh):
     """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every place that shows them."""
     for name in HOSTILE:
-        facts = {"crewmeter.crew.name": name, "gen_ai.request.model": name, "crewmeter.user": name, "crewmeter.tag." + name: name}
+        facts = {
+            "crewmeter.crew.name": name,
+            "gen_ai.request.model": name,
+            "crewmeter.user": name,
+            "crewmeter.tag." + name: name,
+        }
         assert fresh.post(request(1, **facts)).status == 200
     assert len(fresh.stored()) == len(HOSTILE)
     for group in ("crew", "model", "user"):
@@ -189,6 +217,13 @@ def test_hostile_names_stay_names(fresh):
     page = fresh.get("/metrics").text
     assert not any(line.startswith("crewmeter_fake") for line in page.splitlines())
     assert "user" not in page.replace("never per user", "")
-    for query in ("by=" + "model'--", "where=crew=' OR 1=1", "since='; DROP TABLE call", "by=tag:x' OR '1'='1"):
-        assert fresh.get("/api/report?" + query.replace(" ", "%20").replace("'", "%27").replace(";", "%3B")).status in (200, 400)
+    for query in (
+        "by=" + "model'--",
+        "where=crew=' OR 1=1",
+        "since='; DROP TABLE call",
+        "by=tag:x' OR '1'='1",
+    ):
+        assert fresh.get(
+            "/api/report?" + query.replace(" ", "%20").replace("'", "%27").replace(";", "%3B")
+        ).status in (200, 400)
     assert len(fresh.stored()) == len(HOSTILE)

@@ -46,7 +46,9 @@ def test_apps_on_two_hosts_share_one_budget(sidecar):
     first.close()
     second.close()
     budget = parse_budget("0.002 USD/day")
-    state = RemoteBalanceStore(url, {}).lease(budget, window_at(budget, time.time()), holder="x", need_pusd=10**12, now=time.time())
+    state = RemoteBalanceStore(url, {}).lease(
+        budget, window_at(budget, time.time()), holder="x", need_pusd=10**12, now=time.time()
+    )
     assert (state.granted_pusd, state.leased_pusd) == (0, 0)
 
 
@@ -66,7 +68,10 @@ def test_far_from_the_limit_the_sidecar_is_hardly_asked(sidecar):
 def test_a_sidecar_that_hangs_costs_one_short_wait(on_unknown, goes):
     """It takes connections and never answers: one wait of at most 0.3 s, then ``on_unknown`` decides without asking again."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        guarded = guard({"amount": "1 USD/day", "on_unknown": on_unknown}, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        guarded = guard(
+            {"amount": "1 USD/day", "on_unknown": on_unknown},
+            endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}",
+        )
         guarded._ready()
         begun = time.perf_counter()
         outcomes = [guarded.reserve(CALL, input_chars=10) for _ in range(50)]
@@ -96,18 +101,25 @@ def test_nonsense_is_refused_and_named(sidecar):
         assert (answer.status, bool(answer.json()["error"])) == (400, True), wrong
     assert sidecar.ask("POST", "/api/budgets/lease", b"[", JSON).status == 400
     assert sidecar.ask("POST", "/api/budgets/lease", b"x" * 70_000, JSON).status == 413
-    assert sidecar.ask("POST", "/api/budgets/lease", b"{}", {"content-type": "text/plain"}).status == 415
+    assert (
+        sidecar.ask("POST", "/api/budgets/lease", b"{}", {"content-type": "text/plain"}).status
+        == 415
+    )
 
 
 def test_accounts_need_the_key_that_spans_need(nursery, tmp_path, monkeypatch):
     """A key to read does not lease; the app's key comes from its headers or ``CREWMETER_TOKEN``."""
-    with nursery.start(tmp_path / "ledger.db", token="ingest:write-key-1,read:read-key-1") as running:
+    with nursery.start(
+        tmp_path / "ledger.db", token="ingest:write-key-1,read:read-key-1"
+    ) as running:
         budget = parse_budget("1 USD/day")
         window = window_at(budget, time.time())
 
         def granted(headers):
             balance_store = RemoteBalanceStore(f"http://127.0.0.1:{running.port}", headers)
-            return balance_store.lease(budget, window, holder="h", need_pusd=1, now=time.time()).granted_pusd
+            return balance_store.lease(
+                budget, window, holder="h", need_pusd=1, now=time.time()
+            ).granted_pusd
 
         with pytest.raises(BalanceUnavailableError, match="401"):
             granted({"authorization": "Bearer read-key-1"})
@@ -134,7 +146,11 @@ def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
         path = tmp_path / "ledger.db"
         url = f"http://127.0.0.1:{hook.getsockname()[1]}/"
         with Ledger.open(str(path)) as ledger:
-            save(ledger.engine, parse_budget({"amount": "0.0002 USD/day", "name": "small", "webhook": url}), now_ns=1)
+            save(
+                ledger.engine,
+                parse_budget({"amount": "0.0002 USD/day", "name": "small", "webhook": url}),
+                now_ns=1,
+            )
         with nursery.start(path) as first:
             assert first.post(request(1)).status == 200
             first.terminate()

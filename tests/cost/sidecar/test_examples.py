@@ -28,11 +28,15 @@ def started_with() -> dict[str, list[str]]:
     unit = (ROOT / "examples/systemd/crewmeter.service").read_text()
     docker = (ROOT / "Dockerfile").read_text()
     kubernetes = list(yaml.safe_load_all((ROOT / "examples/kubernetes/sidecar.yaml").read_text()))
-    pod = next(part for part in kubernetes if part["kind"] == "Deployment")["spec"]["template"]["spec"]
+    pod = next(part for part in kubernetes if part["kind"] == "Deployment")["spec"]["template"][
+        "spec"
+    ]
     return {
         "systemd": re.search(r"^ExecStart=\S+/crewmeter (.+)$", unit, re.MULTILINE)[1].split(),
         "docker": json.loads(re.search(r"^CMD (\[.+\])$", docker, re.MULTILINE)[1]),
-        "kubernetes": next(part for part in pod["initContainers"] if part["name"] == "crewmeter")["args"],
+        "kubernetes": next(part for part in pod["initContainers"] if part["name"] == "crewmeter")[
+            "args"
+        ],
     }
 
 
@@ -47,7 +51,9 @@ def test_the_options_exist(name):
 def test_nothing_runs_as_root():
     """Image and pod run as an unprivileged user, on a read-only root, without capabilities."""
     assert re.search(r"^USER 10001:10001$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    pod = list(yaml.safe_load_all((ROOT / "examples/kubernetes/sidecar.yaml").read_text()))[2]["spec"]["template"]["spec"]
+    pod = list(yaml.safe_load_all((ROOT / "examples/kubernetes/sidecar.yaml").read_text()))[2][
+        "spec"
+    ]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"]
     sidecar = pod["initContainers"][0]["securityContext"]
     assert sidecar["readOnlyRootFilesystem"]
@@ -59,8 +65,16 @@ def test_the_systemd_unit_is_understood(tmp_path):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     unit = tmp_path / "crewmeter.service"
-    unit.write_text((ROOT / "examples/systemd/crewmeter.service").read_text().replace("/opt/crewmeter/bin/crewmeter", "/bin/true"))
+    unit.write_text(
+        (ROOT / "examples/systemd/crewmeter.service")
+        .read_text()
+        .replace("/opt/crewmeter/bin/crewmeter", "/bin/true")
+    )
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    rated = subprocess.run(["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)], capture_output=True, text=True)
+    rated = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=25", str(unit)],
+        capture_output=True,
+        text=True,
+    )
     assert rated.returncode == 0, rated.stdout[-300:]  # an exposure of at most 2.5 of 10

@@ -91,11 +91,15 @@ def test_a_stalled_writer_pushes_back_and_recovers(nursery, tmp_path):
         assert reply.status == 503
         assert int(reply.headers["retry-after"]) >= 1
         with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
-            export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+            export = channel.unary_unary(
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+            )
             with pytest.raises(grpc.RpcError) as caught:
                 export(body)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        status = Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+        status = Status.FromString(
+            dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+        )
         info = RetryInfo()
         assert status.details[0].Unpack(info)
         assert info.retry_delay.ToTimedelta().total_seconds() >= 1
@@ -131,7 +135,12 @@ def test_a_full_disk_is_survived(nursery, tmp_path):
     """No space: retryable errors, nothing corrupt; space again: it goes on without a restart."""
     mount = tmp_path / "disk"
     mount.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True
+        ).returncode
+    ):
         pytest.skip("needs the right to mount a tmpfs")
     try:
         with nursery.start(mount / "ledger.db") as running:
@@ -184,7 +193,9 @@ def test_a_file_damaged_while_running_is_set_aside(nursery, tmp_path):
                 for at in range(4096 if target is file else 32, size, 2048):
                     target.seek(at)
                     target.write(os.urandom(1024))
-        assert running.get("/api/report?by=user").status == 503  # the writer still has its pages in memory; a reader notices
+        assert (
+            running.get("/api/report?by=user").status == 503
+        )  # the writer still has its pages in memory; a reader notices
         assert running.post(request(7)).status == 200
         assert list(tmp_path.glob("ledger.db.corrupt-*"))
         assert running.metric("crewmeter_ledger_quarantines_total") == 1

@@ -75,9 +75,13 @@ def test_bombs_of_every_make_are_refused(small):
 
 def test_a_zstd_frame_that_wants_a_huge_window_is_refused(small):
     """A frame may ask the reader to hold gigabytes; it is not obeyed."""
-    parameters = zstandard.ZstdCompressionParameters(window_log=27, compression_level=1, write_content_size=False)
+    parameters = zstandard.ZstdCompressionParameters(
+        window_log=27, compression_level=1, write_content_size=False
+    )
     body = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    assert small.post(body.compress(request(1)) + body.flush(), content_encoding="zstd").status == 400
+    assert (
+        small.post(body.compress(request(1)) + body.flush(), content_encoding="zstd").status == 400
+    )
 
 
 def test_a_gigabyte_announced_is_refused_before_it_is_sent(small):
@@ -115,7 +119,9 @@ def test_a_slow_body_is_given_up(small):
         assert 0.4 < time.monotonic() - began < 3
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /v1/tra", b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-A: "])
+@pytest.mark.parametrize(
+    "said", [b"", b"POST /v1/tra", b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-A: "]
+)
 def test_slow_loris_heads_are_given_up(small, said):
     """Connections that say nothing, or never finish their headers, are closed; dozens of them block nobody."""
     clients = [socket.create_connection(("127.0.0.1", small.port), timeout=5) for _ in range(20)]
@@ -160,13 +166,24 @@ def test_headers_without_end_are_refused(small):
             answer = client.recv(4096)
         except OSError:
             return
-        assert answer == b"" or b" 400 " in answer.splitlines()[0] or b" 431 " in answer.splitlines()[0]
+        assert (
+            answer == b""
+            or b" 400 " in answer.splitlines()[0]
+            or b" 431 " in answer.splitlines()[0]
+        )
 
 
 def test_a_ten_megabyte_attribute_is_taken_and_cut(sidecar):
     """Content on a span does not lose the billing facts beside it, and is not kept."""
     before = len(sidecar.stored())
-    assert sidecar.post(request(1, **{"gen_ai.input.messages": "x" * (10 * MIB), "crewmeter.crew.name": "y" * 5000})).status == 200
+    assert (
+        sidecar.post(
+            request(
+                1, **{"gen_ai.input.messages": "x" * (10 * MIB), "crewmeter.crew.name": "y" * 5000}
+            )
+        ).status
+        == 200
+    )
     assert len(sidecar.stored()) == before + 1
     assert sidecar.memory_mb() < MEMORY_MB
 
@@ -177,7 +194,9 @@ def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
 
     body = ExportTraceServiceRequest.FromString(request(5_000))
     for number, span in enumerate(body.resource_spans[0].scope_spans[0].spans):
-        next(pair for pair in span.attributes if pair.key == "gen_ai.request.model").value.string_value = f"model-{number}"
+        next(
+            pair for pair in span.attributes if pair.key == "gen_ai.request.model"
+        ).value.string_value = f"model-{number}"
     assert fresh.post(body.SerializeToString()).status == 200
     page = fresh.get("/metrics").text
     models = set(re.findall(r'^crewmeter_llm_calls_total{.*model="([^"]+)"', page, re.MULTILINE))
@@ -192,15 +211,33 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
     """
     marker, batch = b"model-00000000", 2_000
     ids = [(b"T" * 15 + b"%d" % (number % 10), b"S" * 8) for number in range(batch)]
-    parts = re.split(rb"(T{15}\d|S{8}|model-0{8})", request(spans=ids, **{"gen_ai.request.model": marker.decode()}))
+    parts = re.split(
+        rb"(T{15}\d|S{8}|model-0{8})",
+        request(spans=ids, **{"gen_ai.request.model": marker.decode()}),
+    )
     sent, numbers = 0, itertools.count()
     while sent < NAMES:
-        made = {marker: lambda: b"model-%08x" % next(numbers), b"S" * 8: lambda: secrets.token_bytes(8)}
-        body = b"".join(made[part]() if part in made else secrets.token_bytes(16) if part.startswith(b"TTTT") else part for part in parts)
+        made = {
+            marker: lambda: b"model-%08x" % next(numbers),
+            b"S" * 8: lambda: secrets.token_bytes(8),
+        }
+        body = b"".join(
+            made[part]()
+            if part in made
+            else secrets.token_bytes(16)
+            if part.startswith(b"TTTT")
+            else part
+            for part in parts
+        )
         assert fresh.post(body).status == 200
         sent += batch
     assert fresh.memory_mb() < MEMORY_MB
-    for query, groups in (("by=model", sent), ("by=model&limit=20000", sent), ("by=hour", 1), ("by=model&by=user", sent)):
+    for query, groups in (
+        ("by=model", sent),
+        ("by=model&limit=20000", sent),
+        ("by=hour", 1),
+        ("by=model&by=user", sent),
+    ):
         found = fresh.ask("GET", f"/api/report?{query}", timeout=120).json()
         assert (found["total"]["calls"], found["total"]["unpriced_calls"]) == (sent, sent)
         assert groups <= found["groups"] <= groups + (groups == 1)  # the hour may have turned
@@ -211,9 +248,18 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
 def test_a_run_without_end_is_shown_in_part(fresh):
     """A run of 24,000 calls: the tree has the first 10,000 and says so, its totals are over all, and memory stays under the limit."""
     for _ in range(12):
-        assert fresh.post(request(2_000, **{"crewmeter.run.id": f"{7:016x}", "crewmeter.run.kind": "crew"})).status == 200
+        assert (
+            fresh.post(
+                request(2_000, **{"crewmeter.run.id": f"{7:016x}", "crewmeter.run.kind": "crew"})
+            ).status
+            == 200
+        )
     found = fresh.get(f"/api/runs/{7:016x}").json()
-    assert (found["calls"], found["tree"]["calls"], found["tree"]["cost_usd"]) == (24_000, 24_000, found["cost_usd"])
+    assert (found["calls"], found["tree"]["calls"], found["tree"]["cost_usd"]) == (
+        24_000,
+        24_000,
+        found["cost_usd"],
+    )
     assert (found["truncated"], len(found["tree"]["children"])) == (True, 10_000)
     assert fresh.memory_mb() < MEMORY_MB
 
@@ -230,7 +276,11 @@ def test_concurrent_attackers_and_honest_clients(small):
             stored.append(reply.status)
 
     def hostile() -> None:
-        for body, headers in ((attack, {"content_encoding": "gzip"}), (request(4)[:-3], {}), (b"\xff" * 5000, {})) * 3:
+        for body, headers in (
+            (attack, {"content_encoding": "gzip"}),
+            (request(4)[:-3], {}),
+            (b"\xff" * 5000, {}),
+        ) * 3:
             assert small.post(body, **headers).status in (400, 413, 503)
 
     threads = [threading.Thread(target=work) for work in (honest, honest, hostile, hostile)]
@@ -243,7 +293,17 @@ def test_concurrent_attackers_and_honest_clients(small):
 
 
 _paths = st.sampled_from(
-    ["/", "/metrics", "/api/report", "/api/runs", "/api/runs/x", "/static/", "/api/panels/x", "/v1/traces", "/api/boards"]
+    [
+        "/",
+        "/metrics",
+        "/api/report",
+        "/api/runs",
+        "/api/runs/x",
+        "/static/",
+        "/api/panels/x",
+        "/v1/traces",
+        "/api/boards",
+    ]
 )
 _words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
 _names = st.sampled_from(["by", "since", "until", "where", "limit", "crew"]) | _words
@@ -251,10 +311,17 @@ _methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE"])
 
 
 @given(_methods, _paths, st.dictionaries(_names, _words, max_size=4), st.binary(max_size=60))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_no_request_makes_the_sidecar_fail(small, method, path, query, body):
     """Any method, path, query and body is answered, never with a 500."""
     from urllib.parse import urlencode
 
-    status = small.ask(method, f"{path}?{urlencode(query)}", body or None, {"content-type": "application/x-protobuf"}).status
+    status = small.ask(
+        method,
+        f"{path}?{urlencode(query)}",
+        body or None,
+        {"content-type": "application/x-protobuf"},
+    ).status
     assert status < 500

@@ -19,7 +19,12 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def call(
-    number: int = 0, *, model: str = "gpt-4o-mini", crew: str | None = "news", usage: TokenUsage | None = None, error: bool = False
+    number: int = 0,
+    *,
+    model: str = "gpt-4o-mini",
+    crew: str | None = "news",
+    usage: TokenUsage | None = None,
+    error: bool = False,
 ) -> Call:
     """A billed call of one second."""
     return Call(
@@ -47,19 +52,43 @@ def call(
     )
 
 
-def step(kind: str, name: str, *, error: bool = False, is_run: bool = False, **details: bool) -> Step:
+def step(
+    kind: str, name: str, *, error: bool = False, is_run: bool = False, **details: bool
+) -> Step:
     """A step of two seconds."""
-    return Step("1" * 32, "2" * 16, None, 10**18, 10**18 + 2 * 10**9, kind, name, error, None, is_run, details)
+    return Step(
+        "1" * 32,
+        "2" * 16,
+        None,
+        10**18,
+        10**18 + 2 * 10**9,
+        kind,
+        name,
+        error,
+        None,
+        is_run,
+        details,
+    )
 
 
 CHARGE = Charge(
-    cost_pusd=450_000_000, status="priced", items=(), provider="openai", model="gpt-4o-mini", source="genai-prices", version="v"
+    cost_pusd=450_000_000,
+    status="priced",
+    items=(),
+    provider="openai",
+    model="gpt-4o-mini",
+    source="genai-prices",
+    version="v",
 )
 UNPRICED = Unpriced(status="unknown_model", reason="no price")
 
 
 def samples(meter: CallMetrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for family in meter.collect() for sample in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in meter.collect()
+        for sample in family.samples
+    }
 
 
 def value(meter: CallMetrics, name: str, /, **labels: str) -> float | None:
@@ -75,14 +104,40 @@ def test_calls_money_and_tokens_are_counted():
     """One priced call: one call, its exact cost in USD, its tokens by type, its durations."""
     meter = CallMetrics()
     meter.record([(call(), CHARGE)], [])
-    assert value(meter, semconv.PROM_CALLS, provider="openai", model="gpt-4o-mini", crew="news", operation="llm", status="ok") == 1
-    assert value(meter, semconv.PROM_COST, provider="openai", model="gpt-4o-mini", crew="news", team="sales") == 0.00045
+    assert (
+        value(
+            meter,
+            semconv.PROM_CALLS,
+            provider="openai",
+            model="gpt-4o-mini",
+            crew="news",
+            operation="llm",
+            status="ok",
+        )
+        == 1
+    )
+    assert (
+        value(
+            meter,
+            semconv.PROM_COST,
+            provider="openai",
+            model="gpt-4o-mini",
+            crew="news",
+            team="sales",
+        )
+        == 0.00045
+    )
     tokens = {
         kind: value(meter, semconv.PROM_TOKENS, provider="openai", model="gpt-4o-mini", type=kind)
         for kind in ("input", "cache_read", "output")
     }
     assert tokens == {"input": 100, "cache_read": 60, "output": 10}
-    assert value(meter, semconv.PROM_DURATION + "_sum", operation="llm", name="gpt-4o-mini", status="ok") == 1
+    assert (
+        value(
+            meter, semconv.PROM_DURATION + "_sum", operation="llm", name="gpt-4o-mini", status="ok"
+        )
+        == 1
+    )
     assert value(meter, semconv.PROM_TIME_TO_FIRST_TOKEN + "_sum", model="gpt-4o-mini") == 0.2
 
 
@@ -91,8 +146,28 @@ def test_unpriced_calls_are_counted_but_refused_ones_are_not():
     meter = CallMetrics()
     refused = call(usage=TokenUsage(status="missing", flags=("rejected",)), error=True)
     meter.record([(call(), UNPRICED), (refused, UNPRICED)], [])
-    assert value(meter, semconv.PROM_UNPRICED, provider="openai", model="gpt-4o-mini", reason="unknown_model") == 1
-    assert value(meter, semconv.PROM_CALLS, provider="openai", model="gpt-4o-mini", crew="news", operation="llm", status="error") == 1
+    assert (
+        value(
+            meter,
+            semconv.PROM_UNPRICED,
+            provider="openai",
+            model="gpt-4o-mini",
+            reason="unknown_model",
+        )
+        == 1
+    )
+    assert (
+        value(
+            meter,
+            semconv.PROM_CALLS,
+            provider="openai",
+            model="gpt-4o-mini",
+            crew="news",
+            operation="llm",
+            status="error",
+        )
+        == 1
+    )
 
 
 def test_runs_tools_agents_and_tasks_are_counted():
@@ -113,21 +188,49 @@ def test_runs_tools_agents_and_tasks_are_counted():
     assert value(meter, semconv.PROM_RUNS, name="news", kind="crew", status="ok") == 1
     assert value(meter, semconv.PROM_RUNS, name="news", kind="crew", status="abandoned") == 1
     assert value(meter, semconv.PROM_TOOL_CALLS, tool="search", status="error") == 1
-    for operation, name, status in (("run", "news", "ok"), ("tool", "search", "error"), ("agent", "Ada", "ok"), ("task", "t", "ok")):
-        assert value(meter, semconv.PROM_DURATION + "_count", operation=operation, name=name, status=status) == 1
-    assert value(meter, semconv.PROM_DURATION + "_count", operation="run", name="news", status="abandoned") is None
+    for operation, name, status in (
+        ("run", "news", "ok"),
+        ("tool", "search", "error"),
+        ("agent", "Ada", "ok"),
+        ("task", "t", "ok"),
+    ):
+        assert (
+            value(
+                meter,
+                semconv.PROM_DURATION + "_count",
+                operation=operation,
+                name=name,
+                status=status,
+            )
+            == 1
+        )
+    assert (
+        value(
+            meter,
+            semconv.PROM_DURATION + "_count",
+            operation="run",
+            name="news",
+            status="abandoned",
+        )
+        is None
+    )
     assert value(meter, semconv.PROM_RUN_CALLS + "_sum", name="news") == 12
 
 
 def test_a_million_names_stay_a_few_hundred_series():
     """Labels past the bound become "other" and the sums stay exact."""
     meter = CallMetrics()
-    meter.record(((call(number, model=f"m{number}", crew=f"c{number}"), CHARGE) for number in range(20_000)), [])
+    meter.record(
+        ((call(number, model=f"m{number}", crew=f"c{number}"), CHARGE) for number in range(20_000)),
+        [],
+    )
     found = samples(meter)
     assert len(found) < 5_000 * 4 + 1_000 * 22 * 2
     models = {dict(labels)["model"] for (name, labels) in found if name == semconv.PROM_CALLS}
     assert len(models) == 201
-    assert sum(amount for (name, _), amount in found.items() if name == semconv.PROM_CALLS) == 20_000
+    assert (
+        sum(amount for (name, _), amount in found.items() if name == semconv.PROM_CALLS) == 20_000
+    )
 
 
 def test_the_number_of_series_is_bounded_too():
@@ -145,7 +248,9 @@ def test_no_label_names_a_user():
     """Money per user is a question for SQL; a series per user would explode."""
     meter = CallMetrics()
     meter.record([(call(), CHARGE)], [step("crew", "news", is_run=True)])
-    assert not any("ada" in dict(labels).values() or "user" in dict(labels) for _, labels in samples(meter))
+    assert not any(
+        "ada" in dict(labels).values() or "user" in dict(labels) for _, labels in samples(meter)
+    )
 
 
 def test_both_formats_parse_and_exemplars_carry_the_trace(metrics):
@@ -153,21 +258,45 @@ def test_both_formats_parse_and_exemplars_carry_the_trace(metrics):
     metrics.meter.record([(call(5), CHARGE)], [])
     body, kind = metrics.page("text/plain")
     assert kind.startswith("text/plain")
-    assert semconv.PROM_CALLS in {sample.name for family in plain(body.decode()) for sample in family.samples}
+    assert semconv.PROM_CALLS in {
+        sample.name for family in plain(body.decode()) for sample in family.samples
+    }
     body, kind = metrics.page(OPENMETRICS)
     assert kind.startswith("application/openmetrics-text")
-    exemplars = [sample.exemplar for family in openmetrics(body.decode()) for sample in family.samples if sample.exemplar]
+    exemplars = [
+        sample.exemplar
+        for family in openmetrics(body.decode())
+        for sample in family.samples
+        if sample.exemplar
+    ]
     assert {exemplar.labels["trace_id"] for exemplar in exemplars} == {f"{5:032x}"}
 
 
 def test_every_name_of_the_contract_is_on_the_page(sidecar):
     """The boards and alerts are written against these names."""
-    steps = {"crewmeter.kind": "crew", "gen_ai.operation.name": "invoke_workflow", "crewmeter.crew.name": "news"}
+    steps = {
+        "crewmeter.kind": "crew",
+        "gen_ai.operation.name": "invoke_workflow",
+        "crewmeter.crew.name": "news",
+    }
     sidecar.post(request(1, **{"gen_ai.response.time_to_first_chunk": 1}))
     sidecar.post(request(1, **{"gen_ai.request.model": "no-such-model-at-all"}))
-    sidecar.post(request(spans=[(b"\7" * 16, b"\7" * 8)], **steps, **{"crewmeter.run.id": "07" * 8}))
-    sidecar.post(request(1, **{"crewmeter.kind": "tool", "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"}))
-    families = {family.name for family in openmetrics(sidecar.get("/metrics", accept=OPENMETRICS).text)}
+    sidecar.post(
+        request(spans=[(b"\7" * 16, b"\7" * 8)], **steps, **{"crewmeter.run.id": "07" * 8})
+    )
+    sidecar.post(
+        request(
+            1,
+            **{
+                "crewmeter.kind": "tool",
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": "search",
+            },
+        )
+    )
+    families = {
+        family.name for family in openmetrics(sidecar.get("/metrics", accept=OPENMETRICS).text)
+    }
     names = {getattr(semconv, name) for name in dir(semconv) if name.startswith("PROM_")}
     assert {name.removesuffix("_total") for name in names} <= families
     assert sidecar.metric('crewmeter_runs_total{kind="crew",name="news",status="ok"}') == 1

@@ -36,21 +36,36 @@ def test_every_route_is_described(tmp_path):
             *page_routes(ledger),
             description_route(),
         ]
-    served = {(method.lower(), route.path) for route in routes for method in route.methods - {"HEAD"} if route.path not in NOT_OF_THE_API}
+    served = {
+        (method.lower(), route.path)
+        for route in routes
+        for method in route.methods - {"HEAD"}
+        if route.path not in NOT_OF_THE_API
+    }
     assert served | ELSEWHERE == set(OPERATIONS)
 
 
 def test_the_document_is_openapi(sidecar):
     """It is served as it is committed, and OpenAPI's own schema finds nothing wrong with it."""
     assert sidecar.get("/api/openapi.json").json() == DOCUMENT
-    pytest.importorskip("schemathesis", reason="needs the PyPI package schemathesis").openapi.from_dict(DOCUMENT).validate()
-    identifiers = [operation["operationId"] for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    pytest.importorskip(
+        "schemathesis", reason="needs the PyPI package schemathesis"
+    ).openapi.from_dict(DOCUMENT).validate()
+    identifiers = [
+        operation["operationId"]
+        for methods in DOCUMENT["paths"].values()
+        for operation in methods.values()
+    ]
     assert len(set(identifiers)) == len(OPERATIONS)
 
 
 def test_what_is_not_there_is_said_in_the_same_shape(sidecar):
     """Wrong paths and methods get the errors every other wrong question gets."""
-    for method, path, status in (("GET", "/api/nothing", 404), ("DELETE", "/api/runs", 405), ("GET", "/v1/traces", 405)):
+    for method, path, status in (
+        ("GET", "/api/nothing", 404),
+        ("DELETE", "/api/runs", 405),
+        ("GET", "/v1/traces", 405),
+    ):
         reply = sidecar.ask(method, path)
         assert (reply.status, set(reply.json())) == (status, {"error", "hint"})
     assert "GET" in sidecar.ask("DELETE", "/api/runs").headers["allow"]
@@ -60,7 +75,12 @@ def test_what_is_not_there_is_said_in_the_same_shape(sidecar):
 def filled(nursery, tmp_path_factory):
     """A sidecar with a run of two calls in its ledger, one of them unpriced."""
     with nursery.start(tmp_path_factory.mktemp("openapi") / "ledger.db") as running:
-        ids = {"crewmeter.run.id": f"{1:016x}", "crewmeter.crew.name": "news", "crewmeter.run.name": "news", "crewmeter.run.kind": "crew"}
+        ids = {
+            "crewmeter.run.id": f"{1:016x}",
+            "crewmeter.crew.name": "news",
+            "crewmeter.run.name": "news",
+            "crewmeter.run.kind": "crew",
+        }
         running.post(request(1, **ids))
         running.post(request(1, **ids, **{"gen_ai.request.model": "no-such-model"}))
         root = {"crewmeter.kind": "crew", "gen_ai.operation.name": "invoke_workflow"}
@@ -83,16 +103,28 @@ def test_the_answers_are_as_described(schema, filled, method, path):
 
     # What a time or an empty range is cannot be said in a schema, so a right-looking question may be refused; and the bodies
     # of signals that are not kept are not read, so wrong ones are taken.
-    excluded = [checks.positive_data_acceptance, *[checks.negative_data_rejection] * (path in UNREAD)]
+    excluded = [
+        checks.positive_data_acceptance,
+        *[checks.negative_data_rejection] * (path in UNREAD),
+    ]
 
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     def answered(case) -> None:
         case.call_and_validate(timeout=10, excluded_checks=excluded)
 
     operation = schema[path][method]
     described = DOCUMENT["paths"][path][method]
-    modes = [GenerationMode.POSITIVE, *[GenerationMode.NEGATIVE] * ("parameters" in described or "requestBody" in described)]
+    modes = [
+        GenerationMode.POSITIVE,
+        *[GenerationMode.NEGATIVE] * ("parameters" in described or "requestBody" in described),
+    ]
     for mode in modes:
         given(operation.as_strategy(generation_mode=mode))(answered)()
     assert filled.get("/healthz").status == 200

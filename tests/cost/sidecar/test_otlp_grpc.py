@@ -34,20 +34,26 @@ def test_acknowledged_spans_are_in_the_ledger(running, channel):
 def test_gzip_is_taken(running, channel):
     """gRPC clients compress per call."""
     before = len(running.stored())
-    channel.unary_unary(SERVICE.format("trace", "Trace"))(request(5), compression=grpc.Compression.Gzip)
+    channel.unary_unary(SERVICE.format("trace", "Trace"))(
+        request(5), compression=grpc.Compression.Gzip
+    )
     assert len(running.stored()) == before + 5
 
 
 def test_refused_spans_are_counted(channel):
     """`partial_success`, as over HTTP."""
-    answer = ExportTraceServiceResponse.FromString(channel.unary_unary(SERVICE.format("trace", "Trace"))(request(spans=[(b"", b"")])))
+    answer = ExportTraceServiceResponse.FromString(
+        channel.unary_unary(SERVICE.format("trace", "Trace"))(request(spans=[(b"", b"")]))
+    )
     assert answer.partial_success.rejected_spans == 1
 
 
 def test_other_signals_are_let_go(channel):
     """Metrics and logs get a polite answer."""
     for package, name in (("metrics", "Metrics"), ("logs", "Logs")):
-        answer = ExportTraceServiceResponse.FromString(channel.unary_unary(SERVICE.format(package, name))(b"x"))
+        answer = ExportTraceServiceResponse.FromString(
+            channel.unary_unary(SERVICE.format(package, name))(b"x")
+        )
         assert "spans only" in answer.partial_success.error_message
 
 
@@ -65,14 +71,19 @@ def test_a_message_over_the_limit_is_refused(channel):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"])
+@pytest.mark.parametrize(
+    "compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"]
+)
 def test_a_compressed_bomb_is_refused(running, channel, compression):
     """300 KB that open to 300 MB: refused before they are opened further than a message may be, and the next message is taken."""
     export = channel.unary_unary(SERVICE.format("trace", "Trace"))
     before = len(running.stored())
     with pytest.raises(grpc.RpcError) as caught:
         export(bytes(300 << 20), compression=compression)
-    assert caught.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT)
+    assert caught.value.code() in (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+    )
     assert running.memory_mb() < 200
     export(request(2), compression=compression)
     assert len(running.stored()) == before + 2
@@ -86,8 +97,17 @@ def test_the_stock_exporter_delivers(running):
 
     before = len(running.stored())
     provider = TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=f"http://127.0.0.1:{running.grpc_port}", insecure=True)))
-    facts = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 1, "gen_ai.usage.output_tokens": 1}
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            OTLPSpanExporter(endpoint=f"http://127.0.0.1:{running.grpc_port}", insecure=True)
+        )
+    )
+    facts = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 1,
+        "gen_ai.usage.output_tokens": 1,
+    }
     with provider.get_tracer("any.instrumentor").start_as_current_span("chat m", attributes=facts):
         pass
     provider.shutdown()

@@ -45,31 +45,53 @@ def test_every_encoding_is_opened(fresh):
     }
     for encoding, body in bodies.items():
         assert fresh.post(body, content_encoding=encoding).status == 200, encoding
-    assert fresh.post(raw_deflate.compress(request(1)) + raw_deflate.flush(), content_encoding="deflate").status == 200
+    assert (
+        fresh.post(
+            raw_deflate.compress(request(1)) + raw_deflate.flush(), content_encoding="deflate"
+        ).status
+        == 200
+    )
     assert len(fresh.stored()) == 5
 
 
 def test_json_is_read_and_answered_in_json(fresh):
     """OTLP/JSON with hex ids, and a partial success for the span without one."""
     spans = [
-        {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "chat", "startTimeUnixNano": "1800000000000000000", "attributes": [
-            {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
-            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "12"}},
-            {"key": "gen_ai.usage.output_tokens", "value": {"intValue": 3}},
-        ]},
+        {
+            "traceId": "ab" * 16,
+            "spanId": "cd" * 8,
+            "name": "chat",
+            "startTimeUnixNano": "1800000000000000000",
+            "attributes": [
+                {"key": "gen_ai.operation.name", "value": {"stringValue": "chat"}},
+                {"key": "gen_ai.usage.input_tokens", "value": {"intValue": "12"}},
+                {"key": "gen_ai.usage.output_tokens", "value": {"intValue": 3}},
+            ],
+        },
         {"name": "no ids"},
-    ]  # fmt: skip
-    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "crewmeter"}, "spans": spans}]}]}).encode()
+    ]
+    body = json.dumps(
+        {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "crewmeter"}, "spans": spans}]}]}
+    ).encode()
     reply = fresh.post(body, content_type="application/json")
     assert reply.headers["content-type"] == "application/json"
-    assert reply.json() == {"partialSuccess": {"rejectedSpans": "1", "errorMessage": "1 spans refused: no valid trace id and span id"}}
+    assert reply.json() == {
+        "partialSuccess": {
+            "rejectedSpans": "1",
+            "errorMessage": "1 spans refused: no valid trace id and span id",
+        }
+    }
     assert fresh.stored() == [(b"\xab" * 16, b"\xcd" * 8)]
 
 
 def test_refused_spans_are_counted_in_the_answer(sidecar):
     """`partial_success` says how many spans were refused and why; the rest is stored."""
     before = len(sidecar.stored())
-    reply = answer(sidecar.post(request(spans=[(b"\1" * 16, b"\2" * 8), (b"", b""), (b"\0" * 16, b"\1" * 8)])).body)
+    reply = answer(
+        sidecar.post(
+            request(spans=[(b"\1" * 16, b"\2" * 8), (b"", b""), (b"\0" * 16, b"\1" * 8)])
+        ).body
+    )
     assert reply.partial_success.rejected_spans == 2
     assert "no valid trace id" in reply.partial_success.error_message
     assert len(sidecar.stored()) == before + 1
@@ -112,9 +134,16 @@ def test_the_stock_exporter_delivers(fresh):
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider()
-    exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{fresh.port}/v1/traces", compression=Compression.Gzip)
+    exporter = OTLPSpanExporter(
+        endpoint=f"http://127.0.0.1:{fresh.port}/v1/traces", compression=Compression.Gzip
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    facts = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "gen_ai.usage.input_tokens": 1, "gen_ai.usage.output_tokens": 1}
+    facts = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 1,
+        "gen_ai.usage.output_tokens": 1,
+    }
     with provider.get_tracer("any.instrumentor").start_as_current_span("chat m", attributes=facts):
         pass
     provider.shutdown()

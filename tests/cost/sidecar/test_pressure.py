@@ -35,7 +35,9 @@ def outcome(call) -> tuple[str, bool]:
         call()
     except grpc.RpcError as error:
         details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
-        told = details is not None and Status.FromString(details).details[0].Is(RetryInfo.DESCRIPTOR)
+        told = details is not None and Status.FromString(details).details[0].Is(
+            RetryInfo.DESCRIPTOR
+        )
         return error.code().name, told
     return "OK", False
 
@@ -89,13 +91,19 @@ def test_calls_whose_message_never_comes_keep_nobody_out(both):
         gate.wait()
         yield b""
 
-    channels = [grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}", options=ALONE) for _ in range(4)]
-    calls = [channel.stream_unary(EXPORT).future(never()) for channel in channels for _ in range(25)]
+    channels = [
+        grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}", options=ALONE) for _ in range(4)
+    ]
+    calls = [
+        channel.stream_unary(EXPORT).future(never()) for channel in channels for _ in range(25)
+    ]
     time.sleep(0.3)
     try:
         with grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}", options=ALONE) as channel:
             end = time.monotonic() + 12
-            while (found := outcome(lambda: channel.unary_unary(EXPORT)(request(1), timeout=12))) != ("OK", False):
+            while (
+                found := outcome(lambda: channel.unary_unary(EXPORT)(request(1), timeout=12))
+            ) != ("OK", False):
                 assert found == ("RESOURCE_EXHAUSTED", True)
                 assert time.monotonic() < end
                 time.sleep(0.2)

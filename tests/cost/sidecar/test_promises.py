@@ -73,7 +73,9 @@ def test_told_to_stop_it_answers_who_waits(nursery, tmp_path):
                 answers.append(channel.unary_unary(EXPORT)(request(5), timeout=20))
 
         with running.locked():
-            threads = in_threads(1, lambda: answers.append(running.post(request(4)).status)) + in_threads(1, over_grpc)
+            threads = in_threads(
+                1, lambda: answers.append(running.post(request(4)).status)
+            ) + in_threads(1, over_grpc)
             waited_for(lambda: running.metric("crewmeter_ingest_queue_spans") >= 5)
             waited_for(lambda: running.metric("crewmeter_ingest_queue_spans") == 9)
             os.kill(running.pid, signal.SIGTERM)
@@ -103,8 +105,19 @@ def test_pruning_does_not_hold_up_senders(fresh):
             slowest.append(time.monotonic() - began)
 
     threads = in_threads(2, send)
-    command = [*CREWMETER, "prune", "--keep", "30d", "--format", "json", "--ledger", str(fresh.ledger)]
-    pruned = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, timeout=120)
+    command = [
+        *CREWMETER,
+        "prune",
+        "--keep",
+        "30d",
+        "--format",
+        "json",
+        "--ledger",
+        str(fresh.ledger),
+    ]
+    pruned = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, timeout=120
+    )
     done.set()
     for thread in threads:
         thread.join()
@@ -134,31 +147,59 @@ def test_a_stock_sdk_sends_metrics_and_logs_without_an_error(nursery, tmp_path, 
     meters.get_meter("app").create_counter("requests").add(1)
     loggers.add_log_record_processor(SimpleLogRecordProcessor(records))
     loggers.get_logger("app").emit(body="hello")
-    with nursery.start(tmp_path / "ledger.db", grpc=True) as running, caplog.at_level(logging.WARNING):
-        address = f"http://127.0.0.1:{running.port}/v1/{{}}" if protocol == "http" else f"http://127.0.0.1:{running.grpc_port}"
-        metric_exporter, log_exporter = OTLPMetricExporter(endpoint=address.format("metrics")), OTLPLogExporter(address.format("logs"))
+    with (
+        nursery.start(tmp_path / "ledger.db", grpc=True) as running,
+        caplog.at_level(logging.WARNING),
+    ):
+        address = (
+            f"http://127.0.0.1:{running.port}/v1/{{}}"
+            if protocol == "http"
+            else f"http://127.0.0.1:{running.grpc_port}"
+        )
+        metric_exporter, log_exporter = (
+            OTLPMetricExporter(endpoint=address.format("metrics")),
+            OTLPLogExporter(address.format("logs")),
+        )
         assert metric_exporter.export(reader.get_metrics_data()) is MetricExportResult.SUCCESS
         assert log_exporter.export(records.get_finished_logs()).name == "SUCCESS"
         for part in (metric_exporter, log_exporter, meters, loggers):
             part.shutdown()
         label = "http/protobuf" if protocol == "http" else "grpc"
-        assert running.metric(f'crewmeter_ingest_requests_total{{outcome="ignored",protocol="{label}"}}') == 2
+        assert (
+            running.metric(
+                f'crewmeter_ingest_requests_total{{outcome="ignored",protocol="{label}"}}'
+            )
+            == 2
+        )
     assert caplog.records == []
 
 
-@pytest.mark.parametrize(("name", "tools"), [("openinference", {"archive": 1.0, "fact_check": 0.0}), ("openllmetry", {})])
+@pytest.mark.parametrize(
+    ("name", "tools"), [("openinference", {"archive": 1.0, "fact_check": 0.0}), ("openllmetry", {})]
+)
 def test_a_crew_without_our_tracer_has_runs_and_places(fresh, name, tools):
     """Captured spans of a crew under another instrumentor: its run, and money and success by agent, task and tool, as far as they tell."""
     for part in json.loads((FIXTURES / f"{name}.json").read_text())["requests"]:
         assert fresh.post(json.dumps(part).encode(), content_type="application/json").status == 200
     (run,) = fresh.get("/api/runs").json()
-    assert (run["kind"], run["name"], run["status"], run["calls"], run["tool_calls"]) == ("crew", "newsroom", "ok", 5, len(tools))
+    assert (run["kind"], run["name"], run["status"], run["calls"], run["tool_calls"]) == (
+        "crew",
+        "newsroom",
+        "ok",
+        5,
+        len(tools),
+    )
     assert run["cost_usd"] == "0.00079816"
-    agents = {row["agent"]: (row["calls"], row["cost_usd"]) for row in fresh.get("/api/report?by=agent").json()["rows"]}
+    agents = {
+        row["agent"]: (row["calls"], row["cost_usd"])
+        for row in fresh.get("/api/report?by=agent").json()["rows"]
+    }
     assert agents == {"Researcher": (3, "0.00060016"), "Writer": (2, "0.000198")}
     tasks = fresh.get("/api/report?by=task").json()["rows"]
     assert sorted((row["calls"], row["success_rate"]) for row in tasks) == [(2, 1.0), (3, 1.0)]
-    assert {row["tool"]: row["success_rate"] for row in fresh.get("/api/report?by=tool").json()["rows"]} == tools
+    assert {
+        row["tool"]: row["success_rate"] for row in fresh.get("/api/report?by=tool").json()["rows"]
+    } == tools
     assert fresh.metric('crewmeter_runs_total{kind="crew",name="newsroom",status="ok"}') == 1
 
 
@@ -173,8 +214,14 @@ def test_doctor_examines_a_running_sidecar(nursery, tmp_path):
         assert any("ready: its ledger takes writes" in message for message in found)
         with running.locked():
             running.post(request(1), authorization="Bearer right-key-1")
-            assert any("isn't ready" in finding.says and "locked" in finding.says for finding in check_endpoint(environ | key))
-        grpc_environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{running.grpc_port}", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+            assert any(
+                "isn't ready" in finding.says and "locked" in finding.says
+                for finding in check_endpoint(environ | key)
+            )
+        grpc_environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{running.grpc_port}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        }
         assert any("speaks gRPC" in finding.says for finding in check_endpoint(grpc_environ))
 
 
@@ -182,7 +229,13 @@ def test_an_open_door_is_refused_at_the_command_line(tmp_path):
     """`crewmeter serve --host 0.0.0.0` without a key ends at once, says why and what to do, without a traceback."""
     environ = {name: value for name, value in os.environ.items() if name != "CREWMETER_TOKEN"}
     command = [*CREWMETER, "serve", "--host", "0.0.0.0", "--http-port", "0", "--no-grpc"]
-    done = subprocess.run([*command, "--ledger", str(tmp_path / "l.db")], env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, "--ledger", str(tmp_path / "l.db")],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 2
     assert "without a key" in done.stderr
     assert "--insecure" in done.stderr
@@ -216,14 +269,19 @@ def test_every_line_of_the_log_is_json(nursery, tmp_path):
         running.post(b"\xff" * 100)
         running.ask("GET", "/nothing")
         running.ask("POST", "/v1/traces", b"{", {"content-type": "application/json"})
-        with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel, pytest.raises(grpc.RpcError):
+        with (
+            grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
+            pytest.raises(grpc.RpcError),
+        ):
             channel.unary_unary(EXPORT)(b"\xff" * 50)
         with running.locked():
             running.post(request(1))
         running.terminate()
         lines = running.raw_log().splitlines()
         assert lines
-        assert {"time", "level", "logger", "message"} <= set.intersection(*(set(json.loads(line)) for line in lines))
+        assert {"time", "level", "logger", "message"} <= set.intersection(
+            *(set(json.loads(line)) for line in lines)
+        )
 
 
 def test_the_log_takes_in_what_libraries_say():
@@ -236,7 +294,9 @@ def test_the_log_takes_in_what_libraries_say():
         "except ZeroDivisionError: logging.getLogger('asyncio').exception('lost')\n"
     )
     environ = {**os.environ, "CREWMETER_LOG": ""}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environ)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environ
+    )
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [(line["logger"], line["level"]) for line in lines] == [
         ("py.warnings", "warning"),

@@ -18,7 +18,9 @@ DAY, HOUR = 86_400, 3_600
 
 def ages(running: Running) -> dict[str, float]:
     """Every metric that is a time or a time span: sums, gauges and buckets."""
-    lines = re.findall(r"^(crewmeter_\w*seconds\w*)(?:{\S+})? (\S+)$", running.get("/metrics").text, re.MULTILINE)
+    lines = re.findall(
+        r"^(crewmeter_\w*seconds\w*)(?:{\S+})? (\S+)$", running.get("/metrics").text, re.MULTILINE
+    )
     return {name: float(value) for name, value in lines}
 
 
@@ -42,11 +44,16 @@ def test_a_clock_that_jumps_stops_nothing(jumpy):
         assert running.get("/readyz").status == 200
         found = ages(running)
         assert min(found.values()) >= 0
-        assert found["crewmeter_ingest_last_span_timestamp_seconds"] == pytest.approx(time.time() + offset, abs=10)
+        assert found["crewmeter_ingest_last_span_timestamp_seconds"] == pytest.approx(
+            time.time() + offset, abs=10
+        )
         assert found["crewmeter_ledger_lag_seconds_sum"] < DAY + 30
     # One span came while the clock was a day ahead: it seemed a day late. No other batch seemed late, none early.
     assert running.metric('crewmeter_ledger_lag_seconds_bucket{le="60.0"}') == 5
-    assert running.get("/api/report?since=1h").json()["total"]["calls"] in (4, 5)  # what came a day behind was dated by that clock
+    assert running.get("/api/report?since=1h").json()["total"]["calls"] in (
+        4,
+        5,
+    )  # what came a day behind was dated by that clock
     assert running.get("/api/report").json()["total"]["calls"] == 6
     assert time.time() - before < 30
 

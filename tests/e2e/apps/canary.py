@@ -22,7 +22,12 @@ def exploding(q: str) -> str:
 
 
 def llm(**more):
-    return LLM(model="openai/gpt-4o-mini", base_url=f"{URL}/v1", api_key="sk-CANARY-key-0123456789abcdef0123456789abcdef", **more)
+    return LLM(
+        model="openai/gpt-4o-mini",
+        base_url=f"{URL}/v1",
+        api_key="sk-CANARY-key-0123456789abcdef0123456789abcdef",
+        **more,
+    )
 
 
 class Secretive(Flow):
@@ -30,9 +35,7 @@ class Secretive(Flow):
     def begin(self):
         worker = agent("Keeper", llm(), [leaky, exploding])
         worker.goal, worker.backstory = "CANARY-goal", "CANARY-backstory"
-        text = (
-            'CANARY-task {topic} [[tool:leaky {"q": "CANARY-argument"}]] [[tool:exploding {"q": "CANARY-argument"}]] [[say:CANARY-answer]]'
-        )
+        text = 'CANARY-task {topic} [[tool:leaky {"q": "CANARY-argument"}]] [[tool:exploding {"q": "CANARY-argument"}]] [[say:CANARY-answer]]'
         job = task(worker, text)
         job.expected_output = "CANARY-expected"
         crew(job, name="vault").kickoff(inputs={"topic": "CANARY-input"})

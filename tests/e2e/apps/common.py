@@ -9,7 +9,9 @@ URL = os.environ["PROVIDER_URL"]
 USAGE = "[[usage:in=1000 read=400 out=300]]"
 
 os.environ.setdefault("OPENAI_API_KEY", "sk-standin")
-os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = f"{URL}/v1"  # clients CrewAI makes without telling them its base_url
+os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = (
+    f"{URL}/v1"  # clients CrewAI makes without telling them its base_url
+)
 os.environ.setdefault("AWS_ACCESS_KEY_ID", "fake-key")
 os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "fake-key")
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
@@ -35,7 +37,14 @@ def broken(q: str) -> str:
 
 def agent(role="Researcher", llm=None, tools=(), **more):
     """An agent with short texts."""
-    return Agent(role=role, goal="find out", backstory="curious", llm=llm or openai_llm(), tools=list(tools), **more)
+    return Agent(
+        role=role,
+        goal="find out",
+        backstory="curious",
+        llm=llm or openai_llm(),
+        tools=list(tools),
+        **more,
+    )
 
 
 def task(worker, text="Say hello.", **more):

@@ -11,4 +11,11 @@ class Verdict(BaseModel):
 
 def main():
     worker = agent(tools=[look_up])
-    crew(task(worker, 'Judge x. [[tool:look_up {"q": "x"}]] [[say:a title and a score]]', output_pydantic=Verdict), name="judges").kickoff()
+    crew(
+        task(
+            worker,
+            'Judge x. [[tool:look_up {"q": "x"}]] [[say:a title and a score]]',
+            output_pydantic=Verdict,
+        ),
+        name="judges",
+    ).kickoff()

@@ -5,6 +5,8 @@ from common import openai_llm
 
 def main():
     try:
-        openai_llm(stream=True, max_retries=0).call("Tell a story. [[say:Once upon a time there was a meter that lost its way.]] [[cut:3]]")
+        openai_llm(stream=True, max_retries=0).call(
+            "Tell a story. [[say:Once upon a time there was a meter that lost its way.]] [[cut:3]]"
+        )
     except Exception:  # noqa: BLE001  what it raises differs between versions; the books are the point
         return

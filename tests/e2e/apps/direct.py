@@ -10,7 +10,8 @@ def second_opinion(q: str) -> str:
     """Ask another model directly."""
     with openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-standin") as client:
         done = client.chat.completions.create(
-            model="gpt-4o", messages=[{"role": "user", "content": f"{q} [[usage:in=640 read=64 out=32]]"}]
+            model="gpt-4o",
+            messages=[{"role": "user", "content": f"{q} [[usage:in=640 read=64 out=32]]"}],
         )
         vector = client.embeddings.create(model="text-embedding-3-small", input=[q])
     return f"{done.choices[0].message.content} {len(vector.data)}"

@@ -4,4 +4,6 @@ from common import agent, crew, task
 
 
 def main():
-    crew(task(agent(), "Say {word}. [[usage:in=100 out=10]]")).kickoff_for_each([{"word": word} for word in ("one", "two", "three")])
+    crew(task(agent(), "Say {word}. [[usage:in=100 out=10]]")).kickoff_for_each(
+        [{"word": word} for word in ("one", "two", "three")]
+    )

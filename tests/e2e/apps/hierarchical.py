@@ -11,4 +11,6 @@ def main():
         description=f"Get it done. [[tool:delegate_work_to_coworker {brief}]] [[say:Done by others.]]",
         expected_output="a sentence",
     )
-    Crew(agents=[worker], tasks=[job], process=Process.hierarchical, manager_llm=openai_llm("gpt-4o")).kickoff()
+    Crew(
+        agents=[worker], tasks=[job], process=Process.hierarchical, manager_llm=openai_llm("gpt-4o")
+    ).kickoff()

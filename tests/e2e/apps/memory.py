@@ -2,9 +2,21 @@
 
 from common import URL, agent, crew, openai_llm, task
 
-EMBEDDER = {"provider": "openai", "config": {"api_key": "sk-standin", "model_name": "text-embedding-3-small", "api_base": f"{URL}/v1"}}
+EMBEDDER = {
+    "provider": "openai",
+    "config": {
+        "api_key": "sk-standin",
+        "model_name": "text-embedding-3-small",
+        "api_base": f"{URL}/v1",
+    },
+}
 
 
 def main():
     llm = openai_llm()
-    crew(task(agent("Keeper", llm), "Remember that the sky is blue."), memory=True, embedder=EMBEDDER, name="keepers").kickoff()
+    crew(
+        task(agent("Keeper", llm), "Remember that the sky is blue."),
+        memory=True,
+        embedder=EMBEDDER,
+        name="keepers",
+    ).kickoff()

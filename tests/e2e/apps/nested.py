@@ -8,14 +8,25 @@ from crewai.tools import tool
 @tool
 def ask_experts(q: str) -> str:
     """Ask another crew."""
-    return crew(task(agent("Expert"), f"Answer {q}. [[say:expert words]]"), name="experts").kickoff().raw
+    return (
+        crew(task(agent("Expert"), f"Answer {q}. [[say:expert words]]"), name="experts")
+        .kickoff()
+        .raw
+    )
 
 
 class Outer(Flow):
     @start()
     def begin(self):
         worker = agent("Lead", tools=[ask_experts])
-        return crew(task(worker, 'Ask around. [[tool:ask_experts {"q": "why"}]] [[say:So they say.]]'), name="leads").kickoff().raw
+        return (
+            crew(
+                task(worker, 'Ask around. [[tool:ask_experts {"q": "why"}]] [[say:So they say.]]'),
+                name="leads",
+            )
+            .kickoff()
+            .raw
+        )
 
 
 def main():

@@ -11,11 +11,19 @@ class Fork(Flow):
 
     @listen(begin)
     async def left(self):
-        return (await crew(task(agent("Left"), "Go left. [[usage:in=310 out=31]]"), name="left-crew").akickoff()).raw
+        return (
+            await crew(
+                task(agent("Left"), "Go left. [[usage:in=310 out=31]]"), name="left-crew"
+            ).akickoff()
+        ).raw
 
     @listen(begin)
     async def right(self):
-        return (await crew(task(agent("Right"), "Go right. [[usage:in=320 out=32]]"), name="right-crew").akickoff()).raw
+        return (
+            await crew(
+                task(agent("Right"), "Go right. [[usage:in=320 out=32]]"), name="right-crew"
+            ).akickoff()
+        ).raw
 
     @listen(and_(left, right))
     def join(self):

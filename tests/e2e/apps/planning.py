@@ -4,4 +4,9 @@ from common import agent, crew, openai_llm, task
 
 
 def main():
-    crew(task(agent(), "Do the work."), planning=True, planning_llm=openai_llm("gpt-4o"), name="planners").kickoff()
+    crew(
+        task(agent(), "Do the work."),
+        planning=True,
+        planning_llm=openai_llm("gpt-4o"),
+        name="planners",
+    ).kickoff()

@@ -29,7 +29,11 @@ def play(name):
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
     crewmeter.flush()
-    print("\n@@ " + json.dumps({"app": name, "began_ns": began, "ended_ns": time.time_ns(), "error": error}), flush=True)
+    print(
+        "\n@@ "
+        + json.dumps({"app": name, "began_ns": began, "ended_ns": time.time_ns(), "error": error}),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

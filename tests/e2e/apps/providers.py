@@ -19,15 +19,33 @@ def make(kind, stream):
     if kind == "responses":
         return openai_llm(stream=stream, api="responses")
     if kind == "anthropic":
-        return LLM(model="anthropic/claude-sonnet-4-5", base_url=URL, api_key="sk-standin", stream=stream)
+        return LLM(
+            model="anthropic/claude-sonnet-4-5", base_url=URL, api_key="sk-standin", stream=stream
+        )
     if kind == "gemini":
-        return LLM(model="gemini/gemini-2.5-flash", api_key="fake-key", stream=stream, client_params={"http_options": {"base_url": URL}})
+        return LLM(
+            model="gemini/gemini-2.5-flash",
+            api_key="fake-key",
+            stream=stream,
+            client_params={"http_options": {"base_url": URL}},
+        )
     if kind == "azure":
-        return LLM(model="azure/gpt-4o", endpoint=f"{URL}/openai/deployments/gpt-4o", api_key="fake-key", stream=stream)
+        return LLM(
+            model="azure/gpt-4o",
+            endpoint=f"{URL}/openai/deployments/gpt-4o",
+            api_key="fake-key",
+            stream=stream,
+        )
     if kind == "bedrock":
         return LLM(model="bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", stream=stream)
     if kind == "litellm":
-        return LLM(model="openai/gpt-4o-mini", base_url=f"{URL}/v1", api_key="sk-standin", stream=stream, is_litellm=True)
+        return LLM(
+            model="openai/gpt-4o-mini",
+            base_url=f"{URL}/v1",
+            api_key="sk-standin",
+            stream=stream,
+            is_litellm=True,
+        )
     raise SystemExit(f"no such provider: {kind}")
 
 
@@ -47,4 +65,7 @@ def main(kind, stream):
         try:
             job()
         except Exception as error:  # noqa: BLE001  some clients lose streamed tool calls; what was billed counts all the same
-            print(f"{kind} {'streamed' if stream else 'plain'}: {type(error).__name__}: {error}", file=sys.stderr)
+            print(
+                f"{kind} {'streamed' if stream else 'plain'}: {type(error).__name__}: {error}",
+                file=sys.stderr,
+            )

@@ -4,4 +4,6 @@ from common import agent, crew, task
 
 
 def main():
-    crew(task(agent(reasoning=True, max_reasoning_attempts=1), "Think first."), name="thinkers").kickoff()
+    crew(
+        task(agent(reasoning=True, max_reasoning_attempts=1), "Think first."), name="thinkers"
+    ).kickoff()

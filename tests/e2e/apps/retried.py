@@ -4,4 +4,7 @@ from common import agent, crew, task
 
 
 def main():
-    crew(task(agent(), "Insist. [[fail:500 x1]]"), task(agent("Second"), "Insist more. [[fail:429 x1]]")).kickoff()
+    crew(
+        task(agent(), "Insist. [[fail:500 x1]]"),
+        task(agent("Second"), "Insist more. [[fail:429 x1]]"),
+    ).kickoff()

@@ -6,7 +6,9 @@ from common import agent, crew, look_up, task
 def main():
     worker = agent(tools=[look_up])
     streaming = crew(
-        task(worker, 'Find x. [[tool:look_up {"q": "x"}]] [[say:It is x, told in pieces.]]'), stream=True, name="streamers"
+        task(worker, 'Find x. [[tool:look_up {"q": "x"}]] [[say:It is x, told in pieces.]]'),
+        stream=True,
+        name="streamers",
     ).kickoff()
     text = "".join(chunk.content or "" for chunk in streaming)
     if "It is x" not in text + streaming.result.raw:

@@ -85,7 +85,11 @@ def test_every_call_is_reserved_and_settled_once(guarded, worker, job, team, llm
     assert len(guard.reserved) == len(guard.settled) == 3
     assert guard.spent == []
     where = guard.reserved[0][0]
-    assert (where[semconv.CREW], where[semconv.AGENT_NAME], where[semconv.REQUEST_MODEL]) == ("demo", "Researcher", "gpt-4o-mini")
+    assert (where[semconv.CREW], where[semconv.AGENT_NAME], where[semconv.REQUEST_MODEL]) == (
+        "demo",
+        "Researcher",
+        "gpt-4o-mini",
+    )
     assert all(characters > 0 for _, characters in guard.reserved)
     assert all(attributes[semconv.INPUT_TOKENS] > 0 for _, attributes in guard.settled)
 
@@ -98,7 +102,10 @@ def test_a_refusal_stops_the_call(guarded, llm, fake_provider, ledger_path, capl
         llm.call("two")
     meter.flush(20)
     assert len(fake_provider.books.billed) == 1
-    assert any("budget team search: the budget is spent" in record.getMessage() for record in caplog.records)
+    assert any(
+        "budget team search: the budget is spent" in record.getMessage()
+        for record in caplog.records
+    )
     meter.uninstall()
     assert guard.closed
     assert [row["status"] for row in call_rows(ledger_path)] == ["ok", "error"]

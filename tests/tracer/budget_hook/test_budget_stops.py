@@ -68,7 +68,12 @@ def caller(way, llm, worker, job, team, fake_provider):
         case "akickoff":
             return lambda: asyncio.run(team(job(worker(), text)).akickoff())
         case "stream":
-            llm = LLM(model="openai/gpt-4o-mini", base_url=f"{fake_provider.url}/v1", api_key="sk-standin", stream=True)
+            llm = LLM(
+                model="openai/gpt-4o-mini",
+                base_url=f"{fake_provider.url}/v1",
+                api_key="sk-standin",
+                stream=True,
+            )
             return lambda: team(job(worker(llm=llm), text)).kickoff()
         case "flow":
             Asking.llm = llm
@@ -77,18 +82,31 @@ def caller(way, llm, worker, job, team, fake_provider):
             return lambda: Agent(role="a", goal="b", backstory="c", llm=llm).kickoff(text)
         case "litellm":
             pytest.importorskip("litellm")
-            other = LLM(model="openai/gpt-4o-mini", base_url=f"{fake_provider.url}/v1", api_key="sk-standin", is_litellm=True)
+            other = LLM(
+                model="openai/gpt-4o-mini",
+                base_url=f"{fake_provider.url}/v1",
+                api_key="sk-standin",
+                is_litellm=True,
+            )
             return lambda: other.call(text)
     return lambda: llm.call(text)
 
 
-@pytest.mark.parametrize("way", ["kickoff", "akickoff", "stream", "flow", "agent", "call", "litellm"])
-def test_a_spent_budget_stops_every_way_to_call(way, budgeted, llm, worker, job, team, fake_provider):
+@pytest.mark.parametrize(
+    "way", ["kickoff", "akickoff", "stream", "flow", "agent", "call", "litellm"]
+)
+def test_a_spent_budget_stops_every_way_to_call(
+    way, budgeted, llm, worker, job, team, fake_provider
+):
     """$0.002 and calls of $0.00025: eight are billed, the ninth raises `BudgetExceeded` out of kickoff and nothing is billed after."""
     budgeted()
     made, error = until_refused(caller(way, llm, worker, job, team, fake_provider))
     assert made == len(fake_provider.books.billed) == CALLS
-    assert (error.budget, error.spent_usd, error.limit_usd) == ("everything 0.002 USD/day", "0.0019968", "0.002")
+    assert (error.budget, error.spent_usd, error.limit_usd) == (
+        "everything 0.002 USD/day",
+        "0.0019968",
+        "0.002",
+    )
     assert error.resets_at is not None
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), copy.spent_usd) == (crewmeter.BudgetExceeded, error.spent_usd)
@@ -104,7 +122,9 @@ def test_a_budget_kept_in_the_ledger_holds_without_being_named(ledger_path, llm,
     finally:
         handle.uninstrument()
     with sqlite3.connect(ledger_path) as connection:
-        assert connection.execute("SELECT sum(outstanding_pusd) FROM budget_lease").fetchone()[0] == 0
+        assert (
+            connection.execute("SELECT sum(outstanding_pusd) FROM budget_lease").fetchone()[0] == 0
+        )
     connection.close()
 
 
@@ -127,8 +147,16 @@ def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fa
     budgeted("0.0019968 USD/day")
     until_refused(lambda: llm.call(f"hello {USAGE}"))
     fake_provider.books.clear()
-    config = {"api_key": "sk-standin", "model_name": "text-embedding-3-small", "api_base": f"{fake_provider.url}/v1"}
-    crew = team(job(worker(), "Remember that the sky is blue."), memory=True, embedder={"provider": "openai", "config": config})
+    config = {
+        "api_key": "sk-standin",
+        "model_name": "text-embedding-3-small",
+        "api_base": f"{fake_provider.url}/v1",
+    }
+    crew = team(
+        job(worker(), "Remember that the sky is blue."),
+        memory=True,
+        embedder={"provider": "openai", "config": config},
+    )
     with pytest.raises(crewmeter.BudgetExceeded):
         crew.kickoff()
     assert fake_provider.books.billed == []

@@ -26,7 +26,12 @@ import crewmeter
 from crewmeter import semconv
 from crewmeter.crewai.event_to_span import TABLE
 
-ABSENT = {"llm_guardrail_failed", "a2a_delegation_failed", "a2a_conversation_failed", "a2a_parallel_delegation_failed"}
+ABSENT = {
+    "llm_guardrail_failed",
+    "a2a_delegation_failed",
+    "a2a_conversation_failed",
+    "a2a_parallel_delegation_failed",
+}
 """Rows that CrewAI 1.15.30 pairs or once had, but has no event class for."""
 COMPLETE = (1, 15, 30)
 """The first CrewAI with all the others."""
@@ -103,14 +108,20 @@ def stem_of(kind: str) -> str:
     return kind.removesuffix("_started").removesuffix("_requested")
 
 
-ENDS = sorted(kind for kind, rule in TABLE.items() if rule.phase == "end" and rule.kind != semconv.KIND_LLM and kind in REAL)
+ENDS = sorted(
+    kind
+    for kind, rule in TABLE.items()
+    if rule.phase == "end" and rule.kind != semconv.KIND_LLM and kind in REAL
+)
 POINTS = sorted(kind for kind, rule in TABLE.items() if rule.phase == "point" and kind in REAL)
 
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, object]:
     """A value for every field some event of CrewAI's cannot do without."""
-    agent = Agent(role="Analyst", goal="g", backstory="b", llm=LLM(model="gpt-4o-mini", api_key="sk-none"))
+    agent = Agent(
+        role="Analyst", goal="g", backstory="b", llm=LLM(model="gpt-4o-mini", api_key="sk-none")
+    )
     now = datetime(2026, 11, 21, tzinfo=UTC)
     return {
         "agent": agent,
@@ -164,9 +175,15 @@ def make(samples):
 
     def event(kind: str, **more: object) -> BaseEvent:
         cls = REAL[kind]
-        fields = {name: samples.get(name, name) for name, info in cls.model_fields.items() if info.is_required()}
+        fields = {
+            name: samples.get(name, name)
+            for name, info in cls.model_fields.items()
+            if info.is_required()
+        }
         if "error" in fields:
-            fields["error"] = ValueError("no") if cls.model_fields["error"].annotation is Exception else "no"
+            fields["error"] = (
+                ValueError("no") if cls.model_fields["error"].annotation is Exception else "no"
+            )
         if kind == "task_completed":
             fields["output"] = TaskOutput(description="d", agent="Analyst", raw="done")
         if kind == "tool_usage_error" or kind in POINTS:
@@ -215,10 +232,16 @@ def tell(recorder, make):
         result = contextvars.copy_context().run(run, list(events), name, replayed)
         assert handle.flush(20)
         rows = step_rows(path)
-        root = next(row for row in rows if row["kind"] == "crew" and row["crew"] == name and row["span_id"] == row["run"])
+        root = next(
+            row
+            for row in rows
+            if row["kind"] == "crew" and row["crew"] == name and row["span_id"] == row["run"]
+        )
         result.steps = [row for row in rows if row["run"] == root["run"] and row is not root]
         result.calls = [row for row in call_rows(path) if row["run"] == root["run"]]
-        assert all(row["parent_span_id"] == root["span_id"] for row in result.steps), "not below the run that encloses them"
+        assert all(row["parent_span_id"] == root["span_id"] for row in result.steps), (
+            "not below the run that encloses them"
+        )
         return result
 
     return told
@@ -262,7 +285,12 @@ def test_a_point_is_a_failed_span_of_no_length(tell, make, kind):
     told = tell(f"point {kind}", (Source(), make(kind)))
     (step,) = told.steps
     expected = "ValueError" if kind == "tool_execution_error" else kind
-    assert (step["kind"], step["name"], step["status"], step["error_type"]) == ("tool", NAMES[kind], "error", expected)
+    assert (step["kind"], step["name"], step["status"], step["error_type"]) == (
+        "tool",
+        NAMES[kind],
+        "error",
+        expected,
+    )
     assert told.left_open == 0
 
 
@@ -274,7 +302,9 @@ def test_a_start_without_its_end_goes_with_its_run(tell, make, end):
     assert told.left_open == 1, "open until the run ended, and no longer"
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind in TABLE if kind in REAL and TABLE[kind].phase != "chunk"))
+@pytest.mark.parametrize(
+    "kind", sorted(kind for kind in TABLE if kind in REAL and TABLE[kind].phase != "chunk")
+)
 def test_a_replayed_event_makes_nothing(tell, make, kind):
     """What a checkpoint's restore dispatches again through the bus's `replay` happened, and was billed, before."""
     told = tell(f"replayed {kind}", replayed=(Source(), make(kind)))
@@ -286,17 +316,33 @@ def test_a_call_is_billed_by_its_event_and_timed_by_its_first_chunk(tell, make):
     usage = {"prompt_tokens": 1000, "completion_tokens": 20}
     start = make("llm_call_started", call_id="call-1", model="gpt-4o-mini")
     chunk = make("llm_stream_chunk", call_id="call-1")
-    end = make("llm_call_completed", call_id="call-1", model="gpt-4o-mini", usage=usage, finish_reason="stop", response_id="r-1")
-    told = tell("call", (Source(), start), (Source(), chunk), (Source(), end), replayed=(Source(), end))
+    end = make(
+        "llm_call_completed",
+        call_id="call-1",
+        model="gpt-4o-mini",
+        usage=usage,
+        finish_reason="stop",
+        response_id="r-1",
+    )
+    told = tell(
+        "call", (Source(), start), (Source(), chunk), (Source(), end), replayed=(Source(), end)
+    )
     (call,) = told.calls
-    assert (call["input_tokens"], call["output_tokens"], call["finish_reason"]) == (1000, 20, "stop")
+    assert (call["input_tokens"], call["output_tokens"], call["finish_reason"]) == (
+        1000,
+        20,
+        "stop",
+    )
     assert call["ttft_ns"] is not None
     assert told.left_open == 0
 
 
 def test_a_failed_call_is_a_row(tell, make):
     """It says that it failed, and claims neither tokens nor a cost."""
-    start, end = (make(f"llm_call_{word}", call_id="call-2", model="gpt-4o-mini") for word in ("started", "failed"))
+    start, end = (
+        make(f"llm_call_{word}", call_id="call-2", model="gpt-4o-mini")
+        for word in ("started", "failed")
+    )
     told = tell("failed call", (Source(), start), (Source(), end))
     (call,) = told.calls
     assert (call["status"], call["input_tokens"], call["cost_pusd"]) == ("error", None, None)
@@ -305,7 +351,8 @@ def test_a_failed_call_is_a_row(tell, make):
 def test_a_thought_is_a_first_token(tell, make):
     """Where a model thinks aloud first, that is when its answer began."""
     start, chunk, end = (
-        make(kind, call_id="call-3", model="claude-sonnet-4-5") for kind in ("llm_call_started", "llm_thinking_chunk", "llm_call_completed")
+        make(kind, call_id="call-3", model="claude-sonnet-4-5")
+        for kind in ("llm_call_started", "llm_thinking_chunk", "llm_call_completed")
     )
     (call,) = tell("thinking", (Source(), start), (Source(), chunk), (Source(), end)).calls
     assert call["ttft_ns"] is not None
@@ -314,7 +361,9 @@ def test_a_thought_is_a_first_token(tell, make):
 def test_a_tool_that_reports_failure_failed(tell, make):
     """It ran and returned, and said that the work was not done; CrewAI's further event about it is no second step."""
     reports = pytest.importorskip("crewai.tools.tool_failure")  # since CrewAI 1.15
-    failure = reports.ToolFailure(message="no such page", reason=reports.ToolFailureReason.TOOL_REPORTED)
+    failure = reports.ToolFailure(
+        message="no such page", reason=reports.ToolFailureReason.TOOL_REPORTED
+    )
     told = tell(
         "reported",
         (Source(), make("tool_usage_started")),
@@ -327,7 +376,11 @@ def test_a_tool_that_reports_failure_failed(tell, make):
 
 def test_a_cached_result_says_so(tell, make):
     """A tool's result taken from the cache is a step, marked."""
-    (step,) = tell("cached", (Source(), make("tool_usage_started")), (Source(), make("tool_usage_finished", from_cache=True))).steps
+    (step,) = tell(
+        "cached",
+        (Source(), make("tool_usage_started")),
+        (Source(), make("tool_usage_finished", from_cache=True)),
+    ).steps
     assert step["status"] == "ok"
     assert step["details"] == '{"cached": true}'
 
@@ -358,7 +411,11 @@ def test_a_guardrail_that_says_no_ran_well(tell, make):
 )
 def test_another_agents_failure_is_one(tell, make, stem, fields, error):
     """A2A tells its failures by the status of a completed event; there is no event of failure."""
-    told = tell(f"{stem} {fields}", (Source(), make(f"{stem}_started")), (Source(), make(f"{stem}_completed", **fields)))
+    told = tell(
+        f"{stem} {fields}",
+        (Source(), make(f"{stem}_started")),
+        (Source(), make(f"{stem}_completed", **fields)),
+    )
     (step,) = told.steps
     assert (step["status"], step["error_type"]) == ("error" if error else "ok", error)
 

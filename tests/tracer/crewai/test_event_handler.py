@@ -43,7 +43,9 @@ def test_uninstrument_leaves_everything_as_it_was(ledger_path):
     handle = crewmeter.instrument(ledger=str(ledger_path))
     assert CrewAIEventsBus.__dict__["emit"] is not before[0]
     handle.uninstrument()
-    assert all(ours is theirs or ours == theirs for ours, theirs in zip(seams(), before, strict=True))
+    assert all(
+        ours is theirs or ours == theirs for ours, theirs in zip(seams(), before, strict=True)
+    )
     handle.uninstrument()
     crewmeter.uninstrument()
 
@@ -74,11 +76,15 @@ def test_importing_and_instrumenting_without_crewai():
         "assert not [m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'crewai.', 'sqlalchemy'))]; "
         "h = crewmeter.instrument(); h.uninstrument(); print('fine')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert (done.stdout.strip(), done.returncode) == ("fine", 0), done.stderr
 
 
-def test_without_the_seam_the_books_are_exact(ledger_path, monkeypatch, caplog, fake_provider, worker, job, team, llm):
+def test_without_the_seam_the_books_are_exact(
+    ledger_path, monkeypatch, caplog, fake_provider, worker, job, team, llm
+):
     """With `emit` gone crewmeter listens in public, says so once, and still bills every exchange once, in its run."""
 
     class Changed(CrewAIEventsBus):
@@ -88,7 +94,11 @@ def test_without_the_seam_the_books_are_exact(ledger_path, monkeypatch, caplog, 
     before = dict(crewai_event_bus._sync_handlers)
     handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
     assert [record.message for record in caplog.records if "no event bus seam" in record.message]
-    team(job(worker(), "[[usage:in=1000 read=400 out=300]]"), job(worker("Writer"), name="write"), name="demo").kickoff()
+    team(
+        job(worker(), "[[usage:in=1000 read=400 out=300]]"),
+        job(worker("Writer"), name="write"),
+        name="demo",
+    ).kickoff()
     llm.call("hello")
     crewai_event_bus.flush()
     handle.uninstrument()
@@ -122,7 +132,9 @@ NONSENSE = st.one_of(
     st.floats(allow_nan=True),
     st.text(max_size=20),
     st.lists(st.integers(), max_size=3),
-    st.dictionaries(st.text(max_size=12), st.integers() | st.text(max_size=5) | st.none(), max_size=4),
+    st.dictionaries(
+        st.text(max_size=12), st.integers() | st.text(max_size=5) | st.none(), max_size=4
+    ),
 )
 FIELDS = [
     "event_id",
@@ -172,11 +184,16 @@ class Event:
 
 @given(
     events=st.lists(
-        st.tuples(st.sampled_from([*sorted(TABLE), "no_such_event"]), st.dictionaries(st.sampled_from(FIELDS), NONSENSE, max_size=8)),
+        st.tuples(
+            st.sampled_from([*sorted(TABLE), "no_such_event"]),
+            st.dictionaries(st.sampled_from(FIELDS), NONSENSE, max_size=8),
+        ),
         max_size=12,
     )
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_malformed_events_harm_nobody(meter, events):
     """Fields missing or of the wrong type, ends without starts: no exception comes out, and all that was opened can be closed."""
     event_handler = meter.handle._meter._event_handler
@@ -190,9 +207,24 @@ def test_malformed_events_harm_nobody(meter, events):
 def test_nonsense_usage_is_a_flagged_row(meter):
     """Negative or absurd counts are in the ledger as invalid usage, without tokens and without a cost."""
     event_handler = meter.handle._meter._event_handler
-    for number, usage in enumerate(({"prompt_tokens": -5, "completion_tokens": 1}, {"prompt_tokens": 2**60, "completion_tokens": 1})):
+    for number, usage in enumerate(
+        (
+            {"prompt_tokens": -5, "completion_tokens": 1},
+            {"prompt_tokens": 2**60, "completion_tokens": 1},
+        )
+    ):
         name = f"s{number}"
-        base = {"event_id": name, "parent_event_id": None, "started_event_id": name, "call_id": name, "model": "gpt-4o"}
+        base = {
+            "event_id": name,
+            "parent_event_id": None,
+            "started_event_id": name,
+            "call_id": name,
+            "model": "gpt-4o",
+        }
         event_handler.see(object(), Event("llm_call_started", base), 10**18)
-        event_handler.see(object(), Event("llm_call_completed", {**base, "usage": usage}), 10**18 + 5)
-    assert [(call["input_tokens"], call["cost_pusd"], call["cost_status"]) for call in meter.calls()] == [(None, None, "invalid_usage")] * 2
+        event_handler.see(
+            object(), Event("llm_call_completed", {**base, "usage": usage}), 10**18 + 5
+        )
+    assert [
+        (call["input_tokens"], call["cost_pusd"], call["cost_status"]) for call in meter.calls()
+    ] == [(None, None, "invalid_usage")] * 2

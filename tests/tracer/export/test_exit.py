@@ -64,20 +64,33 @@ def bare_exit(tmp_path_factory):
     from crewmeter_cost.demo.fake_provider import FakeProvider
 
     folder = tmp_path_factory.mktemp("bare")
-    plain = TIMED.format(wait=0, mark=str(folder / "mark")).replace("handle = crewmeter.instrument(summary=False)", "")
+    plain = TIMED.format(wait=0, mark=str(folder / "mark")).replace(
+        "handle = crewmeter.instrument(summary=False)", ""
+    )
     with FakeProvider() as fake_provider:
-        return exit_seconds(plain, folder / "mark", ledger=folder / "ledger.db", provider_url=fake_provider.url)[0]
+        return exit_seconds(
+            plain, folder / "mark", ledger=folder / "ledger.db", provider_url=fake_provider.url
+        )[0]
 
 
-@pytest.mark.parametrize("protocol", ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "protocol", ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", ["refused", "black hole"])
-def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(fake_provider, tmp_path, black_hole, bare_exit, protocol, kind):
+def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(
+    fake_provider, tmp_path, black_hole, bare_exit, protocol, kind
+):
     """Whether it refuses or swallows, right after the calls: one line says how many spans were lost, and the app ends."""
     mark, ledger = tmp_path / "mark", tmp_path / "ledger.db"
     script = TIMED.format(wait=0, mark=str(mark))
     port = black_hole if kind == "black hole" else 9
-    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
-    metered, said = exit_seconds(script, mark, ledger=ledger, provider_url=fake_provider.url, env=env)
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+    }
+    metered, said = exit_seconds(
+        script, mark, ledger=ledger, provider_url=fake_provider.url, env=env
+    )
     assert metered - bare_exit < 2.0
     assert said.count("5 spans not delivered") == 1
     assert said.count("crewmeter: ") == 1
@@ -87,18 +100,32 @@ def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(fake_provider, tmp_
 def test_calls_half_a_second_old_survive_a_sudden_death(fake_provider, tmp_path, end):
     """Neither exit handler nor flush runs; what ended 0.5 s earlier is in the ledger."""
     ran = run_app(
-        HEAD + f"call(1); time.sleep(2); call(20); time.sleep(0.5); {end}", ledger=tmp_path / "l.db", provider_url=fake_provider.url, check=False
+        HEAD + f"call(1); time.sleep(2); call(20); time.sleep(0.5); {end}",
+        ledger=tmp_path / "l.db",
+        provider_url=fake_provider.url,
+        check=False,
     )
     assert ran.returncode in (7, -9)
     assert len(ran.calls) == 21
 
 
 @pytest.mark.parametrize(
-    ("end", "code"), [("sys.exit(3)", 3), ("raise RuntimeError('boom')", 1), ("os.kill(os.getpid(), 15); time.sleep(9)", -15), ("", 0)]
+    ("end", "code"),
+    [
+        ("sys.exit(3)", 3),
+        ("raise RuntimeError('boom')", 1),
+        ("os.kill(os.getpid(), 15); time.sleep(9)", -15),
+        ("", 0),
+    ],
 )
 def test_the_app_ends_as_it_would_without_us(fake_provider, tmp_path, end, code):
     """Exit codes, tracebacks and the default SIGTERM are the app's; orderly ends lose nothing."""
-    ran = run_app(HEAD + f"call(3)\n{end}\n", ledger=tmp_path / "l.db", provider_url=fake_provider.url, check=False)
+    ran = run_app(
+        HEAD + f"call(3)\n{end}\n",
+        ledger=tmp_path / "l.db",
+        provider_url=fake_provider.url,
+        check=False,
+    )
     assert ran.returncode == code
     assert ("boom" in ran.stderr) == (code == 1)
     assert "crewmeter" not in ran.stderr.replace("crewmeter-app", "")

@@ -37,7 +37,9 @@ def test_usage_is_never_sampled_away(ledger_path, llm, fake_provider, monkeypatc
     provider.add_span_processor(SimpleSpanProcessor(memory))
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.01")
-    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False, tracer_provider=provider if theirs else None)
+    handle = crewmeter.instrument(
+        ledger=str(ledger_path), summary=False, tracer_provider=provider if theirs else None
+    )
     for _ in range(60):
         llm.call("hello")
     handle.uninstrument()
@@ -69,7 +71,9 @@ def finished(kind=semconv.KIND_CREW, *, error=None):
     """A finished run with one call, as the export thread gets it: (call node, run node)."""
     done = []
     recorder = Recorder(done.append, sampler=DEFAULT_ON)
-    run = recorder.started("r", None, kind, "invoke_workflow demo", at_ns=NOW, scope={semconv.CREW: "demo"})
+    run = recorder.started(
+        "r", None, kind, "invoke_workflow demo", at_ns=NOW, scope={semconv.CREW: "demo"}
+    )
     call = ModelCall()
     call.model, call.declared, call.first_chunk_ns = "gpt-4o", "openai", NOW + 250_000_000
     call.usage = {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300}
@@ -149,7 +153,10 @@ def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
     assert post.flush(10)
     post.close(5)
     (record,) = caplog.records
-    assert record.getMessage() == "crewmeter: the queue to test was full; 5 spans lost so far in this spell"
+    assert (
+        record.getMessage()
+        == "crewmeter: the queue to test was full; 5 spans lost so far in this spell"
+    )
 
 
 def test_a_missing_exporter_is_named(caplog):
@@ -173,12 +180,26 @@ def test_metrics_follow_the_conventions(monkeypatch):
     for node in finished():
         readable(node, Resource.get_empty())
         metrics.record(node)
-    found = {metric.name: metric for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics}
-    assert set(found) == {semconv.METRIC_OPERATION_DURATION, semconv.METRIC_TOKEN_USAGE, semconv.METRIC_TIME_TO_FIRST_CHUNK}
+    found = {
+        metric.name: metric
+        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert set(found) == {
+        semconv.METRIC_OPERATION_DURATION,
+        semconv.METRIC_TOKEN_USAGE,
+        semconv.METRIC_TIME_TO_FIRST_CHUNK,
+    }
     (duration,) = found[semconv.METRIC_OPERATION_DURATION].data.data_points
-    assert (duration.sum, duration.explicit_bounds[0], duration.explicit_bounds[-1]) == (1.0, 0.01, 81.92)
+    assert (duration.sum, duration.explicit_bounds[0], duration.explicit_bounds[-1]) == (
+        1.0,
+        0.01,
+        81.92,
+    )
     assert duration.attributes[semconv.REQUEST_MODEL] == "gpt-4o"
-    tokens = {point.attributes[semconv.TOKEN_TYPE]: point.sum for point in found[semconv.METRIC_TOKEN_USAGE].data.data_points}
+    tokens = {
+        point.attributes[semconv.TOKEN_TYPE]: point.sum
+        for point in found[semconv.METRIC_TOKEN_USAGE].data.data_points
+    }
     assert tokens == {"input": 1000, "output": 300}
     assert found[semconv.METRIC_TIME_TO_FIRST_CHUNK].data.data_points[0].sum == 0.25
     provider.shutdown()
@@ -199,9 +220,22 @@ def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
     (record,) = [record for record in caplog.records if record.name == "crewmeter.console.run_log"]
     assert record.levelno == logging.WARNING
     line = record.getMessage()
-    fields = json.loads(line) if mode == "json" else dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
-    assert (fields["event"], fields["status"], fields["error"], fields["crew"]) == ("crew", "error", "RateLimitError", "demo")
-    assert (str(fields["duration_seconds"]), str(fields["input_tokens"]), str(fields["cost_usd"])) == ("2.0", "1000", "0.005")
+    fields = (
+        json.loads(line)
+        if mode == "json"
+        else dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+    )
+    assert (fields["event"], fields["status"], fields["error"], fields["crew"]) == (
+        "crew",
+        "error",
+        "RateLimitError",
+        "demo",
+    )
+    assert (
+        str(fields["duration_seconds"]),
+        str(fields["input_tokens"]),
+        str(fields["cost_usd"]),
+    ) == ("2.0", "1000", "0.005")
     assert fields["trace_id"] == f"{nodes[0].context.trace_id:032x}"
 
 
@@ -211,7 +245,10 @@ def test_the_summary_says_what_a_run_cost(capsys):
     node.tally.calls, node.tally.input_tokens, node.tally.output_tokens = 2, 1500, 20
     Summary(True).show(node, Keeper())
     run_id = f"{node.context.span_id:016x}"
-    assert capsys.readouterr().err == f"crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · crewmeter show {run_id}\n"
+    assert (
+        capsys.readouterr().err
+        == f"crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · crewmeter show {run_id}\n"
+    )
     Summary(False).show(node, Keeper())
     Summary(None).show(node, Keeper())
     assert capsys.readouterr().err == ""
@@ -222,7 +259,11 @@ def test_the_instrumentor_does_what_instrument_does(ledger_path, llm):
     from importlib.metadata import entry_points
 
     pytest.importorskip("crewai")
-    (point,) = [point for point in entry_points(group="opentelemetry_instrumentor") if point.name == "crewmeter"]
+    (point,) = [
+        point
+        for point in entry_points(group="opentelemetry_instrumentor")
+        if point.name == "crewmeter"
+    ]
     instrumentor = point.load()()
     instrumentor.instrument(ledger=str(ledger_path), summary=False, meter_provider=None)
     llm.call("hello")

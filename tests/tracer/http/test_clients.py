@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from support.http_recording import PROVIDERS, call, llm
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the SDKs' own: deprecations, sessions they leave open
+pytestmark = pytest.mark.filterwarnings(
+    "ignore"
+)  # the SDKs' own: deprecations, sessions they leave open
 
 BILL = "hello [[usage:in=1000 read=400 out=300 reasoning=120]] there"
 
@@ -15,7 +17,9 @@ BILL = "hello [[usage:in=1000 read=400 out=300 reasoning=120]] there"
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(server, seen, provider, stream, way):
+def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
+    server, seen, provider, stream, way
+):
     """Whatever client, protocol and way of reading: one exchange, closed, its tokens, id and model those of the provider's books."""
     call(llm(provider, server, stream=stream), BILL, way=way)
     (billed,) = server.books.billed
@@ -24,7 +28,10 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(server, see
     # Not every protocol has a field for reasoning; it is information only and never added.
     assert replace(exchange.usage, reasoning=0) == replace(billed.usage, reasoning=0)
     assert exchange.response_id == billed.response_id
-    assert (exchange.request_model, exchange.response_model or billed.model) == (billed.request_model, billed.model)
+    assert (exchange.request_model, exchange.response_model or billed.model) == (
+        billed.request_model,
+        billed.model,
+    )
     assert exchange.streamed == stream
     assert (exchange.first_chunk_ns is not None) == stream
     assert exchange.status_code == 200
@@ -39,9 +46,18 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(server, see
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_cache_writes_keep_their_time_to_live(server, seen, provider, five, hour, stream):
     """CrewAI's events add five-minute and one-hour cache writes together; the wire keeps them apart."""
-    call(llm(provider, server, stream=stream), f"x [[usage:in=1000 read=400 w5m={five} w1h={hour} out=300]]", way="sync")
+    call(
+        llm(provider, server, stream=stream),
+        f"x [[usage:in=1000 read=400 w5m={five} w1h={hour} out=300]]",
+        way="sync",
+    )
     usage = seen.closed[0].usage
-    assert (usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h) == (1000, 400, five, hour)
+    assert (usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h) == (
+        1000,
+        400,
+        five,
+        hour,
+    )
     assert usage.flags == ()
 
 
@@ -78,7 +94,10 @@ def test_a_refused_request_is_not_billed_and_says_why(server, seen, provider):
     assert server.books.billed == []
     assert seen.closed
     assert {exchange.error_type for exchange in seen.closed} == {"400"}
-    assert all(exchange.usage.flags == ("rejected",) and exchange.usage.input is None for exchange in seen.closed)
+    assert all(
+        exchange.usage.flags == ("rejected",) and exchange.usage.input is None
+        for exchange in seen.closed
+    )
 
 
 def test_a_connection_that_breaks_may_have_been_billed(server, seen):

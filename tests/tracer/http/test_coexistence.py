@@ -26,7 +26,9 @@ MESSAGES = [{"role": "user", "content": "hello"}]
 def _ask(server):
     with openai.OpenAI(base_url=server.base_url("openai"), api_key="k") as client:
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
-        for _ in client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True}):
+        for _ in client.chat.completions.create(
+            model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+        ):
             pass
         client.embeddings.create(model="text-embedding-3-small", input=["a"])
         client.responses.create(model="gpt-5", input="hello")
@@ -34,7 +36,9 @@ def _ask(server):
 
 def _agrees(server, seen):
     billed = [(entry.operation, entry.usage) for entry in server.books.billed]
-    return [(exchange.operation, exchange.usage) for exchange in seen.closed] == billed and len(billed) == 4
+    return [(exchange.operation, exchange.usage) for exchange in seen.closed] == billed and len(
+        billed
+    ) == 4
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -74,7 +78,9 @@ def test_the_exchanges_are_the_same_beside_another_instrumentor(server, name, or
 @pytest.mark.parametrize("order", list(permutations(OTHERS)), ids="-".join)
 def test_all_of_them_at_once(server, order):
     """Three other instrumentors round ours, in every order: each exchange still once."""
-    instrumentors = [getattr(pytest.importorskip(OTHERS[name][0]), OTHERS[name][1])() for name in order]
+    instrumentors = [
+        getattr(pytest.importorskip(OTHERS[name][0]), OTHERS[name][1])() for name in order
+    ]
     provider = TracerProvider()
     instrumentors[0].instrument(tracer_provider=provider)
     with recording() as seen:

@@ -14,7 +14,10 @@ from crewmeter.http.http_call import HttpExchange, Hub
 from crewmeter.http.response_body import Watch
 from crewmeter.http.stream_parsers import EVENT_STREAM
 
-USAGE = {"usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15}, "metrics": {"latencyMs": 1}}
+USAGE = {
+    "usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15},
+    "metrics": {"latencyMs": 1},
+}
 
 
 def _frame(kind, body):
@@ -31,7 +34,14 @@ async def _answer(pause):
 def _watch():
     closed = []
     hub = Hub(opened=lambda _: None, closed=closed.append)
-    exchange = HttpExchange(operation="chat", api="bedrock", provider="aws.bedrock", host=None, port=None, request_model="m")
+    exchange = HttpExchange(
+        operation="chat",
+        api="bedrock",
+        provider="aws.bedrock",
+        host=None,
+        port=None,
+        request_model="m",
+    )
     return Watch(hub, exchange, content_type=EVENT_STREAM, request=lambda: b""), closed
 
 
@@ -45,7 +55,11 @@ def test_a_reader_that_leaves_at_the_stop_still_gives_exact_usage():
                 break
 
     asyncio.run(run())
-    assert (closed[0].usage.input, closed[0].usage.output, closed[0].usage.status) == (10, 5, "reported")
+    assert (closed[0].usage.input, closed[0].usage.output, closed[0].usage.status) == (
+        10,
+        5,
+        "reported",
+    )
 
 
 def test_who_reads_on_gets_every_frame_in_its_turn():

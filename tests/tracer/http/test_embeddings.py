@@ -40,69 +40,122 @@ SHAPES = {
     "azure": (
         "/openai/deployments/my-embedder/embeddings?api-version=1",
         {"input": ["a"]},
-        {"data": [{"embedding": v} for v in VECTORS], "model": "text-embedding-3-large", "usage": {"prompt_tokens": 7, "total_tokens": 7}},
+        {
+            "data": [{"embedding": v} for v in VECTORS],
+            "model": "text-embedding-3-large",
+            "usage": {"prompt_tokens": 7, "total_tokens": 7},
+        },
         T(7, 0),
-        {"provider": "azure.ai.openai", "request_model": "my-embedder", "response_model": "text-embedding-3-large"},
+        {
+            "provider": "azure.ai.openai",
+            "request_model": "my-embedder",
+            "response_model": "text-embedding-3-large",
+        },
     ),
     "jina puts the usage first": (
         "/v1/embeddings",
         {"model": "jina-embeddings-v3", "input": ["a"]},
-        {"model": "jina-embeddings-v3", "usage": {"total_tokens": 9, "prompt_tokens": 9}, "data": [{"embedding": v} for v in VECTORS]},
+        {
+            "model": "jina-embeddings-v3",
+            "usage": {"total_tokens": 9, "prompt_tokens": 9},
+            "data": [{"embedding": v} for v in VECTORS],
+        },
         T(9, 0),
         {"request_model": "jina-embeddings-v3"},
     ),
     "voyage has a total only": (
         "/v1/embeddings",
         {"model": "voyage-3", "input": ["a"]},
-        {"object": "list", "data": [{"embedding": v} for v in VECTORS], "model": "voyage-3", "usage": {"total_tokens": 11}},
+        {
+            "object": "list",
+            "data": [{"embedding": v} for v in VECTORS],
+            "model": "voyage-3",
+            "usage": {"total_tokens": 11},
+        },
         T(11, 0),
         {"request_model": "voyage-3"},
     ),
     "cohere": (
         "/v2/embed",
         {"model": "embed-v4.0", "texts": ['say "usage": {"x": 1}']},
-        {"id": "e-1", "embeddings": {"float": VECTORS}, "texts": ['"usage": {}'], "meta": {"billed_units": {"input_tokens": 4.0}}},
+        {
+            "id": "e-1",
+            "embeddings": {"float": VECTORS},
+            "texts": ['"usage": {}'],
+            "meta": {"billed_units": {"input_tokens": 4.0}},
+        },
         T(4, 0),
         {"provider": "cohere", "response_id": "e-1"},
     ),
     "ollama": (
         "/api/embed",
         {"model": "nomic-embed-text", "input": ["a"]},
-        {"model": "nomic-embed-text", "embeddings": VECTORS, "total_duration": 14143917, "prompt_eval_count": 8},
+        {
+            "model": "nomic-embed-text",
+            "embeddings": VECTORS,
+            "total_duration": 14143917,
+            "prompt_eval_count": 8,
+        },
         T(8, 0),
         {"provider": "ollama"},
     ),
     "watsonx": (
         "/ml/v1/text/embeddings?version=1",
         {"model_id": "ibm/slate", "inputs": ["a"]},
-        {"model_id": "ibm/slate", "results": [{"embedding": v} for v in VECTORS], "input_token_count": 6},
+        {
+            "model_id": "ibm/slate",
+            "results": [{"embedding": v} for v in VECTORS],
+            "input_token_count": 6,
+        },
         T(6, 0),
         {"provider": "ibm.watsonx.ai"},
     ),
     "vertex counts per text": (
         "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict",
         {"instances": [{"content": "a"}, {"content": "b"}]},
-        {"predictions": [{"embeddings": {"values": v, "statistics": {"token_count": 3.0, "truncated": False}}} for v in VECTORS[:2]]},
+        {
+            "predictions": [
+                {
+                    "embeddings": {
+                        "values": v,
+                        "statistics": {"token_count": 3.0, "truncated": False},
+                    }
+                }
+                for v in VECTORS[:2]
+            ]
+        },
         T(6, 0),
         {"provider": "gcp.vertex_ai", "request_model": "text-embedding-005"},
     ),
     "vertex, many texts": (
         "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict",
         {"instances": [{"content": "a"}]},
-        {"predictions": [{"embeddings": {"values": v, "statistics": {"token_count": 3, "truncated": False}}} for v in VECTORS]},
+        {
+            "predictions": [
+                {"embeddings": {"values": v, "statistics": {"token_count": 3, "truncated": False}}}
+                for v in VECTORS
+            ]
+        },
         T(120, 0),
         {},
     ),
     "gemini with usage": (
         "/v1beta/models/gemini-embedding-2:batchEmbedContents",
         {"requests": []},
-        {"embeddings": [{"values": v} for v in VECTORS], "usageMetadata": {"promptTokenCount": 21, "totalTokenCount": 21}},
+        {
+            "embeddings": [{"values": v} for v in VECTORS],
+            "usageMetadata": {"promptTokenCount": 21, "totalTokenCount": 21},
+        },
         T(21, 0),
         {"provider": "gcp.gemini", "request_model": "gemini-embedding-2"},
     ),
     "gemini without usage is estimated from the texts": (
         "/v1beta/models/gemini-embedding-001:batchEmbedContents",
-        {"requests": [{"content": {"parts": [{"text": "The keeper lit the lamp at dusk. " * 10}]}}]},
+        {
+            "requests": [
+                {"content": {"parts": [{"text": "The keeper lit the lamp at dusk. " * 10}]}}
+            ]
+        },
         {"embeddings": [{"values": v} for v in VECTORS]},
         T(72, 0, status="estimated", flags=ESTIMATED),
         {},
@@ -119,7 +172,9 @@ SHAPES = {
 
 @pytest.mark.parametrize("library", ["httpx", "requests"])
 @pytest.mark.parametrize(("path", "ask", "answer", "usage", "facts"), SHAPES.values(), ids=SHAPES)
-def test_each_embedding_protocol_says_what_it_billed(seen, library, path, ask, answer, usage, facts):
+def test_each_embedding_protocol_says_what_it_billed(
+    seen, library, path, ask, answer, usage, facts
+):
     """Model and tokens of every embedding protocol, found in a large body without parsing its vectors."""
     body = json.dumps(answer).encode()
     with canned(body) as server, httpx.Client() as client, requests.Session() as session:
@@ -143,8 +198,14 @@ def test_openais_client(server, seen):
     """CrewAI's default embedder."""
     from crewai.rag.embeddings.factory import build_embedder
 
-    config = {"api_key": "k", "model_name": "text-embedding-3-small", "api_base": server.base_url("openai")}
-    build_embedder({"provider": "openai", "config": config})(["The keeper lit the lamp.", "Ships passed."])
+    config = {
+        "api_key": "k",
+        "model_name": "text-embedding-3-small",
+        "api_base": server.base_url("openai"),
+    }
+    build_embedder({"provider": "openai", "config": config})(
+        ["The keeper lit the lamp.", "Ships passed."]
+    )
     (billed,) = server.books.billed
     (exchange,) = seen.closed
     assert (exchange.usage, exchange.request_model) == (billed.usage, "text-embedding-3-small")
@@ -157,7 +218,11 @@ def test_googles_client(server, seen):
     client = genai.Client(api_key="k", http_options={"base_url": server.url})
     client.models.embed_content(model="gemini-embedding-001", contents=["The keeper lit the lamp."])
     (exchange,) = seen.closed
-    assert (exchange.operation, exchange.provider, exchange.request_model) == ("embeddings", "gcp.gemini", "gemini-embedding-001")
+    assert (exchange.operation, exchange.provider, exchange.request_model) == (
+        "embeddings",
+        "gcp.gemini",
+        "gemini-embedding-001",
+    )
     assert exchange.usage.status in ("reported", "estimated")
     assert exchange.usage.input > 0
 
@@ -168,7 +233,8 @@ def test_bedrocks_client(server, seen):
 
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "y", "region_name": "us-east-1"}
     answer = boto3.client("bedrock-runtime", **keys).invoke_model(
-        modelId="amazon.titan-embed-text-v2:0", body=json.dumps({"inputText": "The keeper lit the lamp."})
+        modelId="amazon.titan-embed-text-v2:0",
+        body=json.dumps({"inputText": "The keeper lit the lamp."}),
     )
     assert json.loads(answer["body"].read())["embedding"]
     (billed,) = server.books.billed
@@ -184,9 +250,16 @@ def test_memory_embeds_in_the_context_it_was_called_in(server, tmp_path):
     scope = contextvars.ContextVar("scope", default=None)
     found = []
     scope.set("here")
-    uninstall = observation.install(opened=lambda exchange: found.append((exchange.operation, scope.get())), closed=lambda _: None)
+    uninstall = observation.install(
+        opened=lambda exchange: found.append((exchange.operation, scope.get())),
+        closed=lambda _: None,
+    )
     try:
-        embedder = {"api_key": "k", "model_name": "text-embedding-3-small", "api_base": server.base_url("openai")}
+        embedder = {
+            "api_key": "k",
+            "model_name": "text-embedding-3-small",
+            "api_base": server.base_url("openai"),
+        }
         memory = Memory(
             llm=LLM(model="openai/gpt-4o-mini", api_key="k", base_url=server.base_url("openai")),
             storage=str(tmp_path / "memory"),
@@ -207,7 +280,11 @@ def test_knowledge_is_embedded(server, seen, tmp_path, monkeypatch):
     from crewai.knowledge.knowledge import Knowledge
     from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSource
 
-    config = {"api_key": "k", "model_name": "text-embedding-3-small", "api_base": server.base_url("openai")}
+    config = {
+        "api_key": "k",
+        "model_name": "text-embedding-3-small",
+        "api_base": server.base_url("openai"),
+    }
     knowledge = Knowledge(
         collection_name="towers",
         sources=[StringKnowledgeSource(content="Lighthouses are towers.")],
@@ -215,15 +292,25 @@ def test_knowledge_is_embedded(server, seen, tmp_path, monkeypatch):
     )
     knowledge.add_sources()
     knowledge.query(["towers"])
-    assert [exchange.usage for exchange in seen.closed] == [entry.usage for entry in server.books.billed]
+    assert [exchange.usage for exchange in seen.closed] == [
+        entry.usage for entry in server.books.billed
+    ]
     assert len(seen.closed) >= 2
 
 
 def test_a_giant_answer_is_not_held_up(seen):
     """A body far beyond what is worth keeping passes, and its usage is still found at its end."""
-    body = b'{"data": [' + b'"' + b"A" * (40 * 2**20) + b'"], "usage": {"prompt_tokens": 5, "total_tokens": 5}}'
+    body = (
+        b'{"data": ['
+        + b'"'
+        + b"A" * (40 * 2**20)
+        + b'"], "usage": {"prompt_tokens": 5, "total_tokens": 5}}'
+    )
     chunks = [body[start : start + 2**20] for start in range(0, len(body), 2**20)]
-    with canned(*chunks) as server, httpx.stream("POST", f"{server.url}/v1/embeddings", content=b'{"model": "m"}') as response:
+    with (
+        canned(*chunks) as server,
+        httpx.stream("POST", f"{server.url}/v1/embeddings", content=b'{"model": "m"}') as response,
+    ):
         assert sum(len(chunk) for chunk in response.iter_bytes()) == len(body)
     assert seen.closed[0].usage == T(5, 0)
 

@@ -43,8 +43,18 @@ def _crew(provider, server, *, stream):
         """Look something up."""
         return f"found {what}"
 
-    agent = Agent(role="keeper", goal="keep", backstory="kept", llm=llm(provider, server, stream=stream), tools=[look_up])
-    return Crew(agents=[agent], tasks=[Task(description=TASK, expected_output="text", agent=agent)], name=f"{provider} {stream}")
+    agent = Agent(
+        role="keeper",
+        goal="keep",
+        backstory="kept",
+        llm=llm(provider, server, stream=stream),
+        tools=[look_up],
+    )
+    return Crew(
+        agents=[agent],
+        tasks=[Task(description=TASK, expected_output="text", agent=agent)],
+        name=f"{provider} {stream}",
+    )
 
 
 def _billed(spans, name):
@@ -63,9 +73,14 @@ def test_one_billed_span_for_each_bill(server, spans, provider, stream, way):
     with suppress(ValueError) if (provider, stream) == ("responses", True) else nullcontext():
         crew.kickoff() if way == "sync" else asyncio.run(crew.akickoff())
     billed = _billed(spans, crew.name)
-    got = Counter(_line(usage_from_attributes(span.attributes), span.attributes.get(semconv.RESPONSE_ID)) for span in billed)
+    got = Counter(
+        _line(usage_from_attributes(span.attributes), span.attributes.get(semconv.RESPONSE_ID))
+        for span in billed
+    )
     assert got == Counter(_line(entry.usage, entry.response_id) for entry in server.books.billed)
-    assert {span.attributes[semconv.USAGE_SOURCE] for span in billed} == {"stream" if stream else "wire"}
+    assert {span.attributes[semconv.USAGE_SOURCE] for span in billed} == {
+        "stream" if stream else "wire"
+    }
     assert all(span.attributes.get(semconv.AGENT_NAME) == "keeper" for span in billed)
 
 

@@ -20,7 +20,11 @@ TOOLS = [
         "function": {
             "name": "look_up",
             "description": "Look something up.",
-            "parameters": {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]},
+            "parameters": {
+                "type": "object",
+                "properties": {"what": {"type": "string"}},
+                "required": ["what"],
+            },
         },
     }
 ]
@@ -37,16 +41,23 @@ class Report(BaseModel):
 @pytest.fixture(autouse=True)
 def litellm_tools(request):
     """LiteLLM's newest needs mcp 2 for tools, CrewAI pins mcp 1: skipped where the two don't go together."""
-    if "litellm" in request.node.name and not hasattr(pytest.importorskip("mcp.types"), "CacheableResult"):
+    if "litellm" in request.node.name and not hasattr(
+        pytest.importorskip("mcp.types"), "CacheableResult"
+    ):
         from importlib.metadata import version
 
-        if tuple(int(part) for part in version("litellm").split(".")[:2]) >= (1, 100) and "cut_short" not in request.node.name:
+        if (
+            tuple(int(part) for part in version("litellm").split(".")[:2]) >= (1, 100)
+            and "cut_short" not in request.node.name
+        ):
             pytest.skip("this LiteLLM needs mcp 2, which this CrewAI does not allow")
 
 
 def agrees(server, seen) -> bool:
     """Every paid exchange has exactly the usage the provider billed for it, and each bill has its exchange."""
-    billed = {(entry.response_id, replace(entry.usage, reasoning=0)) for entry in server.books.billed}
+    billed = {
+        (entry.response_id, replace(entry.usage, reasoning=0)) for entry in server.books.billed
+    }
     paid = {(exchange.response_id, replace(exchange.usage, reasoning=0)) for exchange in seen.paid}
     return billed == paid and len(seen.paid) == len(server.books.billed) > 0
 
@@ -58,12 +69,22 @@ def test_1_litellm_with_tools_and_no_functions(server, seen):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "azure", "bedrock", "litellm"])
+@pytest.mark.parametrize(
+    "provider", ["openai", "anthropic", "gemini", "azure", "bedrock", "litellm"]
+)
 def test_2_functions_given(server, seen, provider, stream):
     """Where CrewAI runs the functions itself its completed event has no usage; every request of the loop is on the wire."""
     functions = {"look_up": lambda what: f"found {what}"}
-    call(llm(provider, server, stream=stream), ASK, way="sync", tools=TOOLS, available_functions=functions)
-    if provider == "bedrock" and stream:  # CrewAI leaves the first stream at the tool use, before its usage
+    call(
+        llm(provider, server, stream=stream),
+        ASK,
+        way="sync",
+        tools=TOOLS,
+        available_functions=functions,
+    )
+    if (
+        provider == "bedrock" and stream
+    ):  # CrewAI leaves the first stream at the tool use, before its usage
         first, second = seen.opened
         assert (first.usage.status, second.usage.status) == ("estimated", "reported")
         assert second.usage == server.books.billed[1].usage
@@ -73,7 +94,13 @@ def test_2_functions_given(server, seen, provider, stream):
 
 def test_3_bedrock_tool_loop(server, seen):
     """Bedrock's tool loop makes two completed events of one call, the first without usage: two exchanges, both exact."""
-    call(llm("bedrock", server), ASK, way="sync", tools=TOOLS, available_functions={"look_up": lambda what: what})
+    call(
+        llm("bedrock", server),
+        ASK,
+        way="sync",
+        tools=TOOLS,
+        available_functions={"look_up": lambda what: what},
+    )
     assert len(seen.paid) == 2
     assert agrees(server, seen)
 
@@ -91,7 +118,11 @@ def test_4_litellm_with_a_response_model(server, seen, monkeypatch):
 @pytest.mark.parametrize("provider", ["openai", "azure", "litellm", "responses"])
 def test_5_openai_stream_cut_short(server, seen, provider, way):
     """A stream cut before its usage is billed all the same: estimated from request and text, never 0, and flagged."""
-    text = "Tell me about lighthouses. [[say:" + "The keeper lit the lamp at dusk. " * 20 + "]] [[cut:15]]"
+    text = (
+        "Tell me about lighthouses. [[say:"
+        + "The keeper lit the lamp at dusk. " * 20
+        + "]] [[cut:15]]"
+    )
     with suppress(Exception):  # some SDKs raise, some take it for the end
         call(llm(provider, server, stream=True), text, way=way)
     exchange = seen.closed[0]
@@ -106,7 +137,11 @@ def test_5_openai_stream_cut_short(server, seen, provider, way):
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_6_anthropic_stream_cut_short(server, seen, way):
     """Anthropic says the input at once: it is exact; the placeholder output of 1 is replaced by the text's estimate."""
-    text = "Tell me. [[usage:in=1000 read=400 w1h=100 out=300]] [[say:" + "The keeper lit the lamp at dusk. " * 20 + "]] [[cut:15]]"
+    text = (
+        "Tell me. [[usage:in=1000 read=400 w1h=100 out=300]] [[say:"
+        + "The keeper lit the lamp at dusk. " * 20
+        + "]] [[cut:15]]"
+    )
     with suppress(Exception):  # some SDKs raise, some take it for the end
         call(llm("anthropic", server, stream=True), text, way=way)
     usage = seen.closed[0].usage
@@ -129,7 +164,12 @@ def test_7_billed_and_then_failed_here(server, seen, provider):
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_8_bedrock_streamed_structured_output(server, seen, way):
     """CrewAI leaves the stream at the structured answer, before its usage: an estimate is there at once, and flagged."""
-    call(llm("bedrock", server, stream=True), "Report on " + "lighthouses " * 50, way=way, response_model=Report)
+    call(
+        llm("bedrock", server, stream=True),
+        "Report on " + "lighthouses " * 50,
+        way=way,
+        response_model=Report,
+    )
     (exchange,) = seen.opened
     (billed,) = server.books.billed
     assert exchange.usage.status == "estimated"
@@ -155,16 +195,23 @@ def test_10_a_whole_stream_without_usage_is_unknown(server, seen, include_usage)
     with openai.OpenAI(base_url=server.base_url("openai"), api_key="k") as client:
         options = {"stream_options": {"include_usage": True}} if include_usage else {}
         messages = [{"role": "user", "content": "hello"}]
-        for _ in client.chat.completions.create(model="gpt-4o", messages=messages, stream=True, **options):
+        for _ in client.chat.completions.create(
+            model="gpt-4o", messages=messages, stream=True, **options
+        ):
             pass
     usage = seen.closed[0].usage
-    assert (usage.status, usage.flags) == (("reported", ()) if include_usage else ("missing", ("usage_not_sent",)))
+    assert (usage.status, usage.flags) == (
+        ("reported", ()) if include_usage else ("missing", ("usage_not_sent",))
+    )
 
 
 def test_the_tool_call_of_a_reply_is_text_too(server, seen):
     """What a cut stream had written of a tool call's arguments counts as output."""
     wordy = ToolUse("look_up", {"what": "lighthouses " * 40})
-    with FakeProvider(lambda prompt: Reply(tool_calls=(wordy,), cut_after=20)) as cutting, suppress(Exception):
+    with (
+        FakeProvider(lambda prompt: Reply(tool_calls=(wordy,), cut_after=20)) as cutting,
+        suppress(Exception),
+    ):
         call(llm("openai", cutting, stream=True), "Use the tool.", way="sync", tools=TOOLS)
     usage = seen.closed[0].usage
     assert usage.status in ("estimated", "reported")

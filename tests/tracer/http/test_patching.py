@@ -20,7 +20,9 @@ from support.http_recording import Recorder, call, llm, recording
 
 from crewmeter.http import http_call, observation
 
-BODY = json.dumps({"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}).encode()
+BODY = json.dumps(
+    {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+).encode()
 ASK = b'{"model": "gpt-4o", "messages": []}'
 PATH = "/v1/chat/completions"
 
@@ -103,7 +105,11 @@ def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
     monkeypatch.setattr(http_call, "_last_logged_ns", -(10**12))
     uninstall = observation.install(opened=explode, closed=explode)
     try:
-        with caplog.at_level(logging.WARNING, "crewmeter"), canned(BODY) as server, httpx.Client() as client:
+        with (
+            caplog.at_level(logging.WARNING, "crewmeter"),
+            canned(BODY) as server,
+            httpx.Client() as client,
+        ):
             for _ in range(3):
                 with client.stream("POST", server.url + PATH, content=ASK) as response:
                     assert response.read() == BODY
@@ -123,7 +129,10 @@ def test_an_interrupted_request_raises_as_before_and_ends_its_exchange(seen):
 
     with httpx.Client(transport=Interrupted()) as client, pytest.raises(KeyboardInterrupt):
         client.post("http://x.test" + PATH, content=ASK)
-    assert (seen.closed[0].error_type, seen.closed[0].usage.flags) == ("KeyboardInterrupt", ("may_be_billed",))
+    assert (seen.closed[0].error_type, seen.closed[0].usage.flags) == (
+        "KeyboardInterrupt",
+        ("may_be_billed",),
+    )
 
 
 def test_a_cancelled_task_ends_its_exchange(seen):
@@ -139,7 +148,10 @@ def test_a_cancelled_task_ends_its_exchange(seen):
 
     with pytest.raises(TimeoutError):
         asyncio.run(run())
-    assert (seen.closed[0].error_type, seen.closed[0].usage.flags) == ("CancelledError", ("may_be_billed",))
+    assert (seen.closed[0].error_type, seen.closed[0].usage.flags) == (
+        "CancelledError",
+        ("may_be_billed",),
+    )
 
 
 def test_httpx_over_aiohttp_is_one_exchange(seen):
@@ -148,7 +160,9 @@ def test_httpx_over_aiohttp_is_one_exchange(seen):
 
     async def run(url):
         session = aiohttp.ClientSession()
-        async with httpx.AsyncClient(transport=transport.LiteLLMAiohttpTransport(client=session)) as client:
+        async with httpx.AsyncClient(
+            transport=transport.LiteLLMAiohttpTransport(client=session)
+        ) as client:
             await client.post(url, content=ASK)
         await session.close()
 
@@ -160,7 +174,11 @@ def test_httpx_over_aiohttp_is_one_exchange(seen):
 
 def test_a_redirected_request_is_one_exchange(seen):
     """requests follows a redirect by sending again; it is still one call to the model."""
-    with canned(BODY) as there, canned(status=307, location=there.url + PATH) as here, requests.Session() as session:
+    with (
+        canned(BODY) as there,
+        canned(status=307, location=there.url + PATH) as here,
+        requests.Session() as session,
+    ):
         assert session.post(here.url + PATH, data=ASK).content == BODY
     assert len(seen.closed) == 1
 
@@ -213,7 +231,10 @@ def test_an_answer_left_unread_holds_nothing_and_is_told_later(seen):
 
 def test_the_response_is_left_as_it_was(seen):
     """Once its body has ended a response has no attribute of ours."""
-    with canned(b"data: [DONE]\n\n", content_type="text/event-stream") as server, httpx.Client() as client:
+    with (
+        canned(b"data: [DONE]\n\n", content_type="text/event-stream") as server,
+        httpx.Client() as client,
+    ):
         with client.stream("POST", server.url + PATH, content=ASK) as response:
             assert b"".join(response.iter_bytes()) == b"data: [DONE]\n\n"
         assert not {"iter_bytes", "aiter_bytes", "close", "aclose"} & set(vars(response))
@@ -221,18 +242,30 @@ def test_the_response_is_left_as_it_was(seen):
 
 def test_nothing_of_a_prompt_or_key_is_kept(seen):
     """An exchange holds names and numbers; no field of it has a word of the prompt, the answer or the key."""
-    body = {"id": "c", "choices": [{"message": {"content": "canary-answer"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    body = {
+        "id": "c",
+        "choices": [{"message": {"content": "canary-answer"}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
     ask = {"model": "gpt-4o", "messages": [{"role": "user", "content": "canary-prompt"}]}
-    with canned(json.dumps(body).encode()) as server, httpx.Client(headers={"authorization": "Bearer canary-key"}) as client:
+    with (
+        canned(json.dumps(body).encode()) as server,
+        httpx.Client(headers={"authorization": "Bearer canary-key"}) as client,
+    ):
         client.post(server.url + PATH, json=ask)
     (exchange,) = seen.closed
-    assert "canary" not in repr([getattr(exchange, name) for name in observation.HttpExchange.__slots__])
+    assert "canary" not in repr(
+        [getattr(exchange, name) for name in observation.HttpExchange.__slots__]
+    )
 
 
 def test_exchanges_on_many_threads_stay_apart(seen):
     """Thirty-two threads at once: each exchange has its own answer."""
     with canned(BODY) as server, httpx.Client() as client:
-        threads = [threading.Thread(target=lambda: client.post(server.url + PATH, content=ASK)) for _ in range(32)]
+        threads = [
+            threading.Thread(target=lambda: client.post(server.url + PATH, content=ASK))
+            for _ in range(32)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

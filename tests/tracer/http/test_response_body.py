@@ -51,7 +51,12 @@ def by_aiohttp(url, content, stream):
     return asyncio.run(run())
 
 
-LIBRARIES = {"httpx": by_httpx, "httpx-async": by_httpx_async, "requests": by_requests, "aiohttp": by_aiohttp}
+LIBRARIES = {
+    "httpx": by_httpx,
+    "httpx-async": by_httpx_async,
+    "requests": by_requests,
+    "aiohttp": by_aiohttp,
+}
 
 
 @pytest.fixture(params=LIBRARIES)
@@ -65,8 +70,15 @@ CHAT = {
     "model": "gpt-4o-2024-08-06",
     "choices": [{"finish_reason": "stop", "message": {"content": 'he said "usage": {"x": 1}'}}],
 }
-USAGE = {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300, "prompt_tokens_details": {"cached_tokens": 400}}
-ASK = json.dumps({"messages": [{"role": "user", "content": 'the "model": "gpt-1" of old'}], "model": "gpt-4o"}).encode()
+USAGE = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 300,
+    "total_tokens": 1300,
+    "prompt_tokens_details": {"cached_tokens": 400},
+}
+ASK = json.dumps(
+    {"messages": [{"role": "user", "content": 'the "model": "gpt-1" of old'}], "model": "gpt-4o"}
+).encode()
 
 
 def test_a_whole_answer_is_read_and_passed_on_untouched(seen, post):
@@ -76,17 +88,31 @@ def test_a_whole_answer_is_read_and_passed_on_untouched(seen, post):
         assert post(f"{server.url}/v1/chat/completions", ASK, False) == body
     (exchange,) = seen.closed
     assert exchange.usage == T(1000, 300, cache_read=400)
-    assert (exchange.request_model, exchange.response_model, exchange.response_id) == ("gpt-4o", "gpt-4o-2024-08-06", "c-1")
-    assert (exchange.finish_reason, exchange.streamed, exchange.host) == ("stop", False, "127.0.0.1")
+    assert (exchange.request_model, exchange.response_model, exchange.response_id) == (
+        "gpt-4o",
+        "gpt-4o-2024-08-06",
+        "c-1",
+    )
+    assert (exchange.finish_reason, exchange.streamed, exchange.host) == (
+        "stop",
+        False,
+        "127.0.0.1",
+    )
 
 
 def _sse(*events: dict) -> bytes:
-    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    return (
+        b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+        + b"data: [DONE]\n\n"
+    )
 
 
 STREAM = _sse(
     {"id": "c-2", "model": "gpt-4o", "choices": [{"delta": {"role": "assistant"}}], "usage": None},
-    *({"id": "c-2", "choices": [{"delta": {"content": f"word{i} "}}], "usage": None} for i in range(40)),
+    *(
+        {"id": "c-2", "choices": [{"delta": {"content": f"word{i} "}}], "usage": None}
+        for i in range(40)
+    ),
     {"id": "c-2", "choices": [{"delta": {}, "finish_reason": "length"}]},
     {"id": "c-2", "choices": [], "usage": USAGE},
 )
@@ -100,7 +126,11 @@ def test_a_stream_is_read_however_it_is_cut_into_chunks(seen, post, size):
         assert post(f"{server.url}/v1/chat/completions", ASK, True) == STREAM
     (exchange,) = seen.closed
     assert exchange.usage == T(1000, 300, cache_read=400)
-    assert (exchange.finish_reason, exchange.response_id, exchange.streamed) == ("length", "c-2", True)
+    assert (exchange.finish_reason, exchange.response_id, exchange.streamed) == (
+        "length",
+        "c-2",
+        True,
+    )
 
 
 def test_a_compressed_stream_is_read(seen, post):
@@ -114,7 +144,10 @@ def test_a_compressed_stream_is_read(seen, post):
 
 def test_a_stream_given_up_by_its_reader_is_estimated(seen):
     """Closing a response in the middle ends its exchange at once."""
-    with canned(STREAM[:900], STREAM[900:], content_type="text/event-stream") as server, httpx.Client() as client:
+    with (
+        canned(STREAM[:900], STREAM[900:], content_type="text/event-stream") as server,
+        httpx.Client() as client,
+    ):
         with client.stream("POST", f"{server.url}/v1/chat/completions", content=ASK) as response:
             next(response.iter_bytes(300))
         (exchange,) = seen.closed
@@ -126,10 +159,17 @@ def test_a_stream_given_up_by_its_reader_is_estimated(seen):
 def test_a_broken_connection_is_told_and_still_raised(seen, post):
     """The caller gets its own library's exception; the exchange says what it knows."""
     broken = canned(STREAM[:900], content_type="text/event-stream", cut=True)
-    with broken as server, pytest.raises(Exception, match=r"(?i)peer closed|prematurely|closed|payload"):
+    with (
+        broken as server,
+        pytest.raises(Exception, match=r"(?i)peer closed|prematurely|closed|payload"),
+    ):
         post(f"{server.url}/v1/chat/completions", ASK, True)
     (exchange,) = seen.closed
-    assert exchange.error_type in ("RemoteProtocolError", "ChunkedEncodingError", "ClientPayloadError")
+    assert exchange.error_type in (
+        "RemoteProtocolError",
+        "ChunkedEncodingError",
+        "ClientPayloadError",
+    )
     assert exchange.usage.status == "estimated"
 
 
@@ -160,7 +200,15 @@ def test_a_broken_body_reaches_the_caller_and_is_unknown(seen, post, body):
 
 
 @pytest.mark.parametrize(
-    "body", [b"data: nonsense\n\n", b":\n\n\n", b"data: {\n\n", b"\x00" * 5000, b"data: [1]\n\ndata: [DONE]\n\n"], ids=repr
+    "body",
+    [
+        b"data: nonsense\n\n",
+        b":\n\n\n",
+        b"data: {\n\n",
+        b"\x00" * 5000,
+        b"data: [1]\n\ndata: [DONE]\n\n",
+    ],
+    ids=repr,
 )
 def test_a_broken_stream_reaches_the_caller(seen, post, body):
     """A stream of anything passes through."""
@@ -169,7 +217,9 @@ def test_a_broken_stream_reaches_the_caller(seen, post, body):
     assert seen.closed[0].done
 
 
-@pytest.mark.parametrize("frame", [b"\x00\x00\x00\x10\x00\x00\x00\x00cccccccc", b"\xff" * 64, b"\x00" * 64, b"short"])
+@pytest.mark.parametrize(
+    "frame", [b"\x00\x00\x00\x10\x00\x00\x00\x00cccccccc", b"\xff" * 64, b"\x00" * 64, b"short"]
+)
 def test_broken_event_frames_reach_the_caller(seen, post, frame):
     """Frames that are none pass through as well."""
     with canned(frame, content_type="application/vnd.amazon.eventstream") as server:
@@ -187,19 +237,32 @@ PROTOCOLS = [
             "type": "message",
             "model": "claude-sonnet-4-5-20250929",
             "stop_reason": "tool_use",
-            "content": [{"type": "tool_use", "input": {"usage": {"input_tokens": 9}, "model": "T", "id": "x"}}],
+            "content": [
+                {
+                    "type": "tool_use",
+                    "input": {"usage": {"input_tokens": 9}, "model": "T", "id": "x"},
+                }
+            ],
             "usage": {
                 "input_tokens": 100,
                 "cache_read_input_tokens": 400,
                 "cache_creation_input_tokens": 500,
-                "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 300},
+                "cache_creation": {
+                    "ephemeral_5m_input_tokens": 200,
+                    "ephemeral_1h_input_tokens": 300,
+                },
                 "output_tokens": 30,
                 "server_tool_use": {"web_search_requests": 3},
                 "service_tier": "priority",
             },
         },
         T(1000, 30, cache_read=400, cache_write_5m=200, cache_write_1h=300, web_searches=3),
-        {"provider": "anthropic", "service_tier": "priority", "finish_reason": "tool_use", "response_id": "msg_1"},
+        {
+            "provider": "anthropic",
+            "service_tier": "priority",
+            "finish_reason": "tool_use",
+            "response_id": "msg_1",
+        },
     ),
     (
         "/v1/responses",
@@ -233,7 +296,9 @@ PROTOCOLS = [
         {
             "responseId": "g1",
             "modelVersion": "gemini-3-pro-001",
-            "candidates": [{"finishReason": "STOP", "groundingMetadata": {"webSearchQueries": ["a", "b", "a"]}}],
+            "candidates": [
+                {"finishReason": "STOP", "groundingMetadata": {"webSearchQueries": ["a", "b", "a"]}}
+            ],
             "usageMetadata": {
                 "promptTokenCount": 10,
                 "candidatesTokenCount": 5,
@@ -242,7 +307,12 @@ PROTOCOLS = [
             },
         },
         T(10, 5, web_searches=2),
-        {"provider": "gcp.gemini", "request_model": "gemini-3-pro", "response_id": "g1", "service_tier": "provisioned"},
+        {
+            "provider": "gcp.gemini",
+            "request_model": "gemini-3-pro",
+            "response_id": "g1",
+            "service_tier": "provisioned",
+        },
     ),
     (
         "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-flash:generateContent",
@@ -259,7 +329,11 @@ PROTOCOLS = [
         {"messages": []},
         {**CHAT, "usage": USAGE},
         T(1000, 300, cache_read=400),
-        {"provider": "azure.ai.openai", "request_model": "my gpt", "response_model": "gpt-4o-2024-08-06"},
+        {
+            "provider": "azure.ai.openai",
+            "request_model": "my gpt",
+            "response_model": "gpt-4o-2024-08-06",
+        },
     ),
     (
         "/at/openrouter/api/v1/chat/completions",
@@ -274,7 +348,10 @@ PROTOCOLS = [
         {
             "id": "co-1",
             "finish_reason": "COMPLETE",
-            "usage": {"billed_units": {"input_tokens": 5.0, "output_tokens": 7.0}, "tokens": {"input_tokens": 70}},
+            "usage": {
+                "billed_units": {"input_tokens": 5.0, "output_tokens": 7.0},
+                "tokens": {"input_tokens": 70},
+            },
         },
         T(5, 7),
         {"provider": "cohere", "finish_reason": "COMPLETE"},
@@ -296,7 +373,13 @@ PROTOCOLS = [
     (
         "/api/chat",
         {"model": "llama3.3"},
-        {"model": "llama3.3", "done": True, "done_reason": "stop", "prompt_eval_count": 26, "eval_count": 298},
+        {
+            "model": "llama3.3",
+            "done": True,
+            "done_reason": "stop",
+            "prompt_eval_count": 26,
+            "eval_count": 298,
+        },
         T(26, 298),
         {"provider": "ollama", "finish_reason": "stop"},
     ),
@@ -326,12 +409,20 @@ PROTOCOLS = [
             },
         },
         T(13244, 12, cache_read=13216, cache_write_5m=25, flags=("cache_ttl_assumed",)),
-        {"provider": "aws.bedrock", "request_model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "service_tier": "priority"},
+        {
+            "provider": "aws.bedrock",
+            "request_model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "service_tier": "priority",
+        },
     ),
 ]
 
 
-@pytest.mark.parametrize(("path", "request_body", "answer", "usage", "facts"), PROTOCOLS, ids=[case[0].split("?")[0] for case in PROTOCOLS])
+@pytest.mark.parametrize(
+    ("path", "request_body", "answer", "usage", "facts"),
+    PROTOCOLS,
+    ids=[case[0].split("?")[0] for case in PROTOCOLS],
+)
 def test_each_protocol_says_what_it_billed(seen, path, request_body, answer, usage, facts):
     """Usage, tier, reason, ids and models of every protocol, also where a tool's arguments carry the same names."""
     with canned(json.dumps(answer).encode()) as server:
@@ -343,7 +434,10 @@ def test_each_protocol_says_what_it_billed(seen, path, request_body, answer, usa
 
 def _events(*events: dict, end: str = "") -> bytes:
     """Server-sent events, with the line ends some servers use."""
-    return b"".join(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events) + end.encode()
+    return (
+        b"".join(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events)
+        + end.encode()
+    )
 
 
 STREAMED = {
@@ -360,7 +454,10 @@ STREAMED = {
             {"id": "c", "type": "message-start"},
             {
                 "type": "message-end",
-                "delta": {"finish_reason": "COMPLETE", "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 2}}},
+                "delta": {
+                    "finish_reason": "COMPLETE",
+                    "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 2}},
+                },
             },
         ),
         T(3, 2),
@@ -371,7 +468,10 @@ STREAMED = {
         _events(
             {
                 "type": "message_start",
-                "message": {"id": "m", "usage": {"input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 5}},
+                "message": {
+                    "id": "m",
+                    "usage": {"input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 5},
+                },
             },
             {"type": "content_block_delta", "delta": {"text": "hi"}},
             {
@@ -391,7 +491,10 @@ STREAMED = {
             {
                 "id": "q",
                 "choices": [{"delta": {}, "finish_reason": "stop"}],
-                "x_groq": {"id": "r", "usage": {"prompt_tokens": 6, "completion_tokens": 3, "total_tokens": 9}},
+                "x_groq": {
+                    "id": "r",
+                    "usage": {"prompt_tokens": 6, "completion_tokens": 3, "total_tokens": 9},
+                },
             },
             end="data: [DONE]\n\n",
         ),
@@ -408,7 +511,12 @@ STREAMED = {
             },
             {
                 "candidates": [{"finishReason": "STOP"}],
-                "usageMetadata": {"promptTokenCount": 8, "candidatesTokenCount": 2, "thoughtsTokenCount": 5, "totalTokenCount": 15},
+                "usageMetadata": {
+                    "promptTokenCount": 8,
+                    "candidatesTokenCount": 2,
+                    "thoughtsTokenCount": 5,
+                    "totalTokenCount": 15,
+                },
             },
         ),
         T(8, 7, reasoning=5),
@@ -444,13 +552,23 @@ def test_an_error_inside_a_stream_is_a_failed_call(seen, post):
 def test_other_requests_are_not_looked_at(seen, post):
     """A POST that only resembles a model call, and one to anywhere else, is no exchange."""
     with canned(b"{}") as server:
-        for path in ("/", "/api/messages", "/surveys/7/responses", "/v1/embeddings/search", "/chat", "/model", "/v1/files"):
+        for path in (
+            "/",
+            "/api/messages",
+            "/surveys/7/responses",
+            "/v1/embeddings/search",
+            "/chat",
+            "/model",
+            "/v1/files",
+        ):
             post(server.url + path, b'{"text": "hello"}', False)
     assert seen.opened == []
 
 
 def test_a_gateways_price_is_kept_beside(seen):
     """LiteLLM's proxy says in a header what a call cost it."""
-    with canned(json.dumps({**CHAT, "usage": USAGE}).encode(), x_litellm_response_cost="0.0125") as server:
+    with canned(
+        json.dumps({**CHAT, "usage": USAGE}).encode(), x_litellm_response_cost="0.0125"
+    ) as server:
         by_httpx(f"{server.url}/v1/chat/completions", ASK, False)
     assert seen.closed[0].reported_cost_usd == "0.0125"

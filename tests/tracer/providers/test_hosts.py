@@ -110,7 +110,14 @@ def test_every_catalogue_provider_has_a_host():
     """Each provider genai-prices knows is recognised by the host its own pattern matches."""
     data = pytest.importorskip("genai_prices.data")
     for provider in data.providers:
-        plain = provider.api_pattern.replace("\\", "").removeprefix("https://").split("(")[0].split("/")[0]
+        plain = (
+            provider.api_pattern.replace("\\", "")
+            .removeprefix("https://")
+            .split("(")[0]
+            .split("/")[0]
+        )
         host = HOSTS.get(provider.id, plain)
-        assert re.match(provider.api_pattern, f"https://{host}/") or "/" in provider.api_pattern, provider.id
+        assert re.match(provider.api_pattern, f"https://{host}/") or "/" in provider.api_pattern, (
+            provider.id
+        )
         assert provider_of_host(host) is not None, provider.id

@@ -16,7 +16,12 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     ("empty", None, {}, T(status="missing")),
     ("crewai's 'no usage'", "openai", {"total_tokens": 0}, T(status="missing")),
     ("unknown keys", None, {"tokens_used_probably": 7}, T(status="missing")),
-    ("a total alone has no split", "openai", {"total_tokens": 70}, T(status="missing", flags=("split_not_reported",))),
+    (
+        "a total alone has no split",
+        "openai",
+        {"total_tokens": 70},
+        T(status="missing", flags=("split_not_reported",)),
+    ),
     (
         "zeros are no usage",
         "ollama",
@@ -27,7 +32,13 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "gpt-4o event",
         "openai",
-        {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300, "cached_prompt_tokens": 400, "reasoning_tokens": 120},
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 300,
+            "total_tokens": 1300,
+            "cached_prompt_tokens": 400,
+            "reasoning_tokens": 120,
+        },
         T(1000, 300, cache_read=400, reasoning=120),
     ),
     (
@@ -73,7 +84,13 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "azure event: the SDK drops the cached count",
         "azure",
-        {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300, "cached_prompt_tokens": 0, "reasoning_tokens": 0},
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 300,
+            "total_tokens": 1300,
+            "cached_prompt_tokens": 0,
+            "reasoning_tokens": 0,
+        },
         T(1000, 300, flags=("cached_not_reported",)),
     ),
     (
@@ -91,13 +108,20 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
                 "cached_tokens": 400,
                 "cache_creation_tokens": 500,
                 "cache_write_tokens": 500,
-                "cache_creation_token_details": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 300},
+                "cache_creation_token_details": {
+                    "ephemeral_5m_input_tokens": 200,
+                    "ephemeral_1h_input_tokens": 300,
+                },
             },
         },
         T(1000, 300, cache_read=400, cache_write_5m=200, cache_write_1h=300),
     ),
-    ("cached beyond the input", "openai", {"prompt_tokens": 100, "completion_tokens": 1, "cached_prompt_tokens": 400}, T(
-        status="invalid", flags=("parts_exceed_whole",))),
+    (
+        "cached beyond the input",
+        "openai",
+        {"prompt_tokens": 100, "completion_tokens": 1, "cached_prompt_tokens": 400},
+        T(status="invalid", flags=("parts_exceed_whole",)),
+    ),
     # --- OpenAI on the wire ------------------------------------------------------------------------------------------
     (
         "openai chat",
@@ -106,10 +130,26 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
             "prompt_tokens": 1000,
             "completion_tokens": 300,
             "total_tokens": 1300,
-            "prompt_tokens_details": {"cached_tokens": 400, "audio_tokens": 50, "cache_write_tokens": 100},
-            "completion_tokens_details": {"reasoning_tokens": 120, "audio_tokens": 20, "accepted_prediction_tokens": 0},
+            "prompt_tokens_details": {
+                "cached_tokens": 400,
+                "audio_tokens": 50,
+                "cache_write_tokens": 100,
+            },
+            "completion_tokens_details": {
+                "reasoning_tokens": 120,
+                "audio_tokens": 20,
+                "accepted_prediction_tokens": 0,
+            },
         },
-        T(1000, 300, cache_read=400, cache_write_5m=100, reasoning=120, input_audio=50, output_audio=20),
+        T(
+            1000,
+            300,
+            cache_read=400,
+            cache_write_5m=100,
+            reasoning=120,
+            input_audio=50,
+            output_audio=20,
+        ),
     ),
     (
         "openai responses",
@@ -154,13 +194,23 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "anthropic raw without the TTL split",
         "anthropic",
-        {"input_tokens": 500, "cache_creation_input_tokens": 1500, "cache_read_input_tokens": 0, "output_tokens": 800},
+        {
+            "input_tokens": 500,
+            "cache_creation_input_tokens": 1500,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 800,
+        },
         T(2000, 800, cache_write_5m=1500, flags=TTL),
     ),
     (
         "anthropic raw with nulls",
         "anthropic",
-        {"input_tokens": 5, "output_tokens": 3, "cache_creation_input_tokens": None, "cache_creation": None},
+        {
+            "input_tokens": 5,
+            "output_tokens": 3,
+            "cache_creation_input_tokens": None,
+            "cache_creation": None,
+        },
         T(5, 3),
     ),
     # --- Gemini on the wire ------------------------------------------------------------------------------------------
@@ -174,15 +224,26 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
             "toolUsePromptTokenCount": 50,
             "cachedContentTokenCount": 400,
             "totalTokenCount": 1350,
-            "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 700}, {"modality": "AUDIO", "tokenCount": 300}],
-            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 100}, {"modality": "TEXT", "tokenCount": 80}],
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": 700},
+                {"modality": "AUDIO", "tokenCount": 300},
+            ],
+            "candidatesTokensDetails": [
+                {"modality": "IMAGE", "tokenCount": 100},
+                {"modality": "TEXT", "tokenCount": 80},
+            ],
         },
         T(1050, 300, cache_read=400, reasoning=120, input_audio=300, output_image=100),
     ),
     (
         "gemini whose candidates already hold the thoughts",
         "gcp.gemini",
-        {"promptTokenCount": 10, "candidatesTokenCount": 30, "thoughtsTokenCount": 20, "totalTokenCount": 40},
+        {
+            "promptTokenCount": 10,
+            "candidatesTokenCount": 30,
+            "thoughtsTokenCount": 20,
+            "totalTokenCount": 40,
+        },
         T(10, 30, reasoning=20),
     ),
     (
@@ -194,7 +255,12 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "genai SDK in snake case",
         "gemini",
-        {"prompt_token_count": 10, "candidates_token_count": 5, "thoughts_token_count": 7, "total_token_count": 22},
+        {
+            "prompt_token_count": 10,
+            "candidates_token_count": 5,
+            "thoughts_token_count": 7,
+            "total_token_count": 22,
+        },
         T(10, 12, reasoning=7),
     ),
     (
@@ -207,7 +273,13 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "bedrock converse excludes the cache",
         "aws.bedrock",
-        {"inputTokens": 3, "outputTokens": 12, "totalTokens": 13256, "cacheReadInputTokens": 13216, "cacheWriteInputTokens": 25},
+        {
+            "inputTokens": 3,
+            "outputTokens": 12,
+            "totalTokens": 13256,
+            "cacheReadInputTokens": 13216,
+            "cacheWriteInputTokens": 25,
+        },
         T(13244, 12, cache_read=13216, cache_write_5m=25, flags=TTL),
     ),
     (
@@ -227,7 +299,12 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "bedrock whose total shows the input to be inclusive",
         "aws.bedrock",
-        {"inputTokens": 1000, "outputTokens": 100, "totalTokens": 1100, "cacheReadInputTokens": 400},
+        {
+            "inputTokens": 1000,
+            "outputTokens": 100,
+            "totalTokens": 1100,
+            "cacheReadInputTokens": 400,
+        },
         T(1000, 100, cache_read=400),
     ),
     (
@@ -242,23 +319,41 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         },
         T(110, 5, cache_write_5m=40, cache_write_1h=60),
     ),
-    ("llama on bedrock", "aws.bedrock", {"prompt_token_count": 20, "generation_token_count": 9}, T(20, 9)),
+    (
+        "llama on bedrock",
+        "aws.bedrock",
+        {"prompt_token_count": 20, "generation_token_count": 9},
+        T(20, 9),
+    ),
     ("titan embeddings", "aws.bedrock", {"inputTextTokenCount": 8}, T(8, 0)),
     # --- the rest ----------------------------------------------------------------------------------------------------
     (
         "cohere bills units, not what the model saw",
         "cohere",
-        {"billed_units": {"input_tokens": 5.0, "output_tokens": 40.0}, "tokens": {"input_tokens": 71, "output_tokens": 42}},
+        {
+            "billed_units": {"input_tokens": 5.0, "output_tokens": 40.0},
+            "tokens": {"input_tokens": 71, "output_tokens": 42},
+        },
         T(5, 40),
     ),
-    ("cohere rerank bills searches", "cohere", {"billed_units": {"search_units": 2}}, T(0, 0, search_units=2)),
+    (
+        "cohere rerank bills searches",
+        "cohere",
+        {"billed_units": {"search_units": 2}},
+        T(0, 0, search_units=2),
+    ),
     (
         "cohere image embeddings",
         "cohere",
         {"billed_units": {"input_tokens": 3, "image_tokens": 512}},
         T(515, 0, input_image=512),
     ),
-    ("mistral", "mistral", {"prompt_tokens": 16, "total_tokens": 50, "completion_tokens": 34}, T(16, 34)),
+    (
+        "mistral",
+        "mistral",
+        {"prompt_tokens": 16, "total_tokens": 50, "completion_tokens": 34},
+        T(16, 34),
+    ),
     (
         "deepseek",
         "deepseek",
@@ -276,7 +371,12 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "deepseek's older answer",
         "deepseek",
-        {"prompt_tokens": 100, "completion_tokens": 20, "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36},
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 20,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36,
+        },
         T(100, 20, cache_read=64),
     ),
     (
@@ -294,7 +394,11 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     (
         "openrouter's cache writes have a TTL it doesn't tell",
         "openrouter",
-        {"prompt_tokens": 1000, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 900}},
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 3,
+            "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 900},
+        },
         T(1000, 3, cache_write_5m=900, flags=TTL),
     ),
     (
@@ -321,25 +425,44 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         },
         T(33, 230920, reasoning=203741, web_searches=18, flags=("citation_tokens_as_output",)),
     ),
-    ("moonshot", "moonshot", {"prompt_tokens": 19, "completion_tokens": 13, "cached_tokens": 10}, T(19, 13, cache_read=10)),
+    (
+        "moonshot",
+        "moonshot",
+        {"prompt_tokens": 19, "completion_tokens": 13, "cached_tokens": 10},
+        T(19, 13, cache_read=10),
+    ),
     ("voyage embeddings", "voyageai", {"total_tokens": 10}, T(10, 0)),
-    ("voyage multimodal", None, {"text_tokens": 5, "image_pixels": 2000, "total_tokens": 10}, T(10, 0)),
+    (
+        "voyage multimodal",
+        None,
+        {"text_tokens": 5, "image_pixels": 2000, "total_tokens": 10},
+        T(10, 0),
+    ),
     ("jina embeddings", "jina_ai", {"total_tokens": 10, "prompt_tokens": 10}, T(10, 0)),
     ("ollama chat", "ollama", {"prompt_eval_count": 26, "eval_count": 298}, T(26, 298)),
-    ("ollama with a cached prompt leaves out the prompt count", "ollama", {"eval_count": 298}, T(0, 298)),
+    (
+        "ollama with a cached prompt leaves out the prompt count",
+        "ollama",
+        {"eval_count": 298},
+        T(0, 298),
+    ),
     ("ollama embed", "ollama", {"prompt_eval_count": 8}, T(8, 0)),
     ("watsonx", "watsonx", {"input_token_count": 8, "generated_token_count": 3}, T(8, 3)),
     ("vertex embeddings", "vertex_ai", {"token_count": 8.0, "truncated": False}, T(8, 0)),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("provider", "raw", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("provider", "raw", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_each_shape_is_read_exactly(provider, raw, expected):
     """The counts of every known shape land in the buckets the provider bills, and what was assumed is flagged."""
     assert read_usage(raw, provider=provider) == expected
 
 
-@pytest.mark.parametrize("bad", [-1, True, 1.5, "12", 2**40 + 1, float("nan"), float("inf"), [], {}])
+@pytest.mark.parametrize(
+    "bad", [-1, True, 1.5, "12", 2**40 + 1, float("nan"), float("inf"), [], {}]
+)
 @pytest.mark.parametrize(
     "shape",
     [

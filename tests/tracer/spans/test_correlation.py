@@ -29,11 +29,27 @@ class Bench:
     def call(self, event_id="1", **fields):
         call = ModelCall()
         call.declared, call.model = "openai", "gpt-4o"
-        return self.recorder.started(event_id, None, LLM, "chat gpt-4o", at_ns=NOW, key=f"key-{event_id}", call=call, **fields)
+        return self.recorder.started(
+            event_id,
+            None,
+            LLM,
+            "chat gpt-4o",
+            at_ns=NOW,
+            key=f"key-{event_id}",
+            call=call,
+            **fields,
+        )
 
     def exchange(self, usage=None, *, operation="chat", response_id=None, error=None, done=True):
         """Send a request and, unless told otherwise, get its answer."""
-        exchange = HttpExchange(operation=operation, api="openai", provider="openai", host="h", port=1, request_model="gpt-4o")
+        exchange = HttpExchange(
+            operation=operation,
+            api="openai",
+            provider="openai",
+            host="h",
+            port=1,
+            request_model="gpt-4o",
+        )
         self.correlator.opened(exchange)
         exchange.response_id, exchange.error_type = response_id, error
         if usage is not None:
@@ -52,8 +68,15 @@ class Bench:
 
     def billed(self):
         """(input, output, origin, source) of every billed span."""
-        spans = [readable(node, Resource.get_empty()) for node in self.done if node.call is not None]
-        names = (semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS, semconv.CALL_ORIGIN, semconv.USAGE_SOURCE)
+        spans = [
+            readable(node, Resource.get_empty()) for node in self.done if node.call is not None
+        ]
+        names = (
+            semconv.INPUT_TOKENS,
+            semconv.OUTPUT_TOKENS,
+            semconv.CALL_ORIGIN,
+            semconv.USAGE_SOURCE,
+        )
         return [tuple(span.attributes.get(name) for name in names) for span in spans]
 
 
@@ -123,13 +146,19 @@ def test_a_stream_that_never_ends_is_missing_not_zero(bench):
 
 def test_an_exchange_in_a_tool_is_a_call_of_that_tool(bench):
     """Embeddings and direct SDK use have no event: they are billed where they happen, failed ones too."""
-    tool = bench.recorder.started("t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"})
+    tool = bench.recorder.started(
+        "t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"}
+    )
     bench.exchange((50, 0), operation="embeddings")
     bench.exchange(error="500")
     bench.recorder.close(tool, NOW + 9)
     assert bench.billed() == [(50, 0, "wire", "wire"), (None, None, "wire", "wire")]
     embedding, failed = (node for node in bench.done if node.call is not None)
-    assert (embedding.kind, embedding.parent, embedding.scope[semconv.TOOL]) == (semconv.KIND_EMBEDDING, tool, "search")
+    assert (embedding.kind, embedding.parent, embedding.scope[semconv.TOOL]) == (
+        semconv.KIND_EMBEDDING,
+        tool,
+        "search",
+    )
     assert failed.error_type == "500"
 
 
@@ -159,7 +188,9 @@ class Model:
     """An LLM object with a counter, as CrewAI's."""
 
     def __init__(self) -> None:
-        self.prompt_tokens = self.completion_tokens = self.cached_prompt_tokens = self.cache_creation_tokens = self.reasoning_tokens = 0
+        self.prompt_tokens = self.completion_tokens = self.cached_prompt_tokens = (
+            self.cache_creation_tokens
+        ) = self.reasoning_tokens = 0
 
     def get_token_usage_summary(self):
         return self
@@ -230,7 +261,9 @@ def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
     def work():
         call = ModelCall()
         call.declared, call.model = "openai", "gpt-4o"
-        bench.recorder.started("forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call)
+        bench.recorder.started(
+            "forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call
+        )
         bench.exchange((10, 5))
 
     thread = Thread(target=work)

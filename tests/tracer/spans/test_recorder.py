@@ -17,7 +17,13 @@ from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 
 NOW = 1_800_000_000 * 10**9
-CREW, TASK, AGENT, LLM, TOOL = semconv.KIND_CREW, semconv.KIND_TASK, semconv.KIND_AGENT, semconv.KIND_LLM, semconv.KIND_TOOL
+CREW, TASK, AGENT, LLM, TOOL = (
+    semconv.KIND_CREW,
+    semconv.KIND_TASK,
+    semconv.KIND_AGENT,
+    semconv.KIND_LLM,
+    semconv.KIND_TOOL,
+)
 
 
 @pytest.fixture
@@ -95,7 +101,11 @@ def test_spans_ended_elsewhere_are_no_parents(recorder):
     crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
     for number in range(50):
         recorder.started(f"x{number}", None, TOOL, "tool", at_ns=NOW, key=str(number))
-        thread = threading.Thread(target=recorder.ended, args=(TOOL, f"x{number}"), kwargs={"at_ns": NOW + 1, "key": str(number)})
+        thread = threading.Thread(
+            target=recorder.ended,
+            args=(TOOL, f"x{number}"),
+            kwargs={"at_ns": NOW + 1, "key": str(number)},
+        )
         thread.start()
         thread.join()
     last = recorder.started("y", None, TOOL, "tool", at_ns=NOW)
@@ -118,7 +128,11 @@ def test_a_late_save_belongs_to_its_finished_run(recorder):
     crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
     context = contextvars.copy_context()
     recorder.close(crew, NOW + 1)
-    late = context.run(lambda: recorder.started("m", "c", semconv.KIND_MEMORY, "memory_save", at_ns=NOW + 2, current=False))
+    late = context.run(
+        lambda: recorder.started(
+            "m", "c", semconv.KIND_MEMORY, "memory_save", at_ns=NOW + 2, current=False
+        )
+    )
     assert late.run is crew
     recorder.close(late, NOW + 3)
 
@@ -131,7 +145,10 @@ def test_abandoned_spans_are_closed_and_marked(recorder, done):
     assert done == []
     recorder.sweep(NOW + TTL_NS + 1)
     recorder.sweep(NOW + TTL_NS + 1)
-    assert [(node.kind, node.attributes[semconv.ABANDONED]) for node in done] == [(AGENT, True), (CREW, True)]
+    assert [(node.kind, node.attributes[semconv.ABANDONED]) for node in done] == [
+        (AGENT, True),
+        (CREW, True),
+    ]
     assert crew.ended_ns is not None
 
 
@@ -171,8 +188,13 @@ def test_a_forked_child_leaves_the_parents_spans_alone(recorder):
     pid = os.fork()
     if pid == 0:
         recorder.reset_after_fork()
-        node = recorder.started("k", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False)
-        os.write(write, f"{len(recorder.registry.open)} {node.run is crew} {node.context.span_id}".encode())
+        node = recorder.started(
+            "k", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False
+        )
+        os.write(
+            write,
+            f"{len(recorder.registry.open)} {node.run is crew} {node.context.span_id}".encode(),
+        )
         os._exit(0)
     os.waitpid(pid, 0)
     said = os.read(read, 200).decode().split()

@@ -72,7 +72,13 @@ def test_async_tasks_stay_in_their_crew(meter, worker, job, team):
 def test_a_delegated_task_is_below_the_tool_that_delegates(meter, llm, worker, job):
     """Hierarchical process: the coworker's agent span is a child of the manager's delegation tool."""
     ask = '[[tool:delegate_work_to_coworker {"task": "look", "context": "c", "coworker": "Researcher"}]] [[say:done]]'
-    Crew(agents=[worker()], tasks=[job(None, ask)], process=Process.hierarchical, manager_llm=llm, name="boss").kickoff()
+    Crew(
+        agents=[worker()],
+        tasks=[job(None, ask)],
+        process=Process.hierarchical,
+        manager_llm=llm,
+        name="boss",
+    ).kickoff()
     tree = meter.tree()
     delegated = tree["tool:delegate_work_to_coworker"]
     assert "agent:Researcher" in delegated or tree[delegated[0]] == ["agent:Researcher"]
@@ -117,7 +123,12 @@ def test_a_bare_call_is_in_no_run(meter, llm):
     """`LLM.call` outside everything is billed, in no run."""
     llm.call("hello")
     (call,) = meter.calls()
-    assert (call["run"], call["parent_span_id"], call["provider"], call["request_model"]) == (None, None, "openai", "gpt-4o-mini")
+    assert (call["run"], call["parent_span_id"], call["provider"], call["request_model"]) == (
+        None,
+        None,
+        "openai",
+        "gpt-4o-mini",
+    )
 
 
 def test_calls_in_threads_a_tool_starts_are_the_tools(meter, worker, job, team, llm):
@@ -133,7 +144,9 @@ def test_calls_in_threads_a_tool_starts_are_the_tools(meter, worker, job, team, 
         thread.join()
         return "done"
 
-    team(job(worker(tools=[spread]), '[[tool:spread {"q": "x"}]] [[say:fine]]'), name="demo").kickoff()
+    team(
+        job(worker(tools=[spread]), '[[tool:spread {"q": "x"}]] [[say:fine]]'), name="demo"
+    ).kickoff()
     assert meter.tree()["tool:spread"] == ["llm", "llm"]
     assert [call["tool"] for call in meter.calls()].count("spread") == 2
     assert len({call["run"] for call in meter.calls()}) == 1
@@ -149,7 +162,9 @@ def test_a_shared_pool_never_mixes_runs(meter, worker, job, team, llm):
         return pool.submit(llm.call, q).result()
 
     for name in ("first", "second"):
-        team(job(worker(tools=[pooled]), '[[tool:pooled {"q": "x"}]] [[say:fine]]'), name=name).kickoff()
+        team(
+            job(worker(tools=[pooled]), '[[tool:pooled {"q": "x"}]] [[say:fine]]'), name=name
+        ).kickoff()
     pool.shutdown()
     by_run: dict[object, set[object]] = {}
     for call in meter.calls():
@@ -165,7 +180,12 @@ def test_a_crew_in_a_tool_is_a_node_of_the_outer_run(meter, worker, job, team):
         """Ask another crew."""
         return team(job(worker("Expert"), name="answer"), name="experts").kickoff().raw
 
-    team(job(worker("Lead", tools=[experts]), '[[tool:experts {"q": "why"}]] [[say:so]]', name="ask"), name="leads").kickoff()
+    team(
+        job(
+            worker("Lead", tools=[experts]), '[[tool:experts {"q": "why"}]] [[say:so]]', name="ask"
+        ),
+        name="leads",
+    ).kickoff()
     tree = meter.tree()
     assert tree["tool:experts"] == ["crew:experts"]
     inner = next(call for call in meter.calls() if call["crew"] == "experts")
@@ -187,13 +207,17 @@ def test_spans_of_others_nest_both_ways(meter, worker, job, team):
             return "ok"
 
     with tracer.start_as_current_span("POST /ask") as request:
-        team(job(worker(tools=[fetch]), '[[tool:fetch {"q": "x"}]] [[say:fine]]'), name="demo").kickoff()
+        team(
+            job(worker(tools=[fetch]), '[[tool:fetch {"q": "x"}]] [[say:fine]]'), name="demo"
+        ).kickoff()
         assert trace.get_current_span() is request
     steps = {step["kind"]: step for step in meter.steps()}
     inner = next(span for span in memory.get_finished_spans() if span.name == "GET /things")
     assert f"{inner.parent.span_id:016x}" == steps["tool"]["span_id"]
     assert steps["crew"]["parent_span_id"] == f"{request.get_span_context().span_id:016x}"
-    assert {step["trace_id"] for step in meter.steps()} == {f"{request.get_span_context().trace_id:032x}"}
+    assert {step["trace_id"] for step in meter.steps()} == {
+        f"{request.get_span_context().trace_id:032x}"
+    }
 
 
 def test_whatever_raises_leaves_nothing_open(meter, worker, job, team):
@@ -201,7 +225,11 @@ def test_whatever_raises_leaves_nothing_open(meter, worker, job, team):
     with pytest.raises(Exception, match="400"):
         team(job(worker(max_retry_limit=0), "[[fail:400 x9]]"), name="doomed").kickoff()
     steps = meter.steps()
-    assert {(step["kind"], step["status"]) for step in steps} == {("crew", "error"), ("task", "error"), ("agent", "error")}
+    assert {(step["kind"], step["status"]) for step in steps} == {
+        ("crew", "error"),
+        ("task", "error"),
+        ("agent", "error"),
+    }
     assert all(step["error_type"] == "BadRequestError" for step in steps)
     assert {call["status"] for call in meter.calls()} == {"error"}
     assert meter.still_open == 0
@@ -215,13 +243,17 @@ def test_a_gather_of_crews_keeps_runs_apart(meter, worker, job, team):
         crews = []
         for number in range(20):
             text = "[[fail:400 x9]]" if number % 3 == 0 else "[[usage:in=1000 read=0 out=10]] hello"
-            crews.append(team(job(worker(f"A{number}", max_retry_limit=0), text), name=f"crew {number}"))
+            crews.append(
+                team(job(worker(f"A{number}", max_retry_limit=0), text), name=f"crew {number}")
+            )
         return await asyncio.gather(*(crew.akickoff() for crew in crews), return_exceptions=True)
 
     results = asyncio.run(main())
     assert sum(isinstance(result, Exception) for result in results) == 7
     calls = meter.calls()
-    assert {call["agent"]: call["crew"] for call in calls} == {f"A{n}": f"crew {n}" for n in range(20)}
+    assert {call["agent"]: call["crew"] for call in calls} == {
+        f"A{n}": f"crew {n}" for n in range(20)
+    }
     runs: dict[object, set[object]] = {}
     for call in calls:
         runs.setdefault(call["run"], set()).add(call["crew"])

@@ -36,7 +36,9 @@ def usages(draw):
         web_searches=draw(st.integers(0, 99)),
         search_units=draw(st.integers(0, 99)),
         status=status,
-        flags=draw(st.sampled_from([(), ("cache_ttl_assumed",), ("stream_cut", "output_estimated")])),
+        flags=draw(
+            st.sampled_from([(), ("cache_ttl_assumed",), ("stream_cut", "output_estimated")])
+        ),
     )
 
 
@@ -47,7 +49,13 @@ def test_usage_survives_span_attributes(usage):
     assert usage_from_attributes(usage_attributes(usage)) == usage
 
 
-@pytest.mark.parametrize("usage", [TokenUsage(status="missing", flags=("rejected",)), TokenUsage(status="invalid", flags=("bad_count:x",))])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        TokenUsage(status="missing", flags=("rejected",)),
+        TokenUsage(status="invalid", flags=("bad_count:x",)),
+    ],
+)
 def test_what_is_not_known_stays_unknown(usage):
     """Missing and invalid usage put no token count on the span, and come back as they were."""
     attributes = usage_attributes(usage)
@@ -65,13 +73,20 @@ def test_both_names_of_cache_writes_are_read(name):
 
 def test_an_embedding_span_needs_no_output():
     """Instrumentors put only the input on embedding spans; on a chat span a lone input is not a usage."""
-    assert usage_from_attributes({semconv.OPERATION: "embeddings", semconv.INPUT_TOKENS: 9}) == TokenUsage(9, 0)
-    assert usage_from_attributes({semconv.OPERATION: "chat", semconv.INPUT_TOKENS: 9}).status == "missing"
+    assert usage_from_attributes(
+        {semconv.OPERATION: "embeddings", semconv.INPUT_TOKENS: 9}
+    ) == TokenUsage(9, 0)
+    assert (
+        usage_from_attributes({semconv.OPERATION: "chat", semconv.INPUT_TOKENS: 9}).status
+        == "missing"
+    )
 
 
 def test_a_foreign_span_with_parts_beyond_the_whole_is_invalid():
     """CrewAI's own Gemini spans say input 0 with cached tokens."""
-    usage = usage_from_attributes({semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 5, semconv.CACHE_READ_TOKENS: 60})
+    usage = usage_from_attributes(
+        {semconv.INPUT_TOKENS: 0, semconv.OUTPUT_TOKENS: 5, semconv.CACHE_READ_TOKENS: 60}
+    )
     assert (usage.status, usage.input) == ("invalid", None)
 
 
@@ -86,13 +101,26 @@ KEYS = st.sampled_from(
     prompt_eval_count eval_count citation_tokens num_search_queries cost
     """.split()  # noqa: SIM905 - a list literal of sixty names would fill two screens
 )
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-5, 5000), st.integers(), st.floats(), st.text(max_size=5), st.just("AUDIO"))
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5000),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.just("AUDIO"),
+)
 PARTS = st.dictionaries(KEYS, LEAVES, max_size=4)
 VALUES = st.one_of(LEAVES, PARTS, st.lists(st.one_of(LEAVES, PARTS), max_size=2))
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # one core may be shared
+QUICK = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # one core may be shared
 
 
-@given(st.dictionaries(KEYS, VALUES, max_size=8), st.sampled_from([None, "openai", "azure", "perplexity", "gemini", "voyageai"]))
+@given(
+    st.dictionaries(KEYS, VALUES, max_size=8),
+    st.sampled_from([None, "openai", "azure", "perplexity", "gemini", "voyageai"]),
+)
 @QUICK
 def test_no_usage_whatever_makes_the_reader_raise(raw, provider):
     """Any mapping gives a usage whose buckets are disjoint and not negative, or one that says why there is none."""
@@ -101,7 +129,16 @@ def test_no_usage_whatever_makes_the_reader_raise(raw, provider):
         assert usage.input is not None
         assert usage.output is not None
         assert usage.input - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h >= 0
-        assert min(usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning) >= 0
+        assert (
+            min(
+                usage.cache_read,
+                usage.cache_write_5m,
+                usage.cache_write_1h,
+                usage.output,
+                usage.reasoning,
+            )
+            >= 0
+        )
         assert usage.reasoning <= usage.output
     else:
         assert usage.status in ("missing", "invalid")
@@ -110,11 +147,19 @@ def test_no_usage_whatever_makes_the_reader_raise(raw, provider):
     assert usage_from_attributes(usage_attributes(usage)) == usage
 
 
-NAMES = st.sampled_from([value for name, value in vars(semconv).items() if "TOKENS" in name or name.startswith("USAGE")])
+NAMES = st.sampled_from(
+    [value for name, value in vars(semconv).items() if "TOKENS" in name or name.startswith("USAGE")]
+)
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=8))
 @QUICK
 def test_no_attributes_whatever_make_the_reader_raise(attributes):
     """Attributes come off the network: whatever they hold, a usage comes out."""
-    assert usage_from_attributes(attributes).status in ("reported", "missing", "invalid", "estimated", "reconciled")
+    assert usage_from_attributes(attributes).status in (
+        "reported",
+        "missing",
+        "invalid",
+        "estimated",
+        "reconciled",
+    )

@@ -42,7 +42,13 @@ class Guard(Protocol):
     def start(self) -> None:
         """CrewAI is there: load what the first call will need."""
 
-    def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Any:
+    def reserve(
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None = None,
+    ) -> Any:
         """A reservation, or a refusal. A reservation that is ``urgent`` is settled as its call ends, others a moment later."""
 
     def exhausted(self, attributes: Mapping[str, object]) -> Any:
@@ -51,7 +57,13 @@ class Guard(Protocol):
     def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Any:
         """A refusal where this use of a tool is one too many, else None."""
 
-    def settle(self, reservation: Any, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
+    def settle(
+        self,
+        reservation: Any,
+        attributes: Mapping[str, object] | None,
+        *,
+        duration_ns: int | None = None,
+    ) -> None:
         """Replace a reservation by what the call cost; None for a call that was never made."""
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
@@ -123,7 +135,11 @@ class BeforeCallHook:
     def exchange_opened(self, exchange: HttpExchange) -> None:
         """An embedding is about to be sent, in the caller's context. Raises `BudgetExceeded` where it may not be."""
         claim = exchange.owner
-        if exchange.operation != semconv.EMBEDDINGS or not isinstance(claim, Claim) or not self._guard.active:
+        if (
+            exchange.operation != semconv.EMBEDDINGS
+            or not isinstance(claim, Claim)
+            or not self._guard.active
+        ):
             return
         named = {
             semconv.OPERATION: exchange.operation,
@@ -131,7 +147,10 @@ class BeforeCallHook:
             semconv.PROVIDER: exchange.provider,
             semconv.SERVER_ADDRESS: exchange.host,
         }
-        attributes = {**self._place(claim.node), **{name: value for name, value in named.items() if value is not None}}
+        attributes = {
+            **self._place(claim.node),
+            **{name: value for name, value in named.items() if value is not None},
+        }
         outcome = self._guard.reserve(attributes, input_chars=0)
         if (refused := self._refused(outcome)) is not None:
             raise refused
@@ -158,7 +177,9 @@ class BeforeCallHook:
             return False
         claim = call.exchange.owner if call.exchange is not None else None
         embedded = isinstance(claim, Claim) and claim.reservation is not None
-        urgent = embedded or (call.reservation is not None and getattr(call.reservation, "urgent", False))
+        urgent = embedded or (
+            call.reservation is not None and getattr(call.reservation, "urgent", False)
+        )
         return bool(urgent and self._guard.active)
 
     def seen(self, node: OpenSpan) -> None:
@@ -206,7 +227,11 @@ class BeforeCallHook:
         if node is None:
             return {**self._base_scope, **(attribution.current() or {})}
         here = attribution.current()
-        return {**node.scope, **here} if here is not None and here is not node.attribution else dict(node.scope)
+        return (
+            {**node.scope, **here}
+            if here is not None and here is not node.attribution
+            else dict(node.scope)
+        )
 
     def _attributes(self, llm: Any, node: OpenSpan | None) -> dict[str, object]:
         endpoint = endpoint_of(llm)
@@ -218,11 +243,16 @@ class BeforeCallHook:
             semconv.PROVIDER: provider,
             semconv.SERVER_ADDRESS: host,
         }
-        return {**self._place(node), **{name: value for name, value in named.items() if value is not None}}
+        return {
+            **self._place(node),
+            **{name: value for name, value in named.items() if value is not None},
+        }
 
 
 def _characters(messages: object) -> int:
     """Length of the prompt, roughly, without building it."""
     if not isinstance(messages, list):
         return len(messages) if isinstance(messages, str) else 0
-    return sum(len(str(message.get("content") or "")) for message in messages if isinstance(message, dict))
+    return sum(
+        len(str(message.get("content") or "")) for message in messages if isinstance(message, dict)
+    )

@@ -32,7 +32,13 @@ class BudgetExceeded(Exception):
     """A call was not made because a budget (or the loop guard) says so. Money is a decimal string in USD, None where unknown."""
 
     def __init__(
-        self, message: str, *, budget: str, spent_usd: str | None = None, limit_usd: str | None = None, resets_at: datetime | None = None
+        self,
+        message: str,
+        *,
+        budget: str,
+        spent_usd: str | None = None,
+        limit_usd: str | None = None,
+        resets_at: datetime | None = None,
     ) -> None:
         super().__init__(message)
         self.budget = budget
@@ -47,8 +53,16 @@ class BudgetExceeded(Exception):
         return _rebuilt, (str(self), self.budget, self.spent_usd, self.limit_usd, self.resets_at)
 
 
-def _rebuilt(message: str, budget: str, spent_usd: str | None, limit_usd: str | None, resets_at: datetime | None) -> BudgetExceeded:
-    return BudgetExceeded(message, budget=budget, spent_usd=spent_usd, limit_usd=limit_usd, resets_at=resets_at)
+def _rebuilt(
+    message: str,
+    budget: str,
+    spent_usd: str | None,
+    limit_usd: str | None,
+    resets_at: datetime | None,
+) -> BudgetExceeded:
+    return BudgetExceeded(
+        message, budget=budget, spent_usd=spent_usd, limit_usd=limit_usd, resets_at=resets_at
+    )
 
 
 def guard_with(budget: object, settings: Settings) -> Guard | None:
@@ -62,7 +76,9 @@ def guard_with(budget: object, settings: Settings) -> Guard | None:
         return DeferredGuard(lambda: _made(None, where)) if "endpoint" not in where else None
     made = _made(budget, where)
     if made is None:
-        raise ValueError("budget= needs a budget guard (entry point 'guard' of 'crewmeter_budget'); none is installed: leave budget out")
+        raise ValueError(
+            "budget= needs a budget guard (entry point 'guard' of 'crewmeter_budget'); none is installed: leave budget out"
+        )
     return made
 
 
@@ -81,9 +97,15 @@ def _where(settings: Settings) -> dict[str, object]:
     asked = os.environ.get("CREWMETER_BUDGETS_URL")
     if not asked and EMBEDDED in settings.exporters:
         return {"ledger": settings.ledger}
-    outside = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    outside = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
     endpoint = asked or settings.endpoint or outside
-    return {"endpoint": endpoint, "headers": dict(settings.headers)} if endpoint else {"ledger": settings.ledger}
+    return (
+        {"endpoint": endpoint, "headers": dict(settings.headers)}
+        if endpoint
+        else {"ledger": settings.ledger}
+    )
 
 
 class DeferredGuard:
@@ -123,10 +145,22 @@ class DeferredGuard:
         finally:
             self._known.set()
 
-    def reserve(self, attributes: Mapping[str, object], *, input_chars: int, max_output_tokens: int | None = None) -> Any:
+    def reserve(
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None = None,
+    ) -> Any:
         """See `Guard`."""
         guard = self._guard
-        return None if guard is None else guard.reserve(attributes, input_chars=input_chars, max_output_tokens=max_output_tokens)
+        return (
+            None
+            if guard is None
+            else guard.reserve(
+                attributes, input_chars=input_chars, max_output_tokens=max_output_tokens
+            )
+        )
 
     def exhausted(self, attributes: Mapping[str, object]) -> Any:
         """See `Guard`."""
@@ -136,7 +170,13 @@ class DeferredGuard:
         """See `Guard`."""
         return None if self._guard is None else self._guard.tool(attributes, name, arguments)
 
-    def settle(self, reservation: Any, attributes: Mapping[str, object] | None, *, duration_ns: int | None = None) -> None:
+    def settle(
+        self,
+        reservation: Any,
+        attributes: Mapping[str, object] | None,
+        *,
+        duration_ns: int | None = None,
+    ) -> None:
         """See `Guard`."""
         if self._guard is not None:
             self._guard.settle(reservation, attributes, duration_ns=duration_ns)

@@ -26,7 +26,11 @@ class Summary:
     def show(self, node: OpenSpan, exporter: SpanExporter) -> None:
         """Say what the run ``node`` came to."""
         stream = sys.stderr
-        if stream is None or self._wanted is False or (self._wanted is None and not stream.isatty()):
+        if (
+            stream is None
+            or self._wanted is False
+            or (self._wanted is None and not stream.isatty())
+        ):
             return
         stream.write(f"{_line(node, exporter)}\n")
         stream.flush()
@@ -41,7 +45,10 @@ def _line(node: OpenSpan, exporter: SpanExporter) -> str:
         parts.append(f"{cost.unpriced_calls} calls unpriced")
     if tally is not None:
         parts.append(f"{tally.input_tokens:,} in + {tally.output_tokens:,} out tokens")
-        parts.append(f"{tally.calls} call{'s' * (tally.calls != 1)}" + (f", {tally.failed_calls} failed" if tally.failed_calls else ""))
+        parts.append(
+            f"{tally.calls} call{'s' * (tally.calls != 1)}"
+            + (f", {tally.failed_calls} failed" if tally.failed_calls else "")
+        )
     parts.append(f"{seconds:.1f} s")
     hint = f" · crewmeter show {run_id}" if cost is not None else ""
     failed = f" failed ({node.error_type})" if node.error_type else ""

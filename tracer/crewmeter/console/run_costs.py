@@ -31,4 +31,6 @@ def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCost | None:
     if found is None:
         return None
     picos = getattr(found, "cost_pusd", None)
-    return RunCost(None if picos is None else int(picos) * _PICO, int(getattr(found, "unpriced_calls", 0)))
+    return RunCost(
+        None if picos is None else int(picos) * _PICO, int(getattr(found, "unpriced_calls", 0))
+    )

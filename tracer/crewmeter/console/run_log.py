@@ -20,7 +20,15 @@ __all__ = ["RunLog"]
 logger = logging.getLogger("crewmeter.console.run_log")
 
 _KINDS = frozenset(
-    {semconv.KIND_CREW, semconv.KIND_FLOW, semconv.KIND_TASK, semconv.KIND_AGENT, semconv.KIND_TOOL, semconv.KIND_TRAIN, semconv.KIND_TEST}
+    {
+        semconv.KIND_CREW,
+        semconv.KIND_FLOW,
+        semconv.KIND_TASK,
+        semconv.KIND_AGENT,
+        semconv.KIND_TOOL,
+        semconv.KIND_TRAIN,
+        semconv.KIND_TEST,
+    }
 )
 _NAMES = (
     (semconv.CREW, "crew"),
@@ -54,7 +62,9 @@ class RunLog:
         if self._json:
             logger.log(level, "%s", json.dumps(fields, ensure_ascii=False))
         else:
-            logger.log(level, "%s", " ".join(f"{key}={_plain(value)}" for key, value in fields.items()))
+            logger.log(
+                level, "%s", " ".join(f"{key}={_plain(value)}" for key, value in fields.items())
+            )
 
 
 def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
@@ -62,7 +72,11 @@ def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "event": node.kind,
         "name": node.name,
-        "status": "error" if node.error_type else "abandoned" if attributes.get(semconv.ABANDONED) else "ok",
+        "status": "error"
+        if node.error_type
+        else "abandoned"
+        if attributes.get(semconv.ABANDONED)
+        else "ok",
         "duration_seconds": round(((node.ended_ns or node.started_ns) - node.started_ns) / 1e9, 6),
     }
     fields.update({short: attributes[name] for name, short in _NAMES if name in attributes})
@@ -71,7 +85,12 @@ def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
         fields["output_tokens"] = attributes.get(semconv.OUTPUT_TOKENS)
     if node.run is node and node.tally is not None:
         tally, cost = node.tally, cost_of_run(exporter, node)
-        fields.update(calls=tally.calls, tool_calls=tally.tool_calls, input_tokens=tally.input_tokens, output_tokens=tally.output_tokens)
+        fields.update(
+            calls=tally.calls,
+            tool_calls=tally.tool_calls,
+            input_tokens=tally.input_tokens,
+            output_tokens=tally.output_tokens,
+        )
         if cost is not None:
             fields["cost_usd"] = format(cost.usd.normalize(), "f") if cost.usd is not None else None
             fields["unpriced_calls"] = cost.unpriced_calls
@@ -83,4 +102,8 @@ def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
 
 def _plain(value: object) -> str:
     text = format(value, "f") if isinstance(value, Decimal) else str(value)
-    return json.dumps(text, ensure_ascii=False) if not text or any(mark in text for mark in ' "=') else text
+    return (
+        json.dumps(text, ensure_ascii=False)
+        if not text or any(mark in text for mark in ' "=')
+        else text
+    )

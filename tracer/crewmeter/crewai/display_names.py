@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["agent_role", "crew_name", "declared_provider", "endpoint_of", "short", "task_labels", "text"]
+__all__ = [
+    "agent_role",
+    "crew_name",
+    "declared_provider",
+    "endpoint_of",
+    "short",
+    "task_labels",
+    "text",
+]
 
 _LIMIT = 128
 
@@ -37,12 +45,19 @@ def _clean(value: str) -> str:
 
 
 def crew_name(source: Any, event: Any) -> str:
-    return short(getattr(event, "crew_name", None)) or short(getattr(source, "name", None)) or "crew"
+    return (
+        short(getattr(event, "crew_name", None)) or short(getattr(source, "name", None)) or "crew"
+    )
 
 
 def agent_role(agent: Any, default: str | None = None) -> str:
     """An agent's role as written, before inputs were filled in: the same label for every input, and no input in it."""
-    return short(getattr(agent, "_original_role", None)) or short(getattr(agent, "role", None)) or short(default) or "agent"
+    return (
+        short(getattr(agent, "_original_role", None))
+        or short(getattr(agent, "role", None))
+        or short(default)
+        or "agent"
+    )
 
 
 def task_labels(crew: Any) -> Mapping[str, str]:
@@ -51,7 +66,9 @@ def task_labels(crew: Any) -> Mapping[str, str]:
     labels: dict[str, str] = {}
     if isinstance(tasks, list):
         for position, task in enumerate(tasks, start=1):
-            labels[str(getattr(task, "id", position))] = short(getattr(task, "name", None)) or f"task {position}"
+            labels[str(getattr(task, "id", position))] = (
+                short(getattr(task, "name", None)) or f"task {position}"
+            )
     return labels
 
 

@@ -54,7 +54,9 @@ class Listener:
         with self._handle_lock:
             while True:
                 with self._lock:
-                    if not self._waiting or (before_ns is not None and self._waiting[0][0] > before_ns):
+                    if not self._waiting or (
+                        before_ns is not None and self._waiting[0][0] > before_ns
+                    ):
                         return
                     at_ns, _, source, event = heappop(self._waiting)
                 self._see(source, event, at_ns)

@@ -37,7 +37,14 @@ logger = logging.getLogger("crewmeter")
 class EventHandler:
     """Turns CrewAI's events into spans on a `Recorder`."""
 
-    def __init__(self, recorder: Recorder, content: Content, *, look_again: Callable[[], None], before_call: BeforeCallHook | None = None) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        content: Content,
+        *,
+        look_again: Callable[[], None],
+        before_call: BeforeCallHook | None = None,
+    ) -> None:
         self._recorder = recorder
         self._content = content
         self._look_again = look_again
@@ -65,7 +72,9 @@ class EventHandler:
             if _takes_event(bus, "aemit"):
                 self._wrap(bus, "aemit")
             return
-        logger.warning("crewmeter: this CrewAI has no event bus seam it knows; listening instead: books exact, nesting may suffer")
+        logger.warning(
+            "crewmeter: this CrewAI has no event bus seam it knows; listening instead: books exact, nesting may suffer"
+        )
         self._listen(event_bus.crewai_event_bus)
 
     def _listen(self, bus: Any) -> None:
@@ -123,7 +132,12 @@ class EventHandler:
 
         def before_tool_call(context: Any) -> bool | None:
             """Refuse the tool only; what stops the run is that its next model call is refused, too."""
-            return None if self._asked(before_call.tool_refusal, context.tool_name, context.tool_input) is None else False
+            return (
+                None
+                if self._asked(before_call.tool_refusal, context.tool_name, context.tool_input)
+                is None
+                else False
+            )
 
         hooks.register_before_llm_call_hook(before_llm_call)
         hooks.register_before_tool_call_hook(before_tool_call)
@@ -134,7 +148,9 @@ class EventHandler:
 
         self._unhook = take_out
 
-    def _asked(self, question: Callable[..., BudgetExceeded | None], *about: object) -> BudgetExceeded | None:
+    def _asked(
+        self, question: Callable[..., BudgetExceeded | None], *about: object
+    ) -> BudgetExceeded | None:
         """The brake's answer; a fault of ours must not stop a call."""
         if self._before_call is None:
             return None
@@ -204,7 +220,9 @@ class EventHandler:
         if rule.phase == "chunk":
             self._chunk(event, now_ns)
         elif rule.phase == "start":
-            if self._before_call is not None and (rule.kind != semconv.KIND_LLM or now_ns - self._budget_checked_ns > _MIND_NS):
+            if self._before_call is not None and (
+                rule.kind != semconv.KIND_LLM or now_ns - self._budget_checked_ns > _MIND_NS
+            ):
                 self._budget_checked_ns = now_ns
                 self._update_before_call(self._before_call)
             self._start(rule, source, event, now_ns)
@@ -258,7 +276,15 @@ class EventHandler:
             self._close(node, rule, event, ending, now_ns)
         return node
 
-    def _end_call(self, rule: Rule, source: Any, event: Any, now_ns: int, node: OpenSpan | None, ending: Ending) -> OpenSpan | None:
+    def _end_call(
+        self,
+        rule: Rule,
+        source: Any,
+        event: Any,
+        now_ns: int,
+        node: OpenSpan | None,
+        ending: Ending,
+    ) -> OpenSpan | None:
         usage = getattr(event, "usage", None)
         usage = usage if isinstance(usage, dict) else None
         if node is None:
@@ -277,7 +303,11 @@ class EventHandler:
         """The open call CrewAI pairs with this end, if the end's call id is new: a custom model outside `llm_call_context` gets two."""
         registry = self._recorder.registry
         named = registry.open.get(event.started_event_id)
-        return named if named is not None and named.call is not None and registry.find_call(key) is None else None
+        return (
+            named
+            if named is not None and named.call is not None and registry.find_call(key) is None
+            else None
+        )
 
     def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         """A call that ends without having begun for us: a second bill under one call id, or begun before `instrument`."""
@@ -289,14 +319,21 @@ class EventHandler:
         opening.call.response_id = _text(getattr(event, "response_id", None))
         error = error_of(event) if rule.failed else None
         return self._recorder.point(
-            event.parent_event_id, semconv.KIND_LLM, opening.name, at_ns=now_ns, call=opening.call, error_type=error
+            event.parent_event_id,
+            semconv.KIND_LLM,
+            opening.name,
+            at_ns=now_ns,
+            call=opening.call,
+            error_type=error,
         )
 
     def _close(self, node: OpenSpan, rule: Rule, event: Any, ending: Ending, now_ns: int) -> None:
         node.attributes.update(ending.attributes)
         if rule.failed or ending.error_type is not None:
             node.error_type = ending.error_type or error_of(event)
-            node.message = self._content.text(str(getattr(event, "error", None) or getattr(event, "failure", "")))
+            node.message = self._content.text(
+                str(getattr(event, "error", None) or getattr(event, "failure", ""))
+            )
         self._add_content(node, ending.content)
         self._recorder.close(node, now_ns)
 
@@ -330,7 +367,11 @@ class EventHandler:
 
 def _both(aborted: type[Exception]) -> type[BudgetExceeded]:
     """`BudgetExceeded` for whoever called ``kickoff``, and CrewAI's own stop for what lies between, which would try again else."""
-    return type("BudgetExceeded", (BudgetExceeded, aborted), {"__module__": "crewmeter", "__doc__": BudgetExceeded.__doc__})
+    return type(
+        "BudgetExceeded",
+        (BudgetExceeded, aborted),
+        {"__module__": "crewmeter", "__doc__": BudgetExceeded.__doc__},
+    )
 
 
 def _takes_event(bus: type, name: str) -> bool:

@@ -86,8 +86,16 @@ def _train_started(source: Any, event: Any) -> Opening:
 
 def _flow_started(source: Any, event: Any) -> Opening:
     name = short(getattr(event, "flow_name", None)) or type(source).__name__
-    attributes: dict[str, AttributeValue] = {semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: name}
-    return Opening(f"{semconv.INVOKE_WORKFLOW} {name}", key=_identity(source), scope={semconv.FLOW: name}, attributes=attributes)
+    attributes: dict[str, AttributeValue] = {
+        semconv.OPERATION: semconv.INVOKE_WORKFLOW,
+        semconv.WORKFLOW_NAME: name,
+    }
+    return Opening(
+        f"{semconv.INVOKE_WORKFLOW} {name}",
+        key=_identity(source),
+        scope={semconv.FLOW: name},
+        attributes=attributes,
+    )
 
 
 def _method_started(source: Any, event: Any) -> Opening:
@@ -97,7 +105,11 @@ def _method_started(source: Any, event: Any) -> Opening:
 
 def _task_started(source: Any, event: Any) -> Opening:
     task = getattr(event, "task", None) or source
-    return Opening("task", key=text(getattr(task, "id", None)), scope={semconv.TASK: text(getattr(task, "name", None)) or ""})
+    return Opening(
+        "task",
+        key=text(getattr(task, "id", None)),
+        scope={semconv.TASK: text(getattr(task, "name", None)) or ""},
+    )
 
 
 def _agent_started(source: Any, event: Any) -> Opening:
@@ -136,7 +148,9 @@ _REQUEST = (
 
 
 def _llm_started(source: Any, event: Any) -> Opening:
-    said = vars(event)  # asking Pydantic for a field that this CrewAI's event has not got would take 4 µs
+    said = vars(
+        event
+    )  # asking Pydantic for a field that this CrewAI's event has not got would take 4 µs
     call = ModelCall()
     call.model = short(said.get("model")) or short(getattr(source, "model", None))
     call.declared = declared_provider(source)
@@ -158,16 +172,28 @@ def _llm_started(source: Any, event: Any) -> Opening:
 
 def _tool_started(source: Any, event: Any) -> Opening:
     name = short(getattr(event, "tool_name", None)) or "tool"
-    attributes: dict[str, AttributeValue] = {semconv.OPERATION: semconv.EXECUTE_TOOL, semconv.TOOL_NAME: name}
+    attributes: dict[str, AttributeValue] = {
+        semconv.OPERATION: semconv.EXECUTE_TOOL,
+        semconv.TOOL_NAME: name,
+    }
     attempts = getattr(event, "run_attempts", None)
     if isinstance(attempts, int) and attempts > 0:
         attributes[semconv.ATTEMPTS] = attempts
     content = ((semconv.TOOL_ARGUMENTS, getattr(event, "tool_args", None)),)
-    return Opening(f"{semconv.EXECUTE_TOOL} {name}", key=name, scope={semconv.TOOL: name}, attributes=attributes, content=content)
+    return Opening(
+        f"{semconv.EXECUTE_TOOL} {name}",
+        key=name,
+        scope={semconv.TOOL: name},
+        attributes=attributes,
+        content=content,
+    )
 
 
 def _mcp_started(source: Any, event: Any) -> Opening:
-    server, tool = short(getattr(event, "server_name", None)) or "server", short(getattr(event, "tool_name", None))
+    server, tool = (
+        short(getattr(event, "server_name", None)) or "server",
+        short(getattr(event, "tool_name", None)),
+    )
     method = "tools/call" if tool else "initialize"
     attributes: dict[str, AttributeValue] = {semconv.MCP_METHOD: method}
     if tool:
@@ -216,7 +242,10 @@ def _task_ended(source: Any, event: Any) -> Ending:
 
 def _agent_ended(source: Any, event: Any) -> Ending:
     agent = getattr(event, "agent", None) or source
-    return Ending(key=text(getattr(agent, "id", None)), content=((semconv.OUTPUT_MESSAGES, getattr(event, "output", None)),))
+    return Ending(
+        key=text(getattr(agent, "id", None)),
+        content=((semconv.OUTPUT_MESSAGES, getattr(event, "output", None)),),
+    )
 
 
 def _tool_ended(source: Any, event: Any) -> Ending:
@@ -227,13 +256,17 @@ def _tool_ended(source: Any, event: Any) -> Ending:
     failure = getattr(event, "failure", None)
     if failure is not None:
         reason = getattr(failure, "reason", None)
-        ending.attributes[semconv.TOOL_FAILURE] = short(getattr(reason, "value", reason)) or "tool_reported"
+        ending.attributes[semconv.TOOL_FAILURE] = (
+            short(getattr(reason, "value", reason)) or "tool_reported"
+        )
         ending.error_type = "tool_failure"
     return ending
 
 
 def _guardrail_ended(source: Any, event: Any) -> Ending:
-    return Ending(attributes={semconv.GUARDRAIL_PASSED: getattr(event, "success", None) is not False})
+    return Ending(
+        attributes={semconv.GUARDRAIL_PASSED: getattr(event, "success", None) is not False}
+    )
 
 
 def _a2a_ended(source: Any, event: Any) -> Ending:
@@ -245,12 +278,19 @@ def _a2a_ended(source: Any, event: Any) -> Ending:
 
 
 def _paused(source: Any, event: Any) -> Ending:
-    key = _identity(source) if event.type == "flow_paused" else text(getattr(event, "method_name", None))
+    key = (
+        _identity(source)
+        if event.type == "flow_paused"
+        else text(getattr(event, "method_name", None))
+    )
     return Ending(key=key, attributes={semconv.PAUSED: True})
 
 
 def _llm_ended(source: Any, event: Any) -> Ending:
-    return Ending(key=text(getattr(event, "call_id", None)), content=((semconv.OUTPUT_MESSAGES, getattr(event, "response", None)),))
+    return Ending(
+        key=text(getattr(event, "call_id", None)),
+        content=((semconv.OUTPUT_MESSAGES, getattr(event, "response", None)),),
+    )
 
 
 def _identity(source: Any) -> str:
@@ -274,12 +314,22 @@ def _pair(
     scoped: bool = True,
 ) -> dict[str, Rule]:
     """The rows of one span: ``stem_started``, ``stem_<done>`` and those of its failures."""
-    rows = {f"{stem}_started": Rule("start", kind, start, scoped=scoped), f"{stem}_{done}": Rule("end", kind, end, scoped=scoped)}
-    rows.update({f"{stem}_{suffix}": Rule("end", kind, end, failed=True, scoped=scoped) for suffix in failed})
+    rows = {
+        f"{stem}_started": Rule("start", kind, start, scoped=scoped),
+        f"{stem}_{done}": Rule("end", kind, end, scoped=scoped),
+    }
+    rows.update(
+        {
+            f"{stem}_{suffix}": Rule("end", kind, end, failed=True, scoped=scoped)
+            for suffix in failed
+        }
+    )
     return rows
 
 
-def _plain(stem: str, kind: str, *suffixes: str, keys: tuple[str, ...] = (), scoped: bool = True) -> dict[str, Rule]:
+def _plain(
+    stem: str, kind: str, *suffixes: str, keys: tuple[str, ...] = (), scoped: bool = True
+) -> dict[str, Rule]:
     done, *failed = suffixes or ("completed", "failed")
     return _pair(stem, kind, _named(stem, *keys), _ended(*keys), done, *failed, scoped=scoped)
 
@@ -293,11 +343,27 @@ TABLE: dict[str, Rule] = {
     **_pair("crew_test", semconv.KIND_TEST, _train_started, _source_ended, "completed", "failed"),
     **_pair("flow", semconv.KIND_FLOW, _flow_started, _source_ended, "finished", "failed"),
     "flow_paused": Rule("end", semconv.KIND_FLOW, _paused),
-    **_pair("method_execution", semconv.KIND_METHOD, _method_started, _ended("method_name"), "finished", "failed"),
+    **_pair(
+        "method_execution",
+        semconv.KIND_METHOD,
+        _method_started,
+        _ended("method_name"),
+        "finished",
+        "failed",
+    ),
     "method_execution_paused": Rule("end", semconv.KIND_METHOD, _paused),
     **_pair("task", semconv.KIND_TASK, _task_started, _task_ended, "completed", "failed"),
-    **_pair("agent_execution", semconv.KIND_AGENT, _agent_started, _agent_ended, "completed", "error"),
-    **_pair("lite_agent_execution", semconv.KIND_AGENT, _lite_agent_started, _source_ended, "completed", "error"),
+    **_pair(
+        "agent_execution", semconv.KIND_AGENT, _agent_started, _agent_ended, "completed", "error"
+    ),
+    **_pair(
+        "lite_agent_execution",
+        semconv.KIND_AGENT,
+        _lite_agent_started,
+        _source_ended,
+        "completed",
+        "error",
+    ),
     **_pair("llm_call", semconv.KIND_LLM, _llm_started, _llm_ended, "completed", "failed"),
     "llm_stream_chunk": Rule("chunk", semconv.KIND_LLM, _llm_ended),
     "llm_thinking_chunk": Rule("chunk", semconv.KIND_LLM, _llm_ended),
@@ -305,10 +371,25 @@ TABLE: dict[str, Rule] = {
     "tool_validate_input_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
     "tool_selection_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
     "tool_execution_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
-    **_pair("llm_guardrail", semconv.KIND_GUARDRAIL, _guardrail_started, _guardrail_ended, "completed", "failed"),
+    **_pair(
+        "llm_guardrail",
+        semconv.KIND_GUARDRAIL,
+        _guardrail_started,
+        _guardrail_ended,
+        "completed",
+        "failed",
+    ),
     **_plain("agent_reasoning", semconv.KIND_REASONING),
-    **_plain("plan_step", semconv.KIND_REASONING, "completed", keys=("agent_role", "step_number"), scoped=False),
-    **_plain("step_observation", semconv.KIND_REASONING, keys=("agent_role", "step_number"), scoped=False),
+    **_plain(
+        "plan_step",
+        semconv.KIND_REASONING,
+        "completed",
+        keys=("agent_role", "step_number"),
+        scoped=False,
+    ),
+    **_plain(
+        "step_observation", semconv.KIND_REASONING, keys=("agent_role", "step_number"), scoped=False
+    ),
     **_plain("context_window_summarization", semconv.KIND_OTHER, scoped=False),
     **_plain("agent_evaluation", semconv.KIND_EVALUATION),
     **_plain("memory_retrieval", semconv.KIND_MEMORY),
@@ -316,20 +397,64 @@ TABLE: dict[str, Rule] = {
     **_plain("memory_query", semconv.KIND_MEMORY),
     **_plain("knowledge_query", semconv.KIND_KNOWLEDGE),
     **_plain("knowledge_search_query", semconv.KIND_KNOWLEDGE),
-    **_pair("mcp_connection", semconv.KIND_MCP, _mcp_started, _ended("server_name"), "completed", "failed"),
-    **_pair("mcp_tool_execution", semconv.KIND_MCP, _mcp_started, _ended("tool_name"), "completed", "failed"),
-    **_pair("a2a_delegation", semconv.KIND_A2A, _named("a2a_delegation"), _a2a_ended, "completed", "failed"),
-    **_pair("a2a_conversation", semconv.KIND_A2A, _named("a2a_conversation"), _a2a_ended, "completed", "failed"),
-    **_pair("a2a_parallel_delegation", semconv.KIND_A2A, _named("a2a_parallel_delegation"), _a2a_ended, "completed", "failed"),
+    **_pair(
+        "mcp_connection",
+        semconv.KIND_MCP,
+        _mcp_started,
+        _ended("server_name"),
+        "completed",
+        "failed",
+    ),
+    **_pair(
+        "mcp_tool_execution",
+        semconv.KIND_MCP,
+        _mcp_started,
+        _ended("tool_name"),
+        "completed",
+        "failed",
+    ),
+    **_pair(
+        "a2a_delegation",
+        semconv.KIND_A2A,
+        _named("a2a_delegation"),
+        _a2a_ended,
+        "completed",
+        "failed",
+    ),
+    **_pair(
+        "a2a_conversation",
+        semconv.KIND_A2A,
+        _named("a2a_conversation"),
+        _a2a_ended,
+        "completed",
+        "failed",
+    ),
+    **_pair(
+        "a2a_parallel_delegation",
+        semconv.KIND_A2A,
+        _named("a2a_parallel_delegation"),
+        _a2a_ended,
+        "completed",
+        "failed",
+    ),
     **_plain("a2a_server_task", semconv.KIND_A2A, "completed", "failed", "canceled"),
-    "human_feedback_requested": Rule("start", semconv.KIND_HUMAN, _named("human_feedback", *_HUMAN), scoped=False),
+    "human_feedback_requested": Rule(
+        "start", semconv.KIND_HUMAN, _named("human_feedback", *_HUMAN), scoped=False
+    ),
     "human_feedback_received": Rule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
-    "flow_input_requested": Rule("start", semconv.KIND_HUMAN, _named("human_input", *_HUMAN), scoped=False),
+    "flow_input_requested": Rule(
+        "start", semconv.KIND_HUMAN, _named("human_input", *_HUMAN), scoped=False
+    ),
     "flow_input_received": Rule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
 }
 """Event type → rule. A type that is not here is not looked at."""
 
-_MACHINERY = ("crewai.agents.", "crewai.experimental.agent_executor", "crewai.memory.", "crewai.lite_agent")
+_MACHINERY = (
+    "crewai.agents.",
+    "crewai.experimental.agent_executor",
+    "crewai.memory.",
+    "crewai.lite_agent",
+)
 _FLOW_KINDS = frozenset({semconv.KIND_FLOW, semconv.KIND_METHOD})
 
 

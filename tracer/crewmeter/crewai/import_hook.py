@@ -33,7 +33,9 @@ class _Finder(MetaPathFinder):
         self._act = act
         self._busy = False
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname != self._name or self._busy:
             return None
         self._busy = True

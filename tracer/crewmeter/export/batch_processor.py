@@ -121,7 +121,11 @@ class BatchProcessor:
                 self._hurry.set()
             sleep(POLL_S)
         force = getattr(self._exporter, "force_flush", None)
-        return force(max(1, int((until - monotonic()) * 1000))) is not False if callable(force) else True
+        return (
+            force(max(1, int((until - monotonic()) * 1000))) is not False
+            if callable(force)
+            else True
+        )
 
     def close(self, timeout: float) -> bool:
         """Export what is queued and shut the exporter down, for at most ``timeout`` seconds; what remains is lost and reported."""
@@ -138,7 +142,11 @@ class BatchProcessor:
         if thread is not None and thread.is_alive():
             waiting = len(self._queue) + len(self._refused)
             if waiting:
-                logger.warning("crewmeter: gave up on %s at exit; %d spans not delivered", self.name, waiting + self._lost)
+                logger.warning(
+                    "crewmeter: gave up on %s at exit; %d spans not delivered",
+                    self.name,
+                    waiting + self._lost,
+                )
             return False
         return True
 
@@ -192,7 +200,9 @@ class BatchProcessor:
     def _drain(self) -> None:
         """Export what is queued, a batch at a time. What an exporter refuses waits for the next attempt, a bounded number of times."""
         while self._queue or self._refused:
-            batch = self._refused or [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            batch = self._refused or [
+                self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))
+            ]
             if not self._refused:
                 self._attempts = 0
                 self._prepare(batch)
@@ -205,7 +215,9 @@ class BatchProcessor:
             if self._attempts >= MAX_ATTEMPTS or self._closing:
                 self._lost += len(batch)
                 self._refused = []
-            self._report(f"{self.name} cannot be reached or refuses; {len(self._refused) + len(self._queue)} spans wait")
+            self._report(
+                f"{self.name} cannot be reached or refuses; {len(self._refused) + len(self._queue)} spans wait"
+            )
             return
         if self._lost:
             self._report(f"the queue to {self.name} was full")
@@ -223,7 +235,9 @@ class BatchProcessor:
                 continue
             if self._observed is not None:
                 self._observed(node)
-            sleep(0)  # let the app's threads have the interpreter: they would wait five milliseconds for it else
+            sleep(
+                0
+            )  # let the app's threads have the interpreter: they would wait five milliseconds for it else
 
     def _export(self, batch: list[OpenSpan]) -> bool:
         if not batch:
@@ -233,7 +247,10 @@ class BatchProcessor:
             exporter = self._exporter = self._factory()
         self._exporting_since = monotonic()
         try:
-            done = exporter.export([node.readable for node in batch if node.readable is not None]) is SpanExportResult.SUCCESS
+            done = (
+                exporter.export([node.readable for node in batch if node.readable is not None])
+                is SpanExportResult.SUCCESS
+            )
         finally:
             self._exporting_since = None
         if not done:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from crewmeter.settings import Settings
 
-__all__ = ["GROUP", "THREAD_PREFIX", "exports_otlp", "hush_exporters", "make_exporter", "signal_url"]
+__all__ = [
+    "GROUP",
+    "THREAD_PREFIX",
+    "exports_otlp",
+    "hush_exporters",
+    "make_exporter",
+    "signal_url",
+]
 
 THREAD_PREFIX = "crewmeter-"
 """How the names of our own threads begin."""
@@ -53,9 +60,15 @@ def make_exporter(name: str, settings: Settings) -> SpanExporter:
         return _otlp(settings)
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
-        raise LookupError(f"no span exporter {name!r} is installed (OTEL_TRACES_EXPORTER); there are: {', '.join(sorted(found))}")
+        raise LookupError(
+            f"no span exporter {name!r} is installed (OTEL_TRACES_EXPORTER); there are: {', '.join(sorted(found))}"
+        )
     exporter = found[name].load()
-    made: SpanExporter = exporter(ledger=settings.ledger) if name == EMBEDDED and settings.ledger is not None else exporter()
+    made: SpanExporter = (
+        exporter(ledger=settings.ledger)
+        if name == EMBEDDED and settings.ledger is not None
+        else exporter()
+    )
     return made
 
 
@@ -72,7 +85,9 @@ def _otlp(settings: Settings) -> SpanExporter:
         OTLPSpanExporter as HttpExporter,
     )
 
-    return HttpExporter(endpoint=None if endpoint is None else signal_url(endpoint, "traces"), headers=headers)
+    return HttpExporter(
+        endpoint=None if endpoint is None else signal_url(endpoint, "traces"), headers=headers
+    )
 
 
 def signal_url(endpoint: str, signal: str) -> str:
@@ -86,7 +101,10 @@ def exports_otlp(provider: TracerProvider) -> bool:
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
     for processor in processors:
         batch = getattr(processor, "_batch_processor", None)
-        for exporter in (getattr(processor, "span_exporter", None), getattr(batch, "_exporter", None)):
+        for exporter in (
+            getattr(processor, "span_exporter", None),
+            getattr(batch, "_exporter", None),
+        ):
             if type(exporter).__module__.startswith(_OTLP_MODULE):
                 return True
     return False

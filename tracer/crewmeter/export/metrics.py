@@ -25,7 +25,24 @@ DURATION_BUCKETS_S = tuple(0.01 * 2**power for power in range(14))
 """0.01 s to 81.92 s, doubling, as the conventions advise."""
 TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
 """1 to 67,108,864 tokens, times four, as the conventions advise."""
-FIRST_CHUNK_BUCKETS_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+FIRST_CHUNK_BUCKETS_S = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    7.5,
+    10.0,
+)
 _LABELS = (
     semconv.OPERATION,
     semconv.PROVIDER,
@@ -42,10 +59,26 @@ class _Instruments:
 
     def __init__(self, provider: Any) -> None:
         meter = provider.get_meter(semconv.SCOPE, version())
-        self.duration = _histogram(meter, semconv.METRIC_OPERATION_DURATION, "s", "Duration of a model operation", DURATION_BUCKETS_S)
-        self.tokens = _histogram(meter, semconv.METRIC_TOKEN_USAGE, "{token}", "Tokens used by a model operation", TOKEN_BUCKETS)
+        self.duration = _histogram(
+            meter,
+            semconv.METRIC_OPERATION_DURATION,
+            "s",
+            "Duration of a model operation",
+            DURATION_BUCKETS_S,
+        )
+        self.tokens = _histogram(
+            meter,
+            semconv.METRIC_TOKEN_USAGE,
+            "{token}",
+            "Tokens used by a model operation",
+            TOKEN_BUCKETS,
+        )
         self.first_chunk = _histogram(
-            meter, semconv.METRIC_TIME_TO_FIRST_CHUNK, "s", "Time to the first streamed chunk", FIRST_CHUNK_BUCKETS_S
+            meter,
+            semconv.METRIC_TIME_TO_FIRST_CHUNK,
+            "s",
+            "Time to the first streamed chunk",
+            FIRST_CHUNK_BUCKETS_S,
         )
 
 
@@ -93,14 +126,22 @@ class Metrics:
         if provider is self._seen:
             return self._instruments
         self._seen = provider
-        if type(provider).__module__.startswith("opentelemetry.metrics"):  # the API's proxy: the app has set none
-            provider = self._own = _provider(self._settings, self._resource()) if self._settings.metrics else None
+        if type(provider).__module__.startswith(
+            "opentelemetry.metrics"
+        ):  # the API's proxy: the app has set none
+            provider = self._own = (
+                _provider(self._settings, self._resource()) if self._settings.metrics else None
+            )
         self._instruments = _Instruments(provider) if provider is not None else None
         return self._instruments
 
 
-def _histogram(meter: Any, name: str, unit: str, description: str, buckets: tuple[float, ...]) -> Histogram:
-    made: Histogram = meter.create_histogram(name, unit=unit, description=description, explicit_bucket_boundaries_advisory=list(buckets))
+def _histogram(
+    meter: Any, name: str, unit: str, description: str, buckets: tuple[float, ...]
+) -> Histogram:
+    made: Histogram = meter.create_histogram(
+        name, unit=unit, description=description, explicit_bucket_boundaries_advisory=list(buckets)
+    )
     return made
 
 
@@ -125,4 +166,7 @@ def _exporter(settings: Settings) -> Any:
         OTLPMetricExporter as HttpExporter,
     )
 
-    return HttpExporter(endpoint=None if settings.endpoint is None else signal_url(settings.endpoint, "metrics"), headers=headers)
+    return HttpExporter(
+        endpoint=None if settings.endpoint is None else signal_url(settings.endpoint, "metrics"),
+        headers=headers,
+    )

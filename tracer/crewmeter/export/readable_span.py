@@ -29,13 +29,19 @@ _lock = threading.Lock()
 
 def attributes_of(node: OpenSpan) -> dict[str, AttributeValue]:
     """All attributes of a finished node: where it is, what it is, and for a call what it used."""
-    attributes: dict[str, AttributeValue] = {semconv.KIND: node.kind, **node.scope, **node.attributes}
+    attributes: dict[str, AttributeValue] = {
+        semconv.KIND: node.kind,
+        **node.scope,
+        **node.attributes,
+    }
     if node.call is not None:
         attributes.update(call_attributes(node.call, node))
     if node.error_type is not None:
         attributes[semconv.ERROR_TYPE] = node.error_type
     if not node.context.trace_flags.sampled:
-        attributes[semconv.SAMPLED_OUT] = True  # OTLP's flags don't tell; the collector keeps it from the trace back end
+        attributes[semconv.SAMPLED_OUT] = (
+            True  # OTLP's flags don't tell; the collector keeps it from the trace back end
+        )
     return attributes
 
 

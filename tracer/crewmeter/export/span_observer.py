@@ -31,7 +31,12 @@ logger = logging.getLogger("crewmeter")
 class Observer:
     """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
 
-    def __init__(self, settings: Settings, resource: Callable[[], Resource], before_call: BeforeCallHook | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        resource: Callable[[], Resource],
+        before_call: BeforeCallHook | None = None,
+    ) -> None:
         self._before_call = before_call
         self._metrics = Metrics(settings, resource)
         self._limit = RateLimit()
@@ -50,7 +55,10 @@ class Observer:
             self._metrics.record(node)
         except Exception as error:  # noqa: BLE001  # meter provider and guard may be anybody's; they must not cost a span
             if self._limit.allows(monotonic()):
-                logger.warning("crewmeter: could not count a span for metrics or budgets: %s", type(error).__name__)
+                logger.warning(
+                    "crewmeter: could not count a span for metrics or budgets: %s",
+                    type(error).__name__,
+                )
 
     def delivered(self, node: OpenSpan, exporter: SpanExporter) -> None:
         """After export: say it, with the cost if the exporter knows it."""
@@ -76,7 +84,10 @@ class Observer:
         if node.call is not None:
             tally.calls += 1
             tally.failed_calls += node.error_type is not None
-            used_input, used_output = attributes.get(semconv.INPUT_TOKENS), attributes.get(semconv.OUTPUT_TOKENS)
+            used_input, used_output = (
+                attributes.get(semconv.INPUT_TOKENS),
+                attributes.get(semconv.OUTPUT_TOKENS),
+            )
             if isinstance(used_input, int) and isinstance(used_output, int):
                 tally.input_tokens += used_input
                 tally.output_tokens += used_output

@@ -30,7 +30,9 @@ class Providers:
         self._service_name = service_name
         self._seen: trace.TracerProvider | None = None
         self._tracer: Tracer | None = None
-        self._environment = Resource.create({SERVICE_NAME: service_name} if service_name else None)  # starts threads: not at exit
+        self._environment = Resource.create(
+            {SERVICE_NAME: service_name} if service_name else None
+        )  # starts threads: not at exit
         self._resource: Resource | None = None
         self.exports_otlp = False
         """Whether the user's provider sends OTLP itself, so that ours need send only what its sampler dropped."""
@@ -44,16 +46,24 @@ class Providers:
         provider = self._given or _global_provider()
         if provider is not self._seen:
             self._seen = provider
-            theirs = self._given is not None or (isinstance(provider, TracerProvider) and _service(provider) not in _NOT_OURS)
+            theirs = self._given is not None or (
+                isinstance(provider, TracerProvider) and _service(provider) not in _NOT_OURS
+            )
             self._tracer = provider.get_tracer(semconv.SCOPE, version()) if theirs else None
             self._resource = None
-            self.exports_otlp = theirs and isinstance(provider, TracerProvider) and exports_otlp(provider)
+            self.exports_otlp = (
+                theirs and isinstance(provider, TracerProvider) and exports_otlp(provider)
+            )
         return self._tracer
 
     def resource(self) -> Resource:
         """What the spans come from: the user's provider's resource, else the environment's; ``service_name=`` on top."""
         if self._resource is None:
-            theirs = self._seen if self._tracer is not None and isinstance(self._seen, TracerProvider) else None
+            theirs = (
+                self._seen
+                if self._tracer is not None and isinstance(self._seen, TracerProvider)
+                else None
+            )
             resource = theirs.resource if theirs is not None else self._environment
             if theirs is not None and self._service_name:
                 resource = resource.merge(Resource({SERVICE_NAME: self._service_name}))

@@ -154,7 +154,9 @@ class Hub:
 
     __slots__ = ("_closed", "_late", "_opened", "active")
 
-    def __init__(self, *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]) -> None:
+    def __init__(
+        self, *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]
+    ) -> None:
         self._opened = opened
         self._closed = closed
         self._late: deque[HttpExchange] = deque()
@@ -227,4 +229,10 @@ def _report(what: str, error: Exception) -> None:
     trace, line = error.__traceback__, 0
     while trace is not None:
         line, trace = trace.tb_lineno, trace.tb_next
-    _log.warning("could not read a model's HTTP exchange (%s in %s, line %d; %d so far)", type(error).__name__, what, line, count)
+    _log.warning(
+        "could not read a model's HTTP exchange (%s in %s, line %d; %d so far)",
+        type(error).__name__,
+        what,
+        line,
+        count,
+    )

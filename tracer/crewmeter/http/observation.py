@@ -70,7 +70,9 @@ def _half_imported(module: ModuleType) -> bool:
 _installed: list[_Installed] = []
 
 
-def install(*, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]) -> Callable[[], None]:
+def install(
+    *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]
+) -> Callable[[], None]:
     """Watch the wire until the returned function is called.
 
     ``opened`` is called in the caller's thread and context as a request is sent; ``closed`` once, when its body has ended,

@@ -86,7 +86,9 @@ def replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Callable[[], N
     setattr(owner, name, wrapper)
 
     def restore() -> None:
-        if owner.__dict__.get(name) is wrapper:  # else somebody wrapped ours, which now passes through
+        if (
+            owner.__dict__.get(name) is wrapper
+        ):  # else somebody wrapped ours, which now passes through
             setattr(owner, name, original)
 
     return restore

@@ -20,7 +20,12 @@ __all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
 
 
 def begin(
-    hub: Hub, library: str, path: str, body: Callable[[], bytes], host: str | None = None, port: int | None = None
+    hub: Hub,
+    library: str,
+    path: str,
+    body: Callable[[], bytes],
+    host: str | None = None,
+    port: int | None = None,
 ) -> HttpExchange | None:
     """Open the exchange that a POST to ``path`` makes, if it is a call to a model. Without ``host``, ``path`` is a whole URL.
 
@@ -57,7 +62,13 @@ def nested(library: str) -> bool:
 def invoked_operation(model: str | None) -> str:
     """What Bedrock's InvokeModel does is told by the model's name only."""
     name = model or ""
-    return semconv.EMBEDDINGS if "embed" in name else semconv.RERANK if "rerank" in name else semconv.CHAT
+    return (
+        semconv.EMBEDDINGS
+        if "embed" in name
+        else semconv.RERANK
+        if "rerank" in name
+        else semconv.CHAT
+    )
 
 
 _BEDROCK_COUNTS = {
@@ -84,9 +95,28 @@ def price_headers(exchange: HttpExchange, headers: Mapping[str, str]) -> None:
 
 _NEVER_SENT = frozenset(
     {
-        *("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "ProxyError", "InvalidURL"),
-        *("ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError", "ClientProxyConnectionError"),
-        *("ConnectionRefusedError", "gaierror", "NewConnectionError", "EndpointConnectionError", "ConnectTimeoutError"),
+        *(
+            "ConnectError",
+            "ConnectTimeout",
+            "PoolTimeout",
+            "UnsupportedProtocol",
+            "LocalProtocolError",
+            "ProxyError",
+            "InvalidURL",
+        ),
+        *(
+            "ClientConnectorError",
+            "ClientConnectorDNSError",
+            "ConnectionTimeoutError",
+            "ClientProxyConnectionError",
+        ),
+        *(
+            "ConnectionRefusedError",
+            "gaierror",
+            "NewConnectionError",
+            "EndpointConnectionError",
+            "ConnectTimeoutError",
+        ),
         *("ParamValidationError", "NoCredentialsError", "ClosedPoolError"),
     }
 )
@@ -100,7 +130,9 @@ def refused(hub: Hub, exchange: HttpExchange, error: BaseException | None) -> No
         exchange.usage = replace(MISSING, flags=("rejected",))
     else:
         exchange.error_type = type(error).__name__
-        exchange.usage = replace(MISSING, flags=("rejected",) if _never_sent(error) else ("may_be_billed",))
+        exchange.usage = replace(
+            MISSING, flags=("rejected",) if _never_sent(error) else ("may_be_billed",)
+        )
     hub.close(exchange)
 
 

@@ -29,7 +29,13 @@ _EDGE = 8192
 """Bytes at either end of a body too large to keep that are kept all the same."""
 
 
-def read_whole(hub: Hub, exchange: HttpExchange, body: bytes, headers: Mapping[str, str], request: Callable[[], bytes]) -> None:
+def read_whole(
+    hub: Hub,
+    exchange: HttpExchange,
+    body: bytes,
+    headers: Mapping[str, str],
+    request: Callable[[], bytes],
+) -> None:
     """End an exchange whose answer the SDK has read already, as one document. A short one is read when somebody asks for it."""
 
     def read(exchange: HttpExchange) -> None:
@@ -48,9 +54,28 @@ def read_whole(hub: Hub, exchange: HttpExchange, body: bytes, headers: Mapping[s
 class Watch:
     """Follows one response from its first byte to its end."""
 
-    __slots__ = ("_bytes", "_hub", "_inflate", "_kept", "_parts", "_reader", "_request", "_settled", "exchange", "pulling")
+    __slots__ = (
+        "_bytes",
+        "_hub",
+        "_inflate",
+        "_kept",
+        "_parts",
+        "_reader",
+        "_request",
+        "_settled",
+        "exchange",
+        "pulling",
+    )
 
-    def __init__(self, hub: Hub, exchange: HttpExchange, *, content_type: str, request: Callable[[], bytes], encoding: str = "") -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        exchange: HttpExchange,
+        *,
+        content_type: str,
+        request: Callable[[], bytes],
+        encoding: str = "",
+    ) -> None:
         """``request`` (its body) is looked at again only if the answer is cut; ``encoding`` is given where chunks arrive compressed."""
         self._hub = hub
         self.exchange = exchange
@@ -104,7 +129,9 @@ class Watch:
             self._estimate("stream_open")
 
     @guarded
-    def end(self, error: BaseException | None = None, *, cut: bool = False, late: bool = False) -> None:
+    def end(
+        self, error: BaseException | None = None, *, cut: bool = False, late: bool = False
+    ) -> None:
         """The body is over: finished, failed with ``error``, or ``cut`` short by the one who read it."""
         if self._settled:
             if not late:
@@ -145,20 +172,29 @@ class Watch:
         exchange, reader = self.exchange, self._reader
         usage = exchange.usage
         if reader is None or usage.status in ("reported", "invalid"):
-            if reader is not None and not reader.finished and usage.status == "reported" and exchange.api == "gemini":
+            if (
+                reader is not None
+                and not reader.finished
+                and usage.status == "reported"
+                and exchange.api == "gemini"
+            ):
                 exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, why))
             return
         written = reader.written()
         if usage.input is not None:
             kept = tuple(flag for flag in usage.flags if flag not in _PROVISIONAL)
             flags = (*kept, why, "output_estimated")
-            exchange.usage = replace(usage, output=max(written, usage.output or 0), status="estimated", flags=flags)
+            exchange.usage = replace(
+                usage, output=max(written, usage.output or 0), status="estimated", flags=flags
+            )
             return
         read = self._request_tokens()
         if read is None:
             exchange.usage = replace(MISSING, flags=(why,))
             return
-        exchange.usage = TokenUsage(read, written, status="estimated", flags=(why, "output_estimated", "input_estimated"))
+        exchange.usage = TokenUsage(
+            read, written, status="estimated", flags=(why, "output_estimated", "input_estimated")
+        )
 
 
 _PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
@@ -170,11 +206,18 @@ def _without_usage(exchange: HttpExchange, request_tokens: Callable[[], int | No
     if exchange.operation == semconv.EMBEDDINGS:
         tokens = request_tokens()
         if tokens is not None:
-            return TokenUsage(tokens, 0, status="estimated", flags=("usage_not_sent", "input_estimated"))
+            return TokenUsage(
+                tokens, 0, status="estimated", flags=("usage_not_sent", "input_estimated")
+            )
     return replace(MISSING, flags=("usage_not_sent",))
 
 
-def followed(watch: Watch, chunks: Iterator[Any], see: Callable[[Any], object], over: Callable[[], object] | None = None) -> Iterator[Any]:
+def followed(
+    watch: Watch,
+    chunks: Iterator[Any],
+    see: Callable[[Any], object],
+    over: Callable[[], object] | None = None,
+) -> Iterator[Any]:
     """``chunks`` as somebody reads them, each shown to ``see``; the end of them is ``watch``'s end, and then ``over`` is called."""
     try:
         watch.pulling = True
@@ -195,7 +238,10 @@ def followed(watch: Watch, chunks: Iterator[Any], see: Callable[[Any], object], 
 
 
 async def afollowed(
-    watch: Watch, chunks: AsyncIterator[Any], see: Callable[[Any], object], over: Callable[[], object] | None = None
+    watch: Watch,
+    chunks: AsyncIterator[Any],
+    see: Callable[[Any], object],
+    over: Callable[[], object] | None = None,
 ) -> AsyncIterator[Any]:
     """The same for chunks that are awaited."""
     try:
@@ -227,4 +273,8 @@ class _Inflater(Protocol):
 
 def _inflater(encoding: str) -> _Inflater | None:
     """For clients that hand out compressed chunks: gzip and zlib, told apart by zlib itself."""
-    return zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding.lower() in ("gzip", "deflate", "x-gzip") else None
+    return (
+        zlib.decompressobj(zlib.MAX_WBITS | 32)
+        if encoding.lower() in ("gzip", "deflate", "x-gzip")
+        else None
+    )

@@ -30,7 +30,16 @@ LARGEST = 32 * 2**20
 _PRELUDE = 12
 """Bytes before the headers of an AWS event frame: total length, headers' length, checksum (all big-endian u32)."""
 
-_OPENAI = (b'"usage":{', b'"usage": {', b'_reason":"', b'_reason": "', b'"error"', b"[DONE]", b'"x_groq"', b"_token_count")
+_OPENAI = (
+    b'"usage":{',
+    b'"usage": {',
+    b'_reason":"',
+    b'_reason": "',
+    b'"error"',
+    b"[DONE]",
+    b'"x_groq"',
+    b"_token_count",
+)
 _ANTHROPIC = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
 _MARKS = {
     "responses": (
@@ -44,7 +53,13 @@ _MARKS = {
     ),
     "anthropic": _ANTHROPIC,
     "gemini": (b'"usageMetadata"', b'"finishReason"', b'"groundingMetadata"', b'"error"'),
-    "cohere": (b'"message-end"', b'"stream-end"', b'"billed_units"', b'"is_finished":true', b'"is_finished": true'),
+    "cohere": (
+        b'"message-end"',
+        b'"stream-end"',
+        b'"billed_units"',
+        b'"is_finished":true',
+        b'"is_finished": true',
+    ),
     "ollama": (b'"done":true', b'"done": true', b'eval_count"', b'"error"'),
 }
 """Protocol → what only the events of it have that hold a fact; the others speak OpenAI's."""
@@ -56,12 +71,27 @@ _TEXT = {
     "cohere": (b'"text":', b'"arguments":'),
     "ollama": (b'"content":', b'"response":', b'"thinking":'),
     "bedrock": (b'"text":', b'"input":'),
-    "bedrock.invoke": (b'"text":', b'"partial_json":', b'"thinking":', b'"generation":', b'"outputText":'),
+    "bedrock.invoke": (
+        b'"text":',
+        b'"partial_json":',
+        b'"thinking":',
+        b'"generation":',
+        b'"outputText":',
+    ),
 }
-_OPENAI_TEXT = (b'"content":', b'"arguments":', b'"reasoning_content":', b'"reasoning":', b'"text":', b'"generated_text":')
+_OPENAI_TEXT = (
+    b'"content":',
+    b'"arguments":',
+    b'"reasoning_content":',
+    b'"reasoning":',
+    b'"text":',
+    b'"generated_text":',
+)
 """Where protocols put the pieces of the answer."""
 _TALLY_FROM = 2048
-_LAST = frozenset({"message_stop", "message-end", "response.completed", "response.incomplete", "response.failed"})
+_LAST = frozenset(
+    {"message_stop", "message-end", "response.completed", "response.incomplete", "response.failed"}
+)
 
 
 def is_stream(content_type: str) -> bool:
@@ -96,7 +126,9 @@ def reader(content_type: str, exchange: HttpExchange, kept: dict[str, object]) -
     """The reader for a stream of this content type, None for a body that is one document."""
     if not is_stream(content_type):
         return None
-    return _Frames(exchange, kept) if content_type.startswith(EVENT_STREAM) else _Lines(exchange, kept)
+    return (
+        _Frames(exchange, kept) if content_type.startswith(EVENT_STREAM) else _Lines(exchange, kept)
+    )
 
 
 class _Text:
@@ -124,7 +156,9 @@ class _Text:
         if block[at : at + 1] != b'"':
             return at
         end = block.find(b'"', at + 1)
-        while end > 0 and block[end - 1] == 0x5C:  # an escaped quote; after an escaped backslash this reads a little too far
+        while (
+            end > 0 and block[end - 1] == 0x5C
+        ):  # an escaped quote; after an escaped backslash this reads a little too far
             end = block.find(b'"', end + 1)
         if end < 0:
             end = len(block)
@@ -213,12 +247,16 @@ class _Lines:
                 self._needs_text = False
                 absorb(self._exchange, item, self._kept)
                 self.final = self.final or _is_last(item)
-                whole = item.get("type") == "message_delta" or (self._exchange.api == "gemini" and self._exchange.finish_reason is not None)
+                whole = item.get("type") == "message_delta" or (
+                    self._exchange.api == "gemini" and self._exchange.finish_reason is not None
+                )
                 self.finished = self.finished or self.final or whole
 
 
 def _is_last(event: Mapping[str, object]) -> bool:
-    return event.get("type") in _LAST or event.get("done") is True or event.get("is_finished") is True
+    return (
+        event.get("type") in _LAST or event.get("done") is True or event.get("is_finished") is True
+    )
 
 
 class _Frames:
@@ -263,7 +301,9 @@ class _Frames:
         event = self._event(payload)
         if isinstance(event, dict):
             absorb(self._exchange, event, self._kept)
-            self.final = self.finished = self.final or "amazon-bedrock-invocationMetrics" in event or _is_metadata(event)
+            self.final = self.finished = (
+                self.final or "amazon-bedrock-invocationMetrics" in event or _is_metadata(event)
+            )
 
     def _event(self, payload: bytes) -> object:
         """One frame's JSON; ``invoke`` wraps the model's own event in base64."""

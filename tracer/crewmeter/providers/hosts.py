@@ -9,17 +9,57 @@ from __future__ import annotations
 __all__ = ["canonical_provider", "provider_of_host", "resolve_provider"]
 
 _ALIASES: dict[str, tuple[str, ...]] = {
-    "openai": ("custom_openai", "text_completion_openai", "openai_responses", "openai_chat", "openai_compatible", "open_ai"),
+    "openai": (
+        "custom_openai",
+        "text_completion_openai",
+        "openai_responses",
+        "openai_chat",
+        "openai_compatible",
+        "open_ai",
+    ),
     "anthropic": ("claude", "anthropic_text"),
-    "aws.bedrock": ("bedrock", "aws", "amazon", "amazon_bedrock", "aws_bedrock", "bedrock_converse", "bedrock_mantle", "amazon.bedrock"),
+    "aws.bedrock": (
+        "bedrock",
+        "aws",
+        "amazon",
+        "amazon_bedrock",
+        "aws_bedrock",
+        "bedrock_converse",
+        "bedrock_mantle",
+        "amazon.bedrock",
+    ),
     "azure.ai.openai": (
-        "azure", "azure_openai", "azure_ai", "azure_text", "az.ai.openai", "az.ai.inference", "azure.ai.inference", "azure_ai_inference",
-        "azure_foundry", "microsoft", "azure_openai_responses",
+        "azure",
+        "azure_openai",
+        "azure_ai",
+        "azure_text",
+        "az.ai.openai",
+        "az.ai.inference",
+        "azure.ai.inference",
+        "azure_ai_inference",
+        "azure_foundry",
+        "microsoft",
+        "azure_openai_responses",
     ),
     "gcp.gemini": (
-        "gemini", "google", "google_genai", "google_generativeai", "google_generative_ai", "google_ai_studio", "gcp.gen_ai", "gcp",
+        "gemini",
+        "google",
+        "google_genai",
+        "google_generativeai",
+        "google_generative_ai",
+        "google_ai_studio",
+        "gcp.gen_ai",
+        "gcp",
     ),
-    "gcp.vertex_ai": ("vertex", "vertex_ai", "vertexai", "vertex_ai_beta", "google_vertex", "google_vertexai", "google_vertex_ai"),
+    "gcp.vertex_ai": (
+        "vertex",
+        "vertex_ai",
+        "vertexai",
+        "vertex_ai_beta",
+        "google_vertex",
+        "google_vertexai",
+        "google_vertex_ai",
+    ),
     "mistral_ai": ("mistral", "mistralai", "codestral", "text_completion_codestral"),
     "x_ai": ("xai", "x.ai", "grok"),
     "together_ai": ("together", "togetherai"),
@@ -47,7 +87,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "vercel_ai_gateway": ("vercel",),
     "sambanova": ("samba_nova",),
     "replicate": ("replicate_ai",),
-}  # fmt: skip
+}
 """Canonical name → the other names it goes by in CrewAI, LiteLLM, genai-prices and other instrumentors."""
 
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in (*aliases, name)}
@@ -56,8 +96,15 @@ _HOSTS: dict[str, tuple[str, ...]] = {
     "openai": ("api.openai.com",),
     "anthropic": ("api.anthropic.com",),
     "azure.ai.openai": (
-        "openai.azure.com", "openai.azure.us", "openai.azure.cn", "cognitiveservices.azure.com", "cognitiveservices.azure.us",
-        "services.ai.azure.com", "services.ai.azure.us", "models.ai.azure.com", "inference.ml.azure.com",
+        "openai.azure.com",
+        "openai.azure.us",
+        "openai.azure.cn",
+        "cognitiveservices.azure.com",
+        "cognitiveservices.azure.us",
+        "services.ai.azure.com",
+        "services.ai.azure.us",
+        "models.ai.azure.com",
+        "inference.ml.azure.com",
     ),
     "gcp.gemini": ("generativelanguage.googleapis.com",),
     "gcp.vertex_ai": ("aiplatform.googleapis.com",),
@@ -73,7 +120,10 @@ _HOSTS: dict[str, tuple[str, ...]] = {
     "cerebras": ("api.cerebras.ai",),
     "deepinfra": ("api.deepinfra.com",),
     "dashscope": (
-        "dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com", "dashscope-finance.aliyuncs.com",
+        "dashscope.aliyuncs.com",
+        "dashscope-intl.aliyuncs.com",
+        "dashscope-us.aliyuncs.com",
+        "dashscope-finance.aliyuncs.com",
         "maas.aliyuncs.com",
     ),
     "snowflake": ("snowflakecomputing.com", "snowflakecomputing.cn"),
@@ -83,7 +133,11 @@ _HOSTS: dict[str, tuple[str, ...]] = {
     "nvidia_nim": ("integrate.api.nvidia.com", "ai.api.nvidia.com"),
     "ibm.watsonx.ai": ("ml.cloud.ibm.com",),
     "databricks": ("cloud.databricks.com", "azuredatabricks.net", "gcp.databricks.com"),
-    "huggingface": ("router.huggingface.co", "api-inference.huggingface.co", "endpoints.huggingface.cloud"),
+    "huggingface": (
+        "router.huggingface.co",
+        "api-inference.huggingface.co",
+        "endpoints.huggingface.cloud",
+    ),
     "github_models": ("models.github.ai", "models.inference.ai.azure.com"),
     "github_copilot": ("githubcopilot.com",),
     "cloudflare": ("api.cloudflare.com",),
@@ -124,7 +178,7 @@ _HOSTS: dict[str, tuple[str, ...]] = {
     "hunyuan": ("api.hunyuan.cloud.tencent.com",),
     "qianfan": ("qianfan.baidubce.com",),
     "stepfun": ("api.stepfun.com", "api.stepfun.ai"),
-}  # fmt: skip
+}
 """Provider → host names it bills under. Each also covers what is in front of it: ``eu.api.openai.com``, ``me.openai.azure.com``.
 
 Gateways that may stand for anybody (``azure-api.net``, ``gateway.ai.cloudflare.com``, ``helicone``) are left out on purpose:
@@ -140,7 +194,12 @@ def canonical_provider(name: str | None) -> str | None:
     if not name:
         return None
     lowered = name.strip().lower()
-    return _CANONICAL.get(lowered) or _CANONICAL.get(lowered.replace("-", "_").replace(" ", "_")) or lowered or None
+    return (
+        _CANONICAL.get(lowered)
+        or _CANONICAL.get(lowered.replace("-", "_").replace(" ", "_"))
+        or lowered
+        or None
+    )
 
 
 def provider_of_host(host: str | None) -> str | None:
@@ -155,7 +214,9 @@ def provider_of_host(host: str | None) -> str | None:
             return provider
         rest = rest.partition(".")[2]
     if name.endswith(_AWS_ENDS):
-        return "aws.bedrock" if any(label.startswith("bedrock") for label in name.split(".")) else None
+        return (
+            "aws.bedrock" if any(label.startswith("bedrock") for label in name.split(".")) else None
+        )
     if name.endswith(".googleapis.com"):
         return "gcp.vertex_ai" if "aiplatform" in name else None
     if name.endswith(".oraclecloud.com"):

@@ -42,7 +42,10 @@ _ROUTES: dict[str, tuple[Route, ...]] = {
     ),
     "multimodalembeddings": (Route("openai", semconv.EMBEDDINGS, sure=False),),
     "contextualizedembeddings": (Route("openai", semconv.EMBEDDINGS, sure=False),),
-    "embed": (Route("ollama", semconv.EMBEDDINGS, "/api/embed"), Route("cohere", semconv.EMBEDDINGS, sure=False)),
+    "embed": (
+        Route("ollama", semconv.EMBEDDINGS, "/api/embed"),
+        Route("cohere", semconv.EMBEDDINGS, sure=False),
+    ),
     "rerank": (Route("cohere", semconv.RERANK, sure=False),),
     "chat": (
         Route("ollama", semconv.CHAT, "/api/chat", sure=False),
@@ -54,13 +57,28 @@ _ROUTES: dict[str, tuple[Route, ...]] = {
     "chat_stream": (Route("watsonx", semconv.CHAT, "/ml/v1/text/"),),
     "generation": (Route("watsonx", semconv.TEXT_COMPLETION, "/ml/v1/text/"),),
     "generation_stream": (Route("watsonx", semconv.TEXT_COMPLETION, "/ml/v1/text/"),),
-    "generateContent": (Route("gemini", semconv.CHAT, "models/"), Route("gemini", semconv.CHAT, "endpoints/")),
-    "streamGenerateContent": (Route("gemini", semconv.CHAT, "models/"), Route("gemini", semconv.CHAT, "endpoints/")),
+    "generateContent": (
+        Route("gemini", semconv.CHAT, "models/"),
+        Route("gemini", semconv.CHAT, "endpoints/"),
+    ),
+    "streamGenerateContent": (
+        Route("gemini", semconv.CHAT, "models/"),
+        Route("gemini", semconv.CHAT, "endpoints/"),
+    ),
     "embedContent": (Route("gemini", semconv.EMBEDDINGS, "models/"),),
     "batchEmbedContents": (Route("gemini", semconv.EMBEDDINGS, "models/"),),
-    "predict": (Route("vertex", semconv.EMBEDDINGS, "embedding"), Route("vertex", semconv.EMBEDDINGS, "textembedding")),
-    "rawPredict": (Route("anthropic", semconv.CHAT, "/publishers/anthropic/"), Route("openai", semconv.CHAT, "/publishers/")),
-    "streamRawPredict": (Route("anthropic", semconv.CHAT, "/publishers/anthropic/"), Route("openai", semconv.CHAT, "/publishers/")),
+    "predict": (
+        Route("vertex", semconv.EMBEDDINGS, "embedding"),
+        Route("vertex", semconv.EMBEDDINGS, "textembedding"),
+    ),
+    "rawPredict": (
+        Route("anthropic", semconv.CHAT, "/publishers/anthropic/"),
+        Route("openai", semconv.CHAT, "/publishers/"),
+    ),
+    "streamRawPredict": (
+        Route("anthropic", semconv.CHAT, "/publishers/anthropic/"),
+        Route("openai", semconv.CHAT, "/publishers/"),
+    ),
     "converse": (Route("bedrock", semconv.CHAT, "/model/"),),
     "converse-stream": (Route("bedrock", semconv.CHAT, "/model/"),),
     "invoke": (Route("bedrock.invoke", semconv.CHAT, "/model/"),),
@@ -118,7 +136,15 @@ def target(path: str, host: str | None = None, port: int | None = None) -> Targe
         parts = urlsplit(path)
         host, port = parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
     provider, known = _provider(found, path, host, port)
-    return Target(found, host, port, provider, known, _model_in_path(path), in_body=found.api not in _NAMED_IN_PATH)
+    return Target(
+        found,
+        host,
+        port,
+        provider,
+        known,
+        _model_in_path(path),
+        in_body=found.api not in _NAMED_IN_PATH,
+    )
 
 
 _NAMED_IN_PATH = frozenset({"gemini", "vertex", "bedrock", "bedrock.invoke"})
@@ -132,7 +158,9 @@ def _route(path: str) -> Route | None:
     return None
 
 
-def _provider(found: Route, path: str, host: str | None, port: int | None) -> tuple[str | None, bool]:
+def _provider(
+    found: Route, path: str, host: str | None, port: int | None
+) -> tuple[str | None, bool]:
     provider = provider_of_host(host)
     if provider is not None:
         return provider, True

@@ -22,7 +22,9 @@ _WHOLE_UP_TO = 8 * 2**20
 """Bytes of an answer that are parsed whole; of a longer one only the part with the usage."""
 _EMBEDDINGS_WHOLE_UP_TO = 16 * 1024
 _FEES = "tool_fees_not_counted"
-_TOOL_FEES = frozenset({"file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"})
+_TOOL_FEES = frozenset(
+    {"file_search_call", "code_interpreter_call", "image_generation_call", "computer_call"}
+)
 
 
 def absorb_body(exchange: HttpExchange, body: bytes) -> None:
@@ -59,7 +61,9 @@ def absorb(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> Non
         merge_usage(exchange, usage, kept)
         if kind == "message_start" and exchange.usage.status == "reported":
             # The output count there is a placeholder; the exact one comes with message_delta, if the stream gets that far.
-            exchange.usage = replace(exchange.usage, status="estimated", flags=(*exchange.usage.flags, "output_partial"))
+            exchange.usage = replace(
+                exchange.usage, status="estimated", flags=(*exchange.usage.flags, "output_partial")
+            )
 
 
 def merge_usage(exchange: HttpExchange, usage: Json, kept: dict[str, object]) -> None:
@@ -90,8 +94,12 @@ def _map(value: object) -> Json:
 
 
 def _absorb_names(exchange: HttpExchange, answer: Json) -> None:
-    exchange.response_id = exchange.response_id or _text(answer.get("id")) or _text(answer.get("responseId"))
-    exchange.response_model = _text(answer.get("model")) or _text(answer.get("modelVersion")) or exchange.response_model
+    exchange.response_id = (
+        exchange.response_id or _text(answer.get("id")) or _text(answer.get("responseId"))
+    )
+    exchange.response_model = (
+        _text(answer.get("model")) or _text(answer.get("modelVersion")) or exchange.response_model
+    )
     exchange.service_tier = _text(answer.get("service_tier")) or exchange.service_tier
 
 
@@ -123,7 +131,9 @@ def _openai(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> No
 def _responses(exchange: HttpExchange, answer: Json, _: dict[str, object]) -> None:
     status = _text(answer.get("status"))
     if status and status not in ("in_progress", "queued"):
-        exchange.finish_reason = _text(_map(answer.get("incomplete_details")).get("reason")) or status
+        exchange.finish_reason = (
+            _text(_map(answer.get("incomplete_details")).get("reason")) or status
+        )
         if status == "failed":
             exchange.error_type = _text(_map(answer.get("error")).get("code")) or "failed"
     searches, output = 0, answer.get("output")
@@ -148,7 +158,9 @@ def _gemini(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> No
     queries: set[str] = set()
     for candidate in candidates if isinstance(candidates, list) else ():
         grounding = _map(_map(candidate).get("groundingMetadata")).get("webSearchQueries")
-        queries.update(q for q in grounding if isinstance(q, str)) if isinstance(grounding, list) else None
+        queries.update(q for q in grounding if isinstance(q, str)) if isinstance(
+            grounding, list
+        ) else None
     if queries:
         # Gemini 3 bills each query, earlier models each grounded prompt (ai.google.dev/gemini-api/docs/pricing).
         per_prompt = bool(re.match(r"gemini-(?:1|2)", exchange.request_model or ""))
@@ -159,7 +171,9 @@ def _gemini(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> No
         if usage.get("trafficType") == "PROVISIONED_THROUGHPUT":
             exchange.service_tier = "provisioned"
     elif exchange.operation == semconv.EMBEDDINGS:
-        _statistics(exchange, (_map(item).get("statistics") for item in _items(answer, "embeddings")), kept)
+        _statistics(
+            exchange, (_map(item).get("statistics") for item in _items(answer, "embeddings")), kept
+        )
 
 
 def _items(answer: Json, key: str) -> list[object]:
@@ -180,12 +194,16 @@ def _statistics(exchange: HttpExchange, found: object, kept: dict[str, object]) 
 
 def _vertex(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     predictions = _items(answer, "predictions")
-    _statistics(exchange, (_map(_map(p).get("embeddings")).get("statistics") for p in predictions), kept)
+    _statistics(
+        exchange, (_map(_map(p).get("embeddings")).get("statistics") for p in predictions), kept
+    )
 
 
 def _bedrock(exchange: HttpExchange, answer: Json, _: dict[str, object]) -> None:
     exchange.finish_reason = _text(answer.get("stopReason")) or exchange.finish_reason
-    exchange.service_tier = _text(_map(answer.get("serviceTier")).get("type")) or exchange.service_tier
+    exchange.service_tier = (
+        _text(_map(answer.get("serviceTier")).get("type")) or exchange.service_tier
+    )
     routed = _text(_map(_map(answer.get("trace")).get("promptRouter")).get("invokedModelId"))
     exchange.response_model = routed or exchange.response_model
 
@@ -200,15 +218,27 @@ def _invoke(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> No
             "cacheReadInputTokens": "cacheReadInputTokenCount",
             "cacheWriteInputTokens": "cacheWriteInputTokenCount",
         }
-        merge_usage(exchange, {ours: metrics[theirs] for ours, theirs in names.items() if theirs in metrics}, kept)
+        merge_usage(
+            exchange,
+            {ours: metrics[theirs] for ours, theirs in names.items() if theirs in metrics},
+            kept,
+        )
     for key in ("inputTextTokenCount", "prompt_token_count"):
         if key in answer:
-            merge_usage(exchange, {key: answer[key], "generation_token_count": answer.get("generation_token_count")}, kept)
+            merge_usage(
+                exchange,
+                {key: answer[key], "generation_token_count": answer.get("generation_token_count")},
+                kept,
+            )
 
 
 def _cohere(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     event = _map(answer.get("delta")) or _map(answer.get("response"))
-    exchange.finish_reason = _text(answer.get("finish_reason")) or _text(event.get("finish_reason")) or exchange.finish_reason
+    exchange.finish_reason = (
+        _text(answer.get("finish_reason"))
+        or _text(event.get("finish_reason"))
+        or exchange.finish_reason
+    )
     for holder in (_map(answer.get("meta")), _map(event.get("meta")), _map(event.get("usage"))):
         if isinstance(holder.get("billed_units"), dict):
             merge_usage(exchange, holder, kept)
@@ -217,7 +247,9 @@ def _cohere(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> No
 def _ollama(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:
     exchange.finish_reason = _text(answer.get("done_reason")) or exchange.finish_reason
     if "prompt_eval_count" in answer or "eval_count" in answer:
-        merge_usage(exchange, {key: answer.get(key) for key in ("prompt_eval_count", "eval_count")}, kept)
+        merge_usage(
+            exchange, {key: answer.get(key) for key in ("prompt_eval_count", "eval_count")}, kept
+        )
 
 
 def _watsonx(exchange: HttpExchange, answer: Json, kept: dict[str, object]) -> None:

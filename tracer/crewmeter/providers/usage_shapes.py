@@ -70,7 +70,9 @@ def part(raw: Raw, *keys: str) -> Raw:
     return {}
 
 
-def _writes(counts: Counts, total: int | None, five: int | None, hour: int | None, *, one_kind: bool = False) -> int:
+def _writes(
+    counts: Counts, total: int | None, five: int | None, hour: int | None, *, one_kind: bool = False
+) -> int:
     """Book ``total`` cache-write tokens by time to live; what no TTL is given for counts as 5 minutes, and is flagged.
 
     ``one_kind`` is true where the provider has a single sort of cache write, so nothing is assumed.
@@ -89,13 +91,19 @@ def _bedrock(raw: Raw, _: str | None) -> Counts:
     """Bedrock Converse: input excludes cached tokens, unless its own total says otherwise."""
     read = count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount") or 0
     written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount") or 0
-    fresh, output, total = count(raw, "inputTokens") or 0, count(raw, "outputTokens") or 0, count(raw, "totalTokens")
+    fresh, output, total = (
+        count(raw, "inputTokens") or 0,
+        count(raw, "outputTokens") or 0,
+        count(raw, "totalTokens"),
+    )
     counts = Counts(output=output, cache_read=read)
     split: dict[object, int] = {}
     details = raw.get("cacheDetails")
     for detail in details if isinstance(details, list | tuple) else ():
         if isinstance(detail, Mapping):
-            split[detail.get("ttl")] = split.get(detail.get("ttl"), 0) + (count(detail, "inputTokens") or 0)
+            split[detail.get("ttl")] = split.get(detail.get("ttl"), 0) + (
+                count(detail, "inputTokens") or 0
+            )
     written = _writes(counts, written, split.get("5m"), split.get("1h"))
     counts.input = fresh + read + written
     if total is not None and total != counts.input + output and total == fresh + output:
@@ -125,18 +133,34 @@ def _gemini(raw: Raw, _: str | None) -> Counts:
         counts.output = answer
     counts.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
     for way, keys in (
-        ("in", ("promptTokensDetails", "prompt_tokens_details", "toolUsePromptTokensDetails", "tool_use_prompt_tokens_details")),
+        (
+            "in",
+            (
+                "promptTokensDetails",
+                "prompt_tokens_details",
+                "toolUsePromptTokensDetails",
+                "tool_use_prompt_tokens_details",
+            ),
+        ),
         ("out", ("candidatesTokensDetails", "candidates_tokens_details")),
     ):
         for detail in (d for key in keys for d in _listed(raw.get(key))):
             name = _MODALITIES.get((str(detail.get("modality")), way))
             if name:
-                setattr(counts, name, getattr(counts, name) + (count(detail, "tokenCount", "token_count") or 0))
+                setattr(
+                    counts,
+                    name,
+                    getattr(counts, name) + (count(detail, "tokenCount", "token_count") or 0),
+                )
     return counts
 
 
 def _listed(value: object) -> list[Raw]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
+    return (
+        [item for item in value if isinstance(item, Mapping)]
+        if isinstance(value, list | tuple)
+        else []
+    )
 
 
 def _crewai_gemini(raw: Raw, _: str | None) -> Counts:
@@ -156,14 +180,19 @@ def _crewai_gemini(raw: Raw, _: str | None) -> Counts:
 
 def _llama(raw: Raw, _: str | None) -> Counts:
     """Llama on Bedrock's ``invoke_model``."""
-    return Counts(input=count(raw, "prompt_token_count") or 0, output=count(raw, "generation_token_count") or 0)
+    return Counts(
+        input=count(raw, "prompt_token_count") or 0,
+        output=count(raw, "generation_token_count") or 0,
+    )
 
 
 def _cohere(raw: Raw, _: str | None) -> Counts:
     """Cohere: ``billed_units`` is what the invoice counts, ``tokens`` what the model saw."""
     billed = part(raw, "billed_units")
     counts = Counts(search_units=count(billed, "search_units") or 0)
-    counts.input = (count(billed, "input_tokens", "total_tokens") or 0) + (count(billed, "image_tokens") or 0)
+    counts.input = (count(billed, "input_tokens", "total_tokens") or 0) + (
+        count(billed, "image_tokens") or 0
+    )
     counts.input_image = count(billed, "image_tokens") or 0
     counts.output = count(billed, "output_tokens") or 0
     return counts
@@ -173,7 +202,10 @@ def _anthropic(raw: Raw, _: str | None) -> Counts:
     """Anthropic's own: ``input_tokens`` excludes what was read from and written to the cache."""
     counts = Counts(output=count(raw, "output_tokens") or 0)
     split = part(raw, "cache_creation")
-    five, hour = count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens")
+    five, hour = (
+        count(split, "ephemeral_5m_input_tokens"),
+        count(split, "ephemeral_1h_input_tokens"),
+    )
     written = _writes(counts, count(raw, "cache_creation_input_tokens"), five, hour)
     counts.cache_read = count(raw, "cache_read_input_tokens") or 0
     counts.input = (count(raw, "input_tokens") or 0) + counts.cache_read + written
@@ -185,20 +217,45 @@ def _anthropic(raw: Raw, _: str | None) -> Counts:
 def _inclusive(raw: Raw, _: str | None) -> Counts:
     """``input_tokens`` with everything in it: OpenAI Responses, images and transcriptions; CrewAI's Anthropic event."""
     counts = Counts(input=count(raw, "input_tokens"), output=count(raw, "output_tokens"))
-    details, out = part(raw, "input_tokens_details", "input_token_details"), part(raw, "output_tokens_details", "output_token_details")
-    counts.cache_read = count(raw, "cached_prompt_tokens") or count(details, "cached_tokens", "cache_read_input_tokens") or 0
+    details, out = (
+        part(raw, "input_tokens_details", "input_token_details"),
+        part(raw, "output_tokens_details", "output_token_details"),
+    )
+    counts.cache_read = (
+        count(raw, "cached_prompt_tokens")
+        or count(details, "cached_tokens", "cache_read_input_tokens")
+        or 0
+    )
     written = count(raw, "cache_creation_tokens")
     openai_writes = count(details, "cache_write_tokens")
     _writes(counts, written or openai_writes, None, None, one_kind=not written)
     counts.reasoning = count(out, "reasoning_tokens") or count(raw, "reasoning_tokens") or 0
-    counts.input_audio, counts.output_audio = count(details, "audio_tokens") or 0, count(out, "audio_tokens") or 0
-    counts.input_image, counts.output_image = count(details, "image_tokens") or 0, count(out, "image_tokens") or 0
+    counts.input_audio, counts.output_audio = (
+        count(details, "audio_tokens") or 0,
+        count(out, "audio_tokens") or 0,
+    )
+    counts.input_image, counts.output_image = (
+        count(details, "image_tokens") or 0,
+        count(out, "image_tokens") or 0,
+    )
     searches = part(part(raw, "tool_calls_details"), "search_web")
-    counts.web_searches = count(searches, "invocation") or count(part(raw, "server_tool_use"), "web_search_requests") or 0
+    counts.web_searches = (
+        count(searches, "invocation")
+        or count(part(raw, "server_tool_use"), "web_search_requests")
+        or 0
+    )
     return counts
 
 
-_PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"})
+_PLAIN = frozenset(
+    {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+    }
+)
 """What OpenAI itself sends; whoever sends more is asked for all the other names, too."""
 
 
@@ -220,10 +277,21 @@ def _openai(raw: Raw, provider: str | None) -> Counts:
         written = _openai_more(counts, raw, details, provider) or written
     _openai_output(counts, raw, provider)
     if written:
-        split = part(details, "cache_creation_token_details") or part(raw, "cache_creation_token_details", "cache_creation")
-        five, hour = count(split, "ephemeral_5m_input_tokens"), count(split, "ephemeral_1h_input_tokens")
+        split = part(details, "cache_creation_token_details") or part(
+            raw, "cache_creation_token_details", "cache_creation"
+        )
+        five, hour = (
+            count(split, "ephemeral_5m_input_tokens"),
+            count(split, "ephemeral_1h_input_tokens"),
+        )
         one_kind = not count(details, "cache_creation_tokens") and not count(raw, *_WRITTEN)
-        _writes(counts, written, five, hour, one_kind=one_kind and provider in (None, "openai", "azure.ai.openai"))
+        _writes(
+            counts,
+            written,
+            five,
+            hour,
+            one_kind=one_kind and provider in (None, "openai", "azure.ai.openai"),
+        )
     return counts
 
 
@@ -235,7 +303,13 @@ def _openai_more(counts: Counts, raw: Raw, details: Raw, provider: str | None) -
     counts.cache_read = (
         count(raw, "cached_prompt_tokens")
         or counts.cache_read
-        or count(raw, "prompt_cache_hit_tokens", "cache_read_input_tokens", "cached_tokens", "cached_prompt_text_tokens")
+        or count(
+            raw,
+            "prompt_cache_hit_tokens",
+            "cache_read_input_tokens",
+            "cached_tokens",
+            "cached_prompt_text_tokens",
+        )
         or 0
     )
     counts.reasoning = count(raw, "reasoning_tokens") or counts.reasoning
@@ -245,14 +319,23 @@ def _openai_more(counts: Counts, raw: Raw, details: Raw, provider: str | None) -
         or count(details, "web_search_requests")
         or 0
     )
-    if provider == "azure.ai.openai" and not counts.cache_read and "cached_prompt_tokens" in raw and not details:
+    if (
+        provider == "azure.ai.openai"
+        and not counts.cache_read
+        and "cached_prompt_tokens" in raw
+        and not details
+    ):
         counts.flags.append("cached_not_reported")  # CrewAI's Azure SDK drops the cached count
     return count(raw, *_WRITTEN)
 
 
 def _openai_output(counts: Counts, raw: Raw, provider: str | None) -> None:
     """Reasoning is inside ``completion_tokens``, but outside at xAI, Perplexity and Gemini's OpenAI door: the total tells."""
-    prompt, answer, total = counts.input or 0, count(raw, "completion_tokens"), count(raw, "total_tokens")
+    prompt, answer, total = (
+        counts.input or 0,
+        count(raw, "completion_tokens"),
+        count(raw, "total_tokens"),
+    )
     if answer is None:
         counts.output = max(0, total - prompt) if total else None
         return
@@ -264,7 +347,11 @@ def _openai_output(counts: Counts, raw: Raw, provider: str | None) -> None:
             counts.flags.append("citation_tokens_as_output")
     elif counts.reasoning and total == prompt + answer + counts.reasoning:
         counts.output = answer + counts.reasoning
-    elif provider in ("gcp.gemini", "gcp.vertex_ai") and total is not None and total > prompt + answer:
+    elif (
+        provider in ("gcp.gemini", "gcp.vertex_ai")
+        and total is not None
+        and total > prompt + answer
+    ):
         counts.output = total - prompt
         counts.reasoning = max(counts.reasoning, total - prompt - answer)
 
@@ -284,7 +371,9 @@ def _one_sided(raw: Raw, _: str | None) -> Counts:
 
 def _total_only(raw: Raw, provider: str | None) -> Counts:
     """``total_tokens`` and nothing else: Voyage and Jina, who only read. Elsewhere the split is not known."""
-    reads_only = provider in ("voyageai", "jina_ai") or "image_pixels" in raw or "text_tokens" in raw
+    reads_only = (
+        provider in ("voyageai", "jina_ai") or "image_pixels" in raw or "text_tokens" in raw
+    )
     return Counts(input=count(raw, "total_tokens"), output=0 if reads_only else None)
 
 
@@ -294,11 +383,19 @@ SHAPES: tuple[tuple[tuple[str, ...], tuple[str, ...], Reader], ...] = (
     (("promptTokenCount",), (), _gemini),
     (("totalTokenCount",), (), _gemini),
     (("prompt_token_count",), ("generation_token_count",), _llama),
-    (("prompt_token_count",), ("thoughts_token_count", "tool_use_prompt_token_count", "cached_content_token_count"), _gemini),
+    (
+        ("prompt_token_count",),
+        ("thoughts_token_count", "tool_use_prompt_token_count", "cached_content_token_count"),
+        _gemini,
+    ),
     (("prompt_token_count",), (), _crewai_gemini),
     (("billed_units",), (), _cohere),
     (("prompt_tokens",), (), _openai),
-    (("input_tokens",), ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"), _anthropic),
+    (
+        ("input_tokens",),
+        ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"),
+        _anthropic,
+    ),
     (("input_tokens",), (), _inclusive),
     (("completion_tokens",), (), _openai),
     (("prompt_eval_count",), (), _ollama),

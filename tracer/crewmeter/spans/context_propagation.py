@@ -57,7 +57,9 @@ def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
     if lost is not None:
         event_id = node.event_id
         node.anchor = ref(anchor, lambda _: lost(event_id))
-    otel_context.attach(trace.set_span_in_context(node.otel_span, otel_context.set_value(_KEY, anchor, before)))
+    otel_context.attach(
+        trace.set_span_in_context(node.otel_span, otel_context.set_value(_KEY, anchor, before))
+    )
 
 
 def leave(node: OpenSpan) -> list[OpenSpan]:
@@ -85,7 +87,11 @@ def _pruned(context: Values) -> Values:
     """``context`` without nodes that ended elsewhere, lest a chain of finished spans grows for ever."""
     while True:
         anchor = context.get(_KEY)
-        if not isinstance(anchor, Anchor) or anchor.node.ended_ns is None or anchor.node.before is None:
+        if (
+            not isinstance(anchor, Anchor)
+            or anchor.node.ended_ns is None
+            or anchor.node.before is None
+        ):
             return context
         if trace.get_current_span(context) is not anchor.node.otel_span:
             return context
@@ -104,15 +110,27 @@ def carry_into_threads() -> Callable[[], None]:
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
         node = node_here()
-        if node is not None and getattr(getattr(self, "_target", None), "__module__", None) != "concurrent.futures.thread":
+        if (
+            node is not None
+            and getattr(getattr(self, "_target", None), "__module__", None)
+            != "concurrent.futures.thread"
+        ):
             setattr(self, _CARRIED, node)
         start(self)
 
     @wraps(submit)
-    def carrying_submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def carrying_submit(
+        self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         # CrewAI's bus submits twice a call, and a function run in a context of its own finds its node there.
-        node = _open(_carried_node() if type(getattr(fn, "__self__", None)) is Context else raw_node())
-        return submit(self, fn, *args, **kwargs) if node is None else submit(self, _Carried(fn, node), *args, **kwargs)
+        node = _open(
+            _carried_node() if type(getattr(fn, "__self__", None)) is Context else raw_node()
+        )
+        return (
+            submit(self, fn, *args, **kwargs)
+            if node is None
+            else submit(self, _Carried(fn, node), *args, **kwargs)
+        )
 
     threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the point of this function
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[assignment]  # as above
@@ -120,7 +138,9 @@ def carry_into_threads() -> Callable[[], None]:
     def undo() -> None:
         if threading.Thread.start is carrying_start:
             threading.Thread.start = start  # type: ignore[method-assign]
-        if ThreadPoolExecutor.submit is carrying_submit:  # else somebody wrapped ours, which now only passes on
+        if (
+            ThreadPoolExecutor.submit is carrying_submit
+        ):  # else somebody wrapped ours, which now only passes on
             ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
 
     return undo

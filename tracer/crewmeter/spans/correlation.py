@@ -47,7 +47,12 @@ class Correlator:
         if node is None and attribution.current() is None and not _called_by_crewai():
             return
         exchange.owner = Claim(node)
-        if node is not None and node.kind == semconv.KIND_LLM and node.call is not None and exchange.operation in _INFERENCE:
+        if (
+            node is not None
+            and node.kind == semconv.KIND_LLM
+            and node.call is not None
+            and exchange.operation in _INFERENCE
+        ):
             node.call.exchanges.append(exchange)
 
     def closed(self, exchange: HttpExchange) -> None:
@@ -98,9 +103,22 @@ class Correlator:
     def _claim_held(self, node: OpenSpan, call: ModelCall) -> None:
         """Give ``call`` the held exchanges that are its own: by response id, else by having happened while it was open."""
         ended_ns = (node.ended_ns or time_ns()) + _SLACK_NS
-        by_id = [held for held in self._held if call.response_id is not None and held.response_id == call.response_id]
-        during = [held for held in self._held if node.started_ns - _SLACK_NS <= held.started_ns and (held.ended_ns or 0) <= ended_ns]
-        same_model = [held for held in during if held.operation in _INFERENCE and (call.model or "").endswith(held.request_model or "")]
+        by_id = [
+            held
+            for held in self._held
+            if call.response_id is not None and held.response_id == call.response_id
+        ]
+        during = [
+            held
+            for held in self._held
+            if node.started_ns - _SLACK_NS <= held.started_ns and (held.ended_ns or 0) <= ended_ns
+        ]
+        same_model = [
+            held
+            for held in during
+            if held.operation in _INFERENCE
+            and (call.model or "").endswith(held.request_model or "")
+        ]
         for exchange in (by_id or same_model)[:1]:
             self._held.remove(exchange)
             call.exchanges.append(exchange)
@@ -119,7 +137,12 @@ class Correlator:
         node = self._recorder.registry.find_call(call_id)
         if node is None or node.call is None:
             return None
-        if not usage or node.call.exchanges or node.call.usage == usage or node.call.reconciled is not None:
+        if (
+            not usage
+            or node.call.exchanges
+            or node.call.usage == usage
+            or node.call.reconciled is not None
+        ):
             return node
         return None
 
@@ -144,7 +167,12 @@ class Correlator:
         if residual is not None:
             missing, usage = residual
             extra = ModelCall(origin="residual")
-            extra.declared, extra.model, extra.endpoint, extra.reconciled = call.declared, call.model, call.endpoint, usage
+            extra.declared, extra.model, extra.endpoint, extra.reconciled = (
+                call.declared,
+                call.model,
+                call.endpoint,
+                usage,
+            )
             self._point(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
 
     def _bill_alone(self, exchange: HttpExchange, claim: Claim) -> None:
@@ -154,10 +182,21 @@ class Correlator:
         call = ModelCall(exchange.operation, origin="wire")
         call.exchange = exchange
         call.model = exchange.request_model
-        call.declared = exchange.provider or (node.call.declared if node is not None and node.call is not None else None)
-        self._point(call, node, exchange.started_ns, exchange.ended_ns or time_ns(), exchange.error_type)
+        call.declared = exchange.provider or (
+            node.call.declared if node is not None and node.call is not None else None
+        )
+        self._point(
+            call, node, exchange.started_ns, exchange.ended_ns or time_ns(), exchange.error_type
+        )
 
-    def _point(self, call: ModelCall, node: OpenSpan | None, started_ns: int, ended_ns: int, error_type: str | None = None) -> None:
+    def _point(
+        self,
+        call: ModelCall,
+        node: OpenSpan | None,
+        started_ns: int,
+        ended_ns: int,
+        error_type: str | None = None,
+    ) -> None:
         parent = node.parent if node is not None and node.call is not None else node
         self._recorder.point(
             None,

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Claim", "HttpExchange", "ModelCall", "call_attributes", "host_of", "is_known", "main_exchange", "names_of"]
+__all__ = [
+    "Claim",
+    "HttpExchange",
+    "ModelCall",
+    "call_attributes",
+    "host_of",
+    "is_known",
+    "main_exchange",
+    "names_of",
+]
 
 _KNOWN = frozenset({"reported", "estimated", "reconciled"})
 
@@ -125,7 +134,9 @@ def is_known(exchange: HttpExchange) -> bool:
 
 def main_exchange(call: ModelCall) -> HttpExchange | None:
     """The exchange whose usage a call's span takes: the one the event names by response id, else the last that was billed."""
-    if len(call.exchanges) <= 1:  # asking a single one what it says would read its answer here and now
+    if (
+        len(call.exchanges) <= 1
+    ):  # asking a single one what it says would read its answer here and now
         return call.exchanges[0] if call.exchanges else None
     if call.response_id is not None:
         for exchange in call.exchanges:
@@ -148,7 +159,9 @@ def host_of(endpoint: str) -> tuple[str | None, int | None]:
 
 
 @lru_cache(maxsize=1024)
-def names_of(declared: str | None, model: str | None, host: str | None) -> tuple[str | None, str | None]:
+def names_of(
+    declared: str | None, model: str | None, host: str | None
+) -> tuple[str | None, str | None]:
     """(provider, model) where the client may have put the provider's name before the model's, as LiteLLM does."""
     if declared is None and model and "/" in model:
         declared, model = model.split("/", 1)
@@ -161,11 +174,22 @@ def names_of(declared: str | None, model: str | None, host: str | None) -> tuple
 def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue]:
     """Everything the ledger needs to price the call, under semconv's names; nothing for what is unknown."""
     exchange = call.exchange
-    host, port = (exchange.host, exchange.port) if exchange else host_of(call.endpoint) if call.endpoint else (None, None)
+    host, port = (
+        (exchange.host, exchange.port)
+        if exchange
+        else host_of(call.endpoint)
+        if call.endpoint
+        else (None, None)
+    )
     declared = call.declared or (exchange.provider if exchange else None)
     provider, model = names_of(declared, call.model, host)
     usage, source = _usage(call, provider)
-    if usage.status == "missing" and node.error_type is not None and _was_refused(exchange) and "rejected" not in usage.flags:
+    if (
+        usage.status == "missing"
+        and node.error_type is not None
+        and _was_refused(exchange)
+        and "rejected" not in usage.flags
+    ):
         usage = replace(usage, flags=(*usage.flags, "rejected"))
     values: dict[str, AttributeValue | None] = {
         semconv.OPERATION: call.operation,
@@ -185,7 +209,9 @@ def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue
     finish = call.finish_reason or (exchange.finish_reason if exchange else None)
     if finish:
         values[semconv.FINISH_REASONS] = (finish,)
-    attributes: dict[str, AttributeValue] = {name: value for name, value in values.items() if value is not None}
+    attributes: dict[str, AttributeValue] = {
+        name: value for name, value in values.items() if value is not None
+    }
     attributes.update(usage_attributes(usage))
     return attributes
 
@@ -199,7 +225,12 @@ def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
     if usage.status == "missing" and call.reconciled is not None:
         return call.reconciled, "counter"
     if usage.status == "missing" and exchange is not None:
-        return exchange.usage if exchange.usage.status == "invalid" or exchange.usage.flags else MISSING, "wire"
+        return (
+            exchange.usage
+            if exchange.usage.status == "invalid" or exchange.usage.flags
+            else MISSING,
+            "wire",
+        )
     return usage, "event"
 
 

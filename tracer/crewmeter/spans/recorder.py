@@ -36,7 +36,15 @@ CLIENT_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING, semconv.KIND
 _SAMPLED, _DROPPED = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 _NO_STATE = TraceState()
 _LEAVES = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING})
-_LATE_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_MEMORY, semconv.KIND_KNOWLEDGE, semconv.KIND_EMBEDDING, semconv.KIND_TOOL})
+_LATE_KINDS = frozenset(
+    {
+        semconv.KIND_LLM,
+        semconv.KIND_MEMORY,
+        semconv.KIND_KNOWLEDGE,
+        semconv.KIND_EMBEDDING,
+        semconv.KIND_TOOL,
+    }
+)
 """What may start after the span its event names as parent has ended: background saves and the like. A crew may not."""
 _RESETS = {semconv.KIND_CREW: (semconv.TASK, semconv.AGENT_NAME)}
 """Inherited places that a kind of node begins anew: a nested crew's calls are not its caller's task."""
@@ -57,7 +65,9 @@ class Recorder:
         self._sampler = sampler
         self._tracer = tracer
         self._base_scope: Mapping[str, AttributeValue] = dict(base_scope or {})
-        self._random = random.Random(os.urandom(16))  # not the global one: a seeded app would repeat its ids in every process
+        self._random = random.Random(
+            os.urandom(16)
+        )  # not the global one: a seeded app would repeat its ids in every process
         self.registry = Registry()
         self.correlator = Correlator(self)
 
@@ -135,7 +145,13 @@ class Recorder:
         message: str | None = None,
     ) -> OpenSpan:
         """A span that is over when it is reported; ``parent``, where given, wins over ``parent_id``."""
-        node = OpenSpan(uuid4().hex, kind, name, at_ns if started_ns is None else started_ns, threading.get_ident())
+        node = OpenSpan(
+            uuid4().hex,
+            kind,
+            name,
+            at_ns if started_ns is None else started_ns,
+            threading.get_ident(),
+        )
         node.call = call
         if attributes:
             node.attributes = attributes
@@ -198,7 +214,9 @@ class Recorder:
 
     def abandon_all(self, now_ns: int) -> None:
         """Close everything still open, innermost first, as the process is about to end."""
-        for node in sorted(self.registry.open.values(), key=lambda open_node: -open_node.started_ns):
+        for node in sorted(
+            self.registry.open.values(), key=lambda open_node: -open_node.started_ns
+        ):
             self.close(node, now_ns, abandoned=True)
         self.correlator.match_pending()
         self.correlator.bill_held(now_ns)
@@ -225,10 +243,16 @@ class Recorder:
         while current is not None and current.ended_ns is not None:
             current = current.parent
         named = self.registry.find(parent_id)
-        if named is None or (current is not None and current is not named and current.within(named)):
+        if named is None or (
+            current is not None and current is not named and current.within(named)
+        ):
             named = current
         elif named.ended_ns is not None and named is not current:
-            late = kind in _LATE_KINDS and (named.run is None or named.run.ended_ns is None or (here is not None and here.run is named.run))
+            late = kind in _LATE_KINDS and (
+                named.run is None
+                or named.run.ended_ns is None
+                or (here is not None and here.run is named.run)
+            )
             named = named if late else current
         while named is not None and named.kind in _LEAVES:
             if named.ended_ns is None:
@@ -245,17 +269,29 @@ class Recorder:
         kind = SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
         node.tracer = parent.tracer if parent is not None else self._tracer()
         if node.tracer is not None:
-            outer = trace.set_span_in_context(parent.otel_span) if parent is not None else otel_context.get_current()
+            outer = (
+                trace.set_span_in_context(parent.otel_span)
+                if parent is not None
+                else otel_context.get_current()
+            )
             span = node.tracer.start_span(node.name, outer, kind, start_time=node.started_ns)
             context = span.get_span_context()
             if context.is_valid:
                 node.otel_span, node.context = span, context
-                above = parent.context if parent is not None else trace.get_current_span(outer).get_span_context()
+                above = (
+                    parent.context
+                    if parent is not None
+                    else trace.get_current_span(outer).get_span_context()
+                )
                 node.parent_context = above if above.is_valid else None
                 return
         if parent is not None:
             node.parent_context = parent.context
-            flags, trace_id, state = parent.context.trace_flags, parent.context.trace_id, parent.context.trace_state
+            flags, trace_id, state = (
+                parent.context.trace_flags,
+                parent.context.trace_id,
+                parent.context.trace_state,
+            )
         else:
             above = trace.get_current_span().get_span_context()
             node.parent_context = above if above.is_valid else None
@@ -264,11 +300,15 @@ class Recorder:
         node.context = SpanContext(trace_id, self._random.getrandbits(64) or 1, False, flags, state)
         node.otel_span = NonRecordingSpan(node.context)
 
-    def _sampled(self, trace_id: int, name: str, kind: SpanKind, above: SpanContext) -> tuple[TraceFlags, TraceState]:
+    def _sampled(
+        self, trace_id: int, name: str, kind: SpanKind, above: SpanContext
+    ) -> tuple[TraceFlags, TraceState]:
         """The sampler's word on a new root. It only marks the spans: they are exported either way."""
         if self._sampler is DEFAULT_ON and not above.is_valid:
             return _SAMPLED, _NO_STATE
-        result = self._sampler.should_sample(otel_context.get_current(), trace_id, name, kind, {}, ())
+        result = self._sampler.should_sample(
+            otel_context.get_current(), trace_id, name, kind, {}, ()
+        )
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
         return flags, result.trace_state or _NO_STATE
 
@@ -283,7 +323,9 @@ class Recorder:
             base = self._base_scope
         becomes_run = node.run is None and is_run and node.kind in ROOT_KINDS
         same_account = here is None or (parent is not None and here is parent.attribution)
-        node.attribution = here if here is not None else (parent.attribution if parent is not None else None)
+        node.attribution = (
+            here if here is not None else (parent.attribution if parent is not None else None)
+        )
         if not adds and same_account and not becomes_run:
             node.scope = base
             return
@@ -325,12 +367,20 @@ def _label(node: OpenSpan, scope: Mapping[str, str] | None) -> dict[str, str]:
 def _now_of(node: OpenSpan) -> int:
     """When a call without a reported end was last seen alive: its last exchange's end, else its start."""
     call = node.call
-    ends = [exchange.ended_ns for exchange in call.exchanges if exchange.ended_ns] if call is not None else []
+    ends = (
+        [exchange.ended_ns for exchange in call.exchanges if exchange.ended_ns]
+        if call is not None
+        else []
+    )
     return max(ends, default=node.started_ns)
 
 
 def _fits(node: OpenSpan, kind: str, key: str | None) -> bool:
-    return node.kind == kind and node.ended_ns is None and (key is None or node.key is None or node.key == key)
+    return (
+        node.kind == kind
+        and node.ended_ns is None
+        and (key is None or node.key is None or node.key == key)
+    )
 
 
 def _inside(node: OpenSpan, kind: str, key: str | None) -> OpenSpan | None:

@@ -19,14 +19,29 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOT_KINDS", "Anchor", "OpenSpan", "Tally"]
 
-ROOT_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW, semconv.KIND_AGENT, semconv.KIND_TRAIN, semconv.KIND_TEST})
+ROOT_KINDS = frozenset(
+    {
+        semconv.KIND_CREW,
+        semconv.KIND_FLOW,
+        semconv.KIND_AGENT,
+        semconv.KIND_TRAIN,
+        semconv.KIND_TEST,
+    }
+)
 """Kinds that make a run when nothing of ours encloses them. An agent does only as ``Agent.kickoff`` (see `Recorder.started`)."""
 
 
 class Tally:
     """What a run has used so far, for its summary line. Filled on the export thread only."""
 
-    __slots__ = ("calls", "failed_calls", "input_tokens", "output_tokens", "tool_calls", "unknown_calls")
+    __slots__ = (
+        "calls",
+        "failed_calls",
+        "input_tokens",
+        "output_tokens",
+        "tool_calls",
+        "unknown_calls",
+    )
 
     def __init__(self) -> None:
         self.calls = 0

@@ -77,8 +77,27 @@ def estimate_request(body: bytes) -> int | None:
 _MESSAGE_KEYS = ("messages", "contents")
 _PROMPT_KEYS = (
     *_MESSAGE_KEYS,
-    *("system", "systemInstruction", "system_instruction", "instructions", "input", "prompt", "tools", "functions", "toolConfig"),
-    *("response_format", "content", "requests", "instances", "texts", "inputText", "query", "documents"),
+    *(
+        "system",
+        "systemInstruction",
+        "system_instruction",
+        "instructions",
+        "input",
+        "prompt",
+        "tools",
+        "functions",
+        "toolConfig",
+    ),
+    *(
+        "response_format",
+        "content",
+        "requests",
+        "instances",
+        "texts",
+        "inputText",
+        "query",
+        "documents",
+    ),
 )
 """Where protocols put what the model reads."""
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters"]
 
-_FIELDS = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens", "cache_creation_tokens", "reasoning_tokens")
+_FIELDS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_prompt_tokens",
+    "cache_creation_tokens",
+    "reasoning_tokens",
+)
 _MAX_WAITING = 64
 
 
@@ -54,7 +60,9 @@ class Counters:
         counter_window = self._witnesses.get(key)
         if counter_window is None or counter_window.source() is not source:
             try:
-                counter_window = _CounterWindow(weakref.ref(source, lambda _: self._witnesses.pop(key, None)))
+                counter_window = _CounterWindow(
+                    weakref.ref(source, lambda _: self._witnesses.pop(key, None))
+                )
             except TypeError:  # an LLM class with __slots__ and no weak references: no witness then
                 return
             self._witnesses[key] = counter_window
@@ -84,19 +92,31 @@ class Counters:
                     _book(counter_window, call)
                 else:
                     counter_window.lacking = [*(counter_window.lacking or [])[-_MAX_WAITING:], node]
-            last = counter_window.lacking[-1] if counter_window.lacking and counter_window.open_calls == 0 else None
+            last = (
+                counter_window.lacking[-1]
+                if counter_window.lacking and counter_window.open_calls == 0
+                else None
+            )
         if not overlapped:
             if not seen:
                 call.reconciled = _difference(counter_window)
             return None
-        left = _difference(counter_window) if last is not None and counter_window.before is not None else None
+        left = (
+            _difference(counter_window)
+            if last is not None and counter_window.before is not None
+            else None
+        )
         return (last, left) if last is not None and left is not None else None
 
 
 def _book(counter_window: _CounterWindow, call: ModelCall) -> None:
     """Count what `call` is booked with as explained."""
     exchange = call.exchange
-    usage = exchange.usage if exchange is not None and exchange.usage.input is not None else read_usage(call.usage)
+    usage = (
+        exchange.usage
+        if exchange is not None and exchange.usage.input is not None
+        else read_usage(call.usage)
+    )
     counter_window.booked_input += usage.input or 0
     counter_window.booked_output += usage.output or 0
 
@@ -104,7 +124,9 @@ def _book(counter_window: _CounterWindow, call: ModelCall) -> None:
 def _read(source: Any) -> dict[str, Any]:
     private = getattr(source, "__pydantic_private__", None)
     counts = private.get("_token_usage") if isinstance(private, dict) else None
-    if isinstance(counts, dict):  # what the summary is made from: twenty times faster than making it
+    if isinstance(
+        counts, dict
+    ):  # what the summary is made from: twenty times faster than making it
         return counts.copy()
     summary = source.get_token_usage_summary()
     return {field: getattr(summary, field, 0) for field in _FIELDS}
@@ -117,12 +139,21 @@ def _difference(counter_window: _CounterWindow) -> TokenUsage | None:
         return None
     now, before = _read(source), counter_window.before
     gained = [int(now.get(field) or 0) - int(before.get(field) or 0) for field in _FIELDS]
-    prompt, completion = gained[0] - counter_window.booked_input, gained[1] - counter_window.booked_output
+    prompt, completion = (
+        gained[0] - counter_window.booked_input,
+        gained[1] - counter_window.booked_output,
+    )
     if prompt < 0 or completion < 0 or prompt + completion <= 0:
         return None
     if counter_window.overlapped:
-        return TokenUsage(input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",))
+        return TokenUsage(
+            input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",)
+        )
     cached, written, reasoning = (max(0, value) for value in gained[2:])
     if cached + written > prompt:
-        return TokenUsage(input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",))
-    return TokenUsage(prompt, completion, cached, written, 0, min(reasoning, completion), status="reconciled")
+        return TokenUsage(
+            input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",)
+        )
+    return TokenUsage(
+        prompt, completion, cached, written, 0, min(reasoning, completion), status="reconciled"
+    )

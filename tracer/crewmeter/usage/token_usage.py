@@ -15,7 +15,14 @@ from crewmeter.value_class import value_class
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["MISSING", "TokenUsage", "read_usage", "reported_cost", "usage_attributes", "usage_from_attributes"]
+__all__ = [
+    "MISSING",
+    "TokenUsage",
+    "read_usage",
+    "reported_cost",
+    "usage_attributes",
+    "usage_from_attributes",
+]
 
 
 @value_class
@@ -53,7 +60,9 @@ MISSING = TokenUsage(status="missing")
 _READS_ONLY = frozenset({semconv.EMBEDDINGS, semconv.RERANK})
 
 
-def read_usage(raw: Mapping[str, object] | None, *, provider: str | None = None, operation: str | None = None) -> TokenUsage:
+def read_usage(
+    raw: Mapping[str, object] | None, *, provider: str | None = None, operation: str | None = None
+) -> TokenUsage:
     """Usage as a provider, an SDK or a CrewAI event reports it. Never raises.
 
     ``provider`` (any spelling) and ``operation`` only settle what the keys leave open. Both token counts of a
@@ -80,7 +89,10 @@ def _checked(counts: Counts, operation: str | None) -> TokenUsage:
         known = counts.input or counts.output
         return TokenUsage(status="missing", flags=("split_not_reported",)) if known else MISSING
     inside = counts.cache_read + counts.cache_write_5m + counts.cache_write_1h
-    media_in, media_out = counts.input_audio + counts.input_image, counts.output_audio + counts.output_image
+    media_in, media_out = (
+        counts.input_audio + counts.input_image,
+        counts.output_audio + counts.output_image,
+    )
     if inside > counts.input or media_in > counts.input or media_out > counts.output:
         return TokenUsage(status="invalid", flags=(*counts.flags, "parts_exceed_whole"))
     if not (counts.input or counts.output or counts.search_units or counts.web_searches):
@@ -171,10 +183,15 @@ def usage_from_attributes(attributes: Mapping[str, object]) -> TokenUsage:
     if status == "invalid":
         return TokenUsage(status="invalid", flags=flags)
     try:
-        counts = Counts(input=count(attributes, semconv.INPUT_TOKENS), output=count(attributes, semconv.OUTPUT_TOKENS))
+        counts = Counts(
+            input=count(attributes, semconv.INPUT_TOKENS),
+            output=count(attributes, semconv.OUTPUT_TOKENS),
+        )
         for name, attribute in _NAMES:
             setattr(counts, name, count(attributes, attribute) or 0)
-        written = count(attributes, semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED) or 0
+        written = (
+            count(attributes, semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED) or 0
+        )
     except BadCount as bad:
         return TokenUsage(status="invalid", flags=(f"bad_count:{bad.args[0]}",))
     rest = written - counts.cache_write_5m - counts.cache_write_1h
@@ -192,7 +209,11 @@ def usage_from_attributes(attributes: Mapping[str, object]) -> TokenUsage:
 
 def _status(attributes: Mapping[str, object]) -> tuple[str | None, tuple[str, ...]]:
     status, flags = attributes.get(semconv.USAGE_STATUS), attributes.get(semconv.USAGE_FLAGS)
-    known = tuple(flag for flag in flags if isinstance(flag, str)) if isinstance(flags, list | tuple) else ()
+    known = (
+        tuple(flag for flag in flags if isinstance(flag, str))
+        if isinstance(flags, list | tuple)
+        else ()
+    )
     return (status if isinstance(status, str) and status in _STATUSES else None), known
 
 

@@ -9,4 +9,13 @@ from crewmeter_cost.demo.fake_provider.billing_log import Billed, BillingLog, Re
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt, Reply, Script, ToolUse
 from crewmeter_cost.demo.fake_provider.server import FakeProvider
 
-__all__ = ["Billed", "BillingLog", "FakeProvider", "Prompt", "Refused", "Reply", "Script", "ToolUse"]
+__all__ = [
+    "Billed",
+    "BillingLog",
+    "FakeProvider",
+    "Prompt",
+    "Refused",
+    "Reply",
+    "Script",
+    "ToolUse",
+]

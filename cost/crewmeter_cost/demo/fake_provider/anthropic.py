@@ -28,7 +28,9 @@ def _read(arrived: Arrived) -> Prompt:
     body = arrived.body
     messages = as_list(body.get("messages"))
     choice = as_map(body.get("tool_choice"))
-    form = as_map(body.get("output_format")) or as_map(as_map(body.get("output_config")).get("format"))
+    form = as_map(body.get("output_format")) or as_map(
+        as_map(body.get("output_config")).get("format")
+    )
     return Prompt(
         dialect="anthropic",
         provider="anthropic",
@@ -36,11 +38,15 @@ def _read(arrived: Arrived) -> Prompt:
         model=str(body.get("model", "")),
         text="\n".join([flatten(body.get("system")), flatten(messages)]),
         stream=body.get("stream") is True,
-        tools={str(tool.get("name")): as_map(tool.get("input_schema")) for tool in as_list(body.get("tools"))},
+        tools={
+            str(tool.get("name")): as_map(tool.get("input_schema"))
+            for tool in as_list(body.get("tools"))
+        },
         forced_tool=str(choice["name"]) if choice.get("type") == "tool" else None,
         schema=as_map(form.get("schema")) or None,
         tool_results=sum(
-            block.get("type") == "tool_result" or (message.get("role") == "assistant" and "Observation:" in flatten(block.get("text")))
+            block.get("type") == "tool_result"
+            or (message.get("role") == "assistant" and "Observation:" in flatten(block.get("text")))
             for message in messages
             for block in _blocks(message.get("content"))
         ),
@@ -59,7 +65,10 @@ def _usage(answer: Answer, *, output: int) -> dict[str, object]:
         "input_tokens": (usage.input or 0) - usage.cache_read - written,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": usage.cache_read,
-        "cache_creation": {"ephemeral_5m_input_tokens": usage.cache_write_5m, "ephemeral_1h_input_tokens": usage.cache_write_1h},
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_write_5m,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        },
         "output_tokens": output,
         "service_tier": answer.tier or "standard",
     }
@@ -72,13 +81,23 @@ def _content(answer: Answer) -> list[dict[str, object]]:
     if not answer.reply.tool_calls:
         return [{"type": "text", "text": answer.reply.text}]
     return [
-        {"type": "tool_use", "id": answer.ident("toolu_", index), "name": use.name, "input": dict(use.arguments)}
+        {
+            "type": "tool_use",
+            "id": answer.ident("toolu_", index),
+            "name": use.name,
+            "input": dict(use.arguments),
+        }
         for index, use in enumerate(answer.reply.tool_calls, start=1)
     ]
 
 
 def _frame(answer: Answer) -> dict[str, object]:
-    return {"id": answer.ident("msg_"), "type": "message", "role": "assistant", "model": answer.model}
+    return {
+        "id": answer.ident("msg_"),
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model,
+    }
 
 
 def _stop(answer: Answer) -> str:
@@ -101,25 +120,43 @@ def _stream(answer: Answer) -> Iterator[bytes]:
     def typed(kind: str, **fields: object) -> bytes:
         return event({"type": kind, **fields}, kind)
 
-    start = {**_frame(answer), "content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(answer, output=1)}
+    start = {
+        **_frame(answer),
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": _usage(answer, output=1),
+    }
     yield typed("message_start", message=start)
     for index, block in enumerate(_content(answer)):
         if block["type"] == "text":
-            yield typed("content_block_start", index=index, content_block={"type": "text", "text": ""})
+            yield typed(
+                "content_block_start", index=index, content_block={"type": "text", "text": ""}
+            )
             for piece in pieces(answer.reply.text):
-                yield typed("content_block_delta", index=index, delta={"type": "text_delta", "text": piece})
+                yield typed(
+                    "content_block_delta", index=index, delta={"type": "text_delta", "text": piece}
+                )
         else:
             yield typed("content_block_start", index=index, content_block={**block, "input": {}})
             for piece in pieces(json.dumps(block["input"])):
-                yield typed("content_block_delta", index=index, delta={"type": "input_json_delta", "partial_json": piece})
+                yield typed(
+                    "content_block_delta",
+                    index=index,
+                    delta={"type": "input_json_delta", "partial_json": piece},
+                )
         yield typed("content_block_stop", index=index)
     final = {"output_tokens": answer.usage.output or 0}
-    yield typed("message_delta", delta={"stop_reason": _stop(answer), "stop_sequence": None}, usage=final)
+    yield typed(
+        "message_delta", delta={"stop_reason": _stop(answer), "stop_sequence": None}, usage=final
+    )
     yield typed("message_stop")
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:
-    kind = {401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}.get(status, "api_error")
+    kind = {401: "authentication_error", 429: "rate_limit_error", 529: "overloaded_error"}.get(
+        status, "api_error"
+    )
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 

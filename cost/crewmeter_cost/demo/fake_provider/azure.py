@@ -18,12 +18,22 @@ __all__ = ["AZURE_CHAT", "AZURE_EMBEDDINGS"]
 
 def _read(arrived: Arrived) -> Prompt:
     prompt = read_chat(arrived)
-    return replace(prompt, dialect="azure", provider="azure.ai.openai", model=prompt.model or unquote(arrived.parts["deployment"]))
+    return replace(
+        prompt,
+        dialect="azure",
+        provider="azure.ai.openai",
+        model=prompt.model or unquote(arrived.parts["deployment"]),
+    )
 
 
 def _read_embeddings(arrived: Arrived) -> Prompt:
     prompt = EMBEDDINGS.read(arrived)
-    return replace(prompt, dialect="azure", provider="azure.ai.openai", model=prompt.model or unquote(arrived.parts["deployment"]))
+    return replace(
+        prompt,
+        dialect="azure",
+        provider="azure.ai.openai",
+        model=prompt.model or unquote(arrived.parts["deployment"]),
+    )
 
 
 AZURE_CHAT = replace(

@@ -34,7 +34,11 @@ def frame(kind: str, payload: Mapping[str, object]) -> bytes:
     """One message of the AWS event stream: prelude (lengths and their CRC), headers, payload, CRC over all."""
     headers = b"".join(
         struct.pack(">B", len(name)) + name + struct.pack(">BH", _STRING_HEADER, len(value)) + value
-        for name, value in ((b":event-type", kind.encode()), (b":content-type", b"application/json"), (b":message-type", b"event"))
+        for name, value in (
+            (b":event-type", kind.encode()),
+            (b":content-type", b"application/json"),
+            (b":message-type", b"event"),
+        )
     )
     body = json.dumps(payload).encode()
     prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
@@ -54,9 +58,16 @@ def _read(arrived: Arrived) -> Prompt:
         operation="chat",
         model=unquote(arrived.parts["model"]),
         text="\n".join([flatten(body.get("system")), flatten(messages)]),
-        tools={str(spec.get("name")): as_map(as_map(spec.get("inputSchema")).get("json")) for spec in specs},
+        tools={
+            str(spec.get("name")): as_map(as_map(spec.get("inputSchema")).get("json"))
+            for spec in specs
+        },
         forced_tool=forced if isinstance(forced, str) else None,
-        tool_results=sum("toolResult" in block for message in messages for block in as_list(message.get("content"))),
+        tool_results=sum(
+            "toolResult" in block
+            for message in messages
+            for block in as_list(message.get("content"))
+        ),
         body=body,
     )
 
@@ -85,7 +96,11 @@ def _usage(answer: Answer) -> Mapping[str, object]:
 
 def _uses(answer: Answer) -> list[dict[str, object]]:
     return [
-        {"toolUseId": answer.ident("tooluse_", index), "name": use.name, "input": dict(use.arguments)}
+        {
+            "toolUseId": answer.ident("tooluse_", index),
+            "name": use.name,
+            "input": dict(use.arguments),
+        }
         for index, use in enumerate(answer.reply.tool_calls, start=1)
     ]
 
@@ -95,7 +110,9 @@ def _stop(answer: Answer) -> str:
 
 
 def _whole(answer: Answer) -> Mapping[str, object]:
-    content: list[dict[str, object]] = [{"toolUse": use} for use in _uses(answer)] or [{"text": answer.reply.text}]
+    content: list[dict[str, object]] = [{"toolUse": use} for use in _uses(answer)] or [
+        {"text": answer.reply.text}
+    ]
     return {
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": _stop(answer),
@@ -112,7 +129,10 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         start = {"toolUse": {"toolUseId": use["toolUseId"], "name": use["name"]}}
         yield frame("contentBlockStart", {"start": start, "contentBlockIndex": index})
         for piece in pieces(json.dumps(use["input"])):
-            yield frame("contentBlockDelta", {"delta": {"toolUse": {"input": piece}}, "contentBlockIndex": index})
+            yield frame(
+                "contentBlockDelta",
+                {"delta": {"toolUse": {"input": piece}}, "contentBlockIndex": index},
+            )
         yield frame("contentBlockStop", {"contentBlockIndex": index})
     if not uses:
         for piece in pieces(answer.reply.text):
@@ -123,8 +143,17 @@ def _stream(answer: Answer) -> Iterator[bytes]:
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:
-    name = {401: "AccessDeniedException", 429: "ThrottlingException", 503: "ServiceUnavailableException"}
-    return {"message": message, "__type": name.get(status, "InternalServerException" if status >= 500 else "ValidationException")}
+    name = {
+        401: "AccessDeniedException",
+        429: "ThrottlingException",
+        503: "ServiceUnavailableException",
+    }
+    return {
+        "message": message,
+        "__type": name.get(
+            status, "InternalServerException" if status >= 500 else "ValidationException"
+        ),
+    }
 
 
 def _request_id(answer: Answer) -> str:
@@ -144,7 +173,10 @@ def _read_titan(arrived: Arrived) -> Prompt:
 
 def _whole_titan(answer: Answer) -> Mapping[str, object]:
     axis = len(answer.prompt.text) % 1024
-    return {"embedding": [1.0 if context == axis else 0.0 for context in range(1024)], "inputTextTokenCount": answer.usage.input}
+    return {
+        "embedding": [1.0 if context == axis else 0.0 for context in range(1024)],
+        "inputTextTokenCount": answer.usage.input,
+    }
 
 
 CONVERSE = Dialect(
@@ -176,5 +208,8 @@ TITAN_EMBED = Dialect(
     stream=None,
     failure=_failure,
     response_id=_request_id,
-    headers=lambda answer: {"x-amzn-requestid": _request_id(answer), "x-amzn-bedrock-input-token-count": str(answer.usage.input)},
+    headers=lambda answer: {
+        "x-amzn-requestid": _request_id(answer),
+        "x-amzn-bedrock-input-token-count": str(answer.usage.input),
+    },
 )

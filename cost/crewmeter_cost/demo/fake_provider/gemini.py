@@ -30,7 +30,11 @@ def _read(arrived: Arrived) -> Prompt:
     body = arrived.body
     contents = as_list(body.get("contents"))
     config = as_map(body.get("generationConfig"))
-    functions = [function for tool in as_list(body.get("tools")) for function in as_list(tool.get("functionDeclarations"))]
+    functions = [
+        function
+        for tool in as_list(body.get("tools"))
+        for function in as_list(tool.get("functionDeclarations"))
+    ]
     return Prompt(
         dialect="gemini",
         provider="gcp.gemini",
@@ -38,9 +42,15 @@ def _read(arrived: Arrived) -> Prompt:
         model=arrived.parts["model"],
         text="\n".join([flatten(body.get("systemInstruction")), flatten(contents)]),
         tools={str(function.get("name")): _parameters(function) for function in functions},
-        schema=as_map(config.get("responseJsonSchema")) or as_map(config.get("responseSchema")) or None,
+        schema=as_map(config.get("responseJsonSchema"))
+        or as_map(config.get("responseSchema"))
+        or None,
         json_mode=config.get("responseMimeType") == "application/json",
-        tool_results=sum("functionResponse" in part for content in contents for part in as_list(content.get("parts"))),
+        tool_results=sum(
+            "functionResponse" in part
+            for content in contents
+            for part in as_list(content.get("parts"))
+        ),
         body=body,
     )
 
@@ -79,7 +89,10 @@ def _frame(answer: Answer, parts: list[dict[str, object]], finish: str | None) -
 
 
 def _calls(answer: Answer) -> list[dict[str, object]]:
-    return [{"functionCall": {"name": use.name, "args": dict(use.arguments)}} for use in answer.reply.tool_calls]
+    return [
+        {"functionCall": {"name": use.name, "args": dict(use.arguments)}}
+        for use in answer.reply.tool_calls
+    ]
 
 
 def _whole(answer: Answer) -> Mapping[str, object]:
@@ -90,15 +103,30 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 def _stream(answer: Answer) -> Iterator[bytes]:
     """Whole responses as events; usage grows with each and is complete in the last."""
     calls = _calls(answer)
-    shown: list[list[dict[str, object]]] = [calls] if calls else [[{"text": piece}] for piece in pieces(answer.reply.text)]
-    so_far = {"promptTokenCount": answer.usage.input or 0, "totalTokenCount": answer.usage.input or 0}
+    shown: list[list[dict[str, object]]] = (
+        [calls] if calls else [[{"text": piece}] for piece in pieces(answer.reply.text)]
+    )
+    so_far = {
+        "promptTokenCount": answer.usage.input or 0,
+        "totalTokenCount": answer.usage.input or 0,
+    }
     for index, parts in enumerate(shown):
         last = index == len(shown) - 1
-        yield event({**_frame(answer, parts, "STOP" if last else None), "usageMetadata": _usage(answer) if last else so_far})
+        yield event(
+            {
+                **_frame(answer, parts, "STOP" if last else None),
+                "usageMetadata": _usage(answer) if last else so_far,
+            }
+        )
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:
-    name = {401: "UNAUTHENTICATED", 429: "RESOURCE_EXHAUSTED", 500: "INTERNAL", 503: "UNAVAILABLE"}.get(status, "INVALID_ARGUMENT")
+    name = {
+        401: "UNAUTHENTICATED",
+        429: "RESOURCE_EXHAUSTED",
+        500: "INTERNAL",
+        503: "UNAVAILABLE",
+    }.get(status, "INVALID_ARGUMENT")
     return {"error": {"code": status, "message": message, "status": name}}
 
 
@@ -118,10 +146,17 @@ def _read_embed(arrived: Arrived) -> Prompt:
 def _whole_embed(answer: Answer) -> Mapping[str, object]:
     length = len(answer.prompt.text)
     vectors = [
-        {"values": [1.0 if context == (length + index) % _DIMENSIONS else 0.0 for context in range(_DIMENSIONS)]}
+        {
+            "values": [
+                1.0 if context == (length + index) % _DIMENSIONS else 0.0
+                for context in range(_DIMENSIONS)
+            ]
+        }
         for index in range(answer.prompt.inputs)
     ]
-    return {"embeddings": vectors} if "requests" in answer.prompt.body else {"embedding": vectors[0]}
+    return (
+        {"embeddings": vectors} if "requests" in answer.prompt.body else {"embedding": vectors[0]}
+    )
 
 
 GENERATE = Dialect(
@@ -136,13 +171,18 @@ GENERATE = Dialect(
     response_id=lambda answer: answer.ident(""),
 )
 STREAM = replace(
-    GENERATE, pattern=re.compile(r"/v1\w*/(?:.*/)?models/(?P<model>[^:/]+):streamGenerateContent"), read=_read_stream, stream=_stream
+    GENERATE,
+    pattern=re.compile(r"/v1\w*/(?:.*/)?models/(?P<model>[^:/]+):streamGenerateContent"),
+    read=_read_stream,
+    stream=_stream,
 )
 EMBED = Dialect(
     name="gemini.embeddings",
     provider="gcp.gemini",
     operation="embeddings",
-    pattern=re.compile(r"/v1\w*/(?:.*/)?models/(?P<model>[^:/]+):(?:batchEmbedContents|embedContent)"),
+    pattern=re.compile(
+        r"/v1\w*/(?:.*/)?models/(?P<model>[^:/]+):(?:batchEmbedContents|embedContent)"
+    ),
     read=_read_embed,
     whole=_whole_embed,
     stream=None,

@@ -42,12 +42,18 @@ def read_chat(arrived: Arrived) -> Prompt:
         model=str(body.get("model", "")),
         text="\n".join(flatten(message.get("content")) for message in messages),
         stream=body.get("stream") is True,
-        tools={str(function.get("name")): as_map(function.get("parameters")) for function in functions},
+        tools={
+            str(function.get("name")): as_map(function.get("parameters")) for function in functions
+        },
         forced_tool=choice if isinstance(choice, str) else None,
         schema=schema or None,
         json_mode=form.get("type") == "json_object",
         tool_results=sum(
-            message.get("role") == "tool" or (message.get("role") == "assistant" and "Observation:" in flatten(message.get("content")))
+            message.get("role") == "tool"
+            or (
+                message.get("role") == "assistant"
+                and "Observation:" in flatten(message.get("content"))
+            )
             for message in messages
         ),
         tier=str(body["service_tier"]) if body.get("service_tier") else None,
@@ -59,7 +65,10 @@ def usage_of(answer: Answer) -> dict[str, object]:
     """Usage as Chat Completions reports it; ``cost`` where the gateway says what it charged (OpenRouter)."""
     usage = answer.usage
     tokens_in, tokens_out = usage.input or 0, usage.output or 0
-    details: dict[str, object] = {"cached_tokens": usage.cache_read, "audio_tokens": usage.input_audio}
+    details: dict[str, object] = {
+        "cached_tokens": usage.cache_read,
+        "audio_tokens": usage.input_audio,
+    }
     if usage.cache_write_5m or usage.cache_write_1h:
         details["cache_write_tokens"] = usage.cache_write_5m + usage.cache_write_1h
     report: dict[str, object] = {
@@ -93,12 +102,23 @@ def _calls(answer: Answer) -> list[dict[str, object]]:
 def whole_chat(answer: Answer) -> Mapping[str, object]:
     """A chat completion in one piece."""
     calls = _calls(answer)
-    message: dict[str, object] = {"role": "assistant", "content": None if calls else answer.reply.text, "refusal": None}
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": None if calls else answer.reply.text,
+        "refusal": None,
+    }
     if calls:
         message["tool_calls"] = calls
     return {
         **_frame(answer, "chat.completion"),
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "tool_calls" if calls else "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": None,
+                "finish_reason": "tool_calls" if calls else "stop",
+            }
+        ],
         "usage": usage_of(answer),
     }
 
@@ -125,7 +145,17 @@ def stream_chat(answer: Answer) -> Iterator[bytes]:
     yield chunk({"role": "assistant", "content": None if calls else ""})
     for index, call in enumerate(calls):
         function = as_map(call["function"])
-        yield chunk({"tool_calls": [{"index": index, **call, "function": {"name": function["name"], "arguments": ""}}]})
+        yield chunk(
+            {
+                "tool_calls": [
+                    {
+                        "index": index,
+                        **call,
+                        "function": {"name": function["name"], "arguments": ""},
+                    }
+                ]
+            }
+        )
         for piece in pieces(str(function["arguments"])):
             yield chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
     if not calls:
@@ -133,13 +163,17 @@ def stream_chat(answer: Answer) -> Iterator[bytes]:
             yield chunk({"content": piece})
     yield chunk({}, "tool_calls" if calls else "stop")
     if as_map(answer.prompt.body.get("stream_options")).get("include_usage") is True:
-        yield event({**_frame(answer, "chat.completion.chunk"), "choices": [], "usage": usage_of(answer)})
+        yield event(
+            {**_frame(answer, "chat.completion.chunk"), "choices": [], "usage": usage_of(answer)}
+        )
     yield b"data: [DONE]\n\n"
 
 
 def failure(status: int, message: str) -> Mapping[str, object]:
     """An error body as OpenAI words it."""
-    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
+        status, "server_error" if status >= 500 else "invalid_request_error"
+    )
     code = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status)
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
@@ -152,7 +186,10 @@ def _read_embeddings(arrived: Arrived) -> Prompt:
         provider="openai",
         operation="embeddings",
         model=str(arrived.body.get("model", "")),
-        text="\n".join(text if isinstance(text, str) else "tok " * (len(text) if isinstance(text, list) else 1) for text in texts),
+        text="\n".join(
+            text if isinstance(text, str) else "tok " * (len(text) if isinstance(text, list) else 1)
+            for text in texts
+        ),
         inputs=max(1, len(texts)) if not (texts and isinstance(texts[0], int)) else 1,
         body=arrived.body,
     )
@@ -164,7 +201,11 @@ def _whole_embeddings(answer: Answer) -> Mapping[str, object]:
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": index, "embedding": _vector(answer.prompt, index, length)}
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _vector(answer.prompt, index, length),
+            }
             for index in range(answer.prompt.inputs)
         ],
         "model": answer.model,

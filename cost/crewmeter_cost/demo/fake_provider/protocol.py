@@ -77,7 +77,16 @@ def flatten(content: object) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping):
-        return "\n".join(filter(None, (flatten(content[key]) for key in ("text", "content", "parts", "json", "output") if key in content)))
+        return "\n".join(
+            filter(
+                None,
+                (
+                    flatten(content[key])
+                    for key in ("text", "content", "parts", "json", "output")
+                    if key in content
+                ),
+            )
+        )
     if isinstance(content, Iterable):
         return "\n".join(filter(None, (flatten(part) for part in content)))
     return ""

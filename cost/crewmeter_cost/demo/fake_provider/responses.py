@@ -36,9 +36,15 @@ def _read(arrived: Arrived) -> Prompt:
         provider="openai",
         operation="chat",
         model=str(body.get("model", "")),
-        text="\n".join([flatten(body.get("instructions")), given if isinstance(given, str) else flatten(items)]),
+        text="\n".join(
+            [flatten(body.get("instructions")), given if isinstance(given, str) else flatten(items)]
+        ),
         stream=body.get("stream") is True,
-        tools={str(tool["name"]): as_map(tool.get("parameters")) for tool in as_list(body.get("tools")) if "name" in tool},
+        tools={
+            str(tool["name"]): as_map(tool.get("parameters"))
+            for tool in as_list(body.get("tools"))
+            if "name" in tool
+        },
         forced_tool=choice if isinstance(choice, str) else None,
         schema=as_map(form.get("schema")) or None,
         json_mode=form.get("type") == "json_object",
@@ -84,7 +90,16 @@ def _items(answer: Answer) -> list[dict[str, object]]:
             for index, use in enumerate(answer.reply.tool_calls, start=1)
         ]
     content = {"type": "output_text", "text": answer.reply.text, "annotations": [], "logprobs": []}
-    return [*searches, {"type": "message", "id": answer.ident("msg_"), "status": "completed", "role": "assistant", "content": [content]}]
+    return [
+        *searches,
+        {
+            "type": "message",
+            "id": answer.ident("msg_"),
+            "status": "completed",
+            "role": "assistant",
+            "content": [content],
+        },
+    ]
 
 
 def _frame(answer: Answer, status: str) -> dict[str, object]:
@@ -127,10 +142,23 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         yield typed("response.output_item.added", output_index=context, item=opened)
         base = {"item_id": item["id"], "output_index": context}
         if item["type"] == "message":
-            yield typed("response.content_part.added", **base, content_index=0, part={"type": "output_text", "text": "", "annotations": []})
+            yield typed(
+                "response.content_part.added",
+                **base,
+                content_index=0,
+                part={"type": "output_text", "text": "", "annotations": []},
+            )
             for piece in pieces(answer.reply.text):
-                yield typed("response.output_text.delta", **base, content_index=0, delta=piece, logprobs=[])
-            yield typed("response.output_text.done", **base, content_index=0, text=answer.reply.text, logprobs=[])
+                yield typed(
+                    "response.output_text.delta", **base, content_index=0, delta=piece, logprobs=[]
+                )
+            yield typed(
+                "response.output_text.done",
+                **base,
+                content_index=0,
+                text=answer.reply.text,
+                logprobs=[],
+            )
         if item["type"] == "function_call":
             for piece in pieces(str(item["arguments"])):
                 yield typed("response.function_call_arguments.delta", **base, delta=piece)

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 __all__ = ["sample"]
 
-_PLAIN: Mapping[str, object] = {"string": "plain words", "integer": 1, "number": 0.5, "boolean": True, "null": None}
+_PLAIN: Mapping[str, object] = {
+    "string": "plain words",
+    "integer": 1,
+    "number": 0.5,
+    "boolean": True,
+    "null": None,
+}
 _DEPTH = 12
 """Recursive schemas end here."""
 
@@ -28,13 +34,26 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
         return choices[0]
     for word in ("anyOf", "oneOf", "allOf"):
         if isinstance(options := schema.get(word), list) and options:
-            chosen = next((option for option in options if isinstance(option, Mapping) and option.get("type") != "null"), options[0])
+            chosen = next(
+                (
+                    option
+                    for option in options
+                    if isinstance(option, Mapping) and option.get("type") != "null"
+                ),
+                options[0],
+            )
             return sample(chosen, home, depth + 1)
     kind = schema.get("type")
-    kind = kind.lower() if isinstance(kind, str) else "object" if "properties" in schema else "string"
+    kind = (
+        kind.lower() if isinstance(kind, str) else "object" if "properties" in schema else "string"
+    )
     if kind == "object":
         properties = schema.get("properties")
-        return {name: sample(part, home, depth + 1) for name, part in properties.items()} if isinstance(properties, Mapping) else {}
+        return (
+            {name: sample(part, home, depth + 1) for name, part in properties.items()}
+            if isinstance(properties, Mapping)
+            else {}
+        )
     if kind == "array":
         return [sample(schema.get("items", {"type": "string"}), home, depth + 1)]
     return _PLAIN.get(kind)

@@ -125,7 +125,9 @@ class Directed:
     def __call__(self, prompt: Prompt) -> Reply:
         """The reply to `prompt`. Deterministic, except that ``[[fail:… xN]]`` counts the requests it has refused."""
         orders = list(dict.fromkeys(_DIRECTIVE.findall(prompt.text)))
-        if prompt.operation == "embeddings":  # the texts embedded quote the prompts; their directives are not meant here
+        if (
+            prompt.operation == "embeddings"
+        ):  # the texts embedded quote the prompts; their directives are not meant here
             return Reply()
         for verb, value in orders:
             if verb == "fail" and (status := self._refusal(value)):
@@ -162,7 +164,10 @@ def _dress(reply: Reply, orders: list[tuple[str, str]]) -> Reply:
 
 def _usage(value: str) -> TokenUsage:
     """``in=1000 out=300`` as usage; what is not named is 0."""
-    counts = {_USAGE_FIELDS[key]: int(number) for key, number in (pair.split("=") for pair in value.split())}
+    counts = {
+        _USAGE_FIELDS[key]: int(number)
+        for key, number in (pair.split("=") for pair in value.split())
+    }
     return TokenUsage(
         input=counts.get("input", 0),
         output=counts.get("output", 0),
@@ -177,7 +182,11 @@ def _usage(value: str) -> TokenUsage:
 def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
     """The text or the tool calls that move the conversation on."""
     if prompt.forced_tool is not None:
-        return Reply(tool_calls=(ToolUse(prompt.forced_tool, _instance(prompt.tools.get(prompt.forced_tool, {}))),))
+        return Reply(
+            tool_calls=(
+                ToolUse(prompt.forced_tool, _instance(prompt.tools.get(prompt.forced_tool, {}))),
+            )
+        )
     react = not prompt.tools and "Action Input:" in prompt.text
     said = next((value for verb, value in orders if verb == "say"), None)
     wanted = [_tool_use(value) for verb, value in orders if verb == "tool"]
@@ -186,7 +195,9 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
         if use.name in prompt.tools:
             return Reply(tool_calls=(use,))
         if react:
-            return Reply(text=f"Thought: I need a tool.\nAction: {use.name}\nAction Input: {json.dumps(dict(use.arguments))}")
+            return Reply(
+                text=f"Thought: I need a tool.\nAction: {use.name}\nAction Input: {json.dumps(dict(use.arguments))}"
+            )
     if _STRUCTURED in prompt.tools:
         return Reply(tool_calls=(ToolUse(_STRUCTURED, _instance(prompt.tools[_STRUCTURED])),))
     if any(verb == "garbage" for verb, _ in orders):

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeProvider"]
 
-_REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+}
 _BACKLOG = 512
 """Connections that may wait to be accepted: 64 crews open theirs at once."""
 
@@ -45,7 +52,12 @@ class FakeProvider:
     """
 
     def __init__(
-        self, script: Script | None = None, *, latency_s: float = 0.0, port: int = 0, gateway_rate_usd: float | None = None
+        self,
+        script: Script | None = None,
+        *,
+        latency_s: float = 0.0,
+        port: int = 0,
+        gateway_rate_usd: float | None = None,
     ) -> None:
         self.books = BillingLog()
         self._script = script
@@ -55,7 +67,9 @@ class FakeProvider:
         self._nonce = secrets.token_hex(4)
         self._server = _Server(("127.0.0.1", port), _Connection)
         self._server.fake_provider = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="crewmeter-standin", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="crewmeter-standin", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -91,14 +105,27 @@ class FakeProvider:
         self._server.close_connections()
         self._server.server_close()
 
-    def answer(self, path: str, query: str, body: Mapping[str, object], wire: BufferedIOBase) -> bool:
+    def answer(
+        self, path: str, query: str, body: Mapping[str, object], wire: BufferedIOBase
+    ) -> bool:
         """Answer one request on `wire`; False when the connection must close."""
         provider, bare = _strip_provider(path)
         for dialect in DIALECTS:
             if match := dialect.pattern.fullmatch(bare):
                 prompt = dialect.read(Arrived(bare, query, match.groupdict(), body))
-                return self._exchange(dialect, replace(prompt, provider=provider or dialect.provider), wire)
-        _write_json(wire, 404, {"error": {"message": f"the stand-in speaks no protocol at {path}", "type": "not_found"}})
+                return self._exchange(
+                    dialect, replace(prompt, provider=provider or dialect.provider), wire
+                )
+        _write_json(
+            wire,
+            404,
+            {
+                "error": {
+                    "message": f"the stand-in speaks no protocol at {path}",
+                    "type": "not_found",
+                }
+            },
+        )
         return True
 
     def _exchange(self, dialect: Dialect, prompt: Prompt, wire: BufferedIOBase) -> bool:
@@ -107,14 +134,30 @@ class FakeProvider:
             time.sleep(delay)
         number = self.books.next_number()
         if reply.drop or reply.status != 200:
-            self.books.refuse(Refused(number, dialect.name, prompt.model, 0 if reply.drop else reply.status, time.time_ns()))
+            self.books.refuse(
+                Refused(
+                    number,
+                    dialect.name,
+                    prompt.model,
+                    0 if reply.drop else reply.status,
+                    time.time_ns(),
+                )
+            )
             if not reply.drop:
-                _write_json(wire, reply.status, dialect.failure(reply.status, f"the stand-in was told to answer {reply.status}"))
+                _write_json(
+                    wire,
+                    reply.status,
+                    dialect.failure(
+                        reply.status, f"the stand-in was told to answer {reply.status}"
+                    ),
+                )
             return not reply.drop
         answer = self._decide(prompt, reply, number)
         streamed = prompt.stream and dialect.stream is not None
         cut = streamed and reply.cut_after is not None
-        self.books.bill(_entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut))
+        self.books.bill(
+            _entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut)
+        )
         if not streamed or dialect.stream is None:
             _write_json(wire, 200, dialect.whole(answer), dialect.headers(answer))
             return True
@@ -170,22 +213,37 @@ def _entry(dialect: Dialect, answer: Answer, *, streamed: bool, delivered: bool)
 
 
 def _head(status: int, content_type: str, extra: Mapping[str, str], framing: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}", f"content-type: {content_type}", framing]
+    lines = [
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}",
+        f"content-type: {content_type}",
+        framing,
+    ]
     lines += [f"{name}: {value}" for name, value in extra.items()]
     if status == 429:
         lines.append("retry-after: 0")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def _write_json(wire: BufferedIOBase, status: int, document: Mapping[str, object], extra: Mapping[str, str] | None = None) -> None:
+def _write_json(
+    wire: BufferedIOBase,
+    status: int,
+    document: Mapping[str, object],
+    extra: Mapping[str, str] | None = None,
+) -> None:
     body = json.dumps(document, separators=(",", ":")).encode()
-    wire.write(_head(status, "application/json", extra or {}, f"content-length: {len(body)}") + body)
+    wire.write(
+        _head(status, "application/json", extra or {}, f"content-length: {len(body)}") + body
+    )
     wire.flush()
 
 
-def _write_stream(wire: BufferedIOBase, dialect: Dialect, answer: Answer, chunks: Iterator[bytes]) -> None:
+def _write_stream(
+    wire: BufferedIOBase, dialect: Dialect, answer: Answer, chunks: Iterator[bytes]
+) -> None:
     """A chunked response; where the reply says so it ends without its last chunk, as a cut connection does."""
-    wire.write(_head(200, dialect.stream_type, dialect.headers(answer), "transfer-encoding: chunked"))
+    wire.write(
+        _head(200, dialect.stream_type, dialect.headers(answer), "transfer-encoding: chunked")
+    )
     cut, delay = answer.reply.cut_after, answer.reply.chunk_delay_s
     for sent, chunk in enumerate(chunks):
         if cut is not None and sent >= cut:
@@ -207,12 +265,16 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = _BACKLOG
     fake_provider: FakeProvider
 
-    def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]
+    ) -> None:
         super().__init__(address, handler)
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
 
-    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
+    def process_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
         if isinstance(request, socket.socket):
             with self._open_lock:
                 self._open.add(request)

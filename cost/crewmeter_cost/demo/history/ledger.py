@@ -37,7 +37,9 @@ _SPIKE_EVERY, _OUTAGE_EVERY = 17, 13
 _CREW = {crew.name: crew for crew in COMPANY}
 
 
-def history(days: int, seed: int, until: datetime, *, calls_per_day: int = CALLS_PER_DAY) -> Iterator[Span]:
+def history(
+    days: int, seed: int, until: datetime, *, calls_per_day: int = CALLS_PER_DAY
+) -> Iterator[Span]:
     """Spans of every run that starts in the `days` days before `until` and ends by then, day by day, runs in order of their start."""
     first = until - timedelta(days=days)
     low, high = int(first.timestamp()) * 10**9, int(until.timestamp()) * 10**9
@@ -64,17 +66,34 @@ def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Fai
             hour = rng.choices(range(24), weights=_HOURS[crew.rhythm])[0]
             refused = 0.35 if outage and hour in (14, 15) else 0.01
             second = hour * 3600 + rng.random() * 3600
-            plan.append(((midnight * 10**9) + int(second * 10**9), crew, FailureRates(refusals=refused), rng.getrandbits(64)))
+            plan.append(
+                (
+                    (midnight * 10**9) + int(second * 10**9),
+                    crew,
+                    FailureRates(refusals=refused),
+                    rng.getrandbits(64),
+                )
+            )
     if (day.toordinal() + seed) % _SPIKE_EVERY == 6:
         plan += _spike(midnight, rng, calls_per_day)
     return sorted(plan, key=lambda run: run[0])
 
 
-def _spike(midnight: int, rng: Random, calls_per_day: int) -> list[tuple[int, Crew, FailureRates, int]]:
+def _spike(
+    midnight: int, rng: Random, calls_per_day: int
+) -> list[tuple[int, Crew, FailureRates, int]]:
     """A runaway afternoon: research runs that loop, within two hours; they cost several usual days."""
     runs = max(3, calls_per_day // 20)
     starts = (midnight + 13 * 3600 + rng.random() * 7200 for _ in range(runs))
-    return [(int(start * 10**9), _CREW["market-research"], FailureRates(looping=True), rng.getrandbits(64)) for start in starts]
+    return [
+        (
+            int(start * 10**9),
+            _CREW["market-research"],
+            FailureRates(looping=True),
+            rng.getrandbits(64),
+        )
+        for start in starts
+    ]
 
 
 def _calls_per_run(crew: Crew) -> float:

@@ -55,7 +55,14 @@ class _Run:
         return f"{self.rng.getrandbits(64) or 1:016x}"
 
     def lay(
-        self, name: str, started: int, parent: str | None, attributes: Mapping[str, object], *, span_id: str = "", error: str | None = None
+        self,
+        name: str,
+        started: int,
+        parent: str | None,
+        attributes: Mapping[str, object],
+        *,
+        span_id: str = "",
+        error: str | None = None,
     ) -> None:
         """A finished span from `started` to now."""
         merged = {**self.context, **attributes}
@@ -102,8 +109,19 @@ def run_spans(crew: Crew, started_ns: int, rng: Random, failure_rates: FailureRa
     run = _Run(crew, rng, failure_rates, started_ns, trace_id, run_id, context, resource)
     failure = _in_flow(run, crew.flow) if crew.flow else _crew(run, None, run_id)
     if crew.flow:
-        attributes = {semconv.KIND: semconv.KIND_FLOW, semconv.OPERATION: semconv.INVOKE_WORKFLOW, semconv.WORKFLOW_NAME: crew.flow}
-        run.lay(f"invoke_workflow {crew.flow}", started_ns, None, attributes, span_id=run_id, error=failure)
+        attributes = {
+            semconv.KIND: semconv.KIND_FLOW,
+            semconv.OPERATION: semconv.INVOKE_WORKFLOW,
+            semconv.WORKFLOW_NAME: crew.flow,
+        }
+        run.lay(
+            f"invoke_workflow {crew.flow}",
+            started_ns,
+            None,
+            attributes,
+            span_id=run_id,
+            error=failure,
+        )
     return run.spans
 
 
@@ -114,7 +132,14 @@ def _in_flow(run: _Run, flow: str) -> str | None:
     run.lay("prepare", started, run.run_id, {semconv.KIND: semconv.KIND_METHOD})
     method, started = run.ident(), run.now
     failure = _crew(run, method, run.ident())
-    run.lay(f"{flow}.work", started, run.run_id, {semconv.KIND: semconv.KIND_METHOD}, span_id=method, error=failure)
+    run.lay(
+        f"{flow}.work",
+        started,
+        run.run_id,
+        {semconv.KIND: semconv.KIND_METHOD},
+        span_id=method,
+        error=failure,
+    )
     return failure
 
 
@@ -139,7 +164,9 @@ def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
     }
     if killed:
         attributes[semconv.ABANDONED] = True
-    run.lay(f"invoke_workflow {crew.name}", started, parent, attributes, span_id=span_id, error=failure)
+    run.lay(
+        f"invoke_workflow {crew.name}", started, parent, attributes, span_id=span_id, error=failure
+    )
     run.context = outer
     return failure
 
@@ -153,8 +180,17 @@ def _task(run: _Run, job: Job, parent: str, *, doomed: bool) -> str | None:
     agent_started = run.now
     failure = _work(run, job.role, agent, doomed=doomed)
     about = {semconv.KIND: semconv.KIND_AGENT, semconv.OPERATION: semconv.INVOKE_AGENT}
-    run.lay(f"invoke_agent {job.role.name}", agent_started, task, about, span_id=agent, error=failure)
-    run.lay(f"task {job.name}", started, parent, {semconv.KIND: semconv.KIND_TASK}, span_id=task, error=failure)
+    run.lay(
+        f"invoke_agent {job.role.name}", agent_started, task, about, span_id=agent, error=failure
+    )
+    run.lay(
+        f"task {job.name}",
+        started,
+        parent,
+        {semconv.KIND: semconv.KIND_TASK},
+        span_id=task,
+        error=failure,
+    )
     run.context = outer
     return failure
 
@@ -166,11 +202,23 @@ def _work(run: _Run, role: Role, agent: str, *, doomed: bool) -> str | None:
     for turn in range(turns):
         last = turn == turns - 1
         if doomed and last:
-            error = run.rng.choice(("APITimeoutError", "RateLimitError", "InternalServerError", "ContextWindowExceeded"))
+            error = run.rng.choice(
+                (
+                    "APITimeoutError",
+                    "RateLimitError",
+                    "InternalServerError",
+                    "ContextWindowExceeded",
+                )
+            )
             _refused(run, role.model, agent, error)
             return error
         if run.rng.random() < run.failure_rates.refusals:
-            _refused(run, role.model, agent, run.rng.choice(("RateLimitError", "RateLimitError", "InternalServerError")))
+            _refused(
+                run,
+                role.model,
+                agent,
+                run.rng.choice(("RateLimitError", "RateLimitError", "InternalServerError")),
+            )
         _chat(run, role, agent, turn, last=last)
         if role.tools and not last:
             _tool(run, role.tools[turn % len(role.tools)], agent)
@@ -202,13 +250,17 @@ def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
         semconv.KIND: semconv.KIND_LLM,
         semconv.RESPONSE_MODEL: model.answers_as,
         semconv.RESPONSE_ID: f"resp-{rng.getrandbits(96):024x}",
-        semconv.FINISH_REASONS: ("length" if rng.random() < 0.008 else "stop" if last else "tool_calls",),
+        semconv.FINISH_REASONS: (
+            "length" if rng.random() < 0.008 else "stop" if last else "tool_calls",
+        ),
     }
     if model.tier:
         attributes[semconv.SERVICE_TIER] = model.tier
     if model.says_cost:
         rate_in, rate_out = model.says_cost
-        attributes[semconv.REPORTED_COST_USD] = f"{((usage.input or 0) * rate_in + (usage.output or 0) * rate_out) / 1e6:.9f}"
+        attributes[semconv.REPORTED_COST_USD] = (
+            f"{((usage.input or 0) * rate_in + (usage.output or 0) * rate_out) / 1e6:.9f}"
+        )
     if role.streams:
         attributes[semconv.REQUEST_STREAM] = True
         attributes[semconv.TIME_TO_FIRST_TOKEN] = (first_token - started) / _NS
@@ -219,7 +271,9 @@ def _usage(role: Role, turn: int, rng: Random, *, last: bool, cacheable: bool) -
     """Tokens of a role's `turn`-th call: the conversation grows, the cache catches more of it (not of a loop's ever new
     prompts), reasoning is part of the output."""
     model = role.model
-    tokens_in = int(role.tokens_in * (1 + _GROWTH * min(turn, _LONGEST)) * rng.lognormvariate(0, 0.25))
+    tokens_in = int(
+        role.tokens_in * (1 + _GROWTH * min(turn, _LONGEST)) * rng.lognormvariate(0, 0.25)
+    )
     tokens_out = max(8, int(role.tokens_out * (1.0 if last else 0.4) * rng.lognormvariate(0, 0.4)))
     read = written = 0
     if model.cached and rng.random() < 0.85 and cacheable:
@@ -227,7 +281,13 @@ def _usage(role: Role, turn: int, rng: Random, *, last: bool, cacheable: bool) -
     if model.writes_cache:
         written = (tokens_in - read) * 3 // 5
     reasoning = int(tokens_out * model.reasoning)
-    return TokenUsage(input=tokens_in, output=tokens_out, cache_read=read, cache_write_5m=written, reasoning=reasoning)
+    return TokenUsage(
+        input=tokens_in,
+        output=tokens_out,
+        cache_read=read,
+        cache_write_5m=written,
+        reasoning=reasoning,
+    )
 
 
 def _refused(run: _Run, model: Model, parent: str, error: str) -> None:
@@ -238,7 +298,11 @@ def _refused(run: _Run, model: Model, parent: str, error: str) -> None:
     usage = TokenUsage(status="missing", flags=("rejected",) if rejected else ())
     attributes = _about_call(model) | usage_attributes(usage)
     run.lay(
-        f"chat {model.name}", started, parent, attributes | {semconv.OPERATION: semconv.CHAT, semconv.KIND: semconv.KIND_LLM}, error=error
+        f"chat {model.name}",
+        started,
+        parent,
+        attributes | {semconv.OPERATION: semconv.CHAT, semconv.KIND: semconv.KIND_LLM},
+        error=error,
     )
     run.wait(1.0)
 
@@ -277,4 +341,10 @@ def _tool(run: _Run, tool: Tool, parent: str) -> None:
         attributes[semconv.CACHED_RESULT] = True
     if failed:
         attributes[semconv.ATTEMPTS] = 3
-    run.lay(f"execute_tool {tool.name}", started, parent, attributes, error=tool.error if failed else None)
+    run.lay(
+        f"execute_tool {tool.name}",
+        started,
+        parent,
+        attributes,
+        error=tool.error if failed else None,
+    )

@@ -87,16 +87,61 @@ class Crew:
     environments: tuple[str, ...] = ("production",)
 
 
-_OPENAI, _ANTHROPIC, _GOOGLE = "api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com"
+_OPENAI, _ANTHROPIC, _GOOGLE = (
+    "api.openai.com",
+    "api.anthropic.com",
+    "generativelanguage.googleapis.com",
+)
 _MINI = Model("openai", _OPENAI, "gpt-4o-mini", "gpt-4o-mini-2024-07-18", 0.35, 95, cached=0.35)
 _GPT5 = Model("openai", _OPENAI, "gpt-5", "gpt-5-2025-08-07", 0.9, 70, cached=0.45, reasoning=0.55)
-_GPT5_FLEX = Model("openai", _OPENAI, "gpt-5", "gpt-5-2025-08-07", 4.0, 45, cached=0.3, reasoning=0.6, tier="flex")
-_SONNET = Model("anthropic", _ANTHROPIC, "claude-sonnet-4-5", "claude-sonnet-4-5-20250929", 0.8, 75, cached=0.6, writes_cache=True)
-_OPUS = Model("anthropic", _ANTHROPIC, "claude-opus-4-5", "claude-opus-4-5-20251101", 1.3, 50, cached=0.5, writes_cache=True)
-_FLASH = Model("gcp.gemini", _GOOGLE, "gemini-2.5-flash", "gemini-2.5-flash", 0.3, 190, cached=0.2, reasoning=0.3)
-_GEMINI = Model("gcp.gemini", _GOOGLE, "gemini-2.5-pro", "gemini-2.5-pro", 1.6, 85, cached=0.3, reasoning=0.5)
-_LLAMA = Model("groq", "api.groq.com", "llama-3.3-70b-versatile", "llama-3.3-70b-versatile", 0.12, 280)
-_AZURE = Model("azure.ai.openai", "contoso.openai.azure.com", "gpt-4o", "gpt-4o-2024-08-06", 0.6, 80, cached=0.25)
+_GPT5_FLEX = Model(
+    "openai", _OPENAI, "gpt-5", "gpt-5-2025-08-07", 4.0, 45, cached=0.3, reasoning=0.6, tier="flex"
+)
+_SONNET = Model(
+    "anthropic",
+    _ANTHROPIC,
+    "claude-sonnet-4-5",
+    "claude-sonnet-4-5-20250929",
+    0.8,
+    75,
+    cached=0.6,
+    writes_cache=True,
+)
+_OPUS = Model(
+    "anthropic",
+    _ANTHROPIC,
+    "claude-opus-4-5",
+    "claude-opus-4-5-20251101",
+    1.3,
+    50,
+    cached=0.5,
+    writes_cache=True,
+)
+_FLASH = Model(
+    "gcp.gemini",
+    _GOOGLE,
+    "gemini-2.5-flash",
+    "gemini-2.5-flash",
+    0.3,
+    190,
+    cached=0.2,
+    reasoning=0.3,
+)
+_GEMINI = Model(
+    "gcp.gemini", _GOOGLE, "gemini-2.5-pro", "gemini-2.5-pro", 1.6, 85, cached=0.3, reasoning=0.5
+)
+_LLAMA = Model(
+    "groq", "api.groq.com", "llama-3.3-70b-versatile", "llama-3.3-70b-versatile", 0.12, 280
+)
+_AZURE = Model(
+    "azure.ai.openai",
+    "contoso.openai.azure.com",
+    "gpt-4o",
+    "gpt-4o-2024-08-06",
+    0.6,
+    80,
+    cached=0.25,
+)
 _BEDROCK = Model(
     "aws.bedrock",
     "bedrock-runtime.us-east-1.amazonaws.com",
@@ -107,9 +152,21 @@ _BEDROCK = Model(
     cached=0.4,
     writes_cache=True,
 )
-_LOCAL = Model("hosted_vllm", "gpu-3.internal", "qwen3-coder-32b-awq", "qwen3-coder-32b-awq", 0.2, 55)
-_HAIKU = Model("openrouter", "openrouter.ai", "anthropic/claude-haiku-4.5", "anthropic/claude-haiku-4.5", 0.6, 120, says_cost=(1.0, 5.0))
-EMBEDDER = Model("openai", _OPENAI, "text-embedding-3-small", "text-embedding-3-small", 0.12, 100_000)
+_LOCAL = Model(
+    "hosted_vllm", "gpu-3.internal", "qwen3-coder-32b-awq", "qwen3-coder-32b-awq", 0.2, 55
+)
+_HAIKU = Model(
+    "openrouter",
+    "openrouter.ai",
+    "anthropic/claude-haiku-4.5",
+    "anthropic/claude-haiku-4.5",
+    0.6,
+    120,
+    says_cost=(1.0, 5.0),
+)
+EMBEDDER = Model(
+    "openai", _OPENAI, "text-embedding-3-small", "text-embedding-3-small", 0.12, 100_000
+)
 
 _TICKETS = Tool("search_tickets", 0.4, fails=0.01, cached=0.25)
 _CUSTOMER = Tool("lookup_customer", 0.15, cached=0.35)
@@ -156,7 +213,11 @@ COMPANY: tuple[Crew, ...] = (
         "insights",
         "growth",
         ("eve", "farid"),
-        (Job("gather sources", _RESEARCHER), Job("analyse", _ANALYST), Job("write report", _EDITOR)),
+        (
+            Job("gather sources", _RESEARCHER),
+            Job("analyse", _ANALYST),
+            Job("write report", _EDITOR),
+        ),
         0.16,
         "office",
         fails=0.05,
@@ -190,7 +251,11 @@ COMPANY: tuple[Crew, ...] = (
         "campaigns",
         "marketing",
         ("nora", "omar"),
-        (Job("scout trends", _SCOUT), Job("write issue", _COPYWRITER), Job("translate", _TRANSLATOR)),
+        (
+            Job("scout trends", _SCOUT),
+            Job("write issue", _COPYWRITER),
+            Job("translate", _TRANSLATOR),
+        ),
         0.07,
         "office",
         flow="weekly-issue",
@@ -205,5 +270,15 @@ COMPANY: tuple[Crew, ...] = (
         "office",
         fails=0.02,
     ),
-    Crew("knowledge-index", "ingest", "data", ("scheduler",), (Job("summarise document", _INDEXER),), 0.06, "night", embeds=6, fails=0.01),
+    Crew(
+        "knowledge-index",
+        "ingest",
+        "data",
+        ("scheduler",),
+        (Job("summarise document", _INDEXER),),
+        0.06,
+        "night",
+        embeds=6,
+        fails=0.01,
+    ),
 )

@@ -34,7 +34,13 @@ class Loaded:
 
 
 def load_history(
-    ledger: Ledger, *, days: int, seed: int, until: datetime, calls_per_day: int, progress: Callable[[float], None] = lambda done: None
+    ledger: Ledger,
+    *,
+    days: int,
+    seed: int,
+    until: datetime,
+    calls_per_day: int,
+    progress: Callable[[float], None] = lambda done: None,
 ) -> Loaded:
     """Ingest the history of the `days` days before `until`; `progress` hears the share done, 0 to 1.
 

@@ -35,17 +35,32 @@ class Charged(NamedTuple):
     last_call: str
 
 
-def charged(ledger: Ledger, model: str, provider: str | None, *, since: datetime | None, until: datetime | None) -> list[Charged]:
+def charged(
+    ledger: Ledger,
+    model: str,
+    provider: str | None,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+) -> list[Charged]:
     """What calls to `model` in [since, until) were charged at, in order of first use; by the name asked for or answered."""
     start, end, c = nanoseconds(since), nanoseconds(until), _CALL.c
     named = select(_LABEL.c.id).where(func.lower(_LABEL.c.value) == model.lower())
     within = [c.started_ns >= start] if start is not None else []
     within += [c.started_ns < end] if end is not None else []
-    asked = or_(c.request_model.in_(named), c.response_model.in_(named), func.lower(_VERSION.c.model) == model.lower())
+    asked = or_(
+        c.request_model.in_(named),
+        c.response_model.in_(named),
+        func.lower(_VERSION.c.model) == model.lower(),
+    )
     joined = _CALL.join(_VERSION, _VERSION.c.id == c.price_version)
     columns = (_VERSION.c.source, _VERSION.c.provider, _VERSION.c.model, _VERSION.c.rates)
     first = func.min(c.started_ns)
-    query = select(*columns, func.count(), first, func.max(c.started_ns)).select_from(joined).where(and_(asked, *within))
+    query = (
+        select(*columns, func.count(), first, func.max(c.started_ns))
+        .select_from(joined)
+        .where(and_(asked, *within))
+    )
     with ledger.reading() as connection:
         rows = connection.execute(query.group_by(_VERSION.c.id, *columns).order_by(first)).all()
     return [

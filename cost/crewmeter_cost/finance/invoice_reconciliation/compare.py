@@ -61,10 +61,17 @@ class Comparison:
     def off(self, tolerance: Decimal) -> bool:
         """Whether a measure that the export has differs by more than `tolerance` (a share) beyond what rounding explains."""
         measures = ("cost_usd", "input_tokens", "output_tokens", "requests")
-        return any(self._apart(name, tolerance) for name in measures if getattr(self.provider, name) is not None)
+        return any(
+            self._apart(name, tolerance)
+            for name in measures
+            if getattr(self.provider, name) is not None
+        )
 
     def _apart(self, name: str, tolerance: Decimal) -> bool:
-        ours, theirs = Decimal(getattr(self.ledger, name) or 0), Decimal(getattr(self.provider, name))
+        ours, theirs = (
+            Decimal(getattr(self.ledger, name) or 0),
+            Decimal(getattr(self.provider, name)),
+        )
         slack = self.provider.slack_usd if name == "cost_usd" else Decimal(0)
         return abs(ours - theirs) > tolerance * max(ours, theirs) + slack
 
@@ -81,21 +88,48 @@ def _seconds(day: str) -> int:
     return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
 
 
-def compare(engine: Engine, export: Export, *, provider: str | None, since: str, until: str) -> list[Comparison]:
+def compare(
+    engine: Engine, export: Export, *, provider: str | None, since: str, until: str
+) -> list[Comparison]:
     """Both sides for every day and model from `since` to `until` (days, both included), by day and then by what is larger."""
     found: dict[tuple[str, str], Comparison] = {}
     with engine.connect() as connection:
-        rows = connection.execute(_BOOKED, {"since": _seconds(since), "until": _seconds(until) + _DAY}).all()
+        rows = connection.execute(
+            _BOOKED, {"since": _seconds(since), "until": _seconds(until) + _DAY}
+        ).all()
     for row in rows:
         if provider in (None, row.provider) and row.model:
             day = f"{datetime.fromtimestamp(int(row.day) * _DAY, UTC):%Y-%m-%d}"
             entry = found.setdefault((day, model_key(row.model)), Comparison(day, row.model))
-            _add(entry.ledger, row.requests, row.input_tokens, row.output_tokens, row.cost_usd, unpriced=int(row.unpriced or 0))
+            _add(
+                entry.ledger,
+                row.requests,
+                row.input_tokens,
+                row.output_tokens,
+                row.cost_usd,
+                unpriced=int(row.unpriced or 0),
+            )
     for line in export.lines:
         if since <= line.day <= until:
-            entry = found.setdefault((line.day, model_key(line.model)), Comparison(line.day, line.model))
-            _add(entry.provider, line.requests, line.input_tokens, line.output_tokens, line.cost_usd, slack_usd=line.slack_usd)
-    return sorted(found.values(), key=lambda each: (each.day, -(each.ledger.cost_usd or each.provider.cost_usd or 0), each.model))
+            entry = found.setdefault(
+                (line.day, model_key(line.model)), Comparison(line.day, line.model)
+            )
+            _add(
+                entry.provider,
+                line.requests,
+                line.input_tokens,
+                line.output_tokens,
+                line.cost_usd,
+                slack_usd=line.slack_usd,
+            )
+    return sorted(
+        found.values(),
+        key=lambda each: (
+            each.day,
+            -(each.ledger.cost_usd or each.provider.cost_usd or 0),
+            each.model,
+        ),
+    )
 
 
 def _add(
@@ -108,11 +142,19 @@ def _add(
     unpriced: int = 0,
     slack_usd: Decimal = Decimal(0),
 ) -> None:
-    for name, value in (("requests", requests), ("input_tokens", input_tokens), ("output_tokens", output_tokens)):
+    for name, value in (
+        ("requests", requests),
+        ("input_tokens", input_tokens),
+        ("output_tokens", output_tokens),
+    ):
         if value is not None:
             setattr(sums, name, (getattr(sums, name) or 0) + int(value))
     if cost_usd is not None:
-        exact = cost_usd if isinstance(cost_usd, Decimal) else Decimal(repr(float(cost_usd))).quantize(Decimal("1e-12"))
+        exact = (
+            cost_usd
+            if isinstance(cost_usd, Decimal)
+            else Decimal(repr(float(cost_usd))).quantize(Decimal("1e-12"))
+        )
         sums.cost_usd = (sums.cost_usd or Decimal(0)) + exact
     sums.unpriced += unpriced
     sums.slack_usd += slack_usd
@@ -124,7 +166,9 @@ def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
     The calls of one run with one model are taken for one LLM object. None where no crew's calls are in the ledger.
     """
     with engine.connect() as connection:
-        rows = connection.execute(_AGENTS, {"since": _seconds(since), "until": _seconds(until) + _DAY}).all()
+        rows = connection.execute(
+            _AGENTS, {"since": _seconds(since), "until": _seconds(until) + _DAY}
+        ).all()
     totals: dict[tuple[str, str], int] = {}
     agents: dict[tuple[str, str], set[str]] = {}
     for row in rows:
@@ -132,7 +176,11 @@ def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
         totals[key] = totals.get(key, 0) + int(row.tokens or 0)
         agents.setdefault(key, set()).update([row.agent] if row.agent else [])
     tokens = sum(totals.values())
-    return Claim(tokens, sum(total * len(agents[key]) for key, total in totals.items())) if tokens else None
+    return (
+        Claim(tokens, sum(total * len(agents[key]) for key, total in totals.items()))
+        if tokens
+        else None
+    )
 
 
 def total_of(comparisons: Iterable[Comparison]) -> tuple[Decimal, Decimal]:

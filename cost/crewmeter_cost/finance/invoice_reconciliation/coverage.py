@@ -37,7 +37,9 @@ class Covered(NamedTuple):
     """Why there is none, else empty."""
 
 
-def of_ledger(url: str | None, *, since: datetime | None = None, until: datetime | None = None) -> list[Covered] | None:
+def of_ledger(
+    url: str | None, *, since: datetime | None = None, until: datetime | None = None
+) -> list[Covered] | None:
     """Every model called in [since, until), whole seconds, the busiest first; None where there is no ledger yet (and none was named)."""
     file = sqlite_path(ledger_url(url))
     if url is None and file is not None and not file.exists():
@@ -46,11 +48,21 @@ def of_ledger(url: str | None, *, since: datetime | None = None, until: datetime
         return _covered(ledger, PriceBook.load(), since, until)
 
 
-def _covered(ledger: Ledger, book: PriceBook, since: datetime | None, until: datetime | None) -> list[Covered]:
-    window = {name: math.ceil(moment.timestamp()) for name, moment in (("since", since), ("until", until)) if moment is not None}
-    bounds = [f"time {sign} :{name}" for name, sign in (("since", ">="), ("until", "<")) if name in window]
+def _covered(
+    ledger: Ledger, book: PriceBook, since: datetime | None, until: datetime | None
+) -> list[Covered]:
+    window = {
+        name: math.ceil(moment.timestamp())
+        for name, moment in (("since", since), ("until", until))
+        if moment is not None
+    }
+    bounds = [
+        f"time {sign} :{name}" for name, sign in (("since", ">="), ("until", "<")) if name in window
+    ]
     with ledger.reading() as connection:
-        rows = connection.execute(text(_MODELS.format(f"WHERE {' AND '.join(bounds)}" if bounds else "")), window).all()
+        rows = connection.execute(
+            text(_MODELS.format(f"WHERE {' AND '.join(bounds)}" if bounds else "")), window
+        ).all()
     now = time.time_ns()
     covered: dict[tuple[str, str], Covered] = {}
     for row in rows:
@@ -58,5 +70,7 @@ def _covered(ledger: Ledger, book: PriceBook, since: datetime | None, until: dat
         today, reason = (None, plan.reason) if isinstance(plan, Unpriced) else (plan.source, "")
         key = (row.provider or "–", row.request_model or row.response_model or "–")
         sofar = covered.get(key, Covered(*key, 0, 0, today, reason))
-        covered[key] = sofar._replace(calls=sofar.calls + int(row.calls), unpriced=sofar.unpriced + int(row.unpriced))
+        covered[key] = sofar._replace(
+            calls=sofar.calls + int(row.calls), unpriced=sofar.unpriced + int(row.unpriced)
+        )
     return sorted(covered.values(), key=lambda each: -each.calls)

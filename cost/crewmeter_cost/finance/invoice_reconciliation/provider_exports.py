@@ -68,7 +68,14 @@ class _Cells:
 
     def text(self, *columns: str) -> str:
         """The first column that is filled."""
-        return next((value.strip() for column in columns if (value := self._row.get(column)) and value.strip()), "")
+        return next(
+            (
+                value.strip()
+                for column in columns
+                if (value := self._row.get(column)) and value.strip()
+            ),
+            "",
+        )
 
     def amount(self, column: str) -> Decimal:
         """A number; an empty cell is 0."""
@@ -89,9 +96,15 @@ class _Cells:
         """The UTC day of a date, a time or unix seconds."""
         text = self.text(*columns)
         try:
-            moment = datetime.fromtimestamp(int(text), UTC) if text.isdigit() else datetime.fromisoformat(text)
+            moment = (
+                datetime.fromtimestamp(int(text), UTC)
+                if text.isdigit()
+                else datetime.fromisoformat(text)
+            )
         except (ValueError, OverflowError, OSError) as error:
-            raise CrewMeterError(f"{self._position}: {columns[0]}: {text!r} is no date", hint=_AGAIN) from error
+            raise CrewMeterError(
+                f"{self._position}: {columns[0]}: {text!r} is no date", hint=_AGAIN
+            ) from error
         return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d}"
 
     def dollars(self, column: str, *currencies: str) -> tuple[Decimal, Decimal]:
@@ -99,34 +112,52 @@ class _Cells:
         currency = self.text(*currencies).upper() if currencies else "USD"
         if currency not in ("USD", ""):
             raise CrewMeterError(
-                f"{self._position}: the amounts are in {currency}, the ledger's in USD", hint="export in USD, or convert the column"
+                f"{self._position}: the amounts are in {currency}, the ledger's in USD",
+                hint="export in USD, or convert the column",
             )
         amount = self.amount(column)
         exponent = amount.as_tuple().exponent
-        return amount, Decimal("0.005") if isinstance(exponent, int) and exponent >= _EXACT and amount else Decimal(0)
+        return amount, Decimal("0.005") if isinstance(
+            exponent, int
+        ) and exponent >= _EXACT and amount else Decimal(0)
 
 
 def _openai_cost(cells: _Cells) -> Line:
     cost, slack = cells.dollars("amount_value", "amount_currency")
     model = cells.text("line_item").partition(",")[0]
-    return Line(cells.day("start_time_iso", "start_time"), model or "(not named)", cost, slack_usd=slack)
+    return Line(
+        cells.day("start_time_iso", "start_time"), model or "(not named)", cost, slack_usd=slack
+    )
 
 
 def _openai_usage(cells: _Cells) -> Line:
     day, model = cells.day("start_time_iso", "start_time"), cells.text("model") or "(not named)"
-    return Line(day, model, None, cells.count("input_tokens"), cells.count("output_tokens"), cells.count("num_model_requests"))
+    return Line(
+        day,
+        model,
+        None,
+        cells.count("input_tokens"),
+        cells.count("output_tokens"),
+        cells.count("num_model_requests"),
+    )
 
 
 def _anthropic_cost(cells: _Cells) -> Line:
     cost, slack = cells.dollars("cost_usd")
-    return Line(cells.day("usage_date_utc"), cells.text("model") or "(not named)", cost, slack_usd=slack)
+    return Line(
+        cells.day("usage_date_utc"), cells.text("model") or "(not named)", cost, slack_usd=slack
+    )
 
 
 def _anthropic_usage(cells: _Cells) -> Line:
     of_input = ("no_cache", "cache_write_5m", "cache_write_1h", "cache_write", "cache_read")
     counted = cells.count(*(f"usage_input_tokens_{kind}" for kind in of_input))
     return Line(
-        cells.day("usage_date_utc"), cells.text("model_version") or "(not named)", None, counted, cells.count("usage_output_tokens")
+        cells.day("usage_date_utc"),
+        cells.text("model_version") or "(not named)",
+        None,
+        counted,
+        cells.count("usage_output_tokens"),
     )
 
 
@@ -136,15 +167,31 @@ def _focus(cells: _Cells) -> Line | None:
     cost, slack = cells.dollars("BilledCost", "BillingCurrency")
     sku = cells.text("SkuId").split("/")
     resource = cells.text("ResourceName", "ResourceId").rpartition("/")[2]
-    model = "/".join(sku[1:-1]) if len(sku) > 2 else resource or cells.text("ChargeDescription") or sku[0]
+    model = (
+        "/".join(sku[1:-1])
+        if len(sku) > 2
+        else resource or cells.text("ChargeDescription") or sku[0]
+    )
     return Line(cells.day("ChargePeriodStart"), model or "(not named)", cost, slack_usd=slack)
 
 
 _FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], Line | None]]] = {
     "openai-cost": (frozenset({"start_time", "amount_value", "line_item"}), "openai", _openai_cost),
-    "openai-usage": (frozenset({"start_time", "num_model_requests", "input_tokens", "output_tokens", "model"}), "openai", _openai_usage),
-    "anthropic-usage": (frozenset({"usage_date_utc", "model_version", "usage_input_tokens_no_cache"}), "anthropic", _anthropic_usage),
-    "anthropic-cost": (frozenset({"usage_date_utc", "model", "token_type", "cost_usd"}), "anthropic", _anthropic_cost),
+    "openai-usage": (
+        frozenset({"start_time", "num_model_requests", "input_tokens", "output_tokens", "model"}),
+        "openai",
+        _openai_usage,
+    ),
+    "anthropic-usage": (
+        frozenset({"usage_date_utc", "model_version", "usage_input_tokens_no_cache"}),
+        "anthropic",
+        _anthropic_usage,
+    ),
+    "anthropic-cost": (
+        frozenset({"usage_date_utc", "model", "token_type", "cost_usd"}),
+        "anthropic",
+        _anthropic_cost,
+    ),
     "focus": (frozenset({"ChargePeriodStart", "BilledCost", "ChargeCategory"}), None, _focus),
 }
 """Format → the columns that tell it, whose books it is, and how a row is read."""
@@ -156,7 +203,8 @@ def read_export(path: Path) -> Export:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise CrewMeterError(
-            f"{path} can't be read: {getattr(error, 'strerror', None) or error}", hint="give the provider's CSV export"
+            f"{path} can't be read: {getattr(error, 'strerror', None) or error}",
+            hint="give the provider's CSV export",
         ) from error
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
@@ -167,16 +215,26 @@ def read_export(path: Path) -> Export:
         _, provider, read = _FORMATS[name]
         lines = tuple(_lines(reader, path, read))
     except csv.Error as error:
-        raise CrewMeterError(f"{path} line {reader.line_num}: is not CSV: {error}", hint="give the provider's CSV export") from error
+        raise CrewMeterError(
+            f"{path} line {reader.line_num}: is not CSV: {error}",
+            hint="give the provider's CSV export",
+        ) from error
     if not lines:
-        raise CrewMeterError(f"{path} has no rows", hint="export a period in which there were calls")
+        raise CrewMeterError(
+            f"{path} has no rows", hint="export a period in which there were calls"
+        )
     return Export(name, provider, lines)
 
 
-def _lines(reader: csv.DictReader[str], path: Path, read: Callable[[_Cells], Line | None]) -> Iterator[Line]:
+def _lines(
+    reader: csv.DictReader[str], path: Path, read: Callable[[_Cells], Line | None]
+) -> Iterator[Line]:
     for row in reader:
         if None in row or None in row.values():
-            raise CrewMeterError(f"{path} line {reader.line_num}: has not as many cells as the header", hint="export the file again")
+            raise CrewMeterError(
+                f"{path} line {reader.line_num}: has not as many cells as the header",
+                hint="export the file again",
+            )
         line = read(_Cells(row, f"{path} line {reader.line_num}"))
         if line is not None:
             yield line

@@ -29,7 +29,12 @@ BATCH = 2000
 PAUSE_SECONDS = 0.005
 """Between two, so that a writer waiting for the lock gets it."""
 
-_CALL, _STEP, _RUN, _ADJUSTMENT = core_tables.call, core_tables.step, core_tables.run, core_tables.adjustment
+_CALL, _STEP, _RUN, _ADJUSTMENT = (
+    core_tables.call,
+    core_tables.step,
+    core_tables.run,
+    core_tables.adjustment,
+)
 _NS = 10**9
 
 
@@ -64,13 +69,17 @@ def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     cutoff = _cutoff(before)
     with ledger.reading() as connection:
         calls, steps, runs = (
-            connection.execute(select(func.count()).select_from(table).where(_old(table, cutoff))).scalar_one()
+            connection.execute(
+                select(func.count()).select_from(table).where(_old(table, cutoff))
+            ).scalar_one()
             for table in (_CALL, _STEP, _RUN)
         )
     return Pruned(before, calls, steps, runs)
 
 
-def prune(ledger: Ledger, before: datetime, *, progress: Callable[[int], None] | None = None) -> Pruned:
+def prune(
+    ledger: Ledger, before: datetime, *, progress: Callable[[int], None] | None = None
+) -> Pruned:
     """Delete calls, steps and runs that started before `before` (rounded down to the hour). `progress` hears rows deleted.
 
     From then on spans from before that time are refused as duplicates: whether they were counted can no longer be told.
@@ -79,7 +88,9 @@ def prune(ledger: Ledger, before: datetime, *, progress: Callable[[int], None] |
     with ledger.writing() as work:
         if pruned_before(work.connection) < cutoff:
             set_pruned_before(work.connection, cutoff)
-    calls, steps = (_delete(ledger, table, _old(table, cutoff), progress) for table in (_CALL, _STEP))
+    calls, steps = (
+        _delete(ledger, table, _old(table, cutoff), progress) for table in (_CALL, _STEP)
+    )
     runs = _delete(ledger, _RUN, _empty(cutoff), progress)
     if ledger.engine.dialect.name == "sqlite":
         with ledger.engine.connect() as connection:
@@ -87,11 +98,16 @@ def prune(ledger: Ledger, before: datetime, *, progress: Callable[[int], None] |
     return Pruned(before, calls, steps, runs)
 
 
-def _delete(ledger: Ledger, table: Table, which: ColumnElement[bool], progress: Callable[[int], None] | None) -> int:
+def _delete(
+    ledger: Ledger, table: Table, which: ColumnElement[bool], progress: Callable[[int], None] | None
+) -> int:
     total = 0
     while True:
         with ledger.writing() as work:
-            ids = [row[0] for row in work.connection.execute(select(table.c.id).where(which).limit(BATCH))]
+            ids = [
+                row[0]
+                for row in work.connection.execute(select(table.c.id).where(which).limit(BATCH))
+            ]
             if ids and table is _CALL:
                 work.connection.execute(delete(_ADJUSTMENT).where(_ADJUSTMENT.c.call.in_(ids)))
             if ids:

@@ -44,8 +44,21 @@ _CALL, _JOB, _ADJUSTMENT = core_tables.call, core_tables.repricing, core_tables.
 _NS = 10**9
 _PRICE = ("cost_pusd", "cost_status", "cost_flags", "price_version")
 """The columns a repricing sets."""
-_NAMES = ("operation", "origin", "scope", "provider", "host", "request_model", "response_model", "error_type", "finish_reason",
-          "service_tier", "usage_status", "usage_flags", "cost_status")  # fmt: skip
+_NAMES = (
+    "operation",
+    "origin",
+    "scope",
+    "provider",
+    "host",
+    "request_model",
+    "response_model",
+    "error_type",
+    "finish_reason",
+    "service_tier",
+    "usage_status",
+    "usage_flags",
+    "cost_status",
+)
 
 
 @dataclass(slots=True)
@@ -65,7 +78,9 @@ class Repriced:
     """The outcome: `job` names it for `undo`, None where nothing changed or nothing was written."""
 
     job: int | None = None
-    by_model: defaultdict[tuple[str | None, str | None], ModelChange] = field(default_factory=lambda: defaultdict(ModelChange))
+    by_model: defaultdict[tuple[str | None, str | None], ModelChange] = field(
+        default_factory=lambda: defaultdict(ModelChange)
+    )
     """(provider, model) → change."""
 
     @property
@@ -98,7 +113,11 @@ def reprice(
         with ledger.reading() as connection:
             page = _page(connection, last, nanoseconds(since), nanoseconds(until))
             names = _names(connection, (row for _, row in page))
-        changes = [change for number, row in page if (change := _changed(number, row, names, book, done)) is not None]
+        changes = [
+            change
+            for number, row in page
+            if (change := _changed(number, row, names, book, done)) is not None
+        ]
         if changes and not dry_run:
             with ledger.writing(book.frozen) as work:
                 _apply(work, changes, done, reason)
@@ -109,9 +128,16 @@ def reprice(
         last = page[-1][0]
 
 
-def _page(connection: Connection, last: int, since: int | None, until: int | None) -> list[tuple[int, Row]]:
+def _page(
+    connection: Connection, last: int, since: int | None, until: int | None
+) -> list[tuple[int, Row]]:
     c = _CALL.c
-    query = select(c.id, *(c[name] for name in CALL_COLUMNS)).where(c.id > last).order_by(c.id).limit(PAGE)
+    query = (
+        select(c.id, *(c[name] for name in CALL_COLUMNS))
+        .where(c.id > last)
+        .order_by(c.id)
+        .limit(PAGE)
+    )
     if since is not None:
         query = query.where(c.started_ns >= since)
     if until is not None:
@@ -124,7 +150,9 @@ def _names(connection: Connection, rows: Any) -> Mapping[int, str]:
     return names_of(connection, {row[position] for row in rows for position in positions})
 
 
-def _changed(number: int, row: Row, names: Mapping[int, str], book: PriceBook, done: Repriced) -> tuple[int, Row, Outcome] | None:
+def _changed(
+    number: int, row: Row, names: Mapping[int, str], book: PriceBook, done: Repriced
+) -> tuple[int, Row, Outcome] | None:
     """The call's new outcome if it differs from what is stored; its model's sums are counted either way."""
     outcome = charge_call(call_of(row, names), book)
     old, new = row[CALL.cost_pusd], outcome.cost_pusd if isinstance(outcome, Charge) else None
@@ -138,7 +166,10 @@ def _changed(number: int, row: Row, names: Mapping[int, str], book: PriceBook, d
     change.after_pusd += new or 0
     change.unpriced_before += old is None and not rejected
     change.unpriced_after += new is None and not rejected
-    if old == new and (names[row[CALL.cost_status]] == outcome.status or (new is None and isinstance(outcome, Charge))):
+    if old == new and (
+        names[row[CALL.cost_status]] == outcome.status
+        or (new is None and isinstance(outcome, Charge))
+    ):
         return None
     change.changed += 1
     return number, row, outcome
@@ -181,26 +212,41 @@ def call_of(row: Row, names: Mapping[int, str]) -> Call:
         error_type=name("error_type"),
         finish_reason=name("finish_reason"),
         service_tier=name("service_tier"),
-        reported_cost_usd=None if reported is None else f"{reported // 10**12}.{reported % 10**12:012d}",
+        reported_cost_usd=None
+        if reported is None
+        else f"{reported // 10**12}.{reported % 10**12:012d}",
         time_to_first_token_ns=row[CALL.ttft_ns],
         origin=str(name("origin")),
         scope=name("scope") or "",
     )
 
 
-def _apply(work: Work, changes: list[tuple[int, Row, Outcome]], done: Repriced, reason: str) -> None:
+def _apply(
+    work: Work, changes: list[tuple[int, Row, Outcome]], done: Repriced, reason: str
+) -> None:
     """Write one page's changes, with their adjustments, totals and roll-ups."""
     connection, labels = work.connection, work.labels
     if done.job is None:
         done.job = (connection.execute(select(func.max(_JOB.c.id))).scalar() or 0) + 1
-        connection.execute(insert(_JOB).values(id=done.job, created_ns=time.time_ns(), reason=reason))
+        connection.execute(
+            insert(_JOB).values(id=done.job, created_ns=time.time_ns(), reason=reason)
+        )
     prices = []
     for number, _, outcome in changes:
         charge = outcome if isinstance(outcome, Charge) and outcome.cost_pusd <= _INT64 else None
-        status = outcome.status if charge is not None or not isinstance(outcome, Charge) else "invalid_usage"
+        status = (
+            outcome.status
+            if charge is not None or not isinstance(outcome, Charge)
+            else "invalid_usage"
+        )
         version = None if charge is None else labels.price_version[charge.version]
         flags = labels.flags[outcome.flags] if outcome.flags else None
-        prices.append((number, (charge and charge.cost_pusd, labels.of["cost_status"][status], flags, version)))
+        prices.append(
+            (
+                number,
+                (charge and charge.cost_pusd, labels.of["cost_status"][status], flags, version),
+            )
+        )
     moved = _move(work, prices)
     connection.execute(
         insert(_ADJUSTMENT),
@@ -217,11 +263,15 @@ _ADJUSTED = ("cost_pusd", "status", "flags", "price_version")
 """Names in `adjustment` of the columns `_PRICE`."""
 
 
-def _move(work: Work, prices: list[tuple[int, tuple[Any, ...]]]) -> list[tuple[int, tuple[Any, ...], tuple[Any, ...]]]:
+def _move(
+    work: Work, prices: list[tuple[int, tuple[Any, ...]]]
+) -> list[tuple[int, tuple[Any, ...], tuple[Any, ...]]]:
     """Give calls new prices and move every sum; returns (call, old price, new price). Rows are read again: they may have moved on."""
     connection = work.connection
     wanted = dict(prices)
-    query = select(_CALL.c.id, *(_CALL.c[name] for name in CALL_COLUMNS)).where(_CALL.c.id.in_(wanted))
+    query = select(_CALL.c.id, *(_CALL.c[name] for name in CALL_COLUMNS)).where(
+        _CALL.c.id.in_(wanted)
+    )
     rows = [(number, stored_row(values)) for number, *values in connection.execute(query)]
     change = Change(connection, work.bulk, work.labels)
     change.runs.load_numbers({row[CALL.run] for _, row in rows} - {None})
@@ -248,16 +298,25 @@ def undo(ledger: Ledger, job: int) -> Undone:
         connection = work.connection
         found = connection.execute(select(_JOB).where(_JOB.c.id == job)).one_or_none()
         if found is None:
-            raise CrewMeterError(f"there is no repricing {job}", hint="`crewmeter reprice` prints the number of each")
+            raise CrewMeterError(
+                f"there is no repricing {job}", hint="`crewmeter reprice` prints the number of each"
+            )
         if found.undone_ns is not None:
-            raise CrewMeterError(f"repricing {job} was undone already", hint="nothing needs to be done")
+            raise CrewMeterError(
+                f"repricing {job} was undone already", hint="nothing needs to be done"
+            )
         a, later = _ADJUSTMENT.c, _ADJUSTMENT.alias("later")
         jobs = select(_JOB.c.id).where(_JOB.c.id > job, _JOB.c.undone_ns.is_(None))
         mine = select(a.call).where(a.repricing == job)
-        query = select(func.max(later.c.repricing)).where(later.c.repricing.in_(jobs), later.c.call.in_(mine))
+        query = select(func.max(later.c.repricing)).where(
+            later.c.repricing.in_(jobs), later.c.call.in_(mine)
+        )
         blocking = connection.execute(query).scalar()
         if blocking is not None:
-            raise CrewMeterError(f"repricing {blocking} changed some of the same calls after {job}", hint=f"undo {blocking} first")
+            raise CrewMeterError(
+                f"repricing {blocking} changed some of the same calls after {job}",
+                hint=f"undo {blocking} first",
+            )
         old = select(a.call, *(a[f"old_{name}"] for name in _ADJUSTED)).where(a.repricing == job)
         prices = [(number, tuple(price)) for number, *price in connection.execute(old)]
         for start in range(0, len(prices), PAGE):

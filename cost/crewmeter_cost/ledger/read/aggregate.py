@@ -68,7 +68,9 @@ class Groups:
 
     def drop_empty(self) -> None:
         """Forget the groups that count nothing: what was in them was taken back, or lies outside the window."""
-        for key in [key for key, spot in self._spots.items() if not any(self._amounts[spot : spot + _WIDTH])]:
+        for key in [
+            key for key, spot in self._spots.items() if not any(self._amounts[spot : spot + _WIDTH])
+        ]:
             del self._spots[key]
 
     def total(self) -> list[int]:
@@ -88,7 +90,10 @@ def _joined(amounts: list[int]) -> list[int]:
 
 
 def first_of(
-    sources: Callable[[], Iterable[tuple[Key, Sequence[int]]]], limit: int | None, *, chronological: bool
+    sources: Callable[[], Iterable[tuple[Key, Sequence[int]]]],
+    limit: int | None,
+    *,
+    chronological: bool,
 ) -> tuple[list[Ranked], list[int], int]:
     """The first `limit` groups (all of them where it is None), the total over all, and how many there are.
 
@@ -107,5 +112,9 @@ def first_of(
         groups.drop_empty()
         count += len(groups)
         found = groups.ranked(chronological=chronological)
-        best = [*best, *found] if limit is None else nsmallest(limit, chain(best, found), key=itemgetter(0))
+        best = (
+            [*best, *found]
+            if limit is None
+            else nsmallest(limit, chain(best, found), key=itemgetter(0))
+        )
     return best, total, count

@@ -28,22 +28,80 @@ if TYPE_CHECKING:
 
 __all__ = ["FIELDS", "FORMATS", "Billed", "billed", "calls"]
 
-FIELDS = ("started_at", "duration_seconds", "run_id", "trace_id", "span_id", "operation", "provider", "request_model", "response_model",
-          "crew", "flow", "task", "agent", "user", "team", "session", "tags", "status", "error_type", "finish_reason", "input_tokens",
-          "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens", "cost_usd",
-          "cost_status", "price_source", "price_version")  # fmt: skip
+FIELDS = (
+    "started_at",
+    "duration_seconds",
+    "run_id",
+    "trace_id",
+    "span_id",
+    "operation",
+    "provider",
+    "request_model",
+    "response_model",
+    "crew",
+    "flow",
+    "task",
+    "agent",
+    "user",
+    "team",
+    "session",
+    "tags",
+    "status",
+    "error_type",
+    "finish_reason",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "cost_status",
+    "price_source",
+    "price_version",
+)
 """Keys of an exported call, in the contract's order."""
 
 PAGE = 2000
 """Calls read at a time; between pages no read transaction is held, so writers' WAL can be folded back."""
 
 _REMEMBERED = 50_000
-_CALL, _RUN, _LABEL, _TAGS, _PRICE = core_tables.call, core_tables.run, core_tables.label, core_tables.tag_set, core_tables.price_version
+_CALL, _RUN, _LABEL, _TAGS, _PRICE = (
+    core_tables.call,
+    core_tables.run,
+    core_tables.label,
+    core_tables.tag_set,
+    core_tables.price_version,
+)
 _NS = 10**9
-_NAMED = ("operation", "provider", "request_model", "response_model", "crew", "flow", "task", "agent", "user", "team", "session",
-          "error_type", "finish_reason", "cost_status", "host", "service_tier", "usage_status")  # fmt: skip
+_NAMED = (
+    "operation",
+    "provider",
+    "request_model",
+    "response_model",
+    "crew",
+    "flow",
+    "task",
+    "agent",
+    "user",
+    "team",
+    "session",
+    "error_type",
+    "finish_reason",
+    "cost_status",
+    "host",
+    "service_tier",
+    "usage_status",
+)
 _FROZEN = tuple(_PRICE.c[name] for name in FrozenRates._fields)
-_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
+_COUNTS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
 
 
 class Billed(NamedTuple):
@@ -70,20 +128,28 @@ class _Names:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], Any] = {}
 
-    def learn(self, connection: Connection, table: str, column: Any, text: Any, ids: Iterable[int | None]) -> None:
+    def learn(
+        self, connection: Connection, table: str, column: Any, text: Any, ids: Iterable[int | None]
+    ) -> None:
         """Read the texts of ids not known yet."""
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-        wanted = sorted({number for number in ids if number is not None and (table, number) not in self._known})
+        wanted = sorted(
+            {number for number in ids if number is not None and (table, number) not in self._known}
+        )
         for start in range(0, len(wanted), 5000):
-            for row in connection.execute(select(column, *text).where(column.in_(wanted[start : start + 5000]))):
+            for row in connection.execute(
+                select(column, *text).where(column.in_(wanted[start : start + 5000]))
+            ):
                 self._known[table, row[0]] = row[1] if len(row) == 2 else tuple(row[1:])
 
     def __call__(self, table: str, number: int | None) -> Any:
         return None if number is None else self._known.get((table, number))
 
 
-def pages(ledger: Ledger, names: _Names, *, since: datetime | None, until: datetime | None) -> Iterator[Sequence[Mapping[Any, Any]]]:
+def pages(
+    ledger: Ledger, names: _Names, *, since: datetime | None, until: datetime | None
+) -> Iterator[Sequence[Mapping[Any, Any]]]:
     """The rows of `call` that started in [since, until), in order of their second, a page at a time; `names` knows what they name."""
     start, end = nanoseconds(since), nanoseconds(until)
     c, seconds = _CALL.c, rounded(_CALL.c.started_ns, _NS)
@@ -95,20 +161,36 @@ def pages(ledger: Ledger, names: _Names, *, since: datetime | None, until: datet
         if end is not None:
             query = query.where(seconds <= end // _NS, c.started_ns < end)
         if last is not None:
-            query = query.where(seconds >= last[0], or_(seconds > last[0], and_(seconds == last[0], c.id > last[1])))
+            query = query.where(
+                seconds >= last[0], or_(seconds > last[0], and_(seconds == last[0], c.id > last[1]))
+            )
         with ledger.reading() as connection:
             page = connection.execute(query).mappings().all()
-            names.learn(connection, "label", _LABEL.c.id, (_LABEL.c.value,), (row[name] for row in page for name in _NAMED))
-            names.learn(connection, "run", _RUN.c.id, (_RUN.c.run_id,), (row["run"] for row in page))
-            names.learn(connection, "tags", _TAGS.c.id, (_TAGS.c.tags,), (row["tag_set"] for row in page))
-            names.learn(connection, "price", _PRICE.c.id, _FROZEN, (row["price_version"] for row in page))
+            names.learn(
+                connection,
+                "label",
+                _LABEL.c.id,
+                (_LABEL.c.value,),
+                (row[name] for row in page for name in _NAMED),
+            )
+            names.learn(
+                connection, "run", _RUN.c.id, (_RUN.c.run_id,), (row["run"] for row in page)
+            )
+            names.learn(
+                connection, "tags", _TAGS.c.id, (_TAGS.c.tags,), (row["tag_set"] for row in page)
+            )
+            names.learn(
+                connection, "price", _PRICE.c.id, _FROZEN, (row["price_version"] for row in page)
+            )
         yield page
         if len(page) < PAGE:
             return
         last = (page[-1]["started_ns"] // _NS, page[-1]["id"])
 
 
-def calls(ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[dict[str, object]]:
+def calls(
+    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[dict[str, object]]:
     """Every billed call that started in [since, until), in order of its second, as records with the keys `FIELDS`."""
     names = _Names()
     for page in pages(ledger, names, since=since, until=until):
@@ -116,7 +198,9 @@ def calls(ledger: Ledger, *, since: datetime | None = None, until: datetime | No
             yield _record(row, names)
 
 
-def billed(ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None) -> Iterator[Billed]:
+def billed(
+    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
+) -> Iterator[Billed]:
     """The same calls with what is needed to charge them again."""
     names = _Names()
     for page in pages(ledger, names, since=since, until=until):
@@ -178,9 +262,16 @@ def _jsonl(records: Iterable[dict[str, object]]) -> Iterator[str]:
 def _csv(records: Iterable[dict[str, object]]) -> Iterator[str]:
     yield csv_line(FIELDS)
     for record in records:
-        record["tags"] = json.dumps(record["tags"], ensure_ascii=False, sort_keys=True) if record["tags"] else None
+        record["tags"] = (
+            json.dumps(record["tags"], ensure_ascii=False, sort_keys=True)
+            if record["tags"]
+            else None
+        )
         yield csv_line(record[field] for field in FIELDS)
 
 
-FORMATS: Mapping[str, Callable[[Iterable[dict[str, object]]], Iterator[str]]] = {"jsonl": _jsonl, "csv": _csv}
+FORMATS: Mapping[str, Callable[[Iterable[dict[str, object]]], Iterator[str]]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+}
 """Format → lines of text from records. A further one (FOCUS) needs an entry here and nothing else."""

@@ -65,7 +65,9 @@ _RATE = (
     "FROM calls WHERE time >= :since AND time < :until"
 )
 _UNPRICED_HOURS = "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly WHERE time >= :since AND time < :until"
-_UNPRICED_CALLS = "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= :since AND time < :until"
+_UNPRICED_CALLS = (
+    "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= :since AND time < :until"
+)
 _FAILED_CALLS = (
     "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), coalesce(agent, crew, '') "
     "FROM calls WHERE status = 'error' AND time >= :since AND time < :until ORDER BY time DESC LIMIT :most"
@@ -76,19 +78,29 @@ _FAILED_TOOLS = (
 )
 
 
-def look(book: Ledger, *, now: datetime, since: datetime | None = None, past: bool = False, most: int = 8) -> Snapshot:
+def look(
+    book: Ledger, *, now: datetime, since: datetime | None = None, past: bool = False, most: int = 8
+) -> Snapshot:
     """What the ledger says of the time up to `now`, at most `most` lines of each kind; `past` if there may be later calls.
 
     Without `since` the spend is today's (UTC), failures are the last day's, and the newest runs are shown however old.
     """
-    moment, midnight = int(now.timestamp()) + 1, now.replace(hour=0, minute=0, second=0, microsecond=0)
+    moment, midnight = (
+        int(now.timestamp()) + 1,
+        now.replace(hour=0, minute=0, second=0, microsecond=0),
+    )
     begin = since or midnight
     running, finished = _runs(book, now, since, most)
     with book.reading() as connection:
-        calls, tokens = connection.execute(text(_RATE), {"since": moment - RATE_SECONDS, "until": moment}).one()
+        calls, tokens = connection.execute(
+            text(_RATE), {"since": moment - RATE_SECONDS, "until": moment}
+        ).one()
         first = int((since or now - timedelta(days=1)).timestamp())
         span = {"since": first, "until": moment, "most": most}
-        failed = [*connection.execute(text(_FAILED_CALLS), span), *connection.execute(text(_FAILED_TOOLS), span)]
+        failed = [
+            *connection.execute(text(_FAILED_CALLS), span),
+            *connection.execute(text(_FAILED_TOOLS), span),
+        ]
         start, hour = int(begin.timestamp()), moment // 3600 * 3600
         unpriced = _unpriced(connection, start, moment)
     return Snapshot(
@@ -109,16 +121,28 @@ def look(book: Ledger, *, now: datetime, since: datetime | None = None, past: bo
 def _unpriced(connection: Connection, start: int, end: int) -> int:
     """Calls without a price in [start, end), unix seconds: whole hours from the roll-ups, the rest from the calls."""
     first, last = -(-start // 3600) * 3600, end // 3600 * 3600
-    parts = [(_UNPRICED_CALLS, start, min(first, end)), (_UNPRICED_HOURS, first, last), (_UNPRICED_CALLS, max(last, first), end)]
-    spans = [(statement, {"since": low, "until": high}) for statement, low, high in parts if low < high]
+    parts = [
+        (_UNPRICED_CALLS, start, min(first, end)),
+        (_UNPRICED_HOURS, first, last),
+        (_UNPRICED_CALLS, max(last, first), end),
+    ]
+    spans = [
+        (statement, {"since": low, "until": high}) for statement, low, high in parts if low < high
+    ]
     return sum(int(connection.scalar(text(statement), span) or 0) for statement, span in spans)
 
 
-def _runs(book: Ledger, now: datetime, since: datetime | None, most: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+def _runs(
+    book: Ledger, now: datetime, since: datetime | None, most: int
+) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
     """The runs that were on at `now`, and those over by then; each newest first."""
     at_ns, until = nanoseconds(now) or 0, now + timedelta(microseconds=1)
     recent = runs(book, since=max(now - ALIVE, since or now - ALIVE), until=until, limit=None)
-    running = [run for run in recent if run.status == "running" or run.started_ns + (run.duration_ns or 0) > at_ns]
+    running = [
+        run
+        for run in recent
+        if run.status == "running" or run.started_ns + (run.duration_ns or 0) > at_ns
+    ]
     over = runs(book, since=since, until=until, limit=most + len(running), over=True)
     finished = [run for run in over if run.started_ns + (run.duration_ns or 0) <= at_ns]
     return tuple(running[:most]), tuple(finished[:most])

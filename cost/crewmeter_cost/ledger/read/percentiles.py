@@ -46,7 +46,13 @@ class Percentiles:
 
     def __call__(self, key: Key | None) -> Pair:
         if self._exact:
-            return exact_quantiles(sorted(chain.from_iterable(self._exact.values()) if key is None else self._exact.get(key, ())))
+            return exact_quantiles(
+                sorted(
+                    chain.from_iterable(self._exact.values())
+                    if key is None
+                    else self._exact.get(key, ())
+                )
+            )
         if key is not None:
             return quantiles(self._counts.get(key, {}))
         if self._total is None:

@@ -29,7 +29,7 @@ __all__ = [
     "rounded",
     "time_of",
     "tool_column",
-]  # fmt: skip
+]
 
 TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
 """Groups of time and the seconds they are read by; days become months afterwards."""
@@ -58,13 +58,19 @@ class Question:
     @property
     def names(self) -> frozenset[str]:
         """The groups and filters that are not times."""
-        return frozenset(name for name in (*self.by, *(name for name, _ in self.where)) if name not in TIMES)
+        return frozenset(
+            name for name in (*self.by, *(name for name, _ in self.where)) if name not in TIMES
+        )
 
     @property
     def tag(self) -> str | None:
         """The KEY if this is grouped by one tag and nothing else but time."""
         keys = [name[4:] for name in self.by if name not in TIMES]
-        return keys[0] if not self.where and len(keys) == 1 and self.names == {f"tag:{keys[0]}"} else None
+        return (
+            keys[0]
+            if not self.where and len(keys) == 1 and self.names == {f"tag:{keys[0]}"}
+            else None
+        )
 
     @property
     def dimension(self) -> str | None:
@@ -72,7 +78,9 @@ class Question:
         wanted = "tool" if self.of_tools else None
         for name, dimension in DIMENSIONS.items():
             keys = {key for key in (dimension.key, dimension.key2) if key is not None}
-            if name in ("run", "tag", "error", "finish", "cost_status") or (name == "tool") != (wanted == "tool"):
+            if name in ("run", "tag", "error", "finish", "cost_status") or (name == "tool") != (
+                wanted == "tool"
+            ):
                 continue
             if self.names <= keys:
                 return name
@@ -91,16 +99,27 @@ def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
     """Check what was asked for. Raises `CrewMeterError` naming the word that is no group."""
     groups = tuple(dict.fromkeys(word.strip() for word in by))
     for word in groups:
-        if word not in _NAMES and word != "run" and word not in TIMES and not (word.startswith("tag:") and len(word) > 4):
+        if (
+            word not in _NAMES
+            and word != "run"
+            and word not in TIMES
+            and not (word.startswith("tag:") and len(word) > 4)
+        ):
             raise CrewMeterError(f"cannot group by {word!r}", hint=f"one of {', '.join(GROUPS)}")
     for word in where:
         if word not in _FILTERS and not (word.startswith("tag:") and len(word) > 4):
-            raise CrewMeterError(f"cannot filter by {word!r}", hint=f"one of {', '.join(_FILTERS)}, tag:KEY")
+            raise CrewMeterError(
+                f"cannot filter by {word!r}", hint=f"one of {', '.join(_FILTERS)}, tag:KEY"
+            )
     asked = Question(groups, tuple(where.items()))
     if asked.of_tools and (odd := sorted(asked.names & {"model", "provider"})):
-        raise CrewMeterError(f"tool calls have no {odd[0]}", hint="group by tool, or by model, in two reports")
+        raise CrewMeterError(
+            f"tool calls have no {odd[0]}", hint="group by tool, or by model, in two reports"
+        )
     if sum(word in TIMES for word in groups) > 1:
-        raise CrewMeterError("only one of hour, day and month at a time", hint="leave all but the finest out")
+        raise CrewMeterError(
+            "only one of hour, day and month at a time", hint="leave all but the finest out"
+        )
     return asked
 
 
@@ -136,7 +155,11 @@ def tool_column(name: str) -> ColumnElement[Any]:
         return _STEP.c.name
     if name.startswith("tag:"):
         return _RUN.c.tag_set
-    return _RUN.c[name] if name in ("user", "team", "session", "service", "environment") else _STEP.c[name]
+    return (
+        _RUN.c[name]
+        if name in ("user", "team", "session", "service", "environment")
+        else _STEP.c[name]
+    )
 
 
 def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
@@ -158,4 +181,8 @@ def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
 def formatted_time(group: str, seconds: int) -> str:
     """A time key as people write it: ``2026-11-21T09:00Z``, ``2026-11-21`` or ``2026-11``."""
     moment = datetime.fromtimestamp(seconds, UTC)
-    return {"hour": f"{moment:%Y-%m-%dT%H:00Z}", "day": f"{moment:%Y-%m-%d}", "month": f"{moment:%Y-%m}"}[group]
+    return {
+        "hour": f"{moment:%Y-%m-%dT%H:00Z}",
+        "day": f"{moment:%Y-%m-%d}",
+        "month": f"{moment:%Y-%m}",
+    }[group]

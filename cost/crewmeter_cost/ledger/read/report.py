@@ -36,8 +36,20 @@ EXACT_CALLS = 5_000
 COUNTED_CALLS = 200_000
 """Where no bucket counts answer, percentiles of up to so many calls are counted one by one; beyond, they are left out (null)."""
 
-AMOUNTS = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
-           "reasoning_tokens", "cost_usd", "success_rate", "p50_seconds", "p95_seconds")  # fmt: skip
+AMOUNTS = (
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "cost_usd",
+    "success_rate",
+    "p50_seconds",
+    "p95_seconds",
+)
 """Columns of a row after its group keys, as in the contract."""
 
 HELD_CALLS = 50_000
@@ -59,7 +71,11 @@ class ReportRow:
     @property
     def cost_pusd(self) -> int | None:
         """Pico-USD of the priced calls, None if there are only unpriced ones."""
-        return None if self.sums["unpriced_calls"] and not self.sums["priced_calls"] else self.sums["cost_pusd"]
+        return (
+            None
+            if self.sums["unpriced_calls"] and not self.sums["priced_calls"]
+            else self.sums["cost_pusd"]
+        )
 
     @property
     def success_rate(self) -> float | None:
@@ -75,7 +91,10 @@ class ReportRow:
             shown[name] = self.sums[name]
         shown["cost_usd"] = None if cost is None else exact_usd(cost)
         shown["success_rate"] = self.success_rate
-        shown["p50_seconds"], shown["p95_seconds"] = _rounded(self.p50_seconds), _rounded(self.p95_seconds)
+        shown["p50_seconds"], shown["p95_seconds"] = (
+            _rounded(self.p50_seconds),
+            _rounded(self.p95_seconds),
+        )
         return shown
 
 
@@ -160,7 +179,13 @@ class _Window(NamedTuple):
 class _Reading:
     """One report being read, in one read transaction."""
 
-    def __init__(self, connection: Connection, asked: Question, since: datetime | None, until: datetime | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        asked: Question,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> None:
         self._asked, self._since, self._until = asked, since, until
         self._since_ns, self._until_ns = nanoseconds(since), nanoseconds(until)
         self._sources = Sources(connection, asked)
@@ -171,8 +196,14 @@ class _Reading:
     def report(self, limit: int | None) -> Report:
         by = self._asked.by
         chronological = bool(by) and by[0] in TIMES
-        window = self._window() if self._asked.dimension is not None or self._asked.tag is not None else None
-        found, total, groups = first_of(lambda: self._sums(window), limit, chronological=chronological)
+        window = (
+            self._window()
+            if self._asked.dimension is not None or self._asked.tag is not None
+            else None
+        )
+        found, total, groups = first_of(
+            lambda: self._sums(window), limit, chronological=chronological
+        )
         wanted = {key for _, key, _ in found} if len(found) < groups else None
         percentiles = self._percentiles(window, total[0], wanted)
         return Report(
@@ -186,10 +217,19 @@ class _Reading:
             groups=groups if by else 0,
         )
 
-    def _rows(self, found: Sequence[Ranked], percentiles: Percentiles, *, chronological: bool) -> list[ReportRow]:
-        names = [self._shown(index, {key[index] for _, key, _ in found}) for index in range(len(self._asked.by))]
+    def _rows(
+        self, found: Sequence[Ranked], percentiles: Percentiles, *, chronological: bool
+    ) -> list[ReportRow]:
+        names = [
+            self._shown(index, {key[index] for _, key, _ in found})
+            for index in range(len(self._asked.by))
+        ]
         rows = [
-            ReportRow(tuple(names[i][part] for i, part in enumerate(key)), dict(zip(SUMS, sums, strict=True)), *percentiles(key))
+            ReportRow(
+                tuple(names[i][part] for i, part in enumerate(key)),
+                dict(zip(SUMS, sums, strict=True)),
+                *percentiles(key),
+            )
             for _, key, sums in found
         ]
         return _sorted(rows, chronological=chronological)
@@ -210,16 +250,28 @@ class _Reading:
         cuts = [None if cut is None or cut % _HOUR_NS == 0 else cut for cut in (since, until)]
         ranges = [part for cut in cuts if cut is not None for part in _parted(cut)]
         counts = iter(self._sources.calls(*ranges) if ranges else ())
-        head, tail = (None if cut is None else self._edge(cut, next(counts), next(counts), begins=cut is cuts[0]) for cut in cuts)
+        head, tail = (
+            None
+            if cut is None
+            else self._edge(cut, next(counts), next(counts), begins=cut is cuts[0])
+            for cut in cuts
+        )
         first = since if head is None else head.end if head.sign > 0 else head.start
         last = until if tail is None else tail.start if tail.sign > 0 else tail.end
-        edges = tuple(edge for edge in (head, tail) if edge and (edge.calls or self._asked.of_tools))
-        return _Window(None if first is None else first // _NS, None if last is None else last // _NS, edges)
+        edges = tuple(
+            edge for edge in (head, tail) if edge and (edge.calls or self._asked.of_tools)
+        )
+        return _Window(
+            None if first is None else first // _NS, None if last is None else last // _NS, edges
+        )
 
     def _edge(self, cut: int, calls_before: int, calls_after: int, *, begins: bool) -> _Edge:
         """Of the hour the window begins or ends in, the part with fewer calls: that inside, or that outside, to be taken from the hour."""
         before, after = _parted(cut)
-        early, late = _Edge(*before, -1 if begins else 1, calls_before), _Edge(*after, 1 if begins else -1, calls_after)
+        early, late = (
+            _Edge(*before, -1 if begins else 1, calls_before),
+            _Edge(*after, 1 if begins else -1, calls_after),
+        )
         inside, outside = (late, early) if begins else (early, late)
         return outside if outside.calls < inside.calls and before[0] >= self._pruned_ns else inside
 
@@ -243,7 +295,9 @@ class _Reading:
             self._complete(edge.start)
             few = edge.calls <= HELD_CALLS
             timed = few and self._asked.latency is not None
-            for key, sums, durations in self._sources.detail(edge.start, edge.end, sign=edge.sign, timed=timed, few=few):
+            for key, sums, durations in self._sources.detail(
+                edge.start, edge.end, sign=edge.sign, timed=timed, few=few
+            ):
                 key = self._months(key)
                 yield key, sums
                 if durations:
@@ -253,7 +307,9 @@ class _Reading:
         """Note it where detail is read that was pruned."""
         if (since_ns or 0) < self._pruned_ns and not self._notes:
             day = datetime.fromtimestamp(self._pruned_ns / _NS, UTC)
-            self._notes.append(f"calls before {day:%Y-%m-%d %H:%M} UTC were pruned; this grouping counts only what is left of them")
+            self._notes.append(
+                f"calls before {day:%Y-%m-%d %H:%M} UTC were pruned; this grouping counts only what is left of them"
+            )
 
     def _months(self, key: Key) -> Key:
         if "month" not in self._asked.by:
@@ -264,7 +320,9 @@ class _Reading:
 
     # --- percentiles ---------------------------------------------------------------------------------------------
 
-    def _percentiles(self, window: _Window | None, calls: int, wanted: set[Key] | None) -> Percentiles:
+    def _percentiles(
+        self, window: _Window | None, calls: int, wanted: set[Key] | None
+    ) -> Percentiles:
         """p50 and p95 of each (wanted) group: exact for few calls, from bucket counts for many."""
         complete = (self._since_ns or 0) >= self._pruned_ns
         percentiles = Percentiles()
@@ -281,10 +339,14 @@ class _Reading:
                     percentiles.count(self._months(key), counts)
         return percentiles
 
-    def _counted(self, percentiles: Percentiles, window: _Window, latency: str, wanted: set[Key] | None) -> None:
+    def _counted(
+        self, percentiles: Percentiles, window: _Window, latency: str, wanted: set[Key] | None
+    ) -> None:
         """Percentiles out of the roll-ups' counts, and the durations at the edges."""
         by, first, last = self._asked.by, window.first, window.last
-        apart = wanted is not None or "hour" in by  # the total is a question of its own where the rows do not, or not cheaply, add up
+        apart = (
+            wanted is not None or "hour" in by
+        )  # the total is a question of its own where the rows do not, or not cheaply, add up
         if window.whole:
             for key, counts in self._sources.counts(latency, first, last, by=by, only=wanted):
                 percentiles.count(self._months(key), counts)

@@ -55,7 +55,9 @@ class Node:
     @property
     def cost_pusd(self) -> int | None:
         """Pico-USD, None where no price is known: of a call without one (refused, too), of a step with unpriced calls only."""
-        return None if not self.priced_calls and (self.unpriced_calls or self.is_call) else self.cost
+        return (
+            None if not self.priced_calls and (self.unpriced_calls or self.is_call) else self.cost
+        )
 
     def document(self) -> dict[str, object]:
         """The node as JSON, with its children."""
@@ -89,7 +91,12 @@ class RunTree:
 
     def document(self) -> dict[str, object]:
         """The contract's run, and its tree; where nodes were left out, it says so."""
-        shown = {**self.run.document(), "trace_id": self.run.trace_id, "error_type": self.run.error_type, "tree": self.root.document()}
+        shown = {
+            **self.run.document(),
+            "trace_id": self.run.trace_id,
+            "error_type": self.run.error_type,
+            "tree": self.root.document(),
+        }
         return {**shown, "truncated": True} if self.truncated else shown
 
 
@@ -101,7 +108,14 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
     truncated = limit is not None and max(len(steps), len(calls)) > limit
     root = _grow(run, steps[:limit] + calls[:limit])
     if truncated:
-        for name in ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "output_tokens"):
+        for name in (
+            "calls",
+            "failed_calls",
+            "unpriced_calls",
+            "priced_calls",
+            "input_tokens",
+            "output_tokens",
+        ):
             setattr(root, name, getattr(run, name))
         root.cost = run.cost_pusd or 0
     return RunTree(run, root, truncated)
@@ -110,8 +124,16 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
 def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
     kinds, names, errors = _LABEL.alias("kinds"), _LABEL.alias("names"), _LABEL.alias("errors")
     c = _STEP.c
-    joined = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(names, names.c.id == c.name).outerjoin(errors, errors.c.id == c.error_type)
-    query = select(_STEP, kinds.c.value, names.c.value, errors.c.value).select_from(joined).where(c.run == run.number)
+    joined = (
+        _STEP.join(kinds, kinds.c.id == c.kind)
+        .outerjoin(names, names.c.id == c.name)
+        .outerjoin(errors, errors.c.id == c.error_type)
+    )
+    query = (
+        select(_STEP, kinds.c.value, names.c.value, errors.c.value)
+        .select_from(joined)
+        .where(c.run == run.number)
+    )
     query = query.order_by(c.started_ns, c.id).limit(limit)
     width = len(c)
     for row in connection.execute(query):
@@ -131,7 +153,9 @@ def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
 
 
 def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    operations, models, errors, statuses = (_LABEL.alias(name) for name in ("operations", "models", "errors", "statuses"))
+    operations, models, errors, statuses = (
+        _LABEL.alias(name) for name in ("operations", "models", "errors", "statuses")
+    )
     c = _CALL.c
     joined = (
         _CALL.join(operations, operations.c.id == c.operation)
@@ -141,8 +165,24 @@ def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
     )
     texts = {"operation": operations, "model": models, "error": errors, "status": statuses}
     columns = [table.c.value.label(name) for name, table in texts.items()]
-    own = (c.span_id, c.parent_span_id, c.state, c.started_ns, c.duration_ns, c.ttft_ns, c.input_tokens, c.output_tokens, c.cost_pusd)
-    query = select(*own, *columns).select_from(joined).where(c.run == run.number).order_by(c.started_ns, c.id).limit(limit)
+    own = (
+        c.span_id,
+        c.parent_span_id,
+        c.state,
+        c.started_ns,
+        c.duration_ns,
+        c.ttft_ns,
+        c.input_tokens,
+        c.output_tokens,
+        c.cost_pusd,
+    )
+    query = (
+        select(*own, *columns)
+        .select_from(joined)
+        .where(c.run == run.number)
+        .order_by(c.started_ns, c.id)
+        .limit(limit)
+    )
     for row in connection.execute(query):
         priced = row.cost_pusd is not None
         details: dict[str, Any] = {"cost_status": row.status}
@@ -175,7 +215,16 @@ def _grow(run: Run, nodes: list[Node]) -> Node:
     by_span = {node.span_id: node for node in nodes}
     root = by_span.get(run.run_id)
     if root is None:
-        root = Node("", None, run.kind or "run", run.name or run.run_id, run.status, run.error_type, run.started_ns, run.duration_ns)
+        root = Node(
+            "",
+            None,
+            run.kind or "run",
+            run.name or run.run_id,
+            run.status,
+            run.error_type,
+            run.started_ns,
+            run.duration_ns,
+        )
     waiting: dict[str, list[Node]] = {}
     orphans = []
     for node in nodes:
@@ -190,13 +239,23 @@ def _grow(run: Run, nodes: list[Node]) -> Node:
         cut = waiting.pop(next(iter(waiting)))
         order += _hang(root, cut, waiting, depth=0)
     for node, parent in reversed(order):
-        for name in ("calls", "failed_calls", "unpriced_calls", "priced_calls", "input_tokens", "output_tokens", "cost"):
+        for name in (
+            "calls",
+            "failed_calls",
+            "unpriced_calls",
+            "priced_calls",
+            "input_tokens",
+            "output_tokens",
+            "cost",
+        ):
             setattr(parent, name, getattr(parent, name) + getattr(node, name))
     root.children.sort(key=lambda node: (node.started_ns, node.span_id))
     return root
 
 
-def _hang(parent: Node, children: list[Node], waiting: dict[str, list[Node]], depth: int) -> list[tuple[Node, Node]]:
+def _hang(
+    parent: Node, children: list[Node], waiting: dict[str, list[Node]], depth: int
+) -> list[tuple[Node, Node]]:
     """Hang `children` and all that waits for them below `parent`; returns (node, parent) from the top down."""
     order: list[tuple[Node, Node]] = []
     level = [(child, parent) for child in children]

@@ -23,8 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RUN_COLUMNS", "Run", "find_run", "runs"]
 
-RUN_COLUMNS = ("run_id", "kind", "name", "status", "started_at", "duration_seconds", "calls", "tool_calls", "input_tokens",
-               "output_tokens", "cost_usd", "unpriced_calls")  # fmt: skip
+RUN_COLUMNS = (
+    "run_id",
+    "kind",
+    "name",
+    "status",
+    "started_at",
+    "duration_seconds",
+    "calls",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cost_usd",
+    "unpriced_calls",
+)
 """Keys of a run in JSON and CSV, as in the contract."""
 
 _RUN, _LABEL = core_tables.run, core_tables.label
@@ -74,14 +86,26 @@ class Run:
 
 def _query() -> Select[Any]:
     names, errors = _LABEL.alias("names"), _LABEL.alias("errors")
-    joined = _RUN.outerjoin(names, names.c.id == _RUN.c.name).outerjoin(errors, errors.c.id == _RUN.c.error_type)
-    return select(_RUN, names.c.value.label("name_text"), errors.c.value.label("error_text")).select_from(joined)
+    joined = _RUN.outerjoin(names, names.c.id == _RUN.c.name).outerjoin(
+        errors, errors.c.id == _RUN.c.error_type
+    )
+    return select(
+        _RUN, names.c.value.label("name_text"), errors.c.value.label("error_text")
+    ).select_from(joined)
 
 
 def _run(row: Mapping[Any, Any]) -> Run:
     unknown = row["unpriced_calls"] and not row["priced_calls"]
-    counts = ("calls", "failed_calls", "unpriced_calls", "tool_calls", "failed_tool_calls", "input_tokens", "output_tokens",
-              "priced_calls")  # fmt: skip
+    counts = (
+        "calls",
+        "failed_calls",
+        "unpriced_calls",
+        "tool_calls",
+        "failed_tool_calls",
+        "input_tokens",
+        "output_tokens",
+        "priced_calls",
+    )
     return Run(
         number=row["id"],
         run_id=row["run_id"],
@@ -98,9 +122,14 @@ def _run(row: Mapping[Any, Any]) -> Run:
 
 
 def runs(
-    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None, limit: int | None = 50, status: str | None = None,
+    ledger: Ledger,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int | None = 50,
+    status: str | None = None,
     over: bool = False,
-) -> list[Run]:  # fmt: skip
+) -> list[Run]:
     """Runs that started in [since, until), newest first, at most `limit` of them; with `over`, only those that are not running."""
     c, query = _RUN.c, _query()
     start, end = nanoseconds(since), nanoseconds(until)
@@ -112,12 +141,16 @@ def runs(
         query = query.where(c.status == status)
     if over:
         query = query.where(c.status != "running")
-    query = query.order_by(rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc()).limit(limit)
+    query = query.order_by(
+        rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc()
+    ).limit(limit)
     with ledger.reading() as connection:
         return [_run(row) for row in connection.execute(query).mappings()]
 
 
-def find_run(ledger: Ledger, wanted: str, *, since: datetime | None = None, until: datetime | None = None) -> Run:
+def find_run(
+    ledger: Ledger, wanted: str, *, since: datetime | None = None, until: datetime | None = None
+) -> Run:
     """The run whose id is or starts with `wanted`; ``last`` is the newest that started in [since, until).
 
     Raises `CrewMeterError` where there is none, or several.
@@ -125,19 +158,34 @@ def find_run(ledger: Ledger, wanted: str, *, since: datetime | None = None, unti
     if wanted == "last":
         newest = runs(ledger, since=since, until=until, limit=1)
         if not newest and (since is not None or until is not None):
-            raise CrewMeterError("no run started in that time", hint="`crewmeter runs` lists them all")
+            raise CrewMeterError(
+                "no run started in that time", hint="`crewmeter runs` lists them all"
+            )
         if not newest:
-            raise CrewMeterError("there is no run in this ledger yet", hint="run `crewmeter demo`, or an app with crewmeter.instrument()")
+            raise CrewMeterError(
+                "there is no run in this ledger yet",
+                hint="run `crewmeter demo`, or an app with crewmeter.instrument()",
+            )
         return newest[0]
     with ledger.reading() as connection:
         found = connection.execute(_query().where(_RUN.c.run_id == wanted)).mappings().one_or_none()
         if found is not None:
             return _run(found)
-        query = _query().where(_RUN.c.run_id.startswith(wanted, autoescape=True)).order_by(_RUN.c.run_id).limit(6)
+        query = (
+            _query()
+            .where(_RUN.c.run_id.startswith(wanted, autoescape=True))
+            .order_by(_RUN.c.run_id)
+            .limit(6)
+        )
         matches = [_run(row) for row in connection.execute(query).mappings()]
     if not matches:
-        raise CrewMeterError(f"no run starts with {wanted!r}", hint="`crewmeter runs` lists them; `crewmeter show last` is the newest")
+        raise CrewMeterError(
+            f"no run starts with {wanted!r}",
+            hint="`crewmeter runs` lists them; `crewmeter show last` is the newest",
+        )
     if len(matches) > 1:
         listed = ", ".join(run.run_id for run in matches[:5]) + (", …" if len(matches) > 5 else "")
-        raise CrewMeterError(f"several runs start with {wanted!r}: {listed}", hint="type more of it")
+        raise CrewMeterError(
+            f"several runs start with {wanted!r}: {listed}", hint="type more of it"
+        )
     return matches[0]

@@ -32,19 +32,37 @@ _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def derived() -> str:
     """The text of ``core.py``, before formatting."""
-    made = [SQLModel.metadata.tables[name] for name in sorted(SQLModel.metadata.tables) if name in _ours()]
+    made = [
+        SQLModel.metadata.tables[name]
+        for name in sorted(SQLModel.metadata.tables)
+        if name in _ours()
+    ]
     parts = []
     for table in made:
-        code = _code(CreateTableOp.from_table(table)).replace("op.create_table(", f"{table.name} = sa.Table(", 1)
+        code = _code(CreateTableOp.from_table(table)).replace(
+            "op.create_table(", f"{table.name} = sa.Table(", 1
+        )
         parts.append(code.replace(f"'{table.name}',", f"'{table.name}', METADATA,", 1))
         indexes = sorted(table.indexes, key=lambda each: str(each.name))
         parts += [_index(table.name, _code(CreateIndexOp.from_index(index))) for index in indexes]
     text = "\n".join(parts).replace("sa.BigInteger().with_variant(sa.Integer(), 'sqlite')", "_BIG")
-    return _HEAD.format(names="".join(f'    "{name}",\n' for name in ["METADATA", *(table.name for table in made)])) + text + "\n"
+    return (
+        _HEAD.format(
+            names="".join(
+                f'    "{name}",\n' for name in ["METADATA", *(table.name for table in made)]
+            )
+        )
+        + text
+        + "\n"
+    )
 
 
 def _ours() -> set[str]:
-    models = [model for model in vars(tables).values() if isinstance(model, type) and issubclass(model, SQLModel)]
+    models = [
+        model
+        for model in vars(tables).values()
+        if isinstance(model, type) and issubclass(model, SQLModel)
+    ]
     return {str(model.__tablename__) for model in models if model is not SQLModel}
 
 
@@ -58,10 +76,16 @@ def _index(table: str, code: str) -> str:
     name, rest = code.removeprefix("op.create_index(").split(", ", 1)
     columns, unique = rest.removeprefix(f"'{table}', [").rsplit("], unique=", 1)
     columns = columns.replace("sa.literal_column(", "sa.text(")
-    parts = columns if columns.startswith("sa.text") else ", ".join(f"{table}.c[{column.strip()}]" for column in columns.split(","))
+    parts = (
+        columns
+        if columns.startswith("sa.text")
+        else ", ".join(f"{table}.c[{column.strip()}]" for column in columns.split(","))
+    )
     target = f", _table={table}" if columns.startswith("sa.text") else ""
     return f"sa.Index({name}, {parts}, unique={unique.rstrip(')')}{target})"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{Path(__file__).with_name('core_tables.py').write_text(derived())} characters\n")
+    sys.stdout.write(
+        f"{Path(__file__).with_name('core_tables.py').write_text(derived())} characters\n"
+    )

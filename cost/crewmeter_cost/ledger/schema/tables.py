@@ -56,7 +56,9 @@ def table_of(model: type[SQLModel]) -> Table:
 
 
 def _big(*, nullable: bool = False, default: int | None = None) -> Column[int]:
-    return Column(BigInteger, nullable=nullable, server_default=None if default is None else str(default))
+    return Column(
+        BigInteger, nullable=nullable, server_default=None if default is None else str(default)
+    )
 
 
 def _count() -> Column[int]:
@@ -124,7 +126,9 @@ class RunRow(SQLModel, table=True):
     user: int | None = Field(default=None, sa_column=_label())
     session: int | None = Field(default=None, sa_column=_label())
     tag_set: int | None = Field(default=None, sa_column=Column(Integer))
-    status: str = Field(default="running", sa_column=Column(Text, nullable=False, server_default="running"))
+    status: str = Field(
+        default="running", sa_column=Column(Text, nullable=False, server_default="running")
+    )
     error_type: int | None = Field(default=None, sa_column=_label())
     started_ns: int = Field(sa_column=_big())
     duration_ns: int | None = Field(default=None, sa_column=_big(nullable=True))
@@ -356,7 +360,10 @@ class BudgetLease(SQLModel, table=True):
     """A slice of a budget that one process may spend without asking again. Returned, or expired if the process died."""
 
     __tablename__ = "budget_lease"
-    __table_args__ = (UniqueConstraint("account", "holder"), Index("budget_lease_expires", "expires_ns"))
+    __table_args__ = (
+        UniqueConstraint("account", "holder"),
+        Index("budget_lease_expires", "expires_ns"),
+    )
     id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
     account: int = Field(sa_column=Column(Integer, nullable=False))
     holder: str = Field(sa_column=Column(Text, nullable=False))

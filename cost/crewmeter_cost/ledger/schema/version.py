@@ -53,7 +53,10 @@ def bring_up_to_date(engine: Engine, *, read_only: bool) -> None:
         return
     if read_only:
         what = "is empty" if found is None else f"has the older schema {found}"
-        raise CrewMeterError(f"ledger {shown(engine.url)} {what}", hint="open it once with write access, e.g. `crewmeter doctor`")
+        raise CrewMeterError(
+            f"ledger {shown(engine.url)} {what}",
+            hint="open it once with write access, e.g. `crewmeter doctor`",
+        )
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         found = _version(connection)  # again, now that nobody else can change it
         if found is None:
@@ -71,7 +74,9 @@ def _version(connection: Connection) -> str | None:
     if not inspector.has_table(VERSION_TABLE):
         if connection.dialect.name == "sqlite" and inspector.get_table_names():
             hint = "set CREWMETER_LEDGER to another path"
-            raise CrewMeterError(f"{name} is a database of something else, not a crewmeter ledger", hint=hint)
+            raise CrewMeterError(
+                f"{name} is a database of something else, not a crewmeter ledger", hint=hint
+            )
         return None
     version = connection.execute(select(_VERSION.c.version_num)).scalar()
     if version not in REVISIONS:
@@ -100,6 +105,9 @@ def finish(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
     buckets = core_tables.latency_bucket
     connection.execute(delete(buckets))
-    connection.execute(insert(buckets), [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)])
+    connection.execute(
+        insert(buckets),
+        [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)],
+    )
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")

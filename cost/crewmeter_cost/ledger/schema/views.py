@@ -32,8 +32,19 @@ __all__ = ["SECOND_NS", "detail_selects", "view_definitions"]
 SECOND_NS = 1_000_000_000
 _PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
 
-_CALL, _RUN, _STEP, _LABEL, _TAGS = core_tables.call, core_tables.run, core_tables.step, core_tables.label, core_tables.tag_set
-_ROLLUP, _BUCKET, _LATENCY_HOUR, _LATENCY_DAY = core_tables.rollup_hour, core_tables.latency_bucket, core_tables.latency_hour, core_tables.latency_day
+_CALL, _RUN, _STEP, _LABEL, _TAGS = (
+    core_tables.call,
+    core_tables.run,
+    core_tables.step,
+    core_tables.label,
+    core_tables.tag_set,
+)
+_ROLLUP, _BUCKET, _LATENCY_HOUR, _LATENCY_DAY = (
+    core_tables.rollup_hour,
+    core_tables.latency_bucket,
+    core_tables.latency_hour,
+    core_tables.latency_day,
+)
 
 
 class _Named:
@@ -73,29 +84,46 @@ def _whole(table: Table) -> ColumnElement[Any]:
 
 
 def _hex(column: ColumnElement[bytes], backend: str) -> ColumnElement[str]:
-    text: ColumnElement[str] = func.encode(column, "hex") if backend == "postgresql" else func.lower(func.hex(column))
+    text: ColumnElement[str] = (
+        func.encode(column, "hex") if backend == "postgresql" else func.lower(func.hex(column))
+    )
     # SQLite says '' for the hex of NULL
     return case((column.is_not(None), text), else_=null()).label(column.name)
 
 
 def _calls(backend: str) -> Select[Any]:
     c, runs = _CALL.c, _RUN.alias("of_run")
-    named = _Named(_CALL.outerjoin(runs, runs.c.id == c.run).outerjoin(_TAGS, _TAGS.c.id == c.tag_set))
+    named = _Named(
+        _CALL.outerjoin(runs, runs.c.id == c.run).outerjoin(_TAGS, _TAGS.c.id == c.tag_set)
+    )
     columns: list[Any] = [
-        _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
-        named.name(c.operation, "operation"), named.name(c.origin, "origin"), named.name(c.provider, "provider"),
+        _time(c.started_ns),
+        _hex(c.trace_id, backend),
+        _hex(c.span_id, backend),
+        _hex(c.parent_span_id, backend),
+        runs.c.run_id,
+        named.name(c.operation, "operation"),
+        named.name(c.origin, "origin"),
+        named.name(c.provider, "provider"),
         named.name(func.coalesce(c.request_model, c.response_model), "model"),
         *(named.name(c[name], name) for name in ("request_model", "response_model", *_PLACE)),
         _TAGS.c.tags,
         *(named.name(c[name], name) for name in ("service", "environment")),
         case((c.state == 0, "ok"), else_="error").label("status"),
         *(named.name(c[name], name) for name in ("error_type", "finish_reason")),
-        _seconds(c.duration_ns).label("duration_seconds"), _seconds(c.ttft_ns).label("ttft_seconds"),
-        c.input_tokens, c.cache_read_tokens, (c.cache_write_5m_tokens + c.cache_write_1h_tokens).label("cache_write_tokens"),
-        c.output_tokens, c.reasoning_tokens, _usd(c.cost_pusd).label("cost_usd"), named.name(c.cost_status, "cost_status"),
+        _seconds(c.duration_ns).label("duration_seconds"),
+        _seconds(c.ttft_ns).label("ttft_seconds"),
+        c.input_tokens,
+        c.cache_read_tokens,
+        (c.cache_write_5m_tokens + c.cache_write_1h_tokens).label("cache_write_tokens"),
+        c.output_tokens,
+        c.reasoning_tokens,
+        _usd(c.cost_pusd).label("cost_usd"),
+        named.name(c.cost_status, "cost_status"),
         _usd(c.reported_cost_pusd).label("reported_cost_usd"),
-        case((and_(c.cost_pusd.is_(None), c.state != 2), 1), else_=0).label("unpriced"), _milliseconds(c.started_ns),
-    ]  # fmt: skip
+        case((and_(c.cost_pusd.is_(None), c.state != 2), 1), else_=0).label("unpriced"),
+        _milliseconds(c.started_ns),
+    ]
     return select(*columns).select_from(named.joined)
 
 
@@ -103,12 +131,26 @@ def _runs(_backend: str) -> Select[Any]:
     c = _RUN.c
     named = _Named(_RUN)
     columns: list[Any] = [
-        _time(c.started_ns), c.run_id, _hex(c.trace_id, _backend), c.kind,
-        *(named.name(c[name], name) for name in ("name", "service", "environment", "team", "user", "session")),
-        c.status, named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"),
-        c.calls, c.failed_calls, c.unpriced_calls, c.tool_calls, c.failed_tool_calls, c.input_tokens, c.output_tokens,
+        _time(c.started_ns),
+        c.run_id,
+        _hex(c.trace_id, _backend),
+        c.kind,
+        *(
+            named.name(c[name], name)
+            for name in ("name", "service", "environment", "team", "user", "session")
+        ),
+        c.status,
+        named.name(c.error_type, "error_type"),
+        _seconds(c.duration_ns).label("duration_seconds"),
+        c.calls,
+        c.failed_calls,
+        c.unpriced_calls,
+        c.tool_calls,
+        c.failed_tool_calls,
+        c.input_tokens,
+        c.output_tokens,
         _whole(_RUN).label("cost_usd"),
-    ]  # fmt: skip
+    ]
     return select(*columns).select_from(named.joined)
 
 
@@ -116,23 +158,43 @@ def _steps(backend: str) -> Select[Any]:
     c, runs = _STEP.c, _RUN.alias("of_run")
     named = _Named(_STEP.outerjoin(runs, runs.c.id == c.run))
     columns: list[Any] = [
-        _time(c.started_ns), _hex(c.trace_id, backend), _hex(c.span_id, backend), _hex(c.parent_span_id, backend), runs.c.run_id,
+        _time(c.started_ns),
+        _hex(c.trace_id, backend),
+        _hex(c.span_id, backend),
+        _hex(c.parent_span_id, backend),
+        runs.c.run_id,
         *(named.name(c[name], name) for name in ("kind", "name", "crew", "flow", "task", "agent")),
         case((c.state == 0, "ok"), (c.state == 1, "error"), else_="abandoned").label("status"),
-        named.name(c.error_type, "error_type"), _seconds(c.duration_ns).label("duration_seconds"), c.details, _milliseconds(c.started_ns),
-    ]  # fmt: skip
+        named.name(c.error_type, "error_type"),
+        _seconds(c.duration_ns).label("duration_seconds"),
+        c.details,
+        _milliseconds(c.started_ns),
+    ]
     return select(*columns).select_from(named.joined)
 
 
 def _hourly(name: str) -> Select[Any]:
     c, dimension = _ROLLUP.c, DIMENSIONS[name]
     named = _Named(_ROLLUP)
-    keys = [named.name(c[column], key) for column, key in (("key", dimension.key), ("key2", dimension.key2)) if key is not None]
+    keys = [
+        named.name(c[column], key)
+        for column, key in (("key", dimension.key), ("key2", dimension.key2))
+        if key is not None
+    ]
     columns: list[Any] = [
-        c.hour.label("time"), *keys, c.calls, c.failed_calls, c.unpriced_calls, c.input_tokens, c.cache_read_tokens,
-        c.cache_write_tokens, c.output_tokens, c.reasoning_tokens, _whole(_ROLLUP).label("cost_usd"),
+        c.hour.label("time"),
+        *keys,
+        c.calls,
+        c.failed_calls,
+        c.unpriced_calls,
+        c.input_tokens,
+        c.cache_read_tokens,
+        c.cache_write_tokens,
+        c.output_tokens,
+        c.reasoning_tokens,
+        _whole(_ROLLUP).label("cost_usd"),
         _seconds(c.duration_ns).label("duration_seconds"),
-    ]  # fmt: skip
+    ]
     return select(*columns).select_from(named.joined).where(c.dimension == dimension.code)
 
 
@@ -145,7 +207,13 @@ def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[A
     c = table.c
     named = _Named(table.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
     key = named.name(c.key, "key")
-    columns: list[Any] = [c[start].label("time"), literal(dimension).label("dimension"), key, _BUCKET.c.le_seconds, c["count"]]
+    columns: list[Any] = [
+        c[start].label("time"),
+        literal(dimension).label("dimension"),
+        key,
+        _BUCKET.c.le_seconds,
+        c["count"],
+    ]
     return select(*columns).select_from(named.joined).where(c.dimension == code)
 
 
@@ -163,5 +231,8 @@ def view_definitions(backend: str) -> Mapping[str, str]:
         "latency_daily": _latency(_LATENCY_DAY, "day"),
     }
     dialect: Dialect = registry.load(backend)()
-    compiled = {name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for name, query in selects.items()}
+    compiled = {
+        name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        for name, query in selects.items()
+    }
     return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}

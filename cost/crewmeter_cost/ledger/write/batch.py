@@ -84,14 +84,29 @@ class Change:
     def tool(self, row: Row, sign: int = 1) -> None:
         """A tool step came in (or went out)."""
         failed = row[STEP.state] != StepState.OK
-        started, duration, tool, agent = row[STEP.started_ns], row[STEP.duration_ns], row[STEP.name], row[STEP.agent]
-        self.tally.tool(started_ns=started, duration_ns=duration, tool=tool, agent=agent, failed=failed, sign=sign)
+        started, duration, tool, agent = (
+            row[STEP.started_ns],
+            row[STEP.duration_ns],
+            row[STEP.name],
+            row[STEP.agent],
+        )
+        self.tally.tool(
+            started_ns=started,
+            duration_ns=duration,
+            tool=tool,
+            agent=agent,
+            failed=failed,
+            sign=sign,
+        )
         self.runs.tool(row[STEP.run], failed=failed, sign=sign)
 
     def save(self) -> None:
         """Write totals and roll-ups."""
         self.runs.save(self._bulk)
-        rollups = [(*slot, *sums[:-2], *divmod(sums[-2], PICO), sums[-1]) for slot, sums in sorted(self.tally.rollups().items())]
+        rollups = [
+            (*slot, *sums[:-2], *divmod(sums[-2], PICO), sums[-1])
+            for slot, sums in sorted(self.tally.rollups().items())
+        ]
         self._bulk.add_up(self._connection, _ROLLUP, _ROLLUP_COLUMNS, rollups)
         counts = [(*slot, count) for slot, count in sorted(self.tally.latencies.items()) if count]
         days: defaultdict[Row, int] = defaultdict(int)
@@ -108,13 +123,22 @@ class Change:
     def _drop_empty(self, table: Table, columns: tuple[str, ...], rows: list[Row]) -> None:
         """Remove sums that came to nothing, so that a group nobody belongs to any more is not shown with zeros."""
         keys, sums = columns[:4], columns[4:]
-        statement = delete(table).where(*(table.c[name] == bindparam(name) for name in keys), *(table.c[name] == 0 for name in sums))
+        statement = delete(table).where(
+            *(table.c[name] == bindparam(name) for name in keys),
+            *(table.c[name] == 0 for name in sums),
+        )
         if rows:
-            self._connection.execute(statement, [dict(zip(keys, row[:4], strict=True)) for row in rows])
+            self._connection.execute(
+                statement, [dict(zip(keys, row[:4], strict=True)) for row in rows]
+            )
 
 
 def write_batch(
-    connection: Connection, bulk: Bulk, labels: Labels, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step]
+    connection: Connection,
+    bulk: Bulk,
+    labels: Labels,
+    calls: Sequence[tuple[Call, Outcome]],
+    steps: Sequence[Step],
 ) -> Written:
     """Write one batch. The caller holds the write lock, has begun the transaction and commits it."""
     change = Change(connection, bulk, labels)
@@ -143,10 +167,19 @@ class _Calls(NamedTuple):
     superseded: int
 
 
-def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, calls: Sequence[tuple[Call, Outcome]], floor: int) -> _Calls:
+def _calls(
+    connection: Connection,
+    bulk: Bulk,
+    labels: Labels,
+    change: Change,
+    calls: Sequence[tuple[Call, Outcome]],
+    floor: int,
+) -> _Calls:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     make, version_of = CallRows(labels), labels.price_version
-    placed: dict[int, tuple[int | None, Row]] = {}  # by identity: intake gives equal places as one object, and a batch keeps them alive
+    placed: dict[
+        int, tuple[int | None, Row]
+    ] = {}  # by identity: intake gives equal places as one object, and a batch keeps them alive
     for position, (call, outcome) in enumerate(calls):
         if call.started_ns < floor:
             continue
@@ -158,7 +191,9 @@ def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, c
         row = make.row(call, outcome, run=context[0], placed=context[1], price_version=version)
         rows.setdefault(row[:2], (position, row))
     settled = settle(connection, labels, list(rows.values()))
-    fresh = bulk.insert_new(connection, _CALL, CALL_COLUMNS, [row for _, row in settled.insert], key=_SPAN)
+    fresh = bulk.insert_new(
+        connection, _CALL, CALL_COLUMNS, [row for _, row in settled.insert], key=_SPAN
+    )
     inserted = settled.insert if fresh is None else [rows[key] for key in rows if key in fresh]
     for _, row in inserted:
         change.call(row)
@@ -166,18 +201,31 @@ def _calls(connection: Connection, bulk: Bulk, labels: Labels, change: Change, c
     for _, old, new in settled.replace:
         change.call(old, -1)
         change.call(new)
-    bulk.change(connection, _CALL, CALL_COLUMNS, [(number, *new) for number, _, new in settled.replace])
+    bulk.change(
+        connection, _CALL, CALL_COLUMNS, [(number, *new) for number, _, new in settled.replace]
+    )
     return _Calls(tuple(position for position, _ in inserted), len(settled.replace))
 
 
-def _steps(connection: Connection, bulk: Bulk, labels: Labels, change: Change, steps: Sequence[Step], floor: int) -> tuple[int, ...]:
+def _steps(
+    connection: Connection,
+    bulk: Bulk,
+    labels: Labels,
+    change: Change,
+    steps: Sequence[Step],
+    floor: int,
+) -> tuple[int, ...]:
     rows: dict[tuple[bytes, bytes], tuple[int, Row]] = {}
     for position, step in enumerate(steps):
         if step.started_ns < floor:
             continue
-        row = step_row(step, labels, run=change.runs.number(step.context, step.trace_id, step.started_ns))
+        row = step_row(
+            step, labels, run=change.runs.number(step.context, step.trace_id, step.started_ns)
+        )
         rows.setdefault((row[STEP.trace_id], row[STEP.span_id]), (position, row))
-    fresh = bulk.insert_new(connection, _STEP, STEP_COLUMNS, [row for _, row in rows.values()], key=_SPAN)
+    fresh = bulk.insert_new(
+        connection, _STEP, STEP_COLUMNS, [row for _, row in rows.values()], key=_SPAN
+    )
     inserted = list(rows.values()) if fresh is None else [rows[key] for key in rows if key in fresh]
     for position, row in inserted:
         step = steps[position]

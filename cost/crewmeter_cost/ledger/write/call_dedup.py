@@ -57,7 +57,10 @@ def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> De
     if not _several_scopes(connection):
         return DedupPlan(insert=rows)
     ours = labels.of["scope"][SCOPE]
-    known = _stored(connection, {row[CALL.response_key] for _, row in rows if row[CALL.response_key] is not None})
+    known = _stored(
+        connection,
+        {row[CALL.response_key] for _, row in rows if row[CALL.response_key] is not None},
+    )
     dropped: set[int] = set()
     replace: dict[int, tuple[int, Row, Row]] = {}
     for position, row in rows:
@@ -67,7 +70,11 @@ def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> De
         mates = known.setdefault(key, [])
         if any(_span(mate.row) == _span(row) for mate in mates):
             continue  # a replay: the insert will ignore it
-        duplicates = [mate for mate in mates if mate.row[CALL.scope] != row[CALL.scope] and _same_call(mate.row, row)]
+        duplicates = [
+            mate
+            for mate in mates
+            if mate.row[CALL.scope] != row[CALL.scope] and _same_call(mate.row, row)
+        ]
         if not duplicates:
             mates.append(_Known(row, None, position))
         elif row[CALL.scope] != ours:
@@ -80,7 +87,11 @@ def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> De
             else:
                 replace[position] = (duplicate.number, duplicate.row, row)
             duplicate.row = row
-    kept = [(position, row) for position, row in rows if position not in dropped and position not in replace]
+    kept = [
+        (position, row)
+        for position, row in rows
+        if position not in dropped and position not in replace
+    ]
     return DedupPlan(kept, list(replace.values()))
 
 
@@ -99,7 +110,11 @@ def _stored(connection: Connection, keys: set[int]) -> dict[int, list[_Known]]:
     columns = [_CALL.c[name] for name in CALL_COLUMNS]
     wanted = sorted(keys)
     for start in range(0, len(wanted), _CHUNK):
-        query = select(_CALL.c.id, *columns).where(_CALL.c.response_key.in_(wanted[start : start + _CHUNK])).order_by(_CALL.c.id)
+        query = (
+            select(_CALL.c.id, *columns)
+            .where(_CALL.c.response_key.in_(wanted[start : start + _CHUNK]))
+            .order_by(_CALL.c.id)
+        )
         for number, *values in connection.execute(query):
             row = stored_row(values)
             known.setdefault(row[CALL.response_key], []).append(_Known(row, number))

@@ -40,7 +40,9 @@ def names_of(connection: Connection, ids: Iterable[int | None]) -> dict[int, str
     wanted = sorted({number for number in ids if number})
     names: dict[int, str] = {}
     for start in range(0, len(wanted), 5000):
-        query = select(_LABEL.c.id, _LABEL.c.value).where(_LABEL.c.id.in_(wanted[start : start + 5000]))
+        query = select(_LABEL.c.id, _LABEL.c.value).where(
+            _LABEL.c.id.in_(wanted[start : start + 5000])
+        )
         names.update((row[0], row[1]) for row in connection.execute(query))
     return names
 
@@ -69,7 +71,9 @@ class Labels:
         self._connection: Connection | None = None
         self._frozen: Callable[[str], FrozenRates] | None = None
         self._added: list[tuple[_Interned, Any]] = []
-        self.of = self._mapping(lambda kind: self._mapping(lambda name: self._intern_name(kind, name)))
+        self.of = self._mapping(
+            lambda kind: self._mapping(lambda name: self._intern_name(kind, name))
+        )
         """kind → name → id of the label; the name None has the id None."""
         self.tag_set = self._mapping(self._intern_tags)
         """Sorted (key, value) pairs → id of the tag set."""
@@ -85,7 +89,9 @@ class Labels:
     def _mapping(self, intern: Callable[[Any], Any]) -> _Interned:
         return _Interned(intern, self._added)
 
-    def begin(self, connection: Connection, frozen: Callable[[str], FrozenRates] | None = None) -> None:
+    def begin(
+        self, connection: Connection, frozen: Callable[[str], FrozenRates] | None = None
+    ) -> None:
         """Use `connection` for names not yet known; `frozen` gives the rates behind a price version's hash."""
         self._connection, self._frozen = connection, frozen
         self._added.clear()
@@ -94,7 +100,14 @@ class Labels:
         """Keep what this transaction learnt."""
         self._connection = self._frozen = None
         self._added.clear()
-        remembered = (self.tag_set, self.tags_of, self.flags, self.price_version, self.billed_by, *self.of.values())
+        remembered = (
+            self.tag_set,
+            self.tags_of,
+            self.flags,
+            self.price_version,
+            self.billed_by,
+            *self.of.values(),
+        )
         if sum(map(len, remembered)) > _MAX_REMEMBERED:
             for mapping in remembered:
                 mapping.clear()
@@ -122,7 +135,11 @@ class Labels:
         return self._row(_TAG_SET, {"tags": text}, {})
 
     def _read_tags(self, number: int) -> tuple[int, ...]:
-        text = self._open().execute(select(_TAG_SET.c.tags).where(_TAG_SET.c.id == number)).scalar_one()
+        text = (
+            self._open()
+            .execute(select(_TAG_SET.c.tags).where(_TAG_SET.c.id == number))
+            .scalar_one()
+        )
         return tuple(self.of["tag"][f"{key}={value}"] for key, value in json.loads(text).items())
 
     def _intern_flags(self, flags: tuple[str, ...]) -> int | None:
@@ -132,14 +149,25 @@ class Labels:
     def _intern_price(self, version: str) -> int | None:
         if not version:
             return None
-        known = self._open().execute(select(_PRICE_VERSION.c.id).where(_PRICE_VERSION.c.hash == version)).scalar()
+        known = (
+            self._open()
+            .execute(select(_PRICE_VERSION.c.id).where(_PRICE_VERSION.c.hash == version))
+            .scalar()
+        )
         if known is not None:
             return int(known)
         if self._frozen is None:
             raise RuntimeError(f"no rates at hand for price version {version}")
         rates = self._frozen(version)
-        values = {"source": rates.source, "provider": rates.provider, "model": rates.model, "rates": rates.rates}
-        return self._row(_PRICE_VERSION, {"hash": version}, {**values, "created_ns": time.time_ns()})
+        values = {
+            "source": rates.source,
+            "provider": rates.provider,
+            "model": rates.model,
+            "rates": rates.rates,
+        }
+        return self._row(
+            _PRICE_VERSION, {"hash": version}, {**values, "created_ns": time.time_ns()}
+        )
 
     def _resolve(self, who: tuple[str | None, str | None]) -> int | None:
         found: int | None = self.of["provider"][resolve_provider(*who)[0]]

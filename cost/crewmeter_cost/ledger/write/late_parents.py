@@ -34,10 +34,14 @@ LARGEST_TRACE = 5_000
 _CALL, _STEP, _LABEL = core_tables.call, core_tables.step, core_tables.label
 _INHERITED = ("run", "crew", "flow", "task", "agent", "tool")
 _CHUNK = 500
-_FOREIGN_SCOPE = select(_LABEL.c.id).where(_LABEL.c.kind == "scope", _LABEL.c.value != SCOPE).limit(1)
+_FOREIGN_SCOPE = (
+    select(_LABEL.c.id).where(_LABEL.c.kind == "scope", _LABEL.c.value != SCOPE).limit(1)
+)
 
 
-def adopt(connection: Connection, bulk: Bulk, labels: Labels, change: Change, traces: Iterable[bytes]) -> int:
+def adopt(
+    connection: Connection, bulk: Bulk, labels: Labels, change: Change, traces: Iterable[bytes]
+) -> int:
     """Let foreign calls and steps of these traces inherit from their ancestors; returns how many changed."""
     if not _any_foreign(connection):
         return 0
@@ -66,7 +70,9 @@ def _any_foreign(connection: Connection) -> bool:
     return connection.execute(_FOREIGN_SCOPE).scalar() is not None
 
 
-def _read(connection: Connection, table: Table, columns: tuple[str, ...], where: Any) -> list[tuple[int, Row]]:
+def _read(
+    connection: Connection, table: Table, columns: tuple[str, ...], where: Any
+) -> list[tuple[int, Row]]:
     query = select(table.c.id, *(table.c[name] for name in columns)).where(*where)
     return [(number, stored_row(values)) for number, *values in connection.execute(query)]
 
@@ -76,7 +82,9 @@ class _Family:
 
     def __init__(self, labels: Labels) -> None:
         kind = labels.of["kind"]
-        self._own_name = {kind[name]: name for name in (KIND_CREW, KIND_FLOW, KIND_TASK, KIND_AGENT, KIND_TOOL)}
+        self._own_name = {
+            kind[name]: name for name in (KIND_CREW, KIND_FLOW, KIND_TASK, KIND_AGENT, KIND_TOOL)
+        }
         self._steps: dict[bytes, tuple[int, Row]] = {}
         self._given: dict[bytes, dict[str, int]] = {}
         self.calls: list[tuple[int, Row]] = []
@@ -94,14 +102,18 @@ class _Family:
         only_run = next(iter(runs)) if len(runs) == 1 else None
         calls, steps = [], []
         for number, row in self.calls:
-            new = _filled(row, CALL_COLUMNS, self._given.get(row[CALL.parent_span_id], {}), only_run)
+            new = _filled(
+                row, CALL_COLUMNS, self._given.get(row[CALL.parent_span_id], {}), only_run
+            )
             if new != row:
                 calls.append((number, row, new))
         for number, row in self._steps.values():
             new = _filled(row, STEP_COLUMNS, self._given.get(row[STEP.parent_span_id], {}), None)
             if new != row:
                 steps.append((number, row, new))
-        runs = {row[CALL.run] for _, *rows in calls for row in rows} | {row[STEP.run] for _, *rows in steps for row in rows}
+        runs = {row[CALL.run] for _, *rows in calls for row in rows} | {
+            row[STEP.run] for _, *rows in steps for row in rows
+        }
         change.runs.load_numbers(runs - {None})
         for _, old, new in calls:
             change.call(old, -1)
@@ -126,7 +138,11 @@ class _Family:
             given = self._given.get(at, {}) if at is not None else {}
             for step in reversed(chain):
                 row = self._steps[step][1]
-                own = {name: row[getattr(STEP, name)] for name in _INHERITED if name != "tool" and row[getattr(STEP, name)] is not None}
+                own = {
+                    name: row[getattr(STEP, name)]
+                    for name in _INHERITED
+                    if name != "tool" and row[getattr(STEP, name)] is not None
+                }
                 named = self._own_name.get(row[STEP.kind])
                 if named is not None and row[STEP.name] is not None:
                     own[named] = row[STEP.name]
@@ -138,4 +154,7 @@ def _filled(row: Row, columns: tuple[str, ...], given: dict[str, int], only_run:
     contexts = {name: given.get(name) for name in _INHERITED}
     if contexts["run"] is None:
         contexts["run"] = only_run
-    return tuple(contexts[name] if value is None and name in contexts else value for name, value in zip(columns, row, strict=True))
+    return tuple(
+        contexts[name] if value is None and name in contexts else value
+        for name, value in zip(columns, row, strict=True)
+    )

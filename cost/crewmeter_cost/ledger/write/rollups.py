@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = ["BOUNDS_NS", "DAY", "DIMENSIONS", "HOUR", "LATENCY", "SUMS", "Dimension", "Tally", "bucket_of", "quantile"]
+__all__ = [
+    "BOUNDS_NS",
+    "DAY",
+    "DIMENSIONS",
+    "HOUR",
+    "LATENCY",
+    "SUMS",
+    "Dimension",
+    "Tally",
+    "bucket_of",
+    "quantile",
+]
 
 HOUR, DAY = 3600, 86_400
 """Seconds."""
@@ -117,22 +128,48 @@ def quantile(counts: Mapping[int, int], share: float) -> float | None:
 
 
 _GROUP = itemgetter(
-    CALL.provider, CALL.request_model, CALL.response_model, CALL.crew, CALL.agent, CALL.task, CALL.team, CALL.user, CALL.service,
-    CALL.environment, CALL.tag_set, CALL.tool, CALL.state, CALL.error_type, CALL.finish_reason, CALL.cost_status,
-)  # fmt: skip
+    CALL.provider,
+    CALL.request_model,
+    CALL.response_model,
+    CALL.crew,
+    CALL.agent,
+    CALL.task,
+    CALL.team,
+    CALL.user,
+    CALL.service,
+    CALL.environment,
+    CALL.tag_set,
+    CALL.tool,
+    CALL.state,
+    CALL.error_type,
+    CALL.finish_reason,
+    CALL.cost_status,
+)
 _AMOUNTS = itemgetter(
-    CALL.started_ns, CALL.duration_ns, CALL.ttft_ns, CALL.state, CALL.input_tokens, CALL.cache_read_tokens, CALL.cache_write_5m_tokens,
-    CALL.cache_write_1h_tokens, CALL.output_tokens, CALL.reasoning_tokens, CALL.cost_pusd,
-)  # fmt: skip
+    CALL.started_ns,
+    CALL.duration_ns,
+    CALL.ttft_ns,
+    CALL.state,
+    CALL.input_tokens,
+    CALL.cache_read_tokens,
+    CALL.cache_write_5m_tokens,
+    CALL.cache_write_1h_tokens,
+    CALL.output_tokens,
+    CALL.reasoning_tokens,
+    CALL.cost_pusd,
+)
 
 _CODE = {name: dimension.code for name, dimension in DIMENSIONS.items()}
 _TOTAL, _MODEL, _CREW, _CREW_MODEL, _TASK, _TEAM, _TEAM_CREW, _TEAM_MODEL = (
-    _CODE[name] for name in ("total", "model", "crew", "crew_model", "task", "team", "team_crew", "team_model")
+    _CODE[name]
+    for name in ("total", "model", "crew", "crew_model", "task", "team", "team_crew", "team_model")
 )
 _SERVICE, _TAG, _TOOL, _RUN, _ERROR, _FINISH, _COST_STATUS = (
     _CODE[name] for name in ("service", "tag", "tool", "run", "error", "finish", "cost_status")
 )
-_L_TOTAL, _L_MODEL, _L_CREW, _L_AGENT, _L_TOOL, _L_RUN, _L_TTFT, _L_PROVIDER, _L_TEAM, _L_TASK = LATENCY.values()
+_L_TOTAL, _L_MODEL, _L_CREW, _L_AGENT, _L_TOOL, _L_RUN, _L_TTFT, _L_PROVIDER, _L_TEAM, _L_TASK = (
+    LATENCY.values()
+)
 
 
 class Tally:
@@ -147,7 +184,19 @@ class Tally:
 
     def call(self, row: Row, sign: int = 1) -> None:
         """Add (or, with -1, take back) one call."""
-        started, duration, ttft, state, tokens_in, cached, write_5m, write_1h, tokens_out, reasoning, cost = _AMOUNTS(row)
+        (
+            started,
+            duration,
+            ttft,
+            state,
+            tokens_in,
+            cached,
+            write_5m,
+            write_1h,
+            tokens_out,
+            reasoning,
+            cost,
+        ) = _AMOUNTS(row)
         group = _GROUP(row)
         hour = started // _HOUR_NS * HOUR
         key = (hour, *group)
@@ -174,7 +223,9 @@ class Tally:
             self.took_back = True
         self._call_latency(hour, group, duration, ttft, sign)
 
-    def _call_latency(self, hour: int, group: tuple[int, ...], duration: int, ttft: int | None, sign: int) -> None:
+    def _call_latency(
+        self, hour: int, group: tuple[int, ...], duration: int, ttft: int | None, sign: int
+    ) -> None:
         counts, bucket = self.latencies, bucket_of(duration)
         model = group[1] or group[2] or 0
         counts[_L_TOTAL, hour, 0, bucket] += sign
@@ -187,7 +238,16 @@ class Tally:
         if ttft is not None:
             counts[_L_TTFT, hour, model, bucket_of(ttft)] += sign
 
-    def tool(self, *, started_ns: int, duration_ns: int, tool: int | None, agent: int | None, failed: bool, sign: int = 1) -> None:
+    def tool(
+        self,
+        *,
+        started_ns: int,
+        duration_ns: int,
+        tool: int | None,
+        agent: int | None,
+        failed: bool,
+        sign: int = 1,
+    ) -> None:
         """Add (or take back) one tool call, out of a step."""
         hour = started_ns // _HOUR_NS * HOUR
         sums = self._slot(_TOOL, hour, tool or 0, agent or 0)
@@ -198,13 +258,23 @@ class Tally:
         self.took_back |= sign < 0
 
     def run(
-        self, *, started_ns: int, duration_ns: int, name: int | None, status: int, failed: bool, amounts: Sequence[int], sign: int = 1
+        self,
+        *,
+        started_ns: int,
+        duration_ns: int,
+        name: int | None,
+        status: int,
+        failed: bool,
+        amounts: Sequence[int],
+        sign: int = 1,
     ) -> None:
         """Add (or take back) one finished run with its totals: `amounts` are unpriced, priced calls, input, output tokens, cost."""
         hour = started_ns // _HOUR_NS * HOUR
         unpriced, priced, tokens_in, tokens_out, cost = amounts
         sums = self._slot(_RUN, hour, name or 0, status)
-        for index, amount in enumerate((1, int(failed), unpriced, priced, tokens_in, 0, 0, tokens_out, 0, cost, duration_ns)):
+        for index, amount in enumerate(
+            (1, int(failed), unpriced, priced, tokens_in, 0, 0, tokens_out, 0, cost, duration_ns)
+        ):
             sums[index] += sign * amount
         self.latencies[_L_RUN, hour, name or 0, bucket_of(duration_ns)] += sign
         self.took_back |= sign < 0
@@ -238,7 +308,14 @@ class Tally:
             finish,
             status,
         ), sums in self._groups.items():
-            model, provider, crew, agent, team, user = asked or answered or 0, provider or 0, crew or 0, agent or 0, team or 0, user or 0
+            model, provider, crew, agent, team, user = (
+                asked or answered or 0,
+                provider or 0,
+                crew or 0,
+                agent or 0,
+                team or 0,
+                user or 0,
+            )
             slots = [
                 (_TOTAL, hour, 0, 0),
                 (_MODEL, hour, provider, model),
@@ -262,5 +339,7 @@ class Tally:
             if tool:  # a tool's calls are tool calls, counted by `tool`; the model calls made inside it lend it tokens and cost
                 tool_amounts = [0, 0, *sums[2:10], 0]
                 known = out.get((_TOOL, hour, tool, agent))
-                out[_TOOL, hour, tool, agent] = tool_amounts if known is None else list(map(add, known, tool_amounts))
+                out[_TOOL, hour, tool, agent] = (
+                    tool_amounts if known is None else list(map(add, known, tool_amounts))
+                )
         return {slot: sums for slot, sums in out.items() if any(sums)}

@@ -81,7 +81,9 @@ STEP = _Positions(STEP_COLUMNS)
 
 def response_key(response_id: str) -> int:
     """A signed 64-bit hash of a response id, the same in every process and on every machine."""
-    return int.from_bytes(blake2b(response_id.encode("utf-8", "replace"), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(
+        blake2b(response_id.encode("utf-8", "replace"), digest_size=8).digest(), "big", signed=True
+    )
 
 
 def reported_pusd(text: str | None) -> int | None:
@@ -107,9 +109,23 @@ def _span(started_ns: int, ended_ns: int) -> int:
 
 
 def _other_usage(usage: TokenUsage) -> str | None:
-    if not (usage.input_audio or usage.output_audio or usage.input_image or usage.output_image or usage.web_searches or usage.search_units):
+    if not (
+        usage.input_audio
+        or usage.output_audio
+        or usage.input_image
+        or usage.output_image
+        or usage.web_searches
+        or usage.search_units
+    ):
         return None
-    names = ("input_audio", "output_audio", "input_image", "output_image", "web_searches", "search_units")
+    names = (
+        "input_audio",
+        "output_audio",
+        "input_image",
+        "output_image",
+        "web_searches",
+        "search_units",
+    )
     return json.dumps({name: getattr(usage, name) for name in names if getattr(usage, name)})
 
 
@@ -121,7 +137,11 @@ class CallRows:
         self._labels = labels
         self._operation, self._origin, self._scope = of["operation"], of["origin"], of["scope"]
         self._host, self._model = of["host"], of["model"]
-        self._error, self._finish, self._tier = of["error_type"], of["finish_reason"], of["service_tier"]
+        self._error, self._finish, self._tier = (
+            of["error_type"],
+            of["finish_reason"],
+            of["service_tier"],
+        )
         self._usage_status, self._cost_status = of["usage_status"], of["cost_status"]
 
     def context(self, context: CallContext) -> Row:
@@ -141,10 +161,22 @@ class CallRows:
             name["environment"][context.environment],
         )
 
-    def row(self, call: Call, outcome: Outcome, *, run: int | None, placed: Row, price_version: int | None) -> Row:
+    def row(
+        self,
+        call: Call,
+        outcome: Outcome,
+        *,
+        run: int | None,
+        placed: Row,
+        price_version: int | None,
+    ) -> Row:
         """One call as a row of `call`. An amount that 64 bits cannot hold is no amount: it becomes unpriced, `invalid_usage`."""
         usage, labels = call.usage, self._labels
-        cost, cost_status = (outcome.cost_pusd, outcome.status) if isinstance(outcome, Charge) else (None, outcome.status)
+        cost, cost_status = (
+            (outcome.cost_pusd, outcome.status)
+            if isinstance(outcome, Charge)
+            else (None, outcome.status)
+        )
         if cost is not None and cost > _INT64:
             cost, cost_status, price_version = None, "invalid_usage", None
         started, duration = call.started_ns, call.ended_ns - call.started_ns
@@ -152,7 +184,9 @@ class CallRows:
             started, duration = instant(started), _span(started, call.ended_ns)
         rejected = "rejected" in usage.flags
         ttft, response_id = call.time_to_first_token_ns, call.response_id
-        if response_id and not (len(response_id) <= _LONGEST_ID and response_id.isascii() and "\0" not in response_id):
+        if response_id and not (
+            len(response_id) <= _LONGEST_ID and response_id.isascii() and "\0" not in response_id
+        ):
             response_id = clean(response_id, _LONGEST_ID)
         tokens_in, tokens_out = usage.input, usage.output
         return (

@@ -34,7 +34,9 @@ _RUN = core_tables.run
 _COLUMNS = tuple(column.name for column in _RUN.columns)
 _CHUNK = 1000
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
-_AMOUNTS = itemgetter(CALL.run, CALL.started_ns, CALL.state, CALL.input_tokens, CALL.output_tokens, CALL.cost_pusd)
+_AMOUNTS = itemgetter(
+    CALL.run, CALL.started_ns, CALL.state, CALL.input_tokens, CALL.output_tokens, CALL.cost_pusd
+)
 _BEFORE_COST = attrgetter(*_COLUMNS[:-2])
 _WORST = ("ok", "abandoned", "error")
 
@@ -96,7 +98,9 @@ class Runs:
 
     def _read(self, column: Any, wanted: list[Any]) -> None:
         for start in range(0, len(wanted), _CHUNK):
-            for row in self._connection.execute(select(_RUN).where(column.in_(wanted[start : start + _CHUNK]))):
+            for row in self._connection.execute(
+                select(_RUN).where(column.in_(wanted[start : start + _CHUNK]))
+            ):
                 values = dict(row._mapping)
                 values["cost_pusd"] += values.pop("cost_whole_usd") * PICO
                 run = _Run(**values)
@@ -186,7 +190,11 @@ class Runs:
         run.status, run.started_ns, run.duration_ns = status, started, ended - started
         run.error_type = row[STEP.error_type] or run.error_type
         run.kind = run.kind or clean(step.kind)
-        run.name = self._labels.of["run"][step.context.run_name or step.name] if run.name is None else run.name
+        run.name = (
+            self._labels.of["run"][step.context.run_name or step.name]
+            if run.name is None
+            else run.name
+        )
         run.changed = True
 
     def save(self, bulk: Bulk) -> None:
@@ -196,7 +204,9 @@ class Runs:
             if run.changed or not run.is_new:
                 self._contribute(run, 1)
         bulk.insert(self._connection, _RUN, _COLUMNS, [run.row() for run in changed if run.is_new])
-        bulk.change(self._connection, _RUN, _COLUMNS[1:], [run.row() for run in changed if not run.is_new])
+        bulk.change(
+            self._connection, _RUN, _COLUMNS[1:], [run.row() for run in changed if not run.is_new]
+        )
 
     def _contribute(self, run: _Run, sign: int) -> None:
         if run.status == "running" or run.duration_ns is None:
@@ -207,6 +217,12 @@ class Runs:
             name=run.name,
             status=self._labels.of["status"][run.status],
             failed=run.status != "ok",
-            amounts=(run.unpriced_calls, run.priced_calls, run.input_tokens, run.output_tokens, run.cost_pusd),
+            amounts=(
+                run.unpriced_calls,
+                run.priced_calls,
+                run.input_tokens,
+                run.output_tokens,
+                run.cost_pusd,
+            ),
             sign=sign,
         )

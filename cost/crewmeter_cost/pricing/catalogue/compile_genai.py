@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.effective_dates import Period
     from crewmeter_cost.pricing.unit_prices import Price
 
-__all__ = ["PATH", "compile_file", "compile_installed", "installed_version", "listed", "providers_installed", "unit_of"]
+__all__ = [
+    "PATH",
+    "compile_file",
+    "compile_installed",
+    "installed_version",
+    "listed",
+    "providers_installed",
+    "unit_of",
+]
 
 PATH = Path(__file__).with_name("data") / "genai-prices.txt"
 _SINGLE = {
@@ -42,7 +50,9 @@ _SINGLE = {
     "input_audio_hours": ("input_audio_hour", 1),
 }
 """genai-prices' price keys that are not tokens → our unit, and how many units their price is for."""
-_DATED = re.compile(r"(\(-?(\\d\{8\})\)\?|[-@]?\[-@\]\\d\{8\}|-\\d\{8\}|-\\d\{4\}-\\d\{2\}-\\d\{2\}|-\\d)\$?$")
+_DATED = re.compile(
+    r"(\(-?(\\d\{8\})\)\?|[-@]?\[-@\]\\d\{8\}|-\\d\{8\}|-\\d\{4\}-\\d\{2\}-\\d\{2\}|-\\d)\$?$"
+)
 _STUB = re.compile(r"(-20\d\d-?|-0|[-@.])$")
 """What a prefix such as ``claude-sonnet-4-2025`` or ``ft:gpt-4o-2024-`` ends in: the start of a date or version, not a name."""
 
@@ -52,7 +62,10 @@ def unit_of(price_key: str) -> tuple[str, int]:
     if price_key.endswith("_mtok"):
         return price_key.removesuffix("_mtok"), 1
     if price_key not in _SINGLE:
-        raise CrewMeterError(f"genai-prices has a price key this compiler does not know: {price_key!r}", hint="update crewmeter")
+        raise CrewMeterError(
+            f"genai-prices has a price key this compiler does not know: {price_key!r}",
+            hint="update crewmeter",
+        )
     return _SINGLE[price_key]
 
 
@@ -80,15 +93,26 @@ def _conditions(constraint: object) -> dict[str, str]:
         return {"from": start.isoformat()}
     opens, closes = constraint.start_time, constraint.end_time  # type: ignore[attr-defined]  # TimeOfDateConstraint
     for edge in (opens, closes):
-        if edge.utcoffset() not in (None, edge.utcoffset().__class__(0)) or edge.second or edge.microsecond:
-            raise CrewMeterError(f"genai-prices has a time of day this compiler does not know: {edge}", hint="update crewmeter")
+        if (
+            edge.utcoffset() not in (None, edge.utcoffset().__class__(0))
+            or edge.second
+            or edge.microsecond
+        ):
+            raise CrewMeterError(
+                f"genai-prices has a time of day this compiler does not know: {edge}",
+                hint="update crewmeter",
+            )
     return {"hours": f"{opens:%H:%M}-{closes:%H:%M}"}
 
 
 def _tier(variant: PriceVariant) -> str:
     """``batch``, ``flex``, ``priority``, ``fast``, ``default``; any other condition as ``key:value``, so that it never applies unasked."""
     (key, value), *more = variant.when.items()
-    return value if key in ("service_tier", "processing", "speed") and not more else " ".join(f"{k}:{v}" for k, v in variant.when.items())
+    return (
+        value
+        if key in ("service_tier", "processing", "speed") and not more
+        else " ".join(f"{k}:{v}" for k, v in variant.when.items())
+    )
 
 
 def _periods(model: ModelInfo) -> list[Period]:
@@ -97,7 +121,10 @@ def _periods(model: ModelInfo) -> list[Period]:
     if standard is None:
         periods.append(_prices(model.prices))  # type: ignore[arg-type]  # not a list, hence a ModelPrice
     periods += [{**_conditions(each.constraint), **_prices(each.prices)} for each in standard or ()]
-    periods += [{"tier": _tier(each), **_conditions(each.constraint), **_prices(each.prices)} for each in model.price_variants or ()]
+    periods += [
+        {"tier": _tier(each), **_conditions(each.constraint), **_prices(each.prices)}
+        for each in model.price_variants or ()
+    ]
     return periods
 
 
@@ -133,12 +160,16 @@ def listed(provider: Provider, model: ModelInfo) -> Listed:
         name = text.lower()
         for spelled in dict.fromkeys((name, _STUB.sub("", name)) if is_open else (name,)):
             owner = provider.find_model(spelled)
-            if (owner is model or (owner is None and is_open)) and not spelled.endswith(("-", "@", ".")):
+            if (owner is model or (owner is None and is_open)) and not spelled.endswith(
+                ("-", "@", ".")
+            ):
                 (opened if is_open else exact).setdefault(spelled)
     for name in opened:
         exact.pop(name, None)
     if bad := [name for name in (*exact, *opened, model.id) if re.search(r"\s", name)]:
-        raise CrewMeterError(f"genai-prices has a model name with white space: {bad[0]!r}", hint="update crewmeter")
+        raise CrewMeterError(
+            f"genai-prices has a model name with white space: {bad[0]!r}", hint="update crewmeter"
+        )
     return Listed(model.id, list(exact), list(opened), _periods(model))
 
 
@@ -148,7 +179,9 @@ def compile_providers(providers: Sequence[Provider], version: str) -> str:
     parts = []
     for provider in sorted(providers, key=lambda each: ids[each.id]):
         fallback = [ids[name] for name in provider.fallback_model_providers or () if name in ids]
-        parts.append((ids[provider.id], fallback, [listed(provider, model) for model in provider.models]))
+        parts.append(
+            (ids[provider.id], fallback, [listed(provider, model) for model in provider.models])
+        )
     header = {
         "book": "genai-prices",
         "version": version,
@@ -164,7 +197,9 @@ def installed_version() -> str:
     try:
         return metadata.version("genai-prices")
     except metadata.PackageNotFoundError as error:
-        raise CrewMeterError("genai-prices is not installed", hint="pip install -U genai-prices, or give --file") from error
+        raise CrewMeterError(
+            "genai-prices is not installed", hint="pip install -U genai-prices, or give --file"
+        ) from error
 
 
 def providers_installed() -> Sequence[Provider]:
@@ -190,7 +225,8 @@ def compile_file(path: Path) -> str:
     except (ValueError, ValidationError, TypeError, KeyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CrewMeterError(
-            f"{path} is not genai-prices' data.json: {first}", hint="give a catalogue file, or data.json of genai-prices (v2)"
+            f"{path} is not genai-prices' data.json: {first}",
+            hint="give a catalogue file, or data.json of genai-prices (v2)",
         ) from error
     return compile_providers(providers, f"file {path.name}")
 
@@ -200,7 +236,9 @@ def main(arguments: Sequence[str]) -> int:
     text = compile_installed()
     if "--check" in arguments:
         same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
-        sys.stdout.write(f"{PATH.name}: {'up to date' if same else 'differs; run python -m crewmeter_cost.pricing.catalogue.compile_genai'}\n")
+        sys.stdout.write(
+            f"{PATH.name}: {'up to date' if same else 'differs; run python -m crewmeter_cost.pricing.catalogue.compile_genai'}\n"
+        )
         return 0 if same else 1
     PATH.write_text(text, encoding="utf-8")
     sys.stdout.write(f"{PATH}: {len(text):,} characters\n")

@@ -44,18 +44,36 @@ _UNITS = {
     "output_cost_per_reasoning_token": "output_reasoning",
 }
 _PER_ONE = {"input_cost_per_query": "search_unit", "input_cost_per_request": "request"}
-_UPLIFTS = ("regional_endpoint_uplift_multiplier", "regional_processing_uplift_multiplier_eu", "regional_processing_uplift_multiplier_us")
+_UPLIFTS = (
+    "regional_endpoint_uplift_multiplier",
+    "regional_processing_uplift_multiplier_eu",
+    "regional_processing_uplift_multiplier_us",
+)
 _TIERS = {"batches": "batch", "flex": "flex", "priority": "priority", "fast": "fast"}
-_FIELD = re.compile(r"(?P<base>.+?)(?:_above_(?P<above>\d+)k_tokens)?(?:_(?P<tier>batches|flex|priority|fast))?")
-_PROVIDERS = {"fireworks_ai-embedding-models": "fireworks", "text-completion-openai": "openai", "aleph_alpha": "aleph_alpha"}
+_FIELD = re.compile(
+    r"(?P<base>.+?)(?:_above_(?P<above>\d+)k_tokens)?(?:_(?P<tier>batches|flex|priority|fast))?"
+)
+_PROVIDERS = {
+    "fireworks_ai-embedding-models": "fireworks",
+    "text-completion-openai": "openai",
+    "aleph_alpha": "aleph_alpha",
+}
 
 
 def installed_catalogue() -> tuple[Path, str]:
     """LiteLLM's catalogue inside the installed crewai, and crewai's version. Raises `CrewMeterError` without crewai."""
     spec = util.find_spec("crewai")
     if spec is None or spec.origin is None:
-        raise CrewMeterError("crewai is not installed, and LiteLLM's catalogue comes with it", hint="pip install crewai")
-    path = Path(spec.origin).parent / "llms" / "litellm_catalog" / "model_prices_and_context_window.json"
+        raise CrewMeterError(
+            "crewai is not installed, and LiteLLM's catalogue comes with it",
+            hint="pip install crewai",
+        )
+    path = (
+        Path(spec.origin).parent
+        / "llms"
+        / "litellm_catalog"
+        / "model_prices_and_context_window.json"
+    )
     return path, metadata.version("crewai")
 
 
@@ -66,7 +84,11 @@ def _provider(name: str) -> str:
 
 
 def _number(value: object) -> Decimal | None:
-    return Decimal(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and value >= 0 else None
+    return (
+        Decimal(value)
+        if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and value >= 0
+        else None
+    )
 
 
 def _prices(fields: Mapping[str, object]) -> dict[str | None, dict[str, Price]]:
@@ -89,7 +111,9 @@ def _prices(fields: Mapping[str, object]) -> dict[str | None, dict[str, Price]]:
         else:
             base[tier, unit] = price
     table: dict[str | None, dict[str, Price]] = {}
-    for (tier, unit), price in sorted(base.items(), key=lambda item: (item[0][0] or "", item[0][1])):
+    for (tier, unit), price in sorted(
+        base.items(), key=lambda item: (item[0][0] or "", item[0][1])
+    ):
         above = sorted(steps.get((tier, unit), ()))
         table.setdefault(tier, {})[unit] = [price, *above] if above else price
     return table
@@ -98,7 +122,11 @@ def _prices(fields: Mapping[str, object]) -> dict[str | None, dict[str, Price]]:
 def _web_search(fields: Mapping[str, object]) -> str | None:
     """The dearest of the context sizes; which one was asked for is not in the usage."""
     sizes = fields.get("search_context_cost_per_query")
-    prices = [price for price in map(_number, sizes.values()) if price] if isinstance(sizes, Mapping) else []
+    prices = (
+        [price for price in map(_number, sizes.values()) if price]
+        if isinstance(sizes, Mapping)
+        else []
+    )
     return plain(max(prices)) if prices else None
 
 
@@ -106,14 +134,21 @@ def _periods(fields: Mapping[str, object]) -> list[Period]:
     table = _prices(fields)
     standard = table.pop(None, {})
     if fields.get("mode") == "rerank" and "search_unit" in standard:
-        standard = {"search_unit": standard["search_unit"]}  # their token prices of rerankers are 0, and meant so
+        standard = {
+            "search_unit": standard["search_unit"]
+        }  # their token prices of rerankers are 0, and meant so
     if all(is_nothing(price) for price in standard.values()):
         return []
     if (search := _web_search(fields)) is not None:
         standard["web_search"] = search
-    uplift = max((value for field in _UPLIFTS if (value := _number(fields.get(field)))), default=None)
+    uplift = max(
+        (value for field in _UPLIFTS if (value := _number(fields.get(field)))), default=None
+    )
     regional = {"uplift": plain(uplift)} if uplift is not None and uplift != 1 else {}
-    return [{**regional, **standard}, *({"tier": tier, **prices} for tier, prices in table.items() if tier)]
+    return [
+        {**regional, **standard},
+        *({"tier": tier, **prices} for tier, prices in table.items() if tier),
+    ]
 
 
 def compile_catalogue(raw: Mapping[str, Mapping[str, object]], version: str) -> str:
@@ -136,13 +171,17 @@ def compile_catalogue(raw: Mapping[str, Mapping[str, object]], version: str) -> 
         "license": "MIT, Copyright (c) 2023 Berri AI",
         "source": "https://github.com/BerriAI/litellm model_prices_and_context_window.json, as shipped inside crewai",
     }
-    return render(header, ((provider, (), list(parts[provider].values())) for provider in sorted(parts)))
+    return render(
+        header, ((provider, (), list(parts[provider].values())) for provider in sorted(parts))
+    )
 
 
 def compile_installed() -> str:
     """The catalogue inside the installed crewai."""
     path, version = installed_catalogue()
-    return compile_catalogue(json.loads(path.read_bytes(), parse_float=Decimal), f"crewai {version}")
+    return compile_catalogue(
+        json.loads(path.read_bytes(), parse_float=Decimal), f"crewai {version}"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -150,7 +189,9 @@ def main(arguments: Sequence[str]) -> int:
     text = compile_installed()
     if "--check" in arguments:
         same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
-        sys.stdout.write(f"{PATH.name}: {'up to date' if same else 'differs; run python -m crewmeter_cost.pricing.catalogue.compile_litellm'}\n")
+        sys.stdout.write(
+            f"{PATH.name}: {'up to date' if same else 'differs; run python -m crewmeter_cost.pricing.catalogue.compile_litellm'}\n"
+        )
         return 0 if same else 1
     PATH.write_text(text, encoding="utf-8")
     sys.stdout.write(f"{PATH}: {len(text):,} characters\n")

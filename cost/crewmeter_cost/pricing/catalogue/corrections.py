@@ -38,20 +38,32 @@ class Corrections:
 
     def reason(self, provider: str, name: str) -> str | None:
         """Why a model has no price, where that is known."""
-        found = model_matching.find(provider, name, has=lambda seller, spelled, _: (seller, spelled) in self.reasons)
+        found = model_matching.find(
+            provider, name, has=lambda seller, spelled, _: (seller, spelled) in self.reasons
+        )
         return self.reasons[provider, found.name] if found else None
 
 
 def read_corrections(path: Path = PATH) -> Corrections:
     """Our own file, so nothing in it is checked here; `tests/pricing/test_corrections.py` does."""
     data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    aliases = {(entry["provider"], name): entry["of"] for entry in data.get("alias", ()) for name in entry["names"]}
+    aliases = {
+        (entry["provider"], name): entry["of"]
+        for entry in data.get("alias", ())
+        for name in entry["names"]
+    }
     prices = {
-        (entry["provider"], model): {key: value for key, value in entry.items() if key not in _ABOUT}
+        (entry["provider"], model): {
+            key: value for key, value in entry.items() if key not in _ABOUT
+        }
         for entry in data.get("price", ())
         for model in entry["models"]
     }
-    reasons = {(entry["provider"], model): entry["reason"] for entry in data.get("unpriced", ()) for model in entry["models"]}
+    reasons = {
+        (entry["provider"], model): entry["reason"]
+        for entry in data.get("unpriced", ())
+        for model in entry["models"]
+    }
     return Corrections(aliases, prices, reasons)
 
 
@@ -72,11 +84,15 @@ class Corrected:
 
     def entry(self, provider: str, name: str) -> Entry | None:
         """The model under this name, with the rates the catalogue lacks filled in."""
-        listed = self._catalogue.entry(provider, self._corrections.aliases.get((provider, name), name))
+        listed = self._catalogue.entry(
+            provider, self._corrections.aliases.get((provider, name), name)
+        )
         fill = self._corrections.prices.get((provider, listed.model if listed else name))
         if fill is None:
             return listed
         if listed is None:
             return Entry(provider, name, (fill,), "correction")
-        periods = tuple(period if "tier" in period else {**fill, **period} for period in listed.periods)
+        periods = tuple(
+            period if "tier" in period else {**fill, **period} for period in listed.periods
+        )
         return replace(listed, periods=periods, source="correction")

@@ -76,7 +76,8 @@ class Catalogue:
             return cls(path.read_bytes(), str(path))
         except OSError as error:
             raise CrewMeterError(
-                f"price catalogue {path} can't be read: {error.strerror}", hint="reinstall crewmeter, or delete that file"
+                f"price catalogue {path} can't be read: {error.strerror}",
+                hint="reinstall crewmeter, or delete that file",
             ) from error
 
     def _read_header(self) -> Mapping[str, object]:
@@ -166,12 +167,20 @@ class Catalogue:
             yield Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))
 
 
-def render(header: Mapping[str, object], providers: Iterable[tuple[str, Sequence[str], Sequence[Listed]]]) -> str:
+def render(
+    header: Mapping[str, object], providers: Iterable[tuple[str, Sequence[str], Sequence[Listed]]]
+) -> str:
     """A catalogue file's text from (provider, fallback providers, models)."""
     lines = [json.dumps({"format": FORMAT, **header})]
     for provider, fallback, models in providers:
-        lines.append(f"= {provider}\t{json.dumps({'fallback': list(fallback)} if fallback else {})}")
+        lines.append(
+            f"= {provider}\t{json.dumps({'fallback': list(fallback)} if fallback else {})}"
+        )
         for listed in models:
             periods = json.dumps(listed.periods, separators=(",", ":"))
-            lines.append("\t".join((listed.model, " ".join(listed.names), " ".join(listed.open_names), periods)))
+            lines.append(
+                "\t".join(
+                    (listed.model, " ".join(listed.names), " ".join(listed.open_names), periods)
+                )
+            )
     return "\n".join(lines) + "\n"

@@ -25,7 +25,9 @@ def is_newer(version: str, other: str) -> bool:
     """Whether one release comes after another; a catalogue made from a file (``file …``) was asked for, so it counts as newer."""
     if version.startswith("file "):
         return True
-    return [int(part) for part in re.findall(r"\d+", version)] > [int(part) for part in re.findall(r"\d+", other)]
+    return [int(part) for part in re.findall(r"\d+", version)] > [
+        int(part) for part in re.findall(r"\d+", other)
+    ]
 
 
 def open_own() -> Catalogue | None:
@@ -58,9 +60,14 @@ def keep(text: str) -> Path:
     path = own_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".new", delete=False) as draft:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, suffix=".new", delete=False
+        ) as draft:
             draft.write(text)
         os.replace(draft.name, path)
     except OSError as error:
-        raise CrewMeterError(f"{path} can't be written: {error.strerror}", hint="check the folder's owner and the free space") from error
+        raise CrewMeterError(
+            f"{path} can't be written: {error.strerror}",
+            hint="check the folder's owner and the free space",
+        ) from error
     return path

@@ -26,7 +26,11 @@ def priced_until(now: datetime) -> datetime:
     own = files.own_path()
     if library.genai.origin == str(own):
         return datetime.fromtimestamp(own.stat().st_mtime, UTC)
-    days = [day for day in (library.newest_price(now.date()), *_checks()) if day is not None and day <= now.date()]
+    days = [
+        day
+        for day in (library.newest_price(now.date()), *_checks())
+        if day is not None and day <= now.date()
+    ]
     latest = max(days, default=date.min)
     return datetime(latest.year, latest.month, latest.day, tzinfo=UTC)
 
@@ -35,4 +39,6 @@ def _checks() -> Iterator[date]:
     """The days on which corrections were checked against their sources."""
     for entries in tomllib.loads(PATH.read_text(encoding="utf-8")).values():
         if isinstance(entries, list):
-            yield from (entry["checked"] for entry in entries if isinstance(entry.get("checked"), date))
+            yield from (
+                entry["checked"] for entry in entries if isinstance(entry.get("checked"), date)
+            )

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Disagreement", "Library", "Listing"]
 
-_COMPARED = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "input_audio", "output_audio")
+_COMPARED = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "output_audio",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,21 @@ class Library:
         for provider in self.litellm.providers:
             for listed in self.litellm.entries(provider):
                 match = model_matching.find(provider, listed.model, has=self.genai.has)
-                entry = self.genai.entry(provider, match.name) if match and not match.rules else None
+                entry = (
+                    self.genai.entry(provider, match.name) if match and not match.rules else None
+                )
                 if entry is not None:
-                    ours, theirs = prices_at(entry.periods, at_ns, None), prices_at(listed.periods, at_ns, None)
+                    ours, theirs = (
+                        prices_at(entry.periods, at_ns, None),
+                        prices_at(listed.periods, at_ns, None),
+                    )
                     for unit in _COMPARED:
-                        if unit in ours and unit in theirs and ours[unit] != theirs[unit] and not is_nothing(theirs[unit]):
-                            yield Disagreement(provider, listed.model, unit, ours[unit], theirs[unit])
+                        if (
+                            unit in ours
+                            and unit in theirs
+                            and ours[unit] != theirs[unit]
+                            and not is_nothing(theirs[unit])
+                        ):
+                            yield Disagreement(
+                                provider, listed.model, unit, ours[unit], theirs[unit]
+                            )

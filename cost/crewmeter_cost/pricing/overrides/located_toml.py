@@ -38,8 +38,15 @@ class Document:
 
     def error(self, at: Path_, problem: str, *, hint: str) -> CrewMeterError:
         """An error that names the file, the line and the key."""
-        key = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
-        return CrewMeterError(f"{self.path} line {self.line_of(at)}: {key}: {problem}" if key else f"{self.path}: {problem}", hint=hint)
+        key = "".join(
+            f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in at
+        ).lstrip(".")
+        return CrewMeterError(
+            f"{self.path} line {self.line_of(at)}: {key}: {problem}"
+            if key
+            else f"{self.path}: {problem}",
+            hint=hint,
+        )
 
 
 def read_document(path: Path) -> Document:
@@ -47,24 +54,39 @@ def read_document(path: Path) -> Document:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CrewMeterError(f"{path} can't be read: {error.strerror}", hint="check $CREWMETER_PRICES, or unset it") from error
+        raise CrewMeterError(
+            f"{path} can't be read: {error.strerror}", hint="check $CREWMETER_PRICES, or unset it"
+        ) from error
     if len(raw) > _LARGEST:
-        raise CrewMeterError(f"{path} has {len(raw):,} bytes; a price file has at most {_LARGEST:,}", hint="is it the right file?")
+        raise CrewMeterError(
+            f"{path} has {len(raw):,} bytes; a price file has at most {_LARGEST:,}",
+            hint="is it the right file?",
+        )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise CrewMeterError(f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8") from error
+        raise CrewMeterError(
+            f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8"
+        ) from error
     if path.suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)
     if path.suffix != ".toml":
-        raise CrewMeterError(f"{path} is neither .toml nor .yaml", hint="rename it, or point $CREWMETER_PRICES at a TOML or YAML file")
+        raise CrewMeterError(
+            f"{path} is neither .toml nor .yaml",
+            hint="rename it, or point $CREWMETER_PRICES at a TOML or YAML file",
+        )
     try:
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:
         line, problem = toml_mistake(text, error)
-        raise CrewMeterError(f"{path} line {line} is not TOML: {problem}", hint="mend that line; docs/pricing.md has an example") from error
+        raise CrewMeterError(
+            f"{path} line {line} is not TOML: {problem}",
+            hint="mend that line; docs/pricing.md has an example",
+        ) from error
     except ArithmeticError as error:
-        raise CrewMeterError(f"{path} has a number that is none: {error}", hint="docs/pricing.md has an example") from error
+        raise CrewMeterError(
+            f"{path} has a number that is none: {error}", hint="docs/pricing.md has an example"
+        ) from error
     return Document(path, data, _toml_lines(text))
 
 
@@ -84,7 +106,9 @@ def _toml_lines(text: str) -> Callable[[Path_], int]:
                 where = (name,)
             lines.setdefault(where, number)
         elif key := _KEY.match(line):
-            lines.setdefault((*where, next(part for part in key.groups() if part is not None)), number)
+            lines.setdefault(
+                (*where, next(part for part in key.groups() if part is not None)), number
+            )
     return lambda at: _nearest(lines, at)
 
 
@@ -103,20 +127,32 @@ def _read_yaml(path: Path, text: str) -> Document:
 
     def exact(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
         value = str(node.value)
-        return Decimal(value) if re.fullmatch(r"[-+]?[\d_]*\.?\d+([eE][-+]?\d+)?", value) else loader.construct_yaml_float(node)
+        return (
+            Decimal(value)
+            if re.fullmatch(r"[-+]?[\d_]*\.?\d+([eE][-+]?\d+)?", value)
+            else loader.construct_yaml_float(node)
+        )
 
     Loader.add_constructor("tag:yaml.org,2002:float", exact)
     try:
         root = yaml.compose(text, Loader=Loader)
         data = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or " ".join(str(error).split())[:200]
+        mark, problem = (
+            getattr(error, "problem_mark", None),
+            getattr(error, "problem", None) or " ".join(str(error).split())[:200],
+        )
         line = f" line {mark.line + 1}" if mark is not None else ""
-        raise CrewMeterError(f"{path}{line} is not YAML: {problem}", hint="mend that line; docs/pricing.md has an example") from error
+        raise CrewMeterError(
+            f"{path}{line} is not YAML: {problem}",
+            hint="mend that line; docs/pricing.md has an example",
+        ) from error
     if data is None:
         data = {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise CrewMeterError(f"{path} is not a table of settings", hint="see docs/pricing.md for an example")
+        raise CrewMeterError(
+            f"{path} is not a table of settings", hint="see docs/pricing.md for an example"
+        )
     lines: dict[Path_, int] = {}
     if root is not None:
         _yaml_lines(root, (), lines)

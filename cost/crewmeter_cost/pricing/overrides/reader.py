@@ -22,9 +22,21 @@ if TYPE_CHECKING:
 __all__ = ["UNITS", "read_overrides"]
 
 UNITS = (
-    "input", "output", "cache_read", "cache_write", "cache_write_1h", "input_audio", "output_audio", "cache_audio_read", "input_image",
-    "output_image", "output_reasoning", "request", "web_search", "search_unit",
-)  # fmt: skip
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "output_audio",
+    "cache_audio_read",
+    "input_image",
+    "output_image",
+    "output_reasoning",
+    "request",
+    "web_search",
+    "search_unit",
+)
 """What a price may be given for: tokens per million, the last three per one."""
 _SECTIONS = ("currency", "aliases", "hosts", "fx", "price", "discount", "free", "self_hosted")
 _WHO = ("provider", "model", "models", "from", "until")
@@ -59,11 +71,18 @@ class _Reader:
     def read(self) -> Overrides:
         """Everything in the file, checked."""
         self._known(self._data, _SECTIONS, ())
-        self._fx = {self._code(code, ("fx", code)): self._dated(code, steps) for code, steps in self._table("fx").items()}
+        self._fx = {
+            self._code(code, ("fx", code)): self._dated(code, steps)
+            for code, steps in self._table("fx").items()
+        }
         if "currency" in self._data:
             self._default = self._text(self._data, "currency", ())
             self._currency(self._default, ("currency",))
-        rules = [self._rule(kind, entry, (kind, index)) for kind in _KEYS for index, entry in enumerate(self._entries(kind))]
+        rules = [
+            self._rule(kind, entry, (kind, index))
+            for kind in _KEYS
+            for index, entry in enumerate(self._entries(kind))
+        ]
         return Overrides(self._pairs("aliases"), self._hosts(), tuple(self._without_overlap(rules)))
 
     def _fail(self, at: At, problem: str, hint: str) -> Exception:
@@ -80,20 +99,31 @@ class _Reader:
     def _table(self, section: str) -> Mapping[str, Any]:
         value = self._data.get(section, {})
         if not isinstance(value, Mapping):
-            raise self._fail((section,), "is not a table", f"write it as [{section}] with one key = value a line")
+            raise self._fail(
+                (section,), "is not a table", f"write it as [{section}] with one key = value a line"
+            )
         return value
 
     def _entries(self, section: str) -> list[Mapping[str, Any]]:
         value = self._data.get(section, [])
         if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-            raise self._fail((section,), "is not a list of entries", f"start each entry with [[{section}]]")
+            raise self._fail(
+                (section,), "is not a list of entries", f"start each entry with [[{section}]]"
+            )
         return value
 
     def _pairs(self, section: str) -> dict[str, str]:
         pairs = {}
         for key, value in self._table(section).items():
-            if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in (key, value)):
-                raise self._fail((section, str(key)), f"{value!r} is no name", 'write "your name" = "the name it stands for"')
+            if not all(
+                isinstance(name, str) and name.strip() and name.isprintable()
+                for name in (key, value)
+            ):
+                raise self._fail(
+                    (section, str(key)),
+                    f"{value!r} is no name",
+                    'write "your name" = "the name it stands for"',
+                )
             pairs[key.strip().lower()] = value.strip()
         return pairs
 
@@ -101,9 +131,15 @@ class _Reader:
         hosts = {}
         for host, provider in self._pairs("hosts").items():
             if "/" in host:
-                raise self._fail(("hosts", host), "is no host name", "write the host alone, without https:// and path")
+                raise self._fail(
+                    ("hosts", host),
+                    "is no host name",
+                    "write the host alone, without https:// and path",
+                )
             own = provider.replace("_", "-").lower() == SELF_HOSTED
-            hosts[host.partition(":")[0]] = SELF_HOSTED if own else canonical_provider(provider) or provider
+            hosts[host.partition(":")[0]] = (
+                SELF_HOSTED if own else canonical_provider(provider) or provider
+            )
         return hosts
 
     def _text(self, table: Mapping[str, Any], key: str, at: At) -> str:
@@ -116,12 +152,22 @@ class _Reader:
         if isinstance(value, str):
             with contextlib.suppress(InvalidOperation):
                 value = Decimal(value)
-        if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not Decimal(value).is_finite():
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, Decimal))
+            or not Decimal(value).is_finite()
+        ):
             raise self._fail(at, f"{value!r} is no number", 'write 2.5 or "2.5"')
         if value < 0:
-            raise self._fail(at, f"{value} is negative", "a rate is zero or more; for money off use [[discount]]")
+            raise self._fail(
+                at, f"{value} is negative", "a rate is zero or more; for money off use [[discount]]"
+            )
         if value > 10**9 or abs(Decimal(value).as_tuple().exponent) > 30:  # type: ignore[arg-type]  # finite, hence an int
-            raise self._fail(at, f"{value} is out of range", "prices are per million tokens, or per one request, search or GPU hour")
+            raise self._fail(
+                at,
+                f"{value} is out of range",
+                "prices are per million tokens, or per one request, search or GPU hour",
+            )
         return Decimal(value)
 
     def _code(self, code: str, at: At) -> str:
@@ -130,15 +176,30 @@ class _Reader:
         return code
 
     def _dated(self, code: str, steps: object) -> Money:
-        if not isinstance(steps, list) or not steps or not all(isinstance(step, Mapping) for step in steps):
-            raise self._fail(("fx", code), "is no list of dated rates", f'write {code} = [{{from = "2026-01-01", usd = 1.08}}]')
+        if (
+            not isinstance(steps, list)
+            or not steps
+            or not all(isinstance(step, Mapping) for step in steps)
+        ):
+            raise self._fail(
+                ("fx", code),
+                "is no list of dated rates",
+                f'write {code} = [{{from = "2026-01-01", usd = 1.08}}]',
+            )
         rates = {}
         for index, step in enumerate(steps):
             at: At = ("fx", code, index)
             self._known(step, ("from", "usd"), at)
             if "usd" not in step or "from" not in step:
-                raise self._fail(at, "needs both from and usd", 'write {from = "2026-01-01", usd = 1.08}: USD for one unit, from that day')
-            usd, start = self._number(step["usd"], (*at, "usd")), self._moment(step["from"], (*at, "from"))
+                raise self._fail(
+                    at,
+                    "needs both from and usd",
+                    'write {from = "2026-01-01", usd = 1.08}: USD for one unit, from that day',
+                )
+            usd, start = (
+                self._number(step["usd"], (*at, "usd")),
+                self._moment(step["from"], (*at, "from")),
+            )
             if not usd or start in rates:
                 problem = "usd is 0" if not usd else "two rates start on one day"
                 raise self._fail(at, problem, "each date has one rate above 0")
@@ -149,7 +210,11 @@ class _Reader:
         if code is None or code == "USD":
             return None
         if self._code(code, at) not in self._fx:
-            raise self._fail(at, f"no exchange rate for {code}", f'add [fx] with {code} = [{{from = "2026-01-01", usd = 1.08}}]')
+            raise self._fail(
+                at,
+                f"no exchange rate for {code}",
+                f'add [fx] with {code} = [{{from = "2026-01-01", usd = 1.08}}]',
+            )
         return self._fx[code]
 
     def _moment(self, value: object, at: At) -> int:
@@ -159,17 +224,35 @@ class _Reader:
         if isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day, tzinfo=UTC)
         if not isinstance(value, datetime):
-            raise self._fail(at, f"{value!r} is no date", "write 2026-11-01 (midnight UTC) or 2026-11-01T12:00Z")
+            raise self._fail(
+                at, f"{value!r} is no date", "write 2026-11-01 (midnight UTC) or 2026-11-01T12:00Z"
+            )
         return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()) * _NS
 
     def _rule(self, kind: str, entry: Mapping[str, Any], at: At) -> Rule:
         self._known(entry, _KEYS[kind], at)
-        start, end = (self._moment(entry[key], (*at, key)) if key in entry else None for key in ("from", "until"))
+        start, end = (
+            self._moment(entry[key], (*at, key)) if key in entry else None
+            for key in ("from", "until")
+        )
         if start is not None and end is not None and end <= start:
-            raise self._fail((*at, "until"), "is not after from", "until is the first day the entry no longer applies")
-        provider = canonical_provider(self._text(entry, "provider", at)) if "provider" in entry else None
+            raise self._fail(
+                (*at, "until"),
+                "is not after from",
+                "until is the first day the entry no longer applies",
+            )
+        provider = (
+            canonical_provider(self._text(entry, "provider", at)) if "provider" in entry else None
+        )
         code = self._text(entry, "currency", at) if "currency" in entry else self._default
-        rule = Rule(kind, provider, self._models(kind, entry, at), start, end, currency=self._currency(code, (*at, "currency")))
+        rule = Rule(
+            kind,
+            provider,
+            self._models(kind, entry, at),
+            start,
+            end,
+            currency=self._currency(code, (*at, "currency")),
+        )
         match kind:
             case "price":
                 return self._priced(rule, entry, at)
@@ -178,53 +261,109 @@ class _Reader:
             case "self_hosted":
                 return self._hosted(rule, entry, at)
         if provider is None and rule.models == ("*",):
-            raise self._fail(at, "would make every model of every provider free", "name a provider or a model")
+            raise self._fail(
+                at, "would make every model of every provider free", "name a provider or a model"
+            )
         return rule
 
     def _models(self, kind: str, entry: Mapping[str, Any], at: At) -> tuple[str, ...]:
         if "model" in entry and "models" in entry:
             raise self._fail((*at, "models"), "stands beside model", "keep one of the two")
         names = entry.get("models", [entry["model"]] if "model" in entry else [])
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in names):
+        if not isinstance(names, list) or not all(
+            isinstance(name, str) and name.strip() and name.isprintable() for name in names
+        ):
             raise self._fail(
-                (*at, "models" if "models" in entry else "model"), "is no model name", 'write model = "gpt-4o" or models = ["…"]'
+                (*at, "models" if "models" in entry else "model"),
+                "is no model name",
+                'write model = "gpt-4o" or models = ["…"]',
             )
         if not names and (kind == "price" or ("provider" not in entry and "host" not in entry)):
-            raise self._fail(at, "names no model", 'add model = "…"' + ("" if kind == "price" else ' or provider = "…"'))
+            raise self._fail(
+                at,
+                "names no model",
+                'add model = "…"' + ("" if kind == "price" else ' or provider = "…"'),
+            )
         return tuple(name.strip().lower() for name in names) or ("*",)
 
     def _priced(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
-        prices: dict[str, Price] = {unit: plain(self._number(entry[unit], (*at, unit))) for unit in UNITS if unit in entry}
+        prices: dict[str, Price] = {
+            unit: plain(self._number(entry[unit], (*at, unit))) for unit in UNITS if unit in entry
+        }
         if not prices:
-            raise self._fail(at, "has no price", f"give at least one of {', '.join(UNITS[:4])} … (USD per million tokens)")
+            raise self._fail(
+                at,
+                "has no price",
+                f"give at least one of {', '.join(UNITS[:4])} … (USD per million tokens)",
+            )
         steps = entry.get("over", [])
-        if not isinstance(steps, list) or not all(isinstance(step, Mapping) and _is_size(step.get("tokens")) for step in steps):
-            raise self._fail((*at, "over"), "is no list of sizes", "write over = [{tokens = 200000, input = 6, output = 22.5}]")
+        if not isinstance(steps, list) or not all(
+            isinstance(step, Mapping) and _is_size(step.get("tokens")) for step in steps
+        ):
+            raise self._fail(
+                (*at, "over"),
+                "is no list of sizes",
+                "write over = [{tokens = 200000, input = 6, output = 22.5}]",
+            )
         for index, step in sorted(enumerate(steps), key=lambda numbered: numbered[1]["tokens"]):
             self._known(step, ("tokens", *UNITS), (*at, "over", index))
             for unit in step.keys() - {"tokens"}:
                 if unit not in prices:
-                    raise self._fail((*at, "over", index), f"prices {unit}, which the entry itself lacks", f"add {unit} = … to the entry")
+                    raise self._fail(
+                        (*at, "over", index),
+                        f"prices {unit}, which the entry itself lacks",
+                        f"add {unit} = … to the entry",
+                    )
                 base = prices[unit]
-                dearer = [step["tokens"], plain(self._number(step[unit], (*at, "over", index, unit)))]
+                dearer = [
+                    step["tokens"],
+                    plain(self._number(step[unit], (*at, "over", index, unit))),
+                ]
                 prices[unit] = [*base, dearer] if isinstance(base, list) else [base, dearer]
         tier = self._text(entry, "tier", at).lower() if "tier" in entry else None
-        return Rule("price", rule.provider, rule.models, rule.start_ns, rule.end_ns, tier, prices, currency=rule.currency)
+        return Rule(
+            "price",
+            rule.provider,
+            rule.models,
+            rule.start_ns,
+            rule.end_ns,
+            tier,
+            prices,
+            currency=rule.currency,
+        )
 
     def _discounted(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
         percent = self._number(entry["percent"], (*at, "percent")) if "percent" in entry else None
         if percent is None or percent > 100:
             raise self._fail((*at, "percent"), "is not between 0 and 100", "write percent = 12.5")
-        return Rule("discount", rule.provider, rule.models, rule.start_ns, rule.end_ns, factor=1 - percent / 100)
+        return Rule(
+            "discount",
+            rule.provider,
+            rule.models,
+            rule.start_ns,
+            rule.end_ns,
+            factor=1 - percent / 100,
+        )
 
     def _hosted(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
         if "price_per_gpu_hour" not in entry:
-            raise self._fail(at, "has no price_per_gpu_hour", "write price_per_gpu_hour = 2.50 (and gpus = 4)")
+            raise self._fail(
+                at, "has no price_per_gpu_hour", "write price_per_gpu_hour = 2.50 (and gpus = 4)"
+            )
         price = self._number(entry["price_per_gpu_hour"], (*at, "price_per_gpu_hour"))
         gpus = self._number(entry.get("gpus", 1), (*at, "gpus"))
         host = self._text(entry, "host", at).lower() if "host" in entry else None
         prices = {GPU_HOUR: plain(price * gpus)}
-        return Rule("self_hosted", rule.provider, rule.models, rule.start_ns, rule.end_ns, prices=prices, currency=rule.currency, host=host)
+        return Rule(
+            "self_hosted",
+            rule.provider,
+            rule.models,
+            rule.start_ns,
+            rule.end_ns,
+            prices=prices,
+            currency=rule.currency,
+            host=host,
+        )
 
     def _without_overlap(self, rules: list[Rule]) -> Iterable[Rule]:
         """The rules with open ends closed by the next entry for the same model; two that apply at once are refused."""
@@ -246,7 +385,9 @@ class _Reader:
                     rule.currency,
                     rule.host,
                 )
-                latest.setdefault((rule.kind, rule.provider, model, rule.tier, rule.host), []).append((single, at))
+                latest.setdefault(
+                    (rule.kind, rule.provider, model, rule.tier, rule.host), []
+                ).append((single, at))
         for group in latest.values():
             group.sort(key=lambda dated: -1 if dated[0].start_ns is None else dated[0].start_ns)
             for (rule, _), following in zip(group, [*group[1:], None], strict=True):
@@ -254,11 +395,26 @@ class _Reader:
 
     def _until(self, rule: Rule, following: Rule, at: At) -> Rule:
         begins = following.start_ns
-        if begins is None or begins == rule.start_ns or (rule.end_ns is not None and rule.end_ns > begins):
+        if (
+            begins is None
+            or begins == rule.start_ns
+            or (rule.end_ns is not None and rule.end_ns > begins)
+        ):
             raise self._fail(
-                at, f"overlaps another entry for {rule.models[0]!r}", "give each its own from (and until): one may apply at a time"
+                at,
+                f"overlaps another entry for {rule.models[0]!r}",
+                "give each its own from (and until): one may apply at a time",
             )
         end = begins if rule.end_ns is None else rule.end_ns
         return Rule(
-            rule.kind, rule.provider, rule.models, rule.start_ns, end, rule.tier, rule.prices, rule.factor, rule.currency, rule.host
+            rule.kind,
+            rule.provider,
+            rule.models,
+            rule.start_ns,
+            end,
+            rule.tier,
+            rule.prices,
+            rule.factor,
+            rule.currency,
+            rule.host,
         )

@@ -66,12 +66,16 @@ class Rule:
 
     def active(self, at_ns: int) -> bool:
         """Whether it applies at a moment."""
-        return (self.start_ns is None or at_ns >= self.start_ns) and (self.end_ns is None or at_ns < self.end_ns)
+        return (self.start_ns is None or at_ns >= self.start_ns) and (
+            self.end_ns is None or at_ns < self.end_ns
+        )
 
     @property
     def reach(self) -> int:
         """How specific it is: an exact name outweighs a pattern, a longer pattern a shorter one."""
-        return max(len(name) * 2 + (not name.endswith("*")) for name in self.models) + (self.host is not None)
+        return max(len(name) * 2 + (not name.endswith("*")) for name in self.models) + (
+            self.host is not None
+        )
 
     @property
     def moments(self) -> set[int]:
@@ -111,10 +115,16 @@ class Overrides:
             if key == model or (slash and rest == model and canonical_provider(prefix) == provider):
                 seller, cut, name = aliased.partition("/")
                 known = canonical_provider(seller) if cut and name else None
-                return (known, name) if known is not None and known != provider and _is_seller(seller) else (provider, aliased)
+                return (
+                    (known, name)
+                    if known is not None and known != provider and _is_seller(seller)
+                    else (provider, aliased)
+                )
         return provider, model
 
-    def about(self, provider: str | None, host: str | None, names: Sequence[str]) -> tuple[Rule, ...]:
+    def about(
+        self, provider: str | None, host: str | None, names: Sequence[str]
+    ) -> tuple[Rule, ...]:
         """The entries about a model, the most specific first."""
         found = [rule for rule in self.rules if rule.covers(provider, host, names)]
         return tuple(sorted(found, key=lambda rule: -rule.reach))
@@ -125,8 +135,36 @@ def _is_seller(prefix: str) -> bool:
     return canonical_provider(prefix) in _SELLERS
 
 
-_SELLERS = frozenset({
-    "openai", "anthropic", "aws.bedrock", "azure.ai.openai", "gcp.gemini", "gcp.vertex_ai", "mistral_ai", "x_ai", "groq", "deepseek",
-    "cohere", "openrouter", "fireworks", "together_ai", "perplexity", "cerebras", "voyageai", "moonshotai", "deepinfra", "dashscope",
-    "snowflake", "databricks", "nvidia_nim", "sambanova", "ibm.watsonx.ai", "novita", "zai", "ollama", "hosted_vllm",
-})  # fmt: skip
+_SELLERS = frozenset(
+    {
+        "openai",
+        "anthropic",
+        "aws.bedrock",
+        "azure.ai.openai",
+        "gcp.gemini",
+        "gcp.vertex_ai",
+        "mistral_ai",
+        "x_ai",
+        "groq",
+        "deepseek",
+        "cohere",
+        "openrouter",
+        "fireworks",
+        "together_ai",
+        "perplexity",
+        "cerebras",
+        "voyageai",
+        "moonshotai",
+        "deepinfra",
+        "dashscope",
+        "snowflake",
+        "databricks",
+        "nvidia_nim",
+        "sambanova",
+        "ibm.watsonx.ai",
+        "novita",
+        "zai",
+        "ollama",
+        "hosted_vllm",
+    }
+)

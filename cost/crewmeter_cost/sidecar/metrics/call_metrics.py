@@ -28,7 +28,11 @@ CALLS_BOUNDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 _COUNTER_LIMIT = 5_000
 _HISTOGRAM_LIMIT = 1_000
 _OPERATIONS = {semconv.EMBEDDINGS: "embeddings", semconv.RERANK: "rerank"}
-_STEP_OPERATIONS = {semconv.KIND_TASK: "task", semconv.KIND_AGENT: "agent", semconv.KIND_TOOL: "tool"}
+_STEP_OPERATIONS = {
+    semconv.KIND_TASK: "task",
+    semconv.KIND_AGENT: "agent",
+    semconv.KIND_TOOL: "tool",
+}
 _TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 _provider_of = lru_cache(maxsize=1024)(lambda declared, host: resolve_provider(declared, host)[0])
@@ -43,13 +47,23 @@ class CallMetrics:
         self._model = Vocabulary(200, absent="unknown")
         self._crew = Vocabulary(200, absent="none")
         self._team = Vocabulary(100, absent="none")
-        self._step = {operation: Vocabulary(200, absent="none") for operation in ("tool", "agent", "task", "run")}
+        self._step = {
+            operation: Vocabulary(200, absent="none")
+            for operation in ("tool", "agent", "task", "run")
+        }
         self._run_kind = Vocabulary(20, absent="unknown")
         self._calls = CounterSeries(
-            semconv.PROM_CALLS, "Billed model calls.", ("provider", "model", "crew", "operation", "status"), limit=_COUNTER_LIMIT
+            semconv.PROM_CALLS,
+            "Billed model calls.",
+            ("provider", "model", "crew", "operation", "status"),
+            limit=_COUNTER_LIMIT,
         )
         self._cost = CounterSeries(
-            semconv.PROM_COST, "Cost of priced calls, in USD.", ("provider", "model", "crew", "team"), limit=_COUNTER_LIMIT, scale=PICO
+            semconv.PROM_COST,
+            "Cost of priced calls, in USD.",
+            ("provider", "model", "crew", "team"),
+            limit=_COUNTER_LIMIT,
+            scale=PICO,
         )
         self._tokens = CounterSeries(
             semconv.PROM_TOKENS,
@@ -58,10 +72,17 @@ class CallMetrics:
             limit=_COUNTER_LIMIT,
         )
         self._unpriced = CounterSeries(
-            semconv.PROM_UNPRICED, "Calls whose cost is not known, by reason.", ("provider", "model", "reason"), limit=_COUNTER_LIMIT
+            semconv.PROM_UNPRICED,
+            "Calls whose cost is not known, by reason.",
+            ("provider", "model", "reason"),
+            limit=_COUNTER_LIMIT,
         )
-        self._runs = CounterSeries(semconv.PROM_RUNS, "Finished runs.", ("name", "kind", "status"), limit=_COUNTER_LIMIT)
-        self._tools = CounterSeries(semconv.PROM_TOOL_CALLS, "Tool calls.", ("tool", "status"), limit=_COUNTER_LIMIT)
+        self._runs = CounterSeries(
+            semconv.PROM_RUNS, "Finished runs.", ("name", "kind", "status"), limit=_COUNTER_LIMIT
+        )
+        self._tools = CounterSeries(
+            semconv.PROM_TOOL_CALLS, "Tool calls.", ("tool", "status"), limit=_COUNTER_LIMIT
+        )
         self._duration = HistogramSeries(
             semconv.PROM_DURATION,
             "Seconds per operation: llm, embeddings, rerank, tool, agent, task, run. name is the model, tool, agent, task or run.",
@@ -77,15 +98,29 @@ class CallMetrics:
             limit=_HISTOGRAM_LIMIT,
         )
         self._run_calls = HistogramSeries(
-            semconv.PROM_RUN_CALLS, "Model calls per finished run.", ("name",), bounds=CALLS_BOUNDS, limit=_HISTOGRAM_LIMIT
+            semconv.PROM_RUN_CALLS,
+            "Model calls per finished run.",
+            ("name",),
+            bounds=CALLS_BOUNDS,
+            limit=_HISTOGRAM_LIMIT,
         )
 
     def collect(self) -> Iterator[Metric]:
         """Every family, as prometheus-client asks for it."""
         with self._lock:
-            counters = (self._calls, self._cost, self._tokens, self._unpriced, self._runs, self._tools)
+            counters = (
+                self._calls,
+                self._cost,
+                self._tokens,
+                self._unpriced,
+                self._runs,
+                self._tools,
+            )
             histograms = (self._duration, self._first_token, self._run_calls)
-            families = [*(counter.family() for counter in counters), *(histogram.family() for histogram in histograms)]
+            families = [
+                *(counter.family() for counter in counters),
+                *(histogram.family() for histogram in histograms),
+            ]
         yield from families
 
     def record(self, calls: Iterable[tuple[Call, Outcome]], steps: Iterable[Step]) -> None:
@@ -107,9 +142,16 @@ class CallMetrics:
         for call, outcome in calls:
             context, rejected = call.context, "rejected" in call.usage.flags
             key = (
-                call.provider, call.host, call.request_model or call.response_model, context.crew, context.team, call.operation,
-                call.error or rejected, rejected, outcome.status,
-            )  # fmt: skip
+                call.provider,
+                call.host,
+                call.request_model or call.response_model,
+                context.crew,
+                context.team,
+                call.operation,
+                call.error or rejected,
+                rejected,
+                outcome.status,
+            )
             group = groups.get(key)
             if group is None:
                 group = groups[key] = []
@@ -143,7 +185,10 @@ class CallMetrics:
         for kind, count in zip(_TOKEN_TYPES, counts, strict=True):
             if count:
                 self._tokens.add((provider, model, kind), count)
-        timed = [(max(one.ended_ns - one.started_ns, 0) / 1e9, one.trace_id, one.ended_ns / 1e9) for one, _ in group]
+        timed = [
+            (max(one.ended_ns - one.started_ns, 0) / 1e9, one.trace_id, one.ended_ns / 1e9)
+            for one, _ in group
+        ]
         self._duration.observe_all((operation, model, status), timed)
         waits = [
             (one.time_to_first_token_ns / 1e9, one.trace_id, one.ended_ns / 1e9)
@@ -166,4 +211,6 @@ class CallMetrics:
             self._tools.add((name, status), 1)
         if not abandoned:
             seconds = max(step.ended_ns - step.started_ns, 0) / 1e9
-            self._duration.observe_all((operation, name, status), [(seconds, step.trace_id, step.ended_ns / 1e9)])
+            self._duration.observe_all(
+                (operation, name, status), [(seconds, step.trace_id, step.ended_ns / 1e9)]
+            )

@@ -46,7 +46,9 @@ class Vocabulary:
 class CounterSeries:
     """A counter with labels. `scale` divides the whole numbers it adds up (pico-USD → USD) when it is shown."""
 
-    def __init__(self, name: str, help_text: str, labels: Sequence[str], *, limit: int, scale: int = 1) -> None:
+    def __init__(
+        self, name: str, help_text: str, labels: Sequence[str], *, limit: int, scale: int = 1
+    ) -> None:
         self._name = name.removesuffix("_total")
         self._help = help_text
         self._labels = tuple(labels)
@@ -81,7 +83,15 @@ class _Histogram:
 class HistogramSeries:
     """A histogram with labels and, per bucket, the last trace that fell into it as exemplar."""
 
-    def __init__(self, name: str, help_text: str, labels: Sequence[str], *, bounds: Sequence[float], limit: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        *,
+        bounds: Sequence[float],
+        limit: int,
+    ) -> None:
         self._name = name
         self._help = help_text
         self._labels = tuple(labels)
@@ -90,7 +100,9 @@ class HistogramSeries:
         self._limit = limit
         self._series: dict[tuple[str, ...], _Histogram] = {}
 
-    def observe_all(self, labels: tuple[str, ...], values: Iterable[tuple[float, str, float]]) -> None:
+    def observe_all(
+        self, labels: tuple[str, ...], values: Iterable[tuple[float, str, float]]
+    ) -> None:
         """Count values of one series, each with the trace it came from ("" for none) and its moment in unix seconds."""
         series = self._series.get(labels)
         if series is None:
@@ -116,6 +128,8 @@ class HistogramSeries:
                     buckets.append((self._names[index], count))
                 else:
                     value, trace, at = last
-                    buckets.append((self._names[index], count, Exemplar({"trace_id": trace}, value, at)))
+                    buckets.append(
+                        (self._names[index], count, Exemplar({"trace_id": trace}, value, at))
+                    )
             family.add_metric(labels, buckets, series.total)
         return family

@@ -40,28 +40,59 @@ class Metrics:
         registry = self.registry = CollectorRegistry(auto_describe=False)
         self.meter = CallMetrics()
         registry.register(self.meter)
-        self.requests = Counter(semconv.PROM_INGEST_REQUESTS, "Export requests by outcome.", ("protocol", "outcome"), registry=registry)
-        self.spans = Counter(semconv.PROM_INGEST_SPANS, "Spans taken in by outcome.", ("outcome",), registry=registry)
+        self.requests = Counter(
+            semconv.PROM_INGEST_REQUESTS,
+            "Export requests by outcome.",
+            ("protocol", "outcome"),
+            registry=registry,
+        )
+        self.spans = Counter(
+            semconv.PROM_INGEST_SPANS, "Spans taken in by outcome.", ("outcome",), registry=registry
+        )
         for outcome in ("stored", "duplicate", "ignored", "refused"):
             self.spans.labels(outcome)
-        Gauge(semconv.PROM_INGEST_QUEUE, "Spans waiting for the writer.", registry=registry).set_function(queued)
-        Gauge(semconv.PROM_INGEST_QUEUE_CAPACITY, "Spans that may wait for the writer.", registry=registry).set(queue_capacity)
-        self.last_span = Gauge(semconv.PROM_INGEST_LAST_SPAN, "When the last span was committed, unix seconds.", registry=registry)
+        Gauge(
+            semconv.PROM_INGEST_QUEUE, "Spans waiting for the writer.", registry=registry
+        ).set_function(queued)
+        Gauge(
+            semconv.PROM_INGEST_QUEUE_CAPACITY,
+            "Spans that may wait for the writer.",
+            registry=registry,
+        ).set(queue_capacity)
+        self.last_span = Gauge(
+            semconv.PROM_INGEST_LAST_SPAN,
+            "When the last span was committed, unix seconds.",
+            registry=registry,
+        )
         self.write_seconds = Histogram(
-            semconv.PROM_LEDGER_WRITE, "Seconds per ledger transaction.", buckets=_WRITE_BOUNDS, registry=registry
+            semconv.PROM_LEDGER_WRITE,
+            "Seconds per ledger transaction.",
+            buckets=_WRITE_BOUNDS,
+            registry=registry,
         )
         self.lag_seconds = Histogram(
-            semconv.PROM_LEDGER_LAG, "Seconds from a request's latest span end to its commit.", buckets=_LAG_BOUNDS, registry=registry
+            semconv.PROM_LEDGER_LAG,
+            "Seconds from a request's latest span end to its commit.",
+            buckets=_LAG_BOUNDS,
+            registry=registry,
         )
-        self.ledger_errors = Counter(semconv.PROM_LEDGER_ERRORS, "Ledger transactions that failed.", registry=registry)
-        self.quarantines = Counter(semconv.PROM_LEDGER_QUARANTINES, "Corrupt ledger files set aside.", registry=registry)
-        Gauge(semconv.PROM_LEDGER_SIZE, "Bytes of the ledger on disk; NaN where it is not a file.", registry=registry).set_function(
-            lambda: float("nan") if (size := ledger_size()) is None else size
+        self.ledger_errors = Counter(
+            semconv.PROM_LEDGER_ERRORS, "Ledger transactions that failed.", registry=registry
         )
+        self.quarantines = Counter(
+            semconv.PROM_LEDGER_QUARANTINES, "Corrupt ledger files set aside.", registry=registry
+        )
+        Gauge(
+            semconv.PROM_LEDGER_SIZE,
+            "Bytes of the ledger on disk; NaN where it is not a file.",
+            registry=registry,
+        ).set_function(lambda: float("nan") if (size := ledger_size()) is None else size)
         self._book_time = 0.0
-        Gauge(semconv.PROM_PRICE_BOOK_AGE, "Seconds since the prices in use were last seen to be current.", registry=registry).set_function(
-            lambda: max(clock() / 1e9 - self._book_time, 0.0)
-        )
+        Gauge(
+            semconv.PROM_PRICE_BOOK_AGE,
+            "Seconds since the prices in use were last seen to be current.",
+            registry=registry,
+        ).set_function(lambda: max(clock() / 1e9 - self._book_time, 0.0))
 
     def price_book_dated(self, unix_seconds: float) -> None:
         """Say when the prices in use were last seen to be current."""

@@ -31,11 +31,15 @@ def test_detail_goes_and_sums_stay(either, monkeypatch):
     assert sum(heard) == done.calls + done.steps + done.runs
     assert max(heard) <= 50
     assert rows(either, "SELECT MIN(time) AS first FROM calls")[0]["first"] >= hour
-    assert len(rows(either, "SELECT * FROM runs")) == len({made.context.run_id for made, _ in calls if made.started_ns >= hour * 1e9})
+    assert len(rows(either, "SELECT * FROM runs")) == len(
+        {made.context.run_id for made, _ in calls if made.started_ns >= hour * 1e9}
+    )
     assert stored_rollups(either) == sums
     for by, before in zip((["crew"], ["day"]), whole, strict=True):
         for now, then in zip(report(either, by=by).document()["rows"], before, strict=True):
-            assert {name: now[name] for name in now if name[0] != "p"} == {name: then[name] for name in then if name[0] != "p"}
+            assert {name: now[name] for name in now if name[0] != "p"} == {
+                name: then[name] for name in then if name[0] != "p"
+            }
 
 
 def test_a_replay_of_pruned_spans_is_not_counted_again(either):

@@ -43,8 +43,16 @@ def negotiated(tmp_path: Path) -> PriceBook:
 
 
 def _fill(ledger, book: PriceBook) -> None:
-    calls = [call(number, request_model="gpt-4o" if number % 3 else "house-model", response_model=None) for number in range(30)]
-    calls.append(call(50, usage=TokenUsage(1000, 10, input_audio=5, web_searches=2, flags=("cache_ttl_assumed",))))
+    calls = [
+        call(number, request_model="gpt-4o" if number % 3 else "house-model", response_model=None)
+        for number in range(30)
+    ]
+    calls.append(
+        call(
+            50,
+            usage=TokenUsage(1000, 10, input_audio=5, web_searches=2, flags=("cache_ttl_assumed",)),
+        )
+    )
     calls.append(call(51, usage=TokenUsage(status="missing")))
     ledger.write([(made, charge_call(made, book)) for made in calls], [root()], book.frozen)
 
@@ -69,7 +77,9 @@ def test_a_new_price_moves_calls_totals_and_rollups(either, public, negotiated):
     books = assert_books_hold(either)
     assert done.changed == dry.changed == 31
     change = done.by_model["openai", "gpt-4o"]
-    assert change.after_pusd == sum(entry["cost_pusd"] or 0 for entry in books.calls if entry["model"] == "gpt-4o")
+    assert change.after_pusd == sum(
+        entry["cost_pusd"] or 0 for entry in books.calls if entry["model"] == "gpt-4o"
+    )
     house = done.by_model["openai", "house-model"]
     assert (house.unpriced_before, house.unpriced_after, house.before_pusd) == (10, 0, 0)
     assert len(rows(either, "SELECT * FROM adjustment")) == 31
@@ -100,6 +110,8 @@ def test_only_the_window_is_repriced(ledger, public, negotiated):
     """--since and --until bound what is charged again."""
     _fill(ledger, public)
     noon = datetime(2026, 6, 1, 12, tzinfo=UTC)
-    done = reprice(ledger, negotiated, since=noon + timedelta(seconds=10), until=noon + timedelta(seconds=20))
+    done = reprice(
+        ledger, negotiated, since=noon + timedelta(seconds=10), until=noon + timedelta(seconds=20)
+    )
     assert done.changed == 10
     assert_books_hold(ledger)

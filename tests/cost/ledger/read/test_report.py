@@ -24,9 +24,15 @@ from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, bucket_of, quantile
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FIELDS = (
-    "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens",
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
     "reasoning_tokens",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +42,17 @@ def made(tmp_path_factory):
     calls = some_calls(1, 900)
     draw = random.Random(2)
     tools = [
-        step(10_000 + n, "tool", draw.choice(["search", "read"]), error=draw.random() < 0.2, context=calls[n][0].context,
-             started_ns=(at := NOON + draw.randrange(60 * HOUR)), ended_ns=at + draw.randrange(10**9))
+        step(
+            10_000 + n,
+            "tool",
+            draw.choice(["search", "read"]),
+            error=draw.random() < 0.2,
+            context=calls[n][0].context,
+            started_ns=(at := NOON + draw.randrange(60 * HOUR)),
+            ended_ns=at + draw.randrange(10**9),
+        )
         for n in range(120)
-    ]  # fmt: skip
+    ]
     ledger.write(calls, tools, frozen)
     yield ledger, calls, tools
     ledger.close()
@@ -49,18 +62,28 @@ def _key(made_call, group: str):
     context = made_call.context
     moment = datetime.fromtimestamp(made_call.started_ns // 10**9, UTC)
     if group in ("hour", "day", "month"):
-        return moment.strftime({"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}[group])
+        return moment.strftime(
+            {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}[group]
+        )
     if group.startswith("tag:"):
         return dict(context.tags).get(group[4:])
     if group == "model":
         return made_call.request_model or made_call.response_model
-    return made_call.provider if group == "provider" else context.run_id if group == "run" else getattr(context, group)
+    return (
+        made_call.provider
+        if group == "provider"
+        else context.run_id
+        if group == "run"
+        else getattr(context, group)
+    )
 
 
 def _expected(calls, by, since, until):
     groups = defaultdict(lambda: [0] * 8 + [0, 0])
     for made_call, outcome in calls:
-        if not (since is None or made_call.started_ns >= since) or not (until is None or made_call.started_ns < until):
+        if not (since is None or made_call.started_ns >= since) or not (
+            until is None or made_call.started_ns < until
+        ):
             continue
         usage, cost = made_call.usage, getattr(outcome, "cost_pusd", None)
         sums = groups[tuple(_key(made_call, group) for group in by)]
@@ -80,15 +103,39 @@ def _expected(calls, by, since, until):
 
 
 GROUPINGS = [
-    ["model"], ["provider"], ["crew"], ["agent"], ["task"], ["run"], ["user"], ["team"], ["session"], ["tag:env"], ["tag:none"], ["hour"],
-    ["day"], ["month"], ["model", "day"], ["crew", "agent"], ["team", "model"], ["user", "tag:tier", "month"], ["hour", "tag:env"], [],
-    ["provider", "model", "task"], ["session", "hour"],
-]  # fmt: skip
+    ["model"],
+    ["provider"],
+    ["crew"],
+    ["agent"],
+    ["task"],
+    ["run"],
+    ["user"],
+    ["team"],
+    ["session"],
+    ["tag:env"],
+    ["tag:none"],
+    ["hour"],
+    ["day"],
+    ["month"],
+    ["model", "day"],
+    ["crew", "agent"],
+    ["team", "model"],
+    ["user", "tag:tier", "month"],
+    ["hour", "tag:env"],
+    [],
+    ["provider", "model", "task"],
+    ["session", "hour"],
+]
 WINDOWS = [
-    (None, None), (0, None), (timedelta(hours=3), timedelta(hours=50)), (timedelta(minutes=90), timedelta(hours=49, seconds=1)),
-    (timedelta(minutes=10), timedelta(minutes=50)), (timedelta(minutes=70), None), (None, timedelta(hours=30, microseconds=7)),
+    (None, None),
+    (0, None),
+    (timedelta(hours=3), timedelta(hours=50)),
+    (timedelta(minutes=90), timedelta(hours=49, seconds=1)),
+    (timedelta(minutes=10), timedelta(minutes=50)),
+    (timedelta(minutes=70), None),
+    (None, timedelta(hours=30, microseconds=7)),
     (timedelta(days=400), None),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
@@ -99,25 +146,47 @@ def test_a_report_equals_plain_sums(made, by, window):
     since, until = (None if edge is None else START + (edge or timedelta()) for edge in window)
     found = report(ledger, by=by, since=since, until=until)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    low, high = (None if edge is None else int((edge - epoch) / timedelta(microseconds=1)) * 1000 for edge in (since, until))
+    low, high = (
+        None if edge is None else int((edge - epoch) / timedelta(microseconds=1)) * 1000
+        for edge in (since, until)
+    )
     expected = _expected(calls, by, low, high)
     if by:
         assert {
-            row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"], row.sums["priced_calls"]] for row in found.rows
+            row.keys: [
+                *(row.sums[name] for name in FIELDS),
+                row.sums["cost_pusd"],
+                row.sums["priced_calls"],
+            ]
+            for row in found.rows
         } == expected
     total = [sum(column) for column in zip(*expected.values(), strict=True)] or [0] * 10
-    assert [*(found.total.sums[name] for name in FIELDS), found.total.sums["cost_pusd"], found.total.sums["priced_calls"]] == total
+    assert [
+        *(found.total.sums[name] for name in FIELDS),
+        found.total.sums["cost_pusd"],
+        found.total.sums["priced_calls"],
+    ] == total
     assert not found.notes
 
 
 def _nanoseconds(moment):
-    return None if moment is None else (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    return (
+        None
+        if moment is None
+        else (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+    )
 
 
-_edges = st.none() | st.integers(-2 * 3600 * 10**6, 62 * 3600 * 10**6).map(lambda micros: START + timedelta(microseconds=micros))
+_edges = st.none() | st.integers(-2 * 3600 * 10**6, 62 * 3600 * 10**6).map(
+    lambda micros: START + timedelta(microseconds=micros)
+)
 
 
-@given(st.sampled_from([["model"], ["crew", "agent"], ["task", "day"], ["hour"], ["tag:env"], []]), _edges, _edges)
+@given(
+    st.sampled_from([["model"], ["crew", "agent"], ["task", "day"], ["hour"], ["tag:env"], []]),
+    _edges,
+    _edges,
+)
 @settings(max_examples=150, deadline=None)
 def test_any_edges_give_the_scans_figures(made, by, since, until):
     """Wherever a window begins and ends, to the microsecond: sums and bucket percentiles are those of going through every call."""
@@ -130,12 +199,15 @@ def test_any_edges_give_the_scans_figures(made, by, since, until):
         reports.EXACT_CALLS = before
     expected = _expected(calls, by, low, high)
     if by:
-        assert {row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"]] for row in found.rows} == {
-            key: sums[:9] for key, sums in expected.items()
-        }
+        assert {
+            row.keys: [*(row.sums[name] for name in FIELDS), row.sums["cost_pusd"]]
+            for row in found.rows
+        } == {key: sums[:9] for key, sums in expected.items()}
     counts = defaultdict(lambda: defaultdict(int))
     for made_call, _ in calls:
-        if (low is None or made_call.started_ns >= low) and (high is None or made_call.started_ns < high):
+        if (low is None or made_call.started_ns >= low) and (
+            high is None or made_call.started_ns < high
+        ):
             bucket = bucket_of(made_call.ended_ns - made_call.started_ns)
             counts[tuple(_key(made_call, group) for group in by)][bucket] += 1
             counts[None][bucket] += 1
@@ -152,15 +224,27 @@ def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
     ledger, _, _ = made
     if not exact:
         monkeypatch.setattr(reports, "EXACT_CALLS", 0)
-    windows = [{}, {"since": START + timedelta(minutes=95), "until": START + timedelta(hours=49, minutes=7)}]
+    windows = [
+        {},
+        {"since": START + timedelta(minutes=95), "until": START + timedelta(hours=49, minutes=7)},
+    ]
     whole = [report(ledger, by=by, **window) for window in windows]
-    for module, name in ((rollup_windows, "ROWS"), (rollup_windows, "ROLLUP_ROWS"), (aggregate, "HELD"), (reports, "HELD_CALLS")):
+    for module, name in (
+        (rollup_windows, "ROWS"),
+        (rollup_windows, "ROLLUP_ROWS"),
+        (aggregate, "HELD"),
+        (reports, "HELD_CALLS"),
+    ):
         monkeypatch.setattr(module, name, 50)
     assert [report(ledger, by=by, **window) for window in windows] == whole
     for window, every in zip(windows, whole, strict=True):
         first = report(ledger, by=by, limit=4, **window)
         assert first.total == every.total
-        assert (first.groups, len(first.rows), first.truncated) == (len(every.rows), min(4, len(every.rows)), len(every.rows) > 4)
+        assert (first.groups, len(first.rows), first.truncated) == (
+            len(every.rows),
+            min(4, len(every.rows)),
+            len(every.rows) > 4,
+        )
         assert [row.cost_pusd for row in first.rows] == [row.cost_pusd for row in every.rows[:4]]
         assert all(row in every.rows for row in first.rows)
 
@@ -171,18 +255,34 @@ def test_a_limit_keeps_the_dearest_and_the_earliest(made):
     for by in (["run"], ["hour"]):
         every = report(ledger, by=by).document()
         first = report(ledger, by=by, limit=5).document()
-        assert first == {**every, "rows": every["rows"][:5], "groups": len(every["rows"]), "truncated": True}
-        assert report(ledger, by=by, limit=1000).document() == {**every, "groups": len(every["rows"]), "truncated": False}
+        assert first == {
+            **every,
+            "rows": every["rows"][:5],
+            "groups": len(every["rows"]),
+            "truncated": True,
+        }
+        assert report(ledger, by=by, limit=1000).document() == {
+            **every,
+            "groups": len(every["rows"]),
+            "truncated": False,
+        }
 
 
 def test_a_window_that_ends_now_reads_no_call_of_this_hour(ledger):
     """Of the hour at an edge the smaller part is read: up to now that is what comes after now, nothing."""
     ledger.write(some_calls(6, 100, hours=1), [], frozen)
-    window = {"since": START - timedelta(days=30), "until": START + timedelta(minutes=59, seconds=59)}
+    window = {
+        "since": START - timedelta(days=30),
+        "until": START + timedelta(minutes=59, seconds=59),
+    }
     before = report(ledger, by=["model"], **window)
     with ledger.engine.begin() as connection:
-        connection.execute(text("DELETE FROM call WHERE started_ns < :until"), {"until": NOON + 59 * HOUR // 60})
-    assert [row.sums for row in report(ledger, by=["model"], **window).rows] == [row.sums for row in before.rows]
+        connection.execute(
+            text("DELETE FROM call WHERE started_ns < :until"), {"until": NOON + 59 * HOUR // 60}
+        )
+    assert [row.sums for row in report(ledger, by=["model"], **window).rows] == [
+        row.sums for row in before.rows
+    ]
     assert before.total.sums["calls"] > 90
 
 
@@ -195,8 +295,13 @@ def test_percentiles_are_right_within_five_percent(made, monkeypatch, exact):
     for by in (["model"], ["crew"], ["crew", "agent"], ["day"], ["team", "session"]):
         durations = defaultdict(list)
         for made_call, _ in calls:
-            durations[tuple(_key(made_call, group) for group in by)].append((made_call.ended_ns - made_call.started_ns) / 1e9)
-        for row in report(ledger, by=by, since=START + timedelta(minutes=30)).rows + report(ledger, by=by).rows:
+            durations[tuple(_key(made_call, group) for group in by)].append(
+                (made_call.ended_ns - made_call.started_ns) / 1e9
+            )
+        for row in (
+            report(ledger, by=by, since=START + timedelta(minutes=30)).rows
+            + report(ledger, by=by).rows
+        ):
             assert row.p50_seconds is not None
         for row in report(ledger, by=by).rows:
             ordered = sorted(durations[row.keys])
@@ -229,7 +334,11 @@ def test_tools_are_counted_in_tool_calls(made):
         found = report(ledger, by=by)
         assert found.total.sums["calls"] == len(tools)
         assert found.total.sums["failed_calls"] == sum(tool.error for tool in tools)
-        inside = [outcome.cost_pusd for made_call, outcome in calls if made_call.context.tool and hasattr(outcome, "cost_pusd")]
+        inside = [
+            outcome.cost_pusd
+            for made_call, outcome in calls
+            if made_call.context.tool and hasattr(outcome, "cost_pusd")
+        ]
         assert found.total.sums["cost_pusd"] == sum(inside)
     with pytest.raises(CrewMeterError, match="tool calls have no model"):
         report(ledger, by=["tool", "model"])
@@ -242,29 +351,58 @@ def test_filters_leave_only_what_matches(made):
         by_name = {row.keys[0]: row for row in report(ledger, by=[group]).rows}
         name = next(name for name in by_name if name is not None)
         assert report(ledger, where={group: name}).total.sums == by_name[name].sums
-        assert report(ledger, by=["day"], where={group: name}).total.sums["cost_pusd"] == by_name[name].sums["cost_pusd"]
+        assert (
+            report(ledger, by=["day"], where={group: name}).total.sums["cost_pusd"]
+            == by_name[name].sums["cost_pusd"]
+        )
         assert report(ledger, where={group: "nobody' OR 1=1 --"}).total.sums["calls"] == 0
 
 
 def test_the_document_is_the_contract(made):
     """The JSON shape people script against: keys, exact decimal strings, null for unknown cost."""
     ledger, _, _ = made
-    document = report(ledger, by=["model", "day"], since=START, until=START + timedelta(hours=48)).document()
+    document = report(
+        ledger, by=["model", "day"], since=START, until=START + timedelta(hours=48)
+    ).document()
     assert list(document) == ["since", "until", "currency", "group_by", "rows", "total"]
-    assert (document["currency"], document["group_by"], document["since"]) == ("USD", ["model", "day"], "2026-06-01T12:00:00Z")
+    assert (document["currency"], document["group_by"], document["since"]) == (
+        "USD",
+        ["model", "day"],
+        "2026-06-01T12:00:00Z",
+    )
     assert list(document["rows"][0]) == [
-        "model", "day", "calls", "failed_calls", "unpriced_calls", "input_tokens", "cache_read_tokens", "cache_write_tokens",
-        "output_tokens", "reasoning_tokens", "cost_usd", "success_rate", "p50_seconds", "p95_seconds",
-    ]  # fmt: skip
-    assert sum(Decimal(row["cost_usd"]) for row in document["rows"]) == Decimal(document["total"]["cost_usd"])
+        "model",
+        "day",
+        "calls",
+        "failed_calls",
+        "unpriced_calls",
+        "input_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "cost_usd",
+        "success_rate",
+        "p50_seconds",
+        "p95_seconds",
+    ]
+    assert sum(Decimal(row["cost_usd"]) for row in document["rows"]) == Decimal(
+        document["total"]["cost_usd"]
+    )
 
 
 def test_only_unpriced_is_null_not_zero(ledger):
     """A model without a price shows null; mixed with a priced one the total says how many are missing."""
     ledger.write([(call(1, request_model="gpt-9"), UNPRICED), (call(2), priced(3))], [], frozen)
     document = report(ledger, by=["model"]).document()
-    assert {row["model"]: row["cost_usd"] for row in document["rows"]} == {"gpt-9": None, "gpt-4o": "0.000000000003"}
-    assert (document["total"]["cost_usd"], document["total"]["unpriced_calls"]) == ("0.000000000003", 1)
+    assert {row["model"]: row["cost_usd"] for row in document["rows"]} == {
+        "gpt-9": None,
+        "gpt-4o": "0.000000000003",
+    }
+    assert (document["total"]["cost_usd"], document["total"]["unpriced_calls"]) == (
+        "0.000000000003",
+        1,
+    )
 
 
 def test_a_wrong_group_is_named(ledger):
@@ -281,12 +419,21 @@ def test_month_reports_read_rollups_not_calls(ledger):
     """By model over a month touches no row of `call`: with the calls gone, the figures are the same."""
     ledger.write(some_calls(5, 300), [root()], frozen)
     whole = {"since": datetime(2026, 6, 1, tzinfo=UTC), "until": datetime(2026, 7, 1, tzinfo=UTC)}
-    wanted = [["model"], ["crew", "agent"], ["team", "day"], ["task"], ["tag:env"], ["provider", "month"]]
+    wanted = [
+        ["model"],
+        ["crew", "agent"],
+        ["team", "day"],
+        ["task"],
+        ["tag:env"],
+        ["provider", "month"],
+    ]
     before = [report(ledger, by=by, **whole).rows for by in wanted]
     with ledger.engine.begin() as connection:
         connection.execute(text("DELETE FROM call"))
     after = [report(ledger, by=by, **whole).rows for by in wanted]
-    assert [[row.sums for row in rows] for rows in before] == [[row.sums for row in rows] for rows in after]
+    assert [[row.sums for row in rows] for rows in before] == [
+        [row.sums for row in rows] for rows in after
+    ]
 
 
 def test_reports_are_the_same_on_postgresql(made, postgres_url):
@@ -296,8 +443,14 @@ def test_reports_are_the_same_on_postgresql(made, postgres_url):
         other.write(calls, tools, frozen)
         for by in [*GROUPINGS, ["tool"], ["tool", "user"]]:
             for since in (None, START + timedelta(minutes=95)):
-                assert report(other, by=by, since=since).document() == report(ledger, by=by, since=since).document()
-                assert report(other, by=by, limit=3).document()["total"] == report(ledger, by=by).document()["total"]
+                assert (
+                    report(other, by=by, since=since).document()
+                    == report(ledger, by=by, since=since).document()
+                )
+                assert (
+                    report(other, by=by, limit=3).document()["total"]
+                    == report(ledger, by=by).document()["total"]
+                )
 
 
 @pytest.mark.parametrize("by", ["model", "tool", "session"])
@@ -309,8 +462,18 @@ def test_detail_is_found_by_the_index_on_time(tmp_path, by):
         @event.listens_for(ledger.engine, "before_cursor_execute")
         def explain(_connection, cursor, statement, parameters, _context, _many) -> None:
             if statement.startswith("SELECT"):
-                plans.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
+                plans.extend(
+                    row[3]
+                    for row in cursor.execute(
+                        f"EXPLAIN QUERY PLAN {statement}", parameters
+                    ).fetchall()
+                )
 
-        report(ledger, by=[by], since=datetime(2026, 11, 1, 0, 17, tzinfo=UTC), until=datetime(2026, 11, 20, 0, 23, tzinfo=UTC))
+        report(
+            ledger,
+            by=[by],
+            since=datetime(2026, 11, 1, 0, 17, tzinfo=UTC),
+            until=datetime(2026, 11, 20, 0, 23, tzinfo=UTC),
+        )
     assert any("call_time" in plan for plan in plans)
     assert not {"SCAN call", "SCAN step"} & set(plans)

@@ -23,11 +23,16 @@ def test_core_is_derived_from_the_models(backend):
         for name, table in metadata.tables.items():
             if name in core_tables.METADATA.tables:
                 made[name] = str(CreateTable(table).compile(dialect=dialect))
-                made |= {str(index.name): str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes}
+                made |= {
+                    str(index.name): str(CreateIndex(index).compile(dialect=dialect))
+                    for index in table.indexes
+                }
         return made
 
     assert ddl(core_tables.METADATA) == ddl(SQLModel.metadata)
-    assert {str(getattr(tables, name).__tablename__) for name in tables.__all__ if name != "table_of"} == set(core_tables.METADATA.tables)
+    assert {
+        str(getattr(tables, name).__tablename__) for name in tables.__all__ if name != "table_of"
+    } == set(core_tables.METADATA.tables)
 
 
 def test_writing_a_ledger_imports_no_models(ledger_path):
@@ -37,5 +42,7 @@ def test_writing_a_ledger_imports_no_models(ledger_path):
         "with Ledger.open(sys.argv[1]) as ledger: ledger.write([], [])\n"
         "print([name for name in ('sqlmodel', 'sqlalchemy.orm', 'sqlalchemy.dialects.postgresql', 'alembic') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(ledger_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ledger_path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -27,11 +27,17 @@ def _at(url: str, revision: str) -> None:
 
 def _schema(ledger: Ledger) -> dict[str, object]:
     if ledger.engine.dialect.name == "sqlite":
-        return {row["name"]: re.sub(r'[\s"]+', "", row["sql"] or "") for row in rows(ledger, "SELECT name, sql FROM sqlite_master")}
+        return {
+            row["name"]: re.sub(r'[\s"]+', "", row["sql"] or "")
+            for row in rows(ledger, "SELECT name, sql FROM sqlite_master")
+        }
     look = inspect(ledger.engine)
     shape: dict[str, object] = {
         table: (
-            [(column["name"], str(column["type"]), column["nullable"], column["default"]) for column in look.get_columns(table)],
+            [
+                (column["name"], str(column["type"]), column["nullable"], column["default"])
+                for column in look.get_columns(table)
+            ],
             look.get_pk_constraint(table),
             sorted(str(index) for index in look.get_indexes(table)),
             sorted(str(unique) for unique in look.get_unique_constraints(table)),
@@ -44,7 +50,10 @@ def _schema(ledger: Ledger) -> dict[str, object]:
 def test_a_fresh_ledger_equals_the_revisions(tmp_path):
     """The quick way to a new ledger and the long way through every revision end in the same schema."""
     _at(str(tmp_path / "long.db"), "head")
-    with Ledger.open(str(tmp_path / "quick.db")) as quick, Ledger.open(str(tmp_path / "long.db")) as long:
+    with (
+        Ledger.open(str(tmp_path / "quick.db")) as quick,
+        Ledger.open(str(tmp_path / "long.db")) as long,
+    ):
         assert _schema(quick) == _schema(long)
         assert rows(quick, "PRAGMA application_id") == rows(long, "PRAGMA application_id")
 
@@ -69,7 +78,9 @@ def test_every_older_ledger_upgrades_with_its_data(tmp_path):
             ledger.write([(call(number), priced()) for number in range(20)], [root()], frozen)
         _downgraded(path)
         with Ledger.open(path) as ledger:
-            assert rows(ledger, "SELECT version_num FROM crewmeter_schema") == [{"version_num": HEAD}]
+            assert rows(ledger, "SELECT version_num FROM crewmeter_schema") == [
+                {"version_num": HEAD}
+            ]
             assert_books_hold(ledger)
             ledger.write([(call(number), priced()) for number in range(15, 25)], [], frozen)
             assert len(assert_books_hold(ledger).calls) == 25
@@ -92,7 +103,9 @@ def test_a_failed_upgrade_leaves_the_older_ledger(tmp_path):
     with Ledger.open(path) as ledger:
         ledger.write([(call(1), priced())], [], frozen)
         with ledger.engine.connect() as connection, connection.begin():
-            connection.exec_driver_sql("UPDATE crewmeter_schema SET version_num = '0001'")  # latency_day is in the way
+            connection.exec_driver_sql(
+                "UPDATE crewmeter_schema SET version_num = '0001'"
+            )  # latency_day is in the way
         before = _schema(ledger)
     with pytest.raises(CrewMeterError, match="latency_day"):
         Ledger.open(path)

@@ -21,8 +21,12 @@ __all__ = ["patch"]
 
 def patch(aiohttp: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``ClientSession._request``, which every verb goes through; the answer puts the very same function back."""
-    seam = _Seam(hub, aiohttp.streams.AsyncStreamIterator, aiohttp.streams.ChunkTupleAsyncStreamIterator)
-    return replace(aiohttp.ClientSession, "_request", lambda request: watched_async(request, seam, hub))
+    seam = _Seam(
+        hub, aiohttp.streams.AsyncStreamIterator, aiohttp.streams.ChunkTupleAsyncStreamIterator
+    )
+    return replace(
+        aiohttp.ClientSession, "_request", lambda request: watched_async(request, seam, hub)
+    )
 
 
 class _Seam:
@@ -36,12 +40,16 @@ class _Seam:
         self._iterators = (chunks, tuples)
 
     @guarded
-    def begin(self, /, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> HttpExchange | None:
+    def begin(
+        self, /, session: Any, method: str, str_or_url: Any, **kwargs: Any
+    ) -> HttpExchange | None:
         """The exchange a request opens, if it is one to a model."""
         if method not in ("POST", "post"):
             return None
         url, base = str(str_or_url), getattr(session, "_base_url", None)
-        host, port = (base.host, base.port) if base is not None and "://" not in url else (None, None)
+        host, port = (
+            (base.host, base.port) if base is not None and "://" not in url else (None, None)
+        )
         return begin(self._hub, "aiohttp", url, lambda: _body(kwargs), host, port)
 
     @guarded
@@ -50,7 +58,16 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, /, exchange: HttpExchange, response: Any, session: Any, method: str, str_or_url: Any, **kwargs: Any) -> None:
+    def answered(
+        self,
+        /,
+        exchange: HttpExchange,
+        response: Any,
+        session: Any,
+        method: str,
+        str_or_url: Any,
+        **kwargs: Any,
+    ) -> None:
         """The head of an answer is here; its body is read later, through `_Content`."""
         exchange.status_code = response.status
         if response.status >= 400:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["patch", "patch_aio"]
 
-_OPERATIONS = frozenset({"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream", "Rerank"})
+_OPERATIONS = frozenset(
+    {"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream", "Rerank"}
+)
 _DOCUMENTS_A_QUERY = 100
 """Bedrock bills a rerank query for each hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
 
@@ -40,7 +42,9 @@ def patch(client: ModuleType, hub: Hub) -> Callable[[], None]:
 def patch_aio(client: ModuleType, hub: Hub) -> Callable[[], None]:
     """Wrap ``aiobotocore.client.AioBaseClient._make_api_call``; the answer puts the very same function back."""
     seam = _Seam(hub)
-    return replace(client.AioBaseClient, "_make_api_call", lambda call: watched_async(call, seam, hub))
+    return replace(
+        client.AioBaseClient, "_make_api_call", lambda call: watched_async(call, seam, hub)
+    )
 
 
 class _Seam:
@@ -53,9 +57,15 @@ class _Seam:
         self._hub = hub
 
     @guarded
-    def begin(self, client: Any, operation_name: str, api_params: Mapping[str, Any]) -> HttpExchange | None:
+    def begin(
+        self, client: Any, operation_name: str, api_params: Mapping[str, Any]
+    ) -> HttpExchange | None:
         """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
-        if operation_name not in _OPERATIONS or nested("botocore") or not client.meta.service_model.service_name.startswith("bedrock"):
+        if (
+            operation_name not in _OPERATIONS
+            or nested("botocore")
+            or not client.meta.service_model.service_name.startswith("bedrock")
+        ):
             return None
         address = urlsplit(client.meta.endpoint_url)
         model = api_params.get("modelId")
@@ -66,7 +76,12 @@ class _Seam:
         elif operation_name.startswith("Invoke"):
             api, kind = "bedrock.invoke", invoked_operation(model)
         exchange = HttpExchange(
-            operation=kind, api=api, provider="aws.bedrock", host=address.hostname, port=address.port or 443, request_model=model
+            operation=kind,
+            api=api,
+            provider="aws.bedrock",
+            host=address.hostname,
+            port=address.port or 443,
+            request_model=model,
         )
         self._hub.open(exchange)
         return exchange
@@ -85,7 +100,12 @@ class _Seam:
 
     @guarded
     def answered(
-        self, exchange: HttpExchange, response: Mapping[str, Any], _client: Any, operation_name: str, api_params: Mapping[str, Any]
+        self,
+        exchange: HttpExchange,
+        response: Mapping[str, Any],
+        _client: Any,
+        operation_name: str,
+        api_params: Mapping[str, Any],
     ) -> None:
         """The call returned: a whole answer, or one whose body is still to be read by the caller."""
         metadata = response.get("ResponseMetadata", {})
@@ -94,7 +114,12 @@ class _Seam:
         price_headers(exchange, metadata.get("HTTPHeaders", {}))
         stream = response.get("stream") or response.get("body")
         if hasattr(stream, "_event_generator"):
-            watch = Watch(self._hub, exchange, content_type=EVENT_STREAM, request=lambda: _request_body(api_params))
+            watch = Watch(
+                self._hub,
+                exchange,
+                content_type=EVENT_STREAM,
+                request=lambda: _request_body(api_params),
+            )
             _observe_events(stream, watch)
         elif stream is not None:
             self._invoked(exchange, stream, api_params)
@@ -110,7 +135,12 @@ class _Seam:
         if (exchange.usage.status == "reported" and not cached) or not hasattr(body, "_raw_stream"):
             self._hub.close(exchange)
             return
-        watch = Watch(self._hub, exchange, content_type="application/json", request=lambda: _request_body(params))
+        watch = Watch(
+            self._hub,
+            exchange,
+            content_type="application/json",
+            request=lambda: _request_body(params),
+        )
         read = body.read
 
         def seen(*args: Any, **kwargs: Any) -> Any:
@@ -124,7 +154,9 @@ class _Seam:
 
 
 def _rerank_model(params: Mapping[str, Any]) -> str | None:
-    configuration = params.get("rerankingConfiguration", {}).get("bedrockRerankingConfiguration", {})
+    configuration = params.get("rerankingConfiguration", {}).get(
+        "bedrockRerankingConfiguration", {}
+    )
     arn = configuration.get("modelConfiguration", {}).get("modelArn")
     return arn if isinstance(arn, str) else None
 
@@ -138,7 +170,10 @@ def _rerank_usage(params: Mapping[str, Any]) -> TokenUsage:
 def _request_body(params: Mapping[str, Any]) -> bytes:
     body = params.get("body")
     if body is None:
-        return json.dumps({key: params[key] for key in ("messages", "system", "toolConfig") if key in params}, default=str).encode()
+        return json.dumps(
+            {key: params[key] for key in ("messages", "system", "toolConfig") if key in params},
+            default=str,
+        ).encode()
     return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
 
 
@@ -149,8 +184,12 @@ def _observe_events(stream: Any, watch: Watch) -> None:
     def see(frame: Any) -> None:
         watch.see_frame(frame.payload)
 
-    stream._event_generator = _aframes(frames, watch) if hasattr(frames, "__anext__") else followed(watch, frames, see)
-    alive = weakref.ref(stream)  # a plain reference would tie the stream to itself, and leave its end to the garbage collector
+    stream._event_generator = (
+        _aframes(frames, watch) if hasattr(frames, "__anext__") else followed(watch, frames, see)
+    )
+    alive = weakref.ref(
+        stream
+    )  # a plain reference would tie the stream to itself, and leave its end to the garbage collector
 
     def closed() -> None:
         try:

@@ -44,7 +44,14 @@ class _Seam:
         if request.method != "POST":
             return None
         url = request.url
-        return begin(self._hub, "httpx", url.raw_path.decode("ascii", "replace"), lambda: _body(request), url.host, url.port)
+        return begin(
+            self._hub,
+            "httpx",
+            url.raw_path.decode("ascii", "replace"),
+            lambda: _body(request),
+            url.host,
+            url.port,
+        )
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
@@ -52,14 +59,20 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, exchange: HttpExchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any) -> None:
+    def answered(
+        self, exchange: HttpExchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any
+    ) -> None:
         """The head of an answer is here, and its body too unless the SDK wants to stream it."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
             refused(self._hub, exchange, None)
             return
-        body: bytes | None = getattr(response, "_content", None)  # what `Response.content` is, and raises without
-        if body is not None and body.startswith(b"{") and b"}\n{" not in body:  # one document, whatever the headers say
+        body: bytes | None = getattr(
+            response, "_content", None
+        )  # what `Response.content` is, and raises without
+        if (
+            body is not None and body.startswith(b"{") and b"}\n{" not in body
+        ):  # one document, whatever the headers say
             read_whole(self._hub, exchange, body, response.headers, lambda: _body(request))
             return
         headers = response.headers
@@ -68,7 +81,9 @@ class _Seam:
             read_whole(self._hub, exchange, body, headers, lambda: _body(request))
             return
         price_headers(exchange, headers)
-        watch = Watch(self._hub, exchange, content_type=content_type, request=lambda: _body(request))
+        watch = Watch(
+            self._hub, exchange, content_type=content_type, request=lambda: _body(request)
+        )
         if body is not None:
             watch.see(body)
             watch.end()
@@ -100,11 +115,21 @@ class _Observed:
 
     def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         """As ``Response.iter_bytes``."""
-        return followed(self._watch, self._iter(self._response, *args, **kwargs), self._watch.see, self._unshadow)
+        return followed(
+            self._watch,
+            self._iter(self._response, *args, **kwargs),
+            self._watch.see,
+            self._unshadow,
+        )
 
     def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         """As ``Response.aiter_bytes``."""
-        return afollowed(self._watch, self._aiter(self._response, *args, **kwargs), self._watch.see, self._unshadow)
+        return afollowed(
+            self._watch,
+            self._aiter(self._response, *args, **kwargs),
+            self._watch.see,
+            self._unshadow,
+        )
 
     def close(self) -> None:
         """As ``Response.close``."""

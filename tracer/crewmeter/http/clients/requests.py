@@ -47,7 +47,9 @@ class _Seam:
         refused(self._hub, exchange, error)
 
     @guarded
-    def answered(self, /, exchange: HttpExchange, response: Any, _session: Any, request: Any, **_: Any) -> None:
+    def answered(
+        self, /, exchange: HttpExchange, response: Any, _session: Any, request: Any, **_: Any
+    ) -> None:
         """The head of an answer is here, and its body too unless it is to be streamed."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
@@ -55,7 +57,9 @@ class _Seam:
             return
         price_headers(exchange, response.headers)
         content_type = response.headers.get("content-type", "")
-        watch = Watch(self._hub, exchange, content_type=content_type, request=lambda: _body(request))
+        watch = Watch(
+            self._hub, exchange, content_type=content_type, request=lambda: _body(request)
+        )
         if getattr(response, "_content_consumed", False):
             watch.see(response.content)
             watch.end()

@@ -21,7 +21,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("dimension", "day", "key", "bucket"),
         sqlite_with_rowid=False,
     )
-    hour = sa.table("latency_hour", *(sa.column(name, sa.BigInteger()) for name in ("dimension", "hour", "key", "bucket", "count")))
+    hour = sa.table(
+        "latency_hour",
+        *(
+            sa.column(name, sa.BigInteger())
+            for name in ("dimension", "hour", "key", "bucket", "count")
+        ),
+    )
     start = hour.c.hour - hour.c.hour % sa.literal_column("86400")
-    counts = sa.select(hour.c.dimension, start, hour.c.key, hour.c.bucket, sa.func.sum(hour.c["count"]))
-    op.execute(sa.insert(day).from_select([*day.columns.keys()], counts.group_by(hour.c.dimension, start, hour.c.key, hour.c.bucket)))
+    counts = sa.select(
+        hour.c.dimension, start, hour.c.key, hour.c.bucket, sa.func.sum(hour.c["count"])
+    )
+    op.execute(
+        sa.insert(day).from_select(
+            [*day.columns.keys()],
+            counts.group_by(hour.c.dimension, start, hour.c.key, hour.c.bucket),
+        )
+    )
