@@ -1,3 +1,4 @@
+# ruff: noqa: B023  (each lambda is called before the loop goes on)
 """What a charge costs: µs amortised, the ratio to genai-prices' `calc_price` in the same run, and what loading the book takes.
 
 python benchmarks/charge.py
@@ -85,10 +86,10 @@ def main() -> int:
         )
         mine = best_us(
             lambda: charge(usage, book, provider=provider, model=model, at_ns=at_ns), ROUNDS
-        )  # noqa: B023  called at once
+        )
         other = best_us(
             lambda: calc_price(said, model, provider_id=name, genai_request_timestamp=at), 1_000
-        )  # noqa: B023
+        )
         print(
             f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   {other / mine:5.1f}×"
         )

@@ -170,12 +170,15 @@ def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
         time.sleep(2)
         for start in range(0, len(dear), 5000):
             send(port, dear[start : start + 5000])
-        named = lambda: {
-            alert["labels"]["alertname"]
-            for path, body in list(inbox.got)
-            if path == "/page"
-            for alert in body["alerts"]
-        }  # noqa: E731
+
+        def named() -> set[str]:
+            return {
+                alert["labels"]["alertname"]
+                for path, body in list(inbox.got)
+                if path == "/page"
+                for alert in body["alerts"]
+            }
+
         until(lambda: "SpendPerHourHigh" in named(), seconds=60, what="the page about spend")
         page = next(
             alert
