@@ -184,8 +184,10 @@ def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
     for index, period in enumerate(periods):
         if _in_force(index, periods, asked):
             prices = {
-                unit: _text(price) for unit, price in period.items() if unit not in CONDITIONS
-            }  # type: ignore[arg-type]  # str or list
+                unit: _text(price)  # type: ignore[arg-type]  # str or list
+                for unit, price in period.items()
+                if unit not in CONDITIONS
+            }
             entry = listing.entry
             given: tuple[object, ...] = (
                 entry.source,

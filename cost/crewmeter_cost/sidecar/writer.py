@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import LedgerCorruptError
@@ -182,8 +182,13 @@ class Writer:
         self._count(group, written, calls, steps, seconds)
 
     def _count(
-        self, group: Sequence[_Request], written: Written, calls: list, steps: list, seconds: float
-    ) -> None:  # type: ignore[type-arg]  # as in Priced
+        self,
+        group: Sequence[_Request],
+        written: Written,
+        calls: list[Any],
+        steps: list[Any],
+        seconds: float,
+    ) -> None:
         metrics, now = self._metrics, time.monotonic()
         new_steps = [steps[position] for position in written.new_steps]
         metrics.meter.record([calls[position] for position in written.new_calls], new_steps)
