@@ -198,7 +198,8 @@ def installed_version() -> str:
         return metadata.version("genai-prices")
     except metadata.PackageNotFoundError as error:
         raise CrewMeterError(
-            "genai-prices is not installed", hint="pip install -U genai-prices, or give --file"
+            "genai-prices is not installed",
+            hint='pip install "crewmeter[prices]", or give --file a catalogue made by crewmeter',
         ) from error
 
 
@@ -216,6 +217,7 @@ def compile_installed() -> str:
 
 def compile_file(path: Path) -> str:
     """A catalogue out of genai-prices' published ``data.json``. Raises `CrewMeterError` where it is not one."""
+    installed_version()
     from genai_prices import types
     from pydantic import ValidationError
 
