@@ -15,7 +15,7 @@ from crewmeter.crewai.import_hook import when_imported
 from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
 from crewmeter.export.readable_span import readable
-from crewmeter.export.span_observer import Observer
+from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import Providers
 from crewmeter.http import observation
 from crewmeter.settings import EMBEDDED, OTLP
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from crewmeter.budget_hook.before_call import Guard
-    from crewmeter.settings import Settings
+    from crewmeter.settings import TracerSettings
     from crewmeter.spans.model_call import HttpExchange
     from crewmeter.spans.span import OpenSpan
 
@@ -48,7 +48,7 @@ class Installation:
     """Everything `instrument` sets up and `uninstrument` takes down."""
 
     def __init__(
-        self, settings: Settings, provider: TracerProvider | None, guard: Guard | None = None
+        self, settings: TracerSettings, provider: TracerProvider | None, guard: Guard | None = None
     ) -> None:
         self._settings = settings
         self._providers = Providers(provider, settings.service_name)
@@ -61,7 +61,7 @@ class Installation:
         before_call = self._before_call = (
             BeforeCallHook(guard, settings.scope) if guard is not None else None
         )
-        self._observer = Observer(settings, self._providers.resource, before_call)
+        self._observer = SpanObserver(settings, self._providers.resource, before_call)
         self._couriers = [
             self._batch_processor(name, first=position == 0)
             for position, name in enumerate(settings.exporters)

@@ -12,7 +12,7 @@ from crewmeter.redaction import Content, capture_wanted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["EMBEDDED", "OTLP", "Settings", "read_settings"]
+__all__ = ["EMBEDDED", "OTLP", "TracerSettings", "read_settings"]
 
 EMBEDDED = "crewmeter"
 OTLP = "otlp"
@@ -20,7 +20,7 @@ _LOG_MODES = ("off", "text", "json")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TracerSettings:
     """One resolved configuration."""
 
     exporters: tuple[str, ...] = (EMBEDDED,)
@@ -52,7 +52,7 @@ def read_settings(
     capture_content: bool = False,
     tags: Mapping[str, object] | None = None,
     summary: bool | None = None,
-) -> Settings:
+) -> TracerSettings:
     """Arguments over environment over defaults. Raises ValueError, naming the culprit, for a value that cannot be meant."""
     log = environ.get("CREWMETER_LOG", "").strip().lower() or "off"
     if log not in _LOG_MODES:
@@ -65,7 +65,7 @@ def read_settings(
     if outside and urlsplit(outside if "//" in outside else f"//{outside}").hostname is None:
         raise ValueError(f"endpoint {outside!r} is no URL; write e.g. http://collector:4318")
     wanted = environ.get("OTEL_METRICS_EXPORTER", "").strip().lower()
-    return Settings(
+    return TracerSettings(
         exporters=_exporters(environ, endpoint=outside, asked=endpoint is not None, ledger=ledger),
         disabled=environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
         service_name=service_name,

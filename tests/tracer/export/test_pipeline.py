@@ -18,11 +18,11 @@ from support.rows import call_rows, step_rows
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.console.kickoff_summary import Summary
+from crewmeter.console.kickoff_summary import KickoffSummary
 from crewmeter.console.run_log import RunLog
 from crewmeter.export.batch_processor import BatchProcessor
-from crewmeter.export.metrics import Metrics
-from crewmeter.settings import Settings
+from crewmeter.export.metrics import ClientMetrics
+from crewmeter.settings import TracerSettings
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 
@@ -166,7 +166,7 @@ def test_a_missing_exporter_is_named(caplog):
     from crewmeter.export.exporters import make_exporter
 
     with pytest.raises(LookupError, match=r"no span exporter 'nonesuch'.*crewmeter"):
-        make_exporter("nonesuch", Settings())
+        make_exporter("nonesuch", TracerSettings())
 
 
 def test_metrics_follow_the_conventions(monkeypatch):
@@ -174,7 +174,7 @@ def test_metrics_follow_the_conventions(monkeypatch):
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
-    metrics = Metrics(Settings(), Resource.get_empty)
+    metrics = ClientMetrics(TracerSettings(), Resource.get_empty)
     from crewmeter.export.readable_span import readable
 
     for node in finished():
@@ -243,14 +243,14 @@ def test_the_summary_says_what_a_run_cost(capsys):
     """One line on stderr with cost, tokens, calls, time and where to see more; none when not wanted or not on a terminal."""
     node = finished()[-1]
     node.tally.calls, node.tally.input_tokens, node.tally.output_tokens = 2, 1500, 20
-    Summary(True).show(node, Keeper())
+    KickoffSummary(True).write(node, Keeper())
     run_id = f"{node.context.span_id:016x}"
     assert (
         capsys.readouterr().err
         == f"crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · crewmeter show {run_id}\n"
     )
-    Summary(False).show(node, Keeper())
-    Summary(None).show(node, Keeper())
+    KickoffSummary(False).write(node, Keeper())
+    KickoffSummary(None).write(node, Keeper())
     assert capsys.readouterr().err == ""
 
 

@@ -13,7 +13,7 @@ from crewmeter.crewai.display_names import declared_provider, endpoint_of, short
 from crewmeter.export.readable_span import attributes_of
 from crewmeter.log_rate_limit import RateLimit
 from crewmeter.spans.context_propagation import node_here
-from crewmeter.spans.model_call import Claim, host_of, names_of
+from crewmeter.spans.model_call import ExchangeOwner, host_of, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,10 +134,10 @@ class BeforeCallHook:
 
     def exchange_opened(self, exchange: HttpExchange) -> None:
         """An embedding is about to be sent, in the caller's context. Raises `BudgetExceeded` where it may not be."""
-        claim = exchange.owner
+        owner = exchange.owner
         if (
             exchange.operation != semconv.EMBEDDINGS
-            or not isinstance(claim, Claim)
+            or not isinstance(owner, ExchangeOwner)
             or not self._guard.active
         ):
             return
@@ -148,19 +148,19 @@ class BeforeCallHook:
             semconv.SERVER_ADDRESS: exchange.host,
         }
         attributes = {
-            **self._place(claim.node),
+            **self._place(owner.node),
             **{name: value for name, value in named.items() if value is not None},
         }
         outcome = self._guard.reserve(attributes, input_chars=0)
         if (refused := self._refused(outcome)) is not None:
             raise refused
-        claim.reservation = outcome
+        owner.reservation = outcome
 
     def exchange_closed(self, exchange: HttpExchange) -> None:
         """An exchange is over: what was reserved for it and not billed goes back."""
-        claim = exchange.owner
-        if isinstance(claim, Claim) and claim.reservation is not None:
-            reservation, claim.reservation = claim.reservation, None
+        owner = exchange.owner
+        if isinstance(owner, ExchangeOwner) and owner.reservation is not None:
+            reservation, owner.reservation = owner.reservation, None
             self._guard.settle(reservation, None)
 
     def call_started(self, node: OpenSpan) -> None:
@@ -175,8 +175,8 @@ class BeforeCallHook:
         call = node.call
         if call is None:
             return False
-        claim = call.exchange.owner if call.exchange is not None else None
-        embedded = isinstance(claim, Claim) and claim.reservation is not None
+        owner = call.exchange.owner if call.exchange is not None else None
+        embedded = isinstance(owner, ExchangeOwner) and owner.reservation is not None
         urgent = embedded or (
             call.reservation is not None and getattr(call.reservation, "urgent", False)
         )
@@ -190,9 +190,9 @@ class BeforeCallHook:
         attributes = attributes_of(node)
         duration_ns = (node.ended_ns or node.started_ns) - node.started_ns
         reservation, call.reservation = call.reservation, _SETTLED
-        claim = call.exchange.owner if call.exchange is not None else None
-        if reservation is None and isinstance(claim, Claim):
-            reservation, claim.reservation = claim.reservation, None
+        owner = call.exchange.owner if call.exchange is not None else None
+        if reservation is None and isinstance(owner, ExchangeOwner):
+            reservation, owner.reservation = owner.reservation, None
         if reservation is not None:
             self._guard.settle(reservation, attributes, duration_ns=duration_ns)
         else:

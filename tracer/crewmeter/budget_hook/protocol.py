@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from crewmeter.budget_hook.before_call import Guard
-    from crewmeter.settings import Settings
+    from crewmeter.settings import TracerSettings
 
 __all__ = ["GROUP", "BudgetExceeded", "DeferredGuard", "guard_with"]
 
@@ -65,7 +65,7 @@ def _rebuilt(
     )
 
 
-def guard_with(budget: object, settings: Settings) -> Guard | None:
+def guard_with(budget: object, settings: TracerSettings) -> Guard | None:
     """The guard for ``budget=`` and ``CREWMETER_BUDGETS``, else one that sees later whether the ledger keeps budgets of its own.
 
     None where no ledger is at hand to keep any. Raises ValueError where a budget is asked for and can't be meant, or no guard
@@ -90,7 +90,7 @@ def _made(budget: object, where: Mapping[str, object]) -> Guard | None:
     return None
 
 
-def _where(settings: Settings) -> dict[str, object]:
+def _where(settings: TracerSettings) -> dict[str, object]:
     """Where the ledger is: here, or behind an endpoint."""
     from crewmeter.settings import EMBEDDED
 

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Summary"]
+__all__ = ["KickoffSummary"]
 
 
-class Summary:
+class KickoffSummary:
     """Writes to stderr: always, never, or (None) if stderr is a terminal."""
 
     def __init__(self, wanted: bool | None) -> None:
         self._wanted = wanted
 
-    def show(self, node: OpenSpan, exporter: SpanExporter) -> None:
+    def write(self, node: OpenSpan, exporter: SpanExporter) -> None:
         """Say what the run ``node`` came to."""
         stream = sys.stderr
         if (
@@ -37,17 +37,17 @@ class Summary:
 
 
 def _line(node: OpenSpan, exporter: SpanExporter) -> str:
-    tally, cost = node.tally, cost_of_run(exporter, node)
+    run_usage, cost = node.run_usage, cost_of_run(exporter, node)
     run_id = f"{node.context.span_id:016x}"
     seconds = ((node.ended_ns or node.started_ns) - node.started_ns) / 1e9
     parts = [_money(cost.usd)] if cost is not None and cost.usd is not None else []
     if cost is not None and cost.unpriced_calls:
         parts.append(f"{cost.unpriced_calls} calls unpriced")
-    if tally is not None:
-        parts.append(f"{tally.input_tokens:,} in + {tally.output_tokens:,} out tokens")
+    if run_usage is not None:
+        parts.append(f"{run_usage.input_tokens:,} in + {run_usage.output_tokens:,} out tokens")
         parts.append(
-            f"{tally.calls} call{'s' * (tally.calls != 1)}"
-            + (f", {tally.failed_calls} failed" if tally.failed_calls else "")
+            f"{run_usage.calls} call{'s' * (run_usage.calls != 1)}"
+            + (f", {run_usage.failed_calls} failed" if run_usage.failed_calls else "")
         )
     parts.append(f"{seconds:.1f} s")
     hint = f" · crewmeter show {run_id}" if cost is not None else ""

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["RunCost", "cost_of_run"]
+__all__ = ["RunCharge", "cost_of_run"]
 
 _PICO = Decimal(10) ** -12
 
 
-class RunCost(NamedTuple):
+class RunCharge(NamedTuple):
     """``usd`` is None where calls were made and none of them has a price."""
 
     usd: Decimal | None
     unpriced_calls: int
 
 
-def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCost | None:
+def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCharge | None:
     """The cost of the run that ``node`` is, or None where the exporter cannot tell."""
     ask = getattr(exporter, "run_cost", None)
     if not callable(ask):
@@ -31,6 +31,6 @@ def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCost | None:
     if found is None:
         return None
     picos = getattr(found, "cost_pusd", None)
-    return RunCost(
+    return RunCharge(
         None if picos is None else int(picos) * _PICO, int(getattr(found, "unpriced_calls", 0))
     )

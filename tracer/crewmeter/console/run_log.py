@@ -83,13 +83,13 @@ def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
     if node.call is not None:
         fields["input_tokens"] = attributes.get(semconv.INPUT_TOKENS)
         fields["output_tokens"] = attributes.get(semconv.OUTPUT_TOKENS)
-    if node.run is node and node.tally is not None:
-        tally, cost = node.tally, cost_of_run(exporter, node)
+    if node.run is node and node.run_usage is not None:
+        run_usage, cost = node.run_usage, cost_of_run(exporter, node)
         fields.update(
-            calls=tally.calls,
-            tool_calls=tally.tool_calls,
-            input_tokens=tally.input_tokens,
-            output_tokens=tally.output_tokens,
+            calls=run_usage.calls,
+            tool_calls=run_usage.tool_calls,
+            input_tokens=run_usage.input_tokens,
+            output_tokens=run_usage.output_tokens,
         )
         if cost is not None:
             fields["cost_usd"] = format(cost.usd.normalize(), "f") if cost.usd is not None else None

@@ -13,13 +13,13 @@ from crewmeter.crewai.event_to_span import TABLE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Listener", "descendants"]
+__all__ = ["EventBusListener", "descendants"]
 
 DELAY_NS = 150_000_000
 """How long (ns) an event waits for earlier ones: CrewAI's handlers run in a pool, so ends overtake starts."""
 
 
-class Listener:
+class EventBusListener:
     """Hands CrewAI's events to ``see(source, event, at_ns)`` one after the other, oldest first, from a thread of its own."""
 
     def __init__(self, bus: Any, see: Callable[[Any, Any, int], None]) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
 from crewmeter.budget_hook.protocol import BudgetExceeded
-from crewmeter.crewai.event_bus_listener import Listener, descendants
-from crewmeter.crewai.event_to_span import TABLE, Ending, Opening, Rule, error_of, is_hidden
+from crewmeter.crewai.event_bus_listener import EventBusListener, descendants
+from crewmeter.crewai.event_to_span import TABLE, Ending, EventRule, Opening, error_of, is_hidden
 from crewmeter.log_rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class EventHandler:
         self._undo: list[Callable[[], None]] = []
         self._inline = True
         """Whether events are seen where they happen, so that spans can be made current there."""
-        self._listener: Listener | None = None
+        self._listener: EventBusListener | None = None
         self._unhook: Callable[[], None] | None = None
         """What takes our hooks out of CrewAI, while they are in."""
         self._budget_checked_ns = 0
@@ -82,7 +82,7 @@ class EventHandler:
 
         self._inline = False
         self._recorder.correlator.holds = True
-        self._listener = Listener(bus, self.see)
+        self._listener = EventBusListener(bus, self.see)
         self._listener.start(descendants(BaseEvent))
         self._undo.append(self._listener.stop)
 
@@ -214,7 +214,7 @@ class EventHandler:
 
     # --- translation -----------------------------------------------------------------------------------------------
 
-    def _handle(self, rule: Rule, source: Any, event: Any, now_ns: int) -> None:
+    def _handle(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
         if self._is_replaying():
             return
         if rule.phase == "chunk":
@@ -231,7 +231,7 @@ class EventHandler:
         else:
             self._point(rule, source, event, now_ns)
 
-    def _start(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
+    def _start(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         parent_id = event.parent_event_id
         if is_hidden(rule, source):
             self._recorder.hide(event.event_id, parent_id)
@@ -262,7 +262,7 @@ class EventHandler:
         self._add_content(node, opening.content)
         return node
 
-    def _end(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
+    def _end(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
         if is_hidden(rule, source):
             return None
         ending = rule.read(source, event)
@@ -278,7 +278,7 @@ class EventHandler:
 
     def _end_call(
         self,
-        rule: Rule,
+        rule: EventRule,
         source: Any,
         event: Any,
         now_ns: int,
@@ -309,7 +309,9 @@ class EventHandler:
             else None
         )
 
-    def _unannounced(self, rule: Rule, source: Any, event: Any, now_ns: int) -> OpenSpan | None:
+    def _unannounced(
+        self, rule: EventRule, source: Any, event: Any, now_ns: int
+    ) -> OpenSpan | None:
         """A call that ends without having begun for us: a second bill under one call id, or begun before `instrument`."""
         opening = TABLE["llm_call_started"].read(source, event)
         if not isinstance(opening, Opening) or opening.call is None:
@@ -327,7 +329,9 @@ class EventHandler:
             error_type=error,
         )
 
-    def _close(self, node: OpenSpan, rule: Rule, event: Any, ending: Ending, now_ns: int) -> None:
+    def _close(
+        self, node: OpenSpan, rule: EventRule, event: Any, ending: Ending, now_ns: int
+    ) -> None:
         node.attributes.update(ending.attributes)
         if rule.failed or ending.error_type is not None:
             node.error_type = ending.error_type or error_of(event)
@@ -342,7 +346,7 @@ class EventHandler:
         if node is not None and node.call is not None and node.call.first_chunk_ns is None:
             node.call.first_chunk_ns = now_ns
 
-    def _point(self, rule: Rule, source: Any, event: Any, now_ns: int) -> None:
+    def _point(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
         opening = rule.read(source, event)
         if not isinstance(opening, Opening):
             return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["TABLE", "Ending", "Opening", "Rule", "error_of", "is_hidden"]
+__all__ = ["TABLE", "Ending", "EventRule", "Opening", "error_of", "is_hidden"]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class EventRule:
     """What to do with one type of event. ``phase`` is start, end, chunk or point; ``failed`` marks ends that are failures."""
 
     phase: str
@@ -312,15 +312,15 @@ def _pair(
     done: str,
     *failed: str,
     scoped: bool = True,
-) -> dict[str, Rule]:
+) -> dict[str, EventRule]:
     """The rows of one span: ``stem_started``, ``stem_<done>`` and those of its failures."""
     rows = {
-        f"{stem}_started": Rule("start", kind, start, scoped=scoped),
-        f"{stem}_{done}": Rule("end", kind, end, scoped=scoped),
+        f"{stem}_started": EventRule("start", kind, start, scoped=scoped),
+        f"{stem}_{done}": EventRule("end", kind, end, scoped=scoped),
     }
     rows.update(
         {
-            f"{stem}_{suffix}": Rule("end", kind, end, failed=True, scoped=scoped)
+            f"{stem}_{suffix}": EventRule("end", kind, end, failed=True, scoped=scoped)
             for suffix in failed
         }
     )
@@ -329,7 +329,7 @@ def _pair(
 
 def _plain(
     stem: str, kind: str, *suffixes: str, keys: tuple[str, ...] = (), scoped: bool = True
-) -> dict[str, Rule]:
+) -> dict[str, EventRule]:
     done, *failed = suffixes or ("completed", "failed")
     return _pair(stem, kind, _named(stem, *keys), _ended(*keys), done, *failed, scoped=scoped)
 
@@ -337,12 +337,12 @@ def _plain(
 _HUMAN = ("flow_name", "method_name")
 _A2A_FAILURES = frozenset({"failed", "rejected", "canceled"})
 
-TABLE: dict[str, Rule] = {
+TABLE: dict[str, EventRule] = {
     **_pair("crew_kickoff", semconv.KIND_CREW, _crew_started, _source_ended, "completed", "failed"),
     **_pair("crew_train", semconv.KIND_TRAIN, _train_started, _source_ended, "completed", "failed"),
     **_pair("crew_test", semconv.KIND_TEST, _train_started, _source_ended, "completed", "failed"),
     **_pair("flow", semconv.KIND_FLOW, _flow_started, _source_ended, "finished", "failed"),
-    "flow_paused": Rule("end", semconv.KIND_FLOW, _paused),
+    "flow_paused": EventRule("end", semconv.KIND_FLOW, _paused),
     **_pair(
         "method_execution",
         semconv.KIND_METHOD,
@@ -351,7 +351,7 @@ TABLE: dict[str, Rule] = {
         "finished",
         "failed",
     ),
-    "method_execution_paused": Rule("end", semconv.KIND_METHOD, _paused),
+    "method_execution_paused": EventRule("end", semconv.KIND_METHOD, _paused),
     **_pair("task", semconv.KIND_TASK, _task_started, _task_ended, "completed", "failed"),
     **_pair(
         "agent_execution", semconv.KIND_AGENT, _agent_started, _agent_ended, "completed", "error"
@@ -365,12 +365,12 @@ TABLE: dict[str, Rule] = {
         "error",
     ),
     **_pair("llm_call", semconv.KIND_LLM, _llm_started, _llm_ended, "completed", "failed"),
-    "llm_stream_chunk": Rule("chunk", semconv.KIND_LLM, _llm_ended),
-    "llm_thinking_chunk": Rule("chunk", semconv.KIND_LLM, _llm_ended),
+    "llm_stream_chunk": EventRule("chunk", semconv.KIND_LLM, _llm_ended),
+    "llm_thinking_chunk": EventRule("chunk", semconv.KIND_LLM, _llm_ended),
     **_pair("tool_usage", semconv.KIND_TOOL, _tool_started, _tool_ended, "finished", "error"),
-    "tool_validate_input_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
-    "tool_selection_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
-    "tool_execution_error": Rule("point", semconv.KIND_TOOL, _tool_started, failed=True),
+    "tool_validate_input_error": EventRule("point", semconv.KIND_TOOL, _tool_started, failed=True),
+    "tool_selection_error": EventRule("point", semconv.KIND_TOOL, _tool_started, failed=True),
+    "tool_execution_error": EventRule("point", semconv.KIND_TOOL, _tool_started, failed=True),
     **_pair(
         "llm_guardrail",
         semconv.KIND_GUARDRAIL,
@@ -438,14 +438,14 @@ TABLE: dict[str, Rule] = {
         "failed",
     ),
     **_plain("a2a_server_task", semconv.KIND_A2A, "completed", "failed", "canceled"),
-    "human_feedback_requested": Rule(
+    "human_feedback_requested": EventRule(
         "start", semconv.KIND_HUMAN, _named("human_feedback", *_HUMAN), scoped=False
     ),
-    "human_feedback_received": Rule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
-    "flow_input_requested": Rule(
+    "human_feedback_received": EventRule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
+    "flow_input_requested": EventRule(
         "start", semconv.KIND_HUMAN, _named("human_input", *_HUMAN), scoped=False
     ),
-    "flow_input_received": Rule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
+    "flow_input_received": EventRule("end", semconv.KIND_HUMAN, _ended(*_HUMAN), scoped=False),
 }
 """Event type → rule. A type that is not here is not looked at."""
 
@@ -458,7 +458,7 @@ _MACHINERY = (
 _FLOW_KINDS = frozenset({semconv.KIND_FLOW, semconv.KIND_METHOD})
 
 
-def is_hidden(rule: Rule, source: Any) -> bool:
+def is_hidden(rule: EventRule, source: Any) -> bool:
     """True for CrewAI's inner flows (the agent executor, the memory's): their children belong to what encloses them."""
     return rule.kind in _FLOW_KINDS and type(source).__module__.startswith(_MACHINERY)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from crewmeter.settings import Settings
+    from crewmeter.settings import TracerSettings
 
 __all__ = [
     "GROUP",
@@ -54,7 +54,7 @@ def hush_exporters() -> Callable[[], None]:
     return undo
 
 
-def make_exporter(name: str, settings: Settings) -> SpanExporter:
+def make_exporter(name: str, settings: TracerSettings) -> SpanExporter:
     """The exporter the entry point ``name`` stands for. Raises LookupError, naming what is installed, if there is none."""
     if name == OTLP:
         return _otlp(settings)
@@ -72,7 +72,7 @@ def make_exporter(name: str, settings: Settings) -> SpanExporter:
     return made
 
 
-def _otlp(settings: Settings) -> SpanExporter:
+def _otlp(settings: TracerSettings) -> SpanExporter:
     """The OTLP exporter of the protocol asked for; without an ``endpoint=`` it reads the ``OTEL_EXPORTER_OTLP_*`` variables itself."""
     endpoint, headers = settings.endpoint, dict(settings.headers) or None
     if settings.protocol == "grpc":

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram
     from opentelemetry.sdk.resources import Resource
 
-    from crewmeter.settings import Settings
+    from crewmeter.settings import TracerSettings
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["DURATION_BUCKETS_S", "TOKEN_BUCKETS", "Metrics"]
+__all__ = ["DURATION_BUCKETS_S", "TOKEN_BUCKETS", "ClientMetrics"]
 
 DURATION_BUCKETS_S = tuple(0.01 * 2**power for power in range(14))
 """0.01 s to 81.92 s, doubling, as the conventions advise."""
@@ -82,10 +82,10 @@ class _Instruments:
         )
 
 
-class Metrics:
+class ClientMetrics:
     """Records billed spans. With neither a provider nor an endpoint it does nothing."""
 
-    def __init__(self, settings: Settings, resource: Callable[[], Resource]) -> None:
+    def __init__(self, settings: TracerSettings, resource: Callable[[], Resource]) -> None:
         self._settings = settings
         self._resource = resource
         self._seen: object = None
@@ -145,7 +145,7 @@ def _histogram(
     return made
 
 
-def _provider(settings: Settings, resource: Resource) -> Any:
+def _provider(settings: TracerSettings, resource: Resource) -> Any:
     """A private meter provider that exports by OTLP."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -154,7 +154,7 @@ def _provider(settings: Settings, resource: Resource) -> Any:
     return MeterProvider([reader], resource=resource, shutdown_on_exit=False)
 
 
-def _exporter(settings: Settings) -> Any:
+def _exporter(settings: TracerSettings) -> Any:
     headers = dict(settings.headers) or None
     if settings.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (

@@ -7,9 +7,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.console.kickoff_summary import Summary
+from crewmeter.console.kickoff_summary import KickoffSummary
 from crewmeter.console.run_log import RunLog
-from crewmeter.export.metrics import Metrics
+from crewmeter.export.metrics import ClientMetrics
 from crewmeter.log_rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from crewmeter.budget_hook.before_call import BeforeCallHook
-    from crewmeter.settings import Settings
+    from crewmeter.settings import TracerSettings
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Observer"]
+__all__ = ["SpanObserver"]
 
 
 logger = logging.getLogger("crewmeter")
 
 
-class Observer:
+class SpanObserver:
     """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: TracerSettings,
         resource: Callable[[], Resource],
         before_call: BeforeCallHook | None = None,
     ) -> None:
         self._before_call = before_call
-        self._metrics = Metrics(settings, resource)
+        self._metrics = ClientMetrics(settings, resource)
         self._limit = RateLimit()
         self._log = RunLog(settings.log)
-        self._summary = Summary(settings.summary)
+        self._summary = KickoffSummary(settings.summary)
 
     def see(self, node: OpenSpan) -> None:
         """Before export: count it."""
@@ -65,7 +65,7 @@ class Observer:
         if self._log.enabled:
             self._log.write(node, exporter)
         if node.run is node:
-            self._summary.show(node, exporter)
+            self._summary.write(node, exporter)
 
     def close(self) -> None:
         """Flush and stop the metrics exporter, if one is ours, and give back what budgets have reserved."""
@@ -77,21 +77,21 @@ class Observer:
         self._metrics.after_fork()
 
     def _count(self, node: OpenSpan) -> None:
-        tally = node.run.tally if node.run is not None else None
-        if tally is None or node.readable is None:
+        run_usage = node.run.run_usage if node.run is not None else None
+        if run_usage is None or node.readable is None:
             return
         attributes = node.readable.attributes or {}
         if node.call is not None:
-            tally.calls += 1
-            tally.failed_calls += node.error_type is not None
+            run_usage.calls += 1
+            run_usage.failed_calls += node.error_type is not None
             used_input, used_output = (
                 attributes.get(semconv.INPUT_TOKENS),
                 attributes.get(semconv.OUTPUT_TOKENS),
             )
             if isinstance(used_input, int) and isinstance(used_output, int):
-                tally.input_tokens += used_input
-                tally.output_tokens += used_output
+                run_usage.input_tokens += used_input
+                run_usage.output_tokens += used_output
             else:
-                tally.unknown_calls += 1
+                run_usage.unknown_calls += 1
         elif node.kind == semconv.KIND_TOOL:
-            tally.tool_calls += 1
+            run_usage.tool_calls += 1

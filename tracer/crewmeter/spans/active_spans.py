@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["MAX_OPEN", "Registry"]
+__all__ = ["MAX_OPEN", "ActiveSpans"]
 
 MAX_OPEN = 10_000
 """Open spans kept; past it the oldest without open children are abandoned."""
@@ -20,7 +20,7 @@ LOST_GRACE_NS = 10 * 1_000_000_000
 """A span whose every context is gone cannot be ended by CrewAI any more, give or take this."""
 
 
-class Registry:
+class ActiveSpans:
     """Open and recently closed nodes by event id. Takes no locks: every step is one atomic dict operation."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Registry:
             self._by_call[node.key] = node.event_id
 
     def take(self, node: OpenSpan) -> bool:
-        """Claim the closing of ``node``: True for the first caller only."""
+        """ExchangeOwner the closing of ``node``: True for the first caller only."""
         if self.open.pop(node.event_id, None) is None:
             return False
         self.remember(node.event_id, node)

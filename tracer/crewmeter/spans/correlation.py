@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import attribution, semconv
 from crewmeter.spans.context_propagation import node_here
-from crewmeter.spans.model_call import Claim, ModelCall, is_known, main_exchange
-from crewmeter.usage.llm_counters import Counters
+from crewmeter.spans.model_call import ExchangeOwner, ModelCall, is_known, main_exchange
+from crewmeter.usage.llm_counters import LlmCounters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Correlator:
         self._held: list[HttpExchange] = []
         self.holds = False
         """Events come late and elsewhere (no seam): finished exchanges wait a moment for the call they belong to."""
-        self.counters = Counters()
+        self.counters = LlmCounters()
 
     # --- the wire's side -------------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ class Correlator:
         node = node_here()
         if node is None and attribution.current() is None and not _called_by_crewai():
             return
-        exchange.owner = Claim(node)
+        exchange.owner = ExchangeOwner(node)
         if (
             node is not None
             and node.kind == semconv.KIND_LLM
@@ -57,20 +57,20 @@ class Correlator:
 
     def closed(self, exchange: HttpExchange) -> None:
         """The response is over, whole or not: bill it on its own where no open call will."""
-        claim = exchange.owner
-        if not isinstance(claim, Claim) or claim.settled:
+        owner = exchange.owner
+        if not isinstance(owner, ExchangeOwner) or owner.billed:
             return
-        node = claim.node
+        node = owner.node
         call = node.call if node is not None else None
         if node is None and self.holds:
             self._held.append(exchange)
         elif node is None or call is None or exchange not in call.exchanges:
-            self._bill_alone(exchange, claim)
+            self._bill_alone(exchange, owner)
         elif call.pending:
             if not call.in_flight():
                 self._match_now(node)
         elif node.ended_ns is not None and is_known(exchange):
-            self._bill_alone(exchange, claim)
+            self._bill_alone(exchange, owner)
 
     # --- the events' side ------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class Correlator:
         """Bill on their own the held exchanges that ended before ``before_ns`` and that no call has claimed."""
         for exchange in [held for held in self._held if (held.ended_ns or 0) < before_ns]:
             self._held.remove(exchange)
-            if isinstance(exchange.owner, Claim):
+            if isinstance(exchange.owner, ExchangeOwner):
                 self._bill_alone(exchange, exchange.owner)
 
     def _claim_held(self, node: OpenSpan, call: ModelCall) -> None:
@@ -156,11 +156,11 @@ class Correlator:
     def _complete(self, node: OpenSpan, call: ModelCall) -> None:
         call.exchange = main = main_exchange(call)
         for exchange in call.exchanges:
-            claim = exchange.owner
+            owner = exchange.owner
             if exchange is main or (exchange.done and not is_known(exchange)):
-                self._take(claim)
-            elif is_known(exchange) and isinstance(claim, Claim):
-                self._bill_alone(exchange, claim)
+                self._take(owner)
+            elif is_known(exchange) and isinstance(owner, ExchangeOwner):
+                self._bill_alone(exchange, owner)
         if main is not None and node.error_type is None and not call.usage and not is_known(main):
             node.error_type = main.error_type
         residual = self.counters.ended(node, call)
@@ -175,10 +175,10 @@ class Correlator:
             )
             self._point(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
 
-    def _bill_alone(self, exchange: HttpExchange, claim: Claim) -> None:
-        if not self._take(claim):
+    def _bill_alone(self, exchange: HttpExchange, owner: ExchangeOwner) -> None:
+        if not self._take(owner):
             return
-        node = claim.node
+        node = owner.node
         call = ModelCall(exchange.operation, origin="wire")
         call.exchange = exchange
         call.model = exchange.request_model
@@ -209,14 +209,14 @@ class Correlator:
             error_type=error_type,
         )
 
-    def _take(self, claim: object) -> bool:
-        """Claim an exchange for one span: True for the first caller only."""
-        if not isinstance(claim, Claim):
+    def _take(self, owner: object) -> bool:
+        """ExchangeOwner an exchange for one span: True for the first caller only."""
+        if not isinstance(owner, ExchangeOwner):
             return False
         with self._lock:
-            if claim.settled:
+            if owner.billed:
                 return False
-            claim.settled = True
+            owner.billed = True
             return True
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crewmeter.spans.span import OpenSpan
 
 __all__ = [
-    "Claim",
+    "ExchangeOwner",
     "HttpExchange",
     "ModelCall",
     "call_attributes",
@@ -59,14 +59,14 @@ class HttpExchange(Protocol):
         """The model asked for."""
 
 
-class Claim:
+class ExchangeOwner:
     """Whose an exchange is: a model call's, or of a place. ``settled`` once a span has taken its usage."""
 
-    __slots__ = ("node", "reservation", "settled")
+    __slots__ = ("billed", "node", "reservation")
 
     def __init__(self, node: OpenSpan | None) -> None:
         self.node = node
-        self.settled = False
+        self.billed = False
         self.reservation: object | None = None
         """What a budget guard set aside for an embedding."""
 

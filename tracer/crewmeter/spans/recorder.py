@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
 from crewmeter import attribution, semconv
-from crewmeter.spans.active_spans import Registry
+from crewmeter.spans.active_spans import ActiveSpans
 from crewmeter.spans.context_propagation import enter, leave, node_here, raw_node
 from crewmeter.spans.correlation import Correlator
-from crewmeter.spans.span import ROOT_KINDS, OpenSpan, Tally
+from crewmeter.spans.span import ROOT_KINDS, OpenSpan, RunUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,7 +68,7 @@ class Recorder:
         self._random = random.Random(
             os.urandom(16)
         )  # not the global one: a seeded app would repeat its ids in every process
-        self.registry = Registry()
+        self.registry = ActiveSpans()
         self.correlator = Correlator(self)
 
     def started(
@@ -338,7 +338,7 @@ class Recorder:
             scope.update(adds)
         if becomes_run:
             node.run = node
-            node.tally = Tally()
+            node.run_usage = RunUsage()
             scope[semconv.RUN_ID] = f"{node.context.span_id:016x}"
             scope[semconv.RUN_KIND] = node.kind
             scope[semconv.RUN_NAME] = (adds or {}).get(_RUN_NAME.get(node.kind, ""), node.name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.model_call import ModelCall
 
-__all__ = ["ROOT_KINDS", "Anchor", "OpenSpan", "Tally"]
+__all__ = ["ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
 
 ROOT_KINDS = frozenset(
     {
@@ -31,7 +31,7 @@ ROOT_KINDS = frozenset(
 """Kinds that make a run when nothing of ours encloses them. An agent does only as ``Agent.kickoff`` (see `Recorder.started`)."""
 
 
-class Tally:
+class RunUsage:
     """What a run has used so far, for its summary line. Filled on the export thread only."""
 
     __slots__ = (
@@ -85,9 +85,9 @@ class OpenSpan:
         "parent_context",
         "readable",
         "run",
+        "run_usage",
         "scope",
         "started_ns",
-        "tally",
         "thread",
         "tracer",
     )
@@ -121,7 +121,7 @@ class OpenSpan:
         self.call: ModelCall | None = None
         self.labels: Mapping[str, str] | None = None
         """On a crew: task id → task name."""
-        self.tally: Tally | None = None
+        self.run_usage: RunUsage | None = None
         self.readable: ReadableSpan | None = None
         self.tracer: Tracer | None = None
         """The user's, where the run's spans go through a provider of the user's."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crewmeter.spans.model_call import ModelCall
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["Counters"]
+__all__ = ["LlmCounters"]
 
 _FIELDS = (
     "prompt_tokens",
@@ -41,7 +41,7 @@ class _CounterWindow:
     lacking: list[OpenSpan] | None = None
 
 
-class Counters:
+class LlmCounters:
     """Watches LLM objects, by weak reference, while they have calls open.
 
     The counter is per object, not per call: a difference is one call's own only if no other call of that object was open
