@@ -22,10 +22,10 @@ from crewmeter import semconv
 from crewmeter.budget_hook.before_call import BeforeCallHook
 from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.loader import guard
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore
-from crewmeter_cost.budgets.reservations import Refusal
+from crewmeter_cost.budgets.reservations import BudgetRefusal
 from crewmeter_cost.demo.fake_provider import FakeProvider
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -41,8 +41,8 @@ COST = 249_600_000
 PROCESSES, THREADS = 4, 8
 
 
-def guard_for(path: str, budget: str) -> Guard:
-    return Guard(
+def guard_for(path: str, budget: str) -> BudgetEnforcer:
+    return BudgetEnforcer(
         [parse_budget(budget)],
         balance_store=LocalBalanceStore(Ledger.open(path).engine),
         book=PriceBook.load(),
@@ -69,7 +69,7 @@ def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue[int]
 
     def calls(_: int) -> int:
         made = 0
-        while not isinstance(reservation := keeper.reserve(CALL, input_chars=3000), Refusal):
+        while not isinstance(reservation := keeper.reserve(CALL, input_chars=3000), BudgetRefusal):
             time.sleep(0.002)  # the call itself
             keeper.settle(reservation, ENDED)
             made += 1

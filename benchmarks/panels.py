@@ -24,8 +24,8 @@ from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
-from crewmeter_cost.web.params import ANY, Question, auto_bucket
-from crewmeter_cost.web.queries import ask_panel, catalogue
+from crewmeter_cost.web.panel_queries import ask_panel, catalogue
+from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
 
 LIMIT_MS = 50.0
 BATCH = 5000
@@ -54,7 +54,7 @@ def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, float
     """(panel, cold ms, median ms, least processor ms, rows), slowest first."""
     now = int(time.time())
     filters = dict.fromkeys(catalogue()["filters"], (ANY,))
-    question = Question(
+    question = PanelParameters(
         since=now - seconds, until=now, bucket=auto_bucket(seconds), budget=1000.0, filters=filters
     )
     rows = []

@@ -13,8 +13,8 @@ from support.paths import ROOT
 
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
 from crewmeter_cost.clickhouse.sync import copy
-from crewmeter_cost.web.params import ANY, Question, auto_bucket
-from crewmeter_cost.web.queries import ask_panel
+from crewmeter_cost.web.panel_queries import ask_panel
+from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
@@ -72,7 +72,7 @@ def test_a_panel_says_what_it_says_on_the_ledger(sqlite_ledger, mirror, panel):
         )
     )
     every = dict.fromkeys(FILTERS, (ANY,))
-    asked = Question(
+    asked = PanelParameters(
         since=now - 30 * DAY, until=now, bucket=auto_bucket(30 * DAY), budget=1000.0, filters=every
     )
     answer = ask_panel(sqlite_ledger.engine, panel, asked)

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.web.params import ANY, Question, auto_bucket
-from crewmeter_cost.web.queries import ask, ask_panel, catalogue, choices
+from crewmeter_cost.web.panel_queries import ask, ask_panel, catalogue, choices
+from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.sql_dialects import for_alert, for_grafana
@@ -24,10 +24,10 @@ MAY_BE_EMPTY = {"reported"}
 """The demo's providers report no cost of their own."""
 
 
-def question(seconds: int, *, until: int | None = None, **filters: str) -> Question:
+def question(seconds: int, *, until: int | None = None, **filters: str) -> PanelParameters:
     until = until or int(time.time())
     chosen = {name: (filters[name],) if name in filters else (ANY,) for name in FILTERS}
-    return Question(
+    return PanelParameters(
         since=until - seconds,
         until=until,
         bucket=auto_bucket(seconds),
@@ -59,11 +59,11 @@ def test_a_filter_offers_names(ledger, name):
     assert choices(ledger.engine, name, question(30 * DAY))
 
 
-def _value(ledger: Ledger, panel: str, asked: Question) -> float:
+def _value(ledger: Ledger, panel: str, asked: PanelParameters) -> float:
     return ask_panel(ledger.engine, panel, asked)["rows"][0][0]
 
 
-def _exact(ledger: Ledger, sql: str, asked: Question) -> float:
+def _exact(ledger: Ledger, sql: str, asked: PanelParameters) -> float:
     with ledger.engine.connect() as connection:
         return float(
             connection.execute(text(sql), {"since": asked.since, "until": asked.until}).scalar()

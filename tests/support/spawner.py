@@ -12,7 +12,7 @@ from pathlib import Path
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.sidecar import json_logs, server
 from crewmeter_cost.sidecar.api_keys import keys_from
-from crewmeter_cost.sidecar.settings import Limits, Settings
+from crewmeter_cost.sidecar.settings import Limits, SidecarSettings
 
 
 def clock_of(path: str | None):
@@ -38,7 +38,7 @@ def child(order: dict) -> None:
     paths = {
         name: Path(fields.pop(name)) for name in ("certificate", "private_key") if name in fields
     }
-    settings = Settings(
+    settings = SidecarSettings(
         http_port=order["port"],
         grpc_port=0 if order["grpc"] else None,
         ledger=order["ledger"],

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.analysis.forecast import HISTORY_DAYS, Projection, month_end
-from crewmeter_cost.budgets.spend import hourly_pusd
+from crewmeter_cost.budgets.period_spend import hourly_pusd
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

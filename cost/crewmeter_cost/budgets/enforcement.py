@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter_cost.budgets.cost_estimate import Estimator
-from crewmeter_cost.budgets.reservations import LeasedPool, Pool, Refusal, RunPool
+from crewmeter_cost.budgets.reservations import BudgetRefusal, LeasedPool, Pool, RunPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.local_balance import BalanceStore
     from crewmeter_cost.pricing.price_book import PriceBook
 
-__all__ = ["Guard", "Reservation"]
+__all__ = ["BudgetEnforcer", "Reservation"]
 
 SYNC_SECONDS = 0.25
 """How often settled money is booked and idle leases go back to the account."""
@@ -54,10 +54,10 @@ class Reservation:
     open: bool = field(default=True)
 
 
-class Guard:
+class BudgetEnforcer:
     """Reserves and settles against every budget that applies to a call.
 
-    `reserve` returns a `Reservation`, or a `Refusal` that says which budget stops the call and when it resets;
+    `reserve` returns a `Reservation`, or a `BudgetRefusal` that says which budget stops the call and when it resets;
     `settle` takes the attributes of the finished billed span. Both are safe from any thread. `close` returns all leases.
     """
 
@@ -92,7 +92,7 @@ class Guard:
         *,
         input_chars: int,
         max_output_tokens: int | None = None,
-    ) -> Reservation | Refusal:
+    ) -> Reservation | BudgetRefusal:
         """Set aside what the call is expected to cost. `attributes` are the span's (place, model, provider, host)."""
         applying = [budget for budget in self._budgets if _applies(budget, attributes)]
         if not applying:
@@ -105,7 +105,7 @@ class Guard:
         for budget in applying:
             if expected is None and budget.hard and budget.on_unknown == "block":
                 self._release(held)
-                return Refusal(
+                return BudgetRefusal(
                     budget=budget.label,
                     spent_pusd=None,
                     limit_pusd=budget.amount_pusd,
@@ -118,7 +118,7 @@ class Guard:
                 sure=expected is not None and expected.learned,
                 now=now,
             )
-            if isinstance(outcome, Refusal):
+            if isinstance(outcome, BudgetRefusal):
                 self._release(held)
                 return outcome
             held.append((pool, outcome))
@@ -155,14 +155,14 @@ class Guard:
             if cost and _applies(budget, attributes):
                 self._pool(budget, attributes, now).settle(0, cost)
 
-    def exhausted(self, attributes: Mapping[str, object]) -> Refusal | None:
+    def exhausted(self, attributes: Mapping[str, object]) -> BudgetRefusal | None:
         """The refusal of a hard budget of which nothing at all is left here; None where there is something."""
         now = self._clock()
         for budget in self._budgets:
             if budget.hard and _applies(budget, attributes):
                 pool = self._pool(budget, attributes, now)
                 outcome = pool.reserve(1, sure=True, now=now)
-                if isinstance(outcome, Refusal):
+                if isinstance(outcome, BudgetRefusal):
                     return outcome
                 pool.settle(outcome, 0)
         return None

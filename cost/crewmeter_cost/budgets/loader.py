@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 from crewmeter import semconv
 from crewmeter_cost.budgets.loop_limits import LoopGuard
 from crewmeter_cost.budgets.peek import keeps_budgets
-from crewmeter_cost.budgets.plan import Plan, plan_of, read_plan
+from crewmeter_cost.budgets.plan import BudgetPlan, plan_of, read_plan
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from crewmeter_cost.budgets.definition import Budget
-    from crewmeter_cost.budgets.enforcement import Guard, Reservation
+    from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
     from crewmeter_cost.budgets.local_balance import BalanceStore
-    from crewmeter_cost.budgets.loop_limits import Verdict
-    from crewmeter_cost.budgets.reservations import Refusal
+    from crewmeter_cost.budgets.loop_limits import LoopVerdict
+    from crewmeter_cost.budgets.reservations import BudgetRefusal
 
 __all__ = ["LazyBudgetGuard", "guard"]
 
@@ -55,7 +55,7 @@ def guard(
             from crewmeter_cost.budgets.repository import combine
 
             more = read_plan(text)
-            plan = Plan(combine(plan.budgets, more.budgets), plan.limits or more.limits)
+            plan = BudgetPlan(combine(plan.budgets, more.budgets), plan.limits or more.limits)
     except CrewMeterError as error:
         raise ValueError(f"{error.message} ({error.hint})") from error
     return LazyBudgetGuard(plan, ledger, endpoint=endpoint, headers=headers)
@@ -66,7 +66,7 @@ class LazyBudgetGuard:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: BudgetPlan,
         ledger: str | None,
         *,
         endpoint: str | None = None,
@@ -77,7 +77,7 @@ class LazyBudgetGuard:
         self._ledger = ledger
         self._endpoint = endpoint
         self._headers = dict(headers or {})
-        self._guard: Guard | None = None
+        self._guard: BudgetEnforcer | None = None
         self._problem: str | None = None
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._loaded: threading.Event | None = None
@@ -110,8 +110,8 @@ class LazyBudgetGuard:
         *,
         input_chars: int,
         max_output_tokens: int | None = None,
-    ) -> Reservation | Refusal | None:
-        """See `Guard.reserve`; None where there is nothing to keep to."""
+    ) -> Reservation | BudgetRefusal | None:
+        """See `BudgetEnforcer.reserve`; None where there is nothing to keep to."""
         if (
             self._loops is not None
             and attributes.get(semconv.OPERATION) == semconv.CHAT
@@ -125,14 +125,14 @@ class LazyBudgetGuard:
             )
         return self._blocked()
 
-    def exhausted(self, attributes: Mapping[str, object]) -> Refusal | None:
-        """See `Guard.exhausted`."""
+    def exhausted(self, attributes: Mapping[str, object]) -> BudgetRefusal | None:
+        """See `BudgetEnforcer.exhausted`."""
         guard = self._ready()
         return guard.exhausted(attributes) if guard is not None else self._blocked()
 
     def tool(
         self, attributes: Mapping[str, object], name: str, arguments: object
-    ) -> Refusal | None:
+    ) -> BudgetRefusal | None:
         """A refusal where a tool is used with the same arguments once too often in one run."""
         if self._loops is None:
             return None
@@ -145,14 +145,14 @@ class LazyBudgetGuard:
         *,
         duration_ns: int | None = None,
     ) -> None:
-        """See `Guard.settle`."""
+        """See `BudgetEnforcer.settle`."""
         if attributes is not None:
             self._count(attributes)
         if self._guard is not None and reservation is not None:
             self._guard.settle(reservation, attributes, duration_ns=duration_ns)
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
-        """See `Guard.spend`."""
+        """See `BudgetEnforcer.spend`."""
         self._count(attributes)
         if self._guard is not None:
             self._guard.spend(attributes, duration_ns=duration_ns)
@@ -172,21 +172,21 @@ class LazyBudgetGuard:
         if self._guard is not None:
             self._guard.close()
 
-    def _ready(self) -> Guard | None:
+    def _ready(self) -> BudgetEnforcer | None:
         if self._loaded is not None and not self._loaded.is_set():
             self._loaded.wait(LOAD_SECONDS)
         return self._guard
 
-    def _blocked(self) -> Refusal | None:
+    def _blocked(self) -> BudgetRefusal | None:
         """The refusal of a strict budget nobody can keep an account for."""
         strict = next(
             (budget for budget in self._named if budget.hard and budget.on_unknown == "block"), None
         )
         if strict is None or self._loaded is None:
             return None
-        from crewmeter_cost.budgets.reservations import Refusal
+        from crewmeter_cost.budgets.reservations import BudgetRefusal
 
-        return Refusal(
+        return BudgetRefusal(
             strict.label,
             None,
             strict.amount_pusd,
@@ -203,14 +203,16 @@ class LazyBudgetGuard:
         if tokens and (run := _run(attributes)):
             self._judged(self._loops.tokens(run, tokens), attributes)
 
-    def _judged(self, verdict: Verdict | None, attributes: Mapping[str, object]) -> Refusal | None:
+    def _judged(
+        self, verdict: LoopVerdict | None, attributes: Mapping[str, object]
+    ) -> BudgetRefusal | None:
         """What a verdict means: a refusal, or a line in the log."""
         if verdict is None or not attributes.get(semconv.RUN_ID):
             return None
         if verdict.stop:
-            from crewmeter_cost.budgets.reservations import Refusal
+            from crewmeter_cost.budgets.reservations import BudgetRefusal
 
-            return Refusal("loop", None, None, None, verdict.text)
+            return BudgetRefusal("loop", None, None, None, verdict.text)
         log.warning("crewmeter: %s: %s", attributes.get(semconv.RUN_NAME) or "a run", verdict.text)
         return None
 
@@ -231,13 +233,13 @@ class LazyBudgetGuard:
         ).start()
 
     def _load(self, loaded: threading.Event) -> None:
-        from crewmeter_cost.budgets.enforcement import Guard
+        from crewmeter_cost.budgets.enforcement import BudgetEnforcer
         from crewmeter_cost.pricing.price_book import PriceBook
 
         try:
             balance_store, budgets = self._balance_store()
             if budgets:
-                self._guard = Guard(
+                self._guard = BudgetEnforcer(
                     budgets,
                     balance_store=balance_store,
                     book=PriceBook.load(),
@@ -263,11 +265,13 @@ class LazyBudgetGuard:
 
             return RemoteBalanceStore(self._endpoint, self._headers), self._named
         from crewmeter_cost.budgets.local_balance import LocalBalanceStore
-        from crewmeter_cost.budgets.repository import combine, kept
+        from crewmeter_cost.budgets.repository import combine, stored_budgets
         from crewmeter_cost.ledger.store import Ledger
 
         self._open: Any = Ledger.open(self._ledger)
-        return LocalBalanceStore(self._open.engine), combine(self._named, kept(self._open.engine))
+        return LocalBalanceStore(self._open.engine), combine(
+            self._named, stored_budgets(self._open.engine)
+        )
 
     def _budgets_now(self) -> Sequence[Budget] | None:
         """The budgets as the ledger keeps them now; None where it can't be asked."""
@@ -275,10 +279,10 @@ class LazyBudgetGuard:
             return None
         from sqlalchemy.exc import SQLAlchemyError
 
-        from crewmeter_cost.budgets.repository import combine, kept
+        from crewmeter_cost.budgets.repository import combine, stored_budgets
 
         try:
-            return combine(self._named, kept(self._open.engine))
+            return combine(self._named, stored_budgets(self._open.engine))
         except SQLAlchemyError:
             return None
 

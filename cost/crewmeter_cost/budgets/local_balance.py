@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from crewmeter_cost.budgets import leases as accounts
 from crewmeter_cost.budgets.notifications import announce, crossed
 from crewmeter_cost.budgets.period import bounds
-from crewmeter_cost.budgets.spend import spent_pusd
+from crewmeter_cost.budgets.period_spend import spent_pusd
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from crewmeter_cost.errors import CrewMeterError
 
-__all__ = ["Limits", "LoopGuard", "Verdict", "is_loop_form", "parse_limits"]
+__all__ = ["LoopGuard", "LoopLimits", "LoopVerdict", "is_loop_form", "parse_limits"]
 
 MOST_RUNS = 10_000
 """Runs watched at once; the one seen longest ago is forgotten first."""
@@ -19,7 +19,7 @@ MOST_ARGUMENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LoopLimits:
     """How much one run may do; None is no limit. `stop` says whether passing a limit stops the run or only warns."""
 
     calls: int | None = None
@@ -33,8 +33,8 @@ def is_loop_form(text: str) -> bool:
     return text.split(maxsplit=1)[:1] == ["loop"]
 
 
-def parse_limits(source: object, *, where: str) -> Limits:
-    """`Limits` from ``"loop calls=50 tokens=200000 same_tool=5 stop"`` or a mapping with these keys. Raises `CrewMeterError`."""
+def parse_limits(source: object, *, where: str) -> LoopLimits:
+    """`LoopLimits` from ``"loop calls=50 tokens=200000 same_tool=5 stop"`` or a mapping with these keys. Raises `CrewMeterError`."""
     hint = "the keys are calls, tokens and same_tool (whole numbers above zero) and stop (true or false)"
     if isinstance(source, str):
         words = [word.partition("=") for word in source.split()[1:]]
@@ -56,11 +56,11 @@ def parse_limits(source: object, *, where: str) -> Limits:
             raise CrewMeterError(f"{where}: {key} = {value!r} is no limit for loops", hint=hint)
     if not set(source) - {"stop"}:
         raise CrewMeterError(f"{where}: no limit is given", hint=hint)
-    return Limits(**source)
+    return LoopLimits(**source)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class LoopVerdict:
     """A limit a run has passed: which one, where it stands, and whether the run must stop."""
 
     limit: str
@@ -87,18 +87,18 @@ class _Run:
     tokens: int = 0
     uses: Counter[bytes] = field(default_factory=Counter)
     said: set[str] = field(default_factory=set)
-    stopped: Verdict | None = None
+    stopped: LoopVerdict | None = None
 
 
 class LoopGuard:
     """Counts per run. Arguments are kept as hashes only. Safe from any thread."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LoopLimits) -> None:
         self._limits = limits
         self._runs: OrderedDict[str, _Run] = OrderedDict()
         self._lock = threading.Lock()
 
-    def call(self, run_id: str) -> Verdict | None:
+    def call(self, run_id: str) -> LoopVerdict | None:
         """One more LLM call is about to be made."""
         with self._lock:
             run = self._run(run_id)
@@ -107,14 +107,14 @@ class LoopGuard:
             run.calls += 1
             return self._judge(run, "calls", run.calls, self._limits.calls)
 
-    def tokens(self, run_id: str, count: int) -> Verdict | None:
+    def tokens(self, run_id: str, count: int) -> LoopVerdict | None:
         """A call used so many tokens."""
         with self._lock:
             run = self._run(run_id)
             run.tokens += count
             return self._judge(run, "tokens", run.tokens, self._limits.tokens)
 
-    def tool(self, run_id: str, name: str, arguments: str) -> Verdict | None:
+    def tool(self, run_id: str, name: str, arguments: str) -> LoopVerdict | None:
         """A tool is about to be used with these arguments."""
         with self._lock:
             run = self._run(run_id)
@@ -137,12 +137,12 @@ class LoopGuard:
 
     def _judge(
         self, run: _Run, limit: str, value: int, allowed: int | None, *, detail: str = ""
-    ) -> Verdict | None:
+    ) -> LoopVerdict | None:
         """A stop is said every time, a warning once per run and limit."""
         if allowed is None or value <= allowed or (not self._limits.stop and limit in run.said):
             return None
         run.said.add(limit)
-        verdict = Verdict(limit, value, allowed, self._limits.stop, detail)
+        verdict = LoopVerdict(limit, value, allowed, self._limits.stop, detail)
         if verdict.stop:
             run.stopped = verdict
         return verdict

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select
 
 from crewmeter_cost.budgets.definition import Budget, read_budgets
 from crewmeter_cost.budgets.period import bounds
-from crewmeter_cost.budgets.spend import spent_pusd
+from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.schema.tables import BudgetRow, table_of
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MOST_PERIODS",
-    "Status",
+    "BudgetStatus",
     "combine",
     "history",
     "in_force",
-    "kept",
     "named",
     "remove",
     "save",
     "status",
+    "stored_budgets",
     "stored_since",
 ]
 
@@ -43,7 +43,7 @@ MOST_PERIODS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class BudgetStatus:
     """Where a budget stands: integer pico-USD spent in the period that began at `since` and ends at `resets_at` (UTC)."""
 
     budget: Budget
@@ -64,7 +64,9 @@ class Status:
 
 def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
     """Keep a budget under its label; True where it replaced one of the same name, or of the same scope, period and severity."""
-    same_scope = [other.label for other in kept(engine) if _about(other) == _about(budget)]
+    same_scope = [
+        other.label for other in stored_budgets(engine) if _about(other) == _about(budget)
+    ]
     with engine.begin() as connection:
         replaced = connection.execute(
             delete(_budget).where(_budget.c.name.in_([budget.label, *same_scope]))
@@ -76,7 +78,7 @@ def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
     return bool(replaced)
 
 
-def kept(engine: Engine) -> tuple[Budget, ...]:
+def stored_budgets(engine: Engine) -> tuple[Budget, ...]:
     """The budgets of this ledger, oldest first."""
     return tuple(stored_since(engine))
 
@@ -97,7 +99,7 @@ def remove(engine: Engine, name: str) -> None:
     with engine.begin() as connection:
         gone = connection.execute(delete(_budget).where(_budget.c.name == name)).rowcount
     if not gone:
-        names = ", ".join(repr(budget.label) for budget in kept(engine)) or "none"
+        names = ", ".join(repr(budget.label) for budget in stored_budgets(engine)) or "none"
         raise CrewMeterError(
             f"no budget {name!r} in this ledger",
             hint=f"budgets kept here: {names}; those of a file or $CREWMETER_BUDGETS are changed there",
@@ -112,7 +114,7 @@ def named() -> tuple[Budget, ...]:
 
 def in_force(engine: Engine) -> tuple[Budget, ...]:
     """The ledger's budgets and those of ``CREWMETER_BUDGETS``; the environment wins where both name the same scope and period."""
-    return combine(named(), kept(engine))
+    return combine(named(), stored_budgets(engine))
 
 
 def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
@@ -123,7 +125,7 @@ def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget
 
 def status(
     engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: datetime | None = None
-) -> list[Status]:
+) -> list[BudgetStatus]:
     """Where each budget stands at `now`. A budget per run has no standing of its own and is left out.
 
     `as_of`: a moment in the past; what was spent after it does not count.
@@ -136,25 +138,25 @@ def status(
         spent = spent_pusd(
             engine, budget, start=_unix(since), end=_unix(resets_at if as_of is None else as_of)
         )
-        found.append(Status(budget, spent, since, resets_at))
+        found.append(BudgetStatus(budget, spent, since, resets_at))
     return found
 
 
 def history(
     engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime
-) -> list[Status]:
+) -> list[BudgetStatus]:
     """Where each budget stood at the end of every period that overlaps [since, until), oldest first; the last one as of `until`.
 
     Raises `CrewMeterError` for more than `MOST_PERIODS` of them.
     """
-    found: list[Status] = []
+    found: list[BudgetStatus] = []
     for budget in budgets:
-        periods: list[Status] = []
+        periods: list[BudgetStatus] = []
         end: datetime | None = until
         while end is not None and end > since and budget.period != "run":
             begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
             periods.append(
-                Status(
+                BudgetStatus(
                     budget,
                     spent_pusd(engine, budget, start=_unix(begin), end=_unix(end)),
                     begin,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.leases import Balance
     from crewmeter_cost.budgets.local_balance import BalanceStore
 
-__all__ = ["LeasedPool", "Pool", "Refusal", "RunPool"]
+__all__ = ["BudgetRefusal", "LeasedPool", "Pool", "RunPool"]
 
 log = logging.getLogger("crewmeter")
 
@@ -34,7 +34,7 @@ SILENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class BudgetRefusal:
     """Why a call may not be made: the budget, what is spent, the limit (integer pico-USD) and when it resets (UTC)."""
 
     budget: str
@@ -72,7 +72,7 @@ class Pool(Protocol):
     near: bool
     """Whether so little is left that each call's true cost matters to the next."""
 
-    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
+    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | BudgetRefusal:
         """Set money aside and return how much, or say why not. `sure` is False where the expectation is a first guess."""
 
     def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
@@ -95,13 +95,15 @@ class RunPool:
         self._spent = 0
         self._reserved = 0
 
-    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
+    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | BudgetRefusal:
         """See `Pool`. A first guess that does not fit is let through alone, since nobody can know what it will cost."""
         with self._lock:
             left = self._budget.amount_pusd - self._spent - self._reserved
             amount = pusd if pusd <= left or sure or self._reserved else left
             if self._budget.hard and (left <= 0 or amount > left):
-                return Refusal(self._budget.label, self._spent, self._budget.amount_pusd, None)
+                return BudgetRefusal(
+                    self._budget.label, self._spent, self._budget.amount_pusd, None
+                )
             self._reserved += amount
             self.near = self._budget.hard and _is_near(left - amount, pusd, self._budget)
             return amount
@@ -141,7 +143,7 @@ class LeasedPool:
         self._silent_until = 0.0
         self._warned = False
 
-    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
+    def reserve(self, pusd: int, *, sure: bool, now: float) -> int | BudgetRefusal:
         """See `Pool`. Asks the account only where the lease does not cover the call."""
         if not self._budget.hard:
             return 0
@@ -207,7 +209,7 @@ class LeasedPool:
             return
         self._booked_at = now
 
-    def _lease(self, pusd: int, *, sure: bool, now: float) -> int | Refusal:
+    def _lease(self, pusd: int, *, sure: bool, now: float) -> int | BudgetRefusal:
         """Reserve out of a new lease. Where none is to be had, wait a moment for what others return, then refuse."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with (
@@ -227,7 +229,7 @@ class LeasedPool:
                 if state.granted_pusd:
                     continue
                 if state.leased_pusd <= 0 or time.monotonic() > deadline:
-                    return Refusal(
+                    return BudgetRefusal(
                         self._budget.label,
                         state.spent_pusd,
                         self._budget.amount_pusd,
@@ -258,9 +260,9 @@ class LeasedPool:
             self._budget, self._window, holder=self._holder, need_pusd=need, now=now
         )
 
-    def _unknown(self) -> int | Refusal:
+    def _unknown(self) -> int | BudgetRefusal:
         if self._budget.on_unknown == "block":
-            return Refusal(
+            return BudgetRefusal(
                 self._budget.label,
                 None,
                 self._budget.amount_pusd,

@@ -24,7 +24,7 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["SECRET_VARIABLE", "Target", "check_target", "post", "signature"]
+__all__ = ["SECRET_VARIABLE", "WebhookAddress", "check_target", "post", "signature"]
 
 log = logging.getLogger("crewmeter")
 
@@ -36,7 +36,7 @@ BACK_OFF_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class WebhookAddress:
     """A webhook's address, resolved and checked."""
 
     scheme: str
@@ -47,7 +47,7 @@ class Target:
     """The IP address the check was made for."""
 
 
-def check_target(url: str, *, allow_internal: bool = False) -> Target:
+def check_target(url: str, *, allow_internal: bool = False) -> WebhookAddress:
     """Resolve and check a webhook URL. Raises `CrewMeterError` for another scheme, an unknown host or an internal address."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -67,7 +67,7 @@ def check_target(url: str, *, allow_internal: bool = False) -> Target:
             hint=f"set {ALLOW_VARIABLE}=true if that is meant",
         )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, parts.hostname, port, path, address)
+    return WebhookAddress(parts.scheme, parts.hostname, port, path, address)
 
 
 def signature(body: bytes, secret: str, *, timestamp: int) -> str:
@@ -110,7 +110,7 @@ def post(
     return False
 
 
-def _send(target: Target, body: bytes, headers: Mapping[str, str]) -> int:
+def _send(target: WebhookAddress, body: bytes, headers: Mapping[str, str]) -> int:
     connection = http.client.HTTPConnection(target.host, target.port, timeout=TIMEOUT_SECONDS)
     raw = socket.create_connection((target.address, target.port), timeout=TIMEOUT_SECONDS)
     try:

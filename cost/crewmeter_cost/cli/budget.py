@@ -11,7 +11,7 @@ import typer
 
 from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.repository import (
-    Status,
+    BudgetStatus,
     history,
     in_force,
     named,
@@ -245,7 +245,9 @@ def _remove(
     sys.stdout.write(f"removed: {name}\n")
 
 
-def _print_standings(listed: Sequence[Status], *, as_of: datetime | None, periods: bool) -> None:
+def _print_standings(
+    listed: Sequence[BudgetStatus], *, as_of: datetime | None, periods: bool
+) -> None:
     """One line a standing. The bar takes what the names leave, so that it never breaks."""
     beside = [
         (each.budget.label, _spoken_period(each) if periods else _resets(each), *_figures(each))
@@ -269,12 +271,12 @@ def _print_standings(listed: Sequence[Status], *, as_of: datetime | None, period
     print_table(title, columns, cells)
 
 
-def _figures(each: Status) -> tuple[str, str, str]:
+def _figures(each: BudgetStatus) -> tuple[str, str, str]:
     mark = " exceeded" if each.exceeded else ""
     return usd(each.spent_pusd), usd(each.budget.amount_pusd), f"{each.percent:,.0f} %{mark}"
 
 
-def _resets(each: Status) -> str:
+def _resets(each: BudgetStatus) -> str:
     return (
         "never"
         if each.resets_at is None
@@ -282,7 +284,7 @@ def _resets(each: Status) -> str:
     )
 
 
-def _spoken_period(each: Status) -> str:
+def _spoken_period(each: BudgetStatus) -> str:
     if each.since is None:
         return "all time"
     begin = each.since if each.budget.period == "hour" else each.since.astimezone(each.budget.zone)
@@ -303,7 +305,7 @@ def _definition(budget: Budget) -> dict[str, object]:
     }
 
 
-def _standing(each: Status) -> dict[str, object]:
+def _standing(each: BudgetStatus) -> dict[str, object]:
     about = _definition(each.budget)
     return {
         "budget": about["budget"],

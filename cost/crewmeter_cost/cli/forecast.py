@@ -10,7 +10,7 @@ import typer
 
 from crewmeter_cost.analysis.budget_forecast import history_start, outlook
 from crewmeter_cost.analysis.forecast import Anomaly, Projection, anomalies
-from crewmeter_cost.budgets.spend import hourly_pusd, names_since
+from crewmeter_cost.budgets.period_spend import hourly_pusd, names_since
 from crewmeter_cost.cli.options import (
     Format,
     FormatOption,

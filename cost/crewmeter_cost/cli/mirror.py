@@ -14,7 +14,7 @@ from crewmeter_cost.clickhouse.sync import copy
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
-    from crewmeter_cost.clickhouse.sync import Sent
+    from crewmeter_cost.clickhouse.sync import CopyResult
 
 __all__ = ["register"]
 
@@ -59,7 +59,7 @@ def register(app: typer.Typer, help: str) -> None:
                 return
 
 
-def _say(sent: Sent) -> None:
+def _say(sent: CopyResult) -> None:
     rows = ", ".join(f"{count:,} {name}" for name, count in sent.rows.items() if count)
     removed = sum(sent.removed.values())
     said = (

@@ -12,7 +12,7 @@ from crewmeter_cost.cli.options import LedgerOption
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
-    from crewmeter_cost.sidecar.settings import Settings
+    from crewmeter_cost.sidecar.settings import SidecarSettings
 
 __all__ = ["register"]
 
@@ -71,13 +71,13 @@ def register(app: typer.Typer, help: str) -> None:
         try:
             from crewmeter_cost.sidecar import json_logs, server
             from crewmeter_cost.sidecar.api_keys import keys_from
-            from crewmeter_cost.sidecar.settings import Settings
+            from crewmeter_cost.sidecar.settings import SidecarSettings
         except ModuleNotFoundError as error:
             raise CrewMeterError(
                 f"the sidecar needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
             ) from error
         json_logs.configure()
-        settings: Settings = Settings(
+        settings: SidecarSettings = SidecarSettings(
             host=host,
             http_port=http_port,
             grpc_port=None if no_grpc else grpc_port,

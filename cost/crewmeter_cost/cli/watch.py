@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from crewmeter_cost.budgets.repository import Status
+    from crewmeter_cost.budgets.repository import BudgetStatus
     from crewmeter_cost.ledger.read.runs import Run
 
 __all__ = ["register", "render"]
@@ -264,7 +264,7 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
     return table
 
 
-def _budgets(found: Sequence[Status]) -> Table:
+def _budgets(found: Sequence[BudgetStatus]) -> Table:
     table = _table("budgets", ("budget", "", "spent", "limit"), right=("spent", "limit"))
     for each in found:
         colour = "red" if each.exceeded else "yellow" if each.percent >= 80 else "green"

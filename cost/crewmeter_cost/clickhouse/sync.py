@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, select
 
-from crewmeter_cost.clickhouse.schema import statements
-from crewmeter_cost.clickhouse.tables import copied_tables
+from crewmeter_cost.clickhouse.mirror_schema import statements
+from crewmeter_cost.clickhouse.mirrored_tables import mirrored_tables
 from crewmeter_cost.ledger.metadata import pruned_before
 from crewmeter_cost.ledger.schema.views import SECOND_NS
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from clickhouse_connect.driver.client import Client
 
-    from crewmeter_cost.clickhouse.tables import Copied
+    from crewmeter_cost.clickhouse.mirrored_tables import MirrorTable
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["Sent", "copy"]
+__all__ = ["CopyResult", "copy"]
 
 BATCH = 50_000
 """Rows compared and sent at once: some fifty megabytes."""
@@ -45,7 +45,7 @@ _NOTHING = _Sums(0, 0)
 
 
 @dataclass(slots=True)
-class Sent:
+class CopyResult:
     """What one copy did: rows sent, and rows taken out of the mirror because the ledger no longer has them, per table."""
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -63,17 +63,17 @@ def copy(
     *,
     since: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Sent:
+) -> CopyResult:
     """Make the mirror equal to the ledger, from `since` (unix seconds) on or altogether; `progress` hears rows compared.
 
     A whole copy also makes the tables and views; one with `since` needs them made.
     What the ledger pruned stays in the mirror. Writers of the ledger are not kept waiting: what they add meanwhile is for the next copy.
     """
-    tables = copied_tables(ledger.engine.dialect.name)
+    tables = mirrored_tables(ledger.engine.dialect.name)
     if since is None:
         for statement in statements(tables):
             client.command(statement)
-    sent = Sent()
+    sent = CopyResult()
     with ledger.reading() as connection:
         floor = pruned_before(connection) // SECOND_NS
     for table in tables:
@@ -87,7 +87,9 @@ def copy(
 class _Copy:
     """One table's copy. `floor` (unix seconds): before it the ledger may lack rows that the mirror keeps."""
 
-    def __init__(self, ledger: Ledger, client: Client, table: Copied, floor: int | None) -> None:
+    def __init__(
+        self, ledger: Ledger, client: Client, table: MirrorTable, floor: int | None
+    ) -> None:
         self._ledger, self._client, self._table = ledger, client, table
         self._floor = floor if floor is not None else -(2**62)
         self._names = [*table.columns, "fingerprint", "version", "removed"]

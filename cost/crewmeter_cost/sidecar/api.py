@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from crewmeter_cost.ledger.store import Ledger
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 
 __all__ = ["health_routes", "ledger_routes"]
 
@@ -34,7 +34,7 @@ _MOST_NODES = 10_000
 """Steps, and calls, of a run's tree at most."""
 
 
-def health_routes(metrics: Metrics, not_ready: Callable[[], str | None]) -> list[Route]:
+def health_routes(metrics: SidecarMetrics, not_ready: Callable[[], str | None]) -> list[Route]:
     """``/healthz`` (the process lives), ``/readyz`` (it can store spans; else 503 and why), ``/metrics``."""
 
     async def alive(_request: Request) -> Response:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
-    from crewmeter_cost.sidecar.settings import Settings
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
+    from crewmeter_cost.sidecar.settings import SidecarSettings
 
 __all__ = ["AuthorizationMiddleware", "patient_protocol", "role_of"]
 
@@ -38,7 +38,7 @@ class AuthorizationMiddleware:
     its own name resolve to 127.0.0.1 (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: SidecarSettings, metrics: SidecarMetrics) -> None:
         self._app = app
         self._keys = settings.keys
         self._local_only = is_loopback(settings.host) and not settings.keys

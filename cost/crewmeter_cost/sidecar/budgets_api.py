@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from crewmeter_cost.budgets.leases import Balance
-    from crewmeter_cost.budgets.repository import Status
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
-    from crewmeter_cost.sidecar.tenant_ledgers import Store
+    from crewmeter_cost.budgets.repository import BudgetStatus
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
+    from crewmeter_cost.sidecar.tenant_ledgers import SidecarLedgers
 
-__all__ = ["EVERY_SECONDS", "Standing", "budget_routes"]
+__all__ = ["EVERY_SECONDS", "BudgetGauges", "budget_routes"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
@@ -51,12 +51,12 @@ _MOST_SERIES = 200
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
-def budget_routes(store: Store, metrics: Metrics) -> list[Route]:
+def budget_routes(store: SidecarLedgers, metrics: SidecarMetrics) -> list[Route]:
     """``POST /api/budgets/lease`` and ``/settle`` (JSON, with an ingest key); besides, gauges in `metrics` and notices from now on."""
-    standing = Standing(store)
+    standing = BudgetGauges(store)
     metrics.registry.register(standing)
     standing.start()
-    desk = _Desk(store)
+    desk = _BudgetAccounts(store)
 
     async def lease(request: Request) -> Response:
         return await _answer(desk, request, "lease")
@@ -70,7 +70,7 @@ def budget_routes(store: Store, metrics: Metrics) -> list[Route]:
     ]
 
 
-async def _answer(desk: _Desk, request: Request, verb: str) -> Response:
+async def _answer(desk: _BudgetAccounts, request: Request, verb: str) -> Response:
     if (
         request.headers.get("content-type", "").partition(";")[0].strip().lower()
         != "application/json"
@@ -99,10 +99,10 @@ def _problem(status_code: int, message: str, hint: str | None = None) -> Respons
     return JSONResponse({"error": message, "hint": hint}, status_code=status_code, headers=_HEADERS)
 
 
-class _Desk:
+class _BudgetAccounts:
     """Serves questions about accounts, out of the ledger as it is at the moment."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SidecarLedgers) -> None:
         self._store = store
         self._ledger: object = None
         self._balance_store: LocalBalanceStore
@@ -205,13 +205,13 @@ def _amount(document: dict[str, object], key: str, *, least: int) -> int:
     return value
 
 
-class Standing:
+class BudgetGauges:
     """How the budgets in force stand: a prometheus-client collector, and a thread that announces thresholds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SidecarLedgers) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._found: list[Status] = []
+        self._found: list[BudgetStatus] = []
         self._looked_at = float("-inf")
 
     def start(self) -> None:
@@ -234,7 +234,7 @@ class Standing:
         yield spent
         yield limit
 
-    def _now(self) -> list[Status]:
+    def _now(self) -> list[BudgetStatus]:
         """The standings, no older than `EVERY_SECONDS` unless the ledger can't be asked."""
         with self._lock:
             if time.monotonic() - self._looked_at >= EVERY_SECONDS:

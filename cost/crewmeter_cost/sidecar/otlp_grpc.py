@@ -19,14 +19,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.sidecar.otlp_http import NOT_STORED
-from crewmeter_cost.sidecar.receive import Refusal, refusal_text
+from crewmeter_cost.sidecar.receive import RefusedRequest, refused_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
     from crewmeter_cost.sidecar.receive import Receiver
-    from crewmeter_cost.sidecar.settings import Limits, Settings
+    from crewmeter_cost.sidecar.settings import Limits, SidecarSettings
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Handler = Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]
@@ -50,7 +50,7 @@ _STREAMS = 32
 
 
 async def start_grpc(
-    settings: Settings, receiver: Receiver, metrics: Metrics
+    settings: SidecarSettings, receiver: Receiver, metrics: SidecarMetrics
 ) -> tuple[grpc.aio.Server, int]:
     """A running server and its port. Raises `CrewMeterError` where the port is taken."""
     limits = settings.limits
@@ -112,7 +112,7 @@ class _Arrivals:
         """Each one's end of patience → when it began."""
 
     async def message(self, context: Context) -> bytes:
-        """The one message of a call. Raises `Refusal` where it does not come, or there is none."""
+        """The one message of a call. Raises `RefusedRequest` where it does not come, or there is none."""
         try:
             async with self._context(), asyncio.timeout(self._patience) as limit:
                 self._arriving[limit] = asyncio.get_running_loop().time()
@@ -124,12 +124,12 @@ class _Arrivals:
                 finally:
                     del self._arriving[limit]
         except TimeoutError:
-            raise Refusal(
+            raise RefusedRequest(
                 "timeout", "the message did not arrive in time", retry_seconds=1.0
             ) from None
         if isinstance(message, bytes):
             return message
-        raise Refusal("invalid", "the call has no message")
+        raise RefusedRequest("invalid", "the call has no message")
 
     @asynccontextmanager
     async def _context(self) -> AsyncIterator[None]:
@@ -158,20 +158,20 @@ class _Arrivals:
 
 
 def _traces(
-    settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals
+    settings: SidecarSettings, receiver: Receiver, metrics: SidecarMetrics, arrivals: _Arrivals
 ) -> Handler:
     async def stored(context: Context) -> tuple[str, bytes]:
         with receiver.request() as held:
             body = await arrivals.message(context)
             held.hold(len(body))
             refused = await receiver.take(body, as_json=False)
-        return "partial" if refused else "ok", _answer(refused.total(), refusal_text(refused))
+        return "partial" if refused else "ok", _answer(refused.total(), refused_text(refused))
 
     return _export(settings, metrics, stored)
 
 
 def _ignored(
-    settings: Settings, receiver: Receiver, metrics: Metrics, arrivals: _Arrivals
+    settings: SidecarSettings, receiver: Receiver, metrics: SidecarMetrics, arrivals: _Arrivals
 ) -> Handler:
     async def dropped(context: Context) -> tuple[str, bytes]:
         with receiver.request():
@@ -182,17 +182,21 @@ def _ignored(
 
 
 def _export(
-    settings: Settings, metrics: Metrics, take: Callable[[Context], Awaitable[tuple[str, bytes]]]
+    settings: SidecarSettings,
+    metrics: SidecarMetrics,
+    take: Callable[[Context], Awaitable[tuple[str, bytes]]],
 ) -> Handler:
-    """The method that takes a message by `take`, which gives the outcome for the metrics and the answer, or raises `Refusal`."""
+    """The method that takes a message by `take`, which gives the outcome for the metrics and the answer, or raises `RefusedRequest`."""
 
     async def export(_messages: AsyncIterator[bytes], context: Context) -> bytes:
         await _authorised(settings, metrics, context)
         try:
             outcome, answer = await take(context)
-        except Refusal as refusal:
+        except RefusedRequest as refusal:
             # A new one: gRPC keeps what ends a call, and with it every frame of the traceback and the message in them.
-            problem = Refusal(refusal.outcome, refusal.message, retry_seconds=refusal.retry_seconds)
+            problem = RefusedRequest(
+                refusal.outcome, refusal.message, retry_seconds=refusal.retry_seconds
+            )
         else:
             metrics.requests.labels("grpc", outcome).inc()
             return answer
@@ -210,7 +214,7 @@ def _answer(refused: int, message: str) -> bytes:
     return answer.SerializeToString()
 
 
-async def _authorised(settings: Settings, metrics: Metrics, context: Context) -> None:
+async def _authorised(settings: SidecarSettings, metrics: SidecarMetrics, context: Context) -> None:
     metadata = dict(context.invocation_metadata() or ())
     given = metadata.get("authorization")
     if not settings.keys.allow(given if isinstance(given, str) else None, "ingest"):
@@ -221,7 +225,7 @@ async def _authorised(settings: Settings, metrics: Metrics, context: Context) ->
         )
 
 
-async def _abort(context: Context, refusal: Refusal) -> NoReturn:
+async def _abort(context: Context, refusal: RefusedRequest) -> NoReturn:
     """End the call with the refusal; where it is worth trying again, with RetryInfo, as the OTLP specification has it."""
     code = _CODE[refusal.outcome]
     trailing: tuple[tuple[str, bytes], ...] = ()

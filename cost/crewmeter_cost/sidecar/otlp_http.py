@@ -12,12 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from crewmeter_cost.sidecar.receive import Refusal, refusal_text
+from crewmeter_cost.sidecar.receive import RefusedRequest, refused_text
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
     from crewmeter_cost.sidecar.receive import Receiver
 
 __all__ = ["NOT_STORED", "otlp_routes"]
@@ -38,7 +38,7 @@ _STATUS = {
 _RPC_CODE = {400: 3, 408: 4, 413: 3, 415: 3, 503: 14}
 
 
-def otlp_routes(receiver: Receiver, metrics: Metrics) -> list[Route]:
+def otlp_routes(receiver: Receiver, metrics: SidecarMetrics) -> list[Route]:
     """The three OTLP endpoints."""
 
     async def traces(request: Request) -> Response:
@@ -55,14 +55,14 @@ def otlp_routes(receiver: Receiver, metrics: Metrics) -> list[Route]:
 
 
 async def _export(
-    request: Request, receiver: Receiver, metrics: Metrics, *, keep: bool
+    request: Request, receiver: Receiver, metrics: SidecarMetrics, *, keep: bool
 ) -> Response:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     as_json = kind == JSON
     protocol = "http/json" if as_json else "http/protobuf"
     try:
         if kind not in (JSON, PROTOBUF):
-            raise Refusal("unsupported", f"Content-Type must be {PROTOBUF} or {JSON}")
+            raise RefusedRequest("unsupported", f"Content-Type must be {PROTOBUF} or {JSON}")
         with receiver.request() as held:
             body = await _body(request, receiver, held.hold if keep else None)
             if keep:
@@ -71,11 +71,11 @@ async def _export(
                 outcome, count, message = (
                     "partial" if refused else "ok",
                     refused.total(),
-                    refusal_text(refused),
+                    refused_text(refused),
                 )
             else:
                 outcome, count, message = "ignored", 0, NOT_STORED
-    except Refusal as refusal:
+    except RefusedRequest as refusal:
         metrics.requests.labels(protocol, refusal.outcome).inc()
         return _refused(refusal, as_json=as_json)
     except ClientDisconnect:
@@ -90,7 +90,7 @@ async def _body(request: Request, receiver: Receiver, hold: object) -> bytes:
     limit = receiver.limits.body_bytes
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit() or int(declared) > limit:
-        raise Refusal("too_large", f"the body is larger than {limit} bytes")
+        raise RefusedRequest("too_large", f"the body is larger than {limit} bytes")
     parts: list[bytes] = []
     size = 0
     try:
@@ -98,12 +98,12 @@ async def _body(request: Request, receiver: Receiver, hold: object) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
-                    raise Refusal("too_large", f"the body is larger than {limit} bytes")
+                    raise RefusedRequest("too_large", f"the body is larger than {limit} bytes")
                 if callable(hold):
                     hold(len(part))
                     parts.append(part)
     except TimeoutError:
-        raise Refusal(
+        raise RefusedRequest(
             "timeout", f"the body did not arrive in {receiver.limits.body_seconds:g} s"
         ) from None
     return b"".join(parts)
@@ -121,7 +121,7 @@ def _accepted(refused: int, message: str, *, as_json: bool) -> Response:
     return Response(answer.SerializeToString(), media_type=PROTOBUF)
 
 
-def _refused(refusal: Refusal, *, as_json: bool) -> Response:
+def _refused(refusal: RefusedRequest, *, as_json: bool) -> Response:
     status = _STATUS[refusal.outcome]
     headers = {"connection": "close"} if status in (408, 413) else {}
     if refusal.retry_seconds is not None:

@@ -11,21 +11,21 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
 from crewmeter_cost.intake.otlp_json import from_json
 from crewmeter_cost.intake.otlp_protobuf import BadRequest, from_protobuf
-from crewmeter_cost.sidecar.writer import Busy
+from crewmeter_cost.sidecar.writer import QueueFull
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable
 
     from crewmeter_cost.pipeline import Pipeline, Priced
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
     from crewmeter_cost.sidecar.settings import Limits
     from crewmeter_cost.sidecar.writer import Writer
 
-__all__ = ["Receiver", "Refusal", "refusal_text"]
+__all__ = ["Receiver", "RefusedRequest", "refused_text"]
 
 
-class Refusal(Exception):
+class RefusedRequest(Exception):
     """A request that is not taken. `outcome` is its label in the metrics; with `retry_seconds` the sender should try again."""
 
     def __init__(self, outcome: str, message: str, *, retry_seconds: float | None = None) -> None:
@@ -35,7 +35,7 @@ class Refusal(Exception):
         self.retry_seconds = retry_seconds
 
 
-def refusal_text(refused: Counter[str]) -> str:
+def refused_text(refused: Counter[str]) -> str:
     """Why spans of a request were refused, for ``partial_success``."""
     return "; ".join(f"{count} spans refused: {reason}" for reason, count in refused.items())
 
@@ -50,7 +50,7 @@ class _AdmittedRequest:
     def __enter__(self) -> _AdmittedRequest:
         receiver = self._receiver
         if receiver.under_way >= receiver.limits.requests:
-            raise Refusal("busy", "too many requests under way", retry_seconds=1.0)
+            raise RefusedRequest("busy", "too many requests under way", retry_seconds=1.0)
         receiver.under_way += 1
         return self
 
@@ -59,10 +59,10 @@ class _AdmittedRequest:
         self._receiver.held -= self._bytes
 
     def hold(self, size: int) -> None:
-        """Count `size` more bytes of body. Raises `Refusal` where all requests together hold too many."""
+        """Count `size` more bytes of body. Raises `RefusedRequest` where all requests together hold too many."""
         receiver = self._receiver
         if receiver.held and receiver.held + size > receiver.limits.held_bytes:
-            raise Refusal("busy", "too many bytes in requests under way", retry_seconds=1.0)
+            raise RefusedRequest("busy", "too many bytes in requests under way", retry_seconds=1.0)
         self._bytes += size
         receiver.held += size
 
@@ -77,7 +77,7 @@ class Receiver:
         self,
         pipeline: Pipeline,
         writer: Writer,
-        metrics: Metrics,
+        metrics: SidecarMetrics,
         limits: Limits,
         *,
         clock: Callable[[], int] = time.time_ns,
@@ -92,11 +92,11 @@ class Receiver:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="crewmeter-reader")
 
     def request(self) -> _AdmittedRequest:
-        """A place for one request, as a context manager. Raises `Refusal` where all are taken."""
+        """A place for one request, as a context manager. Raises `RefusedRequest` where all are taken."""
         return _AdmittedRequest(self)
 
     async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
-        """Store the spans of one request; returns after the commit what was refused (reason → spans). Raises `Refusal`."""
+        """SidecarLedgers the spans of one request; returns after the commit what was refused (reason → spans). Raises `RefusedRequest`."""
         loop = asyncio.get_running_loop()
         priced, ended, refused = await loop.run_in_executor(
             self._reader, self._read, body, as_json, encoding
@@ -106,10 +106,10 @@ class Receiver:
         if priced.spans:
             try:
                 await asyncio.wrap_future(self._writer.submit(priced, ended))
-            except Busy as busy:
-                raise Refusal("busy", str(busy), retry_seconds=busy.retry_seconds) from None
+            except QueueFull as busy:
+                raise RefusedRequest("busy", str(busy), retry_seconds=busy.retry_seconds) from None
             except CrewMeterError as error:
-                raise Refusal("unavailable", error.message, retry_seconds=5.0) from None
+                raise RefusedRequest("unavailable", error.message, retry_seconds=5.0) from None
         return refused
 
     def close(self) -> None:
@@ -125,11 +125,11 @@ class Receiver:
             plain = opened(body, encoding, limit=self.limits.opened_bytes)
             batch = (from_json if as_json else from_protobuf)(plain, now_ns=now_ns)
         except TooLarge as error:
-            raise Refusal("too_large", str(error)) from None
+            raise RefusedRequest("too_large", str(error)) from None
         except UnknownEncoding as error:
-            raise Refusal("unsupported", str(error)) from None
+            raise RefusedRequest("unsupported", str(error)) from None
         except (CorruptBody, BadRequest) as error:
-            raise Refusal("invalid", str(error)) from None
+            raise RefusedRequest("invalid", str(error)) from None
         latest_ns = max((span.ended_ns for span in batch.spans), default=now_ns)
         ended = arrived - max(now_ns - latest_ns, 0) / 1e9
         return self._pipeline.price(batch.spans), ended, batch.refused

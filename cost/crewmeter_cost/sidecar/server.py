@@ -26,12 +26,12 @@ from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
 from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware, patient_protocol
 from crewmeter_cost.sidecar.budgets_api import budget_routes
-from crewmeter_cost.sidecar.metrics.registry import Metrics
+from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
 from crewmeter_cost.sidecar.otlp_http import otlp_routes
 from crewmeter_cost.sidecar.receive import Receiver
 from crewmeter_cost.sidecar.settings import checked
-from crewmeter_cost.sidecar.tenant_ledgers import Store
+from crewmeter_cost.sidecar.tenant_ledgers import SidecarLedgers
 from crewmeter_cost.sidecar.writer import Writer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from crewmeter_cost.ledger.store import Ledger
-    from crewmeter_cost.sidecar.settings import Settings
+    from crewmeter_cost.sidecar.settings import SidecarSettings
 
 __all__ = ["Sidecar", "serve"]
 
@@ -63,13 +63,15 @@ class _Server(uvicorn.Server):
 class Sidecar:
     """The parts of one sidecar, wired. `clock` gives ns since 1970; nothing breaks where it jumps."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         limits = settings.limits
         self._settings = settings
         self._clock = clock
-        self._store = Store(settings.ledger)
+        self._store = SidecarLedgers(settings.ledger)
         self._pipeline = Pipeline(self._store.ledger, PriceBook.load())
-        self.metrics = Metrics(
+        self.metrics = SidecarMetrics(
             queue_capacity=limits.queued_spans,
             queued=lambda: self._writer.queued,
             ledger_size=self._store.size,
@@ -181,7 +183,7 @@ class Sidecar:
         return None
 
 
-def serve(settings: Settings, *, clock: Callable[[], int] = time.time_ns) -> None:
+def serve(settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns) -> None:
     """Run a sidecar until it is told to stop. Raises `CrewMeterError` where it cannot start."""
     sidecar = Sidecar(checked(settings), clock=clock)
     gc.collect()
@@ -194,7 +196,7 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listener(settings: Settings) -> socket.socket:
+def _listener(settings: SidecarSettings) -> socket.socket:
     """The HTTP socket, bound here so that a taken port is a plain error and port 0 is known."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)

@@ -12,7 +12,7 @@ from crewmeter_cost.sidecar.api_keys import Keys
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Limits", "Settings", "checked", "is_loopback"]
+__all__ = ["Limits", "SidecarSettings", "checked", "is_loopback"]
 
 MIB = 1 << 20
 
@@ -44,7 +44,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class SidecarSettings:
     """One sidecar."""
 
     host: str = "127.0.0.1"
@@ -60,7 +60,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
 
 
-def checked(settings: Settings) -> Settings:
+def checked(settings: SidecarSettings) -> SidecarSettings:
     """`settings`, if they are safe and complete. Raises `CrewMeterError` for an open door or half a certificate."""
     if (settings.certificate is None) != (settings.private_key is None):
         raise CrewMeterError(

@@ -14,12 +14,12 @@ from crewmeter_cost.ledger.store import Ledger
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Store"]
+__all__ = ["SidecarLedgers"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
 
-class Store:
+class SidecarLedgers:
     """Opens the ledger durably for the writer and read-only for pages; a damaged SQLite file is set aside and a new one begun."""
 
     def __init__(self, url: str | None) -> None:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.store import Ledger, Written
     from crewmeter_cost.pipeline import Pipeline, Priced
-    from crewmeter_cost.sidecar.metrics.registry import Metrics
+    from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 
-__all__ = ["Busy", "Writer"]
+__all__ = ["QueueFull", "Writer"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
 
-class Busy(Exception):
+class QueueFull(Exception):
     """The queue is full; try again in `retry_seconds`."""
 
     def __init__(self, retry_seconds: float) -> None:
@@ -50,7 +50,7 @@ class Writer:
     def __init__(
         self,
         pipeline: Pipeline,
-        metrics: Metrics,
+        metrics: SidecarMetrics,
         *,
         capacity: int,
         group: int,
@@ -92,13 +92,13 @@ class Writer:
         self._thread.join()
 
     def submit(self, priced: Priced, ended: float) -> Future[None]:
-        """Queue a batch; the future is done once it is committed. Raises `Busy` where the queue has no room.
+        """Queue a batch; the future is done once it is committed. Raises `QueueFull` where the queue has no room.
 
         `ended` is when the batch's last span ended, on the monotonic clock, for the lag metric.
         """
         with self._lock:
             if self._queued and self._queued + priced.spans > self._capacity:
-                raise Busy(max(1.0, min(30.0, round(self._queued / self._rate, 1))))
+                raise QueueFull(max(1.0, min(30.0, round(self._queued / self._rate, 1))))
             self._queued += priced.spans
         request = _Request(priced, ended, Future())
         self._queue.put(request)

@@ -11,7 +11,7 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ANY", "Question", "auto_bucket", "moment", "read_question"]
+__all__ = ["ANY", "PanelParameters", "auto_bucket", "moment", "read_parameters"]
 
 ANY = "*"
 """A filter that lets every row through, also those without a name."""
@@ -23,7 +23,7 @@ _STEPS = ((3600, 60), (3 * 3600, 300), (4 * 86400, 3600), (14 * 86400, 21600))
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PanelParameters:
     """Parameters of every panel query. Times in unix seconds, half-open; `bucket` in seconds; `budget` in USD a month."""
 
     since: int
@@ -69,9 +69,9 @@ def _number(text: str, *, name: str, lowest: float, highest: float) -> float:
     return value
 
 
-def read_question(
+def read_parameters(
     query: Mapping[str, Sequence[str]], *, filters: Sequence[str], now: int, budget: float
-) -> Question:
+) -> PanelParameters:
     """The question in a query string (name → its values). Unknown names are ignored; raises `CrewMeterError` for wrong ones."""
 
     def one(name: str, default: str) -> str:
@@ -85,7 +85,7 @@ def read_question(
         raise CrewMeterError("the range is empty: `from` is not before `to`")
     bucket = int(_number(one("bucket", "0"), name="bucket", lowest=0, highest=31 * 86400))
     chosen = {name: tuple(query.get(name, ()))[:_MOST_NAMES] or (ANY,) for name in filters}
-    return Question(
+    return PanelParameters(
         since=since,
         until=until,
         bucket=bucket or auto_bucket(until - since),

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.web import runs
-from crewmeter_cost.web.params import ANY, read_question
-from crewmeter_cost.web.queries import ask_panel, catalogue, choices, public_catalogue
+from crewmeter_cost.web import run_pages
+from crewmeter_cost.web.panel_queries import ask_panel, catalogue, choices, public_catalogue
+from crewmeter_cost.web.params import ANY, read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from crewmeter_cost.ledger.store import Ledger
-    from crewmeter_cost.web.params import Question
+    from crewmeter_cost.web.params import PanelParameters
 
 __all__ = ["HEADERS", "page_routes"]
 
@@ -78,7 +78,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
     def run_list(request: Request) -> Response:
         query = request.query_params
         return _answer(
-            lambda: runs.run_list(
+            lambda: run_pages.run_list(
                 ledger.engine,
                 _question(request),
                 order=query.get("order", "newest"),
@@ -88,7 +88,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
         )
 
     def run(request: Request) -> Response:
-        return _answer(lambda: runs.run_tree(ledger.engine, request.path_params["run_id"]))
+        return _answer(lambda: run_pages.run_tree(ledger.engine, request.path_params["run_id"]))
 
     return [
         Route("/", static),
@@ -112,10 +112,10 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def _question(request: Request) -> Question:
+def _question(request: Request) -> PanelParameters:
     query = {name: request.query_params.getlist(name) for name in request.query_params}
     known = catalogue()
-    return read_question(
+    return read_parameters(
         query, filters=tuple(known["filters"]), now=int(time.time()), budget=known["budget_usd"]
     )
 

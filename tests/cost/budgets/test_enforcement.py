@@ -7,10 +7,10 @@ import pytest
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore
 from crewmeter_cost.budgets.repository import in_force, remove, save, status
-from crewmeter_cost.budgets.reservations import Refusal
+from crewmeter_cost.budgets.reservations import BudgetRefusal
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -39,7 +39,7 @@ def make_guard(ledger):
 
     def make(*budgets):
         balance_store = LocalBalanceStore(ledger.engine)
-        guard = Guard(
+        guard = BudgetEnforcer(
             [parse_budget(budget) for budget in budgets],
             balance_store=balance_store,
             book=PriceBook.load(),
@@ -57,7 +57,7 @@ def spend_all(guard, attributes=CALL, ended=ENDED, most=50):
     """Calls until the guard refuses; how many went, and the refusal."""
     for made in range(most):
         outcome = guard.reserve(attributes, input_chars=3000)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, BudgetRefusal):
             return made, outcome
         guard.settle(outcome, ended)
     return most, None
@@ -113,7 +113,7 @@ def test_an_unpriced_model_goes_or_stops_as_the_user_chose(make_guard):
     refusal = make_guard({"amount": "2 USD/day", "on_unknown": "block"}).reserve(
         unknown, input_chars=10
     )
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, BudgetRefusal)
     assert "no price" in refusal.reason
 
 

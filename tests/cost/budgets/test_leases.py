@@ -14,7 +14,7 @@ from crewmeter_cost.budgets import leases as accounts
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore, window_at
 from crewmeter_cost.budgets.notifications import announce, crossed
-from crewmeter_cost.budgets.reservations import LeasedPool, Refusal, RunPool
+from crewmeter_cost.budgets.reservations import BudgetRefusal, LeasedPool, RunPool
 
 NOW = 1_795_000_000.0
 
@@ -113,7 +113,7 @@ def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
     """A budget of 2,000 and calls of 250: eight fit, the ninth is refused with spent, limit and reset."""
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
     calls = 0
-    while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), Refusal):
+    while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), BudgetRefusal):
         pool.settle(outcome, 250)
         calls += 1
     assert calls == 8
@@ -129,7 +129,7 @@ def test_many_threads_and_pools_do_not_overspend(engine):
     spent, lock = [0], threading.Lock()
 
     def work(pool):
-        while not isinstance(outcome := pool.reserve(estimate, sure=True, now=NOW), Refusal):
+        while not isinstance(outcome := pool.reserve(estimate, sure=True, now=NOW), BudgetRefusal):
             with lock:
                 spent[0] += cost
             pool.settle(outcome, cost)
@@ -153,10 +153,10 @@ def test_a_first_guess_that_does_not_fit_goes_alone(engine):
     """Nobody knows yet what the model costs: one call is let through, a second beside it is not."""
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
     first = pool.reserve(50_000, sure=False, now=NOW)
-    assert not isinstance(first, Refusal)
-    assert isinstance(pool.reserve(50_000, sure=False, now=NOW), Refusal)
+    assert not isinstance(first, BudgetRefusal)
+    assert isinstance(pool.reserve(50_000, sure=False, now=NOW), BudgetRefusal)
     pool.settle(first, 250)
-    assert not isinstance(pool.reserve(250, sure=True, now=NOW), Refusal)
+    assert not isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal)
 
 
 def test_near_no_limit_the_account_is_not_asked(engine):
@@ -179,7 +179,7 @@ def test_a_budget_per_run_needs_no_ledger():
     for pool, stops in ((hard, True), (soft, False)):
         for _ in range(4):
             pool.settle(pool.reserve(250, sure=True, now=NOW), 250)
-        assert isinstance(pool.reserve(250, sure=True, now=NOW), Refusal) is stops
+        assert isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal) is stops
 
 
 def test_a_threshold_is_announced_once_whoever_asks(engine):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from crewmeter_cost.budgets.loop_limits import MOST_RUNS, Limits, LoopGuard
+from crewmeter_cost.budgets.loop_limits import MOST_RUNS, LoopGuard, LoopLimits
 
 
 def test_a_warning_is_said_once_per_run_and_a_stop_every_time():
     """Two calls are allowed: the third is remarked on, the fourth again only where it must stop."""
-    warn, stop = LoopGuard(Limits(calls=2)), LoopGuard(Limits(calls=2, stop=True))
+    warn, stop = LoopGuard(LoopLimits(calls=2)), LoopGuard(LoopLimits(calls=2, stop=True))
     assert [bool(warn.call("a")) for _ in range(4)] == [False, False, True, False]
     assert [bool(stop.call("a")) for _ in range(4)] == [False, False, True, True]
     assert warn.call("b") is None
@@ -15,7 +15,7 @@ def test_a_warning_is_said_once_per_run_and_a_stop_every_time():
 
 def test_the_same_tool_with_the_same_arguments_is_a_loop():
     """Other arguments or another run start anew."""
-    guard = LoopGuard(Limits(same_tool=2, stop=True))
+    guard = LoopGuard(LoopLimits(same_tool=2, stop=True))
     assert guard.tool("a", "search", "{'q': 1}") is None
     assert guard.tool("a", "search", "{'q': 1}") is None
     assert guard.tool("a", "search", "{'q': 2}") is None
@@ -31,14 +31,14 @@ def test_the_same_tool_with_the_same_arguments_is_a_loop():
 
 def test_tokens_add_up_over_a_run():
     """The verdict names how many were used."""
-    guard = LoopGuard(Limits(tokens=1_000))
+    guard = LoopGuard(LoopLimits(tokens=1_000))
     assert guard.tokens("a", 900) is None
     assert guard.tokens("a", 200).value == 1_100
 
 
 def test_runs_are_forgotten_before_memory_is():
     """A long-lived process keeps a bounded number of runs."""
-    guard = LoopGuard(Limits(calls=1))
+    guard = LoopGuard(LoopLimits(calls=1))
     for n in range(MOST_RUNS + 50):
         guard.call(str(n))
     assert len(guard._runs) == MOST_RUNS

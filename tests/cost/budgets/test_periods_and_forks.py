@@ -12,12 +12,12 @@ import pytest
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage, usage_attributes
 from crewmeter_cost.budgets.definition import parse_budget
-from crewmeter_cost.budgets.enforcement import Guard, Reservation
+from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.loader import guard as entry_guard
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore
 from crewmeter_cost.budgets.loop_limits import parse_limits
 from crewmeter_cost.budgets.plan import plan_of, read_plan
-from crewmeter_cost.budgets.reservations import Refusal
+from crewmeter_cost.budgets.reservations import BudgetRefusal
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -29,7 +29,7 @@ ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}
 def calls_until_refused(guard, most=20):
     for made in range(most):
         outcome = guard.reserve(CALL, input_chars=3000)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, BudgetRefusal):
             return made
         guard.settle(outcome, ENDED)
     return most
@@ -60,7 +60,7 @@ def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, bef
     """One second before it is spent, at midnight (also where clocks change), month's end or the full hour there is money again."""
     now = [datetime(*before, tzinfo=ZoneInfo(zone)).timestamp()]
     definition = parse_budget({"amount": budget, "timezone": zone})
-    guard = Guard(
+    guard = BudgetEnforcer(
         [definition],
         balance_store=LocalBalanceStore(ledger.engine),
         book=PriceBook.load(),
@@ -79,7 +79,7 @@ def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, bef
 
 def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
     """The child has leases, locks and connections of its own; what it spends counts for the parent."""
-    guard = Guard(
+    guard = BudgetEnforcer(
         [parse_budget("0.002 USD/day")],
         balance_store=LocalBalanceStore(ledger.engine),
         book=PriceBook.load(),
@@ -101,10 +101,10 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
     guard.close()
 
 
-@pytest.mark.parametrize(("on_unknown", "kind"), [("allow", Reservation), ("block", Refusal)])
+@pytest.mark.parametrize(("on_unknown", "kind"), [("allow", Reservation), ("block", BudgetRefusal)])
 def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown, kind, caplog):
     """Its table is gone: ``on_unknown`` decides, the warning is said once, and fifty calls take no time."""
-    guard = Guard(
+    guard = BudgetEnforcer(
         [parse_budget({"amount": "1 USD/day", "on_unknown": on_unknown})],
         balance_store=LocalBalanceStore(ledger.engine),
         book=PriceBook.load(),

@@ -14,7 +14,7 @@ from support.sidecars import PROTOBUF, request
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.sidecar.api_keys import keys_from
 from crewmeter_cost.sidecar.authorization import role_of
-from crewmeter_cost.sidecar.settings import Settings, checked
+from crewmeter_cost.sidecar.settings import SidecarSettings, checked
 
 INGEST, READ, BOTH = "ingest-key-1234", "read-key-5678", "both-key-9012"
 ENDPOINTS = {
@@ -84,11 +84,11 @@ def test_an_open_door_is_refused():
     """Beyond loopback without a key only if one says so."""
     for host in ("0.0.0.0", "::", "10.1.2.3", "sidecar.example"):
         with pytest.raises(CrewMeterError, match="without a key"):
-            checked(Settings(host=host))
-        checked(Settings(host=host, insecure=True))
-        checked(Settings(host=host, keys=keys_from(BOTH, None)))
+            checked(SidecarSettings(host=host))
+        checked(SidecarSettings(host=host, insecure=True))
+        checked(SidecarSettings(host=host, keys=keys_from(BOTH, None)))
     for host in ("127.0.0.1", "localhost", "::1"):
-        checked(Settings(host=host))
+        checked(SidecarSettings(host=host))
 
 
 def test_keys_are_read_from_text_and_file(tmp_path):
@@ -138,9 +138,9 @@ def test_half_a_certificate_is_refused(tmp_path):
     file = tmp_path / "cert.pem"
     file.write_text("")
     with pytest.raises(CrewMeterError, match="both"):
-        checked(Settings(certificate=file))
+        checked(SidecarSettings(certificate=file))
     with pytest.raises(CrewMeterError, match="does not exist"):
-        checked(Settings(certificate=file, private_key=tmp_path / "key.pem"))
+        checked(SidecarSettings(certificate=file, private_key=tmp_path / "key.pem"))
 
 
 def test_tls_on_both_ports(nursery, tmp_path):

@@ -17,7 +17,7 @@ from crewmeter_cost.budgets.loader import guard
 from crewmeter_cost.budgets.local_balance import BalanceUnavailableError, window_at
 from crewmeter_cost.budgets.remote_balance import RemoteBalanceStore
 from crewmeter_cost.budgets.repository import save
-from crewmeter_cost.budgets.reservations import Refusal
+from crewmeter_cost.budgets.reservations import BudgetRefusal
 from crewmeter_cost.ledger.store import Ledger
 
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini"}
@@ -29,7 +29,7 @@ JSON = {"content-type": "application/json"}
 def spend_all(guard, most=50):
     for made in range(most):
         outcome = guard.reserve(CALL, input_chars=3000)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, BudgetRefusal):
             return made, outcome
         guard.settle(outcome, ENDED)
     return most, None
@@ -76,7 +76,7 @@ def test_a_sidecar_that_hangs_costs_one_short_wait(on_unknown, goes):
         begun = time.perf_counter()
         outcomes = [guarded.reserve(CALL, input_chars=10) for _ in range(50)]
         assert time.perf_counter() - begun < 0.7
-        assert all(isinstance(outcome, Refusal) is not goes for outcome in outcomes)
+        assert all(isinstance(outcome, BudgetRefusal) is not goes for outcome in outcomes)
 
 
 def test_nonsense_is_refused_and_named(sidecar):

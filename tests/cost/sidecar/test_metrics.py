@@ -12,8 +12,8 @@ from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced
 from crewmeter_cost.records import Call, CallContext, Step
 from crewmeter_cost.sidecar.metrics.call_metrics import CallMetrics
-from crewmeter_cost.sidecar.metrics.definitions import CounterSeries, Vocabulary
-from crewmeter_cost.sidecar.metrics.registry import Metrics
+from crewmeter_cost.sidecar.metrics.definitions import CounterSeries, LabelValues
+from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -97,7 +97,7 @@ def value(meter: CallMetrics, name: str, /, **labels: str) -> float | None:
 
 @pytest.fixture
 def metrics():
-    return Metrics(queue_capacity=100, queued=lambda: 7, ledger_size=lambda: None)
+    return SidecarMetrics(queue_capacity=100, queued=lambda: 7, ledger_size=lambda: None)
 
 
 def test_calls_money_and_tokens_are_counted():
@@ -241,7 +241,7 @@ def test_the_number_of_series_is_bounded_too():
     values = {tuple(sample.labels.values()): sample.value for sample in series.family().samples}
     assert len(values) == 11
     assert values["other", "other"] == 40
-    assert Vocabulary(1, absent="none").of("") == "none"
+    assert LabelValues(1, absent="none").of("") == "none"
 
 
 def test_no_label_names_a_user():

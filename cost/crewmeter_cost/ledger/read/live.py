@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from crewmeter_cost.budgets.definition import Budget
-from crewmeter_cost.budgets.repository import Status, in_force, status
-from crewmeter_cost.budgets.spend import spent_pusd
+from crewmeter_cost.budgets.period_spend import spent_pusd
+from crewmeter_cost.budgets.repository import BudgetStatus, in_force, status
 from crewmeter_cost.ledger.read.runs import Run, runs
 from crewmeter_cost.money import nanoseconds
 
@@ -57,7 +57,7 @@ class Snapshot:
     unpriced_calls: int
     """Calls in the window that are in no sum, because no price is known."""
     failures: tuple[Failure, ...]
-    budgets: Sequence[Status]
+    budgets: Sequence[BudgetStatus]
 
 
 _RATE = (

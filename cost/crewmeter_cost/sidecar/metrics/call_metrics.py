@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from crewmeter import semconv
 from crewmeter.providers.hosts import resolve_provider
 from crewmeter_cost.pricing.charge import PICO, Charge
-from crewmeter_cost.sidecar.metrics.definitions import CounterSeries, HistogramSeries, Vocabulary
+from crewmeter_cost.sidecar.metrics.definitions import CounterSeries, HistogramSeries, LabelValues
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,15 +43,15 @@ class CallMetrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._provider = Vocabulary(50, absent="unknown")
-        self._model = Vocabulary(200, absent="unknown")
-        self._crew = Vocabulary(200, absent="none")
-        self._team = Vocabulary(100, absent="none")
+        self._provider = LabelValues(50, absent="unknown")
+        self._model = LabelValues(200, absent="unknown")
+        self._crew = LabelValues(200, absent="none")
+        self._team = LabelValues(100, absent="none")
         self._step = {
-            operation: Vocabulary(200, absent="none")
+            operation: LabelValues(200, absent="none")
             for operation in ("tool", "agent", "task", "run")
         }
-        self._run_kind = Vocabulary(20, absent="unknown")
+        self._run_kind = LabelValues(20, absent="unknown")
         self._calls = CounterSeries(
             semconv.PROM_CALLS,
             "Billed model calls.",

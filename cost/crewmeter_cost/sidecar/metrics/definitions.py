@@ -17,13 +17,13 @@ from prometheus_client.utils import floatToGoString
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["OTHER", "CounterSeries", "HistogramSeries", "Vocabulary"]
+__all__ = ["OTHER", "CounterSeries", "HistogramSeries", "LabelValues"]
 
 OTHER = "other"
 """Stands for every label value past the bound."""
 
 
-class Vocabulary:
+class LabelValues:
     """The values one label may take: the first `limit` that come, every later one is `OTHER`."""
 
     def __init__(self, limit: int, *, absent: str) -> None:

@@ -14,14 +14,14 @@ from crewmeter_cost.sidecar.metrics.call_metrics import CallMetrics
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Metrics"]
+__all__ = ["SidecarMetrics"]
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # half the lines of a page, and nobody reads them
 _WRITE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 
 
-class Metrics:
+class SidecarMetrics:
     """The registry behind ``/metrics``. Labels are bounded, and none names a user.
 
     ``ingest_requests`` has `protocol` (``grpc``, ``http/protobuf``, ``http/json``) and `outcome` (``ok``, ``partial``, ``ignored``,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.web.panel_queries import ask
 from crewmeter_cost.web.params import ANY
-from crewmeter_cost.web.queries import ask
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from crewmeter_cost.web.params import Question
+    from crewmeter_cost.web.params import PanelParameters
 
 __all__ = ["ORDERS", "run_list", "run_tree"]
 
@@ -62,7 +62,7 @@ FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 
 
 def run_list(
-    engine: Engine, question: Question, *, order: str, status: str, skip: int
+    engine: Engine, question: PanelParameters, *, order: str, status: str, skip: int
 ) -> dict[str, object]:
     """A page of runs in the range. Raises `CrewMeterError` for an unknown order or status."""
     if order not in ORDERS:

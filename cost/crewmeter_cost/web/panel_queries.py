@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import TextClause
     from sqlalchemy.engine import Engine
 
-    from crewmeter_cost.web.params import Question
+    from crewmeter_cost.web.params import PanelParameters
 
 __all__ = ["ask", "ask_panel", "catalogue", "choices", "public_catalogue"]
 
@@ -88,7 +88,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def ask_panel(engine: Engine, panel: str, question: Question) -> dict[str, object]:
+def ask_panel(engine: Engine, panel: str, question: PanelParameters) -> dict[str, object]:
     """One panel's answer. Raises `CrewMeterError` for a panel that is not in the catalogue."""
     entry = catalogue()["panels"].get(panel)
     if entry is None:
@@ -97,7 +97,7 @@ def ask_panel(engine: Engine, panel: str, question: Question) -> dict[str, objec
     return ask(engine, sql, question.parameters(), lists=question.filters)
 
 
-def choices(engine: Engine, name: str, question: Question) -> list[object]:
+def choices(engine: Engine, name: str, question: PanelParameters) -> list[object]:
     """The names a filter can be set to: those seen in the range. Raises `CrewMeterError` for an unknown filter."""
     entry = catalogue()["filters"].get(name)
     if entry is None:

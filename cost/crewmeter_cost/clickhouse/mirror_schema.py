@@ -10,7 +10,7 @@ from crewmeter_cost.pricing.charge import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from crewmeter_cost.clickhouse.tables import Copied
+    from crewmeter_cost.clickhouse.mirrored_tables import MirrorTable
 
 __all__ = ["statements"]
 
@@ -22,7 +22,7 @@ _HOURLY = (
 )
 
 
-def statements(tables: Sequence[Copied]) -> Iterator[str]:
+def statements(tables: Sequence[MirrorTable]) -> Iterator[str]:
     """What makes the mirror ready; running it again changes nothing."""
     for table in tables:
         yield _table(table)
@@ -47,7 +47,7 @@ def statements(tables: Sequence[Copied]) -> Iterator[str]:
         yield _view(name, f"time, dimension, key, le_seconds, count FROM {name}_copy FINAL")
 
 
-def _table(table: Copied) -> str:
+def _table(table: MirrorTable) -> str:
     """Sorted by time, so that a range reads its own rows only. The newest version of a key counts, a removed one not at all."""
     columns = [f'"{name}" {kind}' for name, kind in table.columns.items()]
     columns += ["fingerprint Int64", "version UInt64", "removed UInt8"]
@@ -69,7 +69,7 @@ def _sum_money() -> str:
     return f", {_FLOAT_SUM} AS cost_usd, {_EXACT_SUM} AS cost_exact_pusd"
 
 
-def _detail_view(name: str, table: Copied, hidden: tuple[str, ...], money: str) -> str:
+def _detail_view(name: str, table: MirrorTable, hidden: tuple[str, ...], money: str) -> str:
     columns = ", ".join(f'"{column}"' for column in table.columns if column not in hidden)
     return _view(name, f"{columns}{money}\nFROM {table.name} FINAL")
 

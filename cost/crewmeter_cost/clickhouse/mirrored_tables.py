@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Select, Table
 
-__all__ = ["Copied", "copied_tables"]
+__all__ = ["MirrorTable", "mirrored_tables"]
 
 _MODULUS = 2**31 - 1
 """Keeps a fingerprint below 2³¹, so that the sum over a slice fits 64 bits in every database."""
@@ -125,7 +125,7 @@ _LATENCIES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class MirrorTable:
     """One table of the mirror. `key` sorts it and tells its rows apart; `rows` gives `columns` and ``fingerprint``, in that order."""
 
     name: str
@@ -160,19 +160,19 @@ def _fingerprint(table: Table) -> ColumnElement[int]:
 
 def _detail(
     name: str, table: Table, columns: Mapping[str, str], key: Sequence[str], backend: str
-) -> Copied:
+) -> MirrorTable:
     view = detail_selects(backend)[name]
     known = {column.name: column for column in view.selected_columns}
     own = [known[column] if column in known else table.c[column] for column in columns]
     fingerprint = _fingerprint(table)
     rows = view.with_only_columns(*own, fingerprint)
     time = table.c.started_ns // SECOND_NS
-    return Copied(
+    return MirrorTable(
         f"{name}_copy", columns, ("time", *key), rows, table, time, fingerprint, _SLICE, True
     )
 
 
-def _rollups() -> Copied:
+def _rollups() -> MirrorTable:
     table, key, key2 = (
         core_tables.rollup_hour,
         core_tables.label.alias("key_name"),
@@ -191,10 +191,12 @@ def _rollups() -> Copied:
         fingerprint,
     ).select_from(table.outerjoin(key, key.c.id == c.key).outerjoin(key2, key2.c.id == c.key2))
     order = ("dimension", "time", "key_id", "key2_id")
-    return Copied("rollup_copy", _ROLLUPS, order, rows, table, c.hour, fingerprint, HOUR, False)
+    return MirrorTable(
+        "rollup_copy", _ROLLUPS, order, rows, table, c.hour, fingerprint, HOUR, False
+    )
 
 
-def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Copied:
+def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> MirrorTable:
     key, bound, c = core_tables.label.alias("key_name"), core_tables.latency_bucket, table.c
     fingerprint = _fingerprint(table)
     dimension = case({code: each for each, code in LATENCY.items()}, value=c.dimension)
@@ -209,12 +211,12 @@ def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Copie
         fingerprint,
     ).select_from(table.join(bound, bound.c.bucket == c.bucket).outerjoin(key, key.c.id == c.key))
     order = ("dimension", "time", "key_id", "bucket")
-    return Copied(
+    return MirrorTable(
         f"{name}_copy", _LATENCIES, order, rows, table, c[start], fingerprint, slice_seconds, False
     )
 
 
-def copied_tables(backend: str) -> tuple[Copied, ...]:
+def mirrored_tables(backend: str) -> tuple[MirrorTable, ...]:
     """Every table of the mirror of a ledger in ``sqlite`` or ``postgresql``; detail first, so that sums never run ahead of it."""
     return (
         _detail("calls", core_tables.call, _CALLS, ("trace_id", "span_id"), backend),
