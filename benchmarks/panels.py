@@ -1,10 +1,12 @@
-"""How long each panel's query takes on a ledger of a size.
+"""Benchmark of each panel's query on a ledger of a given size.
 
-``python benchmarks/panels.py [--calls 200000] [--days 30] [--ledger FILE] [--range 30]`` writes that many calls of the
-demo's history (or uses a ledger that is there), asks every panel five times as the local page does, and prints for each, slowest
-first: the first answer (a cold cache), the median, and the least processor time of this thread, which says what a busy machine hides.
-With SQLite the query runs in this thread; with PostgreSQL that column shows the client alone. The limit, 50 ms at 5 million calls over
-30 days, is held against the median; a panel that is over it only because the machine was busy is marked "busy".
+``python benchmarks/panels.py [--calls 200000] [--days 30] [--ledger FILE] [--range 30]`` writes
+that many calls of the demo's history (or uses a ledger that is there), asks every panel five times
+as the local page does, and prints for each, slowest first: the first answer (a cold cache), the
+median, and the least processor time of this thread, which says what a busy machine hides. With
+SQLite the query runs in this thread; with PostgreSQL that column shows the client alone. The limit,
+50 ms at 5 million calls over 30 days, is held against the median; a panel that is over it only
+because the machine was busy is marked "busy".
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ def count(ledger: Ledger) -> int:
 
 
 def peak_mb() -> float:
-    """The most memory this process held (MB; Linux counts in KB)."""
+    """Return the most memory this process held (MB). Linux counts in KB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -73,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--range", type=int, default=30, help="days asked for")
+    parser.add_argument("--range", type=int, default=30, help="days of the range")
     parser.add_argument("--ledger", help="a ledger to use as it is, or to fill where it is empty")
     options = parser.parse_args()
     with (
@@ -85,7 +87,7 @@ def main() -> None:
             fill(ledger, options.calls, options.days)
             print(f"wrote {count(ledger):,} calls in {time.perf_counter() - begun:.0f} s")
         print(
-            f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days asked\n"
+            f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days of range\n"
         )
         print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'cpu ms':>8} {'rows':>6}")
         measured = measure(ledger, options.range * 86400)
@@ -95,7 +97,8 @@ def main() -> None:
             print(f"{panel:24} {cold:9.1f} {median:10.1f} {cpu:8.1f} {rows:6}{mark}")
         over = sum(1 for row in measured if row[2] > LIMIT_MS)
         print(
-            f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms; peak memory {peak_mb():.0f} MB"
+            f"\n{len(measured) - over} of {len(measured)} panels within {LIMIT_MS:.0f} ms; peak "
+            f"memory {peak_mb():.0f} MB"
         )
 
 

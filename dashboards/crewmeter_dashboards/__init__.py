@@ -1,1 +1,4 @@
-"""Boards, panels and alert rules as code: one catalogue, rendered for Grafana, Prometheus and the local page."""
+"""Boards, panels and alert rules as code.
+
+One catalogue is rendered for Grafana, Prometheus and the local page.
+"""

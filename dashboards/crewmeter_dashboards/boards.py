@@ -1,4 +1,7 @@
-"""The boards: which panels stand where. A grid of 24 columns, as in Grafana; the local page uses the same one."""
+"""The boards: which panels stand on which page, row by row.
+
+The grid has 24 columns, as in Grafana. The local page uses the same one.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ __all__ = ["BOARDS", "VARIABLE_SQL", "Board", "Cell", "Row"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A panel and its size: `width` of 24 columns, `height` in Grafana's units of 38 px."""
+    """A panel and its size on the board.
+
+    `width` is in columns of the grid (24), `height` in Grafana's units of 38 px.
+    """
 
     panel: str
     width: int
@@ -33,7 +39,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One page of panels. `since` is the range it opens with."""
+    """One page of panels.
+
+    `since` is the range it opens with.
+    """
 
     id: str
     title: str
@@ -43,23 +52,29 @@ class Board:
 
     @property
     def uid(self) -> str:
-        """Grafana's id; stable, so that links and bookmarks hold."""
+        """Return Grafana's id of the board. It is stable, so links and bookmarks hold."""
         return f"crewmeter-{self.id}"
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """Every panel on the board, in reading order."""
-        return tuple(CATALOGUE[cell.panel] for row in self.rows for cell in row.cells)
+        """Return every panel on the board, in reading order."""
+        cells = [cell for row in self.rows for cell in row.cells]
+        return tuple(CATALOGUE[cell.panel] for cell in cells)
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The filters at least one of its panels obeys."""
-        used = {name for panel in self.panels for name in panel.filters}
+        """Return the filters that at least one of its panels obeys."""
+        used: set[str] = set()
+        for panel in self.panels:
+            used.update(panel.filters)
         return tuple(name for name in FILTERS if name in used)
 
 
 def _row(title: str, height: int, *cells: tuple[str, int]) -> Row:
-    return Row(title, tuple(Cell(panel, width, height) for panel, width in cells))
+    sized = []
+    for panel, width in cells:
+        sized.append(Cell(panel, width, height))
+    return Row(title, tuple(sized))
 
 
 BOARDS: tuple[Board, ...] = (
@@ -100,7 +115,7 @@ BOARDS: tuple[Board, ...] = (
     Board(
         "crews",
         "Crews and agents",
-        "Which crew, agent or task is slow, failing, looping or dear?",
+        "Which crew, agent or task is slow, failing, looping or expensive?",
         "now-24h",
         (
             _row(
@@ -123,7 +138,7 @@ BOARDS: tuple[Board, ...] = (
             _row(
                 "Runs to look at",
                 9,
-                ("dearest_runs", 24),
+                ("most_expensive_runs", 24),
                 ("slowest_runs", 24),
                 ("failed_runs", 24),
             ),

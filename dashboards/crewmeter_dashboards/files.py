@@ -1,4 +1,4 @@
-"""The rendered files: made, compared with what is committed, and copied out for somebody's own Grafana and Prometheus."""
+"""The rendered files: rendering, comparison with the committed ones, and export."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ _PACKAGE = Path(__file__).parent
 
 
 def committed() -> Path:
-    """The folder that holds ``grafana/`` and ``prometheus/``: in the package when installed from a wheel, beside it in the source tree."""
+    """Return the folder that holds ``grafana/`` and ``prometheus/``.
+
+    It is inside the package when installed from a wheel, beside the package in the source tree.
+    """
     inside = _PACKAGE / "rendered"
     return inside if inside.is_dir() else _PACKAGE.parent
 
@@ -58,7 +61,7 @@ def _provisioning_folder(dialect: Dialect) -> str:
 def text_files(
     thresholds: Thresholds, sources: Sources, *, folder: str | None = None
 ) -> dict[str, str]:
-    """Rules and provisioning for one kind of ledger; needs no Grafana SDK."""
+    """Return rules and provisioning for one kind of ledger. Needs no Grafana SDK."""
     base = folder or _provisioning_folder(sources.dialect)
     return {
         "prometheus/recording.yml": prometheus.render_recordings(),
@@ -72,7 +75,10 @@ def text_files(
 
 
 def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
-    """Every board for every dialect. Needs grafana-foundation-sdk (``pip install 'crewmeter[dashboards]'``)."""
+    """Return every board for every dialect.
+
+    Needs grafana-foundation-sdk (the extra ``crewmeter[dashboards]``).
+    """
     from crewmeter_dashboards.grafana import render_board
 
     budget = thresholds("spend", "month_budget_usd")
@@ -86,7 +92,7 @@ def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
 
 
 def rendered(thresholds: Thresholds) -> dict[str, str]:
-    """Everything that is committed under ``dashboards/``, by path."""
+    """Return everything that is committed under ``dashboards/``, by path."""
     files = boards_rendered(thresholds)
     for dialect in Dialect:
         files |= text_files(thresholds, Sources(dialect=dialect))
@@ -94,18 +100,21 @@ def rendered(thresholds: Thresholds) -> dict[str, str]:
 
 
 def page_rendered(thresholds: Thresholds) -> str:
-    """The local page's catalogue."""
+    """Return the local page's catalogue as JSON text."""
     return render_catalogue(budget_usd=thresholds("spend", "month_budget_usd"))
 
 
 def shipped(dialect: Dialect) -> dict[str, str]:
-    """The boards as they were shipped, by file name."""
+    """Return the boards as they were shipped, by file name."""
     folder = committed() / "grafana" / FOLDER[dialect]
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.json"))}
 
 
 def drift(wanted: Mapping[str, str], root: Path) -> list[str]:
-    """Paths under `root` whose content is not what the code renders, or that are missing."""
+    """Return the paths under `root` that differ from what the code renders.
+
+    A missing file differs too.
+    """
     return [
         path
         for path, text in wanted.items()

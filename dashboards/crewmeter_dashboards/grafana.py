@@ -46,14 +46,19 @@ _BUCKETS = (
     ("1 day", 86400),
 )
 _INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
-"""Keys of interval variables, which the SDK writes into every variable; Grafana's own types know them nowhere."""
+"""Keys of interval variables, which the SDK writes into every variable; Grafana's own types know
+them nowhere.
+"""
 
 _LEDGER_REF = "${ledger}"
 _PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 
 
 class _SQLQuery(Dataquery):
-    """A target of the SQLite or ClickHouse plugin or of Grafana's PostgreSQL data source; the SDK has a class for none of them."""
+    """A target of the SQLite, ClickHouse or PostgreSQL data source.
+
+    The SDK has a class for none of them.
+    """
 
     def __init__(self, panel: Panel, dialect: Dialect) -> None:
         self._sql, self._dialect = for_grafana(_shaped(panel, dialect), dialect), dialect
@@ -62,30 +67,34 @@ class _SQLQuery(Dataquery):
         self._times = ["time"] if self._series else dates
 
     def to_json(self) -> dict[str, object]:
-        """The target's JSON."""
-        source = {"type": PLUGIN[self._dialect], "uid": _LEDGER_REF}
-        if self._dialect is Dialect.SQLITE:
-            return {
-                "datasource": source,
-                "refId": "A",
-                "queryType": "time series" if self._series else "table",
-                "queryText": self._sql,
-                "rawQueryText": self._sql,
-                "timeColumns": self._times,
-            }
-        if self._dialect is Dialect.CLICKHOUSE:
-            return {
-                "datasource": source,
-                "refId": "A",
-                "editorType": "sql",
-                "format": 0 if self._series else 1,  # sqlds: 0 time series, 1 table
-                "queryType": "timeseries" if self._series else "table",
-                "pluginVersion": CLICKHOUSE_PLUGIN,
-                "rawSql": self._sql,
-            }
-        return {
-            "datasource": source,
+        """Return the target's JSON."""
+        common_keys = {
+            "datasource": {"type": PLUGIN[self._dialect], "uid": _LEDGER_REF},
             "refId": "A",
+        }
+        return common_keys | _TARGETS[self._dialect](self)
+
+    def _sqlite(self) -> dict[str, object]:
+        return {
+            "queryType": "time series" if self._series else "table",
+            "queryText": self._sql,
+            "rawQueryText": self._sql,
+            "timeColumns": self._times,
+        }
+
+    def _clickhouse(self) -> dict[str, object]:
+        # The plugin's own key wants sqlds' codes (0 time series, 1 table), its editor the words.
+        code, words = (0, "timeseries") if self._series else (1, "table")
+        return {
+            "editorType": "sql",
+            "format": code,
+            "queryType": words,
+            "pluginVersion": CLICKHOUSE_PLUGIN,
+            "rawSql": self._sql,
+        }
+
+    def _postgresql(self) -> dict[str, object]:
+        return {
             "format": "time_series" if self._series else "table",
             "editorMode": "code",
             "rawQuery": True,
@@ -93,8 +102,18 @@ class _SQLQuery(Dataquery):
         }
 
 
+_TARGETS = {
+    Dialect.SQLITE: _SQLQuery._sqlite,
+    Dialect.CLICKHOUSE: _SQLQuery._clickhouse,
+    Dialect.POSTGRESQL: _SQLQuery._postgresql,
+}
+
+
 def _shaped(panel: Panel, dialect: Dialect) -> str:
-    """A panel's query as its data source wants it: tables with headings, ClickHouse's curves over real times."""
+    """Return a panel's query in the form its data source needs.
+
+    Tables get headings. ClickHouse's curves need real times.
+    """
     sql = text_for(panel, dialect)
     if panel.kind is Kind.TABLE:
         return _with_headings(panel, dialect)
@@ -104,9 +123,12 @@ def _shaped(panel: Panel, dialect: Dialect) -> str:
 
 
 def _with_headings(panel: Panel, dialect: Dialect) -> str:
-    """A table's query with its columns called as people read them: unit in the heading, shares in percent, times as times."""
+    """Return a table's query with its columns under their headings.
 
-    def shown(name: str, column: Column) -> str:
+    Units stand in the headings, shares are in percent, times are times.
+    """
+
+    def renamed(name: str, column: Column) -> str:
         value = f'"{name}"'
         if column.unit is Unit.SHARE:
             value = f"100.0 * {value}"
@@ -116,22 +138,25 @@ def _with_headings(panel: Panel, dialect: Dialect) -> str:
             value = f"toDateTime({value})"
         return f'{value} AS "{heading(column)}"'
 
-    return f"SELECT {', '.join(shown(name, column) for name, column in panel.columns.items())} FROM (\n{text_for(panel, dialect)}\n) AS shown"
+    return (
+        f"SELECT {', '.join(renamed(name, column) for name, column in panel.columns.items())} "
+        f"FROM (\n{text_for(panel, dialect)}\n) AS answer"
+    )
 
 
 class _SQLTarget(Builder[_SQLQuery]):
-    """What the SDK's panels want: something with ``build``."""
+    """An SQL query as the object with ``build`` that the SDK's panels expect."""
 
     def __init__(self, query: _SQLQuery) -> None:
         self._query = query
 
     def build(self) -> _SQLQuery:
-        """The query."""
+        """Return the query."""
         return self._query
 
 
 def panel_ids(board: Board) -> dict[str, int]:
-    """Panel → its number on the board; alert rules point at it."""
+    """Return panel → its number on the board. Alert rules point at it."""
     return {panel.id: number for number, panel in enumerate(board.panels, start=1)}
 
 
@@ -225,7 +250,7 @@ def _budget_variable(budget_usd: float) -> Any:
 
 
 def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
-    """The board as JSON text for a Grafana whose ledger speaks `dialect`."""
+    """Return the board as JSON text for a Grafana whose ledger speaks `dialect`."""
     numbers = panel_ids(board)
     drawn = (
         build.Dashboard(f"crewmeter / {board.title}")

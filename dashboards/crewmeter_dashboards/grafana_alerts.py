@@ -1,4 +1,7 @@
-"""Alert rules on the ledger itself, evaluated by Grafana: what needs months of history or exact money, which metrics do not keep."""
+"""Alert rules on the ledger itself, evaluated by Grafana.
+
+They need months of history or exact money, which metrics do not hold.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ __all__ = ["LedgerAlert", "ledger_alerts"]
 
 @dataclass(frozen=True, slots=True)
 class LedgerAlert:
-    """One Grafana-managed rule: `sql` gives one number, which fires inside (`above`, `below`).
+    """One Grafana-managed rule: its query, its limit and its texts.
+
+    `sql` gives one number. The rule fires while it is inside (`above`, `below`).
 
     `board` and `panel` say where its annotation leads.
     """
@@ -38,7 +43,7 @@ _DAY = "time >= @now - 86400"
 
 
 def ledger_alerts(t: Thresholds) -> tuple[LedgerAlert, ...]:
-    """Every rule on the ledger, with the numbers of `t`."""
+    """Return every rule on the ledger, with the numbers of `t`."""
     return (*_month(t), _forecast(), _unusual(t), _waste(t), _drift(t))
 
 
@@ -69,7 +74,8 @@ def _forecast() -> LedgerAlert:
         uid="crewmeter-forecast",
         title="Forecast over budget",
         severity="ticket",
-        sql=f"SELECT ({_MONTH} + {_WEEK} * (@month_end - @now) / 604800.0) / NULLIF(@budget, 0) AS forecast",
+        sql=f"SELECT ({_MONTH} + {_WEEK} * (@month_end - @now) / 604800.0) / NULLIF(@budget, 0) "
+        "AS forecast",
         above=1.0,
         below=None,
         lasting="1h",
@@ -92,12 +98,14 @@ def _unusual(t: Thresholds) -> LedgerAlert:
         uid="crewmeter-unusual",
         title="Last hour far dearer than the same hour of the last weeks",
         severity="ticket",
-        sql=f"SELECT CASE WHEN {spent} > {floor} THEN {spent} / NULLIF({usual}, 0) ELSE 0 END AS times_usual",
+        sql=f"SELECT CASE WHEN {spent} > {floor} THEN {spent} / NULLIF({usual}, 0) ELSE 0 END AS "
+        "times_usual",
         above=t("spend", "usual_ratio"),
         below=None,
         lasting="0s",
         runbook="spend-unusual",
-        summary="The last whole hour cost several times the mean of the same hour of the last three weeks.",
+        summary="The last whole hour cost several times the mean of the same hour of the last "
+        "three weeks.",
         board="overview",
         panel="spend_by_crew",
     )
@@ -110,7 +118,8 @@ def _waste(t: Thresholds) -> LedgerAlert:
         title="Failed runs waste money",
         severity="ticket",
         sql=(
-            f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / NULLIF(SUM(cost_usd), 0)\n"
+            f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / "
+            "NULLIF(SUM(cost_usd), 0)\n"
             f"  ELSE 0 END AS wasted FROM run_hourly WHERE {_DAY}"
         ),
         above=t("spend", "wasted_share"),
@@ -130,7 +139,8 @@ def _drift(t: Thresholds) -> LedgerAlert:
         severity="ticket",
         sql=(
             f"SELECT CASE WHEN SUM(reported_cost_usd) > {t('spend', 'price_drift_floor_usd'):g}\n"
-            "  THEN ABS(SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - 1.0) ELSE 0 END AS drift\n"
+            "  THEN ABS(SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - 1.0) ELSE 0 END AS "
+            "drift\n"
             f"FROM calls WHERE {_DAY} AND reported_cost_usd IS NOT NULL"
         ),
         above=t("spend", "price_drift_share"),

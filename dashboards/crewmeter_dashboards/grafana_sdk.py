@@ -1,4 +1,4 @@
-"""grafana-foundation-sdk, imported here only.
+"""The only module that imports grafana-foundation-sdk.
 
 Its v1 modules warn on import that v2 exists; v1 JSON is what Grafana 12 and 13 both load.
 """

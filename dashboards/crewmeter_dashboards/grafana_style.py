@@ -1,4 +1,4 @@
-"""How a panel of the catalogue looks in Grafana: chart type, colours, units, links."""
+"""Looks of a panel in Grafana: chart type, colours, units, links."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["heading", "styled"]
 
 _TRACE_PANE = (
-    '{"trace":{"datasource":"${tempo}","queries":[{"refId":"A","queryType":"traceql","query":"TRACE"}],'
+    '{"trace":{"datasource":"${tempo}",'
+    '"queries":[{"refId":"A","queryType":"traceql","query":"TRACE"}],'
     '"range":{"from":"${__from}","to":"${__to}"}}}'
 )
-_KEPT = "${__url_time_range}&${ledger:queryparam}"
+_CURRENT_RANGE = "${__url_time_range}&${ledger:queryparam}"
 
 
 _SUFFIX = {Unit.USD: "USD", Unit.SHARE: "%", Unit.SECONDS: "s"}
 
 
 def styled(panel: Panel) -> Any:
-    """A Grafana panel builder with everything but its place and its queries."""
+    """Return a Grafana panel builder with everything but its position and queries."""
     drawn = {
         Kind.STAT: _stat,
         Kind.LINES: _lines,
@@ -55,7 +56,7 @@ def styled(panel: Panel) -> Any:
 
 
 def _thresholds(steps: Sequence[Step]) -> Any:
-    """Grafana's first step has no value: it reaches down to minus infinity."""
+    """Return Grafana's thresholds. The first step has no value (minus infinity)."""
     listed = [
         dashboard.Threshold(value=None if index == 0 else step.value, color=step.color)
         for index, step in enumerate(steps)
@@ -64,9 +65,10 @@ def _thresholds(steps: Sequence[Step]) -> Any:
 
 
 def heading(column: Column) -> str:
-    """A table's heading in Grafana, with the unit: `Cost (USD)`.
+    """Return a table's heading in Grafana, with the unit: `Cost (USD)`.
 
-    Units stand in headings because one panel has one default unit, and the schema of v1 dashboards only takes overrides that are objects.
+    Units stand in headings because one panel has one default unit, and the schema of v1 dashboards
+    only takes overrides that are objects.
     """
     suffix = _SUFFIX.get(column.unit) if column.unit is not None else None
     return f"{column.title} ({suffix})" if suffix else column.title
@@ -222,7 +224,10 @@ def _cell(column: Column) -> list[dashboard.DynamicConfigValue]:
 
 
 def _link(name: str, column: Column) -> Any:
-    """The link every cell of the row opens: its trace, or the board about the thing it names."""
+    """Return the link that every cell of the row opens.
+
+    It leads to the row's trace, or to the board about the thing it names.
+    """
     value = f'${{__data.fields["{heading(column)}"]:percentencode}}'
     if column.link == "trace":
         pane = quote(_TRACE_PANE, safe="${}._").replace("TRACE", value)
@@ -233,6 +238,6 @@ def _link(name: str, column: Column) -> Any:
         )
     if column.link and column.link != "run":
         return build.DashboardLink(f"Open this {name}").url(
-            f"/d/crewmeter-{column.link}?{_KEPT}&var-{name}={value}"
+            f"/d/crewmeter-{column.link}?{_CURRENT_RANGE}&var-{name}={value}"
         )
     return None

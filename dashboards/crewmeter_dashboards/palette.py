@@ -1,6 +1,9 @@
-"""Colours with one meaning each, told apart by people with any colour vision (after Paul Tol's and Okabe & Ito's schemes).
+"""Colours with one meaning each.
 
-Good and bad are blue and red, never green and red. Contrast is at least 3:1 on Grafana's light and dark panels.
+People with any colour vision can tell them apart (after Paul Tol's and Okabe & Ito's schemes).
+
+Good and bad are blue and red, never green and red. Contrast is at least 3:1 on Grafana's light and
+dark panels.
 """
 
 from __future__ import annotations

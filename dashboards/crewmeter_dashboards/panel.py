@@ -1,4 +1,4 @@
-"""What a panel is: said once here, drawn by Grafana and by the local page."""
+"""The type of a panel, from which Grafana and the local page draw."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 class Unit(StrEnum):
-    """Grafana's unit ids; the page formats the same ones."""
+    """Grafana's unit ids, which the page formats too."""
 
     COUNT = "short"
     USD = "currencyUSD"
@@ -45,7 +45,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From `value` on the number has this colour."""
+    """A colour from a value on."""
 
     value: float
     color: str
@@ -53,7 +53,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How one column of the answer is shown: a heading, a unit, and what clicking it opens (``trace``, ``run`` or a board's id)."""
+    """How one column of a panel's rows is displayed.
+
+    It has a heading, a unit, and what clicking it opens (``trace``, ``run`` or a board's id).
+    """
 
     title: str
     unit: Unit | None = None
@@ -63,7 +66,10 @@ class Column:
     steps: tuple[Step, ...] = ()
 
 
-EMPTY_CALLS = "No calls in this range yet. Add crewmeter.instrument() to your app and run a crew, or try: crewmeter demo --days 30"
+EMPTY_CALLS = (
+    "No calls in this range yet. Add crewmeter.instrument() to your app and run a crew, "
+    "or try: crewmeter demo --days 30"
+)
 EMPTY_LIVE = "No data yet. Let Prometheus scrape the sidecar's /metrics (see docs/dashboards.md)"
 
 
@@ -71,8 +77,9 @@ EMPTY_LIVE = "No data yet. Let Prometheus scrape the sidecar's /metrics (see doc
 class Panel:
     """One question and its answer.
 
-    `tells` says what it shows, `act` what to do about it, `source` which view or metric it reads. Exactly one of `sql` and `promql` is
-    set; `promql` maps a legend to an expression. `series` is the text column that names the curves, `columns` the value columns.
+    `tells` says what it shows, `act` what to do about it, `source` which view or metric it reads.
+    Exactly one of `sql` and `promql` is set; `promql` maps a legend to an expression. `series` is
+    the text column that names the curves, `columns` the value columns.
     """
 
     id: str
@@ -93,13 +100,17 @@ class Panel:
 
     @property
     def filters(self) -> tuple[str, ...]:
-        """The filters this panel obeys, in the order of `FILTERS`."""
-        used = tokens_of(self.sql) if self.sql else frozenset[str]()
+        """Return the filters this panel obeys, in the order of `FILTERS`."""
+        if not self.sql:
+            return ()
+        used = tokens_of(self.sql)
         return tuple(name for name in FILTERS if name in used)
 
     @property
     def description(self) -> str:
-        """The text behind the panel's info sign."""
-        filtered = ", ".join(FILTERS[name].lower() for name in self.filters)
-        obeys = f" Filters: {filtered}." if filtered else ""
-        return f"{self.tells}\n\nWhat to do: {self.act}\n\nSource: {self.source}.{obeys}"
+        """Return the text behind the panel's info sign."""
+        text = f"{self.tells}\n\nWhat to do: {self.act}\n\nSource: {self.source}."
+        if not self.filters:
+            return text
+        labels = [FILTERS[name].lower() for name in self.filters]
+        return f"{text} Filters: {', '.join(labels)}."

@@ -1,4 +1,4 @@
-"""Alert rules on Prometheus: what fires, when, and where the way out is written down."""
+"""Alert rules on Prometheus: conditions, severities, texts and runbooks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Alert", "Recording", "prometheus_alerts", "recordings"]
 
-_COST, _TOKENS, _RUNS = "crewmeter_cost_usd_total", "crewmeter_tokens_total", "crewmeter_runs_total"
-_DURATION, _FIRST_TOKEN = (
-    "crewmeter_operation_duration_seconds",
-    "crewmeter_time_to_first_token_seconds",
-)
+_COST = "crewmeter_cost_usd_total"
+_TOKENS = "crewmeter_tokens_total"
+_RUNS = "crewmeter_runs_total"
+_DURATION = "crewmeter_operation_duration_seconds"
+_FIRST_TOKEN = "crewmeter_time_to_first_token_seconds"
 _WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 
 
@@ -28,9 +28,12 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alerting rule. `severity` is ``page`` (somebody gets up) or ``ticket`` (somebody looks in working hours).
+    """An alerting rule.
 
-    `runbook` is the file's name in docs/runbooks without ``.md``. `lasting` is how long the condition must hold.
+    `severity` is ``page`` (somebody gets up) or ``ticket`` (somebody looks in working hours).
+
+    `runbook` is the file's name in docs/runbooks without ``.md``. `lasting` is how long the
+    condition must hold.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Alert:
 
 
 def recordings() -> tuple[Recording, ...]:
-    """Sums the alerts and people's own queries share."""
+    """Return the sums that alerts and people's own queries share."""
     ratios = [
         Recording(
             f"crewmeter:run_failure_ratio:rate{window}",
@@ -64,13 +67,14 @@ def recordings() -> tuple[Recording, ...]:
         ),
         Recording(
             "crewmeter:cache_hit_ratio:increase1h",
-            f'sum by (model) (increase({_TOKENS}{{type="cache_read"}}[1h])) / sum by (model) (increase({_TOKENS}{{type="input"}}[1h]) > 0)',
+            f'sum by (model) (increase({_TOKENS}{{type="cache_read"}}[1h])) / sum by (model) '
+            f'(increase({_TOKENS}{{type="input"}}[1h]) > 0)',
         ),
     )
 
 
 def prometheus_alerts(t: Thresholds) -> tuple[Alert, ...]:
-    """Every alert Prometheus evaluates, with the numbers of `t`."""
+    """Return every alert Prometheus evaluates, with the numbers of `t`."""
     return (*_success(t), *_latency(t), *_spend(t), *_loops(t), *_prices(t), *_pipeline(t))
 
 
@@ -82,12 +86,14 @@ def _burn(
     return Alert(
         name,
         severity,
-        f"crewmeter:run_failure_ratio:rate{short} > {limit} and crewmeter:run_failure_ratio:rate{long} > {limit} "
+        f"crewmeter:run_failure_ratio:rate{short} > {limit} and "
+        f"crewmeter:run_failure_ratio:rate{long} > {limit} "
         f"and crewmeter:runs:increase{long} >= {t('success', f'min_runs_{speed}'):g}",
         lasting,
         "success-burn",
         f"Runs fail {factor:g} times faster than the {objective:.1%} objective allows",
-        f"{{{{ $value | humanizePercentage }}}} of the runs of the last {short} failed, and the last {long} is as bad.",
+        f"{{{{ $value | humanizePercentage }}}} of the runs of the last {short} failed, and the "
+        f"last {long} is as bad.",
     )
 
 
@@ -100,7 +106,7 @@ def _success(t: Thresholds) -> tuple[Alert, ...]:
 
 
 def _p95(metric: str, label: str, window: str, *, matcher: str = "") -> tuple[str, str]:
-    """A 95th percentile by `label`, and the number of observations it stands on."""
+    """Return a 95th percentile by `label` and its number of observations."""
     p95 = (
         f"histogram_quantile(0.95, sum by ({label}, le) (rate({metric}_bucket{matcher}[{window}])))"
     )
@@ -161,11 +167,13 @@ def _spend(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "SpendUnusual",
             "ticket",
-            f"{hour} > {t('spend', 'usual_ratio'):g} * avg without (week) ({weeks}) and {hour} > {t('spend', 'usual_floor_usd'):g}",
+            f"{hour} > {t('spend', 'usual_ratio'):g} * avg without (week) ({weeks}) and {hour} > "
+            f"{t('spend', 'usual_floor_usd'):g}",
             "10m",
             "spend-unusual",
             "This hour costs more than usual: {{ $value | printf `$%.2f` }}",
-            f"More than {t('spend', 'usual_ratio'):g} times the mean of the same hour of the last three weeks.",
+            f"More than {t('spend', 'usual_ratio'):g} times the mean of the same hour of the last "
+            "three weeks.",
         ),
     )
 
@@ -176,21 +184,26 @@ def _loops(t: Thresholds) -> tuple[Alert, ...]:
         "crewmeter:cache_hit_ratio:increase1h",
         "avg_over_time(crewmeter:cache_hit_ratio:increase1h[1d] offset 1h)",
     )
-    busy = f'sum by (model) (increase({_TOKENS}{{type="input"}}[1h])) >= {t("cache", "min_input_tokens"):g}'
+    busy = (
+        f'sum by (model) (increase({_TOKENS}{{type="input"}}[1h])) >= '
+        f"{t('cache', 'min_input_tokens'):g}"
+    )
     return (
         Alert(
             "RunawayLoop",
             "page",
-            f"histogram_quantile(0.99, sum by (name, le) (increase(crewmeter_run_calls_bucket[15m]))) > {t('loops', 'calls_per_run'):g}",
+            f"histogram_quantile(0.99, sum by (name, le) "
+            f"(increase(crewmeter_run_calls_bucket[15m]))) > {t('loops', 'calls_per_run'):g}",
             "0m",
             "calls-per-run",
             "{{ $labels.name }} makes {{ $value | printf `%.0f` }} model calls in a run",
-            f"Above {t('loops', 'calls_per_run'):g} calls a run is a loop until shown otherwise.",
+            f"Above {t('loops', 'calls_per_run'):g} calls a run in one run is most likely a loop.",
         ),
         Alert(
             "TokenSpike",
             "ticket",
-            f"{tokens} > {t('loops', 'token_spike_ratio'):g} * avg_over_time({tokens}[1d] offset 15m) "
+            f"{tokens} > {t('loops', 'token_spike_ratio'):g} * avg_over_time({tokens}[1d] offset "
+            "15m) "
             f"and {tokens} > {t('loops', 'token_spike_floor'):g}",
             "5m",
             "token-spike",
@@ -200,11 +213,13 @@ def _loops(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "CacheHitsDropped",
             "ticket",
-            f"{ratio} < {t('cache', 'drop_ratio'):g} * {before} and {before} > {t('cache', 'min_hit_share'):g} and {busy}",
+            f"{ratio} < {t('cache', 'drop_ratio'):g} * {before} and {before} > "
+            f"{t('cache', 'min_hit_share'):g} and {busy}",
             "30m",
             "cache-hit-drop",
             "The prompt cache of {{ $labels.model }} is hit less",
-            "{{ $value | humanizePercentage }} of the input came from the cache in the last hour, less than half the day before.",
+            "{{ $value | humanizePercentage }} of the input came from the cache in the last hour, "
+            "less than half the day before.",
         ),
     )
 
@@ -214,7 +229,8 @@ def _prices(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "UnpricedCalls",
             "ticket",
-            f"sum by (provider, model, reason) (increase(crewmeter_unpriced_calls_total[1h])) >= {t('meter', 'unpriced_calls'):g}",
+            f"sum by (provider, model, reason) (increase(crewmeter_unpriced_calls_total[1h])) >= "
+            f"{t('meter', 'unpriced_calls'):g}",
             "5m",
             "unpriced-calls",
             "Calls to {{ $labels.model }} have no price ({{ $labels.reason }})",
@@ -227,13 +243,17 @@ def _prices(t: Thresholds) -> tuple[Alert, ...]:
             "1h",
             "stale-prices",
             "The price book is {{ $value | humanizeDuration }} old",
-            f"Older than {t('meter', 'price_age_days'):g} days; providers change prices about monthly.",
+            f"Older than {t('meter', 'price_age_days'):g} days; providers change prices about "
+            "monthly.",
         ),
     )
 
 
 def _collector(name: str) -> str:
-    """A collector's own counter, with and without the suffix that collector versions disagree on."""
+    """Return a selector for one of the collector's own counters.
+
+    Collector versions disagree on the suffix ``_total``.
+    """
     return f'{{__name__=~"{name}(_total)?"}}'
 
 
@@ -265,16 +285,20 @@ def _pipeline(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "TelemetryLost",
             "page",
-            f'sum by (instance) (increase(crewmeter_ingest_spans_total{{outcome="refused"}}[10m])) >= {lost} or {failing}',
+            f"sum by (instance) "
+            f'(increase(crewmeter_ingest_spans_total{{outcome="refused"}}[10m])) >= {lost} or '
+            f"{failing}",
             "5m",
             "telemetry-loss",
             "Spans are being lost at {{ $labels.instance }}",
-            "{{ $value | printf `%.0f` }} spans in ten minutes were refused or could not be handed on.",
+            "{{ $value | printf `%.0f` }} spans in ten minutes were refused or could not be "
+            "handed on.",
         ),
         Alert(
             "TelemetrySilent",
             "ticket",
-            f'time() - max({last} > 0) > {silent} and sum(increase(crewmeter_ingest_spans_total{{outcome="stored"}}[1h] offset 15m)) > 0',
+            f"time() - max({last} > 0) > {silent} and "
+            'sum(increase(crewmeter_ingest_spans_total{outcome="stored"}[1h] offset 15m)) > 0',
             "5m",
             "telemetry-loss",
             "No span for {{ $value | humanizeDuration }}",
@@ -283,8 +307,10 @@ def _pipeline(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "QueueFilling",
             "page",
-            f"max by (instance) (crewmeter_ingest_queue_spans / crewmeter_ingest_queue_capacity_spans) > {fill} "
-            f"or max by (instance, exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity) > {fill}",
+            f"max by (instance) (crewmeter_ingest_queue_spans / "
+            f"crewmeter_ingest_queue_capacity_spans) > {fill} "
+            f"or max by (instance, exporter) (otelcol_exporter_queue_size / "
+            f"otelcol_exporter_queue_capacity) > {fill}",
             "5m",
             "queue-full",
             "A queue at {{ $labels.instance }} is {{ $value | humanizePercentage }} full",
@@ -293,7 +319,8 @@ def _pipeline(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "LedgerLagging",
             "page",
-            "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_lag_seconds_bucket[10m]))) "
+            "histogram_quantile(0.95, sum by (le) "
+            "(rate(crewmeter_ledger_lag_seconds_bucket[10m]))) "
             f"> {t('meter', 'ledger_lag_seconds'):g}",
             "10m",
             "ledger-lag",
@@ -303,10 +330,12 @@ def _pipeline(t: Thresholds) -> tuple[Alert, ...]:
         Alert(
             "LedgerFailing",
             "page",
-            f"sum by (instance) (increase(crewmeter_ledger_errors_total[10m])) >= {t('meter', 'ledger_errors'):g}",
+            f"sum by (instance) (increase(crewmeter_ledger_errors_total[10m])) >= "
+            f"{t('meter', 'ledger_errors'):g}",
             "0m",
             "ledger-errors",
             "The ledger at {{ $labels.instance }} refuses writes",
-            "{{ $value | printf `%.0f` }} transactions failed in ten minutes; senders retry until their queues are full.",
+            "{{ $value | printf `%.0f` }} transactions failed in ten minutes; senders retry until "
+            "their queues are full.",
         ),
     )

@@ -1,4 +1,7 @@
-"""Grafana's provisioning files: data sources, folders, alert rules, contact points, policies."""
+"""Grafana's provisioning files.
+
+Data sources, folders, alert rules, contact points and policies.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,17 @@ _PLUGIN = {
 }
 CLICKHOUSE_PLUGIN = "4.15.0"
 """The version of Grafana's ClickHouse plugin whose query format the boards have; 4.x reads it."""
-_LEDGER, _PROMETHEUS, _TEMPO = "crewmeter-ledger", "crewmeter-prometheus", "crewmeter-tempo"
+_LEDGER = "crewmeter-ledger"
+_PROMETHEUS = "crewmeter-prometheus"
+_TEMPO = "crewmeter-tempo"
 _FOLDER = "crewmeter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where the data is, as Grafana sees it. `path` is the SQLite file; `host` … are PostgreSQL's or ClickHouse's.
+    """The addresses of the data sources, as Grafana sees them.
+
+    `path` is the SQLite file. `host` and what follows are PostgreSQL's or ClickHouse's.
 
     The password comes from the environment.
     """
@@ -57,10 +64,14 @@ class Sources:
 
 
 def render_sources(sources: Sources) -> str:
-    """``datasources/crewmeter.yml``. The ledger is read-only for Grafana: it sends SQL that a browser wrote."""
+    """Return ``datasources/crewmeter.yml``.
+
+    The ledger is read-only for Grafana, because Grafana sends SQL that a browser wrote.
+    """
     header = (
         HEADER
-        + "# Give Grafana a reader's login, or (SQLite) a file it may not write: its SQL comes from browsers.\n"
+        + "# Give Grafana a reader's login, or (SQLite) a file it may not write: its SQL comes "
+        "from browsers.\n"
     )
     prometheus = {
         "name": "crewmeter Prometheus",
@@ -132,7 +143,7 @@ def _ledger(sources: Sources) -> dict[str, object]:
 
 
 def render_folders(sources: Sources) -> str:
-    """``dashboards/crewmeter.yml``: where Grafana finds the boards."""
+    """Return ``dashboards/crewmeter.yml``, which names the folder of the boards."""
     provider = {
         "name": _FOLDER,
         "orgId": 1,
@@ -148,7 +159,7 @@ def render_folders(sources: Sources) -> str:
 
 
 def render_alerting(thresholds: Thresholds, dialect: Dialect) -> str:
-    """``alerting/rules.yml``: the rules that ask the ledger."""
+    """Return ``alerting/rules.yml``: the rules that query the ledger."""
     rules = [_rule(alert, thresholds, dialect) for alert in ledger_alerts(thresholds)]
     group = {
         "orgId": 1,
@@ -232,13 +243,15 @@ def _condition(alert: LedgerAlert) -> dict[str, object]:
 
 
 def render_contacts() -> str:
-    """``alerting/contacts.yml``: two receivers, and a policy that tells pages from tickets.
+    """Return ``alerting/contacts.yml``: two receivers and their policy.
 
-    Only rules with ``product=crewmeter`` are routed to the page receiver; the root receiver takes the rest, so check it against your own.
+    Only rules with ``product=crewmeter`` are routed to the page receiver; the root receiver takes
+    the rest, so check it against your own.
     """
     header = (
         HEADER
-        + "# Provisioned policies replace Grafana's whole notification tree: merge them with yours where you already have one.\n"
+        + "# Provisioned policies replace Grafana's whole notification tree: merge them with "
+        "yours where you already have one.\n"
     )
 
     def receiver(name: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a query's tokens become: Grafana's variables in its SQL panels, bound parameters on the local page."""
+"""The values of a query's tokens for Grafana, its alert rules and the local page."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _SQLITE: Mapping[str, str] = {
 }
 _POSTGRESQL: Mapping[str, str] = {
     "now": "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)",
-    "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
-    "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC')) AS BIGINT)",
+    "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE "
+    "'UTC')) AS BIGINT)",
+    "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE "
+    "'UTC')) AS BIGINT)",
     "month_end": (
-        "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + INTERVAL '1 month') AS BIGINT)"
+        "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + "
+        "INTERVAL '1 month') AS BIGINT)"
     ),
     "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
     "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
@@ -48,20 +51,26 @@ _COMMON = {
 }
 
 _ROUNDED = re.compile(r"(\([^()]*\)|[@\w]+) / ([@\w]+) \* \2\b")
-"""``time / 3600 * 3600``: down to the hour where ``/`` divides integers. In ClickHouse it does not."""
-_STANDARD = "join_use_nulls = 1, aggregate_functions_null_for_empty = 1, prefer_column_name_to_alias = 1, union_default_mode = 'ALL'"
-"""ClickHouse's settings for what the other two do: NULL where a join or an empty sum has nothing, columns before aliases of one name."""
+"""``time / 3600 * 3600``: down to the hour where ``/`` divides integers. In ClickHouse it does not.
+"""
+_STANDARD = (
+    "join_use_nulls = 1, aggregate_functions_null_for_empty = 1, "
+    "prefer_column_name_to_alias = 1, union_default_mode = 'ALL'"
+)
+"""ClickHouse's settings for what the other two do: NULL where a join or an empty sum has nothing,
+columns before aliases of one name.
+"""
 
 _AUTO_BUCKET = (
     "(CASE WHEN $bucket > 0 THEN $bucket WHEN @to - @from <= 3600 THEN 60 "
     f"WHEN @to - @from <= {DETAIL_SECONDS} THEN 300 WHEN @to - @from <= 345600 THEN 3600 "
     "WHEN @to - @from <= 1209600 THEN 21600 ELSE 86400 END)"
 )
-"""About 25 to 100 points a panel; must say what the page's `ranges.auto_bucket` says."""
+"""About 25 to 100 points a panel; the local page's automatic buckets have the same steps."""
 
 
 def _spoken(sql: str, dialect: Dialect) -> str:
-    """`sql` in the words of the dialect, where a token's value alone cannot say it."""
+    """Return `sql` in the dialect, where a token's value alone cannot express it."""
     if dialect is not Dialect.CLICKHOUSE:
         return sql
     return f"{_ROUNDED.sub(_rounded, sql)}\nSETTINGS {_STANDARD}"
@@ -72,12 +81,12 @@ def _rounded(match: re.Match[str]) -> str:
 
 
 def _milliseconds(name: str, dialect: Dialect) -> str:
-    """Grafana's variable `name` (unix milliseconds) in seconds."""
+    """Return Grafana's variable `name` (unix milliseconds) in seconds."""
     return f"intDiv({name}, 1000)" if dialect is Dialect.CLICKHOUSE else f"({name} / 1000)"
 
 
 def for_grafana(sql: str, dialect: Dialect) -> str:
-    """`sql` for a Grafana panel: the dashboard's range and variables stand where the tokens were."""
+    """Return `sql` for a Grafana panel, with the dashboard's range and variables."""
     values = {
         **_COMMON[dialect],
         "from": _milliseconds("$__from", dialect),
@@ -91,7 +100,10 @@ def for_grafana(sql: str, dialect: Dialect) -> str:
 
 
 def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
-    """`sql` for a Grafana-managed rule, which has no dashboard: it looks at the moment it runs, and at everything."""
+    """Return `sql` for a Grafana-managed rule.
+
+    A rule has no dashboard, so its range ends now and every filter is "all".
+    """
     values = {
         **_COMMON[dialect],
         "from": "(@now - 3600)",
@@ -104,9 +116,12 @@ def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
 
 
 def for_page(sql: str, dialect: Dialect) -> str:
-    """`sql` with bound parameters: ``:from_ :to :bucket :budget`` and one list a filter.
+    """Return `sql` with bound parameters.
 
-    PostgreSQL must be told their types. SQLite must not: beside a cast it does not use the index on the seconds of a call's start.
+    They are ``:from_ :to :bucket :budget`` and one list a filter.
+
+    PostgreSQL needs their types. SQLite must not have them: beside a cast it does not use the
+    index on the seconds of a call's start.
     """
     number = "CAST(:{} AS BIGINT)" if dialect is Dialect.POSTGRESQL else ":{}"
     values = {

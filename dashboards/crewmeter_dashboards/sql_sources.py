@@ -1,16 +1,20 @@
-"""The SQL of the panels: written once with `@tokens`, rendered for Grafana (SQLite, PostgreSQL, ClickHouse) and for the local page.
+"""The SQL of the panels, written once with `@tokens`.
 
-Tokens: ``@from @to @now`` (unix seconds), ``@bucket`` (seconds), ``@day_start @month_start @month_end`` (of ``@to``, UTC),
-``@budget`` (USD a month) and one per filter (``@crew`` …), a list of names in which ``'*'`` stands for "all".
+It is rendered for Grafana (SQLite, PostgreSQL, ClickHouse) and for the local page.
 
-Long ranges read the hourly roll-ups. Ranges up to `DETAIL_SECONDS`, and filters a roll-up has no key for, read the single calls: each
-source below is a UNION of both, of which exactly one side is switched on by constants the database folds away before it reads a row.
+Tokens: ``@from @to @now`` (unix seconds), ``@bucket`` (seconds), ``@day_start @month_start
+@month_end`` (of ``@to``, UTC), ``@budget`` (USD a month) and one per filter (``@crew`` …), a list
+of names in which ``'*'`` stands for "all".
+
+Long ranges read the hourly roll-ups. Ranges up to `DETAIL_SECONDS`, and filters a roll-up has no
+key for, read the single calls: each source below is a UNION of both, of which exactly one side is
+switched on by constants the database folds away before it reads a row.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -41,6 +45,7 @@ DAILY_SECONDS = 14 * 86400
 """Above this range percentiles come from the daily counts."""
 
 _SPAN = "@to - @from"
+_BY_DAY = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
 
 FILTERS: Mapping[str, str] = {
     "crew": "Crew",
@@ -55,7 +60,7 @@ FILTERS: Mapping[str, str] = {
 
 
 class Dialect(StrEnum):
-    """Where a query will run."""
+    """The SQL dialect of the database a query runs in."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
@@ -67,30 +72,40 @@ _TOKEN = re.compile(r"@([a-z_]+)")
 
 
 def tokens_of(sql: str) -> frozenset[str]:
-    """The `@tokens` a query uses, without the at sign."""
+    """Return the `@tokens` a query uses, without the at sign."""
     return frozenset(_TOKEN.findall(sql))
 
 
 def render(sql: str, values: Mapping[str, str]) -> str:
-    """`sql` with every token replaced; a token without a value is a KeyError naming it. Values may hold tokens themselves."""
+    """Return `sql` with every token replaced. Values may hold tokens themselves.
+
+    Raises:
+        KeyError: A token has no value.
+    """
     while "@" in sql:
         sql = _TOKEN.sub(lambda match: values[match[1]], sql)
     return sql
 
 
 def where(columns: Mapping[str, str], *, prefix: str = " AND ") -> str:
-    """Conditions that hold a filter to a column, for every (filter → column); "all" lets every row through, unnamed ones too."""
+    """Return conditions that hold a filter to a column, for every filter → column.
+
+    The choice "all" lets every row through, unnamed ones too.
+    """
     return "".join(
         f"{prefix}('*' IN @{name} OR {column} IN @{name})" for name, column in columns.items()
     )
 
 
 def _all_of(names: Sequence[str]) -> str:
-    """True where none of these filters is set; a constant for the database."""
+    """Return a condition that is true where none of these filters is set.
+
+    It is constant for the database.
+    """
     return " AND ".join(f"'*' IN @{name}" for name in names) or "1 = 1"
 
 
-_CALL_MEASURES: Mapping[str, str] = {
+_CALL_AMOUNTS: Mapping[str, str] = {
     "calls": "1",
     "failed_calls": "CASE WHEN status = 'error' THEN 1 ELSE 0 END",
     "unpriced_calls": "CASE WHEN @unpriced THEN 1 ELSE 0 END",
@@ -102,12 +117,12 @@ _CALL_MEASURES: Mapping[str, str] = {
     "cost_usd": "COALESCE(cost_usd, 0)",
     "duration_seconds": "duration_seconds",
 }
-_RUN_MEASURES: Mapping[str, str] = {
+_RUN_AMOUNTS: Mapping[str, str] = {
     "calls": "1",
     "cost_usd": "cost_usd",
     "duration_seconds": "duration_seconds",
 }
-_TOOL_MEASURES: Mapping[str, str] = {
+_TOOL_AMOUNTS: Mapping[str, str] = {
     "calls": "1",
     "failed_calls": "CASE WHEN status = 'error' THEN 1 ELSE 0 END",
     "duration_seconds": "duration_seconds",
@@ -116,48 +131,51 @@ _TOOL_MEASURES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A roll-up view and the detail view that says the same to the second.
+    """A roll-up view and the detail view that agrees with it to the second.
 
-    `keys`: column of both sides → its SQL in the detail view. `filters`: what the detail can be filtered by (filter → column).
+    `keys`: column of both sides → its SQL in the detail view. `filters`: what the detail can be
+    filtered by (filter → column).
     """
 
     rollup: str
     detail: str
     keys: Mapping[str, str]
     filters: Mapping[str, str]
-    measures: Mapping[str, str]
+    amounts: Mapping[str, str]
     only: str = "1 = 1"
     """Which rows of the detail view belong here."""
 
-    def rows(self, *measures: str, since: str = "@from", until: str = "@to") -> str:
-        """SELECT of (time, keys, measures) in [since, until), as the body of a CTE."""
+    def rows(self, *amounts: str, since: str = "@from", until: str = "@to") -> str:
+        """Return a SELECT of (time, keys, columns) in [since, until), for a CTE."""
         own = {name: column for name, column in self.filters.items() if column in self.keys}
         foreign = [name for name in self.filters if name not in own]
         long = f"({until} - {since} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
-        names = ", ".join(f'"{key}"' for key in self.keys)
-        comma = ", " if names else ""
-        picked = ", ".join(
-            f"{expression} AS {key}" if expression != key else f'"{key}"'
-            for key, expression in self.keys.items()
-        )
-        sums = ", ".join(f"{self.measures[name]} AS {name}" for name in measures)
+        rolled_up = [f'"{key}"' for key in self.keys]
+        rolled_up.extend(amounts)
+        detailed = []
+        for key, expression in self.keys.items():
+            same = expression == key
+            detailed.append(f'"{key}"' if same else f"{expression} AS {key}")
+        detailed.extend(f"{self.amounts[name]} AS {name}" for name in amounts)
+        hours = f"time >= {since} / 3600 * 3600 AND time < {until}"
+        seconds = f"time >= {since} AND time < {until}"
         return (
-            f"SELECT time, {names}{comma}{', '.join(measures)} FROM {self.rollup}\n"
-            f"  WHERE time >= {since} / 3600 * 3600 AND time < {until} AND {long}{where(own)}\n"
+            f"SELECT time, {', '.join(rolled_up)} FROM {self.rollup}\n"
+            f"  WHERE {hours} AND {long}{where(own)}\n"
             f"  UNION ALL\n"
-            f"  SELECT time, {picked}{comma}{sums} FROM {self.detail}\n"
-            f"  WHERE time >= {since} AND time < {until} AND NOT {long} AND {self.only}{where(self.filters)}"
+            f"  SELECT time, {', '.join(detailed)} FROM {self.detail}\n"
+            f"  WHERE {seconds} AND NOT {long} AND {self.only}{where(self.filters)}"
         )
 
 
 def calls_by(rollup: str, *keys: str, only: str = "1 = 1") -> Source:
-    """Billed calls, rolled up by one or two columns of the view `calls`."""
+    """Return billed calls, rolled up by one or two columns of the view `calls`."""
     return Source(
         rollup,
         "calls",
         {key: key for key in keys},
         {name: name for name in FILTERS},
-        _CALL_MEASURES,
+        _CALL_AMOUNTS,
         only,
     )
 
@@ -181,7 +199,7 @@ RUN = Source(
     "runs",
     {"name": "name", "status": "status"},
     _RUN_FILTERS,
-    _RUN_MEASURES,
+    _RUN_AMOUNTS,
     "status <> 'running'",
 )
 TOOL = Source(
@@ -189,47 +207,36 @@ TOOL = Source(
     "steps",
     {"tool": "name", "agent": "agent"},
     _TOOL_FILTERS,
-    _TOOL_MEASURES,
+    _TOOL_AMOUNTS,
     "kind = 'tool'",
 )
 
-_LATENCY: Mapping[str, tuple[str, str, str, Mapping[str, str], str, str | None]] = {
-    # dimension: (detail view, its key, its seconds, its filters, which rows, the filter that is the roll-up's key)
-    "total": ("calls", "NULL", "duration_seconds", {name: name for name in FILTERS}, "1 = 1", None),
-    "model": (
-        "calls",
-        "model",
-        "duration_seconds",
-        {name: name for name in FILTERS},
-        "1 = 1",
-        "model",
+
+@dataclass(frozen=True, slots=True)
+class _Latency:
+    """The rows behind the latency counts of one dimension.
+
+    `own_filter` is the filter that the counts have as their key.
+    """
+
+    view: str
+    key: str
+    own_filter: str | None = None
+    seconds: str = "duration_seconds"
+    filters: Mapping[str, str] = field(default_factory=lambda: {name: name for name in FILTERS})
+    only: str = "1 = 1"
+
+
+_LATENCY: Mapping[str, _Latency] = {
+    "total": _Latency("calls", "NULL"),
+    "model": _Latency("calls", "model", "model"),
+    "crew": _Latency("calls", "crew", "crew"),
+    "agent": _Latency("calls", "agent", "agent"),
+    "ttft": _Latency(
+        "calls", "model", "model", seconds="ttft_seconds", only="ttft_seconds IS NOT NULL"
     ),
-    "crew": (
-        "calls",
-        "crew",
-        "duration_seconds",
-        {name: name for name in FILTERS},
-        "1 = 1",
-        "crew",
-    ),
-    "agent": (
-        "calls",
-        "agent",
-        "duration_seconds",
-        {name: name for name in FILTERS},
-        "1 = 1",
-        "agent",
-    ),
-    "ttft": (
-        "calls",
-        "model",
-        "ttft_seconds",
-        {name: name for name in FILTERS},
-        "ttft_seconds IS NOT NULL",
-        "model",
-    ),
-    "tool": ("steps", "name", "duration_seconds", _TOOL_FILTERS, "kind = 'tool'", None),
-    "run": ("runs", "name", "duration_seconds", _RUN_FILTERS, "status <> 'running'", "crew"),
+    "tool": _Latency("steps", "name", filters=_TOOL_FILTERS, only="kind = 'tool'"),
+    "run": _Latency("runs", "name", "crew", filters=_RUN_FILTERS, only="status <> 'running'"),
 }
 
 
@@ -245,83 +252,96 @@ LATENCY_CODES: Mapping[str, int] = {
 """Dimension → its code in the tables `latency_hour` and `latency_day`."""
 
 UNITS: Mapping[str, int] = {"hour": 3600, "day": 86400}
-"""What the latency tables count by → its seconds. The table is ``latency_{unit}``, its time the column of the unit's name."""
+"""What the latency tables count by → its seconds. The table is ``latency_{unit}``, its time the
+column of the unit's name.
+"""
 
 
 def _counted(dimension: str) -> str:
-    """True where the latency counts can answer: a long range, and no filter they have no key for."""
-    *_, filters, _only, own = _LATENCY[dimension]
-    return f"({_SPAN} > {DETAIL_SECONDS} AND {_all_of([name for name in filters if name != own])})"
+    """Return a condition that is true where the latency counts can answer.
+
+    They can for a long range without a filter they have no key for.
+    """
+    rows = _LATENCY[dimension]
+    foreign = [name for name in rows.filters if name != rows.own_filter]
+    return f"({_SPAN} > {DETAIL_SECONDS} AND {_all_of(foreign)})"
 
 
 def latency_of_calls(dimension: str) -> str:
-    """SELECT of (time, key, le_seconds, count) with one row a call (tool call, run), for what the counts cannot answer."""
-    view, key, seconds, filters, only, _ = _LATENCY[dimension]
+    """Return a SELECT of (time, key, le_seconds, count) with one row a call.
+
+    It serves tool calls and runs too, for what the counts cannot answer.
+    """
+    rows = _LATENCY[dimension]
+    uncounted = f"NOT {_counted(dimension)}"
     return (
-        f"SELECT time, {key} AS key, {seconds} AS le_seconds, 1 AS count FROM {view}\n"
-        f"  WHERE time >= @from AND time < @to AND NOT {_counted(dimension)} AND {only}{where(filters)}"
+        f"SELECT time, {rows.key} AS key, {rows.seconds} AS le_seconds, 1 AS count\n"
+        f"  FROM {rows.view}\n"
+        f"  WHERE time >= @from AND time < @to AND {uncounted}\n"
+        f"  AND {rows.only}{where(rows.filters)}"
     )
 
 
 def latency_slots(dimension: str, unit: str) -> str:
-    """SELECT of (slot, key, total): how many were counted per hour or day and label id, in the order they lie on disk.
+    """Return a SELECT of (slot, key, total) per hour or day and label id.
 
-    Days answer where the range is above `DAILY_SECONDS` and ``@bucket`` no shorter than a day, hours else; both whole.
+    Rows come in the order they lie on disk. Days answer where the range is above `DAILY_SECONDS`
+    and ``@bucket`` no shorter than a day, hours otherwise. Both are whole.
     """
-    own = _LATENCY[dimension][-1]
+    own = _LATENCY[dimension].own_filter
     kind = "model" if dimension == "ttft" else dimension
-    held = (
-        f" AND ('*' IN @{own} OR key IN (SELECT id FROM label WHERE kind = '{kind}' AND value IN @{own}))"
-        if own
-        else ""
-    )
-    daily = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
+    held = ""
+    if own:
+        chosen = f"SELECT id FROM label WHERE kind = '{kind}' AND value IN @{own}"
+        held = f" AND ('*' IN @{own} OR key IN ({chosen}))"
+    switch = _BY_DAY if unit == "day" else f"NOT {_BY_DAY}"
     width = UNITS[unit]
     return (
         f"SELECT {unit} AS slot, key, SUM(count) AS total FROM latency_{unit}\n"
-        f"  WHERE dimension = {LATENCY_CODES[dimension]} AND {unit} >= @from / {width} * {width} AND {unit} < @to AND key <> 0\n"
-        f"  AND {_counted(dimension)} AND {'' if unit == 'day' else 'NOT '}{daily}{held} GROUP BY {unit}, key"
+        f"  WHERE dimension = {LATENCY_CODES[dimension]}\n"
+        f"  AND {unit} >= @from / {width} * {width} AND {unit} < @to AND key <> 0\n"
+        f"  AND {_counted(dimension)} AND {switch}{held}\n"
+        f"  GROUP BY {unit}, key"
     )
 
 
 def latency_whole(dimension: str) -> str:
-    """SELECT of (time, key, le_seconds, count) to group by ``@bucket``: whole days or hours as in `latency_slots`, or one row a call."""
-    own, counted = _LATENCY[dimension][-1], _counted(dimension)
-    held = where({own: "key"}) if own else ""
-    daily = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"
-    parts = [
-        f"SELECT time, key, le_seconds, count FROM latency_{view} WHERE dimension = '{dimension}'\n"
-        f"  AND time >= @from / {width} * {width} AND time < @to AND {counted} AND {switch}{held}\n  UNION ALL\n  "
-        for view, width, switch in (("daily", 86400, daily), ("hourly", 3600, f"NOT {daily}"))
-    ]
-    return "".join(parts) + latency_of_calls(dimension)
+    """Return a SELECT of (time, key, le_seconds, count) to group by ``@bucket``.
+
+    It reads whole days or hours as in `latency_slots`, or one row a call.
+    """
+    days = _counts("latency_daily", dimension, "@from / 86400 * 86400", "@to", _BY_DAY)
+    hours = _counts("latency_hourly", dimension, "@from / 3600 * 3600", "@to", f"NOT {_BY_DAY}")
+    return days + hours + latency_of_calls(dimension)
 
 
 def latency(dimension: str, *, per_bucket: bool = False) -> str:
-    """SELECT of (time, key, le_seconds, count): a latency histogram from the roll-ups, or one row a call for short ranges.
+    """Return a SELECT of (time, key, le_seconds, count): a latency histogram.
 
-    Ranges above `DAILY_SECONDS` read whole days from the daily counts and only their ragged ends from the hourly ones. `per_bucket`
+    It reads the roll-ups, or one row a call for short ranges. Ranges above `DAILY_SECONDS` read
+    whole days from the daily counts and only their ragged ends from the hourly ones. `per_bucket`
     says that the reader groups by ``@bucket``, so a bucket below a day needs the hours.
     """
-    own, long = _LATENCY[dimension][-1], _counted(dimension)
-    daily = f"({_SPAN} > {DAILY_SECONDS}{' AND @bucket >= 86400' if per_bucket else ''})"
-    first_day, last_day = "(@from + 86399) / 86400 * 86400", "@to / 86400 * 86400"
-    held = where({own: "key"}) if own else ""
-
-    def counts(table: str, since: str, until: str, switch: str) -> str:
-        return (
-            f"SELECT time, key, le_seconds, count FROM {table}\n"
-            f"  WHERE dimension = '{dimension}' AND time >= {since} AND time < {until} AND {long}{switch}{held}\n  UNION ALL\n  "
-        )
-
+    daily = _BY_DAY if per_bucket else f"({_SPAN} > {DAILY_SECONDS})"
+    first_day = "(@from + 86399) / 86400 * 86400"
+    last_day = "@to / 86400 * 86400"
+    first_hour = "@from / 3600 * 3600"
+    first_end = f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)"
     return (
-        counts("latency_daily", first_day, last_day, f" AND {daily}")
-        + counts(
-            "latency_hourly",
-            "@from / 3600 * 3600",
-            f"(CASE WHEN {daily} THEN {first_day} ELSE @to END)",
-            "",
-        )
-        + counts("latency_hourly", last_day, "@to", f" AND {daily}")
+        _counts("latency_daily", dimension, first_day, last_day, daily)
+        + _counts("latency_hourly", dimension, first_hour, first_end)
+        + _counts("latency_hourly", dimension, last_day, "@to", daily)
         + latency_of_calls(dimension)
+    )
+
+
+def _counts(view: str, dimension: str, since: str, until: str, switch: str = "1 = 1") -> str:
+    """Return one part of a UNION: the counts of a view in [since, until)."""
+    own = _LATENCY[dimension].own_filter
+    held = where({own: "key"}) if own else ""
+    return (
+        f"SELECT time, key, le_seconds, count FROM {view}\n"
+        f"  WHERE dimension = '{dimension}' AND time >= {since} AND time < {until}\n"
+        f"  AND {_counted(dimension)} AND {switch}{held}\n"
+        f"  UNION ALL\n  "
     )

@@ -1,4 +1,4 @@
-"""The thresholds file, read and checked."""
+"""The thresholds file: reading and checking."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["Thresholds", "ThresholdsError", "load"]
 
 
 class ThresholdsError(ValueError):
-    """A thresholds file that cannot be used; the message names the key and what is wrong with it."""
+    """A thresholds file that cannot be used.
+
+    The message names the key and what is wrong with it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +29,26 @@ class Thresholds:
     sections: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, section: str, name: str) -> float:
-        """One number."""
-        value: float = self.sections[section][name]
+        """Return one number."""
+        numbers = self.sections[section]
+        value: float = numbers[name]
         return value
 
     @property
     def month_shares(self) -> tuple[float, ...]:
-        """Shares of the monthly budget at which somebody is told, ascending."""
-        return tuple(self.sections["spend"]["month_shares"])
+        """Return the shares of the monthly budget that raise an alert, ascending."""
+        spend = self.sections["spend"]
+        return tuple(spend["month_shares"])
 
 
 def load(overrides: Path | None = None) -> Thresholds:
-    """The shipped thresholds with those of `overrides` on top. Raises `ThresholdsError` for unknown names and wrong values."""
-    shipped = tomllib.loads(
-        resources.files("crewmeter_dashboards").joinpath("thresholds.toml").read_text("utf-8")
-    )
+    """Return the shipped thresholds with those of `overrides` on top.
+
+    Raises:
+        ThresholdsError: A name is unknown or a value is wrong.
+    """
+    shipped_file = resources.files("crewmeter_dashboards").joinpath("thresholds.toml")
+    shipped = tomllib.loads(shipped_file.read_text("utf-8"))
     if overrides is not None:
         try:
             mine = tomllib.loads(overrides.read_text("utf-8"))
@@ -55,20 +63,22 @@ def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: 
     for name, value in mine.items():
         where = f"{path}{name}"
         if name not in shipped:
-            raise ThresholdsError(
-                f"{source}: there is no threshold {where!r}; known here: {', '.join(shipped)}"
-            )
-        if isinstance(shipped[name], dict):
+            known = ", ".join(shipped)
+            raise ThresholdsError(f"{source}: there is no threshold {where!r}; known here: {known}")
+        old = shipped[name]
+        if isinstance(old, dict):
             if not isinstance(value, dict):
                 raise ThresholdsError(f"{source}: {where} is a section")
-            _merge(shipped[name], value, source, f"{where}.")
-        elif _shape(value) is not _shape(shipped[name]):
-            raise ThresholdsError(f"{source}: {where} = {value!r} is not like {shipped[name]!r}")
-        else:
-            shipped[name] = value
+            _merge(old, value, source, f"{where}.")
+            continue
+        if _shape(value) is not _shape(old):
+            raise ThresholdsError(f"{source}: {where} = {value!r} is not like {old!r}")
+        shipped[name] = value
 
 
 def _shape(value: object) -> type:
     if isinstance(value, bool):
         return bool
-    return float if isinstance(value, int | float) else type(value)
+    if isinstance(value, int | float):
+        return float
+    return type(value)

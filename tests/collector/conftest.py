@@ -1,4 +1,4 @@
-"""A real collector, built from the manifest, between ends that keep what they are sent."""
+"""Fixtures: a real collector, built from the manifest, between fake ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from support.collector_parts import ROOT, Collector, Sink, TraceBackend
 
 @pytest.fixture(scope="session")
 def binary() -> str:
-    """The slim collector. CI builds it first; elsewhere the tests skip until somebody runs the script."""
+    """Return the slim collector. CI builds it first.
+
+    Elsewhere the tests skip until somebody runs the script.
+
+    CI builds it first; elsewhere the tests skip until somebody runs the script.
+    """
     found = subprocess.run(
         [ROOT / "scripts/build-collector.sh", "--if-built"],
         capture_output=True,
@@ -45,7 +50,12 @@ def trace_end():
 
 @pytest.fixture
 def collectors(binary: str, tmp_path: Path):
-    """Starts collectors: ``collectors("gateway", CREWMETER_…=…)``; they are stopped with the test."""
+    """Yield a starter of collectors: ``collectors("gateway", CREWMETER_…=…)``.
+
+    They are stopped with the test.
+
+    They are stopped with the test.
+    """
     started: list[Collector] = []
 
     def start(*overlays: str, **environment: str) -> Collector:

@@ -24,7 +24,7 @@ def validate(binary: str, *files: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("overlays", OVERLAYS, ids="+".join)
 def test_every_config_is_valid(binary, overlays):
-    """The collector that people build from our manifest accepts every configuration we ship."""
+    """The collector built from our manifest accepts every configuration we ship."""
     done = validate(binary, CONFIGS / "base.yaml", *(CONFIGS / f"{name}.yaml" for name in overlays))
     assert done.returncode == 0, done.stderr
 
@@ -41,7 +41,12 @@ def test_every_config_is_valid(binary, overlays):
     ],
 )
 def test_a_typo_fails_naming_the_line(binary, tmp_path, right, typo):
-    """Whoever mistypes a setting is told the file and the line, which the collector's own message lacks."""
+    """A mistyped setting is refused with its file and line.
+
+    The collector's own message lacks both.
+
+    Which the collector's own message lacks.
+    """
     text = (CONFIGS / "gateway.yaml").read_text()
     assert right in text
     broken = tmp_path / "gateway.yaml"
@@ -57,14 +62,24 @@ def test_a_typo_fails_naming_the_line(binary, tmp_path, right, typo):
 
 
 def test_a_gateway_without_base_does_not_start(binary):
-    """Content protection lives in base.yaml: who forgets it gets an error, not a pipeline that leaks."""
+    """A gateway without base.yaml does not start.
+
+    Content protection lives in base.yaml, so it would leak.
+
+    Who forgets it gets an error, not a pipeline that leaks.
+    """
     done = validate(binary, CONFIGS / "gateway.yaml")
     assert done.returncode == 1
     assert "no receiver configuration" in done.stderr
 
 
 def test_the_manifest_has_exactly_the_components_used():
-    """A component nobody configures is weight and attack surface; one that is missing is found by validation."""
+    """The manifest has exactly the components that configurations use.
+
+    One that nobody configures is weight and attack surface.
+
+    One that is missing is found by validation.
+    """
     manifest = yaml.safe_load((CONFIGS / "builder.yaml").read_text())
     built = {
         _component(entry["gomod"])
@@ -81,7 +96,12 @@ def test_the_manifest_has_exactly_the_components_used():
 
 
 def _component(gomod: str) -> str:
-    """``…/processor/tailsamplingprocessor v0.155.0`` → ``tailsampling``; the gRPC exporter is called otlp_grpc in configurations."""
+    """Return ``tailsampling`` for ``…/processor/tailsamplingprocessor v0.155.0``.
+
+    The gRPC exporter is called otlp_grpc in configurations.
+
+    The gRPC exporter is called otlp_grpc in configurations.
+    """
     module = gomod.split()[0].rsplit("/", 1)[1]
     if module == "otlpexporter":
         return "otlpgrpc"
@@ -89,7 +109,10 @@ def _component(gomod: str) -> str:
 
 
 def test_one_release_of_every_component():
-    """Components of one release are tested together upstream; a mix is not."""
+    """All components are of one release, as they are tested together upstream.
+
+    A mix is not.
+    """
     manifest = yaml.safe_load((CONFIGS / "builder.yaml").read_text())
     releases = {
         entry["gomod"].split()[1]

@@ -1,4 +1,7 @@
-"""Real crews → agent collector → gateway collector → `crewmeter serve` → report, with everything that goes wrong in between."""
+"""Real crews → agent collector → gateway collector → sidecar → report.
+
+Everything that goes wrong in between is tried.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,12 @@ def sidecar(tmp_path: Path):
 
 @pytest.fixture
 def line(collectors, sidecar: Sidecar, trace_end: TraceBackend) -> Collector:
-    """Agent → gateway → sidecar, keeping 1 % of healthy traces; the agent, where apps send to."""
+    """Yield the agent of a line agent → gateway → sidecar.
+
+    The line samples 1 % of healthy traces.
+
+    The agent, where apps send to.
+    """
     gateway = collectors(
         "gateway",
         CREWMETER_LEDGER_ENDPOINT=sidecar.url,
@@ -49,7 +57,7 @@ def line(collectors, sidecar: Sidecar, trace_end: TraceBackend) -> Collector:
 
 
 def play(fake_provider, line: Collector, folder: Path, *apps: str, **environment: str):
-    """Run end-to-end apps with nothing but the standard variable pointing at the agent."""
+    """Run end-to-end apps with only the standard variable pointing at the agent."""
     local = folder / "not-used.db"
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": line.http} | environment
     ran = run_app(
@@ -66,7 +74,12 @@ def delivered(fake_provider) -> int:
 def test_real_crews_arrive_exactly_although_traces_are_sampled(
     fake_provider, line, sidecar, trace_end, tmp_path
 ):
-    """Head sampling 1 % in the app and tail sampling 1 % in the gateway: the ledger equals the provider's books, to the pico-dollar."""
+    """The ledger equals the provider's records to the pico-dollar under sampling.
+
+    The app samples 1 % at the head and the gateway 1 % at the tail.
+
+    The ledger equals the provider's books, to the pico-dollar.
+    """
     apps = ("simple", "with_tool", "streaming", "flow", "agent_kickoff", "for_each", "bare_call")
     play(
         fake_provider,
@@ -94,7 +107,10 @@ def test_real_crews_arrive_exactly_although_traces_are_sampled(
 def test_what_the_apps_sampler_drops_is_billed_and_not_traced(
     collectors, fake_provider, sidecar, trace_end, tmp_path
 ):
-    """OTEL_TRACES_SAMPLER=always_off in the app: nothing for a trace back end that keeps 100 %, everything for the ledger."""
+    """Spans that OTEL_TRACES_SAMPLER=always_off drops are billed and not traced.
+
+    Nothing for a trace back end that keeps 100 %, everything for the ledger.
+    """
     gateway = collectors(
         "gateway",
         CREWMETER_LEDGER_ENDPOINT=sidecar.url,
@@ -114,7 +130,12 @@ def test_what_the_apps_sampler_drops_is_billed_and_not_traced(
 def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(
     fake_provider, line, sidecar, tmp_path
 ):
-    """Sidecar down, collectors killed with -9 meanwhile, apps running on: then everything back, and the books agree."""
+    """An outage with killed collectors leaves the ledger exact.
+
+    The sidecar is down, collectors are killed with -9 meanwhile, and apps run on.
+
+    Then everything back, and the books agree.
+    """
     play(fake_provider, line, tmp_path, "simple")
     sidecar.stop()
     play(fake_provider, line, tmp_path, "simple", "streaming")
@@ -134,13 +155,19 @@ def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(
 
 
 def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar, tmp_path):
-    """`opentelemetry-instrument python app.py`: an app without a line of ours in it, through both collectors."""
+    """`opentelemetry-instrument python app.py` arrives through both collectors.
+
+    The app has no line of ours in it.
+
+    An app without a line of ours in it, through both collectors.
+    """
     app = tmp_path / "plain.py"
     app.write_text(f"import sys\nsys.path.insert(0, {str(APPS)!r})\nimport simple\nsimple.main()\n")
     launcher = Path(sys.executable).with_name("opentelemetry-instrument")
     starter = tmp_path / "start.py"
     starter.write_text(
-        f"import os, sys\nos.execv({str(launcher)!r}, [{str(launcher)!r}, sys.executable, {str(app)!r}])\n"
+        f"import os, sys\nos.execv({str(launcher)!r}, [{str(launcher)!r}, sys.executable, "
+        f"{str(app)!r}])\n"
     )
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": line.http,
@@ -166,12 +193,16 @@ _JAVASCRIPT = """
 const { BasicTracerProvider, BatchSpanProcessor } = require('@opentelemetry/sdk-trace-base');
 const { OTLPTraceExporter } = require('@opentelemetry/exporter-trace-otlp-http');
 const provider = new BasicTracerProvider({
-  spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: process.argv[2] + '/v1/traces' }))],
+  spanProcessors: [
+    new BatchSpanProcessor(new OTLPTraceExporter({ url: process.argv[2] + '/v1/traces' })),
+  ],
 });
 const tracer = provider.getTracer('a-javascript-app');
 for (let i = 0; i < 7; i++) {
   tracer.startSpan('chat gpt-4o-mini', { attributes: {
-    'gen_ai.operation.name': 'chat', 'gen_ai.provider.name': 'openai', 'gen_ai.request.model': 'gpt-4o-mini',
+    'gen_ai.operation.name': 'chat',
+    'gen_ai.provider.name': 'openai',
+    'gen_ai.request.model': 'gpt-4o-mini',
     'gen_ai.usage.input_tokens': 1000, 'gen_ai.usage.output_tokens': 500,
   } }).end();
 }
@@ -180,7 +211,7 @@ provider.shutdown().then(() => console.log('sent'));
 
 
 def test_a_javascript_client_works_through_it(line, sidecar):
-    """The OpenTelemetry SDK for JavaScript (OTLP/JSON over HTTP) is priced like any other instrumentor."""
+    """Spans of the OpenTelemetry SDK for JavaScript are priced like any others."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "crewmeter/javascript"
@@ -212,7 +243,10 @@ def test_a_javascript_client_works_through_it(line, sidecar):
 
 
 def test_lag_from_span_end_to_ledger_row(line, sidecar, record_property):
-    """At default batching 95 % of the calls are in the ledger within 3 s of their end, through both collectors."""
+    """95 % of the calls are in the ledger within 3 s, through both collectors.
+
+    Batching is at its defaults.
+    """
     sent: dict[str, int] = {}
     lags: list[float] = []
 

@@ -1,4 +1,7 @@
-"""The pipeline's guarantees, each driven through real collectors: nothing billed is lost, nothing private leaves."""
+"""The pipeline's guarantees, each driven through real collectors.
+
+Nothing billed is lost, nothing private leaves.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ pytestmark = pytest.mark.services
 
 
 def send(collector: Collector, runs: int, calls: int = 5, **more: object) -> set[str]:
-    """Post `runs` runs to a collector as an app does; the ids of the billed calls."""
+    """Post `runs` runs to a collector as an app does and return the billed ids.
+
+    The ids of the billed calls.
+    """
     billed: set[str] = set()
     for _ in range(runs):
         body, ids = run(calls, **more)
@@ -34,7 +40,10 @@ def send(collector: Collector, runs: int, calls: int = 5, **more: object) -> set
 
 
 def test_agent_and_gateway_deliver_every_call_and_the_key(agent: Collector, ledger_end: Sink):
-    """App → agent → gateway → ledger: every billed call arrives, with the ledger's key."""
+    """Every billed call arrives through agent and gateway, with the ledger's key.
+
+    Every billed call arrives, with the ledger's key.
+    """
     billed = send(agent, 20)
     wait_until(lambda: ledger_end.calls == billed, what="every call at the ledger")
     assert set(ledger_end.keys) == {"Bearer a-key-for-tests"}
@@ -43,7 +52,7 @@ def test_agent_and_gateway_deliver_every_call_and_the_key(agent: Collector, ledg
 def test_sampling_traces_leaves_the_ledger_whole(
     collectors, ledger_end: Sink, trace_end: TraceBackend
 ):
-    """At 1 % trace sampling the trace back end sees a few traces, the ledger 100 % of the calls."""
+    """At 1 % trace sampling the ledger still gets 100 % of the calls."""
     gateway = collectors(
         "gateway",
         CREWMETER_LEDGER_ENDPOINT=ledger_end.url,
@@ -57,27 +66,33 @@ def test_sampling_traces_leaves_the_ledger_whole(
     wait_until(lambda: ledger_end.calls == billed | failing, what="100 % at the ledger")
     wait_until(
         lambda: failing <= {span.span_id.hex() for span in trace_end.spans},
-        what="traces with errors are kept",
+        what="traces with errors are sampled",
     )
     traces = {span.trace_id for span in trace_end.spans}
-    assert len(traces) - 3 <= 20, f"{len(traces)} of 303 traces kept at 1 %"
+    assert len(traces) - 3 <= 20, f"{len(traces)} of 303 traces sampled at 1 %"
 
 
 def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(
     gateway: Collector, ledger_end: Sink, trace_end: TraceBackend
 ):
-    """What the app's own sampler dropped is billed all the same, and stays out of the trace back end."""
+    """What the app's own sampler dropped is billed and stays out of the traces.
+
+    And stays out of the trace back end.
+    """
     dropped = send(gateway, 3, extra={semconv.SAMPLED_OUT: True})
-    kept = send(gateway, 3)
-    wait_until(lambda: ledger_end.calls == dropped | kept)
-    wait_until(lambda: kept <= {span.span_id.hex() for span in trace_end.spans})
+    sampled = send(gateway, 3)
+    wait_until(lambda: ledger_end.calls == dropped | sampled)
+    wait_until(lambda: sampled <= {span.span_id.hex() for span in trace_end.spans})
     assert not dropped & {span.span_id.hex() for span in trace_end.spans}
 
 
 def test_only_genai_spans_reach_the_ledger(
     gateway: Collector, ledger_end: Sink, trace_end: TraceBackend
 ):
-    """Database and web spans are for the trace back end; the ledger gets calls and steps."""
+    """Database and web spans go to the trace back end, never to the ledger.
+
+    The ledger gets calls and steps.
+    """
     billed = send(gateway, 2, others=4)
     wait_until(lambda: ledger_end.calls == billed)
     wait_until(lambda: sum(span.name == "SELECT" for span in trace_end.spans) == 8)
@@ -88,7 +103,10 @@ def test_only_genai_spans_reach_the_ledger(
 def test_ledger_down_and_collectors_killed_meanwhile_loses_nothing(
     collectors, trace_end: TraceBackend
 ):
-    """Sidecar away, both collectors killed with -9 while it is, then all back: each call is there, and none was only in memory."""
+    """Calls survive a sidecar that is away and collectors killed with -9.
+
+    Each call is there, and none was only in memory.
+    """
     [port] = free_ports(1)
     gateway = collectors(
         "gateway",
@@ -228,7 +246,10 @@ OWN_CONTENT = dict.fromkeys(
 def test_content_and_secrets_reach_neither_end(
     scope, content, agent: Collector, ledger_end: Sink, trace_end: TraceBackend
 ):
-    """Prompts, answers, arguments and keys, under every name instrumentors use, stop at the first collector."""
+    """Prompts, answers, arguments and keys stop at the first collector.
+
+    Every name that instrumentors use is tried.
+    """
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from support.collector_traffic import pair
 
@@ -265,7 +286,12 @@ def test_content_and_secrets_reach_neither_end(
 
 
 def test_billing_facts_survive_protection(gateway: Collector, ledger_end: Sink):
-    """Names that look a little like secrets stay: a masked model name would be a call without a price."""
+    """Names that look a little like secrets stay.
+
+    A masked model name would be a call without a price.
+
+    A masked model name would be a call without a price.
+    """
     names = {
         semconv.REQUEST_MODEL: "accounts/fireworks/models/deepseek-v3p1-terminus-20260921",
         semconv.AGENT_NAME: "task-planner-for-finance-and-risk-desk",
@@ -302,7 +328,10 @@ def test_json_clients_work(gateway: Collector, ledger_end: Sink):
 
 
 def test_a_wrong_key_is_visible_in_metric_and_log(gateway: Collector, ledger_end: Sink):
-    """401 from the sidecar is counted where the loss alert looks, and logged with the exporter's name."""
+    """401 from the sidecar is counted and logged with the exporter's name.
+
+    And logged with the exporter's name.
+    """
     ledger_end.status = 401
     send(gateway, 1)
     wait_until(
@@ -316,7 +345,10 @@ def test_a_wrong_key_is_visible_in_metric_and_log(gateway: Collector, ledger_end
 
 
 def test_an_empty_key_stops_the_start(binary, tmp_path):
-    """A gateway without the ledger's key doesn't start and says why, instead of dropping batch after batch."""
+    """A gateway without the ledger's key does not start and says why.
+
+    Instead of dropping batch after batch.
+    """
     with pytest.raises(AssertionError, match="no bearer token provided"):
         Collector(binary, tmp_path / "g", "gateway", CREWMETER_TOKEN="").start()
 
@@ -356,7 +388,7 @@ def test_the_collector_shows_its_own_loss_metrics(
 
 
 def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collector):
-    """The apps' own GenAI metrics pass agent and gateway and can be scraped under underscore names."""
+    """The apps' own GenAI metrics can be scraped after agent and gateway."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader

@@ -1,4 +1,4 @@
-"""A ledger with thirty days of history, in SQLite and in PostgreSQL, once a session."""
+"""Fixtures: thirty days of history in SQLite and in PostgreSQL, once a session."""
 
 from __future__ import annotations
 

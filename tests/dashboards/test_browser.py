@@ -1,4 +1,7 @@
-"""The page in a real browser: it draws, filters, adds up, links, obeys the keyboard, and runs nothing from data."""
+"""The page in a real browser.
+
+It draws, filters, adds up, links, obeys the keyboard, and runs nothing from data.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,10 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page at 1280 px; any console error, policy violation, foreign request or dialog fails the test."""
+    """A page at 1280 px.
+
+    Any console error, policy violation, foreign request or dialog fails the test.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     page = context.new_page()
     faults: list[str] = []
@@ -117,7 +123,7 @@ def visit(page, address: str, query: str = "") -> None:
     page.wait_for_load_state("networkidle")
 
 
-def settle(page) -> None:
+def wait_until_drawn(page) -> None:
     """Every panel on the board, also those further down, has its answer."""
     for card in page.locator("article.panel").all():
         card.scroll_into_view_if_needed()
@@ -129,7 +135,7 @@ def settle(page) -> None:
 def test_a_board_draws_every_panel(page, address, board, theme):
     """No panel fails, none keeps loading, nothing is wider than the window."""
     visit(page, address, f"?view={board}&from=now-30d&theme={theme}")
-    settle(page)
+    wait_until_drawn(page)
     assert page.locator(".failed").count() == 0
     assert page.locator("article.panel").count() >= 5
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
@@ -137,10 +143,10 @@ def test_a_board_draws_every_panel(page, address, board, theme):
 
 
 def test_names_from_data_are_text(page, address):
-    """A model, crew, agent, team and task called <script>alert(1)</script> are shown as such and do nothing."""
+    """Names such as <script>alert(1)</script> are displayed as text and do nothing."""
     for board in ("overview", "crews", "models", "spend"):
         visit(page, address, f"?view={board}&from=now-24h")
-        settle(page)
+        wait_until_drawn(page)
         assert page.get_by_text(HOSTILE, exact=True).count() > 0
     visit(page, address, "?view=runs&from=now-24h&order=dearest")
     page.get_by_role("link", name=HOSTILE).first.click()
@@ -169,12 +175,12 @@ def test_the_table_of_models_equals_crewmeter_report(page, address, ledger_file)
         ledger_file, "--by", "provider", "--by", "model", "--since", since, "--until", until
     )
     answer = page.request.get(f"{address}api/panels/models?from={start}&to={end}").json()
-    shown = {
+    drawn = {
         (row[0], row[1]): dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]
     }
-    assert len(shown) == len(report["rows"])
+    assert len(drawn) == len(report["rows"])
     for row in report["rows"]:
-        here = shown[(row["provider"], row["model"])]
+        here = drawn[(row["provider"], row["model"])]
         assert (here["calls"], here["input_tokens"], here["output_tokens"]) == (
             row["calls"],
             row["input_tokens"],
@@ -188,9 +194,12 @@ def test_the_table_of_models_equals_crewmeter_report(page, address, ledger_file)
 
 
 def test_a_filter_is_chosen_with_the_keyboard_and_stands_in_the_address(page, address):
-    """Open the menu, tick a box, apply; the address then shows the same to somebody else."""
+    """Open the menu, tick a box, apply.
+
+    The address then shows the same to somebody else.
+    """
     visit(page, address, "?from=now-30d")
-    settle(page)
+    wait_until_drawn(page)
     before = page.locator("[data-panel=tokens] strong").first.inner_text()
     page.locator("[data-filter=team]").focus()
     page.keyboard.press("Enter")
@@ -199,16 +208,16 @@ def test_a_filter_is_chosen_with_the_keyboard_and_stands_in_the_address(page, ad
     page.keyboard.press("Space")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("team="))
-    settle(page)
+    wait_until_drawn(page)
     narrowed = page.locator("[data-panel=tokens] strong").first.inner_text()
     assert narrowed != before
     shared = page.url
     page.goto("about:blank")
     page.goto(shared)
-    settle(page)
+    wait_until_drawn(page)
     assert page.locator("[data-panel=tokens] strong").first.inner_text() == narrowed
     page.get_by_role("button", name="Clear filters").click()
-    settle(page)
+    wait_until_drawn(page)
     assert page.locator("[data-panel=tokens] strong").first.inner_text() == before
 
 
@@ -227,10 +236,10 @@ def test_back_returns_to_the_board_before(page, address):
 def test_a_crew_leads_to_its_agents(page, address):
     """Clicking a crew in the table opens Crews and agents filtered by it."""
     visit(page, address, "?from=now-30d")
-    settle(page)
+    wait_until_drawn(page)
     page.get_by_role("link", name="code-review", exact=True).first.click()
     page.wait_for_url(re.compile(r"view=crews.*crew=code-review"))
-    settle(page)
+    wait_until_drawn(page)
     crews = page.locator("[data-panel=agents] tbody tr td:first-child").all_inner_texts()
     assert set(crews) == {"code-review"}
 
@@ -253,7 +262,7 @@ def test_a_runs_waterfall_folds_and_describes(page, address):
 def test_a_table_downloads_as_csv_that_a_spreadsheet_will_not_run(page, address):
     """The panel's rows with a header."""
     visit(page, address, "?view=spend&from=now-30d")
-    settle(page)
+    wait_until_drawn(page)
     panel = page.locator("[data-panel=chargeback]")
     panel.hover()
     with page.expect_download() as started:
@@ -279,5 +288,5 @@ def test_an_empty_ledger_says_what_to_do(page, tmp_path):
     command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", path]
     with running(command, ready=f"http://127.0.0.1:{port}/", log=tmp_path / "open.log"):
         visit(page, f"http://127.0.0.1:{port}/", "?from=now-1h")
-        settle(page)
+        wait_until_drawn(page)
         assert "crewmeter demo" in page.locator("[data-panel=crews_red]").inner_text()

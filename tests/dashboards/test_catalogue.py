@@ -65,7 +65,10 @@ def test_tables_name_every_column():
 
 
 def test_queries_use_known_tokens_only():
-    """Every token is rendered in every dialect; what is left over would reach a database."""
+    """Every token is rendered in every dialect.
+
+    What is left over would reach a database.
+    """
     for panel in CATALOGUE.values():
         for dialect in Dialect:
             assert "@" not in for_page(panel.sql or "", dialect)
@@ -137,5 +140,5 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert():
 
 
 def test_codes_of_latency_counts_are_the_ledgers():
-    """Panels that read the tables of counts name a dimension by the code the ledger stores."""
+    """Panels name a dimension of the latency counts by the ledger's own code."""
     assert LATENCY_CODES.items() <= LATENCY.items()

@@ -1,4 +1,10 @@
-"""The third dialect: every query of every panel, variable and rule, as Grafana sends it, on a mirror of the seeded ledger."""
+"""The third dialect on a mirror of the seeded ledger.
+
+Every query of every panel, variable and rule runs as Grafana sends it.
+
+Every query of every panel, variable and rule, as Grafana sends it, on a mirror of the seeded
+ledger.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +32,9 @@ from crewmeter_dashboards.thresholds import load
 DAY = 86400
 MAY_BE_EMPTY = {"reported"}
 BY_CHANCE = {"tool_errors"}
-"""Most tools never fail, so which of them stand below the seventh place is each database's own choice."""
+"""Most tools never fail, so which of them stand below the seventh place is each database's own
+choice.
+"""
 FOLDER = ROOT / "dashboards" / "grafana" / "clickhouse"
 SQL_PANELS = sorted(panel.id for panel in CATALOGUE.values() if panel.sql)
 
@@ -72,10 +80,10 @@ def test_a_panel_says_what_it_says_on_the_ledger(sqlite_ledger, mirror, panel):
         )
     )
     every = dict.fromkeys(FILTERS, (ANY,))
-    asked = PanelParameters(
+    wanted = PanelParameters(
         since=now - 30 * DAY, until=now, bucket=auto_bucket(30 * DAY), budget=1000.0, filters=every
     )
-    answer = ask_panel(sqlite_ledger.engine, panel, asked)
+    answer = ask_panel(sqlite_ledger.engine, panel, wanted)
     assert list(found.column_names) == answer["columns"]
     assert found.result_rows or panel in MAY_BE_EMPTY
     if panel == "telemetry_age":
@@ -86,7 +94,12 @@ def test_a_panel_says_what_it_says_on_the_ledger(sqlite_ledger, mirror, panel):
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.id)
 def test_the_rendered_boards_run_as_they_stand(mirror, board):
-    """The committed JSON itself: every target and variable, over a month, an hour, and with a filter set; curves carry real times."""
+    """Every target and variable of the committed JSON runs.
+
+    Over a month, an hour, and with a filter set. Curves carry real times.
+
+    And with a filter set; curves carry real times.
+    """
     document = json.loads((FOLDER / f"{board.id}.json").read_text("utf-8"))
     now = int(time.time())
     targets = [
@@ -120,7 +133,10 @@ def test_a_ledger_alert_asks_for_one_number(mirror, alert):
 
 
 def test_a_ledger_in_postgresql_is_mirrored_too(postgres_ledger):
-    """The comparison is SQL both databases speak; money is the same to the pico-dollar."""
+    """The comparison is SQL both databases speak.
+
+    Money is the same to the pico-dollar.
+    """
     with connected(mirror_url(clickhouse_url())) as client:
         assert copy(postgres_ledger, client).rows["calls"] > 1000
         assert copy(postgres_ledger, client).total == 0
@@ -137,7 +153,12 @@ def test_a_ledger_in_postgresql_is_mirrored_too(postgres_ledger):
 
 
 def test_nothing_is_rounded_down_by_a_division_that_does_not():
-    """``/`` divides into fractions in ClickHouse: every rounding down of the catalogue became intDiv."""
+    """Every rounding down of the catalogue becomes intDiv in ClickHouse.
+
+    ``/`` divides into fractions there.
+
+    Every rounding down of the catalogue became intDiv.
+    """
     for panel in SQL_PANELS:
         sql = for_grafana(text_for(CATALOGUE[panel], Dialect.CLICKHOUSE), Dialect.CLICKHOUSE)
         for step in ("3600", "86400"):

@@ -118,7 +118,10 @@ def test_check_says_that_the_files_are_current():
 
 
 def test_open_serves_the_page_on_loopback_only(sqlite_ledger):
-    """One line with the address; another host name gets nothing (DNS rebinding)."""
+    """One line with the address.
+
+    Another host name gets nothing (DNS rebinding).
+    """
     port = free_port()
     command = [
         CREWMETER,

@@ -40,7 +40,10 @@ def _definition(name: str) -> Draft7Validator:
 
 @pytest.mark.parametrize(("board", "dialect"), PAIRS, ids=IDS)
 def test_a_board_is_valid_by_the_strict_schema(board, dialect):
-    """The v1 schema refuses unknown keys; a board passes it whole."""
+    """The v1 schema refuses unknown keys.
+
+    A board passes it whole.
+    """
     document = json.loads(
         (DASHBOARDS / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8")
     )
@@ -59,7 +62,10 @@ def test_panel_ids_are_unique_and_stable(board, dialect):
 
 
 def test_panels_fill_the_grid_without_overlap():
-    """Nothing is hidden behind something else, and nothing sticks out of the 24 columns."""
+    """No panel hides another or sticks out of the 24 columns.
+
+    And nothing sticks out of the 24 columns.
+    """
     for board in BOARDS:
         taken = set()
         for panel in json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["panels"]:
@@ -104,13 +110,16 @@ def test_every_panel_says_something_when_it_is_empty_and_has_a_unit():
 
 
 def test_committed_files_are_what_the_code_renders():
-    """Drift between catalogue and files fails here and in `crewmeter dashboards check`."""
+    """Drift between catalogue and files fails here, as `crewmeter dashboards check`."""
     assert files.drift(files.rendered(load()), DASHBOARDS) == []
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_alert_rules_are_valid(dialect):
-    """Each rule passes Grafana's alerting schema once the file-provisioning names are mapped, and points at a real panel."""
+    """Each rule passes Grafana's alerting schema and points at a real panel.
+
+    The names of file provisioning are mapped to the schema's first.
+    """
     (group,) = yaml.safe_load(render_alerting(load(), dialect))["groups"]
     uids = {board.uid: board for board in BOARDS}
     for rule in group["rules"]:
@@ -156,7 +165,10 @@ def test_contact_points_and_policy_are_valid():
 
 
 def test_data_sources_are_read_only_and_hold_no_password():
-    """Grafana's SQL comes from browsers; secrets come from the environment."""
+    """Grafana's SQL comes from browsers.
+
+    Secrets come from the environment.
+    """
     sqlite = yaml.safe_load(render_sources(Sources(dialect=Dialect.SQLITE)))["datasources"][0]
     assert "mode=ro" in sqlite["jsonData"]["pathOptions"]
     postgres = yaml.safe_load(render_sources(Sources(dialect=Dialect.POSTGRESQL)))["datasources"][0]

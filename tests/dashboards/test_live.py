@@ -1,4 +1,7 @@
-"""A real sidecar, a real Prometheus, a real Alertmanager: every PromQL returns series, and an alert ends in a webhook."""
+"""A real sidecar, a real Prometheus, a real Alertmanager.
+
+Every PromQL returns series, and an alert ends in a webhook.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def _readable(span: Span) -> ReadableSpan:
 
 
 def send(port: int, spans: list[Span]) -> None:
-    """OTLP/HTTP to the sidecar; it answers once the batch is committed."""
+    """Send OTLP/HTTP to the sidecar, which answers once the batch is committed.
+
+    It answers once the batch is committed.
+    """
     body = encode_spans([_readable(span) for span in spans]).SerializeToString()
     request = Request(
         f"http://127.0.0.1:{port}/v1/traces", body, {"Content-Type": "application/x-protobuf"}
@@ -65,7 +71,10 @@ def send(port: int, spans: list[Span]) -> None:
 def prometheus(
     folder: Path, *, scrape: int, alertmanager: int | None = None, rules: tuple[Path, ...] = ()
 ) -> Iterator[str]:
-    """A Prometheus that scrapes the sidecar every second; gives its address."""
+    """Yield the address of a Prometheus that scrapes the sidecar every second.
+
+    Gives its address.
+    """
     port = free_port()
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -96,7 +105,10 @@ def ask(base: str, expression: str) -> list[dict]:
 
 
 def test_every_promql_returns_series(tmp_path):
-    """Each live panel's expression has an answer once a sidecar with traffic is scraped; the collector's own metrics parse."""
+    """Each live panel has an answer once a sidecar with traffic is scraped.
+
+    The collector's own metrics parse.
+    """
     spans = list(history(2, 1, datetime.now(UTC), calls_per_day=200))
     half = len(spans) // 2
     with (
@@ -107,7 +119,10 @@ def test_every_promql_returns_series(tmp_path):
         until(lambda: ask(base, "crewmeter_llm_calls_total"), what="the first scrape")
         time.sleep(2)
         send(port, spans[half:])
-        stored = f"sum(crewmeter_llm_calls_total) > {0.9 * len([span for span in spans if span.name.startswith(('chat', 'embeddings'))])}"
+        stored = (
+            f"sum(crewmeter_llm_calls_total) > "
+            f"{0.9 * len([span for span in spans if span.name.startswith(('chat', 'embeddings'))])}"
+        )
         until(lambda: ask(base, stored), what="the second scrape")
         time.sleep(2)
         empty = []
@@ -143,7 +158,12 @@ def alertmanager(folder: Path, inbox_url: str) -> Iterator[int]:
 
 
 def _impatient(folder: Path) -> tuple[Path, ...]:
-    """The committed rules without their waiting times, so that the test need not wait them out; every expression stays."""
+    """Return the committed rules without their waiting times.
+
+    Every expression stays, and the test need not wait.
+
+    So that the test need not wait them out; every expression stays.
+    """
     paths = []
     for name in ("recording.yml", "alerts.yml"):
         document = yaml.safe_load((RULES / name).read_text("utf-8"))
@@ -157,9 +177,12 @@ def _impatient(folder: Path) -> tuple[Path, ...]:
 
 
 def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
-    """Spans that cost too much and loop → sidecar → Prometheus → Alertmanager → a page, with its runbook, at a real receiver."""
+    """Runs that cost too much and loop end in a page with its runbook.
+
+    The way is sidecar → Prometheus → Alertmanager → a real receiver.
+    """
     quiet = list(history(1, 1, datetime.now(UTC), calls_per_day=20))
-    dear = list(history(17, 1, datetime.now(UTC), calls_per_day=2000))
+    costly = list(history(17, 1, datetime.now(UTC), calls_per_day=2000))
     with (
         sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
         alertmanager(tmp_path, inbox.url) as manager,
@@ -168,8 +191,8 @@ def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
         send(port, quiet)
         until(lambda: ask(base, "crewmeter_cost_usd_total"), what="the first scrape")
         time.sleep(2)
-        for start in range(0, len(dear), 5000):
-            send(port, dear[start : start + 5000])
+        for start in range(0, len(costly), 5000):
+            send(port, costly[start : start + 5000])
 
         def named() -> set[str]:
             return {

@@ -1,4 +1,7 @@
-"""The page's server: read-only, typed by the catalogue, strict about what a browser may ask."""
+"""The page's server.
+
+Read-only, typed by the catalogue, strict about what a browser may ask.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def test_every_answer_carries_the_strict_policy(client):
 
 
 def test_the_page_has_no_inline_code_and_no_foreign_address():
-    """The policy would stop it, so it must not be there in the first place; nor does our code write HTML from data."""
+    """The policy would stop it, so it must not be there at all.
+
+    Nor does our code write HTML from data.
+    """
     html = (STATIC / "index.html").read_text("utf-8")
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=", html)
     for path in STATIC.glob("*.*"):

@@ -38,7 +38,7 @@ def question(seconds: int, *, until: int | None = None, **filters: str) -> Panel
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_a_panel_answers_over_thirty_days(ledger, panel):
-    """Every panel query runs in each database and returns rows with the columns the panel promises."""
+    """Every panel query returns rows with the promised columns in each database."""
     answer = ask_panel(ledger.engine, panel, question(30 * DAY))
     promised = CATALOGUE[panel]
     assert answer["rows"] or panel in MAY_BE_EMPTY
@@ -49,7 +49,10 @@ def test_a_panel_answers_over_thirty_days(ledger, panel):
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_a_panel_answers_over_an_hour_with_a_filter(ledger, panel):
-    """Short ranges read single calls, filters bind; both run in each database."""
+    """Short ranges read single calls, filters bind.
+
+    Both run in each database.
+    """
     ask_panel(ledger.engine, panel, question(3600, crew="support-triage", model="gpt-4o"))
 
 
@@ -59,38 +62,44 @@ def test_a_filter_offers_names(ledger, name):
     assert choices(ledger.engine, name, question(30 * DAY))
 
 
-def _value(ledger: Ledger, panel: str, asked: PanelParameters) -> float:
-    return ask_panel(ledger.engine, panel, asked)["rows"][0][0]
+def _value(ledger: Ledger, panel: str, wanted: PanelParameters) -> float:
+    return ask_panel(ledger.engine, panel, wanted)["rows"][0][0]
 
 
-def _exact(ledger: Ledger, sql: str, asked: PanelParameters) -> float:
+def _exact(ledger: Ledger, sql: str, wanted: PanelParameters) -> float:
     with ledger.engine.connect() as connection:
         return float(
-            connection.execute(text(sql), {"since": asked.since, "until": asked.until}).scalar()
+            connection.execute(text(sql), {"since": wanted.since, "until": wanted.until}).scalar()
             or 0
         )
 
 
 def test_roll_ups_and_single_calls_say_the_same(ledger):
-    """A panel over whole hours equals the sum over the calls themselves, whichever side answers."""
+    """A panel over whole hours equals the sum over the calls themselves.
+
+    Whichever side answers.
+    """
     end = int(time.time()) // 3600 * 3600
-    asked = question(20 * DAY, until=end)
+    wanted = question(20 * DAY, until=end)
     tokens = "SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until"
-    assert _value(ledger, "tokens", asked) == _exact(ledger, tokens, asked)
+    assert _value(ledger, "tokens", wanted) == _exact(ledger, tokens, wanted)
     unpriced = "SELECT SUM(unpriced) FROM calls WHERE time >= :since AND time < :until"
-    assert _value(ledger, "unpriced_calls", asked) == _exact(ledger, unpriced, asked)
+    assert _value(ledger, "unpriced_calls", wanted) == _exact(ledger, unpriced, wanted)
 
 
 def test_a_filter_the_roll_up_has_no_key_for_is_obeyed(ledger):
     """Tokens of one team come from the single calls, since the total has no team."""
     end = int(time.time()) // 3600 * 3600
     team = choices(ledger.engine, "team", question(30 * DAY))[0]
-    asked = question(20 * DAY, until=end, team=team)
-    sql = f"SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until AND team = '{team}'"
+    wanted = question(20 * DAY, until=end, team=team)
+    sql = (
+        f"SELECT SUM(input_tokens) FROM calls WHERE time >= :since AND time < :until AND team = "
+        f"'{team}'"
+    )
     assert (
         0
-        < _value(ledger, "tokens", asked)
-        == _exact(ledger, sql, asked)
+        < _value(ledger, "tokens", wanted)
+        == _exact(ledger, sql, wanted)
         < _value(ledger, "tokens", question(20 * DAY, until=end))
     )
 
@@ -99,22 +108,25 @@ def test_short_ranges_are_exact_to_the_second(ledger):
     """Up to three hours nothing is rounded to whole hours."""
     with ledger.engine.connect() as connection:
         newest = connection.execute(text("SELECT MAX(time) FROM calls")).scalar()
-    asked = question(DETAIL_SECONDS, until=newest + 7)
+    wanted = question(DETAIL_SECONDS, until=newest + 7)
     sql = "SELECT COUNT(*) FROM calls WHERE time >= :since AND time < :until"
-    rows = ask_panel(ledger.engine, "calls_by_service", asked)["rows"]
-    assert sum(row[2] for row in rows) == _exact(ledger, sql, asked) > 0
+    rows = ask_panel(ledger.engine, "calls_by_service", wanted)["rows"]
+    assert sum(row[2] for row in rows) == _exact(ledger, sql, wanted) > 0
 
 
 def test_percentiles_are_within_a_bucket_of_the_truth(sqlite_ledger):
     """p95 out of the roll-up's buckets is at most 5 % above the true value."""
     end = int(time.time()) // 3600 * 3600
-    asked = question(20 * DAY, until=end)
-    p95 = ask_panel(sqlite_ledger.engine, "run_latency", asked)["rows"][0][1]
-    sql = "SELECT duration_seconds FROM runs WHERE time >= :since AND time < :until AND status <> 'running' ORDER BY 1"
+    wanted = question(20 * DAY, until=end)
+    p95 = ask_panel(sqlite_ledger.engine, "run_latency", wanted)["rows"][0][1]
+    sql = (
+        "SELECT duration_seconds FROM runs WHERE time >= :since AND time < :until AND status <> "
+        "'running' ORDER BY 1"
+    )
     with sqlite_ledger.engine.connect() as connection:
         durations = [
             row[0]
-            for row in connection.execute(text(sql), {"since": asked.since, "until": asked.until})
+            for row in connection.execute(text(sql), {"since": wanted.since, "until": wanted.until})
         ]
     true = durations[int(0.95 * len(durations))]
     assert true * 0.9 <= p95 <= true * 1.1
@@ -124,17 +136,20 @@ def test_percentiles_are_within_a_bucket_of_the_truth(sqlite_ledger):
     ("seconds", "bucket"), [(30 * DAY, DAY), (30 * DAY, 7 * DAY), (7 * DAY, 21600), (2 * DAY, 5400)]
 )
 def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, seconds, bucket):
-    """p95 by agent, found by walking the counts, is what running sums over the hourly view give, for buckets of any length."""
+    """p95 by agent equals running sums over the hourly view, for any bucket length."""
     end = int(time.time()) // DAY * DAY
-    asked = replace(question(seconds, until=end), bucket=bucket)
-    sql = "SELECT time, key, le_seconds, count FROM latency_hourly WHERE dimension = 'agent' AND time >= :since AND time < :until"
+    wanted = replace(question(seconds, until=end), bucket=bucket)
+    sql = (
+        "SELECT time, key, le_seconds, count FROM latency_hourly WHERE dimension = 'agent' AND "
+        "time >= :since AND time < :until"
+    )
     counts: defaultdict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
     with ledger.engine.connect() as connection:
         for at, agent, bound, count in connection.execute(
-            text(sql), {"since": asked.since, "until": asked.until}
+            text(sql), {"since": wanted.since, "until": wanted.until}
         ):
             counts[at // bucket * bucket, agent] += [(bound, int(count))]
-    rows = ask_panel(ledger.engine, "agent_p95", asked)["rows"]
+    rows = ask_panel(ledger.engine, "agent_p95", wanted)["rows"]
     assert len(rows) > 1
     for at, agent, seconds_shown in rows:
         total, seen = sum(count for _, count in counts[at, agent]), 0
@@ -147,13 +162,16 @@ def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, sec
 
 def test_hostile_filter_values_are_only_values(ledger):
     """Nothing a browser sends is ever SQL."""
-    asked = question(30 * DAY, crew="x') OR 1=1 --", model="'; DROP TABLE call; --")
-    assert _value(ledger, "unpriced_calls", asked) == 0
+    wanted = question(30 * DAY, crew="x') OR 1=1 --", model="'; DROP TABLE call; --")
+    assert _value(ledger, "unpriced_calls", wanted) == 0
     assert _value(ledger, "tokens", question(30 * DAY)) > 0
 
 
 def _escaped(sql: str, dialect: Dialect) -> str:
-    """psycopg reads % as the start of a parameter; SQLite's driver does not."""
+    """psycopg reads % as the start of a parameter.
+
+    SQLite's driver does not.
+    """
     return sql.replace("%", "%%") if dialect is Dialect.POSTGRESQL else sql
 
 
@@ -170,7 +188,10 @@ def _escaped(sql: str, dialect: Dialect) -> str:
     ],
 )
 def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
-    """Half an hour of a ledger of millions is found by time, not by reading every call, run or step."""
+    """Half an hour of a ledger of millions is found by the index on time.
+
+    No query reads every call, run or step.
+    """
     sql = "EXPLAIN QUERY PLAN " + catalogue()["panels"][panel]["sql"]["sqlite"]
     plan = [
         row[3]
@@ -183,7 +204,10 @@ def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
 
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_grafanas_text_runs_too(ledger, panel):
-    """What Grafana sends once its variables are in runs as it stands, and agrees with the page."""
+    """What Grafana sends once its variables are in runs and agrees with the page.
+
+    And agrees with the page.
+    """
     dialect = Dialect(ledger.engine.dialect.name)
     now = int(time.time())
     sql = for_grafana(CATALOGUE[panel].sql, dialect)

@@ -1,4 +1,7 @@
-"""Prometheus rules: each fires when it should, keeps quiet when it should, and ends."""
+"""Prometheus rules: each fires when it should, keeps quiet when it should.
+
+And ends.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def _bad_then_good(series: str, *, bad: str, good: str) -> dict[str, str]:
     return {"series": series, "values": f"{bad} {good}"}
 
 
-# Each case: series with one sample a minute, when the alert must fire, and when it must be quiet again (or None: it never fires).
+# Each case: series with one sample a minute, when the alert must fire, and when it must be quiet
+# again (or None: it never fires).
 # `0+1x10` is 0, 1 … 10: eleven samples that grow by one.
 _RUN = 'crewmeter_runs_total{name="triage",kind="crew",status="%s",instance="a"}'
 _LLM = 'crewmeter_operation_duration_seconds_%s{operation="llm",name="m",status="ok"%s}'
@@ -36,7 +40,7 @@ _UP = 'up{job="crewmeter",instance="a"}'
 
 
 def _histogram(name: str, labels: str, fast: str, slow: str) -> list[dict[str, str]]:
-    """Bucket series of a histogram whose observations move from below 1 s to above 100 s."""
+    """Return bucket series whose observations move from below 1 s to above 100 s."""
     return [
         {"series": f'{name}_bucket{{{labels},le="1"}}', "values": fast},
         {"series": f'{name}_bucket{{{labels},le="1000"}}', "values": slow},
@@ -127,7 +131,8 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str | None]] = {
     "UnpricedCalls": (
         [
             {
-                "series": 'crewmeter_unpriced_calls_total{provider="p",model="new",reason="unknown_model"}',
+                "series": "crewmeter_unpriced_calls_total"
+                '{provider="p",model="new",reason="unknown_model"}',
                 "values": "0x30 0+1x20 20x120",
             }
         ],
@@ -152,7 +157,8 @@ CASES: dict[str, tuple[list[dict[str, str]], str, str | None]] = {
     ),
     "TelemetrySilent": (
         [
-            # promtool's clock starts at 1970-01-01, so a timestamp is the sample's own minute in seconds
+            # promtool's clock starts at 1970-01-01, so a timestamp is the sample's own minute in
+            # seconds
             {
                 "series": "crewmeter_ingest_last_span_timestamp_seconds",
                 "values": "0+60x60 3600x40 6000+60x60",
@@ -200,13 +206,17 @@ QUIET: dict[str, list[dict[str, str]]] = {
         {"series": _TOKENS % "cache_read", "values": "0+5x1500 7500x500"},
     ],
 }
-"""The same trouble with too little traffic behind it: nobody is told."""
+"""The same trouble with too little traffic behind it: nothing fires."""
 
 
 def _promtool(
     tmp_path: Path, series: list[dict[str, str]], checks: list[tuple[str, str, bool]]
 ) -> None:
-    """Run a rule test; each check is (when, alert, must it fire). Firing is asked through the series ALERTS, free of annotation texts."""
+    """Run a rule test.
+
+    Each check is (when, alert, must it fire). Firing is read from the series ALERTS, free of
+    annotation texts.
+    """
     tests = [
         {
             "interval": "1m",
@@ -229,16 +239,19 @@ def _promtool(
 
 
 def _only(tmp_path: Path, names: set[str]) -> Path:
-    """The committed rules, without those that have no part in these alerts: a test over weeks of minutes evaluates each of them."""
+    """The committed rules, without those that have no part in these alerts.
+
+    A test over weeks of minutes evaluates each of them.
+    """
     alerts = [
         rule for group in _groups("alerts.yml") for rule in group["rules"] if rule["alert"] in names
     ]
-    asked = " ".join(rule["expr"] for rule in alerts)
+    expressions = " ".join(rule["expr"] for rule in alerts)
     recorded = [
         rule
         for group in _groups("recording.yml")
         for rule in group["rules"]
-        if rule["record"] in asked
+        if rule["record"] in expressions
     ]
     path = tmp_path / "rules.yml"
     path.write_text(

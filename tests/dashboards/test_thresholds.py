@@ -32,7 +32,7 @@ def test_an_override_reaches_the_rules(tmp_path):
     ],
 )
 def test_a_wrong_file_is_refused_with_the_culprit(tmp_path, text, said):
-    """A misspelt threshold that silently does nothing would be an alert that never fires."""
+    """A misspelt threshold is refused, because its alert would never fire."""
     mine = tmp_path / "mine.toml"
     mine.write_text(text, "utf-8")
     with pytest.raises(ThresholdsError, match=said.replace(".", r"\.")):

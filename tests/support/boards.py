@@ -1,4 +1,7 @@
-"""What the boards' tests share: a seeded ledger, programs on loopback, a webhook that keeps what it gets."""
+"""Helpers of the boards' tests: a seeded ledger, programs on loopback, a webhook.
+
+A seeded ledger, programs on loopback, a webhook that keeps what it gets.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def seeded(url: str, *, days: int = 30, calls_per_day: int = 60) -> Ledger:
-    """A ledger with the demo's history up to now; about 1,800 calls."""
+    """A ledger with the demo's history up to now.
+
+    About 1,800 calls.
+    """
     ledger = Ledger.open(url)
     pipeline = Pipeline(ledger, PriceBook.load())
     spans = iter(history(days, 1, datetime.now(UTC), calls_per_day=calls_per_day))
@@ -39,7 +45,10 @@ def seeded(url: str, *, days: int = 30, calls_per_day: int = 60) -> Ledger:
 
 
 def program(*names: str) -> str:
-    """The first of these programs that is installed; skips by name where none is."""
+    """The first of these programs that is installed.
+
+    Skips by name where none is.
+    """
     for name in names:
         if found := shutil.which(name):
             return found
@@ -53,7 +62,10 @@ def free_port() -> int:
 
 
 def until(ask: Callable[[], object], *, seconds: float = 30, what: str = "it"):
-    """What `ask` says once it says something true; fails after `seconds`."""
+    """What `ask` says once it says something true.
+
+    Fails after `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -93,7 +105,10 @@ def running(
 
 @contextmanager
 def sidecar(ledger: str, log: Path) -> Iterator[int]:
-    """`crewmeter serve` over `ledger`; gives its port."""
+    """`crewmeter serve` over `ledger`.
+
+    Gives its port.
+    """
     port = free_port()
     script = str(Path(sys.executable).parent / "crewmeter")
     command = [script, "serve", "--ledger", ledger, "--http-port", str(port), "--no-grpc"]

@@ -1,4 +1,7 @@
-"""The parts of a real pipeline on loopback: the collector itself, and the two ends it sends to."""
+"""The parts of a real pipeline on loopback: the collector itself.
+
+And the two ends it sends to.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(fact, *, seconds: float = 20, what: str = "") -> None:
-    """Wait for `fact()` to be true; fail naming `what` when it stays false for `seconds`."""
+    """Wait for `fact()` to be true.
+
+    Fail naming `what` when it stays false for `seconds`.
+    """
     end = time.monotonic() + seconds
     while not fact():
         if time.monotonic() > end:
@@ -46,7 +52,10 @@ def wait_until(fact, *, seconds: float = 20, what: str = "") -> None:
 def post(
     url: str, body: bytes, *, content_type: str = "application/x-protobuf", token: str | None = None
 ) -> int:
-    """POST `body`; the HTTP status, whatever it is."""
+    """POST `body`.
+
+    The HTTP status, whatever it is.
+    """
     request = urllib.request.Request(url, data=body, headers={"Content-Type": content_type})
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -67,7 +76,10 @@ def answers(url: str) -> bool:
 
 
 class Collector:
-    """One collector process on ports and a queue of its own; `kill` is ``kill -9``, and `start` starts it again on the same queue."""
+    """One collector process on ports and a queue of its own.
+
+    `kill` is ``kill -9``, and `start` starts it again on the same queue.
+    """
 
     def __init__(self, binary: str, folder: Path, *overlays: str, **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +125,10 @@ class Collector:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM, and wait; a second call does nothing."""
+        """SIGTERM, and wait.
+
+        A second call does nothing.
+        """
         self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:
@@ -140,7 +155,10 @@ class Collector:
 
 
 class Sink:
-    """An OTLP/HTTP end that keeps what it is sent: spans, and the raw bytes. `status` is what it answers."""
+    """An OTLP/HTTP end that keeps what it is sent: spans, and the raw bytes.
+
+    `status` is what it answers.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.status, self.bodies, self.keys, self.refused = 200, [], [], 0
@@ -191,7 +209,10 @@ class Sink:
 
 
 class TraceBackend(trace_service_pb2_grpc.TraceServiceServicer):
-    """An OTLP/gRPC end such as Tempo's; keeps what it is sent."""
+    """An OTLP/gRPC end such as Tempo's.
+
+    Keeps what it is sent.
+    """
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -224,7 +245,10 @@ def spans_in(body: bytes) -> list[Span]:
 
 
 def value_of(span: Span, key: str) -> object:
-    """The attribute `key` of a span as text, number or bool; None when absent."""
+    """The attribute `key` of a span as text, number or bool.
+
+    None when absent.
+    """
     for pair in span.attributes:
         if pair.key == key:
             return getattr(pair.value, pair.value.WhichOneof("value"))

@@ -1,4 +1,7 @@
-"""`crewmeter serve` as one more part: a process on a port and a ledger of its own that can be stopped and started again."""
+"""`crewmeter serve` as one more part.
+
+A process on a port and a ledger of its own that can be stopped and started again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ KEY = "a-key-for-tests"
 
 
 class Sidecar:
-    """One sidecar; `start` again after `stop` or `kill` uses the same ledger and port."""
+    """One sidecar.
+
+    `start` again after `stop` or `kill` uses the same ledger and port.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,5 +72,8 @@ class Sidecar:
         return json.loads(done.stdout)
 
     def calls(self) -> int:
-        """Billed calls in the ledger, by asking the report; 0 while there is none."""
+        """Billed calls in the ledger, by asking the report.
+
+        0 while there is none.
+        """
         return self.report()["total"]["calls"] if self.ledger.exists() else 0

@@ -1,4 +1,7 @@
-"""OTLP requests as an app under crewmeter sends them, made by hand so that every id and every secret is known."""
+"""OTLP requests as an app under crewmeter sends them.
+
+They are made by hand, so that every id and every secret is known.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ def run(
     others: int = 0,
     scope: str = semconv.SCOPE,
 ) -> tuple[bytes, set[str]]:
-    """One run of a crew as one OTLP request: its root, `calls` billed calls, `others` spans of a database. Also the ids of the calls."""
+    """One run of a crew as one OTLP request.
+
+    Its root, `calls` billed calls, `others` spans of a database. Also the ids of the calls.
+    """
     trace = os.urandom(16)
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()

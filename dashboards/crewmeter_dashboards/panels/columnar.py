@@ -1,7 +1,7 @@
-"""The panels whose text ClickHouse gets in other words.
+"""Panels whose SQL differs for ClickHouse.
 
-Percentile curves walk the latency counts through their primary key, point by point. A column store has no such key and
-no tables but the views: there one pass over the range is the quick way.
+Percentile curves walk the latency counts through their primary key, point by point. A column store
+has no such key and no tables but the views: there one pass over the range is the quick way.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ __all__ = ["text_for"]
 
 
 def _p95_by(dimension: str, name: str) -> str:
-    """(time, name, p95): what `queries.quantiles_by` says, with running sums."""
+    """Return SQL for (time, name, p95) by running sums, as `queries.quantiles_by`."""
     return (
         f"WITH lat AS ({sql_sources.latency_whole(dimension)}),\n"
-        "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM lat\n"
+        "sums AS (SELECT time / @bucket * @bucket AS at, key, le_seconds, SUM(count) AS n FROM "
+        "lat\n"
         "  WHERE key IS NOT NULL GROUP BY 1, 2, 3),\n"
         f"top AS (SELECT key FROM sums GROUP BY key ORDER BY SUM(n) DESC LIMIT {TOP}),\n"
-        "cum AS (SELECT at, key, le_seconds, SUM(n) OVER (PARTITION BY at, key ORDER BY le_seconds) AS seen,\n"
-        "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums WHERE key IN (SELECT key FROM top))\n"
+        "cum AS (SELECT at, key, le_seconds, SUM(n) OVER (PARTITION BY at, key ORDER BY "
+        "le_seconds) AS seen,\n"
+        "  SUM(n) OVER (PARTITION BY at, key) AS total FROM sums WHERE key IN (SELECT key FROM "
+        "top))\n"
         f"SELECT at AS time, key AS {name}, MIN(le_seconds) AS seconds\n"
         "FROM cum WHERE seen >= 0.95 * total GROUP BY at, key ORDER BY at, key"
     )
@@ -45,6 +48,6 @@ _CLICKHOUSE: Mapping[str, str] = {
 
 
 def text_for(panel: Panel, dialect: Dialect) -> str:
-    """The panel's SQL for a dialect, tokens and all; empty where it has none."""
+    """Return the panel's SQL for a dialect with its tokens, or an empty text."""
     own = _CLICKHOUSE.get(panel.id) if dialect is Dialect.CLICKHOUSE else None
     return own or panel.sql or ""

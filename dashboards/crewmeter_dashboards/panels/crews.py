@@ -37,17 +37,21 @@ _RUN_COLUMNS = {
 
 
 def _runs_list(order: str, *, only: str = FINISHED) -> str:
-    columns = "time, name, status, duration_seconds, calls, tool_calls, unpriced_calls, input_tokens, output_tokens, cost_usd, trace_id, run_id"
+    columns = (
+        "time, name, status, duration_seconds, calls, tool_calls, unpriced_calls, "
+        "input_tokens, output_tokens, cost_usd, trace_id, run_id"
+    )
     return (
         f"WITH recent AS ({newest('runs', columns, only + _RUN_WHERE)})\n"
-        "SELECT time, COALESCE(name, '(none)') AS name, status, duration_seconds, calls, tool_calls,\n"
+        "SELECT time, COALESCE(name, '(none)') AS name, status, duration_seconds, calls, "
+        "tool_calls,\n"
         f"  input_tokens + output_tokens AS tokens, {RUN_COST} AS cost_usd, trace_id, run_id\n"
         f"FROM recent ORDER BY {order} LIMIT 20"
     )
 
 
 def _per_run(column: str) -> str:
-    """p50, p95 and max of a count per finished run, nearest rank."""
+    """Return SQL for p50, p95 and max of a count per finished run (nearest rank)."""
     return (
         f"WITH r AS ({newest('runs', f'{column} AS n', FINISHED + _RUN_WHERE)}),\n"
         "h AS (SELECT n, COUNT(*) AS c FROM r GROUP BY n),\n"
@@ -69,6 +73,10 @@ _AGENT_ROWS = sql_sources.CREW.rows(
 )
 _PER_RUN = {"p50": Column("p50"), "p95": Column("p95"), "max": Column("max")}
 
+_TASK_ROWS = sql_sources.TASK.rows(
+    "calls", "failed_calls", "unpriced_calls", "cost_usd", "duration_seconds"
+)
+
 _STATS = (
     Panel(
         id="cost_per_run",
@@ -78,26 +86,31 @@ _STATS = (
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd')})\nSELECT SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd')})\nSELECT SUM(cost_usd) / "
+        "NULLIF(SUM(calls), 0) AS cost FROM facts",
     ),
     Panel(
         id="cost_per_success",
         title="Cost per successful run",
-        tells="All cost, also that of failed runs, divided by the runs that ended well: what a result really costs.",
-        act="Far above cost per run means failures are expensive: see waste of failed runs on Spend.",
+        tells="All cost, also that of failed runs, divided by the runs that ended well: what a "
+        "result really costs.",
+        act="Far above cost per run means failures are expensive: see waste of failed runs on "
+        "Spend.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
         sql=(
             f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd')})\n"
-            "SELECT SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS cost FROM facts"
+            "SELECT SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) "
+            "AS cost FROM facts"
         ),
     ),
     Panel(
         id="calls_per_run",
         title="Model calls per run",
         tells=f"How many model calls a finished run makes. {_NEWEST}",
-        act="A max far above p95 is a loop: open the dearest runs below; docs/runbooks/calls-per-run.md.",
+        act="A max far above p95 is a loop: open the most expensive runs below; "
+        "docs/runbooks/calls-per-run.md.",
         source="view runs",
         kind=Kind.STAT,
         unit=Unit.COUNT,
@@ -108,7 +121,8 @@ _STATS = (
         id="tools_per_run",
         title="Tool calls per run",
         tells=f"How many tool calls a finished run makes. {_NEWEST}",
-        act="Growing: an agent retries a tool that does not answer what it asks; see tools on Models and tools.",
+        act="Growing: an agent retries a tool that does not answer what it asks; see tools on "
+        "Models and tools.",
         source="view runs",
         kind=Kind.STAT,
         unit=Unit.COUNT,
@@ -133,7 +147,8 @@ _SERIES = (
         id="run_p95_by_name",
         title="Run p95 by crew or flow",
         tells="95th percentile duration of a run, per bucket.",
-        act="One crew slower: click into its slowest runs below. All slower: the provider, see Models and tools.",
+        act="One crew slower: click into its slowest runs below. All slower: the provider, see "
+        "Models and tools.",
         source="view runs (up to 3 h), then tables latency_hour and latency_day, dimension run",
         kind=Kind.LINES,
         unit=Unit.SECONDS,
@@ -173,7 +188,8 @@ _TABLES = (
     Panel(
         id="run_names",
         title="Crews and flows",
-        tells="Per outermost crew, flow or agent: runs, success, average duration, cost per run and per successful run.",
+        tells="Per outermost crew, flow or agent: runs, success, average duration, cost per run "
+        "and per successful run.",
         act="Sort by cost per success: that is where a fix pays most.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.TABLE,
@@ -190,9 +206,12 @@ _TABLES = (
         sql=(
             f"WITH facts AS ({sql_sources.RUN.rows('calls', 'cost_usd', 'duration_seconds')})\n"
             "SELECT COALESCE(name, '(none)') AS name, SUM(calls) AS runs,\n"
-            "  1.0 * SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END) / NULLIF(SUM(calls), 0) AS success,\n"
-            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, SUM(cost_usd) / NULLIF(SUM(calls), 0) AS cost_per_run,\n"
-            "  SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS cost_per_success,\n"
+            "  1.0 * SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END) / NULLIF(SUM(calls), 0) "
+            "AS success,\n"
+            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, SUM(cost_usd) / "
+            "NULLIF(SUM(calls), 0) AS cost_per_run,\n"
+            "  SUM(cost_usd) / NULLIF(SUM(CASE WHEN status = 'ok' THEN calls ELSE 0 END), 0) AS "
+            "cost_per_success,\n"
             "  SUM(cost_usd) AS cost_usd\n"
             "FROM facts GROUP BY 1 ORDER BY 7 DESC LIMIT 50"
         ),
@@ -201,7 +220,8 @@ _TABLES = (
         id="agents",
         title="Agents",
         tells="Per crew and agent: model calls, failures, tokens per call and cost.",
-        act="Many input tokens a call: trim its backstory, memory or tool results. Many failures: read their error types.",
+        act="Many input tokens a call: trim its backstory, memory or tool results. Many failures: "
+        "read their error types.",
         source="view crew_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -217,11 +237,13 @@ _TABLES = (
         },
         sql=(
             f"WITH facts AS ({_AGENT_ROWS})\n"
-            "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(agent, '(none)') AS agent, SUM(calls) AS calls,\n"
+            "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(agent, '(none)') AS agent, "
+            "SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             "  1.0 * SUM(input_tokens) / NULLIF(SUM(calls), 0) AS input_per_call,\n"
-            f"  1.0 * SUM(output_tokens) / NULLIF(SUM(calls), 0) AS output_per_call, {COST} AS cost_usd\n"
+            f"  1.0 * SUM(output_tokens) / NULLIF(SUM(calls), 0) AS output_per_call, {COST} AS "
+            "cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),
@@ -229,7 +251,8 @@ _TABLES = (
         id="tasks",
         title="Tasks",
         tells="Per crew and task: model calls, failures, mean latency and cost.",
-        act="One task with most of the cost is the one to give a smaller model or a shorter context.",
+        act="One task with most of the cost is the one to give a smaller model or a shorter "
+        "context.",
         source="view task_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -242,18 +265,20 @@ _TABLES = (
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
         sql=(
-            f"WITH facts AS ({sql_sources.TASK.rows('calls', 'failed_calls', 'unpriced_calls', 'cost_usd', 'duration_seconds')})\n"
-            "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(task, '(none)') AS task, SUM(calls) AS calls,\n"
+            f"WITH facts AS ({_TASK_ROWS})\n"
+            "SELECT COALESCE(crew, '(none)') AS crew, COALESCE(task, '(none)') AS task, "
+            "SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             f"  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds, {COST} AS cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),
     Panel(
-        id="dearest_runs",
-        title="Dearest runs",
+        id="most_expensive_runs",
+        title="Most expensive runs",
         tells=f"The runs that cost most. {_NEWEST}",
-        act="Open the trace: many equal calls in a row are a loop, one huge call is a context that grew.",
+        act="Open the trace: many equal calls in a row are a loop, one huge call is a context "
+        "that grew.",
         source="view runs",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -277,7 +302,8 @@ _TABLES = (
         id="failed_runs",
         title="Failed runs",
         tells="The latest runs that failed or were abandoned, with the error.",
-        act="Same error over and over: a bug or a provider outage. Mixed ones: limits and timeouts; raise retries.",
+        act="Same error over and over: a bug or a provider outage. Mixed ones: limits and "
+        "timeouts; raise retries.",
         source="view runs",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -297,9 +323,11 @@ _TABLES = (
         },
         empty="No failed run in this range. If runs are missing altogether: crewmeter doctor",
         sql=(
-            "SELECT time, COALESCE(name, '(none)') AS name, status, error_type, duration_seconds, failed_calls, failed_tool_calls,\n"
+            "SELECT time, COALESCE(name, '(none)') AS name, status, error_type, duration_seconds, "
+            "failed_calls, failed_tool_calls,\n"
             f"  {RUN_COST} AS cost_usd, trace_id, run_id\n"
-            f"FROM runs WHERE time >= @from AND time < @to AND status IN ('error', 'abandoned'){_RUN_WHERE}\n"
+            f"FROM runs WHERE time >= @from AND time < @to AND status IN ('error', "
+            f"'abandoned'){_RUN_WHERE}\n"
             "ORDER BY time DESC LIMIT 20"
         ),
     ),
@@ -322,14 +350,16 @@ _LIVE = (
     Panel(
         id="live_run_calls",
         title="Model calls per run, live",
-        tells="95th percentile of model calls a run made, by crew or flow, from Prometheus: the loop detector.",
+        tells="95th percentile of model calls a run made, by crew or flow, from Prometheus: the "
+        "loop detector.",
         act="A jump without a release is a loop: docs/runbooks/calls-per-run.md.",
         source="metric crewmeter_run_calls",
         kind=Kind.LINES,
         unit=Unit.COUNT,
         empty=EMPTY_LIVE,
         promql={
-            "{{name}}": "histogram_quantile(0.95, sum by (name, le) (increase(crewmeter_run_calls_bucket[30m])))"
+            "{{name}}": "histogram_quantile(0.95, sum by (name, le) "
+            "(increase(crewmeter_run_calls_bucket[30m])))"
         },
     ),
 )

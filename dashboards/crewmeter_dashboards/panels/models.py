@@ -14,12 +14,15 @@ _CACHE_SHARE = "1.0 * SUM(cache_read_tokens) / NULLIF(SUM(input_tokens), 0)"
 _PER_1K = f"1000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
 _TOOL_STEPS = "kind = 'tool'" + sql_sources.where({"crew": "crew", "agent": "agent"})
 
+_TOTAL_ROWS = sql_sources.TOTAL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens")
+
 _STATS = (
     Panel(
         id="failed_call_share",
         title="Failed model calls",
         tells="Share of model calls that ended in an error.",
-        act="Above 1 %: error types, below, tell limits (back off, raise quota) from bad requests (fix) and outages (fall back).",
+        act="Above 1 %: error types, below, tell limits (back off, raise quota) from bad requests "
+        "(fix) and outages (fall back).",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -42,7 +45,8 @@ _STATS = (
         empty="No streamed call in this range: time to first token is only known for stream=True.",
         sql=(
             f"WITH lat AS ({sql_sources.latency('ttft')}),\n"
-            "cum AS (SELECT le_seconds, SUM(SUM(count)) OVER (ORDER BY le_seconds) AS seen, SUM(SUM(count)) OVER () AS total\n"
+            "cum AS (SELECT le_seconds, SUM(SUM(count)) OVER (ORDER BY le_seconds) AS seen, "
+            "SUM(SUM(count)) OVER () AS total\n"
             "  FROM lat GROUP BY le_seconds)\n"
             "SELECT MIN(CASE WHEN seen >= 0.5 * total THEN le_seconds END) AS p50,\n"
             "  MIN(CASE WHEN seen >= 0.95 * total THEN le_seconds END) AS p95 FROM cum"
@@ -51,19 +55,25 @@ _STATS = (
     Panel(
         id="cache_hit",
         title="Cache hits",
-        tells="Share of input tokens that the provider read from its prompt cache, at a fraction of the price.",
-        act="Low on long, repeated prompts: put the stable part first. A sudden drop: docs/runbooks/cache-hit-drop.md.",
+        tells="Share of input tokens that the provider read from its prompt cache, at a fraction "
+        "of the price.",
+        act="Low on long, repeated prompts: put the stable part first. A sudden drop: "
+        "docs/runbooks/cache-hit-drop.md.",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.SHARE,
         decimals=1,
-        sql=f"WITH facts AS ({sql_sources.TOTAL.rows('cache_read_tokens', 'input_tokens')})\nSELECT {_CACHE_SHARE} AS hits FROM facts",
+        sql=f"WITH facts AS "
+        f"({sql_sources.TOTAL.rows('cache_read_tokens', 'input_tokens')})\nSELECT "
+        f"{_CACHE_SHARE} AS hits FROM facts",
     ),
     Panel(
         id="truncated_share",
         title="Truncated answers",
-        tells="Share of calls that stopped because the output limit was reached (finish reason length or max_tokens).",
-        act="Above 1 %: raise max_tokens or ask for less; truncated answers are paid for and often retried.",
+        tells="Share of calls that stopped because the output limit was reached (finish reason "
+        "length or max_tokens).",
+        act="Above 1 %: raise max_tokens or ask for less; truncated answers are paid for and "
+        "often retried.",
         source="view finish_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -71,7 +81,8 @@ _STATS = (
         steps=FAILURE_STEPS,
         sql=(
             f"WITH facts AS ({sql_sources.FINISH.rows('calls')})\n"
-            "SELECT 1.0 * SUM(CASE WHEN LOWER(finish_reason) IN ('length', 'max_tokens', 'model_length') THEN calls ELSE 0 END)\n"
+            "SELECT 1.0 * SUM(CASE WHEN LOWER(finish_reason) IN ('length', 'max_tokens', "
+            "'model_length') THEN calls ELSE 0 END)\n"
             "  / NULLIF(SUM(calls), 0) AS truncated FROM facts"
         ),
     ),
@@ -83,10 +94,7 @@ _STATS = (
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=(
-            f"WITH facts AS ({sql_sources.TOTAL.rows('cost_usd', 'unpriced_calls', 'input_tokens', 'output_tokens')})\n"
-            f"SELECT {_PER_1K} AS price FROM facts"
-        ),
+        sql=(f"WITH facts AS ({_TOTAL_ROWS})\nSELECT {_PER_1K} AS price FROM facts"),
     ),
 )
 
@@ -95,7 +103,8 @@ _SERIES = (
         id="model_p95",
         title="Latency p95 by model",
         tells="95th percentile latency of one call, for the busiest models.",
-        act="One model up: its provider's status page, then a fallback. All up: your gateway or network.",
+        act="One model up: its provider's status page, then a fallback. All up: your gateway or "
+        "network.",
         source="view calls (up to 3 h), then tables latency_hour and latency_day, dimension model",
         kind=Kind.LINES,
         unit=Unit.SECONDS,
@@ -129,7 +138,8 @@ _SERIES = (
         id="errors_by_type",
         title="Errors by type",
         tells="Failed model calls per bucket, by error type.",
-        act="RateLimitError: quota or back-off. Timeout: latency, above. AuthenticationError: keys. 5xx: the provider.",
+        act="RateLimitError: quota or back-off. Timeout: latency, above. AuthenticationError: "
+        "keys. 5xx: the provider.",
         source="view error_hourly (calls up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,
@@ -140,7 +150,8 @@ _SERIES = (
     Panel(
         id="tokens_by_kind",
         title="Tokens by kind",
-        tells="Tokens per bucket in disjoint kinds: fresh input, cache reads, cache writes, output and reasoning.",
+        tells="Tokens per bucket in disjoint kinds: fresh input, cache reads, cache writes, "
+        "output and reasoning.",
         act="Fresh input dominates: cache the prompt. Reasoning dominates: lower the effort.",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STACK,
@@ -158,9 +169,11 @@ _SERIES = (
                 "output_tokens",
                 "reasoning_tokens",
             )
-            + ")\nSELECT time / @bucket * @bucket AS time, SUM(input_tokens) - SUM(cache_read_tokens) - SUM(cache_write_tokens) AS input,\n"
+            + ")\nSELECT time / @bucket * @bucket AS time, SUM(input_tokens) - "
+            "SUM(cache_read_tokens) - SUM(cache_write_tokens) AS input,\n"
             "  SUM(cache_read_tokens) AS cache_read, SUM(cache_write_tokens) AS cache_write,\n"
-            "  SUM(output_tokens) - SUM(reasoning_tokens) AS output, SUM(reasoning_tokens) AS reasoning\n"
+            "  SUM(output_tokens) - SUM(reasoning_tokens) AS output, SUM(reasoning_tokens) AS "
+            "reasoning\n"
             "FROM facts GROUP BY 1 ORDER BY 1"
         ),
     ),
@@ -185,7 +198,8 @@ _SERIES = (
         id="price_per_1k_by_model",
         title="Price per 1,000 tokens by model",
         tells="What 1,000 tokens, input and output together, cost on each model.",
-        act="The same quality on a model with a lower line is money saved: crewmeter whatif prices your history on it.",
+        act="The same quality on a model with a lower line is money saved: crewmeter whatif "
+        "prices your history on it.",
         source="view model_hourly (calls up to 3 h)",
         kind=Kind.LINES,
         unit=Unit.USD,
@@ -200,7 +214,8 @@ _SERIES = (
     Panel(
         id="finish_reasons",
         title="Finish reasons",
-        tells="Why models stopped: stop and tool calls are normal, length is truncation, content_filter is refusal.",
+        tells="Why models stopped: stop and tool calls are normal, length is truncation, "
+        "content_filter is refusal.",
         act="Length or content_filter in the top three deserves a look at the prompts.",
         source="view finish_hourly (calls up to 3 h)",
         kind=Kind.BARS,
@@ -208,7 +223,8 @@ _SERIES = (
         series="finish_reason",
         sql=(
             f"WITH facts AS ({sql_sources.FINISH.rows('calls')})\n"
-            "SELECT COALESCE(finish_reason, '(none)') AS finish_reason, SUM(calls) AS calls FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
+            "SELECT COALESCE(finish_reason, '(none)') AS finish_reason, SUM(calls) AS calls FROM "
+            "facts GROUP BY 1 ORDER BY 2 DESC LIMIT 10"
         ),
     ),
 )
@@ -217,7 +233,8 @@ _TABLES = (
     Panel(
         id="models",
         title="Models",
-        tells="Per provider and model: calls, failures, mean latency, tokens, cache hits, price per 1,000 tokens and cost.",
+        tells="Per provider and model: calls, failures, mean latency, tokens, cache hits, price "
+        "per 1,000 tokens and cost.",
         act="Compare rows with similar work: the same task on a cheaper row is a saving.",
         source="view model_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
@@ -247,10 +264,12 @@ _TABLES = (
                 "cost_usd",
                 "duration_seconds",
             )
-            + ")\nSELECT COALESCE(provider, '(none)') AS provider, COALESCE(model, '(none)') AS model, SUM(calls) AS calls,\n"
+            + ")\nSELECT COALESCE(provider, '(none)') AS provider, COALESCE(model, '(none)') AS "
+            "model, SUM(calls) AS calls,\n"
             "  1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
-            f"  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, {_CACHE_SHARE} AS cache_share,\n"
+            f"  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, "
+            f"{_CACHE_SHARE} AS cache_share,\n"
             f"  {_PER_1K} AS price_per_1k, SUM(unpriced_calls) AS unpriced, {COST} AS cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
@@ -274,7 +293,8 @@ _TOOLS = (
         id="tool_errors",
         title="Failed tool calls",
         tells="Tool calls that raised, per bucket, by tool.",
-        act="Every failed call is paid for again by the model that reads the error: fix the noisiest tool first.",
+        act="Every failed call is paid for again by the model that reads the error: fix the "
+        "noisiest tool first.",
         source="view tool_hourly (steps up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,
@@ -297,8 +317,10 @@ _TOOLS = (
     Panel(
         id="tools",
         title="Tools",
-        tells=f"Per tool: calls, failures, mean duration; results from the cache and retries of the newest {NEWEST:,} calls.",
-        act="No cached results on a tool that is asked the same thing twice: set its cache_function.",
+        tells=f"Per tool: calls, failures, mean duration; results from the cache and retries of "
+        f"the newest {NEWEST:,} calls.",
+        act="No cached results on a tool that gets the same arguments twice: set its "
+        "cache_function.",
         source="views tool_hourly and steps",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -312,13 +334,18 @@ _TOOLS = (
         },
         empty="No tool call in this range.",
         sql=(
-            f"WITH facts AS ({sql_sources.TOOL.rows('calls', 'failed_calls', 'duration_seconds')}),\n"
-            "recent AS (SELECT name, AVG(CASE WHEN LOWER(@detail_cached) IN ('1', 'true') THEN 1.0 ELSE 0.0 END) AS cached_share,\n"
+            f"WITH facts AS "
+            f"({sql_sources.TOOL.rows('calls', 'failed_calls', 'duration_seconds')}),\n"
+            "recent AS (SELECT name, AVG(CASE WHEN LOWER(@detail_cached) IN ('1', 'true') THEN "
+            "1.0 ELSE 0.0 END) AS cached_share,\n"
             "  SUM(CASE WHEN CAST(@detail_attempts AS INTEGER) > 1 THEN 1 ELSE 0 END) AS retried\n"
             f"  FROM ({newest('steps', 'name, details', _TOOL_STEPS)}) AS s GROUP BY name)\n"
-            "SELECT COALESCE(f.tool, '(none)') AS tool, f.calls, f.failed_share, f.mean_seconds, r.cached_share, r.retried\n"
-            "FROM (SELECT tool, SUM(calls) AS calls, 1.0 * SUM(failed_calls) / NULLIF(SUM(calls), 0) AS failed_share,\n"
-            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds FROM facts GROUP BY tool) AS f\n"
+            "SELECT COALESCE(f.tool, '(none)') AS tool, f.calls, f.failed_share, f.mean_seconds, "
+            "r.cached_share, r.retried\n"
+            "FROM (SELECT tool, SUM(calls) AS calls, 1.0 * SUM(failed_calls) / NULLIF(SUM(calls), "
+            "0) AS failed_share,\n"
+            "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds FROM facts GROUP BY "
+            "tool) AS f\n"
             "LEFT JOIN recent AS r ON r.name = f.tool ORDER BY f.calls DESC LIMIT 50"
         ),
     ),
@@ -336,7 +363,8 @@ _LIVE = (
         empty=EMPTY_LIVE,
         promql={
             "{{model}}": (
-                "histogram_quantile(0.95, sum by (model, le) (rate(crewmeter_time_to_first_token_seconds_bucket[$__rate_interval])))"
+                "histogram_quantile(0.95, sum by (model, le) "
+                "(rate(crewmeter_time_to_first_token_seconds_bucket[$__rate_interval])))"
             )
         },
     ),
@@ -350,7 +378,8 @@ _LIVE = (
         unit=Unit.PER_MINUTE,
         empty=EMPTY_LIVE,
         promql={
-            "{{tool}} {{status}}": "60 * sum by (tool, status) (rate(crewmeter_tool_calls_total[$__rate_interval]))"
+            "{{tool}} {{status}}": "60 * sum by (tool, status) "
+            "(rate(crewmeter_tool_calls_total[$__rate_interval]))"
         },
     ),
     Panel(

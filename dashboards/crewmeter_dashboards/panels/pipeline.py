@@ -1,4 +1,4 @@
-"""Panels about the meter itself: does every span arrive, is every price fresh?"""
+"""Panels about the meter itself: arrival of spans and freshness of prices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ _LEDGER = (
         id="services",
         title="Services",
         tells="Which services sent calls in the range, how many, and when last.",
-        act="A service that stopped sending while it runs lost its telemetry: crewmeter doctor on its host.",
+        act="A service that stopped sending while it runs lost its telemetry: crewmeter doctor on "
+        "its host.",
         source="view service_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -42,7 +43,8 @@ _LEDGER = (
         },
         sql=(
             f"WITH facts AS ({sql_sources.SERVICE.rows('calls', 'unpriced_calls')})\n"
-            "SELECT COALESCE(service, '(none)') AS service, COALESCE(environment, '(none)') AS environment, SUM(calls) AS calls,\n"
+            "SELECT COALESCE(service, '(none)') AS service, COALESCE(environment, '(none)') AS "
+            "environment, SUM(calls) AS calls,\n"
             "  SUM(unpriced_calls) AS unpriced, MAX(time) AS last_hour\n"
             "FROM facts GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50"
         ),
@@ -61,8 +63,9 @@ _LEDGER = (
     Panel(
         id="cost_status",
         title="How calls were priced",
-        tells="Calls per bucket by cost status: priced, reported by the provider, declared free, or why there is no price.",
-        act="Anything but priced growing after a release: a new model name; crewmeter prices check.",
+        tells="Calls per bucket by cost status: priced, reported by the provider, declared free, "
+        "or why there is no price.",
+        act="Growth of anything but priced: a new model name. Run crewmeter prices check.",
         source="view cost_status_hourly (calls up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,
@@ -118,7 +121,8 @@ _STATS = (
         Kind.STAT,
         Unit.SECONDS,
         {
-            "lag": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_lag_seconds_bucket[10m])))"
+            "lag": "histogram_quantile(0.95, sum by (le) "
+            "(rate(crewmeter_ledger_lag_seconds_bucket[10m])))"
         },
         Step(0, GOOD),
         Step(30, WARN),
@@ -152,7 +156,8 @@ _STATS = (
         "price_age",
         "Price book age",
         "Age of the price data in use.",
-        "Older than 30 days: crewmeter prices update, or a newer crewmeter; docs/runbooks/stale-prices.md.",
+        "Older than 30 days: crewmeter prices update, or a newer crewmeter; "
+        "docs/runbooks/stale-prices.md.",
         "crewmeter_price_book_age_seconds",
         Kind.STAT,
         Unit.SECONDS,
@@ -183,7 +188,8 @@ _SIDECAR = (
         Kind.LINES,
         Unit.SECONDS,
         {
-            "p95": "histogram_quantile(0.95, sum by (le) (rate(crewmeter_ledger_write_seconds_bucket[$__rate_interval])))"
+            "p95": "histogram_quantile(0.95, sum by (le) "
+            "(rate(crewmeter_ledger_write_seconds_bucket[$__rate_interval])))"
         },
     ),
     _live(
@@ -205,10 +211,22 @@ _SIDECAR = (
         Kind.LINES,
         Unit.PER_MINUTE,
         {
-            "{{model}} {{reason}}": "60 * sum by (model, reason) (rate(crewmeter_unpriced_calls_total[$__rate_interval]))"
+            "{{model}} {{reason}}": "60 * sum by (model, reason) "
+            "(rate(crewmeter_unpriced_calls_total[$__rate_interval]))"
         },
     ),
 )
+
+
+def _collector_rate(counter: str, label: str | None = None) -> str:
+    """Return the rate of one of the collector's own span counters, by a label or in all.
+
+    Collector versions disagree on the suffix ``_total``.
+    """
+    by = f" by ({label}) " if label else ""
+    selector = f'{{__name__=~"otelcol_{counter}_spans(_total)?"}}'
+    return f"sum{by}(rate({selector}[$__rate_interval]))"
+
 
 _COLLECTOR = (
     _live(
@@ -220,7 +238,8 @@ _COLLECTOR = (
         Kind.LINES,
         Unit.SHARE,
         {
-            "{{exporter}}": "max by (exporter) (otelcol_exporter_queue_size / otelcol_exporter_queue_capacity)"
+            "{{exporter}}": "max by (exporter) (otelcol_exporter_queue_size / "
+            "otelcol_exporter_queue_capacity)"
         },
     ),
     _live(
@@ -228,32 +247,28 @@ _COLLECTOR = (
         "Collector: refused and failed spans",
         "Spans per second that receivers refused or exporters could not hand on.",
         "Above zero for minutes is loss: docs/runbooks/telemetry-loss.md.",
-        "otelcol_receiver_refused_spans, otelcol_exporter_send_failed_spans and otelcol_exporter_enqueue_failed_spans",
+        "otelcol_receiver_refused_spans, otelcol_exporter_send_failed_spans and "
+        "otelcol_exporter_enqueue_failed_spans",
         Kind.LINES,
         Unit.PER_SECOND,
         {
-            "refused {{receiver}}": (
-                'sum by (receiver) (rate({__name__=~"otelcol_receiver_refused_spans(_total)?"}[$__rate_interval]))'
-            ),
-            "send failed {{exporter}}": (
-                'sum by (exporter) (rate({__name__=~"otelcol_exporter_send_failed_spans(_total)?"}[$__rate_interval]))'
-            ),
-            "not queued {{exporter}}": (
-                'sum by (exporter) (rate({__name__=~"otelcol_exporter_enqueue_failed_spans(_total)?"}[$__rate_interval]))'
-            ),
+            "refused {{receiver}}": _collector_rate("receiver_refused", "receiver"),
+            "send failed {{exporter}}": _collector_rate("exporter_send_failed", "exporter"),
+            "not queued {{exporter}}": _collector_rate("exporter_enqueue_failed", "exporter"),
         },
     ),
     _live(
         "collector_sent",
         "Collector: spans in and out",
         "Spans per second accepted from apps and sent to each back end.",
-        "The ledger's line must follow the accepted one; the trace back end's may be lower, it is sampled.",
+        "The ledger's line must follow the accepted one; the trace back end's may be lower, it is "
+        "sampled.",
         "otelcol_receiver_accepted_spans and otelcol_exporter_sent_spans",
         Kind.LINES,
         Unit.PER_SECOND,
         {
-            "accepted": 'sum(rate({__name__=~"otelcol_receiver_accepted_spans(_total)?"}[$__rate_interval]))',
-            "sent {{exporter}}": 'sum by (exporter) (rate({__name__=~"otelcol_exporter_sent_spans(_total)?"}[$__rate_interval]))',
+            "accepted": _collector_rate("receiver_accepted"),
+            "sent {{exporter}}": _collector_rate("exporter_sent", "exporter"),
         },
     ),
 )

@@ -1,4 +1,4 @@
-"""Panels for whoever pays: spend, budget, waste, movers, chargeback."""
+"""Panels for whoever pays: spend, budget, failed runs, movers, chargeback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["PANELS"]
 
 _MONTH = f"facts AS ({sql_sources.TOTAL.rows('cost_usd', since='@month_start')})"
 _WEEK = f"week AS ({sql_sources.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
-_FORECAST = "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) FROM week) * (@month_end - @to) / 604800.0"
+_FORECAST = (
+    "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) "
+    "FROM week) * (@month_end - @to) / 604800.0"
+)
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
 _EVERY = "1 = 1" + sql_sources.where(sql_sources.TOTAL.filters)
 _BUDGET_STEPS = (Step(0, GOOD), Step(0.8, WARN), Step(1, BAD))
@@ -23,6 +26,11 @@ _MONEY_COLUMNS = {
     "cost_usd": Column("Cost", Unit.USD, bar=True),
     "share": Column("Share", Unit.SHARE),
 }
+
+_COST_STATUS_ROWS = sql_sources.COST_STATUS.rows("unpriced_calls", "input_tokens", "output_tokens")
+_TEAM_ROWS = sql_sources.TEAM.rows(
+    "calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd"
+)
 
 _STATS = (
     Panel(
@@ -39,7 +47,8 @@ _STATS = (
         id="forecast",
         title="Month end at this pace",
         tells="Month to date plus the mean day of the last seven for every day that is left.",
-        act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds weekday patterns and a range.",
+        act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds "
+        "weekday patterns and a range.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
@@ -49,13 +58,15 @@ _STATS = (
         id="budget_used",
         title="Budget used",
         tells="Month to date as a share of the monthly budget, which you type in at the top.",
-        act="Alerts fire at 50, 80 and 100 %: docs/runbooks/month-to-date.md. To stop calls, not just watch them: crewmeter budget set.",
+        act="Alerts fire at 50, 80 and 100 %: docs/runbooks/month-to-date.md. To stop calls, not "
+        "just watch them: crewmeter budget set.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.SHARE,
         decimals=1,
         steps=_BUDGET_STEPS,
-        sql=f"WITH {_MONTH}\nSELECT 1.0 * COALESCE(SUM(cost_usd), 0) / NULLIF(@budget, 0) AS used FROM facts",
+        sql=f"WITH {_MONTH}\nSELECT 1.0 * COALESCE(SUM(cost_usd), 0) / NULLIF(@budget, 0) AS used "
+        "FROM facts",
     ),
     Panel(
         id="forecast_share",
@@ -73,11 +84,12 @@ _STATS = (
         id="waste",
         title="Waste of failed runs",
         tells="Cost of runs that failed or were abandoned.",
-        act="Open failed runs on Crews and agents, dearest first.",
+        act="Open failed runs on Crews and agents, most expensive first.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT COALESCE({_WASTED}, 0) AS wasted FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT COALESCE({_WASTED}, 0) "
+        "AS wasted FROM facts",
     ),
     Panel(
         id="waste_share",
@@ -89,13 +101,15 @@ _STATS = (
         unit=Unit.SHARE,
         decimals=1,
         steps=(Step(0, GOOD), Step(0.03, WARN), Step(0.1, BAD)),
-        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT 1.0 * {_WASTED} / NULLIF(SUM(cost_usd), 0) AS share FROM facts",
+        sql=f"WITH facts AS ({sql_sources.RUN.rows('cost_usd')})\nSELECT 1.0 * {_WASTED} / "
+        "NULLIF(SUM(cost_usd), 0) AS share FROM facts",
     ),
     Panel(
         id="coverage",
         title="Priced coverage",
         tells="Share of calls whose cost is known.",
-        act="Below 100 %: every amount here is too low. Unpriced calls, below, name model and reason.",
+        act="Below 100 %: every amount here is too low. Unpriced calls, below, name model and "
+        "reason.",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -113,7 +127,7 @@ def _spend(panel_id: str, title: str, source: sql_sources.Source, name: str, act
     return Panel(
         id=panel_id,
         title=title,
-        tells=f"Cost per bucket, by {name}; the seven dearest, then the rest.",
+        tells=f"Cost per bucket, by {name}; the seven most expensive, then the rest.",
         act=act,
         source=f"view {source.rollup} (calls up to 3 h)",
         kind=Kind.STACK,
@@ -127,7 +141,8 @@ _SERIES = (
     Panel(
         id="month_curve",
         title="This month against the budget",
-        tells="Spend added up day by day, the even pace that would just use the budget up, and the budget.",
+        tells="Spend added up day by day, the even pace that would just use the budget up, and "
+        "the budget.",
         act="Above the even pace early in the month: find the mover before the alert does.",
         source="view total_hourly",
         kind=Kind.LINES,
@@ -139,9 +154,11 @@ _SERIES = (
         },
         sql=(
             f"WITH {_MONTH},\n"
-            "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP BY 1)\n"
+            "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP "
+            "BY 1)\n"
             "SELECT day AS time, SUM(cost) OVER (ORDER BY day) AS spend,\n"
-            '  @budget * 1.0 * (day + 86400 - @month_start) / (@month_end - @month_start) AS "even pace", @budget * 1.0 AS budget\n'
+            "  @budget * 1.0 * (day + 86400 - @month_start) / (@month_end - @month_start) AS "
+            '"even pace", @budget * 1.0 AS budget\n'
             "FROM days ORDER BY 1"
         ),
     ),
@@ -173,28 +190,33 @@ _BARS = (
         id="spend_by_user",
         title="Spend by user",
         tells="The fifteen users whose work cost most.",
-        act="One user far ahead: a heavy tenant or a runaway script; cap with crewmeter budget set --scope user.",
+        act="One user far ahead: a heavy tenant or a runaway script; cap with crewmeter budget "
+        "set --scope user.",
         source="view team_hourly (calls up to 3 h)",
         kind=Kind.BARS,
         unit=Unit.USD,
         series="user",
         sql=(
             f"WITH facts AS ({sql_sources.TEAM.rows('cost_usd')})\n"
-            'SELECT COALESCE("user", \'(none)\') AS "user", SUM(cost_usd) AS spend FROM facts GROUP BY 1 ORDER BY 2 DESC LIMIT 15'
+            'SELECT COALESCE("user", \'(none)\') AS "user", SUM(cost_usd) AS spend FROM facts '
+            "GROUP BY 1 ORDER BY 2 DESC LIMIT 15"
         ),
     ),
     Panel(
         id="spend_by_tag",
         title="Spend by tag",
         tells="Cost by tag (key=value), to the whole hour. A call with two tags counts under both.",
-        act="Tag features, tenants and experiments with crewmeter.attribute(feature=…) to see their cost here.",
+        act="Tag features, tenants and experiments with crewmeter.attribute(feature=…) to see "
+        "their cost here.",
         source="view tag_hourly",
         kind=Kind.BARS,
         unit=Unit.USD,
         series="tag",
-        empty="No tagged call in this range. Tag with crewmeter.attribute(feature='search') or CREWMETER_TAGS.",
+        empty="No tagged call in this range. Tag with crewmeter.attribute(feature='search') or "
+        "CREWMETER_TAGS.",
         sql=(
-            "SELECT tag, SUM(cost_usd) AS spend FROM tag_hourly WHERE time >= @from / 3600 * 3600 AND time < @to\n"
+            "SELECT tag, SUM(cost_usd) AS spend FROM tag_hourly WHERE time >= @from / 3600 * 3600 "
+            "AND time < @to\n"
             "GROUP BY 1 ORDER BY 2 DESC LIMIT 15"
         ),
     ),
@@ -206,7 +228,8 @@ def _mover(kind: str, source: sql_sources.Source, name: str) -> str:
         f"SUM(CASE WHEN time {side} @to - 604800 THEN cost_usd ELSE 0 END)" for side in (">=", "<")
     )
     return (
-        f"SELECT '{kind}' AS kind, COALESCE({name}, '(none)') AS name, {week_before} AS week_before, {this_week} AS this_week\n"
+        f"SELECT '{kind}' AS kind, COALESCE({name}, '(none)') AS name, {week_before} AS "
+        f"week_before, {this_week} AS this_week\n"
         f"  FROM ({source.rows('cost_usd', since='(@to - 1209600)')}) AS m GROUP BY 2"
     )
 
@@ -215,8 +238,9 @@ _TABLES = (
     Panel(
         id="movers",
         title="Week over week movers",
-        tells="Cost of the last seven days against the seven before, by model, crew and team; largest change first.",
-        act="A plus without a reason you know is next week's surprise: open it on Crews and agents.",
+        tells="Cost of the last seven days against the seven before, by model, crew and team; "
+        "largest change first.",
+        act="A plus without a known reason: open it on Crews and agents.",
         source="views model_hourly, crew_hourly and team_hourly",
         kind=Kind.TABLE,
         unit=Unit.USD,
@@ -229,7 +253,8 @@ _TABLES = (
             "change_share": Column("Change", Unit.SHARE),
         },
         sql=(
-            f"WITH moved AS ({_mover('model', sql_sources.MODEL, 'model')}\n  UNION ALL\n  {_mover('crew', sql_sources.CREW, 'crew')}\n"
+            f"WITH moved AS ({_mover('model', sql_sources.MODEL, 'model')}\n  UNION ALL\n  "
+            f"{_mover('crew', sql_sources.CREW, 'crew')}\n"
             f"  UNION ALL\n  {_mover('team', sql_sources.TEAM, 'team')})\n"
             "SELECT kind, name, week_before, this_week, this_week - week_before AS change,\n"
             "  (this_week - week_before) / NULLIF(week_before, 0) AS change_share\n"
@@ -240,7 +265,8 @@ _TABLES = (
         id="unpriced_models",
         title="Unpriced calls",
         tells="Calls without a cost, by model and the reason there is none.",
-        act="unknown_model: add it to your overrides file, then crewmeter reprice. usage_missing: docs/runbooks/unpriced-calls.md.",
+        act="unknown_model: add it to your overrides file, then crewmeter reprice. usage_missing: "
+        "docs/runbooks/unpriced-calls.md.",
         source="view cost_status_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.COUNT,
@@ -253,8 +279,9 @@ _TABLES = (
         },
         empty="Every call in this range has a price.",
         sql=(
-            f"WITH facts AS ({sql_sources.COST_STATUS.rows('unpriced_calls', 'input_tokens', 'output_tokens')})\n"
-            "SELECT COALESCE(model, '(none)') AS model, cost_status, SUM(unpriced_calls) AS calls, SUM(input_tokens) AS input_tokens,\n"
+            f"WITH facts AS ({_COST_STATUS_ROWS})\n"
+            "SELECT COALESCE(model, '(none)') AS model, cost_status, SUM(unpriced_calls) AS "
+            "calls, SUM(input_tokens) AS input_tokens,\n"
             "  SUM(output_tokens) AS output_tokens\n"
             "FROM facts GROUP BY 1, 2 HAVING SUM(unpriced_calls) > 0 ORDER BY 3 DESC LIMIT 30"
         ),
@@ -264,7 +291,8 @@ _TABLES = (
         title="Computed against reported",
         tells="Where a provider reports its own cost (OpenRouter does): that sum beside ours, for "
         f"the newest {NEWEST:,} calls of the range.",
-        act="Apart by more than 2 %: a negotiated rate or a new billing dimension; crewmeter prices check, then reprice.",
+        act="Apart by more than 2 %: a negotiated rate or a new billing dimension; crewmeter "
+        "prices check, then reprice.",
         source="view calls",
         kind=Kind.TABLE,
         unit=Unit.USD,
@@ -281,8 +309,10 @@ _TABLES = (
         },
         empty="No provider in this range reports a cost of its own.",
         sql=(
-            "SELECT COALESCE(provider, '(none)') AS provider, COUNT(*) AS calls, SUM(reported_cost_usd) AS reported_usd,\n"
-            "  SUM(cost_usd) AS computed_usd, SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - 1.0 AS difference\n"
+            "SELECT COALESCE(provider, '(none)') AS provider, COUNT(*) AS calls, "
+            "SUM(reported_cost_usd) AS reported_usd,\n"
+            "  SUM(cost_usd) AS computed_usd, SUM(cost_usd) / NULLIF(SUM(reported_cost_usd), 0) - "
+            "1.0 AS difference\n"
             f"FROM ({newest('calls', 'provider, cost_usd, reported_cost_usd', _EVERY)}) AS c\n"
             "WHERE reported_cost_usd IS NOT NULL GROUP BY 1 ORDER BY 3 DESC"
         ),
@@ -290,8 +320,10 @@ _TABLES = (
     Panel(
         id="chargeback",
         title="Chargeback",
-        tells="Per team and user: calls, tokens, cost and share of all cost in the range; what you would bill them.",
-        act="Download as CSV from the panel's menu, or crewmeter statement for a month, or crewmeter export --format focus.",
+        tells="Per team and user: calls, tokens, cost and share of all cost in the range; what "
+        "you would bill them.",
+        act="Download as CSV from the panel's menu, or crewmeter statement for a month, or "
+        "crewmeter export --format focus.",
         source="view team_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
         unit=Unit.USD,
@@ -301,10 +333,13 @@ _TABLES = (
             **_MONEY_COLUMNS,
         },
         sql=(
-            f"WITH facts AS ({sql_sources.TEAM.rows('calls', 'unpriced_calls', 'input_tokens', 'output_tokens', 'cost_usd')})\n"
-            "SELECT COALESCE(team, '(none)') AS team, COALESCE(\"user\", '(none)') AS \"user\", SUM(calls) AS calls,\n"
-            "  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, SUM(unpriced_calls) AS unpriced,\n"
-            f"  {COST} AS cost_usd, SUM(cost_usd) / NULLIF(SUM(SUM(cost_usd)) OVER (), 0) AS share\n"
+            f"WITH facts AS ({_TEAM_ROWS})\n"
+            "SELECT COALESCE(team, '(none)') AS team, COALESCE(\"user\", '(none)') AS \"user\", "
+            "SUM(calls) AS calls,\n"
+            "  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, "
+            "SUM(unpriced_calls) AS unpriced,\n"
+            f"  {COST} AS cost_usd, SUM(cost_usd) / NULLIF(SUM(SUM(cost_usd)) OVER (), 0) AS "
+            "share\n"
             "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 200"
         ),
     ),
