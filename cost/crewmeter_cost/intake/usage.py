@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage
@@ -131,7 +131,7 @@ def usage_of(
     write_1h = _first(attributes, _WRITE_1H) or 0
     written = _first(attributes, names.cache_write) or 0
     reasoning = _first(attributes, names.reasoning) or 0
-    rare = (
+    rare: dict[str, Any] = (
         {}
         if attributes.keys().isdisjoint(_RARE_NAMES)
         else {field: _first(attributes, (name,)) or 0 for field, name in _RARE.items()}

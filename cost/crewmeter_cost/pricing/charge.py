@@ -1,4 +1,7 @@
-"""A charge: what one call cost, in integer pico-USD with its lines, or why it has no price. Pure: no clock, no I/O."""
+"""The cost of one call, in integer pico-USD with its lines, or why it has none.
+
+Pure: no clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,21 @@ from bisect import bisect_left
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.pricing.charge_result import PICO, Charge, FrozenRates, Item, Outcome, Unpriced
-from crewmeter_cost.pricing.line_items import Lines, measure
+from crewmeter_cost.pricing.charge_result import (
+    EXACT,
+    PICO,
+    Charge,
+    FrozenRates,
+    Item,
+    Outcome,
+    Unpriced,
+)
+from crewmeter_cost.pricing.line_items import LOWER, UPPER, Lines, lines_of
 from crewmeter_cost.pricing.unit_prices import FREE, GPU_HOUR, Plan
 
 if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
+    from crewmeter_cost.pricing.charge_result import Bound, CostStatus
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Call
 
@@ -30,10 +42,16 @@ __all__ = [
 
 _ABSURD = 2**40
 """More tokens than any request can hold: a count beyond it is garbage, not usage."""
-_CEILING_FLAGS = frozenset({"cached_not_reported"})
-"""Usage flags that make the computed cost a ceiling: tokens that may have been cheaper are billed in full."""
-_AGREES_WITHIN = (Decimal("0.01"), Decimal("0.000001"))
-"""A reported cost diverges where it is off by more than 1 % and by more than a millionth of a dollar."""
+_CEILING_FLAGS = frozenset({"cached_not_reported", "cached_outside_total"})
+"""Usage flags of an upper bound: tokens that may have been cheaper are billed in full."""
+_FLOOR_FLAGS = frozenset({"lower_bound"})
+_UNKNOWN_USAGE = "unknown_usage:"
+"""Usage flags of a lower bound: something in the usage that nothing here understands."""
+_AGREES_WITHIN = Decimal("0.01")
+_AGREES_USD = Decimal("0.000001")
+"""A reported cost diverges where it is off by more than 1 % and more than a millionth of a USD."""
+_LARGEST_REPORT = 10**6
+"""USD. A report beyond it for one call is in another unit."""
 
 
 def charge(
@@ -50,10 +68,23 @@ def charge(
     duration_ns: int | None = None,
     reported_cost_usd: str | None = None,
 ) -> Outcome:
-    """What `usage` cost at `at_ns` (nanoseconds since 1970, when the request was sent).
+    """Return the cost of `usage` at a moment.
 
-    ``tier`` is the service tier the response names; ``duration_ns`` prices self-hosted models; ``reported_cost_usd`` is compared
-    with the computed cost, and stands in only where none can be computed.
+    Args:
+        usage: What was used.
+        book: The prices.
+        provider: Who billed it, as declared. A known host overrules it.
+        model: The model that was requested.
+        at_ns: When the request was sent, nanoseconds since 1970.
+        host: The host it was sent to.
+        response_model: The model that the response names.
+        tier: The service tier that the response names.
+        operation: A `semconv` operation. Embeddings and reranks have no output.
+        duration_ns: Prices self-hosted models.
+        reported_cost_usd: The provider's own figure, to be compared with the computed one.
+
+    Returns:
+        A `Charge`, or `Unpriced` with the reason.
     """
     plan = book.plan(provider, model, host, response_model, tier, at_ns)
     if reported_cost_usd is None and plan.__class__ is Plan:
@@ -61,11 +92,13 @@ def charge(
         if quick is not None:
             return quick
     outcome = _computed(usage, plan, operation, duration_ns)
-    return outcome if reported_cost_usd is None else _beside(outcome, reported_cost_usd, book)
+    if reported_cost_usd is None:
+        return outcome
+    return _beside(outcome, reported_cost_usd, book)
 
 
 def charge_call(call: Call, book: PriceBook) -> Outcome:
-    """`charge` for a call as the intake read it, at the prices of the moment it started."""
+    """Return the cost of a call as intake read it, at the prices of its start."""
     return charge(
         call.usage,
         book,
@@ -88,54 +121,59 @@ def items_of(
     operation: str = "chat",
     duration_ns: int | None = None,
 ) -> tuple[Item, ...]:
-    """The lines of an old charge again, from the rates it froze. Empty where the usage can't be charged."""
+    """Return the lines of an old charge again, from the rates that it froze.
+
+    Empty where the usage cannot be charged.
+    """
     if frozen.source == "provider" or usage.status == "invalid" or contradiction(usage):
         return ()
     plan = Plan.thaw(frozen)
-    return (
-        ()
-        if FREE in plan.prices or _unreported(usage, plan)
-        else tuple(_measured(usage, plan, operation, duration_ns).items)
-    )
+    if FREE in plan.prices or _unreported(usage, plan):
+        return ()
+    return tuple(_lines(usage, plan, operation, duration_ns).items)
+
+
+_COUNTS = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write_5m",
+    "cache_write_1h",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+    "input_image",
+    "output_image",
+    "web_searches",
+    "search_units",
+)
 
 
 def contradiction(usage: TokenUsage) -> str | None:
-    """Why a usage can't be true (a count below zero or absurd, parts exceeding their whole), or None."""
-    counts = (
-        ("input", usage.input),
-        ("output", usage.output),
-        ("cache_read", usage.cache_read),
-        ("cache_write_5m", usage.cache_write_5m),
-        ("cache_write_1h", usage.cache_write_1h),
-        ("reasoning", usage.reasoning),
-        ("input_audio", usage.input_audio),
-        ("output_audio", usage.output_audio),
-        ("input_image", usage.input_image),
-        ("output_image", usage.output_image),
-        ("web_searches", usage.web_searches),
-        ("search_units", usage.search_units),
-    )
-    for name, count in counts:
+    """Return why a usage can't be true, or None.
+
+    A count below zero or beyond any request, or parts that exceed their whole.
+    """
+    counts = [(name, getattr(usage, name)) for name in _COUNTS]
+    for name, count in (*counts, *usage.units):
         if count is not None and not 0 <= count <= _ABSURD:
             return f"{name} is {count}"
     cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+    media_in = usage.input_audio + usage.input_image
+    media_out = usage.output_audio + usage.output_image
     if usage.input is not None and cached > usage.input:
         return f"{cached} cached tokens of {usage.input} input tokens"
-    if usage.input is not None and usage.input_audio + usage.input_image > usage.input:
-        return f"{usage.input_audio + usage.input_image} audio and image tokens of {usage.input} input tokens"
-    if usage.output is not None and usage.output_audio + usage.output_image > usage.output:
-        return f"{usage.output_audio + usage.output_image} audio and image tokens of {usage.output} output tokens"
+    if usage.input is not None and media_in > usage.input:
+        return f"{media_in} audio and image tokens of {usage.input} input tokens"
+    if usage.output is not None and media_out > usage.output:
+        return f"{media_out} audio and image tokens of {usage.output} output tokens"
     return None
 
 
-def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
-    """The common charge (text in, cached or not, text out, every rate known and whole), written out for speed; None for any other."""
-    tokens_in, tokens_out = usage.input, usage.output
-    if (
-        tokens_in is None
-        or tokens_out is None
-        or not plan.quick
-        or usage.flags
+def _is_plain(usage: TokenUsage) -> bool:
+    """Return whether a usage is text in, cached or not, and text out, reported without flags."""
+    return not (
+        usage.flags
         or usage.status != "reported"
         or usage.input_audio
         or usage.output_audio
@@ -143,10 +181,25 @@ def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
         or usage.output_image
         or usage.web_searches
         or usage.search_units
-    ):
+        or usage.units
+    )
+
+
+def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
+    """Return the common charge, written out for speed, or None for any other.
+
+    Common is text in, cached or not, and text out, with every rate known and whole.
+    """
+    tokens_in = usage.input
+    tokens_out = usage.output
+    if tokens_in is None or tokens_out is None or not plan.quick or not _is_plain(usage):
         return None
-    band = plan.bands[bisect_left(plan.above, tokens_in)] if plan.above else plan.band
-    read, write, write_1h = usage.cache_read, usage.cache_write_5m, usage.cache_write_1h
+    band = plan.band
+    if plan.above:
+        band = plan.bands[bisect_left(plan.above, tokens_in)]
+    read = usage.cache_read
+    write = usage.cache_write_5m
+    write_1h = usage.cache_write_1h
     rest = tokens_in - read - write - write_1h
     if rest < 0 or tokens_out < 0 or tokens_in > _ABSURD or tokens_out > _ABSURD:
         return None
@@ -185,78 +238,63 @@ def _quick(usage: TokenUsage, plan: Plan) -> Charge | None:
     )
 
 
+# Makes a named tuple in half the time that its own constructor takes.
 _new = tuple.__new__
-"""Makes a named tuple in half the time its own constructor takes."""
 
 
 def _unreported(usage: TokenUsage, plan: Plan) -> bool:
-    """Whether nobody said what was used, and the plan needs to know (GPU time is known without)."""
+    """Return whether nobody reported the usage and the plan needs it (GPU time does not)."""
     silent = usage.status == "missing" or (usage.input is None and usage.output is None)
-    return silent and not usage.search_units and GPU_HOUR not in plan.prices
+    counted = usage.search_units or usage.units
+    return silent and not counted and GPU_HOUR not in plan.prices
 
 
-def _measured(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | None) -> Lines:
-    """Every line at the rates of the request's size."""
-    band = (
-        plan.bands[bisect_left(plan.above, usage.input)]
-        if plan.above and usage.input is not None
-        else plan.band
-    )
-    return measure(usage, band, operation=operation, duration_ns=duration_ns)
+def _lines(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | None) -> Lines:
+    """Return every line, at the rates of the request's size."""
+    band = plan.band
+    if plan.above and usage.input is not None:
+        band = plan.bands[bisect_left(plan.above, usage.input)]
+    return lines_of(usage, band, operation=operation, duration_ns=duration_ns)
 
 
 def _computed(
     usage: TokenUsage, plan: Plan | Unpriced, operation: str, duration_ns: int | None
 ) -> Outcome:
-    """Any usage under any plan, with every guard."""
-    provider, model = plan.provider, plan.model
+    """Charge any usage under any plan, with every guard."""
+    provider = plan.provider
+    model = plan.model
     flags = tuple(dict.fromkeys((*plan.flags, *usage.flags)))
-    if usage.status == "invalid":
-        return Unpriced(
-            "invalid_usage",
-            f"the usage reported for {model!r} contradicts itself or is no count",
-            provider,
-            model,
-            flags,
-        )
-    if (wrong := contradiction(usage)) is not None:
-        return Unpriced(
-            "invalid_usage",
-            f"the usage reported for {model!r} can't be true: {wrong}",
-            provider,
-            model,
-            flags,
-        )
+    wrong = _why_invalid(usage)
+    if wrong is not None:
+        reason = f"the usage reported for {model!r} {wrong}"
+        return Unpriced("invalid_usage", reason, provider, model, flags)
     if isinstance(plan, Unpriced):
         return plan._replace(flags=flags)
     if FREE in plan.prices:
-        return Charge(
-            0, "free_declared", (), plan.provider, plan.model, plan.source, plan.version, flags
-        )
+        return _charged(plan, "free_declared", flags, ())
     if _unreported(usage, plan):
-        return Unpriced(
-            "usage_missing",
-            f"nobody reported what the call to {model!r} used",
-            provider,
-            model,
-            flags,
-        )
-    lines = _measured(usage, plan, operation, duration_ns)
+        reason = f"nobody reported what the call to {model!r} used"
+        return Unpriced("usage_missing", reason, provider, model, flags)
+    lines = _lines(usage, plan, operation, duration_ns)
+    flags = tuple(dict.fromkeys((*flags, *lines.flags)))
     if not lines.items and lines.flags:
         units = ", ".join(sorted(plan.prices))
-        reason = f"{model!r} at {provider} is priced by {units}, which this usage does not count; add a price under [[price]]"
-        return Unpriced("unknown_model", reason, provider, model, (*flags, *lines.flags))
-    bounds = {plan.bound, lines.bound, "upper_bound" if _CEILING_FLAGS & set(flags) else ""}
-    status = (
-        "partial" if "partial" in bounds else "upper_bound" if "upper_bound" in bounds else "priced"
-    )
-    if usage.status in ("estimated", "reconciled"):
-        status = usage.status
-    flags = tuple(dict.fromkeys((*flags, *lines.flags)))
+        reason = (
+            f"{model!r} at {provider} is priced by {units}, which this usage does not count; "
+            "add a price under [[price]]"
+        )
+        return Unpriced("unknown_model", reason, provider, model, flags)
+    status = _status(usage, _bound(flags, plan.bound, lines.bound))
+    return _charged(plan, status, flags, tuple(lines.items))
+
+
+def _charged(
+    plan: Plan, status: CostStatus, flags: tuple[str, ...], items: tuple[Item, ...]
+) -> Charge:
     return Charge(
-        sum(item.cost_pusd for item in lines.items),
+        sum(item.cost_pusd for item in items),
         status,
-        tuple(lines.items),
+        items,
         plan.provider,
         plan.model,
         plan.source,
@@ -265,30 +303,89 @@ def _computed(
     )
 
 
+def _why_invalid(usage: TokenUsage) -> str | None:
+    """Return the end of a sentence about a usage that can't be charged, or None."""
+    if usage.status == "invalid":
+        return "contradicts itself or is no count"
+    wrong = contradiction(usage)
+    return None if wrong is None else f"can't be true: {wrong}"
+
+
+def _bound(flags: tuple[str, ...], *bounds: Bound) -> Bound:
+    """Return the direction in which a charge may be off. Too low outweighs too high."""
+    unknown = any(flag.startswith(_UNKNOWN_USAGE) for flag in flags)
+    if LOWER in bounds or unknown or _FLOOR_FLAGS.intersection(flags):
+        return LOWER
+    if UPPER in bounds or _CEILING_FLAGS.intersection(flags):
+        return UPPER
+    return ""
+
+
+def _status(usage: TokenUsage, bound: Bound) -> CostStatus:
+    if usage.status == "estimated":
+        return "estimated"
+    if bound == LOWER:
+        return "lower_bound"
+    if usage.status == "reconciled":
+        return "reconciled"
+    return "upper_bound" if bound == UPPER else "priced"
+
+
 def _beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcome:
-    """The provider's own figure beside the computed one: a divergence is flagged, a hole is filled."""
-    try:
-        reported = Decimal(reported_cost_usd)
-    except InvalidOperation:
-        reported = Decimal("NaN")
-    if not reported.is_finite() or reported < 0 or reported > 10**6:
+    """Compare the provider's own figure with the computed one.
+
+    It stands where none could be computed exactly, or where the user books this provider's own
+    figures. A divergence from an exact computation makes that a bound: one of the two is wrong.
+    """
+    reported = _amount(reported_cost_usd)
+    if reported is None:
         return outcome._replace(flags=(*outcome.flags, "reported_cost_invalid"))
-    if isinstance(outcome, Charge):
-        computed = Decimal(outcome.cost_pusd).scaleb(-12)
-        relative, absolute = _AGREES_WITHIN
-        if abs(computed - reported) > max(relative * max(computed, reported), absolute):
-            return outcome._replace(flags=(*outcome.flags, "reported_divergence"))
+    if not isinstance(outcome, Charge):
+        return _reported(outcome, reported, book, (outcome.status,))
+    diverges = _diverges(outcome, reported)
+    marks = ("reported_divergence",) if diverges else ()
+    if book.books_reported(outcome.provider):
+        return _reported(outcome, reported, book, marks)
+    if outcome.source == "override":
+        # The user's own contract: the public figure is not the bill.
+        return outcome._replace(flags=(*outcome.flags, *marks))
+    if outcome.status not in EXACT and reported:
+        return _reported(outcome, reported, book, (outcome.status, *marks))
+    if not diverges:
         return outcome
-    cost = int((reported * PICO).to_integral_value(rounding="ROUND_HALF_EVEN"))
+    computed = Decimal(outcome.cost_pusd).scaleb(-12)
+    status: CostStatus = "lower_bound" if reported > computed else "upper_bound"
+    return outcome._replace(status=status, flags=(*outcome.flags, *marks))
+
+
+def _amount(text: str) -> Decimal | None:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or not 0 <= amount <= _LARGEST_REPORT:
+        return None
+    return amount
+
+
+def _diverges(charged: Charge, reported: Decimal) -> bool:
+    computed = Decimal(charged.cost_pusd).scaleb(-12)
+    allowed = max(_AGREES_WITHIN * max(computed, reported), _AGREES_USD)
+    return abs(computed - reported) > allowed
+
+
+def _reported(
+    outcome: Outcome, reported: Decimal, book: PriceBook, marks: tuple[str, ...]
+) -> Charge:
+    """Return the provider's own figure as the charge."""
     frozen = book.reported(outcome.provider or "unknown")
-    flags = (*outcome.flags, outcome.status)
     return Charge(
-        cost,
+        int((reported * PICO).to_integral_value(rounding="ROUND_HALF_EVEN")),
         "provider_reported",
         (),
         frozen.provider,
         outcome.model or "unknown",
         "provider",
         frozen.hash,
-        flags,
+        (*outcome.flags, *marks),
     )

@@ -1,20 +1,60 @@
-"""What pricing answers: a charge with its lines, or the reason why there is none, and the rates it froze."""
+"""The result of pricing: a charge with its lines, or the reason for having none."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple
 
-__all__ = ["PICO", "Charge", "FrozenRates", "Item", "Outcome", "Unpriced"]
+__all__ = [
+    "EXACT",
+    "OLD_STATUSES",
+    "PICO",
+    "Bound",
+    "Charge",
+    "CostStatus",
+    "FrozenRates",
+    "Item",
+    "NoCost",
+    "Outcome",
+    "Unpriced",
+]
 
 PICO = 10**12
 """Pico-USD in one USD."""
 
+Bound = Literal["", "upper_bound", "lower_bound"]
+"""The direction in which a sum may be off. Empty where it is exact."""
+CostStatus = Literal[
+    "priced",
+    "provider_reported",
+    "free_declared",
+    "cached",
+    "reconciled",
+    "estimated",
+    "lower_bound",
+    "upper_bound",
+]
+"""Statuses of a call that has a cost."""
+NoCost = Literal[
+    "unknown_model",
+    "usage_missing",
+    "invalid_usage",
+    "unrouted",
+    "may_be_billed",
+    "rejected",
+]
+"""Reasons for a call to have no cost."""
+EXACT: Final = frozenset({"priced", "provider_reported", "free_declared", "cached", "reconciled"})
+"""The statuses of a cost that is the bill. Any other cost is a bound or an estimate."""
+OLD_STATUSES: Final = {"partial": "lower_bound"}
+"""Statuses in ledgers of earlier versions, and what they are called now."""
+
 
 class Item(NamedTuple):
-    """One line of a charge. Tuples, because one is made for every line of every call (see `benchmarks/charge.py`)."""
+    """One line of a charge."""
 
+    # A tuple: one is built for every line of every call (`benchmarks/charge.py`).
     item: str
-    """``input`` | ``cache_read`` | ``cache_write_5m`` | ``cache_write_1h`` | ``output`` | ``web_search`` | …"""
+    """``input`` | ``cache_read`` | ``cache_write_5m`` | ``cache_write_1h`` | ``output`` | …"""
     quantity: int
     rate_usd: str
     """USD per single unit (token, request, millisecond of GPU time), decimal string."""
@@ -25,11 +65,8 @@ class Charge(NamedTuple):
     """A priced call."""
 
     cost_pusd: int
-    status: str
-    """``priced`` | ``upper_bound`` | ``partial`` | ``estimated`` | ``reconciled`` | ``free_declared`` | ``provider_reported``.
-
-    An ``upper_bound`` is at least what the provider bills, a ``partial`` at most: see `flags` for why.
-    """
+    status: CostStatus
+    """An ``upper_bound`` is at least the bill, a ``lower_bound`` at most. `flags` say why."""
     items: tuple[Item, ...]
     provider: str
     model: str
@@ -39,16 +76,15 @@ class Charge(NamedTuple):
     version: str
     """Content hash of the frozen rates (`price_version.hash`)."""
     flags: tuple[str, ...] = ()
-    """What was assumed; each is explained in ``docs/pricing.md``. E.g. ``provider_assumed``, ``cache_ttl_assumed``."""
+    """Assumptions, each explained in ``docs/pricing.md``: ``provider_assumed`` and others."""
 
 
 class Unpriced(NamedTuple):
-    """A call without a price. The ledger keeps NULL and this status, never 0."""
+    """A call without a price. The ledger stores NULL and this status, never 0."""
 
-    status: str
-    """``usage_missing`` | ``unknown_model`` | ``invalid_usage``."""
+    status: NoCost
     reason: str
-    """One sentence for a person, naming the culprit and the way out."""
+    """One sentence for a person, with the culprit and the way out."""
     provider: str | None = None
     model: str | None = None
     flags: tuple[str, ...] = ()
@@ -58,7 +94,7 @@ Outcome = Charge | Unpriced
 
 
 class FrozenRates(NamedTuple):
-    """The rates of one price version, as the ledger keeps them: enough to derive a charge's lines again."""
+    """The rates of one price version as the ledger stores them."""
 
     hash: str
     """Content hash of provider, model and rates."""
@@ -66,4 +102,4 @@ class FrozenRates(NamedTuple):
     provider: str
     model: str
     rates: str
-    """Canonical JSON: unit → price, or [price, [above tokens, price], …]; units as in `rates.SINGLE`."""
+    """Canonical JSON: unit → price, or [price, [above tokens, price], …]."""

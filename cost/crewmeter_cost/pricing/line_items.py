@@ -1,13 +1,14 @@
-"""From usage and one band of rates to the lines of a charge, with what had to be assumed. Pure; every guard is named here.
+"""The lines of a charge, from a usage and one band of rates. Pure.
 
-The common case is written out in `charge.charge`; this is the whole truth, for audio, images, searches, missing rates and the rest.
+`charge` writes out the common case for speed. This module has every case: audio, images, searches,
+fees and missing rates. Each assumption has a flag, and a direction in which the sum may be off.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.pricing.charge_result import Item
+from crewmeter_cost.pricing.charge_result import Bound, Item
 from crewmeter_cost.pricing.unit_prices import GPU_HOUR, half_even
 
 if TYPE_CHECKING:
@@ -16,15 +17,29 @@ if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.pricing.unit_prices import Band
 
-__all__ = ["Lines", "measure"]
+__all__ = ["LOWER", "UPPER", "Lines", "lines_of"]
 
+UPPER: Bound = "upper_bound"
+LOWER: Bound = "lower_bound"
 _READS_ONLY = ("embeddings", "rerank")
 _NS_PER_HOUR = 3_600_000_000_000
-_UPPER, _PARTIAL = "upper_bound", "partial"
+_MS_PER_HOUR = 3_600_000
+_MS_PER_SECOND = 1000
+_TIMED: dict[str, tuple[tuple[str, int], ...]] = {
+    "input_audio_ms": (
+        ("input_audio_hour", _MS_PER_HOUR),
+        ("audio_hour", _MS_PER_HOUR),
+        ("input_second", _MS_PER_SECOND),
+    ),
+    "output_audio_ms": (("output_second", _MS_PER_SECOND),),
+    "output_video_ms": (("output_second", _MS_PER_SECOND),),
+}
+"""A unit of time → the prices that may apply to it, and how many of it each is for."""
+_MILLISECOND_DIGITS = 18
 
 
 class Lines:
-    """The lines so far, and what they leave open: `flags` say what was assumed, `bounds` in which direction the sum may be off."""
+    """The lines so far, the assumptions behind them, and the direction of each."""
 
     __slots__ = ("band", "bounds", "flags", "items")
 
@@ -32,144 +47,183 @@ class Lines:
         self.band = band
         self.items: list[Item] = []
         self.flags: list[str] = []
-        self.bounds: set[str] = set()
+        self.bounds: set[Bound] = set()
 
     def add(self, item: str, quantity: int, *units: str) -> str | None:
-        """Charge `quantity` at the first of `units` that has a rate; returns that unit, or None where none has."""
+        """Charge a quantity at the first of `units` that has a rate, and return that unit."""
         for unit in units:
             rate = self.band.rates.get(unit)
-            if rate is not None:
-                if quantity:
-                    cost = half_even(quantity * rate.numerator, rate.denominator)
-                    self.items.append(Item(item, quantity, self.band.usd[unit], cost))
-                return unit
+            if rate is None:
+                continue
+            if quantity:
+                cost = half_even(quantity * rate.numerator, rate.denominator)
+                self.items.append(Item(item, quantity, self.band.usd[unit], cost))
+            return unit
         return None
 
-    def note(self, flag: str, bound: str) -> None:
-        """Something was assumed: by this name, and the sum is a bound from above or below."""
+    def note(self, flag: str, bound: Bound) -> None:
+        """Record an assumption, and whether the sum is a bound from above or below."""
         if flag not in self.flags:
             self.flags.append(flag)
         self.bounds.add(bound)
 
     @property
-    def bound(self) -> str:
-        """``partial`` outweighs ``upper_bound``: a sum that may be too low must not pass for a ceiling."""
-        return _PARTIAL if _PARTIAL in self.bounds else _UPPER if _UPPER in self.bounds else ""
+    def bound(self) -> Bound:
+        """The bound of the sum. A sum that may be too low never passes for a ceiling."""
+        if LOWER in self.bounds:
+            return LOWER
+        return UPPER if UPPER in self.bounds else ""
 
 
-def measure(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int | None) -> Lines:
-    """Every line of a charge. ``usage`` must be consistent (see `charge.contradiction`)."""
+def lines_of(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int | None) -> Lines:
+    """Return every line of a charge.
+
+    ``usage`` must be consistent (see `charge.contradiction`). ``duration_ns`` prices machines
+    that are billed by the hour.
+    """
     lines = Lines(band)
     if GPU_HOUR in band.rates:
-        _gpu_time(lines, duration_ns)
+        _add_gpu_time(lines, duration_ns)
     else:
-        _input(lines, usage, operation)
-        _output(lines, usage, operation)
-    _fees(lines, usage, operation)
+        _add_input(lines, usage, operation)
+        _add_output(lines, usage, operation)
+    _add_fees(lines, usage, operation)
+    _add_units(lines, usage)
     return lines
 
 
-def _gpu_time(lines: Lines, duration_ns: int | None) -> None:
-    """Self-hosted: what the machine cost while it answered. Shown per millisecond, computed per nanosecond."""
+def _add_gpu_time(lines: Lines, duration_ns: int | None) -> None:
+    """Charge a self-hosted model's machine for the time of the answer."""
     if duration_ns is None:
-        lines.note("duration_not_known", _PARTIAL)
+        lines.note("duration_not_known", LOWER)
         return
     duration_ns = max(0, duration_ns)
     rate = lines.band.rates[GPU_HOUR]
     cost = half_even(duration_ns * rate.numerator, rate.denominator * _NS_PER_HOUR)
-    lines.items.append(
-        Item("gpu_millisecond", half_even(duration_ns, 1_000_000), _per_millisecond(rate), cost)
-    )
+    # Displayed per millisecond, computed per nanosecond.
+    milliseconds = half_even(duration_ns, 1_000_000)
+    usd = _usd_per(rate, _MS_PER_HOUR)
+    lines.items.append(Item("gpu_millisecond", milliseconds, usd, cost))
 
 
-def _per_millisecond(rate: Fraction) -> str:
-    """USD per millisecond with 18 decimals; shown only, the cost is computed exactly."""
-    scaled = half_even(rate.numerator * 10**6, rate.denominator * 3_600_000)
-    return f"{scaled // 10**18}.{scaled % 10**18:018d}".rstrip("0").rstrip(".") or "0"
+def _usd_per(rate: Fraction, parts: int) -> str:
+    """Return a rate (pico-USD) divided by `parts` as USD with 18 decimals, for display."""
+    scaled = half_even(rate.numerator * 10**6, rate.denominator * parts)
+    whole, decimals = divmod(scaled, 10**_MILLISECOND_DIGITS)
+    return f"{whole}.{decimals:018d}".rstrip("0").rstrip(".") or "0"
 
 
-def _input(lines: Lines, usage: TokenUsage, operation: str) -> None:
+def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
     if usage.input is None:
-        if not (operation == "rerank" or usage.search_units):
-            lines.note("input_not_reported", _PARTIAL)
+        if not (operation == "rerank" or usage.search_units or usage.units):
+            lines.note("input_not_reported", LOWER)
         return
     rates = lines.band.rates
-    rest = usage.input - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h
-    read, write, write_1h, audio_read = (
-        usage.cache_read,
-        usage.cache_write_5m,
-        usage.cache_write_1h,
-        0,
-    )
+    read = usage.cache_read
+    rest = usage.input - read - usage.cache_write_5m - usage.cache_write_1h
     audio = usage.input_audio if "input_audio" in rates else 0
     image = usage.input_image if "input_image" in rates else 0
     if usage.input_audio and not audio:
-        lines.note("audio_rate_missing", _PARTIAL)  # billed as text, which is cheaper
+        # Billed as text, which is cheaper.
+        lines.note("audio_rate_missing", LOWER)
     if (audio or image) and read:
-        lines.note(
-            "cached_modality_not_reported", _UPPER
-        )  # none of the cached tokens is taken for audio or image unless it must be
+        # No cached token counts as audio or image unless there is no other way.
+        lines.note("cached_modality_not_reported", UPPER)
     overlap = max(0, audio + image - rest)
+    audio_read = 0
     if overlap and audio:
         audio_read = min(overlap, audio, read)
-        audio, read = min(audio - audio_read, rest), read - audio_read
+        audio = min(audio - audio_read, rest)
+        read -= audio_read
     image = min(image, rest - audio)
     text = rest - audio - image
     if lines.add("input", text, "input") is None and text and operation != "rerank":
-        lines.note("input_rate_missing", _PARTIAL)
-    _cached(lines, read, write, write_1h)
+        lines.note("input_rate_missing", LOWER)
+    _add_cached(lines, read, usage.cache_write_5m, usage.cache_write_1h)
     lines.add("input_audio", audio, "input_audio")
     lines.add("cache_audio_read", audio_read, "cache_audio_read", "input_audio")
     lines.add("input_image", image, "input_image")
 
 
-def _cached(lines: Lines, read: int, write: int, write_1h: int) -> None:
-    """Cached tokens, each at its own rate; where that is missing at the next lower one, and said so."""
+def _add_cached(lines: Lines, read: int, write: int, write_1h: int) -> None:
+    """Charge cached tokens, each at its own rate or the next lower one, with a flag."""
     if read and lines.add("cache_read", read, "cache_read", "input") != "cache_read":
-        lines.note("cache_read_rate_missing", _UPPER)
+        lines.note("cache_read_rate_missing", UPPER)
     if write and lines.add("cache_write_5m", write, "cache_write", "input") != "cache_write":
-        lines.note("cache_write_rate_missing", _PARTIAL)
-    if (
-        write_1h
-        and lines.add("cache_write_1h", write_1h, "cache_write_1h", "cache_write", "input")
-        != "cache_write_1h"
-    ):
-        lines.note("cache_write_1h_rate_missing", _PARTIAL)
+        lines.note("cache_write_rate_missing", LOWER)
+    if not write_1h:
+        return
+    units = ("cache_write_1h", "cache_write", "input")
+    if lines.add("cache_write_1h", write_1h, *units) != "cache_write_1h":
+        lines.note("cache_write_1h_rate_missing", LOWER)
 
 
-def _output(lines: Lines, usage: TokenUsage, operation: str) -> None:
+def _add_output(lines: Lines, usage: TokenUsage, operation: str) -> None:
     if operation in _READS_ONLY:
         return
     if usage.output is None:
-        lines.note("output_not_reported", _PARTIAL)
+        if not usage.units:
+            lines.note("output_not_reported", LOWER)
         return
     rates = lines.band.rates
     audio = usage.output_audio if "output_audio" in rates else 0
     image = usage.output_image if "output_image" in rates else 0
-    reasoning = (
-        min(usage.reasoning, usage.output - audio - image) if "output_reasoning" in rates else 0
-    )
+    reasoning = 0
+    if "output_reasoning" in rates:
+        reasoning = min(usage.reasoning, usage.output - audio - image)
     if usage.output_audio and not audio:
-        lines.note("audio_rate_missing", _PARTIAL)
-    if usage.output_image and not image:
-        lines.note("image_rate_missing", _PARTIAL)
+        lines.note("audio_rate_missing", LOWER)
+    if usage.output_image and not image and not _makes_only_images(usage):
+        lines.note("image_rate_missing", LOWER)
     text = usage.output - audio - image - reasoning
     if lines.add("output", text, "output") is None and text:
-        lines.note("output_rate_missing", _PARTIAL)
+        lines.note("output_rate_missing", LOWER)
     lines.add("output_reasoning", reasoning, "output_reasoning")
     lines.add("output_audio", audio, "output_audio")
     lines.add("output_image", image, "output_image")
 
 
-def _fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
+def _makes_only_images(usage: TokenUsage) -> bool:
+    """Return whether every output token is of an image.
+
+    Models of the images endpoint (gpt-image-1) are listed with one output rate: that of images.
+    """
+    return usage.output == usage.output_image
+
+
+def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
     lines.add("request", 1, "request")
     if usage.web_searches and lines.add("web_search", usage.web_searches, "web_search") is None:
-        lines.note("web_search_rate_missing", _PARTIAL)
+        lines.note("web_search_rate_missing", LOWER)
     units = usage.search_units
     if operation == "rerank" and not units and "search_unit" in lines.band.rates:
+        # One query is the least that a rerank request is billed for.
         units = 1
-        lines.note(
-            "search_units_assumed", _PARTIAL
-        )  # one query is the least a rerank request is billed for
+        lines.note("search_units_assumed", LOWER)
     if units and lines.add("search_unit", units, "search_unit") is None:
-        lines.note("search_unit_rate_missing", _PARTIAL)
+        lines.note("search_unit_rate_missing", LOWER)
+
+
+def _add_units(lines: Lines, usage: TokenUsage) -> None:
+    """Charge what is billed by time, pages, images or as a fee."""
+    for name, quantity in usage.units:
+        if not quantity:
+            continue
+        if name in _TIMED:
+            charged = _add_time(lines, name, quantity)
+        else:
+            charged = lines.add(name, quantity, name) is not None
+        if not charged:
+            kind = name.partition(":")[0]
+            lines.note(f"{kind}_rate_missing", LOWER)
+
+
+def _add_time(lines: Lines, name: str, milliseconds: int) -> bool:
+    """Charge milliseconds at a price per hour or second. Return whether there was one."""
+    for unit, parts in _TIMED[name]:
+        rate = lines.band.rates.get(unit)
+        if rate is not None:
+            cost = half_even(milliseconds * rate.numerator, rate.denominator * parts)
+            lines.items.append(Item(name, milliseconds, _usd_per(rate, parts), cost))
+            return True
+    return False

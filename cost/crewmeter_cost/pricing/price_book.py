@@ -18,8 +18,8 @@ from crewmeter_cost.pricing import model_matching
 from crewmeter_cost.pricing.catalogue import files
 from crewmeter_cost.pricing.catalogue.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.charge_result import FrozenRates, Unpriced
+from crewmeter_cost.pricing.effective_dates import PriceHistory
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Overrides
-from crewmeter_cost.pricing.price_track import Track
 from crewmeter_cost.pricing.regions import is_regional
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PriceBook:
         self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
         self._tracks: dict[
-            tuple[str | None, str | None, str | None, str | None, str | None], Track
+            tuple[str | None, str | None, str | None, str | None, str | None], PriceHistory
         ] = {}
         self._frozen: dict[str, FrozenRates] = {}
 
@@ -160,12 +160,12 @@ class PriceBook:
         host: str | None,
         response_model: str | None,
         tier: str | None,
-    ) -> Track:
+    ) -> PriceHistory:
         if len(self._tracks) >= _REMEMBERED:
             self._tracks = {}
         found = self._resolve(provider, model, host, response_model, tier)
         track = self._tracks[provider, model, host, response_model, tier] = (
-            Track.without(found) if isinstance(found, Unpriced) else found
+            PriceHistory.without(found) if isinstance(found, Unpriced) else found
         )
         return track
 
@@ -178,6 +178,10 @@ class PriceBook:
         digest = hashlib.sha256(f"{provider}\nreported".encode()).hexdigest()[:32]
         return self._frozen.setdefault(digest, FrozenRates(digest, "provider", provider, "*", "{}"))
 
+    def books_reported(self, provider: str) -> bool:
+        """Return whether the user books this provider's own figures (``[reported]``)."""
+        return provider in self._overrides.reported
+
     def _made(self, plan: Plan) -> None:
         self._frozen[plan.version] = plan.frozen
 
@@ -188,7 +192,7 @@ class PriceBook:
         host: str | None,
         response_model: str | None,
         tier: str | None,
-    ) -> Track | Unpriced:
+    ) -> PriceHistory | Unpriced:
         names = [name.strip() for name in (response_model, model) if name and name.strip()]
         if not names:
             return Unpriced(
@@ -225,7 +229,7 @@ class PriceBook:
         uplift = self._uplift(provider or "", found, host) if found else None
         flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
         entry = found.entry if found else None
-        return Track(
+        return PriceHistory(
             provider or "unknown",
             asked,
             entry,

@@ -15,7 +15,7 @@ from fractions import Fraction
 from math import lcm
 from typing import Any
 
-from crewmeter_cost.pricing.charge_result import PICO, FrozenRates
+from crewmeter_cost.pricing.charge_result import PICO, Bound, FrozenRates
 
 __all__ = [
     "FREE",
@@ -164,7 +164,7 @@ class Plan:
         prices: Prices,
         *,
         flags: tuple[str, ...] = (),
-        bound: str = "",
+        bound: Bound = "",
     ) -> None:
         self.provider = provider
         self.model = model
@@ -172,7 +172,7 @@ class Plan:
         self.prices = prices
         self.flags = flags
         self.bound = bound
-        """``upper_bound`` or ``partial`` where the rates themselves are not the request's own (an unknown tier), else empty."""
+        """``upper_bound`` or ``lower_bound`` where the rates themselves are not the request's own (an unknown tier), else empty."""
         rates = canonical(prices)
         digest = hashlib.sha256("\n".join((provider, model, rates)).encode()).hexdigest()
         self.version = digest[:32]

@@ -24,27 +24,45 @@ def priced(book, provider, model, usage=PLAIN, **how):
 
 GUARDS = [
     ("openai", "gpt-4-turbo", TokenUsage(1000, 300, 400), "upper_bound", "cache_read_rate_missing"),
-    ("openai", "gpt-4o", TokenUsage(1000, 300, 0, 400), "partial", "cache_write_rate_missing"),
+    ("openai", "gpt-4o", TokenUsage(1000, 300, 0, 400), "lower_bound", "cache_write_rate_missing"),
     (
         "openai",
         "gpt-5.6",
         TokenUsage(1000, 300, 0, 0, 400),
-        "partial",
+        "lower_bound",
         "cache_write_1h_rate_missing",
     ),
-    ("openai", "gpt-4o", TokenUsage(1000, 300, input_audio=100), "partial", "audio_rate_missing"),
-    ("openai", "gpt-4o", TokenUsage(1000, 300, output_audio=100), "partial", "audio_rate_missing"),
-    ("openai", "gpt-4o", TokenUsage(1000, 300, output_image=100), "partial", "image_rate_missing"),
+    (
+        "openai",
+        "gpt-4o",
+        TokenUsage(1000, 300, input_audio=100),
+        "lower_bound",
+        "audio_rate_missing",
+    ),
+    (
+        "openai",
+        "gpt-4o",
+        TokenUsage(1000, 300, output_audio=100),
+        "lower_bound",
+        "audio_rate_missing",
+    ),
+    (
+        "openai",
+        "gpt-4o",
+        TokenUsage(1000, 300, output_image=100),
+        "lower_bound",
+        "image_rate_missing",
+    ),
     (
         "groq",
         "llama-3.3-70b-versatile",
         TokenUsage(1000, 300, web_searches=1),
-        "partial",
+        "lower_bound",
         "web_search_rate_missing",
     ),
-    ("openai", "gpt-4o", TokenUsage(1000, None), "partial", "output_not_reported"),
-    ("openai", "gpt-4o", TokenUsage(None, 300), "partial", "input_not_reported"),
-    ("openai", "text-embedding-3-small", PLAIN, "partial", "output_rate_missing"),
+    ("openai", "gpt-4o", TokenUsage(1000, None), "lower_bound", "output_not_reported"),
+    ("openai", "gpt-4o", TokenUsage(None, 300), "lower_bound", "input_not_reported"),
+    ("openai", "text-embedding-3-small", PLAIN, "lower_bound", "output_rate_missing"),
     (
         "gemini",
         "gemini-2.5-flash",
@@ -85,8 +103,8 @@ def test_cached_audio_is_billed_as_cached_where_it_must_be(book):
     [
         ("flex", "upper_bound"),
         ("batch", "upper_bound"),
-        ("priority", "partial"),
-        ("turbo", "partial"),
+        ("priority", "lower_bound"),
+        ("turbo", "lower_bound"),
     ],
 )
 def test_an_unknown_tier_is_not_the_standard_one(book, tier, status):
@@ -204,7 +222,7 @@ def test_what_the_provider_reports_is_kept_beside(book):
     apart = priced(book, "openai", "gpt-4o", reported_cost_usd="0.0066")
     assert (apart.cost_pusd, apart.status, apart.flags) == (
         5_500_000_000,
-        "priced",
+        "lower_bound",
         ("reported_divergence",),
     )
     alone = priced(book, "openrouter", "acme/secret", reported_cost_usd="0.0012345678901235")
@@ -300,7 +318,7 @@ def test_rerankers_are_billed_by_search_unit(book):
         ("litellm_price",),
     )
     unsaid = priced(book, "cohere", "rerank-v3.5", TokenUsage(400, 0), operation="rerank")
-    assert (unsaid.cost_pusd, unsaid.status) == (2_000_000_000, "partial")
+    assert (unsaid.cost_pusd, unsaid.status) == (2_000_000_000, "lower_bound")
     chat = priced(book, "cohere", "rerank-v3.5", PLAIN)
     assert isinstance(chat, Unpriced)
     assert "search_unit" in chat.reason

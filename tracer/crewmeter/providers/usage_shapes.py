@@ -35,6 +35,7 @@ class Counts:
     output_image: int = 0
     web_searches: int = 0
     search_units: int = 0
+    units: list[tuple[str, int]] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
 
 

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MISSING",
+    "UNITS",
     "TokenUsage",
     "read_usage",
     "reported_cost",
+    "units_of",
     "usage_attributes",
     "usage_from_attributes",
 ]
@@ -48,10 +50,38 @@ class TokenUsage:
     """Server-side web searches, in requests."""
     search_units: int = 0
     """Rerank queries, in units as the provider counts them."""
+    units: tuple[tuple[str, int], ...] = ()
+    """Other billed quantities as (unit, quantity), named as in `UNITS`: seconds, pages, images, fees."""
     status: str = "reported"
     """``reported`` | ``missing`` | ``estimated`` | ``reconciled`` | ``invalid``."""
     flags: tuple[str, ...] = ()
     """What was assumed while reading, e.g. ``cache_ttl_assumed``."""
+
+
+UNITS = frozenset(
+    {
+        "input_audio_ms",  # milliseconds of audio transcribed
+        "output_audio_ms",
+        "output_video_ms",
+        "character",  # characters of text spoken
+        "page",
+        "annotated_page",
+        "image",  # images made, of the provider's standard size and quality
+        "request",
+        "x_search",
+        "maps_grounding",
+        "storage_search",  # searches of the provider's file store
+        "code_execution",
+        "document_search",
+        "citation_token",
+        "model_router_token",  # input tokens that passed a paid router
+    }
+)
+"""Names of `TokenUsage.units`. An image of its own size is ``image:QUALITY:WIDTHxHEIGHT``.
+
+Pricing charges each at the unit of this name in the price book. One that has no price there makes
+the charge a lower bound.
+"""
 
 
 MISSING = TokenUsage(status="missing")
@@ -85,6 +115,8 @@ def _checked(counts: Counts, operation: str | None) -> TokenUsage:
     """``counts`` as usage if its parts fit the whole."""
     if counts.output is None and operation in _READS_ONLY:
         counts.output = 0
+    if counts.units and counts.input is None and counts.output is None:
+        return TokenUsage(units=tuple(counts.units), flags=tuple(counts.flags))
     if counts.input is None or counts.output is None:
         known = counts.input or counts.output
         return TokenUsage(status="missing", flags=("split_not_reported",)) if known else MISSING
@@ -95,7 +127,8 @@ def _checked(counts: Counts, operation: str | None) -> TokenUsage:
     )
     if inside > counts.input or media_in > counts.input or media_out > counts.output:
         return TokenUsage(status="invalid", flags=(*counts.flags, "parts_exceed_whole"))
-    if not (counts.input or counts.output or counts.search_units or counts.web_searches):
+    billed = (counts.input, counts.output, counts.search_units, counts.web_searches, counts.units)
+    if not any(billed):
         return TokenUsage(status="missing", flags=("zero_usage",))
     if counts.reasoning > counts.output:
         counts.flags.append("reasoning_exceeds_output")
@@ -113,6 +146,7 @@ def _checked(counts: Counts, operation: str | None) -> TokenUsage:
         output_image=counts.output_image,
         web_searches=counts.web_searches,
         search_units=counts.search_units,
+        units=tuple(counts.units),
         flags=tuple(counts.flags),
     )
 
@@ -170,6 +204,8 @@ def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
         value = getattr(usage, name)
         if value:
             attributes[attribute] = value
+    if usage.units:
+        attributes[semconv.USAGE_UNITS] = [f"{name}={quantity}" for name, quantity in usage.units]
     if usage.cache_write_5m or usage.cache_write_1h:
         attributes[semconv.CACHE_WRITE_TOKENS] = usage.cache_write_5m + usage.cache_write_1h
     if usage.flags:
@@ -189,6 +225,7 @@ def usage_from_attributes(attributes: Mapping[str, object]) -> TokenUsage:
         )
         for name, attribute in _NAMES:
             setattr(counts, name, count(attributes, attribute) or 0)
+        counts.units = units_of(attributes.get(semconv.USAGE_UNITS))
         written = (
             count(attributes, semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED) or 0
         )
@@ -205,6 +242,22 @@ def usage_from_attributes(attributes: Mapping[str, object]) -> TokenUsage:
     if usage.status == "reported" and status is not None:
         return _restated(usage, status, flags)
     return usage
+
+
+def units_of(said: object) -> list[tuple[str, int]]:
+    """Read the ``name=quantity`` texts of a span. Raise `BadCount` for one that is no count."""
+    units: list[tuple[str, int]] = []
+    for text in said[:_MOST_UNITS] if isinstance(said, list | tuple) else ():
+        name, _, quantity = str(text)[:_LONGEST_UNIT].rpartition("=")
+        if not name or not quantity.isdecimal() or len(quantity) > _MOST_DIGITS:
+            raise BadCount("units")
+        units.append((name, int(quantity)))
+    return units
+
+
+_MOST_UNITS = 16
+_LONGEST_UNIT = 96
+_MOST_DIGITS = 12
 
 
 def _status(attributes: Mapping[str, object]) -> tuple[str | None, tuple[str, ...]]:

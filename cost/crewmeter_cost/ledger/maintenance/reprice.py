@@ -6,7 +6,6 @@ nothing left to change, also after a crash in the middle.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.batch import Change
 from crewmeter_cost.ledger.write.call_dedup import stored_row
 from crewmeter_cost.ledger.write.dimensions import names_of
-from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS
+from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS, other_usage
 from crewmeter_cost.money import nanoseconds
 from crewmeter_cost.pricing.charge import Charge, charge_call
 from crewmeter_cost.records import Call
@@ -182,7 +181,6 @@ def call_of(row: Row, names: Mapping[int, str]) -> Call:
         return names.get(row[getattr(CALL, column)])
 
     flags = name("usage_flags")
-    other = json.loads(row[CALL.other_usage]) if row[CALL.other_usage] else {}
     usage = TokenUsage(
         input=row[CALL.input_tokens],
         output=row[CALL.output_tokens],
@@ -192,7 +190,7 @@ def call_of(row: Row, names: Mapping[int, str]) -> Call:
         reasoning=row[CALL.reasoning_tokens] or 0,
         status=str(name("usage_status")),
         flags=tuple(flags.split(",")) if flags else (),
-        **other,
+        **other_usage(row[CALL.other_usage]),
     )
     reported = row[CALL.reported_cost_pusd]
     return Call(

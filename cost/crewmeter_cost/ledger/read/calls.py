@@ -14,9 +14,9 @@ from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.ledger.read.query import rounded
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.rows import CallState
+from crewmeter_cost.ledger.write.rows import CallState, other_usage
 from crewmeter_cost.money import exact_usd, moment, nanoseconds
-from crewmeter_cost.pricing.charge_result import FrozenRates
+from crewmeter_cost.pricing.charge_result import OLD_STATUSES, FrozenRates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -229,7 +229,7 @@ def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
         cache_write_1h=row["cache_write_1h_tokens"] or 0,
         reasoning=row["reasoning_tokens"] or 0,
         status=name("label", row["usage_status"]) or "missing",
-        **(json.loads(row["other_usage"]) if row["other_usage"] else {}),
+        **other_usage(row["other_usage"]),
     )
 
 
@@ -251,6 +251,8 @@ def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
         "price_source": source,
         "price_version": version,
     }
+    status = str(record["cost_status"])
+    record["cost_status"] = OLD_STATUSES.get(status, status)
     return {field: record[field] for field in FIELDS}
 
 

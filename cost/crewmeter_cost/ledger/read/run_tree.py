@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.rows import StepState
 from crewmeter_cost.money import exact_usd, moment
+from crewmeter_cost.pricing.charge_result import OLD_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,7 +186,7 @@ def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
     )
     for row in connection.execute(query):
         priced = row.cost_pusd is not None
-        details: dict[str, Any] = {"cost_status": row.status}
+        details: dict[str, Any] = {"cost_status": OLD_STATUSES.get(row.status, row.status)}
         if row.ttft_ns is not None:
             details["ttft_seconds"] = row.ttft_ns / 1e9
         yield Node(

@@ -29,6 +29,7 @@ __all__ = [
     "Row",
     "StepState",
     "instant",
+    "other_usage",
     "reported_pusd",
     "response_key",
     "step_row",
@@ -108,6 +109,16 @@ def _span(started_ns: int, ended_ns: int) -> int:
     return min(max(ended_ns - started_ns, 0), _INT64)
 
 
+def other_usage(text: str | None) -> dict[str, Any]:
+    """Return the stored counts that have no column, as arguments of `TokenUsage`."""
+    if not text:
+        return {}
+    other = json.loads(text)
+    if "units" in other:
+        other["units"] = tuple((unit, quantity) for unit, quantity in other["units"])
+    return dict(other)
+
+
 def _other_usage(usage: TokenUsage) -> str | None:
     if not (
         usage.input_audio
@@ -116,6 +127,7 @@ def _other_usage(usage: TokenUsage) -> str | None:
         or usage.output_image
         or usage.web_searches
         or usage.search_units
+        or usage.units
     ):
         return None
     names = (
@@ -126,7 +138,10 @@ def _other_usage(usage: TokenUsage) -> str | None:
         "web_searches",
         "search_units",
     )
-    return json.dumps({name: getattr(usage, name) for name in names if getattr(usage, name)})
+    other = {name: getattr(usage, name) for name in names if getattr(usage, name)}
+    if usage.units:
+        other["units"] = usage.units
+    return json.dumps(other)
 
 
 class CallRows:

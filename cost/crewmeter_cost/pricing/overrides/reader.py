@@ -38,7 +38,17 @@ UNITS = (
     "search_unit",
 )
 """What a price may be given for: tokens per million, the last three per one."""
-_SECTIONS = ("currency", "aliases", "hosts", "fx", "price", "discount", "free", "self_hosted")
+_SECTIONS = (
+    "currency",
+    "aliases",
+    "hosts",
+    "reported",
+    "fx",
+    "price",
+    "discount",
+    "free",
+    "self_hosted",
+)
 _WHO = ("provider", "model", "models", "from", "until")
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "price": (*_WHO, "tier", "currency", "over", *UNITS),
@@ -83,7 +93,12 @@ class _Reader:
             for kind in _KEYS
             for index, entry in enumerate(self._entries(kind))
         ]
-        return Overrides(self._pairs("aliases"), self._hosts(), tuple(self._without_overlap(rules)))
+        return Overrides(
+            self._pairs("aliases"),
+            self._hosts(),
+            tuple(self._without_overlap(rules)),
+            self._reported(),
+        )
 
     def _fail(self, at: At, problem: str, hint: str) -> Exception:
         return self._document.error(at, problem, hint=hint)
@@ -141,6 +156,17 @@ class _Reader:
                 SELF_HOSTED if own else canonical_provider(provider) or provider
             )
         return hosts
+
+    def _reported(self) -> frozenset[str]:
+        """Return the providers whose own figures are booked."""
+        booked = set()
+        for name, choice in self._pairs("reported").items():
+            if choice not in ("book", "compare"):
+                hint = 'write "book" (their figure is the charge) or "compare" (ours is)'
+                raise self._fail(("reported", name), f"{choice!r} is no choice", hint)
+            if choice == "book":
+                booked.add(canonical_provider(name) or name)
+        return frozenset(booked)
 
     def _text(self, table: Mapping[str, Any], key: str, at: At) -> str:
         value = table[key]

@@ -96,6 +96,8 @@ class Overrides:
     """``model`` or ``provider/model`` (lower case) → ``model`` or ``provider/model``."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     rules: tuple[Rule, ...] = ()
+    reported: frozenset[str] = frozenset()
+    """Providers whose own figure is the charge, where they report one."""
 
     def provider_of(self, host: str | None) -> str | None:
         """The provider the user gave a host (a leading dot in the file covers its subdomains)."""
