@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Rewrites constraints.txt: the exact versions that make and CI install, for Python 3.11 to 3.13 on any platform.
-# Run it when a dependency changes or gets old, then run `.ci/run`, and commit the result. Needs uv (only here).
+# Brings constraints.txt up to what pyproject.toml asks for: the exact versions that make and CI install, for Python 3.11
+# to 3.13 on any platform. `scripts/lock.sh --upgrade` takes the newest of everything. Needs uv, which is in .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev --extra services --extra clickhouse \
-    --no-annotate --no-header --quiet --upgrade --output-file constraints.txt "$@"
+PATH="$PWD/.venv/bin:$PATH" uv pip compile pyproject.toml --universal --python-version 3.11 --extra dev \
+    --no-annotate --no-header --quiet --output-file constraints.txt "$@"
 # A constraint only speaks about what gets installed anyway, so the markers say nothing; without them old pips read the file too.
 sed -i 's/ *;.*//' constraints.txt
 if [[ -n $(cut -d= -f1 constraints.txt | sort | uniq -d) ]]; then
