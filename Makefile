@@ -13,7 +13,7 @@ WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 3 / 2 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 ARGS ?=
 
-.PHONY: demo test test-all lint coverage stack-local clean help
+.PHONY: demo test test-all test-rest lint coverage stack-local clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +28,11 @@ test: $(VENV)/.dev
 test-all: $(VENV)/.services
 	@scripts/build-collector.sh
 	@$(PYTEST) $(ARGS)
+
+# What `make test` leaves out of `make test-all`.
+test-rest: $(VENV)/.services
+	@scripts/build-collector.sh
+	@$(PYTEST) -m "slow or services" $(ARGS)
 
 # Subprocesses measure themselves; three files of every worker are put together at the end.
 coverage: $(VENV)/.services
