@@ -158,7 +158,7 @@ BOARDS: tuple[Board, ...] = (
                 ("ttft_p95", 6),
                 ("cache_hit", 4),
                 ("truncated_share", 5),
-                ("price_per_1k", 5),
+                ("price_per_1m", 5),
             ),
             _row(
                 "Models over time",
@@ -173,7 +173,7 @@ BOARDS: tuple[Board, ...] = (
                 8,
                 ("tokens_by_kind", 12),
                 ("cache_hit_by_model", 12),
-                ("price_per_1k_by_model", 12),
+                ("price_per_1m_by_model", 12),
                 ("finish_reasons", 12),
             ),
             _row("Models", 9, ("models", 24)),

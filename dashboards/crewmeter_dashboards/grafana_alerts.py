@@ -90,13 +90,11 @@ def _unusual(t: Thresholds) -> LedgerAlert:
     floor = f"{t('spend', 'usual_floor_usd'):g}"
     hour = "@now / 3600 * 3600 - 3600"
     weeks = ", ".join(f"{hour} - {week * 604800}" for week in (1, 2, 3))
-    spent, usual = (
-        f"({_TOTAL}{hour} AND time < {hour} + 3600)",
-        f"(SELECT SUM(cost_usd) / 3.0 FROM total_hourly WHERE time IN ({weeks}))",
-    )
+    spent = f"({_TOTAL}{hour} AND time < {hour} + 3600)"
+    usual = f"(SELECT SUM(cost_usd) / 3.0 FROM total_hourly WHERE time IN ({weeks}))"
     return LedgerAlert(
         uid="crewmeter-unusual",
-        title="Last hour far dearer than the same hour of the last weeks",
+        title="Last hour far above the same hour of the last weeks",
         severity="ticket",
         sql=f"SELECT CASE WHEN {spent} > {floor} THEN {spent} / NULLIF({usual}, 0) ELSE 0 END AS "
         "times_usual",
@@ -115,7 +113,7 @@ def _waste(t: Thresholds) -> LedgerAlert:
     failed = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
     return LedgerAlert(
         uid="crewmeter-waste",
-        title="Failed runs waste money",
+        title="Failed runs cost too much",
         severity="ticket",
         sql=(
             f"SELECT CASE WHEN {failed} > {t('spend', 'wasted_floor_usd'):g} THEN {failed} / "
@@ -126,7 +124,7 @@ def _waste(t: Thresholds) -> LedgerAlert:
         below=None,
         lasting="30m",
         runbook="waste",
-        summary="A large share of the last day's cost went into runs that failed.",
+        summary="A large share of the cost of the last day went into runs that failed.",
         board="spend",
         panel="waste_share",
     )

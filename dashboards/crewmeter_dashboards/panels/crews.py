@@ -82,7 +82,7 @@ _STATS = (
         id="cost_per_run",
         title="Cost per run",
         tells="Cost of finished runs divided by their number.",
-        act="Rising: look for a longer prompt, a dearer model or more calls per run, next to this.",
+        act="Rising: look for a longer prompt, a more expensive model or more calls per run, next to this.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
@@ -94,7 +94,7 @@ _STATS = (
         title="Cost per successful run",
         tells="All cost, also that of failed runs, divided by the runs that ended well: what a "
         "result really costs.",
-        act="Far above cost per run means failures are expensive: see waste of failed runs on "
+        act="Far above cost per run means failures are expensive: see cost of failed runs on "
         "Spend.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
@@ -121,7 +121,7 @@ _STATS = (
         id="tools_per_run",
         title="Tool calls per run",
         tells=f"How many tool calls a finished run makes. {_NEWEST}",
-        act="Growing: an agent retries a tool that does not answer what it asks; see tools on "
+        act="Growing: an agent retries a tool whose result does not help it; see tools on "
         "Models and tools.",
         source="view runs",
         kind=Kind.STAT,
@@ -136,7 +136,7 @@ _SERIES = (
         id="runs_by_name",
         title="Runs by crew or flow",
         tells="Finished runs per bucket, by the outermost crew, flow or agent.",
-        act="A crew that stops running is as telling as one that runs too often.",
+        act="A crew that stops running deserves a look as much as one that runs too often.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STACK,
         unit=Unit.COUNT,

@@ -11,7 +11,7 @@ from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time,
 __all__ = ["PANELS"]
 
 _CACHE_SHARE = "1.0 * SUM(cache_read_tokens) / NULLIF(SUM(input_tokens), 0)"
-_PER_1K = f"1000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
+_PER_1M = f"1000000.0 * ({COST}) / NULLIF(SUM(input_tokens) + SUM(output_tokens), 0)"
 _TOOL_STEPS = "kind = 'tool'" + sql_sources.where({"crew": "crew", "agent": "agent"})
 
 _TOTAL_ROWS = sql_sources.TOTAL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens")
@@ -21,7 +21,7 @@ _STATS = (
         id="failed_call_share",
         title="Failed model calls",
         tells="Share of model calls that ended in an error.",
-        act="Above 1 %: error types, below, tell limits (back off, raise quota) from bad requests "
+        act="Above 1 %: error types, below, separate limits (back off, raise quota) from bad requests "
         "(fix) and outages (fall back).",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
@@ -72,8 +72,8 @@ _STATS = (
         title="Truncated answers",
         tells="Share of calls that stopped because the output limit was reached (finish reason "
         "length or max_tokens).",
-        act="Above 1 %: raise max_tokens or ask for less; truncated answers are paid for and "
-        "often retried.",
+        act="Above 1 %: raise max_tokens or request shorter answers. Truncated answers are billed "
+        "and often retried.",
         source="view finish_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -87,14 +87,14 @@ _STATS = (
         ),
     ),
     Panel(
-        id="price_per_1k",
-        title="Price per 1,000 tokens",
-        tells="What 1,000 tokens, input and output together, cost on average.",
+        id="price_per_1m",
+        title="Price per 1M tokens",
+        tells="What 1M tokens, input and output together, cost on average.",
         act="Falls with cache hits and smaller models, rises with long answers and reasoning.",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=(f"WITH facts AS ({_TOTAL_ROWS})\nSELECT {_PER_1K} AS price FROM facts"),
+        sql=(f"WITH facts AS ({_TOTAL_ROWS})\nSELECT {_PER_1M} AS price FROM facts"),
     ),
 )
 
@@ -195,9 +195,9 @@ _SERIES = (
         ),
     ),
     Panel(
-        id="price_per_1k_by_model",
-        title="Price per 1,000 tokens by model",
-        tells="What 1,000 tokens, input and output together, cost on each model.",
+        id="price_per_1m_by_model",
+        title="Price per 1M tokens by model",
+        tells="What 1M tokens, input and output together, cost on each model.",
         act="The same quality on a model with a lower line is money saved: crewmeter whatif "
         "prices your history on it.",
         source="view model_hourly (calls up to 3 h)",
@@ -207,7 +207,7 @@ _SERIES = (
         sql=over_time(
             sql_sources.MODEL.rows("cost_usd", "unpriced_calls", "input_tokens", "output_tokens"),
             "model",
-            _PER_1K,
+            _PER_1M,
             "price",
         ),
     ),
@@ -234,7 +234,7 @@ _TABLES = (
         id="models",
         title="Models",
         tells="Per provider and model: calls, failures, mean latency, tokens, cache hits, price "
-        "per 1,000 tokens and cost.",
+        "per 1M tokens and cost.",
         act="Compare rows with similar work: the same task on a cheaper row is a saving.",
         source="view model_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
@@ -248,7 +248,7 @@ _TABLES = (
             "input_tokens": Column("Input", Unit.COUNT),
             "output_tokens": Column("Output", Unit.COUNT),
             "cache_share": Column("Cached", Unit.SHARE),
-            "price_per_1k": Column("Per 1k tokens", Unit.USD),
+            "price_per_1m": Column("Per 1M tokens", Unit.USD),
             "unpriced": Column("Unpriced", Unit.COUNT, steps=(Step(0, GOOD), Step(1, WARN))),
             "cost_usd": Column("Cost", Unit.USD, bar=True),
         },
@@ -270,7 +270,7 @@ _TABLES = (
             "  SUM(duration_seconds) / NULLIF(SUM(calls), 0) AS mean_seconds,\n"
             f"  SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, "
             f"{_CACHE_SHARE} AS cache_share,\n"
-            f"  {_PER_1K} AS price_per_1k, SUM(unpriced_calls) AS unpriced, {COST} AS cost_usd\n"
+            f"  {_PER_1M} AS price_per_1m, SUM(unpriced_calls) AS unpriced, {COST} AS cost_usd\n"
             "FROM facts GROUP BY 1, 2 ORDER BY SUM(cost_usd) DESC LIMIT 50"
         ),
     ),

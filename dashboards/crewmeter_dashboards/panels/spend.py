@@ -37,7 +37,7 @@ _STATS = (
         id="month_to_date",
         title="Month to date",
         tells="Priced cost since the first of the month (UTC) of the range's last day.",
-        act="Unpriced calls are not in it: mind the coverage beside it.",
+        act="Unpriced calls are not included: see the coverage beside it.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
@@ -45,7 +45,7 @@ _STATS = (
     ),
     Panel(
         id="forecast",
-        title="Month end at this pace",
+        title="Forecast for the month",
         tells="Month to date plus the mean day of the last seven for every day that is left.",
         act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds "
         "weekday patterns and a range.",
@@ -70,9 +70,9 @@ _STATS = (
     ),
     Panel(
         id="forecast_share",
-        title="Forecast share",
+        title="Forecast, share of budget",
         tells="Month end at this pace as a share of the monthly budget.",
-        act="Above 100 % there is still time: movers, below, say what changed this week.",
+        act="Above 100 % there is still time: the largest changes, below, say what moved this week.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -82,7 +82,7 @@ _STATS = (
     ),
     Panel(
         id="waste",
-        title="Waste of failed runs",
+        title="Cost of failed runs",
         tells="Cost of runs that failed or were abandoned.",
         act="Open failed runs on Crews and agents, most expensive first.",
         source="view run_hourly (runs up to 3 h)",
@@ -93,7 +93,7 @@ _STATS = (
     ),
     Panel(
         id="waste_share",
-        title="Wasted share",
+        title="Share of failed runs",
         tells="Cost of failed and abandoned runs as a share of the cost of all runs.",
         act="Above a few percent a retry at the failing step pays more than a cheaper model.",
         source="view run_hourly (runs up to 3 h)",
@@ -143,7 +143,7 @@ _SERIES = (
         title="This month against the budget",
         tells="Spend added up day by day, the even pace that would just use the budget up, and "
         "the budget.",
-        act="Above the even pace early in the month: find the mover before the alert does.",
+        act="Above the even pace early in the month: find the cause before the alert fires.",
         source="view total_hourly",
         kind=Kind.LINES,
         unit=Unit.USD,
@@ -237,7 +237,7 @@ def _mover(kind: str, source: sql_sources.Source, name: str) -> str:
 _TABLES = (
     Panel(
         id="movers",
-        title="Week over week movers",
+        title="Largest changes, week over week",
         tells="Cost of the last seven days against the seven before, by model, crew and team; "
         "largest change first.",
         act="A plus without a known reason: open it on Crews and agents.",
@@ -265,7 +265,7 @@ _TABLES = (
         id="unpriced_models",
         title="Unpriced calls",
         tells="Calls without a cost, by model and the reason there is none.",
-        act="unknown_model: add it to your overrides file, then crewmeter reprice. usage_missing: "
+        act="No price for a model: add it to your price file, then crewmeter reprice. No usage: "
         "docs/runbooks/unpriced-calls.md.",
         source="view cost_status_hourly (calls up to 3 h)",
         kind=Kind.TABLE,
