@@ -1,10 +1,76 @@
-"""How messages say amounts: one call, two calls. Imports nothing."""
+"""Words and amounts in messages: counts, statuses and providers as people read them.
+
+Codes stay in JSON and CSV. Imports nothing of the project.
+"""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["cost_status_text", "counted", "provider_text"]
+
+_COST_STATUS: Mapping[str, str] = {
+    "priced": "priced",
+    "provider_reported": "reported by the provider",
+    "estimated": "estimated",
+    "lower_bound": "at least",
+    "upper_bound": "at most",
+    "cached": "answered from a cache, no charge",
+    "free_declared": "declared free",
+    "reconciled": "reconciled with the invoice",
+    "unknown_model": "no price for this model",
+    "usage_missing": "provider sent no usage",
+    "invalid_usage": "usage contradicts itself",
+    "unrouted": "endpoint not recognised",
+    "may_be_billed": "may be billed, usage unknown",
+    "rejected": "rejected by the provider, no charge",
+}
+
+_PROVIDER: Mapping[str, str] = {
+    "openai": "OpenAI",
+    "anthropic": "Anthropic",
+    "gcp.gemini": "Google Gemini",
+    "gcp.vertex_ai": "Google Vertex AI",
+    "gcp.gen_ai": "Google Gen AI",
+    "aws.bedrock": "AWS Bedrock",
+    "azure.ai.openai": "Azure OpenAI",
+    "azure.ai.inference": "Azure AI Foundry",
+    "mistral_ai": "Mistral AI",
+    "deepseek": "DeepSeek",
+    "x_ai": "xAI",
+    "cohere": "Cohere",
+    "groq": "Groq",
+    "cerebras": "Cerebras",
+    "openrouter": "OpenRouter",
+    "perplexity": "Perplexity",
+    "together_ai": "Together AI",
+    "fireworks_ai": "Fireworks AI",
+    "voyageai": "Voyage AI",
+    "moonshotai": "Moonshot AI",
+    "ibm.watsonx.ai": "IBM watsonx.ai",
+    "ollama": "Ollama",
+    "hosted_vllm": "vLLM",
+}
 
 
 def counted(amount: int, noun: str, plural: str | None = None) -> str:
-    """``1 call``, ``2 calls``, ``12,345 calls``; `plural` where an s is not enough."""
-    return f"{amount:,} {noun if amount == 1 else plural or noun + 's'}"
+    """Return ``1 call``, ``2 calls``, ``12,345 calls``; `plural` where an s is not enough."""
+    word = noun
+    if amount != 1:
+        word = plural or noun + "s"
+    return f"{amount:,} {word}"
+
+
+def cost_status_text(status: str) -> str:
+    """Return a cost status in words; a status that has none as it is, with spaces."""
+    return _COST_STATUS.get(status, status.replace("_", " "))
+
+
+def provider_text(provider: str | None) -> str:
+    """Return a provider's own name: ``Google Gemini`` for ``gcp.gemini``."""
+    if provider is None:
+        return "unknown provider"
+    return _PROVIDER.get(provider, provider)

@@ -38,7 +38,7 @@ def refused(said, culprit: str) -> None:
         (["price"], "MODEL"),
         (["price", "gpt-4o", "--input", "-3"], "--input"),
         (["price", "gpt-4o", "--usage", "{bad"], "--usage"),
-        (["price", "gpt-4o", "--input", "3", "--at", "yesterday"], "--at"),
+        (["price", "gpt-4o", "--input", "3", "--at", "someday"], "--at"),
         (["budget", "set", "garbage"], "garbage"),
         (["budget", "remove", "no-such-budget"], "no-such-budget"),
         (["serve", "--http-port", "99999"], "--http-port"),

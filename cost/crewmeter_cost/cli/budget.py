@@ -26,8 +26,8 @@ from crewmeter_cost.cli.options import (
     FormatOption,
     LedgerOption,
     must_exist,
-    spoken,
     window,
+    window_text,
 )
 from crewmeter_cost.cli.output import console, exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
@@ -167,7 +167,7 @@ def _list(
         none = (
             "no budgets"
             if start is None and end is None
-            else f"no budget of this ledger was set in {spoken(start, end)}"
+            else f"no budget of this ledger was set in {window_text(start, end)}"
         )
         sys.stdout.write(f'{none}; set one with: crewmeter budget set "5 USD/day"\n')
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "aligned",
     "console",
     "cost_cell",
     "exact_usd",
@@ -44,6 +45,15 @@ def usd(pusd: int | None) -> str:
         return f"${value:,.2f}"
     digits = max(2, 3 - value.adjusted())
     return f"${value:.{digits}f}"
+
+
+def aligned(cells: Sequence[str]) -> list[str]:
+    """Return amounts of one width, with their decimal points in one column."""
+    tails = [len(cell) - cell.index(".") if "." in cell else 0 for cell in cells]
+    longest = max(tails, default=0)
+    padded = [cell + " " * (longest - tail) for cell, tail in zip(cells, tails, strict=True)]
+    width = max((len(cell) for cell in padded), default=0)
+    return [cell.rjust(width) for cell in padded]
 
 
 def cost_cell(pusd: int | None, *, priced: int, unpriced: int) -> str:
@@ -80,21 +90,33 @@ def print_table(
     *,
     footer: Sequence[str] | None = None,
 ) -> None:
-    """A table; each column is (heading, ``left`` or ``right``). Cells are plain text: markup in names is shown, not obeyed."""
+    """Print a table; each column is (heading, ``left``, ``right`` or ``point``).
+
+    Amounts in a ``point`` column stand with their decimal points below each other. Cells are plain
+    text: markup in names is printed, not interpreted.
+    """
     table = Table(show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
+    body = [list(row) for row in rows]
+    foot = list(footer or [""] * len(columns))
     for index, (heading, side) in enumerate(columns):
+        title_cell = heading
+        if side == "point":
+            *cells, foot[index] = aligned([*(row[index] for row in body), foot[index]])
+            for row, cell in zip(body, cells, strict=True):
+                row[index] = cell
+            # Rich strips the padding of right-justified cells, so all of them get one width.
+            title_cell = heading.rjust(len(foot[index]))
         table.add_column(
-            heading,
+            title_cell,
             justify="right" if side == "right" else "left",
-            no_wrap=side == "right",
+            no_wrap=side != "left",
             overflow="fold",
-            footer=Text(footer[index]) if footer is not None else "",
+            footer=Text(foot[index]) if footer is not None else "",
         )
-    for row in rows:
+    for row in body:
         table.add_row(*(Text(cell) for cell in row))
     out = console()
-    if (
-        title
-    ):  # a line of its own: a table's title is folded at the table's width, which may be narrow
+    if title:
+        # Rich folds a table's own title at the table's width, which may be narrow.
         out.print(Text(title, style="italic"))
     out.print(table)

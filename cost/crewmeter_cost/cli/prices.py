@@ -17,8 +17,8 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
-    spoken,
     window,
+    window_text,
 )
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
@@ -155,9 +155,9 @@ def _show(
                 )
                 for each in used
             ]
-            print_table(f"Charged in this ledger, {spoken(*asked)}", columns, cells)
+            print_table(f"Charged in this ledger, {window_text(*asked)}", columns, cells)
         elif ledger is not None:
-            sys.stdout.write(f"nothing was charged for it in this ledger, {spoken(*asked)}\n")
+            sys.stdout.write(f"nothing was charged for it in this ledger, {window_text(*asked)}\n")
         return
     if ledger is not None:
         rows = [{**row, **dict.fromkeys(_USED)} for row in rows] + [_used(each) for each in used]

@@ -15,8 +15,10 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
-    spoken,
+    WhereOption,
+    ZoneOption,
     window,
+    window_text,
 )
 from crewmeter_cost.cli.output import (
     console,
@@ -28,7 +30,6 @@ from crewmeter_cost.cli.output import (
     without_price,
 )
 from crewmeter_cost.cli.savings import print_savings
-from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES
 from crewmeter_cost.ledger.read.report import AMOUNTS, report
 from crewmeter_cost.ledger.store import Ledger
@@ -41,10 +42,6 @@ __all__ = ["register"]
 ByOption = Annotated[
     list[str] | None,
     typer.Option("--by", help=f"One of {', '.join(GROUPS)}; repeatable."),
-]
-WhereOption = Annotated[
-    list[str] | None,
-    typer.Option("--where", help="Only these, e.g. crew=research or tag:env=prod; repeatable."),
 ]
 LimitOption = Annotated[
     int | None,
@@ -71,6 +68,7 @@ def register(app: typer.Typer, help: str) -> None:
         until: UntilOption = None,
         format: FormatOption = Format.TABLE,
         limit: LimitOption = None,
+        tz: ZoneOption = None,
         savings: Annotated[
             bool,
             typer.Option(
@@ -83,9 +81,7 @@ def register(app: typer.Typer, help: str) -> None:
             return print_savings(ledger, start, end, format)
         groups = [word for words in by or ["model"] for word in words.split(",")]
         with Ledger.open(ledger, read_only=True) as book:
-            made = report(
-                book, by=groups, since=start, until=end, where=_filters(where or []), limit=limit
-            )
+            made = report(book, by=groups, since=start, until=end, where=where, limit=limit)
             pace = (
                 _pace(book)
                 if format is Format.TABLE and end is None and not where and "tool" not in groups
@@ -117,18 +113,6 @@ def _pace(book: Ledger) -> str:
     return f"at this pace, {usd(ahead.expected_pusd)} by the end of {now:%B} ({usd(ahead.spent_pusd)} so far): `crewmeter forecast`\n"
 
 
-def _filters(words: list[str]) -> dict[str, str]:
-    filters = {}
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign:
-            raise CrewMeterError(
-                f"--where {word!r} is not NAME=VALUE", hint="e.g. --where crew=research"
-            )
-        filters[name] = value
-    return filters
-
-
 def _table(made: Report) -> None:
     groups = [
         (group, "right" if group in TIMES or group == "run" else "left") for group in made.group_by
@@ -158,7 +142,7 @@ def _table(made: Report) -> None:
     ]
     footer = ["total", *[""] * (len(groups) - 1), *cells(made.total)] if groups else None
     print_table(
-        f"By {', '.join(made.group_by)}, {spoken(made.since, made.until)}",
+        f"By {', '.join(made.group_by)}, {window_text(made.since, made.until)}",
         [*groups, *amounts],
         body,
         footer=footer,

@@ -1,8 +1,9 @@
-"""``crewmeter runs``: the runs in the ledger, newest first."""
+"""``crewmeter runs``: the runs in the ledger, found by a filter or a text, in any order."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,78 +14,131 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    WhereOption,
+    ZoneOption,
     window,
+    zone,
 )
 from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd
-from crewmeter_cost.ledger.read.runs import RUN_COLUMNS, runs
+from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs
+from crewmeter_cost.ledger.read.runs import RUN_COLUMNS
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crewmeter_cost.ledger.read.runs import Run
 
 __all__ = ["register"]
 
-_COLUMNS = [
-    ("run", "right"),
-    ("started (UTC)", "right"),
-    ("name", "left"),
-    ("status", "right"),
-    ("time", "right"),
-    ("calls", "right"),
-    ("tools", "right"),
-    ("cost", "right"),
+SearchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        metavar="TEXT",
+        help="Only runs with this text in their id or in a name (crew, agent, task, tool, "
+        "model, user).",
+    ),
 ]
-
-
-_TOOLS = 6
-"""The column that narrow terminals do without."""
+OrderOption = Annotated[
+    str,
+    typer.Option("--order", metavar="ORDER", help=f"{', '.join(ORDERS)}: largest or newest first."),
+]
+_TITLES = {
+    "time": "newest first",
+    "cost": "most expensive first",
+    "duration": "longest first",
+    "calls": "most calls first",
+}
 
 
 def register(app: typer.Typer, help: str) -> None:
     """Add the command to the command line."""
+    app.command("runs", help=help)(_runs)
 
-    @app.command("runs", help=help)
-    def command(
-        ledger: LedgerOption = None,
-        since: SinceOption = None,
-        until: UntilOption = None,
-        limit: Annotated[
-            int, typer.Option("--limit", min=0, help="At most so many; 0 is all.")
-        ] = 50,
-        format: FormatOption = Format.TABLE,
-    ) -> None:
-        start, end = window(since, until)
-        with Ledger.open(ledger, read_only=True) as book:
-            found = runs(book, since=start, until=end, limit=limit or None)
-        if format is Format.JSON:
-            print_json([run.document() for run in found])
-        elif format is Format.CSV:
-            print_csv(RUN_COLUMNS, (run.document() for run in found))
-        else:
-            kept = [
-                index for index in range(len(_COLUMNS)) if index != _TOOLS or console().width >= 100
-            ]
-            columns, rows = (
-                [_COLUMNS[index] for index in kept],
-                ([_cells(run)[index] for index in kept] for run in found),
-            )
-            print_table(
-                "Runs, newest first; `crewmeter show RUN` takes the start of an id", columns, rows
-            )
+
+def _runs(
+    where: WhereOption = None,
+    search: SearchOption = None,
+    order: OrderOption = "time",
+    ledger: LedgerOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, metavar="N", help="At most so many runs; 0 is all.")
+    ] = 50,
+    offset: Annotated[
+        int,
+        typer.Option("--offset", min=0, max=10**9, metavar="N", help="Skip so many runs."),
+    ] = 0,
+    format: FormatOption = Format.TABLE,
+    tz: ZoneOption = None,
+) -> None:
+    start, end = window(since, until)
+    with Ledger.open(ledger, read_only=True) as opened:
+        page = find_runs(
+            opened,
+            where=where,
+            search=search,
+            order=order,  # type: ignore[arg-type]  # checked there
+            since=start,
+            until=end,
+            limit=limit or None,
+            offset=offset,
+        )
+    if format is Format.JSON:
+        print_json([run.document() for run in page.runs])
+    elif format is Format.CSV:
+        print_csv(RUN_COLUMNS, (run.document() for run in page.runs))
+    elif not page.runs:
+        sys.stdout.write("no runs match\n")
+    else:
+        _print(page.runs, order)
+    if page.note:
+        sys.stderr.write(f"note: {page.note}\n")
+
+
+def _print(found: Sequence[Run], order: str) -> None:
+    started = f"started ({zone_name(zone())})"
+    columns = [
+        ("run", "right"),
+        (started, "right"),
+        ("name", "left"),
+        ("status", "right"),
+        ("time", "right"),
+        ("calls", "right"),
+        ("tools", "right"),
+        ("cost", "right"),
+    ]
+    width = console().width
+    dropped: set[int] = set()
+    # Names and money matter more than the columns that go first.
+    if width < 100:
+        dropped.add(6)
+    if width < 80:
+        dropped |= {1, 5}
+    rows = [_cells(run) for run in found]
+    print_table(
+        f"Runs, {_TITLES[order]}; `crewmeter show RUN` takes the start of an id",
+        [column for index, column in enumerate(columns) if index not in dropped],
+        [[cell for index, cell in enumerate(row) if index not in dropped] for row in rows],
+    )
 
 
 def _cells(run: Run) -> list[str]:
-    cost = (
-        cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
-        if run.calls
-        else usd(0)
-    )
+    cost = usd(0)
+    if run.calls:
+        cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
+    duration = "–"
+    if run.duration_ns is not None:
+        duration = f"{run.duration_ns / 1e9:,.1f}s"
     return [
         run.run_id[:8],
-        f"{datetime.fromtimestamp(run.started_ns / 1e9, UTC):%m-%d %H:%M:%S}",
+        f"{datetime.fromtimestamp(run.started_ns / 1e9, zone()):%m-%d %H:%M:%S}",
         run.name or "–",
         run.status,
-        "–" if run.duration_ns is None else f"{run.duration_ns / 1e9:,.1f}s",
+        duration,
         f"{run.calls:,}",
         f"{run.tool_calls:,}",
         cost,

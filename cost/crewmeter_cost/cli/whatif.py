@@ -14,8 +14,8 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
-    spoken,
     window,
+    window_text,
 )
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
@@ -131,7 +131,7 @@ def _row(line: Line) -> dict[str, object]:
 def _print(lines: list[Line], change: Change, start: datetime | None, end: datetime | None) -> None:
     if not lines:
         sys.stdout.write(
-            f"no calls to {', '.join(change.models) or 'any model'} in {spoken(start, end)}\n"
+            f"no calls to {', '.join(change.models) or 'any model'} in {window_text(start, end)}\n"
         )
         return
     headings = [
@@ -147,7 +147,7 @@ def _print(lines: list[Line], change: Change, start: datetime | None, end: datet
     ]
     was, would = sum(line.was_pusd for line in lines), sum(line.would_pusd for line in lines)
     print_table(
-        f"What if, {spoken(start, end)}",
+        f"What if, {window_text(start, end)}",
         headings,
         cells,
         footer=("total", "", "", usd(was), usd(would), _signed(would - was)),

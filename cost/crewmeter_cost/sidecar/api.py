@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.routing import Route
 
-from crewmeter_cost.cli.options import window
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
-from crewmeter_cost.ledger.read.runs import find_run, runs
+from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.time_range import window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +76,7 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
                 by=groups,
                 since=since,
                 until=until,
-                where=_filters(query.getlist("where")),
+                where=query.getlist("where"),
                 limit=limit,
             ).document()
 
@@ -83,8 +85,18 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
     def listed(request: Request) -> Response:
         def found() -> list[dict[str, object]]:
             since, until = _window(request)
-            limit = _limit(request.query_params.get("limit", "50"), _MOST_RUNS)
-            return [run.document() for run in runs(ledger, since=since, until=until, limit=limit)]
+            query = request.query_params
+            page = find_runs(
+                ledger,
+                where=query.getlist("where"),
+                search=query.get("search"),
+                order=query.get("order", "time"),  # type: ignore[arg-type]
+                since=since,
+                until=until,
+                limit=_limit(query.get("limit", "50"), _MOST_RUNS),
+                offset=_offset(query.get("offset", "0")),
+            )
+            return [run.document() for run in page.runs]
 
         return _answer(found, suspect)
 
@@ -107,15 +119,15 @@ def _window(request: Request) -> tuple[datetime | None, datetime | None]:
     return window(request.query_params.get("since"), request.query_params.get("until"))
 
 
-def _filters(words: list[str]) -> dict[str, str]:
-    if any("=" not in word for word in words):
-        raise CrewMeterError("where must be NAME=VALUE", hint="e.g. where=crew=research")
-    return {name: value for name, _, value in (word.partition("=") for word in words)}
-
-
 def _limit(text: str, most: int) -> int:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
         raise CrewMeterError(f"limit must be a number from 1 to {most}")
+    return int(text)
+
+
+def _offset(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise CrewMeterError("offset must be a number from 0 to 999999999")
     return int(text)
 
 

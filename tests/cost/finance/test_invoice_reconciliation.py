@@ -215,7 +215,7 @@ def test_tolerance_and_days_narrow_it(audit):
     assert audit(dearer, "--tolerance", "10")[0] == 0
     _, document, _ = audit(OPENAI_USAGE, "--since", "2026-11-21")
     assert [row["day"] for row in document["rows"]] == ["2026-11-21"]
-    code, _, err = audit(OPENAI_USAGE, "--since", "2027-01-01")
+    code, _, err = audit(OPENAI_USAGE, "--until", "2020-01-01")
     assert (code, "no day in that window" in err) == (2, True)
 
 

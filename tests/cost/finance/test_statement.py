@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from crewmeter_cost.cli import build as commands
-from crewmeter_cost.cli.options import window
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.statement import build, month_bounds
 from crewmeter_cost.finance.statement_html import render
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.money import exact_usd
+from crewmeter_cost.time_range import window
 
 NOVEMBER = {"since": datetime(2026, 11, 1, tzinfo=UTC), "until": datetime(2026, 12, 1, tzinfo=UTC)}
 

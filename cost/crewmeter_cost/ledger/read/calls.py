@@ -12,6 +12,7 @@ from sqlalchemy import and_, or_, select
 
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.csv_text import csv_line
+from crewmeter_cost.ledger.read.filter_sql import call_conditions
 from crewmeter_cost.ledger.read.query import rounded
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.rows import CallState, other_usage
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["FIELDS", "FORMATS", "Billed", "billed", "calls"]
@@ -148,7 +150,12 @@ class _Names:
 
 
 def pages(
-    ledger: Ledger, names: _Names, *, since: datetime | None, until: datetime | None
+    ledger: Ledger,
+    names: _Names,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    where: Filter | None = None,
 ) -> Iterator[Sequence[Mapping[Any, Any]]]:
     """The rows of `call` that started in [since, until), in order of their second, a page at a time; `names` knows what they name."""
     start, end = nanoseconds(since), nanoseconds(until)
@@ -165,6 +172,8 @@ def pages(
                 seconds >= last[0], or_(seconds > last[0], and_(seconds == last[0], c.id > last[1]))
             )
         with ledger.reading() as connection:
+            if where is not None and where.terms:
+                query = query.where(*call_conditions(connection, where))
             page = connection.execute(query).mappings().all()
             names.learn(
                 connection,
@@ -189,21 +198,29 @@ def pages(
 
 
 def calls(
-    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
+    ledger: Ledger,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    where: Filter | None = None,
 ) -> Iterator[dict[str, object]]:
     """Every billed call that started in [since, until), in order of its second, as records with the keys `FIELDS`."""
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until):
+    for page in pages(ledger, names, since=since, until=until, where=where):
         for row in page:
             yield _record(row, names)
 
 
 def billed(
-    ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
+    ledger: Ledger,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    where: Filter | None = None,
 ) -> Iterator[Billed]:
     """The same calls with what is needed to charge them again."""
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until):
+    for page in pages(ledger, names, since=since, until=until, where=where):
         for row in page:
             frozen = names("price", row["price_version"])
             yield Billed(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, func, literal_column
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.filters import Filter
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.rollups import DAY, DIMENSIONS, HOUR, LATENCY
 
@@ -49,11 +51,14 @@ class Question:
 
     by: tuple[str, ...]
     where: tuple[tuple[str, str], ...]
+    beyond: Filter = field(default_factory=Filter)
+    """Terms that no roll-up answers: comparisons, negations, and what describes a run."""
 
     @property
     def of_tools(self) -> bool:
         """True where calls are tool calls: grouped by tool, or asked about one."""
-        return "tool" in self.by or any(name == "tool" for name, _ in self.where)
+        named = any(name == "tool" for name, _ in self.where)
+        return "tool" in self.by or named or any(term.key == "tool" for term in self.beyond.terms)
 
     @property
     def names(self) -> frozenset[str]:
@@ -68,13 +73,18 @@ class Question:
         keys = [name[4:] for name in self.by if name not in TIMES]
         return (
             keys[0]
-            if not self.where and len(keys) == 1 and self.names == {f"tag:{keys[0]}"}
+            if not self.where
+            and not self.beyond.terms
+            and len(keys) == 1
+            and self.names == {f"tag:{keys[0]}"}
             else None
         )
 
     @property
     def dimension(self) -> str | None:
         """The roll-up that answers this, None where only the calls themselves can."""
+        if self.beyond.terms:
+            return None
         wanted = "tool" if self.of_tools else None
         for name, dimension in DIMENSIONS.items():
             keys = {key for key in (dimension.key, dimension.key2) if key is not None}
@@ -89,14 +99,16 @@ class Question:
     @property
     def latency(self) -> str | None:
         """The latency counts that answer this, None where there are none."""
+        if self.beyond.terms:
+            return None
         if not self.names:
             return "total"
         (name, *more) = self.names
         return name if not more and name in LATENCY and name not in ("run", "ttft") else None
 
 
-def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
-    """Check what was asked for. Raises `CrewMeterError` naming the word that is no group."""
+def question(by: Sequence[str], where: Filter) -> Question:
+    """Check a report request. Raises `CrewMeterError` naming the word that is no group."""
     groups = tuple(dict.fromkeys(word.strip() for word in by))
     for word in groups:
         if (
@@ -105,13 +117,9 @@ def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
             and word not in TIMES
             and not (word.startswith("tag:") and len(word) > 4)
         ):
-            raise CrewMeterError(f"cannot group by {word!r}", hint=f"one of {', '.join(GROUPS)}")
-    for word in where:
-        if word not in _FILTERS and not (word.startswith("tag:") and len(word) > 4):
-            raise CrewMeterError(
-                f"cannot filter by {word!r}", hint=f"one of {', '.join(_FILTERS)}, tag:KEY"
-            )
-    asked = Question(groups, tuple(where.items()))
+            raise CrewMeterError(f"cannot group by {word!r}", hint=_nearest(word))
+    equal, beyond = _split(where)
+    asked = Question(groups, equal, beyond)
     if asked.of_tools and (odd := sorted(asked.names & {"model", "provider"})):
         raise CrewMeterError(
             f"tool calls have no {odd[0]}", hint="group by tool, or by model, in two reports"
@@ -121,6 +129,26 @@ def question(by: Sequence[str], where: Mapping[str, str]) -> Question:
             "only one of hour, day and month at a time", hint="leave all but the finest out"
         )
     return asked
+
+
+def _nearest(word: str) -> str:
+    """Return the hint for a word that is no group."""
+    near = difflib.get_close_matches(word.lower(), GROUPS, n=1, cutoff=0.5)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{meant}one of {', '.join(GROUPS)}"
+
+
+def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
+    """Split a filter into names that must be equal, which roll-ups answer, and the rest."""
+    equal: dict[str, str] = {}
+    beyond = []
+    for term in where.terms:
+        simple = term.operator == "=" and (term.key in _FILTERS or term.key.startswith("tag:"))
+        if simple and term.key not in equal:
+            equal[term.key] = term.value
+        else:
+            beyond.append(term)
+    return tuple(equal.items()), Filter(tuple(beyond))
 
 
 def _by_time(table: Any, name: str) -> ColumnElement[int]:

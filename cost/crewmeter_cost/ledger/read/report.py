@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.ledger.metadata import pruned_before
 from crewmeter_cost.ledger.read.aggregate import first_of
 from crewmeter_cost.ledger.read.percentiles import Percentiles, in_buckets
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.read.aggregate import Key, Ranked
     from crewmeter_cost.ledger.read.query import Question
     from crewmeter_cost.ledger.store import Ledger
@@ -142,14 +144,14 @@ def report(
     by: Sequence[str] = (),
     since: datetime | None = None,
     until: datetime | None = None,
-    where: Mapping[str, str] | None = None,
+    where: Filter | Mapping[str, str] | Iterable[str] | str | None = None,
     limit: int | None = None,
 ) -> Report:
     """What the calls in [since, until) came to, by the given groups. Raises `CrewMeterError` for a group or filter there is not.
 
     With a `limit` only the first so many rows are kept (among equals the names known longest), in bounded memory; the total is over all.
     """
-    asked = question(by, where or {})
+    asked = question(by, parse_filter(where))
     with ledger.reading() as connection:
         return _Reading(connection, asked, since, until).report(limit)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, Text, and_, case, cast, func, literal, select, union_all
 
+from crewmeter_cost.ledger.read.filter_sql import call_conditions, step_conditions
 from crewmeter_cost.ledger.read.query import (
     TIMES,
     call_column,
@@ -308,6 +309,7 @@ class Sources:
         where = [
             *self._named({name: call_column(name) for name, _ in self._question.where}),
             *_between(_CALL.c, since, until),
+            *call_conditions(self._connection, self._question.beyond),
         ]
         if self._question.of_tools:
             where.append(_CALL.c.tool.is_not(None))
@@ -328,6 +330,7 @@ class Sources:
             select(*keys, *amounts)
             .select_from(joined)
             .where(_STEP.c.kind == kind, *named, *_between(_STEP.c, since, until))
+            .where(*step_conditions(self._connection, self._question.beyond))
         )
         return _grouped(query, keys)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["RUN_COLUMNS", "Run", "find_run", "runs"]
+__all__ = ["RUN_COLUMNS", "Run", "find_run", "read_run", "run_query", "runs"]
 
 RUN_COLUMNS = (
     "run_id",
@@ -84,7 +84,8 @@ class Run:
         }
 
 
-def _query() -> Select[Any]:
+def run_query() -> Select[Any]:
+    """Return the query of runs with the texts of their names and errors."""
     names, errors = _LABEL.alias("names"), _LABEL.alias("errors")
     joined = _RUN.outerjoin(names, names.c.id == _RUN.c.name).outerjoin(
         errors, errors.c.id == _RUN.c.error_type
@@ -94,7 +95,8 @@ def _query() -> Select[Any]:
     ).select_from(joined)
 
 
-def _run(row: Mapping[Any, Any]) -> Run:
+def read_run(row: Mapping[Any, Any]) -> Run:
+    """Return the run in one row of `run_query`."""
     unknown = row["unpriced_calls"] and not row["priced_calls"]
     counts = (
         "calls",
@@ -131,7 +133,7 @@ def runs(
     over: bool = False,
 ) -> list[Run]:
     """Runs that started in [since, until), newest first, at most `limit` of them; with `over`, only those that are not running."""
-    c, query = _RUN.c, _query()
+    c, query = _RUN.c, run_query()
     start, end = nanoseconds(since), nanoseconds(until)
     if start is not None:
         query = query.where(rounded(c.started_ns, _NS) >= start // _NS, c.started_ns >= start)
@@ -145,7 +147,7 @@ def runs(
         rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc()
     ).limit(limit)
     with ledger.reading() as connection:
-        return [_run(row) for row in connection.execute(query).mappings()]
+        return [read_run(row) for row in connection.execute(query).mappings()]
 
 
 def find_run(
@@ -168,16 +170,18 @@ def find_run(
             )
         return newest[0]
     with ledger.reading() as connection:
-        found = connection.execute(_query().where(_RUN.c.run_id == wanted)).mappings().one_or_none()
+        found = (
+            connection.execute(run_query().where(_RUN.c.run_id == wanted)).mappings().one_or_none()
+        )
         if found is not None:
-            return _run(found)
+            return read_run(found)
         query = (
-            _query()
+            run_query()
             .where(_RUN.c.run_id.startswith(wanted, autoescape=True))
             .order_by(_RUN.c.run_id)
             .limit(6)
         )
-        matches = [_run(row) for row in connection.execute(query).mappings()]
+        matches = [read_run(row) for row in connection.execute(query).mappings()]
     if not matches:
         raise CrewMeterError(
             f"no run starts with {wanted!r}",
