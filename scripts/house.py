@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from house_excepts import ALLOWED, broad_excepts
+from house_words import retired_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -291,6 +294,27 @@ def import_circles(found: list[Module]) -> Figure:
     return Figure("import circles", len(circles), 0, circles)
 
 
+def unexplained_excepts(found: list[Module]) -> list[Figure]:
+    """Broad excepts that are not on the list, and entries of the list without one."""
+    seen, unlisted = set(), []
+    for module in found:
+        for function, line in broad_excepts(module.name, module.tree):
+            seen.add(function)
+            if function not in ALLOWED:
+                unlisted.append(f"{module.where}:{line} ({function})")
+    stale = sorted(ALLOWED.keys() - seen)
+    return [
+        Figure("broad excepts without a listed reason", len(unlisted), 0, unlisted),
+        Figure("listed broad excepts that are gone", len(stale), 0, stale),
+    ]
+
+
+def words() -> Figure:
+    """Retired words in code, tests, texts and documents."""
+    uses = [str(use) for use in retired_words()]
+    return Figure("retired words", len(uses), 0, uses)
+
+
 def comment_lines(found: list[Module]) -> float:
     """Comment lines per 100 lines."""
     count = sum(len(re.findall(r"^\s*#", module.text, re.M)) for module in found)
@@ -308,6 +332,8 @@ def figures(found: list[Module]) -> list[Figure]:
         import_circles(found),
         *names_used_twice(found),
         *sizes(found),
+        *unexplained_excepts(found),
+        words(),
     ]
 
 

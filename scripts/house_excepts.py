@@ -1,0 +1,49 @@
+"""The broad excepts of the source: which there may be, and why.
+
+An `except Exception` that swallows hides bugs. It is allowed where a fault of ours must not reach
+the user's app, and where a thread must outlive one bad item.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ALLOWED", "broad_excepts"]
+
+BROAD = {"Exception", "BaseException"}
+
+# The function (module, then qualified name) and why it may swallow whatever is raised.
+ALLOWED: dict[str, str] = {}
+
+
+def broad_excepts(module: str, tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield the function and line of each broad except that does not raise again."""
+    yield from _walk(tree, module)
+
+
+def _walk(node: ast.AST, where: str) -> Iterator[tuple[str, int]]:
+    for child in ast.iter_child_nodes(node):
+        inside = where
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inside = f"{where}.{child.name}"
+        if isinstance(child, ast.ExceptHandler) and is_broad(child) and not raises_again(child):
+            yield inside, child.lineno
+        yield from _walk(child, inside)
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    """Return whether a handler catches everything."""
+    if handler.type is None:
+        return True
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(isinstance(kind, ast.Name) and kind.id in BROAD for kind in caught)
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Return whether a handler ends by raising what it caught."""
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
