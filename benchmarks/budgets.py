@@ -20,7 +20,8 @@ from types import SimpleNamespace
 
 from crewmeter import semconv
 from crewmeter.budget_hook.before_call import BeforeCallHook
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.loader import guard

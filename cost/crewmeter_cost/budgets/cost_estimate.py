@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_from_attributes
+from crewmeter.usage.attributes import usage_from_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, charge
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crewmeter.providers.hosts import canonical_provider
-from crewmeter.usage.token_usage import TokenUsage, read_usage
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.cli.model_rates import RateTable, read_rates
 from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, instant
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.usage.attributes import plain_usage_from_attributes
 from crewmeter_cost.intake.coerce import decimal_text, first_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import call_context_of
-from crewmeter_cost.intake.usage import plain_usage
 from crewmeter_cost.records import Call, Step
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         request_model=text(get(semconv.REQUEST_MODEL)),
         response_model=text(get(semconv.RESPONSE_MODEL)),
         response_id=text(get(semconv.RESPONSE_ID)),
-        usage=plain_usage(attributes, operation),
+        usage=plain_usage_from_attributes(attributes, operation),
         error=span.error,
         error_type=text(get(semconv.ERROR_TYPE)),
         finish_reason=first_text(get(semconv.FINISH_REASONS)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter_cost.intake.usage import GENAI, CountNames
+from crewmeter.usage.attributes import GENAI_COUNTS, CountNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Dialect:
     """Kind, lower case → operation."""
     steps: Mapping[str, str]
     """Kind, lower case → ``semconv.KIND_*``."""
-    counts: CountNames = GENAI
+    counts: CountNames = GENAI_COUNTS
     raw_usage: tuple[str, ...] = ()
     """Attributes with the provider's usage as it came (JSON or a Python literal): preferred, they say more."""
     raw_counts: CountNames | None = None

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.providers.hosts import canonical_provider
-from crewmeter.usage.token_usage import TokenUsage, read_usage
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.attributes import usage_from_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.intake.coerce import first_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
 from crewmeter_cost.intake.semconv_dialects import DIALECTS, NAMES, Dialect
-from crewmeter_cost.intake.usage import usage_of
 from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
@@ -117,14 +118,14 @@ def _usage(
         if raw:
             counts = dialect.raw_counts
             usage = (
-                usage_of(raw, operation, counts)
+                usage_from_attributes(raw, operation, counts)
                 if counts is not None and counts.input[0] in raw
                 else None
             )
             usage = usage or read_usage(raw, provider=provider, operation=operation)
             if usage.status == "reported":
                 return usage
-    usage = usage_of(attributes, operation, dialect.counts)
+    usage = usage_from_attributes(attributes, operation, dialect.counts)
     if dialect.name == "crewai" and usage.input == 0 and usage.output:
         return TokenUsage(status="invalid", flags=("input_not_reported",))
     return usage

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.enforcement import BudgetEnforcer, Reservation
 from crewmeter_cost.budgets.loader import guard as entry_guard

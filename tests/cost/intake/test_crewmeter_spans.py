@@ -10,13 +10,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes, usage_from_attributes
+from crewmeter.usage.attributes import (
+    OWN_COUNTS,
+    CountNames,
+    plain_usage_from_attributes,
+    usage_attributes,
+    usage_from_attributes,
+)
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.intake import coerce
 from crewmeter_cost.intake.classify import read
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
 from crewmeter_cost.intake.sdk_spans import span_of
 from crewmeter_cost.intake.span_dedup import paired
-from crewmeter_cost.intake.usage import GENAI, OWN, CountNames, plain_usage, usage_of
 from crewmeter_cost.records import Call, Span, Step
 
 
@@ -182,8 +188,8 @@ def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
     kept = {key: value for key, value in attributes.items() if value is not None} | {
         semconv.OPERATION: operation
     }
-    ours, theirs = usage_of(kept, operation, OWN), usage_from_attributes(kept)
-    assert plain_usage(kept, operation) == ours
+    ours, theirs = usage_from_attributes(kept, operation, OWN_COUNTS), usage_from_attributes(kept)
+    assert plain_usage_from_attributes(kept, operation) == ours
     whole = all(type(value) is int for key, value in kept.items() if key != semconv.OPERATION)
     if whole:
         assert ours.status == theirs.status
@@ -207,7 +213,7 @@ def test_what_the_tracer_writes_is_read_back():
         reasoning=3,
         web_searches=2,
     )
-    assert usage_of(usage_attributes(usage), "chat", OWN) == usage
+    assert usage_from_attributes(usage_attributes(usage), "chat", OWN_COUNTS) == usage
 
 
 def test_anthropic_counts_beside_the_input_are_added():
@@ -218,10 +224,12 @@ def test_anthropic_counts_beside_the_input_are_added():
         semconv.OUTPUT_TOKENS: 1,
         semconv.CACHE_READ_TOKENS: 500,
     }
-    assert usage_of(attributes, "chat", GENAI).input == 510
-    assert usage_of(attributes | {"gen_ai.system": "openai"}, "chat", GENAI).status == "invalid"
+    assert usage_from_attributes(attributes, "chat").input == 510
+    assert (
+        usage_from_attributes(attributes | {"gen_ai.system": "openai"}, "chat").status == "invalid"
+    )
     beside = CountNames(input=("i",), output=("o",), cache_read=("c",), cache_beside_input=True)
-    assert usage_of({"i": 1, "o": 1, "c": 4}, "chat", beside).input == 5
+    assert usage_from_attributes({"i": 1, "o": 1, "c": 4}, "chat", beside).input == 5
 
 
 @pytest.mark.parametrize(

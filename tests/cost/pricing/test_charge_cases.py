@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter.usage.token_usage import TokenUsage, read_usage
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.pricing.charge import Charge, Unpriced, charge
 
 NOON = "2026-11-21T12:00Z"

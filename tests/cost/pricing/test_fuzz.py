@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crewmeter.usage.token_usage import TokenUsage, read_usage
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pricing.charge import Charge, Unpriced, charge, items_of
 from crewmeter_cost.pricing.price_book import PriceBook

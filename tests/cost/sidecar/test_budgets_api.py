@@ -11,7 +11,8 @@ import pytest
 from support.sidecars import request
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.loader import guard
 from crewmeter_cost.budgets.local_balance import BalanceUnavailableError, window_at

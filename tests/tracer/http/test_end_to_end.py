@@ -14,7 +14,7 @@ from support.http_recording import PROVIDERS, llm
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.usage.token_usage import usage_from_attributes
+from crewmeter.usage.attributes import usage_from_attributes
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # CrewAI's and the SDKs' own
 

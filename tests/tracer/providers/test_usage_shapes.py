@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.usage.token_usage import TokenUsage, read_usage, reported_cost
+from crewmeter.providers.usage_reading import read_usage, reported_cost
+from crewmeter.usage.token_usage import TokenUsage
 
 T = TokenUsage
 TTL = ("cache_ttl_assumed",)

@@ -7,12 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import (
-    TokenUsage,
-    read_usage,
-    usage_attributes,
-    usage_from_attributes,
-)
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.attributes import usage_attributes, usage_from_attributes
+from crewmeter.usage.token_usage import TokenUsage
 
 COUNTS = st.integers(0, 2**30)
 

@@ -9,7 +9,8 @@ from crewmeter import semconv
 from crewmeter.http.http_call import HttpExchange, inside
 from crewmeter.providers.hosts import provider_of_host
 from crewmeter.providers.registry import model_in_body, target
-from crewmeter.usage.token_usage import MISSING, read_usage, reported_cost
+from crewmeter.providers.usage_reading import read_usage, reported_cost
+from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import MISSING, read_usage, reported_cost
+from crewmeter.providers.usage_reading import read_usage, reported_cost
+from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
     from crewmeter.http.http_call import HttpExchange

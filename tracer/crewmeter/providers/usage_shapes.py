@@ -1,4 +1,4 @@
-"""The shapes in which providers, SDKs and CrewAI report usage, each told by its keys and read into one `Counts`.
+"""The shapes in which providers, SDKs and CrewAI report usage, each told by its keys and read into one `UsageDraft`.
 
 Pure. The order of `SHAPES` matters: a signature that is a subset of another comes after it. A reader takes the
 mapping as the provider sent it and answers with totals (input with cached tokens, output with reasoning).
@@ -7,88 +7,15 @@ mapping as the provider sent it and answers with totals (input with cached token
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-__all__ = ["SHAPES", "BadCount", "Counts", "count", "part"]
+from crewmeter.usage.draft import Raw, UsageDraft, count, part
 
-LARGEST = 2**40
-"""Tokens in one request beyond this are a broken counter, not usage."""
+__all__ = ["SHAPES"]
 
-
-class BadCount(ValueError):
-    """A count that is negative, absurd, or no whole number. ``args[0]`` names the key."""
+Reader = Callable[[Raw, str | None], UsageDraft]
 
 
-@dataclass(slots=True)
-class Counts:
-    """Tokens as read, before they are checked against each other; the fields are those of `TokenUsage`."""
-
-    input: int | None = None
-    output: int | None = None
-    cache_read: int = 0
-    cache_write_5m: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
-    input_audio: int = 0
-    output_audio: int = 0
-    input_image: int = 0
-    output_image: int = 0
-    web_searches: int = 0
-    search_units: int = 0
-    units: list[tuple[str, int]] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-
-
-Raw = Mapping[str, object]
-Reader = Callable[[Raw, str | None], Counts]
-
-
-def count(raw: Raw, *keys: str) -> int | None:
-    """The first of ``keys`` that has a value above zero, else zero if any was there, else None. Raises `BadCount`."""
-    found: int | None = None
-    for key in keys:
-        value = raw.get(key)
-        if value is None:
-            continue
-        if type(value) is float and value.is_integer():
-            value = int(value)  # Cohere sends its billed units as 5.0
-        if type(value) is not int or not 0 <= value <= LARGEST:
-            raise BadCount(key)
-        if value:
-            return value
-        found = 0
-    return found
-
-
-def part(raw: Raw, *keys: str) -> Raw:
-    """The first nested mapping (or plain object with fields) under one of ``keys``; an empty one if there is none."""
-    for key in keys:
-        value = raw.get(key)
-        if type(value) is dict or isinstance(value, Mapping):  # the first is quicker, and the rule
-            return value
-        if value is not None and hasattr(value, "__dict__"):
-            return vars(value)
-    return {}
-
-
-def _writes(
-    counts: Counts, total: int | None, five: int | None, hour: int | None, *, one_kind: bool = False
-) -> int:
-    """Book ``total`` cache-write tokens by time to live; what no TTL is given for counts as 5 minutes, and is flagged.
-
-    ``one_kind`` is true where the provider has a single sort of cache write, so nothing is assumed.
-    """
-    split = (five or 0) + (hour or 0)
-    total = max(total or 0, split)
-    rest = total - split
-    if rest and not one_kind:
-        counts.flags.append("cache_ttl_assumed")
-    counts.cache_write_5m = (five or 0) + rest
-    counts.cache_write_1h = hour or 0
-    return total
-
-
-def _bedrock(raw: Raw, _: str | None) -> Counts:
+def _bedrock(raw: Raw, _: str | None) -> UsageDraft:
     """Bedrock Converse: input excludes cached tokens, unless its own total says otherwise."""
     read = count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount") or 0
     written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount") or 0
@@ -97,7 +24,7 @@ def _bedrock(raw: Raw, _: str | None) -> Counts:
         count(raw, "outputTokens") or 0,
         count(raw, "totalTokens"),
     )
-    counts = Counts(output=output, cache_read=read)
+    counts = UsageDraft(output=output, cache_read=read)
     split: dict[object, int] = {}
     details = raw.get("cacheDetails")
     for detail in details if isinstance(details, list | tuple) else ():
@@ -105,7 +32,7 @@ def _bedrock(raw: Raw, _: str | None) -> Counts:
             split[detail.get("ttl")] = split.get(detail.get("ttl"), 0) + (
                 count(detail, "inputTokens") or 0
             )
-    written = _writes(counts, written, split.get("5m"), split.get("1h"))
+    written = counts.add_cache_writes(written, split.get("5m"), split.get("1h"))
     counts.input = fresh + read + written
     if total is not None and total != counts.input + output and total == fresh + output:
         counts.input = fresh
@@ -122,14 +49,14 @@ _MODALITIES = {
 }
 
 
-def _gemini(raw: Raw, _: str | None) -> Counts:
+def _gemini(raw: Raw, _: str | None) -> UsageDraft:
     """Gemini's ``usageMetadata``, in the REST API's camel case or the SDK's snake case; thoughts are outside candidates."""
     prompt = count(raw, "promptTokenCount", "prompt_token_count") or 0
     tools = count(raw, "toolUsePromptTokenCount", "tool_use_prompt_token_count") or 0
     answer = count(raw, "candidatesTokenCount", "candidates_token_count", "responseTokenCount") or 0
     thoughts = count(raw, "thoughtsTokenCount", "thoughts_token_count") or 0
     total = count(raw, "totalTokenCount", "total_token_count")
-    counts = Counts(input=prompt + tools, output=answer + thoughts, reasoning=thoughts)
+    counts = UsageDraft(input=prompt + tools, output=answer + thoughts, reasoning=thoughts)
     if total is not None and total == prompt + tools + answer:
         counts.output = answer
     counts.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
@@ -164,14 +91,14 @@ def _listed(value: object) -> list[Raw]:
     )
 
 
-def _crewai_gemini(raw: Raw, _: str | None) -> Counts:
+def _crewai_gemini(raw: Raw, _: str | None) -> UsageDraft:
     """CrewAI's Gemini event: tokens of tool use are only in the total; ``completion_tokens`` has the thoughts in it."""
     prompt, answer = count(raw, "prompt_token_count") or 0, count(raw, "candidates_token_count")
     output = count(raw, "completion_tokens")
     if output is None:
         output = (answer or 0) + (count(raw, "reasoning_tokens") or 0)
     total = count(raw, "total_token_count", "total_tokens") or 0
-    counts = Counts(input=prompt + max(0, total - prompt - output), output=output)
+    counts = UsageDraft(input=prompt + max(0, total - prompt - output), output=output)
     counts.cache_read = count(raw, "cached_prompt_tokens") or 0
     counts.reasoning = count(raw, "reasoning_tokens") or 0
     if answer is not None and total == prompt + answer:
@@ -179,18 +106,18 @@ def _crewai_gemini(raw: Raw, _: str | None) -> Counts:
     return counts
 
 
-def _llama(raw: Raw, _: str | None) -> Counts:
+def _llama(raw: Raw, _: str | None) -> UsageDraft:
     """Llama on Bedrock's ``invoke_model``."""
-    return Counts(
+    return UsageDraft(
         input=count(raw, "prompt_token_count") or 0,
         output=count(raw, "generation_token_count") or 0,
     )
 
 
-def _cohere(raw: Raw, _: str | None) -> Counts:
+def _cohere(raw: Raw, _: str | None) -> UsageDraft:
     """Cohere: ``billed_units`` is what the invoice counts, ``tokens`` what the model saw."""
     billed = part(raw, "billed_units")
-    counts = Counts(search_units=count(billed, "search_units") or 0)
+    counts = UsageDraft(search_units=count(billed, "search_units") or 0)
     counts.input = (count(billed, "input_tokens", "total_tokens") or 0) + (
         count(billed, "image_tokens") or 0
     )
@@ -199,15 +126,15 @@ def _cohere(raw: Raw, _: str | None) -> Counts:
     return counts
 
 
-def _anthropic(raw: Raw, _: str | None) -> Counts:
+def _anthropic(raw: Raw, _: str | None) -> UsageDraft:
     """Anthropic's own: ``input_tokens`` excludes what was read from and written to the cache."""
-    counts = Counts(output=count(raw, "output_tokens") or 0)
+    counts = UsageDraft(output=count(raw, "output_tokens") or 0)
     split = part(raw, "cache_creation")
     five, hour = (
         count(split, "ephemeral_5m_input_tokens"),
         count(split, "ephemeral_1h_input_tokens"),
     )
-    written = _writes(counts, count(raw, "cache_creation_input_tokens"), five, hour)
+    written = counts.add_cache_writes(count(raw, "cache_creation_input_tokens"), five, hour)
     counts.cache_read = count(raw, "cache_read_input_tokens") or 0
     counts.input = (count(raw, "input_tokens") or 0) + counts.cache_read + written
     counts.reasoning = count(part(raw, "output_tokens_details"), "thinking_tokens") or 0
@@ -215,9 +142,9 @@ def _anthropic(raw: Raw, _: str | None) -> Counts:
     return counts
 
 
-def _inclusive(raw: Raw, _: str | None) -> Counts:
+def _inclusive(raw: Raw, _: str | None) -> UsageDraft:
     """``input_tokens`` with everything in it: OpenAI Responses, images and transcriptions; CrewAI's Anthropic event."""
-    counts = Counts(input=count(raw, "input_tokens"), output=count(raw, "output_tokens"))
+    counts = UsageDraft(input=count(raw, "input_tokens"), output=count(raw, "output_tokens"))
     details, out = (
         part(raw, "input_tokens_details", "input_token_details"),
         part(raw, "output_tokens_details", "output_token_details"),
@@ -229,7 +156,7 @@ def _inclusive(raw: Raw, _: str | None) -> Counts:
     )
     written = count(raw, "cache_creation_tokens")
     openai_writes = count(details, "cache_write_tokens")
-    _writes(counts, written or openai_writes, None, None, one_kind=not written)
+    counts.add_cache_writes(written or openai_writes, None, None, one_kind=not written)
     counts.reasoning = count(out, "reasoning_tokens") or count(raw, "reasoning_tokens") or 0
     counts.input_audio, counts.output_audio = (
         count(details, "audio_tokens") or 0,
@@ -260,9 +187,9 @@ _PLAIN = frozenset(
 """What OpenAI itself sends; whoever sends more is asked for all the other names, too."""
 
 
-def _openai(raw: Raw, provider: str | None) -> Counts:
+def _openai(raw: Raw, provider: str | None) -> UsageDraft:
     """``prompt_tokens``: OpenAI chat and embeddings, and the many who speak its protocol; LiteLLM."""
-    counts = Counts(input=count(raw, "prompt_tokens") or 0)
+    counts = UsageDraft(input=count(raw, "prompt_tokens") or 0)
     details, out = part(raw, "prompt_tokens_details"), part(raw, "completion_tokens_details")
     written = None
     if details:
@@ -286,8 +213,7 @@ def _openai(raw: Raw, provider: str | None) -> Counts:
             count(split, "ephemeral_1h_input_tokens"),
         )
         one_kind = not count(details, "cache_creation_tokens") and not count(raw, *_WRITTEN)
-        _writes(
-            counts,
+        counts.add_cache_writes(
             written,
             five,
             hour,
@@ -299,7 +225,7 @@ def _openai(raw: Raw, provider: str | None) -> Counts:
 _WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
 
 
-def _openai_more(counts: Counts, raw: Raw, details: Raw, provider: str | None) -> int | None:
+def _openai_more(counts: UsageDraft, raw: Raw, details: Raw, provider: str | None) -> int | None:
     """What CrewAI, LiteLLM and other providers put beside OpenAI's own keys; answers with the cache-write tokens."""
     counts.cache_read = (
         count(raw, "cached_prompt_tokens")
@@ -330,7 +256,7 @@ def _openai_more(counts: Counts, raw: Raw, details: Raw, provider: str | None) -
     return count(raw, *_WRITTEN)
 
 
-def _openai_output(counts: Counts, raw: Raw, provider: str | None) -> None:
+def _openai_output(counts: UsageDraft, raw: Raw, provider: str | None) -> None:
     """Reasoning is inside ``completion_tokens``, but outside at xAI, Perplexity and Gemini's OpenAI door: the total tells."""
     prompt, answer, total = (
         counts.input or 0,
@@ -357,25 +283,27 @@ def _openai_output(counts: Counts, raw: Raw, provider: str | None) -> None:
         counts.reasoning = max(counts.reasoning, total - prompt - answer)
 
 
-def _ollama(raw: Raw, _: str | None) -> Counts:
+def _ollama(raw: Raw, _: str | None) -> UsageDraft:
     """Ollama's own API, chat and embed."""
-    return Counts(input=count(raw, "prompt_eval_count") or 0, output=count(raw, "eval_count") or 0)
+    return UsageDraft(
+        input=count(raw, "prompt_eval_count") or 0, output=count(raw, "eval_count") or 0
+    )
 
 
-def _one_sided(raw: Raw, _: str | None) -> Counts:
+def _one_sided(raw: Raw, _: str | None) -> UsageDraft:
     """Embeddings counted by one number: watsonx, Titan, Vertex."""
-    return Counts(
+    return UsageDraft(
         input=count(raw, "input_token_count", "inputTextTokenCount", "token_count") or 0,
         output=count(raw, "generated_token_count") or 0,
     )
 
 
-def _total_only(raw: Raw, provider: str | None) -> Counts:
+def _total_only(raw: Raw, provider: str | None) -> UsageDraft:
     """``total_tokens`` and nothing else: Voyage and Jina, who only read. Elsewhere the split is not known."""
     reads_only = (
         provider in ("voyageai", "jina_ai") or "image_pixels" in raw or "text_tokens" in raw
     )
-    return Counts(input=count(raw, "total_tokens"), output=0 if reads_only else None)
+    return UsageDraft(input=count(raw, "total_tokens"), output=0 if reads_only else None)
 
 
 SHAPES: tuple[tuple[tuple[str, ...], tuple[str, ...], Reader], ...] = (

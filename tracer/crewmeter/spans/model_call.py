@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.providers.hosts import resolve_provider
-from crewmeter.usage.token_usage import MISSING, TokenUsage, read_usage, usage_attributes
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,8 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crewmeter.usage.token_usage import TokenUsage, read_usage
+from crewmeter.providers.usage_reading import read_usage
+from crewmeter.usage.token_usage import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.usage.token_usage import TokenUsage, usage_attributes
+from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.demo.history.workforce import EMBEDDER, Crew, Job, Model, Role, Tool
 from crewmeter_cost.records import Span
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
-from crewmeter.usage.token_usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage, usage_status
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.batch import Change
@@ -188,7 +188,7 @@ def call_of(row: Row, names: Mapping[int, str]) -> Call:
         cache_write_5m=row[CALL.cache_write_5m_tokens] or 0,
         cache_write_1h=row[CALL.cache_write_1h_tokens] or 0,
         reasoning=row[CALL.reasoning_tokens] or 0,
-        status=str(name("usage_status")),
+        status=usage_status(name("usage_status")) or "missing",
         flags=tuple(flags.split(",")) if flags else (),
         **other_usage(row[CALL.other_usage]),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, or_, select
 
-from crewmeter.usage.token_usage import TokenUsage
+from crewmeter.usage.token_usage import TokenUsage, usage_status
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.ledger.read.filter_sql import call_conditions
 from crewmeter_cost.ledger.read.query import rounded
@@ -245,7 +245,7 @@ def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
         cache_write_5m=row["cache_write_5m_tokens"] or 0,
         cache_write_1h=row["cache_write_1h_tokens"] or 0,
         reasoning=row["reasoning_tokens"] or 0,
-        status=name("label", row["usage_status"]) or "missing",
+        status=usage_status(name("label", row["usage_status"])) or "missing",
         **other_usage(row["other_usage"]),
     )
 

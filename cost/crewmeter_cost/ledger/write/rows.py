@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.semconv import ABANDONED, KIND_TOOL
+from crewmeter.usage.token_usage import extra_usage, from_extra
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.name_cleaning import clean
 from crewmeter_cost.pricing.charge import Charge
@@ -113,35 +114,12 @@ def other_usage(text: str | None) -> dict[str, Any]:
     """Return the stored counts that have no column, as arguments of `TokenUsage`."""
     if not text:
         return {}
-    other = json.loads(text)
-    if "units" in other:
-        other["units"] = tuple((unit, quantity) for unit, quantity in other["units"])
-    return dict(other)
+    return from_extra(json.loads(text))
 
 
 def _other_usage(usage: TokenUsage) -> str | None:
-    if not (
-        usage.input_audio
-        or usage.output_audio
-        or usage.input_image
-        or usage.output_image
-        or usage.web_searches
-        or usage.search_units
-        or usage.units
-    ):
-        return None
-    names = (
-        "input_audio",
-        "output_audio",
-        "input_image",
-        "output_image",
-        "web_searches",
-        "search_units",
-    )
-    other = {name: getattr(usage, name) for name in names if getattr(usage, name)}
-    if usage.units:
-        other["units"] = usage.units
-    return json.dumps(other)
+    extra = extra_usage(usage)
+    return json.dumps(extra) if extra else None
 
 
 class CallRows:

@@ -1,0 +1,250 @@
+"""A `TokenUsage` as span attributes, and back: the one reader of counts on spans of any dialect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.usage.draft import LARGEST_COUNT, BadCount, UsageDraft, count
+from crewmeter.usage.token_usage import TokenUsage, usage_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.util.types import AttributeValue
+
+__all__ = [
+    "GENAI_COUNTS",
+    "OWN_COUNTS",
+    "CountNames",
+    "plain_usage_from_attributes",
+    "usage_attributes",
+    "usage_from_attributes",
+]
+
+_MOST_FLAGS = 16
+_MOST_UNITS = 16
+_MOST_DIGITS = 12
+_LONGEST_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CountNames:
+    """The attribute names of one dialect, by kind of token, the preferred name first."""
+
+    input: tuple[str, ...]
+    output: tuple[str, ...]
+    cache_read: tuple[str, ...] = ()
+    cache_write: tuple[str, ...] = ()
+    """Cache writes without a time to live: taken for five minutes, flagged ``cache_ttl_assumed``."""
+    reasoning: tuple[str, ...] = ()
+    cache_beside_input: bool = False
+    """True where ``input`` leaves the cached tokens out, so that they have to be added."""
+
+
+OWN_COUNTS = CountNames(
+    input=(semconv.INPUT_TOKENS,),
+    output=(semconv.OUTPUT_TOKENS,),
+    cache_read=(semconv.CACHE_READ_TOKENS,),
+    cache_write=(semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED),
+    reasoning=(semconv.REASONING_TOKENS,),
+)
+"""crewmeter's own spans: the conventions' present names only."""
+
+GENAI_COUNTS = CountNames(
+    input=(semconv.INPUT_TOKENS, "gen_ai.usage.prompt_tokens"),
+    output=(semconv.OUTPUT_TOKENS, "gen_ai.usage.completion_tokens"),
+    cache_read=(semconv.CACHE_READ_TOKENS,),
+    cache_write=(semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED),
+    reasoning=(
+        semconv.REASONING_TOKENS,
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.details.reasoning_tokens",
+    ),
+)
+"""The GenAI conventions, with the names they had before version 1.27."""
+
+_COUNTS: tuple[tuple[str, str], ...] = (
+    ("cache_read", semconv.CACHE_READ_TOKENS),
+    ("cache_write_5m", semconv.CACHE_WRITE_5M_TOKENS),
+    ("cache_write_1h", semconv.CACHE_WRITE_1H_TOKENS),
+    ("reasoning", semconv.REASONING_TOKENS),
+)
+_RARE_COUNTS: tuple[tuple[str, str], ...] = (
+    ("input_audio", semconv.INPUT_AUDIO_TOKENS),
+    ("output_audio", semconv.OUTPUT_AUDIO_TOKENS),
+    ("input_image", semconv.INPUT_IMAGE_TOKENS),
+    ("output_image", semconv.OUTPUT_IMAGE_TOKENS),
+    ("input_video", semconv.INPUT_VIDEO_TOKENS),
+    ("output_video", semconv.OUTPUT_VIDEO_TOKENS),
+    ("cache_read_audio", semconv.CACHE_READ_AUDIO_TOKENS),
+    ("cache_read_image", semconv.CACHE_READ_IMAGE_TOKENS),
+    ("web_searches", semconv.WEB_SEARCHES),
+    ("search_units", semconv.SEARCH_UNITS),
+)
+_ALL_COUNTS = _COUNTS + _RARE_COUNTS
+_RARE_NAMES = frozenset({attribute for _, attribute in _RARE_COUNTS} | {semconv.USAGE_UNITS})
+_BEYOND_PLAIN = frozenset(
+    {
+        *_RARE_NAMES,
+        *OWN_COUNTS.cache_write,
+        *OWN_COUNTS.reasoning,
+        semconv.CACHE_WRITE_5M_TOKENS,
+        semconv.CACHE_WRITE_1H_TOKENS,
+        semconv.USAGE_FLAGS,
+    }
+)
+
+
+def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
+    """Return span attributes for ``usage``, under the conventions' names and ours.
+
+    What is not known, or zero, gets no attribute.
+    """
+    attributes: dict[str, AttributeValue] = {semconv.USAGE_STATUS: usage.status}
+    if usage.input is not None:
+        attributes[semconv.INPUT_TOKENS] = usage.input
+    if usage.output is not None:
+        attributes[semconv.OUTPUT_TOKENS] = usage.output
+    for name, attribute in _ALL_COUNTS:
+        value = getattr(usage, name)
+        if value:
+            attributes[attribute] = value
+    written = usage.cache_write_5m + usage.cache_write_1h
+    if written:
+        attributes[semconv.CACHE_WRITE_TOKENS] = written
+    if usage.units:
+        attributes[semconv.USAGE_UNITS] = tuple(f"{name}={number}" for name, number in usage.units)
+    if usage.flags:
+        attributes[semconv.USAGE_FLAGS] = usage.flags
+    return attributes
+
+
+def plain_usage_from_attributes(attributes: Mapping[str, object], operation: str) -> TokenUsage:
+    """Return `usage_from_attributes` of a span of ours, with a short way for plain counts.
+
+    Plain is an input, an output, perhaps a cached part, and nothing more; most spans are.
+    """
+    get = attributes.get
+    total_in = get(semconv.INPUT_TOKENS)
+    total_out = get(semconv.OUTPUT_TOKENS)
+    cached = get(semconv.CACHE_READ_TOKENS, 0)
+    if (
+        type(total_in) is int
+        and type(total_out) is int
+        and type(cached) is int
+        and 0 <= cached <= total_in < LARGEST_COUNT
+        and 0 <= total_out < LARGEST_COUNT
+        and (total_in or total_out)
+        and get(semconv.USAGE_STATUS, "reported") == "reported"
+        and attributes.keys().isdisjoint(_BEYOND_PLAIN)
+    ):
+        return TokenUsage(total_in, total_out, cached)
+    return usage_from_attributes(attributes, operation, OWN_COUNTS)
+
+
+def usage_from_attributes(
+    attributes: Mapping[str, object],
+    operation: str | None = None,
+    names: CountNames = GENAI_COUNTS,
+) -> TokenUsage:
+    """Return the usage a span reports; the inverse of `usage_attributes`. Never raises.
+
+    Status ``missing`` where the span does not give both counts (embeddings and reranks have no
+    output), ``invalid`` where it cannot be true: a negative, fractional or absurd count, or more
+    cached tokens than input.
+    """
+    said = attributes.get(semconv.USAGE_STATUS)
+    status = usage_status(said) if isinstance(said, str) else None
+    flags = _flags(attributes.get(semconv.USAGE_FLAGS))
+    if status == "invalid":
+        return TokenUsage(status="invalid", flags=flags or ("counts_invalid",))
+    if operation is None:
+        named = attributes.get(semconv.OPERATION)
+        operation = named if isinstance(named, str) else None
+    try:
+        draft = _draft(attributes, names)
+    except BadCount as bad:
+        return TokenUsage(status="invalid", flags=flags or (f"bad_count:{bad.args[0]}",))
+    if status == "missing":
+        return TokenUsage(status="missing", flags=flags)
+    usage = draft.finish(operation)
+    merged = tuple(dict.fromkeys((*flags, *usage.flags)))
+    if usage.status != "reported" or status is None:
+        return replace(usage, flags=merged) if merged else usage
+    return replace(usage, status=status, flags=merged)
+
+
+def _clean(value: str) -> str:
+    """Return ``value`` short and without what PostgreSQL refuses or a terminal obeys."""
+    value = value[:_LONGEST_TEXT]
+    if not value.isprintable():
+        value = "".join(character if character.isprintable() else " " for character in value)
+    return value.strip()
+
+
+def _flags(value: object) -> tuple[str, ...]:
+    """Return the flags on the span (a list, or one text), each once."""
+    listed = value if isinstance(value, list | tuple) else (value,)
+    texts = (_clean(flag) for flag in listed[:_MOST_FLAGS] if isinstance(flag, str))
+    return tuple(dict.fromkeys(flag for flag in texts if flag))
+
+
+def _draft(attributes: Mapping[str, object], names: CountNames) -> UsageDraft:
+    draft = UsageDraft(
+        input=_first(attributes, names.input),
+        output=_first(attributes, names.output),
+        cache_read=_first(attributes, names.cache_read) or 0,
+        cache_write_5m=_first(attributes, (semconv.CACHE_WRITE_5M_TOKENS,)) or 0,
+        cache_write_1h=_first(attributes, (semconv.CACHE_WRITE_1H_TOKENS,)) or 0,
+        reasoning=_first(attributes, names.reasoning) or 0,
+    )
+    if not attributes.keys().isdisjoint(_RARE_NAMES):
+        for name, attribute in _RARE_COUNTS:
+            setattr(draft, name, count(attributes, attribute) or 0)
+        draft.units = _units(attributes.get(semconv.USAGE_UNITS))
+    written = _first(attributes, names.cache_write) or 0
+    rest = written - draft.cache_write_5m - draft.cache_write_1h
+    if rest > 0:
+        draft.cache_write_5m += rest
+        draft.flags.append("cache_ttl_assumed")
+    inside = draft.cache_read + draft.cache_write_5m + draft.cache_write_1h
+    if draft.input is not None and inside:
+        beside = inside > draft.input > 0 and _is_anthropic(attributes)
+        if names.cache_beside_input or beside:
+            draft.input += inside
+    return draft
+
+
+def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | None:
+    """Return the first of ``names`` that is there, as a count. Raises `BadCount`."""
+    for name in names:
+        value = attributes.get(name)
+        if value is None:
+            continue
+        if isinstance(value, str) and value.strip().isdecimal():
+            return count({name: int(value.strip()[:20])}, name)
+        return count(attributes, name)
+    return None
+
+
+def _units(value: object) -> dict[str, int]:
+    """Read the ``name=number`` texts of a span. Raises `BadCount` for one that is no count."""
+    units: dict[str, int] = {}
+    listed = value if isinstance(value, list | tuple) else ()
+    for text in listed[:_MOST_UNITS]:
+        name, _, digits = _clean(str(text)[:_LONGEST_TEXT]).rpartition("=")
+        if not name or not digits.isdecimal() or len(digits) > _MOST_DIGITS:
+            raise BadCount("units")
+        units[name] = int(digits)
+    return units
+
+
+def _is_anthropic(attributes: Mapping[str, object]) -> bool:
+    """Tell whether Anthropic answered: its own counts leave cached tokens out of the input.
+
+    Some instrumentors pass them on as they are.
+    """
+    names = (semconv.PROVIDER, "gen_ai.system", "llm.system")
+    return any(attributes.get(name) == "anthropic" for name in names)

@@ -1,0 +1,168 @@
+"""Counts on their way to a `TokenUsage`: read one by one, then checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crewmeter import semconv
+from crewmeter.usage.token_usage import MISSING, TokenUsage, Unit
+
+__all__ = ["LARGEST_COUNT", "BadCount", "Raw", "UsageDraft", "count", "items", "part"]
+
+Raw = Mapping[str, object]
+"""A usage object as a provider, an SDK or a CrewAI event wrote it."""
+LARGEST_COUNT = 2**40
+"""Tokens in one request beyond this are a broken counter, not usage."""
+_READS_ONLY = frozenset({semconv.EMBEDDINGS, semconv.RERANK})
+
+
+class BadCount(ValueError):
+    """A count that is negative, absurd, or no whole number. ``args[0]`` names the key."""
+
+
+def count(raw: Raw, *keys: str) -> int | None:
+    """Return the first of ``keys`` that is above zero, else zero if any was there, else None.
+
+    Raises:
+        BadCount: Where the value is negative, absurd or no whole number.
+    """
+    found: int | None = None
+    for key in keys:
+        value = raw.get(key)
+        if value is None:
+            continue
+        if type(value) is float and value.is_integer():
+            value = int(value)  # Cohere sends its billed units as 5.0
+        if type(value) is not int or not 0 <= value <= LARGEST_COUNT:
+            raise BadCount(key)
+        if value:
+            return value
+        found = 0
+    return found
+
+
+def part(raw: Raw, *keys: str) -> Raw:
+    """Return the first nested mapping (or object with fields) under one of ``keys``, else {}."""
+    for key in keys:
+        value = raw.get(key)
+        if type(value) is dict or isinstance(value, Mapping):  # the first is quicker, and the rule
+            return value
+        if value is not None and hasattr(value, "__dict__"):
+            return vars(value)
+    return {}
+
+
+def items(raw: Raw, *keys: str) -> list[Raw]:
+    """Return the mappings of the first list under one of ``keys``."""
+    for key in keys:
+        value = raw.get(key)
+        if isinstance(value, list | tuple):
+            return [item for item in value if isinstance(item, Mapping)]
+    return []
+
+
+@dataclass(slots=True)
+class UsageDraft:
+    """Counts as read, with totals (input with cached tokens, output with reasoning).
+
+    The fields are those of `TokenUsage`.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    input_audio: int = 0
+    output_audio: int = 0
+    input_image: int = 0
+    output_image: int = 0
+    web_searches: int = 0
+    search_units: int = 0
+    input_video: int = 0
+    output_video: int = 0
+    cache_read_audio: int = 0
+    cache_read_image: int = 0
+    units: dict[str, int] = field(default_factory=dict)
+    flags: list[str] = field(default_factory=list)
+
+    def add_unit(self, name: str, number: int | None) -> None:
+        """Count ``number`` more of the unit ``name``; None and zero change nothing."""
+        if number:
+            self.units[name] = self.units.get(name, 0) + number
+
+    def add_cache_writes(
+        self, total: int | None, five: int | None, hour: int | None, *, one_kind: bool = False
+    ) -> int:
+        """Book cache-write tokens by their time to live, and return how many they are.
+
+        ``one_kind`` is true where the provider has a single sort of cache write. Elsewhere tokens
+        without a time to live count as five-minute writes, flagged ``cache_ttl_assumed``.
+        """
+        split = (five or 0) + (hour or 0)
+        total = max(total or 0, split)
+        rest = total - split
+        if rest and not one_kind:
+            self.flags.append("cache_ttl_assumed")
+        self.cache_write_5m = (five or 0) + rest
+        self.cache_write_1h = hour or 0
+        return total
+
+    def finish(self, operation: str | None) -> TokenUsage:
+        """Return the usage if its parts fit the whole, else one that is missing or invalid."""
+        if self.output is None and operation in _READS_ONLY:
+            self.output = 0
+        if self.units and self.input is None and self.output is None:
+            return self._value()
+        if self.input is None or self.output is None:
+            return self._one_sided()
+        if not self._fits(self.input, self.output):
+            return TokenUsage(status="invalid", flags=(*self.flags, "parts_exceed_whole"))
+        fees = self.search_units or self.web_searches or self.units
+        if not (self.input or self.output or fees):
+            return TokenUsage(status="missing", flags=("zero_usage",))
+        if self.reasoning > self.output:
+            self.flags.append("reasoning_exceeds_output")
+            self.reasoning = self.output
+        return self._value()
+
+    def _one_sided(self) -> TokenUsage:
+        known = self.input or self.output
+        return TokenUsage(status="missing", flags=("split_not_reported",)) if known else MISSING
+
+    def _fits(self, total_in: int, total_out: int) -> bool:
+        cached = self.cache_read + self.cache_write_5m + self.cache_write_1h
+        media_in = self.input_audio + self.input_image + self.input_video
+        media_out = self.output_audio + self.output_image + self.output_video
+        cached_media = self.cache_read_audio + self.cache_read_image
+        return (
+            cached <= total_in
+            and media_in <= total_in
+            and media_out <= total_out
+            and cached_media <= self.cache_read
+        )
+
+    def _value(self) -> TokenUsage:
+        units: tuple[Unit, ...] = tuple(sorted(self.units.items())) if self.units else ()
+        return TokenUsage(
+            input=self.input,
+            output=self.output,
+            cache_read=self.cache_read,
+            cache_write_5m=self.cache_write_5m,
+            cache_write_1h=self.cache_write_1h,
+            reasoning=self.reasoning,
+            input_audio=self.input_audio,
+            output_audio=self.output_audio,
+            input_image=self.input_image,
+            output_image=self.output_image,
+            web_searches=self.web_searches,
+            search_units=self.search_units,
+            input_video=self.input_video,
+            output_video=self.output_video,
+            cache_read_audio=self.cache_read_audio,
+            cache_read_image=self.cache_read_image,
+            units=units,
+            flags=tuple(self.flags),
+        )
