@@ -1,4 +1,4 @@
-"""What a call will cost before it is made, and what it did cost after: the numbers a guard reserves and settles."""
+"""What a call will cost before it is made, and what it did cost after."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.pricing.price_book import PriceBook
 
-__all__ = ["Estimator", "Expectation"]
+__all__ = ["CostEstimate", "CostEstimator"]
 
 CHARS_PER_TOKEN = 3
-"""Fewer than the usual four, so that a guess errs to the dear side."""
+"""Fewer than the usual four, so that a guess is rather too high."""
 FIRST_OUTPUT_TOKENS = 500
-"""Output assumed for a model nobody has called yet in this process, where the request sets no maximum."""
+"""Output assumed for a model not called yet, where the request sets no maximum."""
 SMOOTHING = 4
-"""An expectation moves a quarter of the way to each new cost, and at once where the cost is higher."""
+"""An expectation moves a quarter of the way to a lower cost, and at once to a higher one."""
+_MOST_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Expectation:
-    """Expected cost in integer pico-USD; `learned` where it rests on calls that were settled, not on a guess."""
+class CostEstimate:
+    """Expected cost in integer pico-USD. `learned` where it rests on finished calls."""
 
     pusd: int
     learned: bool
 
 
-class Estimator:
-    """Expects of a call what the last calls of the same agent on the same model cost, and guesses from its size before that."""
+class CostEstimator:
+    """Expects what the last calls of the same agent on the same model cost.
+
+    Before there are any, it estimates from the size of the request.
+    """
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book
@@ -47,36 +51,38 @@ class Estimator:
         input_chars: int,
         max_output_tokens: int | None,
         now: float,
-    ) -> Expectation | None:
-        """None where the model has no price, so no expectation either."""
+    ) -> CostEstimate | None:
+        """Return the expected cost, or None where the model has no price."""
         known = self._learned.get(_key(attributes))
         if known is not None:
-            return Expectation(known, learned=True)
-        output = (
-            0
-            if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS
-            else max_output_tokens or FIRST_OUTPUT_TOKENS
-        )
+            return CostEstimate(known, learned=True)
+        output = max_output_tokens or FIRST_OUTPUT_TOKENS
+        if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS:
+            output = 0
         guess = TokenUsage(input=max(1, input_chars // CHARS_PER_TOKEN), output=output)
         pusd = self._charge(guess, attributes, now=now, duration_ns=None)
-        return None if pusd is None else Expectation(pusd, learned=False)
+        return None if pusd is None else CostEstimate(pusd, learned=False)
 
     def cost(
         self, attributes: Mapping[str, object], *, now: float, duration_ns: int | None
     ) -> int | None:
-        """Integer pico-USD of a finished call, or None where it has no price; the expectation learns from it."""
-        pusd = self._charge(
-            usage_from_attributes(attributes), attributes, now=now, duration_ns=duration_ns
-        )
+        """Return integer pico-USD of a finished call and learn from it.
+
+        None where the call has no price.
+        """
+        usage = usage_from_attributes(attributes)
+        pusd = self._charge(usage, attributes, now=now, duration_ns=duration_ns)
         if pusd is not None:
-            key = _key(attributes)
-            before = self._learned.get(key)
-            self._learned[key] = (
-                pusd if before is None or pusd > before else before + (pusd - before) // SMOOTHING
-            )
-            if len(self._learned) > _MOST_KEYS:
-                self._learned.pop(next(iter(self._learned)))
+            self._learn(_key(attributes), pusd)
         return pusd
+
+    def _learn(self, key: tuple[object, object, object], pusd: int) -> None:
+        before = self._learned.get(key)
+        if before is not None and pusd < before:
+            pusd = before + (pusd - before) // SMOOTHING
+        self._learned[key] = pusd
+        if len(self._learned) > _MOST_KEYS:
+            self._learned.pop(next(iter(self._learned)))
 
     def _charge(
         self,
@@ -86,11 +92,11 @@ class Estimator:
         now: float,
         duration_ns: int | None,
     ) -> int | None:
+        declared = _text(attributes, semconv.DECLARED_PROVIDER)
         outcome = charge(
             usage,
             self._book,
-            provider=_text(attributes, semconv.DECLARED_PROVIDER)
-            or _text(attributes, semconv.PROVIDER),
+            provider=declared or _text(attributes, semconv.PROVIDER),
             host=_text(attributes, semconv.SERVER_ADDRESS),
             model=_text(attributes, semconv.REQUEST_MODEL),
             response_model=_text(attributes, semconv.RESPONSE_MODEL),
@@ -103,10 +109,8 @@ class Estimator:
         return outcome.cost_pusd if isinstance(outcome, Charge) else None
 
 
-_MOST_KEYS = 10_000
-
-
 def _key(attributes: Mapping[str, object]) -> tuple[object, object, object]:
+    """Return what calls of one expected cost share: provider, model and agent."""
     return (
         attributes.get(semconv.PROVIDER),
         attributes.get(semconv.REQUEST_MODEL),

@@ -1,7 +1,11 @@
-"""The shared side of a budget: one account per scope and period in the ledger, out of which processes lease slices.
+"""Budget accounts in the ledger, one per scope and period, out of which processes lease money.
 
-A lease is money set aside, so that the sum of what is spent and what may be spent never passes the limit, however many
-processes run. A process that dies leaves its lease to expire; what it spent is found again in the ledger's own rows.
+A lease is money set aside, so that the sum of what is spent and what may be spent never passes the
+limit, however many processes run. A process that dies leaves its lease to expire. What it spent is
+found again in the ledger's own rows.
+
+Leases expire by the database's clock. By the clocks of the hosts, two that differ by more than
+`LEASE_SECONDS` would expire each other's living leases and spend the same money twice.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from crewmeter_cost.ledger.schema.tables import BudgetAccount, BudgetLease, table_of
@@ -30,53 +34,54 @@ MOST_PUSD = 9_000_000 * 10**12
 _account = table_of(BudgetAccount)
 _lease = table_of(BudgetLease)
 
+_CLOCKS = {
+    # julianday() has millisecond precision in every SQLite; unixepoch('subsec') needs 3.42.
+    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
+    # now() would be the moment before the wait for the account's lock.
+    "postgresql": text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"),
+}
+"""Dialect → query for its clock, in milliseconds since 1970."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """An account at one moment, integer pico-USD."""
+    """An account at one moment, in integer pico-USD.
+
+    `granted_pusd` is what the requesting process was just given.
+    """
 
     spent_pusd: int
     leased_pusd: int
     granted_pusd: int = 0
-    """What the asking process was just given."""
 
 
 def open_account(
     engine: Engine, *, scope: str, period_start: int, spent_so_far: Callable[[], int]
 ) -> int:
-    """The account's id; a new one starts with what the ledger says was spent in its period before."""
-    mine = (_account.c.scope == scope) & (_account.c.period_start == period_start)
+    """Return the account's id.
+
+    A new account starts with `spent_so_far`, which is what the ledger's rows say.
+    """
+    query = select(_account.c.id).where(
+        (_account.c.scope == scope) & (_account.c.period_start == period_start)
+    )
     with engine.connect() as connection:
-        if (found := connection.scalar(select(_account.c.id).where(mine))) is not None:
-            return int(found)
+        found = connection.scalar(query)
+    if found is not None:
+        return int(found)
+    values = {"scope": scope, "period_start": period_start, "leased_pusd": 0}
     spent = spent_so_far()
     try:
         with engine.begin() as connection:
-            connection.execute(
-                insert(_account).values(
-                    scope=scope, period_start=period_start, spent_pusd=spent, leased_pusd=0
-                )
-            )
+            connection.execute(insert(_account).values(spent_pusd=spent, **values))
     except IntegrityError:
         pass  # another process opened it a moment ago
     with engine.connect() as connection:
-        return int(connection.execute(select(_account.c.id).where(mine)).scalar_one())
-
-
-@contextmanager
-def _locked(engine: Engine, account: int) -> Iterator[Connection]:
-    """A transaction that holds the account: its first statement writes, so SQLite and PostgreSQL both lock before reading."""
-    with engine.begin() as connection:
-        connection.execute(
-            update(_account)
-            .where(_account.c.id == account)
-            .values(leased_pusd=_account.c.leased_pusd)
-        )
-        yield connection
+        return int(connection.execute(query).scalar_one())
 
 
 def balance(engine: Engine, account: int) -> Balance:
-    """What is spent and leased now."""
+    """Return what is spent and leased now."""
     with engine.connect() as connection:
         return _read(connection, account)
 
@@ -89,13 +94,14 @@ def acquire(
     limit_pusd: int,
     need_pusd: int,
     want_pusd: int,
-    now_ns: int,
 ) -> Balance:
-    """Lease between `need_pusd` and `want_pusd`, never past `limit_pusd`, never more than an eighth of what is left beyond the need.
+    """Lease between `need_pusd` and `want_pusd`, never past `limit_pusd`.
 
-    ``granted_pusd`` is 0 where even the need does not fit. The eighth keeps one process from starving the others near the limit.
+    At most an eighth of what is available is granted beyond the need, so that one process does not
+    starve the others near the limit. ``granted_pusd`` is 0 where even the need does not fit.
     """
     with _locked(engine, account) as connection:
+        now_ns = _clock_ns(connection)
         _expire(connection, account, now_ns)
         state = _read(connection, account)
         available = limit_pusd - state.spent_pusd - state.leased_pusd
@@ -113,66 +119,73 @@ def settle(
     holder: str,
     spent_pusd: int,
     returned_pusd: int,
-    now_ns: int,
     actual_pusd: int | None = None,
 ) -> Balance:
-    """Book `spent_pusd`, give back `returned_pusd` of the lease, and renew what is left of it.
+    """Book `spent_pusd`, return `returned_pusd` of the lease, and renew what is left of it.
 
-    `actual_pusd` is what the ledger's own rows say was spent in the period: where that is more (another app without the
-    guard, a process that died), it becomes the truth.
+    `actual_pusd` is what the ledger's own rows say was spent in the period. Where that is more
+    (another app without budgets, a process that died), it replaces the account's sum.
     """
     with _locked(engine, account) as connection:
-        _move(
-            connection,
-            account,
-            holder,
-            outstanding=-(spent_pusd + returned_pusd),
-            spent=spent_pusd,
-            now_ns=now_ns,
-        )
+        now_ns = _clock_ns(connection)
+        released = -(spent_pusd + returned_pusd)
+        _move(connection, account, holder, outstanding=released, spent=spent_pusd, now_ns=now_ns)
         _expire(connection, account, now_ns)
         state = _read(connection, account)
-        if actual_pusd is not None and actual_pusd > state.spent_pusd:
-            connection.execute(
-                update(_account).where(_account.c.id == account).values(spent_pusd=actual_pusd)
-            )
-            state = Balance(actual_pusd, state.leased_pusd)
-        return state
+        if actual_pusd is None or actual_pusd <= state.spent_pusd:
+            return state
+        mine = _account.c.id == account
+        connection.execute(update(_account).where(mine).values(spent_pusd=actual_pusd))
+        return Balance(actual_pusd, state.leased_pusd)
+
+
+@contextmanager
+def _locked(engine: Engine, account: int) -> Iterator[Connection]:
+    """Yield a transaction that holds the account.
+
+    Its first statement writes, so that SQLite and PostgreSQL both lock before they read.
+    """
+    touch = update(_account).where(_account.c.id == account)
+    with engine.begin() as connection:
+        connection.execute(touch.values(leased_pusd=_account.c.leased_pusd))
+        yield connection
+
+
+def _clock_ns(connection: Connection) -> int:
+    """Return the database's clock, in nanoseconds since 1970."""
+    milliseconds = connection.execute(_CLOCKS[connection.dialect.name]).scalar_one()
+    return int(milliseconds) * 10**6
 
 
 def _read(connection: Connection, account: int) -> Balance:
-    row = connection.execute(
-        select(_account.c.spent_pusd, _account.c.leased_pusd).where(_account.c.id == account)
-    ).one()
+    columns = select(_account.c.spent_pusd, _account.c.leased_pusd)
+    row = connection.execute(columns.where(_account.c.id == account)).one()
     return Balance(int(row.spent_pusd), int(row.leased_pusd))
 
 
 def _move(
     connection: Connection, account: int, holder: str, *, outstanding: int, spent: int, now_ns: int
 ) -> None:
-    """Change a holder's lease and the account by the same amount. A lease that expired meanwhile is not subtracted twice."""
+    """Change a holder's lease and the account by the same amount.
+
+    A lease that expired meanwhile is not subtracted twice.
+    """
     expires = now_ns + LEASE_SECONDS * 10**9
     mine = (_lease.c.account == account) & (_lease.c.holder == holder)
-    held = connection.scalar(select(_lease.c.outstanding_pusd).where(mine))
-    if held is None:
-        after = max(0, outstanding)
-        connection.execute(
-            insert(_lease).values(
-                account=account, holder=holder, outstanding_pusd=after, expires_ns=expires
-            )
-        )
-        change = after
+    before = connection.scalar(select(_lease.c.outstanding_pusd).where(mine))
+    after = max(0, int(before or 0) + outstanding)
+    values = {"outstanding_pusd": after, "expires_ns": expires}
+    if before is None:
+        new = {"account": account, "holder": holder, **values}
+        connection.execute(insert(_lease).values(new))
     else:
-        after = max(0, int(held) + outstanding)
-        connection.execute(
-            update(_lease).where(mine).values(outstanding_pusd=after, expires_ns=expires)
-        )
-        change = after - int(held)
+        connection.execute(update(_lease).where(mine).values(values))
     connection.execute(
         update(_account)
         .where(_account.c.id == account)
         .values(
-            spent_pusd=_account.c.spent_pusd + spent, leased_pusd=_account.c.leased_pusd + change
+            spent_pusd=_account.c.spent_pusd + spent,
+            leased_pusd=_account.c.leased_pusd + after - int(before or 0),
         )
     )
 
@@ -182,9 +195,6 @@ def _expire(connection: Connection, account: int, now_ns: int) -> None:
     dead = (_lease.c.account == account) & (_lease.c.expires_ns < now_ns)
     lost = sum(connection.scalars(select(_lease.c.outstanding_pusd).where(dead)))
     if lost:
-        connection.execute(
-            update(_account)
-            .where(_account.c.id == account)
-            .values(leased_pusd=_account.c.leased_pusd - lost)
-        )
+        account_row = update(_account).where(_account.c.id == account)
+        connection.execute(account_row.values(leased_pusd=_account.c.leased_pusd - lost))
     connection.execute(delete(_lease).where(dead))

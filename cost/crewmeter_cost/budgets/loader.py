@@ -1,20 +1,22 @@
-"""The entry point ``guard`` of ``crewmeter_budget``: what `crewmeter.instrument` puts in front of calls.
+"""The entry point ``guard`` of ``crewmeter_budget``: budgets for `crewmeter.instrument`.
 
-The ledger and the price book load in the background. A budget named in code or environment is waited for by the first call,
-as is one the ledger is known to keep; where there is none, nothing is loaded at all.
+The ledger and the price book load in the background. The first call waits for a budget named in
+code or environment, and for one the ledger is known to hold. Without any, nothing is loaded.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from crewmeter import semconv
 from crewmeter_cost.budgets.loop_limits import LoopGuard
-from crewmeter_cost.budgets.peek import keeps_budgets
 from crewmeter_cost.budgets.plan import BudgetPlan, plan_of, read_plan
 from crewmeter_cost.errors import CrewMeterError
 
@@ -27,14 +29,14 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.loop_limits import LoopVerdict
     from crewmeter_cost.budgets.reservations import BudgetRefusal
 
-__all__ = ["LazyBudgetGuard", "guard"]
+__all__ = ["BudgetLoader", "guard", "has_budgets"]
 
 log = logging.getLogger("crewmeter")
 
 LOAD_SECONDS = 10.0
-"""How long the first call waits for a budget it must keep to. Then ``on_unknown`` decides."""
+"""How long the first call waits for a budget it must obey. Then ``on_unknown`` decides."""
 LOOK_SECONDS = 30.0
-"""How often a process without budgets looks whether the ledger keeps one meanwhile."""
+"""How often a process without budgets looks whether the ledger holds one meanwhile."""
 
 
 def guard(
@@ -43,10 +45,11 @@ def guard(
     ledger: str | None = None,
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> LazyBudgetGuard:
-    """A guard for ``budget`` (see `plan_of`), ``CREWMETER_BUDGETS`` and what the ledger keeps.
+) -> BudgetLoader:
+    """Return what enforces ``budget``, ``CREWMETER_BUDGETS`` and the ledger's own budgets.
 
-    With ``endpoint`` the accounts are kept by the sidecar there. Raises ValueError for a budget that can't be meant.
+    With ``endpoint`` the sidecar there holds the accounts. Raises ValueError for a budget that is
+    malformed.
     """
     try:
         plan = plan_of(budget)
@@ -58,11 +61,34 @@ def guard(
             plan = BudgetPlan(combine(plan.budgets, more.budgets), plan.limits or more.limits)
     except CrewMeterError as error:
         raise ValueError(f"{error.message} ({error.hint})") from error
-    return LazyBudgetGuard(plan, ledger, endpoint=endpoint, headers=headers)
+    return BudgetLoader(plan, ledger, endpoint=endpoint, headers=headers)
 
 
-class LazyBudgetGuard:
-    """A guard that is there at once and knows its budgets a moment later."""
+def has_budgets(ledger: str | None) -> bool | None:
+    """Return whether a SQLite ledger holds any budget, found with the standard library alone.
+
+    False where there is no file yet. None for a server, which only a driver can query.
+    """
+    location = ledger or os.environ.get("CREWMETER_LEDGER")
+    text = location or str(Path.home() / ".crewmeter" / "ledger.db")
+    if "://" in text and not text.startswith("sqlite:///"):
+        return None
+    path = Path(text.removeprefix("sqlite:///")).expanduser()
+    if not path.is_file():
+        return False
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=0.2)
+        try:
+            return connection.execute("SELECT 1 FROM budget LIMIT 1").fetchone() is not None
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False  # no ledger, or a damaged one: the exporter reports it
+
+
+class BudgetLoader:
+    """Budgets that are there at once and are enforced a moment later, when they are loaded."""
 
     def __init__(
         self,
@@ -77,11 +103,11 @@ class LazyBudgetGuard:
         self._ledger = ledger
         self._endpoint = endpoint
         self._headers = dict(headers or {})
-        self._guard: BudgetEnforcer | None = None
+        self._enforcer: BudgetEnforcer | None = None
         self._problem: str | None = None
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._loaded: threading.Event | None = None
-        """Set once the ledger was asked; None while there is no reason to ask it."""
+        """Set once the ledger was read. None while there is no reason to read it."""
         self._lock = threading.Lock()
         if self._named:
             self.start()
@@ -90,7 +116,7 @@ class LazyBudgetGuard:
 
     @property
     def active(self) -> bool:
-        """False while there is nothing to keep to; calls need not ask then."""
+        """Return False while no budget or loop limit applies to any call."""
         if self._loaded is not None or self._loops is not None:
             return True
         if self._endpoint is None and time.monotonic() > self._look_at:
@@ -111,32 +137,31 @@ class LazyBudgetGuard:
         input_chars: int,
         max_output_tokens: int | None = None,
     ) -> Reservation | BudgetRefusal | None:
-        """See `BudgetEnforcer.reserve`; None where there is nothing to keep to."""
-        if (
-            self._loops is not None
-            and attributes.get(semconv.OPERATION) == semconv.CHAT
-            and (refused := self._judged(self._loops.call(_run(attributes)), attributes))
-        ):
-            return refused
-        guard = self._ready()
-        if guard is not None:
-            return guard.reserve(
-                attributes, input_chars=input_chars, max_output_tokens=max_output_tokens
-            )
-        return self._blocked()
+        """Reserve as `BudgetEnforcer.reserve` does, or return None without budgets."""
+        if self._loops is not None and attributes.get(semconv.OPERATION) == semconv.CHAT:
+            refused = self._judged(self._loops.call(_run_id(attributes)), attributes)
+            if refused is not None:
+                return refused
+        enforcer = self._ready()
+        if enforcer is None:
+            return self._blocked()
+        return enforcer.reserve(
+            attributes, input_chars=input_chars, max_output_tokens=max_output_tokens
+        )
 
     def exhausted(self, attributes: Mapping[str, object]) -> BudgetRefusal | None:
-        """See `BudgetEnforcer.exhausted`."""
-        guard = self._ready()
-        return guard.exhausted(attributes) if guard is not None else self._blocked()
+        """Return what `BudgetEnforcer.exhausted` does."""
+        enforcer = self._ready()
+        return self._blocked() if enforcer is None else enforcer.exhausted(attributes)
 
     def tool(
         self, attributes: Mapping[str, object], name: str, arguments: object
     ) -> BudgetRefusal | None:
-        """A refusal where a tool is used with the same arguments once too often in one run."""
+        """Return a refusal where a run uses a tool with the same arguments too often."""
         if self._loops is None:
             return None
-        return self._judged(self._loops.tool(_run(attributes), name, str(arguments)), attributes)
+        verdict = self._loops.tool(_run_id(attributes), name, str(arguments))
+        return self._judged(verdict, attributes)
 
     def settle(
         self,
@@ -145,84 +170,80 @@ class LazyBudgetGuard:
         *,
         duration_ns: int | None = None,
     ) -> None:
-        """See `BudgetEnforcer.settle`."""
+        """Settle as `BudgetEnforcer.settle` does."""
         if attributes is not None:
             self._count(attributes)
-        if self._guard is not None and reservation is not None:
-            self._guard.settle(reservation, attributes, duration_ns=duration_ns)
+        if self._enforcer is not None and reservation is not None:
+            self._enforcer.settle(reservation, attributes, duration_ns=duration_ns)
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
-        """See `BudgetEnforcer.spend`."""
+        """Book as `BudgetEnforcer.spend` does."""
         self._count(attributes)
-        if self._guard is not None:
-            self._guard.spend(attributes, duration_ns=duration_ns)
+        if self._enforcer is not None:
+            self._enforcer.spend(attributes, duration_ns=duration_ns)
 
     def after_fork(self) -> None:
-        """In a forked child: a load that was under way stayed with the parent."""
+        """Begin anew in a forked child. A load under way stayed with the parent."""
         self._lock = threading.Lock()
         if self._loops is not None:
             self._loops.after_fork()
-        if self._guard is not None:
-            self._guard.after_fork()
+        if self._enforcer is not None:
+            self._enforcer.after_fork()
         elif self._loaded is not None and not self._loaded.is_set():
             self._load_later()
 
     def close(self) -> None:
         """Return every lease."""
-        if self._guard is not None:
-            self._guard.close()
+        if self._enforcer is not None:
+            self._enforcer.close()
 
     def _ready(self) -> BudgetEnforcer | None:
         if self._loaded is not None and not self._loaded.is_set():
             self._loaded.wait(LOAD_SECONDS)
-        return self._guard
+        return self._enforcer
 
     def _blocked(self) -> BudgetRefusal | None:
-        """The refusal of a strict budget nobody can keep an account for."""
-        strict = next(
-            (budget for budget in self._named if budget.hard and budget.on_unknown == "block"), None
-        )
-        if strict is None or self._loaded is None:
+        """Return the refusal of a budget with ``on_unknown = block`` that could not be loaded."""
+        if self._loaded is None:
             return None
-        from crewmeter_cost.budgets.reservations import BudgetRefusal
-
-        return BudgetRefusal(
-            strict.label,
-            None,
-            strict.amount_pusd,
-            None,
-            f"the ledger can't be asked what is spent: {self._problem}",
-        )
+        for budget in self._named:
+            if budget.hard and budget.on_unknown == "block":
+                why = f"the ledger can't be read: {self._problem}"
+                return _refusal(budget.label, budget.amount_pusd, why)
+        return None
 
     def _count(self, attributes: Mapping[str, object]) -> None:
-        """Tokens of a finished call, for the loop guard. A limit passed stops the next call."""
+        """Count a finished call's tokens against the loop limits.
+
+        A limit passed stops the next call.
+        """
         if self._loops is None:
             return
         used = [attributes.get(name) for name in (semconv.INPUT_TOKENS, semconv.OUTPUT_TOKENS)]
         tokens = sum(count for count in used if isinstance(count, int))
-        if tokens and (run := _run(attributes)):
+        run = _run_id(attributes)
+        if tokens and run:
             self._judged(self._loops.tokens(run, tokens), attributes)
 
     def _judged(
         self, verdict: LoopVerdict | None, attributes: Mapping[str, object]
     ) -> BudgetRefusal | None:
-        """What a verdict means: a refusal, or a line in the log."""
+        """Turn a verdict into a refusal, or into a line in the log."""
         if verdict is None or not attributes.get(semconv.RUN_ID):
             return None
         if verdict.stop:
-            from crewmeter_cost.budgets.reservations import BudgetRefusal
-
-            return BudgetRefusal("loop", None, None, None, verdict.text)
+            return _refusal("loop", None, verdict.text)
         log.warning("crewmeter: %s: %s", attributes.get(semconv.RUN_NAME) or "a run", verdict.text)
         return None
 
     def _look(self) -> None:
-        """See without loading anything whether the ledger keeps budgets; load what is needed if it does, or if that can't be told."""
-        kept = keeps_budgets(self._ledger)
-        if kept is not False:
-            with self._lock:
-                if self._loaded is None:
-                    self._load_later(visible=bool(kept))
+        """Load what is needed if the ledger holds budgets, or if only a driver can find out."""
+        found = has_budgets(self._ledger)
+        if found is False:
+            return
+        with self._lock:
+            if self._loaded is None:
+                self._load_later(visible=bool(found))
 
     def _load_later(self, *, visible: bool = True) -> None:
         loaded = threading.Event()
@@ -237,9 +258,9 @@ class LazyBudgetGuard:
         from crewmeter_cost.pricing.price_book import PriceBook
 
         try:
-            balance_store, budgets = self._balance_store()
+            balance_store, budgets = self._accounts()
             if budgets:
-                self._guard = BudgetEnforcer(
+                self._enforcer = BudgetEnforcer(
                     budgets,
                     balance_store=balance_store,
                     book=PriceBook.load(),
@@ -252,14 +273,15 @@ class LazyBudgetGuard:
             self._problem = error.message
             if self._named:
                 log.warning(
-                    "crewmeter: budgets can't be kept (%s); calls go on unless a budget says on_unknown = block",
+                    "crewmeter: budgets can't be enforced (%s); "
+                    "calls go on unless a budget says on_unknown = block",
                     error.message,
                 )
         finally:
             loaded.set()
 
-    def _balance_store(self) -> tuple[BalanceStore, Sequence[Budget]]:
-        """Where the accounts are, and the budgets to keep."""
+    def _accounts(self) -> tuple[BalanceStore, Sequence[Budget]]:
+        """Return the accounts, and the budgets to enforce."""
         if self._endpoint is not None:
             from crewmeter_cost.budgets.remote_balance import RemoteBalanceStore
 
@@ -269,12 +291,11 @@ class LazyBudgetGuard:
         from crewmeter_cost.ledger.store import Ledger
 
         self._open: Any = Ledger.open(self._ledger)
-        return LocalBalanceStore(self._open.engine), combine(
-            self._named, stored_budgets(self._open.engine)
-        )
+        budgets = combine(self._named, stored_budgets(self._open.engine))
+        return LocalBalanceStore(self._open.engine), budgets
 
     def _budgets_now(self) -> Sequence[Budget] | None:
-        """The budgets as the ledger keeps them now; None where it can't be asked."""
+        """Return the ledger's budgets as they are now, or None where it can't be read."""
         if self._endpoint is not None:
             return None
         from sqlalchemy.exc import SQLAlchemyError
@@ -287,5 +308,11 @@ class LazyBudgetGuard:
             return None
 
 
-def _run(attributes: Mapping[str, object]) -> str:
+def _refusal(budget: str, limit_pusd: int | None, why: str) -> BudgetRefusal:
+    from crewmeter_cost.budgets.reservations import BudgetRefusal
+
+    return BudgetRefusal(budget, None, limit_pusd, None, why)
+
+
+def _run_id(attributes: Mapping[str, object]) -> str:
     return str(attributes.get(semconv.RUN_ID) or "")

@@ -1,4 +1,7 @@
-"""Saying once per period that 50, 80 or 100 % of a budget is spent: in the log, to the budget's webhook, in the ledger."""
+"""Notices that 50, 80 or 100 % of a budget is spent, once per period.
+
+They go to the log, to the budget's webhook and into the ledger.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ _notice = table_of(BudgetNotice)
 
 
 def crossed(spent_pusd: int, limit_pusd: int) -> tuple[int, ...]:
-    """The thresholds reached, in percent; integer arithmetic, so 80 % is reached at exactly 80 %."""
+    """Return the thresholds reached, in percent.
+
+    Integer arithmetic, so that 80 % is reached at exactly 80 %.
+    """
     return tuple(percent for percent in PERCENTS if spent_pusd * 100 >= limit_pusd * percent)
 
 
@@ -45,22 +51,20 @@ def announce(
     now_ns: int,
     send: Callable[[str, Mapping[str, object]], object] = webhook.post,
 ) -> tuple[int, ...]:
-    """Announce each newly reached threshold and return them. The ledger's unique key makes it once, whoever asks first.
+    """Announce each newly reached threshold and return them.
 
-    A jump over several thresholds at once is announced as the highest; the lower ones are marked as said.
+    The ledger's unique key makes it once, whichever process comes first. A jump over several
+    thresholds is announced as the highest, and the lower ones are recorded as announced.
     """
-    new = [
-        percent
-        for percent in crossed(spent_pusd, budget.amount_pusd)
-        if _first(engine, account, percent, now_ns)
-    ]
+    reached = crossed(spent_pusd, budget.amount_pusd)
+    new = [percent for percent in reached if _record(engine, account, percent, now_ns)]
     if not new:
         return ()
     document = {
         "kind": "budget",
         "budget": budget.label,
         "percent": max(new),
-        "scope": budget.scope if budget.value is None else f"{budget.scope}:{budget.value}",
+        "scope": budget.scope_text,
         "period": budget.period,
         "spent_usd": plain_usd(spent_pusd),
         "limit_usd": plain_usd(budget.amount_pusd),
@@ -82,19 +86,19 @@ def announce(
     return tuple(new)
 
 
-def _first(engine: Engine, account: int, percent: int, now_ns: int) -> bool:
+def _record(engine: Engine, account: int, percent: int, now_ns: int) -> bool:
+    """Record a notice in the ledger and return whether it is the first of its kind."""
+    row = {"account": account, "percent": percent, "sent_ns": now_ns}
     try:
         with engine.begin() as connection:
-            connection.execute(
-                insert(_notice).values(account=account, percent=percent, sent_ns=now_ns)
-            )
+            connection.execute(insert(_notice).values(row))
     except IntegrityError:
         return False
     return True
 
 
 def plain_usd(pusd: int) -> str:
-    """Integer pico-USD as an exact decimal string in USD."""
+    """Return integer pico-USD as an exact decimal string in USD."""
     if pusd < 0:
         return f"-{plain_usd(-pusd)}"
     whole, rest = divmod(pusd, 10**12)

@@ -15,10 +15,11 @@ PERIODS = ("run", "hour", "day", "week", "month", "total")
 
 
 def bounds(period: str, at: datetime, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
-    """(start, reset) of the period `at` falls in, both UTC; (None, None) for ``run`` and ``total``.
+    """Return (start, reset) of the period that `at` falls in, both UTC.
 
-    A day is a local calendar day (23 or 25 hours where clocks change), a week starts on Monday (ISO 8601).
-    An hour is an absolute hour of UTC, so that no hour is lost or lived twice when clocks change.
+    Both are None for ``run`` and ``total``. A day is a local calendar day (23 or 25 hours where
+    clocks change), a week starts on Monday (ISO 8601). An hour is an absolute hour of UTC, so that
+    no hour is lost or repeated when clocks change.
     """
     if period in ("run", "total"):
         return None, None
@@ -27,22 +28,17 @@ def bounds(period: str, at: datetime, zone: ZoneInfo) -> tuple[datetime | None, 
         return start, start + timedelta(hours=1)
     local = at.astimezone(zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    # Arithmetic on local midnights counts calendar days, whatever the clocks do in between.
     match period:
         case "day":
-            first, following = midnight, _plus_days(midnight, 1)
+            first = midnight
+            following = midnight + timedelta(days=1)
         case "week":
-            first = _plus_days(midnight, -midnight.weekday())
-            following = _plus_days(first, 7)
+            first = midnight - timedelta(days=midnight.weekday())
+            following = first + timedelta(days=7)
         case "month":
             first = midnight.replace(day=1)
-            following = first.replace(
-                year=first.year + first.month // 12, month=first.month % 12 + 1
-            )
+            following = (first + timedelta(days=32)).replace(day=1)
         case _:
             raise ValueError(f"no period {period!r}; one of {', '.join(PERIODS)}")
     return first.astimezone(UTC), following.astimezone(UTC)
-
-
-def _plus_days(midnight: datetime, days: int) -> datetime:
-    """The local midnight so many calendar days away: wall-clock arithmetic, which is what a calendar means."""
-    return midnight + timedelta(days=days)

@@ -1,8 +1,12 @@
-"""What a budget's scope has spent in a window, according to the ledger: whole hours from roll-ups, the rest from the calls."""
+"""What a budget's scope has spent in a window, according to the ledger.
+
+Whole hours come from roll-ups, the rest from the calls.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -23,7 +27,10 @@ _rollup = table_of(RollupHour)
 _tag_set = table_of(TagSet)
 _label = table_of(Label)
 
-_ROLLUP = {
+HOUR = 3600
+SECOND_NS = 10**9
+
+_ROLLUP_KEYS = {
     "everything": ("total", None),
     "crew": ("crew", "key"),
     "agent": ("crew", "key2"),
@@ -32,113 +39,132 @@ _ROLLUP = {
     "user": ("team", "key2"),
     "tag": ("tag", "key"),
 }
-"""Scope → (roll-up dimension, which of its keys names the scope). Flow and session have no roll-up and are summed from calls."""
+"""Scope → (roll-up dimension, which of its keys names the scope).
+
+Flow and session have no roll-up and are summed from calls.
+"""
 
 _WIDE = 10**6
-"""Single calls are summed in two parts, because the sum of many int64 pico-dollars may pass int64."""
+"""Calls are summed in two parts, since a sum of many int64 pico-dollars may pass int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A budget's scope in a ledger: its kind, value, and the id of its label."""
+
+    kind: str
+    value: str | None
+    label: int | None
 
 
 def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | None) -> int:
-    """Integer pico-USD spent by the budget's scope in [start, end), unix seconds; None is open."""
+    """Return integer pico-USD spent by the budget's scope in [start, end).
+
+    Times are unix seconds. None is open.
+    """
     with engine.connect() as connection:
         label = None
         if budget.scope != "everything":
-            label = connection.scalar(
-                select(_label.c.id).where(
-                    (_label.c.kind == budget.scope) & (_label.c.value == budget.value)
-                )
-            )
+            label = _label_id(connection, budget.scope, budget.value)
             if label is None:
                 return 0
-        if budget.scope not in _ROLLUP:
+        scope = _Scope(budget.scope, budget.value, label)
+        if budget.scope not in _ROLLUP_KEYS:
             return _from_calls(connection, _call.c[budget.scope] == label, start, end)
-        first = None if start is None else -(-start // 3600) * 3600
-        last = None if end is None else end // 3600 * 3600
+        first = None if start is None else -(-start // HOUR) * HOUR
+        last = None if end is None else end // HOUR * HOUR
         if first is not None and last is not None and first > last:
-            return _from_calls(connection, _match(connection, budget, label), start, end)
-        total = _from_rollups(connection, budget.scope, label, first, last)
+            return _from_calls(connection, _calls_of(connection, scope), start, end)
+        total = _from_rollups(connection, scope, first, last)
         if first != start:
-            total += _from_calls(connection, _match(connection, budget, label), start, first)
+            total += _from_calls(connection, _calls_of(connection, scope), start, first)
         if last != end:
-            total += _from_calls(connection, _match(connection, budget, label), last, end)
+            total += _from_calls(connection, _calls_of(connection, scope), last, end)
         return total
 
 
 def hourly_pusd(
     engine: Engine, *, scope: str, value: str | None, start: int, end: int
 ) -> dict[int, int]:
-    """Integer pico-USD per hour (unix seconds of its start) in [start, end) for a scope that has a roll-up; quiet hours are absent."""
-    dimension, key = _ROLLUP[scope]
+    """Return integer pico-USD per hour in [start, end), for a scope that has a roll-up.
+
+    Keys are unix seconds of an hour's start. Hours without calls are absent.
+    """
     with engine.connect() as connection:
-        where = _within(
-            _rollup.c.dimension == DIMENSIONS[dimension].code, _rollup.c.hour, start, end
-        )
-        if key is not None:
-            label = connection.scalar(
-                select(_label.c.id).where((_label.c.kind == scope) & (_label.c.value == value))
-            )
-            where &= _rollup.c[key] == label
+        label = None
+        if _ROLLUP_KEYS[scope][1] is not None:
+            label = _label_id(connection, scope, value)
+        rows = _rollup_rows(_Scope(scope, value, label))
         sums = select(
             _rollup.c.hour, func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd)
         )
-        rows = connection.execute(sums.where(where).group_by(_rollup.c.hour))
-        return {int(hour): int(whole or 0) * PICO + int(pusd or 0) for hour, whole, pusd in rows}
+        query = sums.where(_within(rows, _rollup.c.hour, start, end)).group_by(_rollup.c.hour)
+        return {
+            int(hour): _exact_pusd(whole, pusd) for hour, whole, pusd in connection.execute(query)
+        }
 
 
 def names_since(engine: Engine, scope: str, start: int) -> list[str]:
-    """The names of a scope's kind (``team`` → every team) with calls since `start` (unix seconds), sorted."""
-    dimension, key = _ROLLUP[scope]
+    """Return the names of a scope's kind with calls since `start` (unix seconds), sorted."""
+    dimension, key = _ROLLUP_KEYS[scope]
+    of_kind = _rollup.c.dimension == DIMENSIONS[dimension].code
+    ids = select(_rollup.c[key or "key"]).where(of_kind & (_rollup.c.hour >= start)).distinct()
     with engine.connect() as connection:
-        used = (
-            select(_rollup.c[key or "key"])
-            .where((_rollup.c.dimension == DIMENSIONS[dimension].code) & (_rollup.c.hour >= start))
-            .distinct()
-        )
-        return sorted(connection.scalars(select(_label.c.value).where(_label.c.id.in_(used))))
+        return sorted(connection.scalars(select(_label.c.value).where(_label.c.id.in_(ids))))
 
 
-def _match(connection: Connection, budget: Budget, label: int | None) -> ColumnElement[bool]:
-    """The calls of a scope, for the part of an hour that roll-ups can't tell."""
-    if label is None:
+def _label_id(connection: Connection, kind: str, value: str | None) -> int | None:
+    found = (_label.c.kind == kind) & (_label.c.value == value)
+    label: int | None = connection.scalar(select(_label.c.id).where(found))
+    return label
+
+
+def _calls_of(connection: Connection, scope: _Scope) -> ColumnElement[bool]:
+    """Return the condition for a scope's calls, for the part of an hour outside roll-ups."""
+    if scope.label is None:
         return _call.c.id.is_not(None)
-    if budget.scope == "model":
-        return (_call.c.request_model == label) | (_call.c.response_model == label)
-    if budget.scope == "tag":
-        key, _, value = str(budget.value).partition("=")
-        sets = connection.execute(select(_tag_set.c.id, _tag_set.c.tags)).all()
-        return _call.c.tag_set.in_(
-            [row.id for row in sets if json.loads(row.tags).get(key) == value]
-        )
-    return _call.c[budget.scope] == label
+    if scope.kind == "model":
+        return (_call.c.request_model == scope.label) | (_call.c.response_model == scope.label)
+    if scope.kind == "tag":
+        key, _, value = str(scope.value).partition("=")
+        sets = connection.execute(select(_tag_set.c.id, _tag_set.c.tags))
+        ids = [row.id for row in sets if json.loads(row.tags).get(key) == value]
+        return _call.c.tag_set.in_(ids)
+    return _call.c[scope.kind] == scope.label
 
 
-def _from_rollups(
-    connection: Connection, scope: str, label: int | None, start: int | None, end: int | None
-) -> int:
-    dimension, key = _ROLLUP[scope]
-    where = _rollup.c.dimension == DIMENSIONS[dimension].code
-    if key is not None:
-        where &= _rollup.c[key] == label
+def _rollup_rows(scope: _Scope) -> ColumnElement[bool]:
+    dimension, key = _ROLLUP_KEYS[scope.kind]
+    of_kind = _rollup.c.dimension == DIMENSIONS[dimension].code
+    return of_kind if key is None else of_kind & (_rollup.c[key] == scope.label)
+
+
+def _from_rollups(connection: Connection, scope: _Scope, start: int | None, end: int | None) -> int:
     sums = select(func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd))
-    whole, pusd = connection.execute(sums.where(_within(where, _rollup.c.hour, start, end))).one()
-    return int(whole or 0) * PICO + int(pusd or 0)
+    rows = _within(_rollup_rows(scope), _rollup.c.hour, start, end)
+    whole, pusd = connection.execute(sums.where(rows)).one()
+    return _exact_pusd(whole, pusd)
 
 
 def _from_calls(
-    connection: Connection, match: ColumnElement[bool], start: int | None, end: int | None
+    connection: Connection, calls: ColumnElement[bool], start: int | None, end: int | None
 ) -> int:
-    scaled = None if start is None else start * 10**9, None if end is None else end * 10**9
-    high, low = connection.execute(
-        select(func.sum(_call.c.cost_pusd // _WIDE), func.sum(_call.c.cost_pusd % _WIDE)).where(
-            _within(match, _call.c.started_ns, *scaled)
-        )
-    ).one()
+    start_ns = None if start is None else start * SECOND_NS
+    end_ns = None if end is None else end * SECOND_NS
+    high_sum = func.sum(_call.c.cost_pusd // _WIDE)
+    low_sum = func.sum(_call.c.cost_pusd % _WIDE)
+    rows = _within(calls, _call.c.started_ns, start_ns, end_ns)
+    high, low = connection.execute(select(high_sum, low_sum).where(rows)).one()
     return int(high or 0) * _WIDE + int(low or 0)
 
 
+def _exact_pusd(whole_usd: int | None, pusd: int | None) -> int:
+    return int(whole_usd or 0) * PICO + int(pusd or 0)
+
+
 def _within(
-    where: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None
+    rows: ColumnElement[bool], column: ColumnElement[int], start: int | None, end: int | None
 ) -> ColumnElement[bool]:
     if start is not None:
-        where &= column >= start
-    return where if end is None else where & (column < end)
+        rows &= column >= start
+    return rows if end is None else rows & (column < end)

@@ -1,4 +1,7 @@
-"""Accounts kept by a sidecar, over its budget API: short answers, short patience, and nothing asked while a lease lasts."""
+"""Budget accounts behind a sidecar's budget API.
+
+Requests are short and time out soon, and none is made while a lease lasts.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,17 @@ if TYPE_CHECKING:
 __all__ = ["TIMEOUT_SECONDS", "RemoteBalanceStore"]
 
 TIMEOUT_SECONDS = 0.3
-"""How long a question may take, connecting included twice at most. Then ``on_unknown`` decides."""
-_GRPC, _HTTP = 4317, 4318
+"""Timeout of connecting and of each read. After that ``on_unknown`` decides."""
+_GRPC_PORT = 4317
+_HTTP_PORT = 4318
 _LONGEST = 65_536
 
 
 class RemoteBalanceStore:
-    """A `BalanceStore` behind ``POST /api/budgets/lease`` and ``/settle``. Each question has a connection of its own; there are few."""
+    """A `BalanceStore` behind ``POST /api/budgets/lease`` and ``/settle``.
+
+    Each request has a connection of its own, since there are few.
+    """
 
     def __init__(self, endpoint: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
@@ -39,16 +46,15 @@ class RemoteBalanceStore:
             )
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
-        port = parts.port or (443 if self._secure else _HTTP)
-        self._port = _HTTP if port == _GRPC else port
+        port = parts.port or (443 if self._secure else _HTTP_PORT)
+        # An OTLP endpoint may name the gRPC port. The API is on the HTTP port beside it.
+        self._port = _HTTP_PORT if port == _GRPC_PORT else port
         self._base = parts.path.rstrip("/").removesuffix("/v1/traces")
         self._headers = {"Content-Type": "application/json", **_credentials(headers)}
 
-    def lease(
-        self, budget: Budget, window: Window, *, holder: str, need_pusd: int, now: float
-    ) -> Balance:
-        """See `BalanceStore`."""
-        return self._ask("lease", budget, window, {"holder": holder, "need_pusd": need_pusd})
+    def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int) -> Balance:
+        """Implement `BalanceStore`."""
+        return self._post("lease", budget, window, {"holder": holder, "need_pusd": need_pusd})
 
     def book(
         self,
@@ -59,77 +65,78 @@ class RemoteBalanceStore:
         spent_pusd: int,
         returned_pusd: int,
         look: bool,
-        now: float,
     ) -> Balance:
-        """See `BalanceStore`. The sidecar looks at its rows and announces by itself."""
-        return self._ask(
-            "settle",
-            budget,
-            window,
-            {"holder": holder, "spent_pusd": spent_pusd, "returned_pusd": returned_pusd},
-        )
+        """Implement `BalanceStore`. The sidecar consults its rows and announces by itself."""
+        amounts = {"spent_pusd": spent_pusd, "returned_pusd": returned_pusd}
+        return self._post("settle", budget, window, {"holder": holder, **amounts})
 
     def after_fork(self) -> None:
-        """Nothing stays open between questions."""
+        """Do nothing: no connection stays open between requests."""
 
-    def _ask(
+    def _post(
         self, verb: str, budget: Budget, window: Window, about: Mapping[str, object]
     ) -> Balance:
-        body = json.dumps(
-            {"budget": asdict(budget), "period_start": window.start, **about}
-        ).encode()
+        document = {"budget": asdict(budget), "period_start": window.start, **about}
+        address = f"{self._host}:{self._port}"
         sent = False
         try:
             connection = self._connection()
             try:
                 connection.connect()
                 sent = True
-                connection.request("POST", f"{self._base}/api/budgets/{verb}", body, self._headers)
-                answer = connection.getresponse()
-                content = answer.read(_LONGEST)
+                path = f"{self._base}/api/budgets/{verb}"
+                connection.request("POST", path, json.dumps(document).encode(), self._headers)
+                response = connection.getresponse()
+                content = response.read(_LONGEST)
             finally:
                 connection.close()
         except (OSError, http.client.HTTPException) as error:
             raise BalanceUnavailableError(
-                f"{self._host}:{self._port}: {type(error).__name__}", perhaps_done=sent
+                f"{address}: {type(error).__name__}", perhaps_done=sent
             ) from error
-        if answer.status != 200:
+        if response.status != 200:
             raise BalanceUnavailableError(
-                f"{self._host}:{self._port} answers HTTP {answer.status} to /api/budgets/{verb}"
+                f"{address} answers HTTP {response.status} to /api/budgets/{verb}"
             )
         return _balance(content)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._secure:
-            context = ssl.create_default_context(
-                cafile=os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
-            )
-            return http.client.HTTPSConnection(
-                self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
-            )
-        return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        authorities = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
+        context = ssl.create_default_context(cafile=authorities)
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
+        )
 
 
 def _balance(content: bytes) -> Balance:
     try:
         document = json.loads(content)
         return Balance(
-            int(document["spent_pusd"]), int(document["leased_pusd"]), int(document["granted_pusd"])
+            spent_pusd=int(document["spent_pusd"]),
+            leased_pusd=int(document["leased_pusd"]),
+            granted_pusd=int(document["granted_pusd"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BalanceUnavailableError(
-            "the sidecar's answer is not understood", perhaps_done=True
+            "the sidecar's response is not understood", perhaps_done=True
         ) from error
 
 
 def _credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers spans are sent with (``headers=``, else ``OTEL_EXPORTER_OTLP_HEADERS``), else ``CREWMETER_TOKEN`` as a bearer key."""
-    found = {name: value for name, value in headers.items() if name.lower() == "authorization"}
+    """Return the Authorization header that spans are sent with.
+
+    That is the one of ``headers=``, else of ``OTEL_EXPORTER_OTLP_HEADERS``, else
+    ``CREWMETER_TOKEN`` as a bearer key.
+    """
+    for name, value in headers.items():
+        if name.lower() == "authorization":
+            return {name: value}
     for pair in os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "").split(","):
         name, equals, value = pair.partition("=")
-        if equals and not found and name.strip().lower() == "authorization":
-            found["Authorization"] = unquote(value.strip())
-    token = os.environ.get("CREWMETER_TOKEN", "").partition(",")[0].strip().removeprefix("ingest:")
-    if token and not found:
-        found["Authorization"] = f"Bearer {token}"
-    return found
+        if equals and name.strip().lower() == "authorization":
+            return {"Authorization": unquote(value.strip())}
+    token = os.environ.get("CREWMETER_TOKEN", "").partition(",")[0].strip()
+    token = token.removeprefix("ingest:")
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,34 +1,41 @@
-"""Budgets kept in the ledger (``crewmeter budget set``): they hold for every app that writes it."""
+"""Budgets stored in the ledger (``crewmeter budget set``), which hold for every app that writes it.
+
+A row may have been written by a newer version. Keys this version does not know are ignored, and a
+budget it cannot enforce is skipped with a warning that names it, so that one row never stops the
+others.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
-from crewmeter_cost.budgets.definition import Budget, read_budgets
+from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.period_spend import spent_pusd
+from crewmeter_cost.budgets.plan import read_budgets
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.schema.tables import BudgetRow, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Engine
 
 __all__ = [
     "MOST_PERIODS",
     "BudgetStatus",
+    "budgets_of_environment",
     "combine",
     "history",
     "in_force",
-    "named",
     "remove",
     "save",
     "status",
@@ -36,15 +43,23 @@ __all__ = [
     "stored_since",
 ]
 
+log = logging.getLogger("crewmeter")
+
 _budget = table_of(BudgetRow)
+_FIELDS = {field.name for field in fields(Budget)}
+_skipped: set[str] = set()
+"""Names of rows that were warned about, once per process."""
 
 MOST_PERIODS = 1_000
-"""Periods of the past that one answer lists."""
+"""Periods of the past that one response lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """Where a budget stands: integer pico-USD spent in the period that began at `since` and ends at `resets_at` (UTC)."""
+    """What is spent of a budget, in integer pico-USD, in the period that began at `since`.
+
+    Both moments are UTC. None where the period has no such end.
+    """
 
     budget: Budget
     spent_pusd: int
@@ -53,91 +68,99 @@ class BudgetStatus:
 
     @property
     def exceeded(self) -> bool:
-        """Whether the amount is spent."""
+        """Return whether the amount is spent."""
         return self.spent_pusd >= self.budget.amount_pusd
 
     @property
     def percent(self) -> float:
-        """Spent share of the amount, in percent."""
+        """Return the spent share of the amount, in percent."""
         return 100 * self.spent_pusd / self.budget.amount_pusd
 
 
 def save(engine: Engine, budget: Budget, *, now_ns: int) -> bool:
-    """Keep a budget under its label; True where it replaced one of the same name, or of the same scope, period and severity."""
-    same_scope = [
-        other.label for other in stored_budgets(engine) if _about(other) == _about(budget)
-    ]
+    """Store a budget under its label and return whether it replaced one.
+
+    It replaces one of the same name, and one of the same scope, period and severity.
+    """
+    replaced = {budget.label}
+    for other in stored_budgets(engine):
+        if _subject(other) == _subject(budget):
+            replaced.add(other.label)
+    definition = json.dumps(asdict(budget), sort_keys=True)
     with engine.begin() as connection:
-        replaced = connection.execute(
-            delete(_budget).where(_budget.c.name.in_([budget.label, *same_scope]))
-        ).rowcount
-        definition = json.dumps(asdict(budget), sort_keys=True)
-        connection.execute(
-            insert(_budget).values(name=budget.label, definition=definition, created_ns=now_ns)
-        )
-    return bool(replaced)
+        deleted = connection.execute(delete(_budget).where(_budget.c.name.in_(sorted(replaced))))
+        row = {"name": budget.label, "definition": definition, "created_ns": now_ns}
+        connection.execute(insert(_budget).values(row))
+    return bool(deleted.rowcount)
 
 
 def stored_budgets(engine: Engine) -> tuple[Budget, ...]:
-    """The budgets of this ledger, oldest first."""
+    """Return the budgets of this ledger, oldest first."""
     return tuple(stored_since(engine))
 
 
 def stored_since(engine: Engine) -> dict[Budget, int]:
-    """The budgets of this ledger, oldest first, and when each was set (unix nanoseconds)."""
+    """Return the budgets of this ledger, oldest first, with unix nanoseconds of their setting."""
+    columns = select(_budget.c.name, _budget.c.definition, _budget.c.created_ns)
     with engine.connect() as connection:
-        rows = connection.execute(
-            select(_budget.c.definition, _budget.c.created_ns).order_by(
-                _budget.c.created_ns, _budget.c.id
-            )
-        ).all()
-    return {Budget(**json.loads(row.definition)): int(row.created_ns) for row in rows}
+        rows = connection.execute(columns.order_by(_budget.c.created_ns, _budget.c.id)).all()
+    found = {}
+    for row in rows:
+        budget = _budget_of(row.name, row.definition)
+        if budget is not None:
+            found[budget] = int(row.created_ns)
+    return found
 
 
 def remove(engine: Engine, name: str) -> None:
-    """Forget a budget by its name or label. Raises `CrewMeterError` naming those there are."""
+    """Delete a budget by its name or label. Raises `CrewMeterError` naming those there are."""
     with engine.begin() as connection:
-        gone = connection.execute(delete(_budget).where(_budget.c.name == name)).rowcount
-    if not gone:
-        names = ", ".join(repr(budget.label) for budget in stored_budgets(engine)) or "none"
-        raise CrewMeterError(
-            f"no budget {name!r} in this ledger",
-            hint=f"budgets kept here: {names}; those of a file or $CREWMETER_BUDGETS are changed there",
-        )
+        deleted = connection.execute(delete(_budget).where(_budget.c.name == name))
+    if deleted.rowcount:
+        return
+    names = ", ".join(repr(budget.label) for budget in stored_budgets(engine)) or "none"
+    raise CrewMeterError(
+        f"no budget {name!r} in this ledger",
+        hint=f"budgets stored here: {names}; "
+        "those of a file or $CREWMETER_BUDGETS are changed there",
+    )
 
 
-def named() -> tuple[Budget, ...]:
-    """The budgets of ``CREWMETER_BUDGETS``. Raises `CrewMeterError` for what can't be read."""
+def budgets_of_environment() -> tuple[Budget, ...]:
+    """Return the budgets of ``CREWMETER_BUDGETS``. Raises `CrewMeterError` for a malformed one."""
     text = os.environ.get("CREWMETER_BUDGETS", "").strip()
     return read_budgets(text) if text else ()
 
 
 def in_force(engine: Engine) -> tuple[Budget, ...]:
-    """The ledger's budgets and those of ``CREWMETER_BUDGETS``; the environment wins where both name the same scope and period."""
-    return combine(named(), stored_budgets(engine))
+    """Return the ledger's budgets and those of ``CREWMETER_BUDGETS``.
+
+    The environment wins where both name the same scope, period and severity.
+    """
+    return combine(budgets_of_environment(), stored_budgets(engine))
 
 
 def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
-    """Both, without those of `farther` that `nearer` has for the same scope, period and severity."""
-    taken = {_about(budget) for budget in nearer}
-    return (*nearer, *(budget for budget in farther if _about(budget) not in taken))
+    """Return both, without those of `farther` whose scope, period and severity `nearer` has."""
+    taken = {_subject(budget) for budget in nearer}
+    return (*nearer, *(budget for budget in farther if _subject(budget) not in taken))
 
 
 def status(
     engine: Engine, budgets: Sequence[Budget], *, now: datetime, as_of: datetime | None = None
 ) -> list[BudgetStatus]:
-    """Where each budget stands at `now`. A budget per run has no standing of its own and is left out.
+    """Return what is spent of each budget at `now`.
 
-    `as_of`: a moment in the past; what was spent after it does not count.
+    A budget per run is left out, since each run has its own sum. `as_of` is a moment in the past:
+    what was spent after it does not count.
     """
     found = []
     for budget in budgets:
         if budget.period == "run":
             continue
         since, resets_at = bounds(budget.period, (as_of or now).astimezone(UTC), budget.zone)
-        spent = spent_pusd(
-            engine, budget, start=_unix(since), end=_unix(resets_at if as_of is None else as_of)
-        )
+        end = resets_at if as_of is None else as_of
+        spent = spent_pusd(engine, budget, start=_unix_seconds(since), end=_unix_seconds(end))
         found.append(BudgetStatus(budget, spent, since, resets_at))
     return found
 
@@ -145,25 +168,18 @@ def status(
 def history(
     engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime
 ) -> list[BudgetStatus]:
-    """Where each budget stood at the end of every period that overlaps [since, until), oldest first; the last one as of `until`.
+    """Return each budget's status at the end of every period that overlaps [since, until).
 
-    Raises `CrewMeterError` for more than `MOST_PERIODS` of them.
+    Oldest first, the last one as of `until`. Raises `CrewMeterError` for more than `MOST_PERIODS`.
     """
     found: list[BudgetStatus] = []
     for budget in budgets:
+        if budget.period == "run":
+            continue
         periods: list[BudgetStatus] = []
-        end: datetime | None = until
-        while end is not None and end > since and budget.period != "run":
-            begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
-            periods.append(
-                BudgetStatus(
-                    budget,
-                    spent_pusd(engine, budget, start=_unix(begin), end=_unix(end)),
-                    begin,
-                    resets_at,
-                )
-            )
-            end = begin
+        for begin, end, resets_at in _periods_backwards(budget, since, until):
+            spent = spent_pusd(engine, budget, start=_unix_seconds(begin), end=_unix_seconds(end))
+            periods.append(BudgetStatus(budget, spent, begin, resets_at))
             if len(found) + len(periods) > MOST_PERIODS:
                 raise CrewMeterError(
                     f"more than {MOST_PERIODS:,} periods of the budgets are in that time",
@@ -173,10 +189,52 @@ def history(
     return found
 
 
-def _about(budget: Budget) -> tuple[str, str | None, str, bool]:
+def _periods_backwards(
+    budget: Budget, since: datetime, until: datetime
+) -> Iterator[tuple[datetime | None, datetime, datetime | None]]:
+    """Yield (begin, end, reset) of the periods in [since, until), newest first."""
+    end: datetime | None = until
+    while end is not None and end > since:
+        begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
+        yield begin, end, resets_at
+        end = begin
+
+
+def _budget_of(name: str, definition: str) -> Budget | None:
+    """Return the budget of a row, or None where this version cannot enforce it."""
+    try:
+        document = json.loads(definition)
+        known = {key: value for key, value in document.items() if key in _FIELDS}
+        budget = Budget(**known)
+        # Parsing what it says checks period, scope, severity and time zone in one place.
+        parse_budget(
+            {
+                "amount": budget.amount_text,
+                "scope": budget.scope_text,
+                "hard": budget.hard,
+                "on_unknown": budget.on_unknown,
+                "timezone": budget.timezone,
+                "webhook": budget.webhook,
+                "name": budget.name,
+            }
+        )
+    except (ValueError, TypeError, AttributeError, ArithmeticError, CrewMeterError) as error:
+        if name not in _skipped:
+            _skipped.add(name)
+            log.warning(
+                "budget %r is not enforced: this version of crewmeter does not understand it (%s); "
+                "update crewmeter, or remove it with: crewmeter budget remove",
+                name,
+                error,
+            )
+        return None
+    return budget
+
+
+def _subject(budget: Budget) -> tuple[str, str | None, str, bool]:
     return budget.scope, budget.value, budget.period, budget.hard
 
 
-def _unix(moment: datetime | None) -> int | None:
-    """Whole seconds; a part of one counts as begun, so that a call of this very second is in."""
+def _unix_seconds(moment: datetime | None) -> int | None:
+    """Return whole seconds, rounded up, so that a call of this very second is counted."""
     return None if moment is None else math.ceil(moment.timestamp())

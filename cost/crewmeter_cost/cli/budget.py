@@ -12,9 +12,9 @@ import typer
 from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.repository import (
     BudgetStatus,
+    budgets_of_environment,
     history,
     in_force,
-    named,
     remove,
     save,
     status,
@@ -191,7 +191,7 @@ def _known(ledger: str | None) -> tuple[Mapping[Budget, int], tuple[Budget, ...]
     """When each of the ledger's budgets was set (unix nanoseconds), and all in force; without a ledger, those of the environment."""
     file = sqlite_path(ledger_url(ledger))
     if ledger is None and file is not None and not file.exists():
-        return {}, named()
+        return {}, budgets_of_environment()
     with Ledger.open(ledger, read_only=True) as book:
         return stored_since(book.engine), in_force(book.engine)
 

@@ -120,14 +120,12 @@ class _BudgetAccounts:
         holder = document.get("holder")
         if not isinstance(holder, str) or not 0 < len(holder) <= 200:
             raise CrewMeterError(f"holder is {holder!r}, not a short name")
-        now = time.time()
         if verb == "lease":
             return self._balance_store.lease(
                 budget,
                 window,
                 holder=holder,
                 need_pusd=_amount(document, "need_pusd", least=1),
-                now=now,
             )
         spent, returned = (
             _amount(document, "spent_pusd", least=0),
@@ -140,7 +138,6 @@ class _BudgetAccounts:
             spent_pusd=spent,
             returned_pusd=returned,
             look=True,
-            now=now,
         )
 
 
@@ -251,12 +248,8 @@ class BudgetGauges:
             balance_store = LocalBalanceStore(self._store.ledger.engine)
             for each in self._now():
                 try:
-                    balance_store.notice(
-                        each.budget,
-                        window_at(each.budget, time.time()),
-                        each.spent_pusd,
-                        time.time(),
-                    )
+                    window = window_at(each.budget, time.time())
+                    balance_store.notice(each.budget, window, each.spent_pusd)
                 except SQLAlchemyError as error:
                     log.warning(
                         "budget %s: no notice could be given: %s",

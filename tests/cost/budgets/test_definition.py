@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from crewmeter_cost.budgets.definition import Budget, parse_budget, read_budgets
+from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.period import bounds
+from crewmeter_cost.budgets.plan import read_budgets
 from crewmeter_cost.errors import CrewMeterError
 
 
@@ -60,6 +61,13 @@ def test_a_short_form_says_amount_period_and_scope(text, pusd, period, scope, va
         ("planet:mars 5 USD/day", "planet"),
         ("team: 5 USD/day", "team"),
         ("tag:env 5 USD/day", "env"),
+        ("1,5 USD/day", "1,5"),
+        ("1.000,50 USD/day", "1.000,50"),
+        ("10,00 USD/day", "10,00"),
+        ("1_5 USD/day", "1_5"),
+        ("1,0000 USD/day", "1,0000"),
+        ("1,,000 USD/day", "1,,000"),
+        ("1.5.0 USD/day", "1.5.0"),
     ],
 )
 def test_a_bad_budget_is_refused_by_name(text, culprit):
@@ -121,3 +129,23 @@ def test_months_and_weeks_end_where_calendars_say():
         datetime(2026, 11, 23, tzinfo=UTC),
     )
     assert bounds("total", datetime(2026, 1, 1, tzinfo=UTC), ZoneInfo("UTC")) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["toml", "yaml"])
+def test_a_hostile_file_is_refused_at_once(tmp_path, kind):
+    """Aliases that grow to gigabytes, and nesting without end, cost an error message."""
+    path = tmp_path / f"budgets.{kind}"
+    if kind == "yaml":
+        lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+        lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+        path.write_text("\n".join([*lines, "budget: *a11"]))
+    else:
+        path.write_text(f"budget = {'[' * 5000}{']' * 5000}")
+    with pytest.raises(CrewMeterError):
+        read_budgets(str(path))
+
+
+def test_a_device_is_not_read_as_a_budgets_file():
+    """/dev/zero never ends."""
+    with pytest.raises(CrewMeterError, match="regular file"):
+        read_budgets("/dev/zero")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from crewmeter import semconv
@@ -170,3 +172,41 @@ def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
         ledger.engine, [parse_budget("1 USD/day")], now=datetime.fromtimestamp(NOW, UTC)
     )
     assert (standing.spent_pusd, standing.exceeded) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "enforced"),
+    [
+        ({"burst_share": 0.5, "owners": ["a"]}, True),
+        ({"on_unknown": None, "webhook": None}, False),
+        ({"period": "quarter"}, False),
+        ({"scope": "project", "value": "x"}, False),
+        ({"amount_pusd": "five"}, False),
+    ],
+)
+def test_a_budget_of_a_newer_version_stops_no_other(ledger, caplog, change, enforced):
+    """Unknown keys are ignored. What can't be enforced is skipped by name, once, and named."""
+    save(ledger.engine, parse_budget("5 USD/day"), now_ns=1)
+    save(ledger.engine, parse_budget("team:growth 9 USD/month"), now_ns=2)
+    with ledger.engine.begin() as connection:
+        name = "team:growth 9 USD/month"
+        query = "SELECT definition FROM budget WHERE name = ?"
+        document = json.loads(connection.exec_driver_sql(query, (name,)).scalar_one()) | change
+        name = f"newer {sorted(change)}"
+        connection.exec_driver_sql(
+            "UPDATE budget SET definition = ?, name = ? WHERE id = 2", (json.dumps(document), name)
+        )
+    found = [in_force(ledger.engine) for _ in range(2)]
+    assert [len(each) for each in found] == [1 + enforced] * 2
+    warned = [record for record in caplog.records if name in record.getMessage()]
+    assert len(warned) == (0 if enforced else 1)
+
+
+def test_a_budget_of_an_older_version_has_the_defaults(ledger):
+    """A key that is missing has its default."""
+    save(ledger.engine, parse_budget("5 USD/day"), now_ns=1)
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE budget SET definition = ?", ('{"amount_pusd": 5000000000000, "period": "day"}',)
+        )
+    assert in_force(ledger.engine) == (parse_budget("5 USD/day"),)

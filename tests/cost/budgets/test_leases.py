@@ -60,7 +60,6 @@ def test_a_lease_never_passes_the_limit(engine):
             limit_pusd=limit,
             need_pusd=7,
             want_pusd=50,
-            now_ns=int(NOW * 1e9),
         ).granted_pusd:
             granted += state
         return granted
@@ -76,37 +75,37 @@ def test_a_dead_process_gives_its_lease_back_after_a_while(engine):
     account = accounts.open_account(
         engine, scope="everything", period_start=0, spent_so_far=lambda: 0
     )
-    begun = int(NOW * 1e9)
-    accounts.acquire(
-        engine, account, holder="dead", limit_pusd=100, need_pusd=80, want_pusd=80, now_ns=begun
-    )
-    refused = accounts.acquire(
-        engine, account, holder="alive", limit_pusd=100, need_pusd=30, want_pusd=30, now_ns=begun
-    )
-    assert refused.granted_pusd == 0
-    later = begun + (accounts.LEASE_SECONDS + 1) * 10**9
-    assert (
-        accounts.acquire(
-            engine,
-            account,
-            holder="alive",
-            limit_pusd=100,
-            need_pusd=30,
-            want_pusd=30,
-            now_ns=later,
-        ).granted_pusd
-        == 30
-    )
+    wanted = {"limit_pusd": 100, "need_pusd": 30, "want_pusd": 30}
+    accounts.acquire(engine, account, holder="dead", limit_pusd=100, need_pusd=80, want_pusd=80)
+    assert accounts.acquire(engine, account, holder="alive", **wanted).granted_pusd == 0
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE budget_lease SET expires_ns = 1")
+    assert accounts.acquire(engine, account, holder="alive", **wanted).granted_pusd == 30
     state = accounts.settle(
-        engine,
-        account,
-        holder="alive",
-        spent_pusd=30,
-        returned_pusd=0,
-        now_ns=later,
-        actual_pusd=75,
+        engine, account, holder="alive", spent_pusd=30, returned_pusd=0, actual_pusd=75
     )
     assert state == accounts.Balance(75, 0)
+
+
+@pytest.mark.parametrize("skew", [31, 600, -3600])
+def test_hosts_with_other_clocks_do_not_take_each_others_leases(engine, skew, monkeypatch):
+    """Two hosts whose clocks differ lease 10 USD together, never more.
+
+    By the hosts' clocks, 31 s apart, each lease of the one was expired for the other.
+    """
+    budget = parse_budget("10 USD/total")
+    real = time.time
+    granted = {"here": 0, "there": 0}
+    for _ in range(200):
+        for host, offset in (("here", 0), ("there", skew)):
+            monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
+            monkeypatch.setattr(time, "time_ns", lambda offset=offset: int((real() + offset) * 1e9))
+            balance_store = LocalBalanceStore(engine)
+            window = window_at(budget, time.time())
+            lease = balance_store.lease(budget, window, holder=host, need_pusd=10**10)
+            granted[host] += lease.granted_pusd
+    assert sum(granted.values()) <= 10 * 10**12
+    assert min(granted.values()) > 0
 
 
 def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):

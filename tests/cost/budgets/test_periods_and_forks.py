@@ -113,7 +113,7 @@ def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown,
     with ledger.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE budget_lease")
     assert all(isinstance(guard.reserve(CALL, input_chars=10), kind) for _ in range(50))
-    assert sum("can't be asked" in record.message for record in caplog.records) == 1
+    assert sum("can't be read" in record.message for record in caplog.records) == 1
     guard._stop.set()
 
 
@@ -123,7 +123,7 @@ def test_a_ledger_that_cannot_be_opened_leaves_it_to_on_unknown(tmp_path):
     blocked = entry_guard(
         {"amount": "1 USD/day", "on_unknown": "block"}, ledger=str(tmp_path)
     ).reserve(CALL, input_chars=1)
-    assert "can't be asked" in blocked.reason
+    assert "can't be read" in blocked.reason
 
 
 def test_without_budgets_nothing_is_loaded(tmp_path):

@@ -48,7 +48,7 @@ def test_apps_on_two_hosts_share_one_budget(sidecar):
     second.close()
     budget = parse_budget("0.002 USD/day")
     state = RemoteBalanceStore(url, {}).lease(
-        budget, window_at(budget, time.time()), holder="x", need_pusd=10**12, now=time.time()
+        budget, window_at(budget, time.time()), holder="x", need_pusd=10**12
     )
     assert (state.granted_pusd, state.leased_pusd) == (0, 0)
 
@@ -118,9 +118,7 @@ def test_accounts_need_the_key_that_spans_need(nursery, tmp_path, monkeypatch):
 
         def granted(headers):
             balance_store = RemoteBalanceStore(f"http://127.0.0.1:{running.port}", headers)
-            return balance_store.lease(
-                budget, window, holder="h", need_pusd=1, now=time.time()
-            ).granted_pusd
+            return balance_store.lease(budget, window, holder="h", need_pusd=1).granted_pusd
 
         with pytest.raises(BalanceUnavailableError, match="401"):
             granted({"authorization": "Bearer read-key-1"})
