@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from support.sidecars import request
 
+import crewmeter_cost
+from crewmeter_cost.errors import CrewMeterError
+
 
 @pytest.fixture(scope="module")
 def filled(nursery, tmp_path_factory):
@@ -49,6 +52,22 @@ def test_report_is_the_command_lines_document(filled):
     assert (answer.pop("groups"), answer.pop("truncated")) == (1, False)
     assert answer == command(filled, "report", "--by", "crew", "--by", "model")
     assert filled.get("/api/report?where=crew=none").json()["rows"] == []
+
+
+def test_the_python_client_reads_a_sidecar_as_it_reads_the_ledger(filled):
+    """`crewmeter_cost.open` answers the same for the sidecar's address as for its ledger."""
+    with (
+        crewmeter_cost.open(f"http://127.0.0.1:{filled.port}") as remote,
+        crewmeter_cost.open(str(filled.ledger)) as local,
+    ):
+        for question in ({"by": ["crew", "model"]}, {"by": [], "where": "status=ok"}):
+            ours, theirs = remote.report(**question), local.report(**question)
+            assert (list(ours.rows), ours.total) == (list(theirs.rows), theirs.total)
+        for words in ({"order": "calls"}, {"where": "crew=none"}, {"search": "news"}):
+            assert list(remote.runs(**words)) == list(local.runs(**words))
+        assert remote.run("last") == local.run("last")
+        with pytest.raises(CrewMeterError, match="cannot filter by 'modle'"):
+            remote.runs(where="modle=x")
 
 
 def test_a_reports_rows_are_limited_and_its_total_is_not(filled):
