@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "runs": "The runs in the ledger, newest first.",
     "show": "One run as a tree, with time, tokens and cost per node.",
     "watch": "Live view: runs in flight, spend, budgets, failures.",
+    "compare": "Two runs, windows or versions: what differs, and what explains it.",
+    "gate": "Fail where cost, calls or latency rose further than allowed over a baseline.",
     "export": "Every billed call as JSON lines, CSV or FOCUS.",
     "price": "What a usage costs on a model, line by line.",
     "prices": "The price book: show, update, check.",

@@ -1,0 +1,335 @@
+"""Two runs, windows or versions beside each other: totals, steps, and what explains the difference.
+
+Steps of runs are aligned by their path in the tree (task, agent, tool, model), so that a loop shows
+as more occurrences of one path. Steps of windows and versions are the groups crew, task, agent and
+model, and the tools.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.filters import Filter, Term
+from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.run_search import find_runs
+from crewmeter_cost.ledger.read.run_tree import run_tree
+from crewmeter_cost.money import exact_usd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from crewmeter_cost.ledger.read.report import ReportRow
+    from crewmeter_cost.ledger.read.run_tree import Node
+    from crewmeter_cost.ledger.read.runs import Run
+    from crewmeter_cost.ledger.store import Ledger
+
+__all__ = ["Comparison", "Side", "Step", "StepPair", "Totals", "compare_sides", "totals_of"]
+
+EXPLANATIONS = 3
+"""Lines that explain a difference before the details."""
+
+_TOKENS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+_GROUPS = ("crew", "task", "agent", "model")
+_TOOL_GROUPS = ("crew", "agent", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is compared: the calls of one run, or those that a filter and a window select."""
+
+    label: str
+    where: Filter
+    since: datetime | None = None
+    until: datetime | None = None
+    run: Run | None = None
+
+    @classmethod
+    def of_run(cls, run: Run) -> Side:
+        """Return the side of one run."""
+        where = Filter((Term("run", "=", run.run_id),))
+        return cls(f"{run.name or 'run'} {run.run_id[:8]}", where, run=run)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over one side. Seconds are of runs, percentiles of calls; a cost is None if unknown."""
+
+    runs: int
+    failed_runs: int
+    calls: int
+    failed_calls: int
+    unpriced_calls: int
+    tool_calls: int
+    tokens: Mapping[str, int]
+    cost_pusd: int | None
+    seconds: float
+    p50_seconds: float | None
+    p95_seconds: float | None
+
+    def document(self) -> dict[str, object]:
+        """Return the totals as JSON, costs as exact decimal strings."""
+        return {
+            "runs": self.runs,
+            "failed_runs": self.failed_runs,
+            "calls": self.calls,
+            "failed_calls": self.failed_calls,
+            "unpriced_calls": self.unpriced_calls,
+            "tool_calls": self.tool_calls,
+            **self.tokens,
+            "cost_usd": None if self.cost_pusd is None else exact_usd(self.cost_pusd),
+            "duration_seconds": round(self.seconds, 6),
+            "p50_seconds": self.p50_seconds,
+            "p95_seconds": self.p95_seconds,
+        }
+
+
+@dataclass(slots=True)
+class Step:
+    """Occurrences of one step on one side, without what stands below it. Costs in pico-USD."""
+
+    count: int = 0
+    failed: int = 0
+    calls: int = 0
+    unpriced_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_pusd: int = 0
+    seconds: float = 0.0
+
+    def document(self) -> dict[str, object]:
+        """Return the step as JSON."""
+        return {
+            "count": self.count,
+            "failed": self.failed,
+            "calls": self.calls,
+            "unpriced_calls": self.unpriced_calls,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_usd": exact_usd(self.cost_pusd),
+            "duration_seconds": round(self.seconds, 6),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StepPair:
+    """One step on both sides; a side that has none counts zero."""
+
+    path: tuple[str, ...]
+    a: Step
+    b: Step
+
+    @property
+    def cost_change(self) -> int:
+        """Pico-USD that b costs more than a."""
+        return self.b.cost_pusd - self.a.cost_pusd
+
+    @property
+    def seconds_change(self) -> float:
+        """Seconds that b takes longer than a."""
+        return self.b.seconds - self.a.seconds
+
+    @property
+    def count_change(self) -> int:
+        """Occurrences that b has more than a."""
+        return self.b.count - self.a.count
+
+    def document(self) -> dict[str, object]:
+        """Return the pair as JSON."""
+        return {
+            "path": list(self.path),
+            "a": self.a.document(),
+            "b": self.b.document(),
+            "delta": {
+                "count": self.count_change,
+                "failed": self.b.failed - self.a.failed,
+                "cost_usd": exact_usd(self.cost_change),
+                "duration_seconds": round(self.seconds_change, 6),
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides' totals and their steps, those that explain most of the difference first."""
+
+    a: Side
+    b: Side
+    totals_a: Totals
+    totals_b: Totals
+    steps: tuple[StepPair, ...] = field(default=())
+
+    @property
+    def explanations(self) -> tuple[StepPair, ...]:
+        """The steps that explain most of the difference."""
+        changed = [step for step in self.steps if step.cost_change or step.count_change]
+        return tuple(changed[:EXPLANATIONS])
+
+    @property
+    def cost_change(self) -> int | None:
+        """Pico-USD that b costs more than a, None where one of them is unknown."""
+        if self.totals_a.cost_pusd is None or self.totals_b.cost_pusd is None:
+            return None
+        return self.totals_b.cost_pusd - self.totals_a.cost_pusd
+
+    def document(self) -> dict[str, object]:
+        """Return the comparison as JSON."""
+        a, b = self.totals_a.document(), self.totals_b.document()
+        return {
+            "currency": "USD",
+            "a": {"label": self.a.label, **a},
+            "b": {"label": self.b.label, **b},
+            "delta": self._delta(a, b),
+            "explanation": [step.document() for step in self.explanations],
+            "steps": [step.document() for step in self.steps],
+        }
+
+    def _delta(self, a: Mapping[str, object], b: Mapping[str, object]) -> dict[str, object]:
+        """Return b less a, value by value; null where one of them is unknown."""
+        change = self.cost_change
+        delta: dict[str, object] = {}
+        for name, value in b.items():
+            other = a[name]
+            if name == "cost_usd":
+                delta[name] = None if change is None else exact_usd(change)
+            elif isinstance(value, int | float) and isinstance(other, int | float):
+                delta[name] = round(value - other, 6)
+            else:
+                delta[name] = None
+        return delta
+
+
+def compare_sides(ledger: Ledger, a: Side, b: Side) -> Comparison:
+    """Return how b differs from a."""
+    steps_a, steps_b = _steps(ledger, a), _steps(ledger, b)
+    paths = list(dict.fromkeys((*steps_a, *steps_b)))
+    pairs = [StepPair(path, steps_a.get(path, Step()), steps_b.get(path, Step())) for path in paths]
+    by_money = any(pair.cost_change for pair in pairs)
+
+    def weight(pair: StepPair) -> tuple[float, int]:
+        amount = abs(pair.cost_change) if by_money else abs(pair.seconds_change)
+        return -amount, -abs(pair.count_change)
+
+    # Sorting is stable: steps that changed alike stay in the order in which they ran.
+    pairs.sort(key=weight)
+    return Comparison(a, b, totals_of(ledger, a), totals_of(ledger, b), tuple(pairs))
+
+
+def totals_of(ledger: Ledger, side: Side) -> Totals:
+    """Return the sums over one side."""
+    total = report(ledger, by=(), where=side.where, since=side.since, until=side.until).total
+    return Totals(
+        *_run_counts(ledger, side),
+        calls=total.sums["calls"],
+        failed_calls=total.sums["failed_calls"],
+        unpriced_calls=total.sums["unpriced_calls"],
+        tool_calls=_tool_calls(ledger, side),
+        tokens={name: total.sums[name] for name in _TOKENS},
+        cost_pusd=total.cost_pusd,
+        seconds=_seconds(ledger, side),
+        p50_seconds=total.p50_seconds,
+        p95_seconds=total.p95_seconds,
+    )
+
+
+def _runs(ledger: Ledger, side: Side) -> tuple[Run, ...]:
+    """Return the runs of a side."""
+    if side.run is not None:
+        return (side.run,)
+    page = find_runs(ledger, where=side.where, since=side.since, until=side.until, limit=None)
+    return page.runs
+
+
+def _run_counts(ledger: Ledger, side: Side) -> tuple[int, int]:
+    """Return how many runs a side has, and how many of them failed."""
+    found = _runs(ledger, side)
+    return len(found), sum(run.status in ("error", "abandoned") for run in found)
+
+
+def _seconds(ledger: Ledger, side: Side) -> float:
+    """Return the seconds that a side's runs took together."""
+    return sum((run.duration_ns or 0) / 1e9 for run in _runs(ledger, side))
+
+
+def _tool_calls(ledger: Ledger, side: Side) -> int:
+    """Return how many tool calls a side has; a filter on models selects none of them."""
+    if any(term.key in ("model", "provider") for term in side.where.terms):
+        return sum(run.tool_calls for run in _runs(ledger, side))
+    tools = report(ledger, by=("tool",), where=side.where, since=side.since, until=side.until)
+    return tools.total.sums["calls"]
+
+
+def _steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
+    """Return a side's steps by their path."""
+    if side.run is None:
+        return _grouped_steps(ledger, side)
+    steps: dict[tuple[str, ...], Step] = defaultdict(Step)
+    for path, node in _walk(run_tree(ledger, side.run).root):
+        _add_node(steps[path], node)
+    return steps
+
+
+def _walk(root: Node) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Yield every node below the root with its path, from the top down and in order of time."""
+    waiting: list[tuple[tuple[str, ...], Node]] = [((), child) for child in reversed(root.children)]
+    while waiting:
+        above, node = waiting.pop()
+        path = (*above, f"{node.kind} {node.name}")
+        yield path, node
+        waiting += [(path, child) for child in reversed(node.children)]
+
+
+def _add_node(step: Step, node: Node) -> None:
+    """Add one node without its children, which are steps of their own."""
+    step.count += 1
+    step.failed += node.status in ("error", "abandoned")
+    below = sum((child.duration_ns or 0) for child in node.children)
+    step.seconds += max(0, (node.duration_ns or 0) - below) / 1e9
+    step.calls += node.calls - sum(child.calls for child in node.children)
+    step.unpriced_calls += node.unpriced_calls
+    step.unpriced_calls -= sum(child.unpriced_calls for child in node.children)
+    step.input_tokens += node.input_tokens - sum(child.input_tokens for child in node.children)
+    step.output_tokens += node.output_tokens - sum(child.output_tokens for child in node.children)
+    step.cost_pusd += node.cost - sum(child.cost for child in node.children)
+
+
+def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
+    """Return the groups of a window or version: model calls, then tools."""
+    steps: dict[tuple[str, ...], Step] = {}
+    where = side.where
+    since = side.since
+    until = side.until
+    for row in report(ledger, by=_GROUPS, where=where, since=since, until=until).rows:
+        path = tuple(f"{group} {key}" for group, key in zip(_GROUPS, row.keys, strict=True) if key)
+        steps[path or ("model unknown",)] = _group_step(row, of_tools=False)
+    if any(term.key in ("model", "provider") for term in side.where.terms):
+        return steps
+    for row in report(ledger, by=_TOOL_GROUPS, where=where, since=since, until=until).rows:
+        keys = zip(_TOOL_GROUPS, row.keys, strict=True)
+        steps[tuple(f"{group} {key}" for group, key in keys if key)] = _group_step(
+            row, of_tools=True
+        )
+    return steps
+
+
+def _group_step(row: ReportRow, *, of_tools: bool) -> Step:
+    """Return a group as a step. Tools cost what is called inside them, which has its own group."""
+    sums = row.sums
+    step = Step(
+        count=sums["calls"], failed=sums["failed_calls"], seconds=sums["duration_ns"] / 10**9
+    )
+    if not of_tools:
+        step.calls = sums["calls"]
+        step.unpriced_calls = sums["unpriced_calls"]
+        step.input_tokens = sums["input_tokens"]
+        step.output_tokens = sums["output_tokens"]
+        step.cost_pusd = sums["cost_pusd"]
+    return step
