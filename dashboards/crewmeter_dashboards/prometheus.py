@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from crewmeter_dashboards.prometheus_alerts import prometheus_alerts, recordings
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
+from crewmeter_dashboards.prometheus_recordings import recordings
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.prometheus_alerts import Alert

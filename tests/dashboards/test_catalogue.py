@@ -13,7 +13,8 @@ from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panel import Kind
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.prometheus_alerts import prometheus_alerts, recordings
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
+from crewmeter_dashboards.prometheus_recordings import recordings
 from crewmeter_dashboards.sql_dialects import for_page
 from crewmeter_dashboards.sql_sources import FILTERS, LATENCY_CODES, Dialect, tokens_of
 from crewmeter_dashboards.thresholds import load

@@ -1,7 +1,4 @@
-"""Prometheus rules: each fires when it should, keeps quiet when it should.
-
-And ends.
-"""
+"""Prometheus rules: each fires when it should, ends, and is quiet otherwise."""
 
 from __future__ import annotations
 
@@ -209,6 +206,81 @@ QUIET: dict[str, list[dict[str, str]]] = {
 """The same trouble with too little traffic behind it: nothing fires."""
 
 
+_SCRAPED = {"series": _UP, "values": "1x240"}
+_BIRTH = "_x90 %dx150"
+BORN: dict[str, tuple[list[dict[str, str]], str]] = {
+    "SpendPerHourHigh": (
+        [
+            {"series": f'{_COST[:-1]},instance="a",job="crewmeter"}}', "values": _BIRTH % 80},
+        ],
+        "100m",
+    ),
+    "RunawayLoop": (
+        [
+            {
+                "series": "crewmeter_run_calls_bucket"
+                f'{{name="triage",le="{le}",instance="a",job="crewmeter"}}',
+                "values": _BIRTH % value,
+            }
+            for le, value in (("34.0", 0), ("987.0", 1), ("+Inf", 1))
+        ],
+        "95m",
+    ),
+    "CrewRunsFailingFast": (
+        [
+            {
+                "series": (_RUN % "error").replace('"a"', '"a",job="crewmeter"'),
+                "values": _BIRTH % 12,
+            }
+        ],
+        "94m",
+    ),
+    "UnpricedCalls": (
+        [
+            {
+                "series": "crewmeter_unpriced_calls_total"
+                '{provider="p",model="new",reason="unknown_model",instance="a",job="crewmeter"}',
+                "values": _BIRTH % 9,
+            }
+        ],
+        "100m",
+    ),
+    "TelemetryLost": (
+        [
+            {
+                "series": "crewmeter_ingest_spans_total"
+                '{outcome="refused",instance="a",job="crewmeter"}',
+                "values": _BIRTH % 40,
+            }
+        ],
+        "97m",
+    ),
+    "TokenSpike": (
+        [
+            {
+                "series": (_TOKENS % "input").replace('"m"', '"m",instance="a",job="crewmeter"'),
+                "values": _BIRTH % 3_000_000,
+            },
+            {
+                "series": (_TOKENS % "input").replace('"m"', '"n",instance="a",job="crewmeter"'),
+                "values": "0+1000x240",
+            },
+        ],
+        "100m",
+    ),
+    "LedgerFailing": (
+        [
+            {
+                "series": 'crewmeter_ledger_errors_total{instance="a",job="crewmeter"}',
+                "values": _BIRTH % 5,
+            }
+        ],
+        "92m",
+    ),
+}
+"""Series whose very first sample holds all there is to say: they never grow afterwards."""
+
+
 def _promtool(
     tmp_path: Path, series: list[dict[str, str]], checks: list[tuple[str, str, bool]]
 ) -> None:
@@ -280,6 +352,68 @@ def test_an_alert_fires_and_resolves(tmp_path, name):
 def test_an_alert_keeps_quiet_without_traffic(tmp_path, name):
     """One failed run of two, or a few cents, wakes nobody."""
     _promtool(tmp_path, QUIET[name], [(f"{minute}m", name, False) for minute in (30, 70, 100, 118)])
+
+
+@pytest.mark.parametrize("name", sorted(BORN))
+def test_an_alert_fires_for_a_series_that_is_born_above_zero(tmp_path, name):
+    """What a new crew, model or instance did before its first scrape counts."""
+    series, fires = BORN[name]
+    _promtool(tmp_path, [_SCRAPED, *series], [("60m", name, False), (fires, name, True)])
+
+
+def test_what_is_recorded_is_what_was_spent(tmp_path):
+    """A new series counts once: its first value and what follows, however long the window."""
+    series = [
+        _SCRAPED,
+        {"series": f'{_COST[:-1]},instance="a",job="crewmeter"}}', "values": "_x90 80x30 92x120"},
+        {
+            "series": f'{_COST[:-1].replace("c", "old")},instance="a",job="crewmeter"}}',
+            "values": "5x240",
+        },
+    ]
+    _recorded(tmp_path, series, "crewmeter:cost_usd:increase1h", {"100m": 80, "148m": 92})
+
+
+RESTARTS = {
+    "the sidecar restarts: old series begin again at their new totals": (
+        "1x240",
+        "500x100 2x140",
+    ),
+    "Prometheus is away for an hour and a half": ("1x60 _x90 1x90", "500x60 _x90 503x90"),
+    "the network is away for an hour and a half": ("1x60 0x90 1x90", "500x60 _x90 503x90"),
+    "a series is away after a restart until its next call": (
+        "1x240",
+        "500x60 _x40 2x140",
+    ),
+    "a new Prometheus meets an old sidecar": ("_x100 1x140", "_x100 500x140"),
+}
+
+
+@pytest.mark.parametrize("case", RESTARTS)
+def test_an_old_total_is_never_taken_for_a_jump(tmp_path, case):
+    """An interruption of scrapes or of the sidecar does not wake anybody."""
+    up, cost = RESTARTS[case]
+    series = [
+        {"series": _UP, "values": up},
+        {"series": f'{_COST[:-1]},instance="a",job="crewmeter"}}', "values": cost},
+    ]
+    checks = [(f"{minute}m", "SpendPerHourHigh", False) for minute in range(70, 240, 10)]
+    _promtool(tmp_path, series, checks)
+
+
+def _recorded(
+    tmp_path: Path, series: list[dict[str, str]], name: str, values: dict[str, float]
+) -> None:
+    """Check a recorded sum at several times."""
+    checks = [
+        {"expr": f"round({name})", "eval_time": when, "exp_samples": [{"labels": "{}", "value": v}]}
+        for when, v in values.items()
+    ]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": checks}
+    document = {"rule_files": [str(RULES / "recording.yml")], "evaluation_interval": "1m"}
+    path = tmp_path / "recorded.yml"
+    path.write_text(yaml.safe_dump({**document, "tests": [test]}), "utf-8")
+    _run([program("promtool"), "test", "rules", str(path)])
 
 
 def test_rules_and_alertmanager_are_accepted_by_their_own_checkers():
