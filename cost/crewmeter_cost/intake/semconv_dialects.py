@@ -1,6 +1,7 @@
-"""The dialects of the field: per instrumentor, how its spans are told from others, what their kinds mean, and where counts stand.
+"""The dialects of the field: how each instrumentor marks its spans, and where their facts stand.
 
-Attribute names were read off spans captured from the instrumentors themselves (`tests/intake/fixtures`).
+Attribute names were read off spans captured from the instrumentors (`tests/cost/intake/fixtures`)
+and from their published packages. Token counts have a table of their own, `usage_names`.
 """
 
 from __future__ import annotations
@@ -9,40 +10,82 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.usage.attributes import GENAI_COUNTS, CountNames
+from crewmeter_cost.intake.usage_names import LANGFUSE, MLFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DIALECTS", "NAMES", "Dialect"]
+__all__ = ["DIALECTS", "FRAMEWORKS", "NAMES", "Dialect", "RawUsage"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawUsage:
+    """An attribute with usage as text (JSON or a Python literal). It tells more than the counts."""
+
+    attribute: str
+    names: Mapping[str, str] | None = None
+    """Key → bucket, where the keys are the instrumentor's own. None is the provider's shape."""
+    marker: str = "input"
+    """A key that the instrumentor's own shape always has."""
+    beside: bool = False
+    """Whether every part stands beside the input and the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one instrumentor writes spans. A value of a kind attribute that is in neither table means nothing to us."""
+    """How one instrumentor writes spans. A kind that is in neither table is no span of interest."""
 
     name: str
     markers: tuple[str, ...]
-    """Attributes only this dialect writes: one of them on a span is enough."""
+    """Attributes that only this dialect writes: one of them on a span is enough."""
     kind: tuple[str, ...]
-    """Attributes that say what a span is; the first that is present decides."""
+    """Attributes that tell what a span is. The first that is present decides."""
     billed: Mapping[str, str]
     """Kind, lower case → operation."""
     steps: Mapping[str, str]
     """Kind, lower case → ``semconv.KIND_*``."""
-    counts: CountNames = GENAI_COUNTS
-    raw_usage: tuple[str, ...] = ()
-    """Attributes with the provider's usage as it came (JSON or a Python literal): preferred, they say more."""
-    raw_counts: CountNames | None = None
-    """Names inside that text where they are the instrumentor's own."""
+    raw_usage: tuple[RawUsage, ...] = ()
     refines: Mapping[str, str] = field(default_factory=dict)
-    """Attribute → kind: a span that has the attribute is of that kind, whatever its kind attribute says."""
+    """Attribute → kind of a span that has it, whatever its kind attribute says."""
     skip: Mapping[str, str] = field(default_factory=dict)
-    """Attribute → value of spans to pass over: doubles and inner works of the framework."""
+    """Attribute → value of spans to pass over: repetitions and inner works of the framework."""
 
+
+FRAMEWORKS = frozenset(
+    {
+        "agno",
+        "autogen",
+        "crewai",
+        "custom",
+        "gcp.vertex.agent",
+        "haystack",
+        "langchain",
+        "langgraph",
+        "litellm",
+        "llama_index",
+        "llamaindex",
+        "microsoft.agent_framework",
+        "mlflow",
+        "openai_agents",
+        "pydantic_ai",
+        "semantic_kernel",
+        "smolagents",
+        "strands",
+        "strands-agents",
+        "unknown",
+    }
+)
+"""Names that stand where a provider's should: the framework that made the call, which bills nothing."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "provider": (semconv.PROVIDER, "gen_ai.system", "llm.provider", "llm.system"),
+    "provider": (
+        semconv.PROVIDER,
+        "gen_ai.system",
+        "ai.model.provider",
+        "mlflow.llm.provider",
+        "llm.provider",
+        "llm.system",
+    ),
     "host": (semconv.SERVER_ADDRESS, "gen_ai.openai.api_base", "llm.openai.api_base"),
     "request_model": (
         semconv.REQUEST_MODEL,
@@ -50,19 +93,25 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "embedding.model_name",
         "reranker.model_name",
         "langfuse.observation.model.name",
+        "ai.model.id",
+        "mlflow.llm.model",
     ),
-    "response_model": (semconv.RESPONSE_MODEL,),
-    "response_id": (semconv.RESPONSE_ID,),
+    "response_model": (semconv.RESPONSE_MODEL, "ai.response.model"),
+    "response_id": (semconv.RESPONSE_ID, "ai.response.id"),
     "finish_reason": (
         semconv.FINISH_REASONS,
         "llm.finish_reason",
         "gen_ai.completion.0.finish_reason",
+        "ai.response.finishReason",
     ),
     "service_tier": (
         "openai.response.service_tier",
         "gen_ai.openai.response.service_tier",
         "gen_ai.response.service_tier",
+        "anthropic.response.service_tier",
+        semconv.SERVICE_TIER,
     ),
+    "speed": ("anthropic.response.speed", "gen_ai.usage.speed", "anthropic.usage.speed"),
     "first_token": (semconv.TIME_TO_FIRST_TOKEN, "gen_ai.server.time_to_first_token"),
     "crew": (semconv.CREW, "crewai.crew.name"),
     "flow": (semconv.FLOW, "crewai.flow.name"),
@@ -74,7 +123,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "crewai.task.agent",
         "traceloop.entity.agent",
     ),
-    "tool": (semconv.TOOL_NAME, "tool.name"),
+    "tool": (semconv.TOOL_NAME, "tool.name", "ai.toolCall.name"),
     "workflow": (
         semconv.WORKFLOW_NAME,
         "crewai.crew.name",
@@ -82,6 +131,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "traceloop.workflow.name",
     ),
     "user": (
+        "ai.telemetry.metadata.userId",
         semconv.USER,
         "user.id",
         "enduser.id",
@@ -95,6 +145,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "session.id",
         "langfuse.session.id",
         "traceloop.association.properties.session_id",
+        "ai.telemetry.metadata.sessionId",
+        semconv.CONVERSATION_ID,
     ),
     "environment": ("langfuse.environment", semconv.ENVIRONMENT_OLD, "gen_ai.environment"),
     "error_type": (semconv.ERROR_TYPE, "exception.type"),
@@ -114,6 +166,45 @@ _OPERATIONS = {
     "aembedding": semconv.EMBEDDINGS,
     "rerank": semconv.RERANK,
     "arerank": semconv.RERANK,
+    # Semantic Kernel.
+    "chat.completions": semconv.CHAT,
+    "chat.streaming_completions": semconv.CHAT,
+    "text.completions": semconv.TEXT_COMPLETION,
+    "text.streaming_completions": semconv.TEXT_COMPLETION,
+    # Media.
+    "image_generation": semconv.CHAT,
+    "transcription": semconv.CHAT,
+    "speech": semconv.CHAT,
+}
+_AI_SDK_CALLS = {
+    "ai.generatetext.dogenerate": semconv.CHAT,
+    "ai.streamtext.dostream": semconv.CHAT,
+    "ai.generateobject.dogenerate": semconv.CHAT,
+    "ai.streamobject.dostream": semconv.CHAT,
+    "ai.embed.doembed": semconv.EMBEDDINGS,
+    "ai.embedmany.doembed": semconv.EMBEDDINGS,
+    "ai.rerank.dorerank": semconv.RERANK,
+}
+_AI_SDK_STEPS = {
+    "ai.generatetext": semconv.KIND_AGENT,
+    "ai.streamtext": semconv.KIND_AGENT,
+    "ai.generateobject": semconv.KIND_AGENT,
+    "ai.streamobject": semconv.KIND_AGENT,
+    "ai.toolcall": semconv.KIND_TOOL,
+}
+_MLFLOW_CALLS = {
+    "chat_model": semconv.CHAT,
+    "llm": semconv.CHAT,
+    "embedding": semconv.EMBEDDINGS,
+    "reranker": semconv.RERANK,
+}
+_MLFLOW_STEPS = {
+    "agent": semconv.KIND_AGENT,
+    "tool": semconv.KIND_TOOL,
+    "retriever": semconv.KIND_KNOWLEDGE,
+    "memory": semconv.KIND_MEMORY,
+    "guardrail": semconv.KIND_GUARDRAIL,
+    "evaluator": semconv.KIND_EVALUATION,
 }
 _STEPS = {
     "invoke_workflow": semconv.KIND_CREW,
@@ -125,26 +216,29 @@ _STEPS = {
     "plan": semconv.KIND_REASONING,
 }
 _PENDING = {"logfire.span_type": "pending_span"}
-_OPENINFERENCE = CountNames(
-    input=("llm.token_count.prompt",),
-    output=("llm.token_count.completion",),
-    cache_read=(
-        "llm.token_count.prompt_details.cache_read",
-        "llm.token_count.prompt_details.cache_input",
-    ),
-    cache_write=("llm.token_count.prompt_details.cache_write",),
-    reasoning=("llm.token_count.completion_details.reasoning",),
-)
-_LANGFUSE = CountNames(
-    input=("input",),
-    output=("output",),
-    cache_read=("input_cached_tokens", "cache_read_input_tokens", "input_cache_read"),
-    cache_write=("cache_creation_input_tokens", "input_cache_creation"),
-    reasoning=("output_reasoning_tokens",),
-    cache_beside_input=True,
-)
-
 DIALECTS: tuple[Dialect, ...] = (
+    Dialect(
+        name="ai_sdk",
+        markers=("ai.operationId",),
+        kind=("ai.operationId",),
+        billed=_AI_SDK_CALLS,
+        steps=_AI_SDK_STEPS,
+    ),
+    Dialect(
+        name="mlflow",
+        markers=("mlflow.spanType",),
+        kind=("mlflow.spanType",),
+        billed=_MLFLOW_CALLS,
+        steps=_MLFLOW_STEPS,
+        raw_usage=(RawUsage("mlflow.chat.tokenUsage", MLFLOW, marker="input_tokens"),),
+    ),
+    Dialect(
+        name="google_adk",
+        markers=("gcp.vertex.agent.llm_request", "gcp.vertex.agent.llm_response"),
+        kind=(),
+        billed={"": semconv.GENERATE_CONTENT},
+        steps={},
+    ),
     Dialect(
         name="openinference",
         markers=("openinference.span.kind",),
@@ -157,7 +251,6 @@ DIALECTS: tuple[Dialect, ...] = (
             "guardrail": semconv.KIND_GUARDRAIL,
             "evaluator": semconv.KIND_EVALUATION,
         },
-        counts=_OPENINFERENCE,
         refines={
             "crew_agents": semconv.KIND_CREW,
             "flow_inputs": semconv.KIND_FLOW,
@@ -176,8 +269,7 @@ DIALECTS: tuple[Dialect, ...] = (
             "guardrail": semconv.KIND_GUARDRAIL,
             "evaluator": semconv.KIND_EVALUATION,
         },
-        raw_usage=("langfuse.observation.usage_details",),
-        raw_counts=_LANGFUSE,
+        raw_usage=(RawUsage("langfuse.observation.usage_details", LANGFUSE, beside=True),),
     ),
     Dialect(
         name="crewai",
@@ -195,9 +287,8 @@ DIALECTS: tuple[Dialect, ...] = (
             "knowledge_search_query_completed": semconv.KIND_KNOWLEDGE,
         },
         refines={"crewai.flow.method_names": semconv.KIND_FLOW},
-        skip={
-            "crewai.event_name": "tool_failure_detected"
-        },  # the same tool call has a span of its own
+        # The same tool call has a span of its own.
+        skip={"crewai.event_name": "tool_failure_detected"},
     ),
     Dialect(
         name="openllmetry",
@@ -216,7 +307,8 @@ DIALECTS: tuple[Dialect, ...] = (
             "agent": semconv.KIND_AGENT,
             "tool": semconv.KIND_TOOL,
         },
-        raw_usage=("metadata.usage_object",),  # LiteLLM, which writes llm.request.type too
+        # LiteLLM writes llm.request.type, too.
+        raw_usage=(RawUsage("metadata.usage_object"),),
         refines={"crewai.crew.tasks": semconv.KIND_CREW},
     ),
     Dialect(
@@ -225,11 +317,13 @@ DIALECTS: tuple[Dialect, ...] = (
         kind=(semconv.OPERATION,),
         billed=_OPERATIONS,
         steps=_STEPS,
-        raw_usage=("gen_ai.usage.raw",),  # Logfire, whose own counts leave the cache out
+        # Logfire's own counts leave the cache out.
+        raw_usage=(RawUsage("gen_ai.usage.raw"),),
         skip={
             **_PENDING,
+            # CrewAI's inner flow, which OpenLIT writes as a workflow.
             semconv.WORKFLOW_NAME: "AgentExecutor",
-        },  # CrewAI's inner flow, which OpenLIT shows
+        },
     ),
 )
 """In the order they are tried."""

@@ -1,6 +1,7 @@
-"""Spans of other instrumentors, through the dialect table: leaf inference → `Call`, crews, agents, tasks and tools → `Step`.
+"""Spans of other instrumentors, read through the table of dialects.
 
-Their run is their trace. Agent and chain spans carry sums of what their leaves were billed; only leaves are billed here.
+Leaf inference becomes a `Call`; crews, agents, tasks and tools become a `Step`. Their run is their
+trace. Agent and chain spans carry sums of what their leaves used, so only leaves are billed.
 """
 
 from __future__ import annotations
@@ -8,17 +9,18 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
-from crewmeter.providers.hosts import canonical_provider
+from crewmeter.providers.hosts import canonical_provider, is_provider
 from crewmeter.providers.usage_reading import read_usage
-from crewmeter.usage.attributes import usage_from_attributes
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.intake.coerce import first_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
-from crewmeter_cost.intake.semconv_dialects import DIALECTS, NAMES, Dialect
+from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect, RawUsage
+from crewmeter_cost.intake.usage import usage_of, usage_of_raw
 from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
@@ -32,38 +34,57 @@ _RUN_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW})
 _RAW_LIMIT = 8_192
 """Characters of a raw usage text that are parsed; providers write a few hundred."""
 _ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
+_ID_IN_LANGCHAIN = re.compile(
+    r'"(?:llm_output|response_metadata)":\s?\{[^{}]{0,400}?"id":\s?"([\w.:-]{6,128})"'
+)
+"""LangChain's output has the response id in ``llm_output`` and in each message's metadata."""
+_OUTPUT_LIMIT = 65_536
 _NAME_TAIL = re.compile(r"\.(kickoff|run|agent|task|tool|workflow|_execute_core)$|\._execute_core$")
 _OPERATION_NAME = re.compile(r"^(execute_tool|invoke_agent|invoke_workflow|execute_task) +")
 
 
 def read(span: Span) -> Call | Step | None:
-    """What a foreign span reports, or None where no dialect knows it or its dialect says it is nothing of its own."""
+    """Return what a foreign span reports.
+
+    None where no dialect knows it, or its dialect says that it is nothing of its own.
+    """
     attributes = span.attributes
-    dialect = next(
-        (each for each in DIALECTS if any(marker in attributes for marker in each.markers)), None
-    )
-    if dialect is None or any(
-        attributes.get(name) == value for name, value in dialect.skip.items()
-    ):
+    dialect = _dialect_of(attributes)
+    if dialect is None or _is_skipped(attributes, dialect):
         return None
     kind = next((kind for name, kind in dialect.refines.items() if name in attributes), None)
     if kind is None:
-        said = _said(attributes, dialect.kind)
-        operation = dialect.billed.get(said)
+        named = _kind(attributes, dialect.kind)
+        operation = dialect.billed.get(named)
         if operation is not None:
             return _call(span, dialect, operation)
-        kind = dialect.steps.get(said)
-    return None if kind is None or _is_inner(span, kind) else _step(span, kind)
+        kind = dialect.steps.get(named)
+    if kind is None or _is_inner(span, kind):
+        return None
+    return _step(span, kind)
 
 
-def _said(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
-    return next(
-        (value.lower() for name in names if isinstance(value := attributes.get(name), str)), ""
-    )
+def _dialect_of(attributes: Mapping[str, object]) -> Dialect | None:
+    for dialect in DIALECTS:
+        if any(marker in attributes for marker in dialect.markers):
+            return dialect
+    return None
+
+
+def _is_skipped(attributes: Mapping[str, object], dialect: Dialect) -> bool:
+    return any(attributes.get(name) == value for name, value in dialect.skip.items())
+
+
+def _kind(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
+    for name in names:
+        value = attributes.get(name)
+        if isinstance(value, str):
+            return value.strip('"').lower()
+    return ""
 
 
 def _is_inner(span: Span, kind: str) -> bool:
-    """OpenLIT shows the methods of CrewAI's executor as agents without a name: they are its inner works."""
+    """Return whether a span is a method of CrewAI's executor, which OpenLIT calls an agent."""
     return (
         kind == semconv.KIND_AGENT
         and _fact(span.attributes, "agent") is None
@@ -77,13 +98,11 @@ def _fact(attributes: Mapping[str, object], name: str) -> str | None:
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     attributes = span.attributes
-    provider = canonical_provider(_fact(attributes, "provider")) or (
-        "openai" if span.name.startswith("OpenAI-") else None
-    )
-    streamed = attributes.get(semconv.REQUEST_STREAM) is not False
-    first = next(
-        (value for key in NAMES["first_token"] if (value := attributes.get(key)) is not None), None
-    )
+    provider = _provider(span)
+    first = None
+    if attributes.get(semconv.REQUEST_STREAM) is not False:
+        times = (attributes.get(key) for key in NAMES["first_token"])
+        first = next((value for value in times if value is not None), None)
     return Call(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -93,42 +112,100 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         operation=operation,
         provider=provider,
         host=_host(_fact(attributes, "host")),
-        request_model=_fact(attributes, "request_model"),
-        response_model=_fact(attributes, "response_model"),
+        request_model=_model(attributes, "request_model"),
+        response_model=_model(attributes, "response_model"),
         response_id=_response_id(attributes, operation),
-        usage=_usage(attributes, dialect, operation, provider),
+        usage=_usage(span, dialect, operation, provider),
         error=span.error,
         error_type=_fact(attributes, "error_type"),
         finish_reason=_finish_reason(attributes),
-        service_tier=_fact(attributes, "service_tier"),
-        reported_cost_usd=None,  # what instrumentors write as cost is their own estimate, not the provider's word
-        time_to_first_token_ns=nanoseconds(first) if streamed else None,
+        service_tier=_tier(attributes),
+        # What instrumentors write as cost is their own estimate, not the provider's word.
+        reported_cost_usd=None,
+        time_to_first_token_ns=nanoseconds(first),
         origin="foreign",
         scope=span.scope,
         context=_context(span, tool=None, is_leaf=True),
     )
 
 
-def _usage(
-    attributes: Mapping[str, object], dialect: Dialect, operation: str, provider: str | None
-) -> TokenUsage:
-    """The raw usage where the span carries it, else its counts. CrewAI's own Gemini spans say input 0: invalid, not free."""
-    for name in dialect.raw_usage:
-        raw = _parsed(attributes.get(name))
+def _provider(span: Span) -> str | None:
+    """Return who billed a call, in the conventions' word.
+
+    The AI SDK names an API behind the provider (``openai.responses``,
+    ``vertex.anthropic.messages``), and frameworks put themselves in a provider's place.
+    """
+    attributes = span.attributes
+    for key in NAMES["provider"]:
+        named = _unquoted(text(attributes.get(key)))
+        if not named or named.lower() in FRAMEWORKS:
+            continue
+        if named.partition(".")[0].lower() == "vertex":
+            return "gcp.vertex_ai"
+        whole = canonical_provider(named)
+        if whole is None or is_provider(whole):
+            return whole
+        return _shortened(whole)
+    return "openai" if span.name.startswith("OpenAI-") else None
+
+
+def _shortened(name: str) -> str:
+    """Return the provider at the beginning of a dotted name, or the name where there is none."""
+    head = name
+    while "." in head:
+        head = head.rpartition(".")[0]
+        found = canonical_provider(head)
+        if found is not None and is_provider(found):
+            return found
+    return name
+
+
+def _model(attributes: Mapping[str, object], name: str) -> str | None:
+    return _unquoted(_fact(attributes, name))
+
+
+def _unquoted(value: str | None) -> str | None:
+    """Return a text without the quotes of JSON: MLflow writes every attribute so."""
+    return value.strip('"') if value else value
+
+
+def _tier(attributes: Mapping[str, object]) -> str | None:
+    """Return the service tier. Anthropic's fast mode is a tier of its own."""
+    speed = _fact(attributes, "speed")
+    if speed is not None and speed.lower() not in ("standard", "default"):
+        return speed
+    return _fact(attributes, "service_tier")
+
+
+def _usage(span: Span, dialect: Dialect, operation: str, provider: str | None) -> TokenUsage:
+    """Return the raw usage where the span carries it, else its counts."""
+    attributes = span.attributes
+    for raw_usage in dialect.raw_usage:
+        raw = _parsed(attributes.get(raw_usage.attribute))
         if raw:
-            counts = dialect.raw_counts
-            usage = (
-                usage_from_attributes(raw, operation, counts)
-                if counts is not None and counts.input[0] in raw
-                else None
-            )
-            usage = usage or read_usage(raw, provider=provider, operation=operation)
+            usage = _raw_usage(raw, raw_usage, operation, provider)
             if usage.status == "reported":
                 return usage
-    usage = usage_from_attributes(attributes, operation, dialect.counts)
+    usage = usage_of(attributes, operation, provider=provider)
     if dialect.name == "crewai" and usage.input == 0 and usage.output:
+        # CrewAI's own Gemini spans say that the input is 0: that is invalid, not free.
         return TokenUsage(status="invalid", flags=("input_not_reported",))
+    if span.scope in _CACHE_NOT_REPORTED and usage.input and not usage.cache_read:
+        return replace(usage, flags=(*usage.flags, "cached_not_reported"))
     return usage
+
+
+_CACHE_NOT_REPORTED = frozenset({"openinference.instrumentation.openai_agents"})
+"""Instrumentors that drop the cached count of chat completions: all input is billed in full."""
+
+
+def _raw_usage(
+    raw: dict[str, object], raw_usage: RawUsage, operation: str, provider: str | None
+) -> TokenUsage:
+    if raw_usage.names is not None and raw_usage.marker in raw:
+        names = raw_usage.names
+        return usage_of_raw(raw, operation, names, provider=provider, beside=raw_usage.beside)
+    return read_usage(raw, provider=provider, operation=operation)
 
 
 def _parsed(value: object) -> dict[str, object]:
@@ -153,16 +230,18 @@ def _parsed(value: object) -> dict[str, object]:
 
 
 def _response_id(attributes: Mapping[str, object], operation: str) -> str | None:
-    """The provider's id of its answer. OpenInference shows it only inside the answer; LiteLLM makes one up for embeddings."""
-    said = _fact(attributes, "response_id")
-    if said is not None:
-        return (
-            None
-            if operation == semconv.EMBEDDINGS and said == attributes.get("litellm.call_id")
-            else said
-        )
+    """Return the provider's id of its response.
+
+    OpenInference has it only inside the output. LiteLLM makes one up for embeddings.
+    """
+    named = _fact(attributes, "response_id")
+    if named is not None:
+        made_up = operation == semconv.EMBEDDINGS and named == attributes.get("litellm.call_id")
+        return None if made_up else named
     output = attributes.get("output.value")
-    match = _ID_IN_OUTPUT.match(output) if isinstance(output, str) else None
+    if not isinstance(output, str):
+        return None
+    match = _ID_IN_OUTPUT.match(output) or _ID_IN_LANGCHAIN.search(output, 0, _OUTPUT_LIMIT)
     return None if match is None else match[1]
 
 
@@ -186,21 +265,24 @@ def _host(value: str | None) -> str | None:
         return None
 
 
+_NAME_OF_KIND = {
+    semconv.KIND_CREW: "workflow",
+    semconv.KIND_FLOW: "workflow",
+    semconv.KIND_TASK: "task",
+    semconv.KIND_AGENT: "agent",
+    semconv.KIND_TOOL: "tool",
+}
+
+
 def _step(span: Span, kind: str) -> Step:
     attributes = span.attributes
-    name = {
-        semconv.KIND_CREW: "workflow",
-        semconv.KIND_FLOW: "workflow",
-        semconv.KIND_TASK: "task",
-        semconv.KIND_AGENT: "agent",
-        semconv.KIND_TOOL: "tool",
-    }.get(kind)
-    shown = (
-        (_fact(attributes, name) if name else None)
-        or _OPERATION_NAME.sub("", _NAME_TAIL.sub("", text(span.name) or ""))
-        or kind
-    )
+    name = _step_name(span, kind)
+    is_root_agent = kind == semconv.KIND_AGENT and span.parent_span_id is None
+    tool = name if kind == semconv.KIND_TOOL else None
     cached = attributes.get("crewai.tool.from_cache")
+    details: dict[str, str | int | float | bool] = {}
+    if isinstance(cached, bool):
+        details["cached"] = cached
     return Step(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -208,15 +290,21 @@ def _step(span: Span, kind: str) -> Step:
         started_ns=span.started_ns,
         ended_ns=span.ended_ns,
         kind=kind,
-        name=shown,
+        name=name,
         error=span.error,
         error_type=_fact(attributes, "error_type"),
-        is_run=kind in _RUN_KINDS or (kind == semconv.KIND_AGENT and span.parent_span_id is None),
-        details={"cached": cached} if isinstance(cached, bool) else {},
-        context=_context(
-            span, tool=shown if kind == semconv.KIND_TOOL else None, kind=kind, name=shown
-        ),
+        is_run=kind in _RUN_KINDS or is_root_agent,
+        details=details,
+        context=_context(span, tool=tool, kind=kind, name=name),
     )
+
+
+def _step_name(span: Span, kind: str) -> str:
+    fact = _NAME_OF_KIND.get(kind)
+    named = _fact(span.attributes, fact) if fact else None
+    if named:
+        return named
+    return _OPERATION_NAME.sub("", _NAME_TAIL.sub("", text(span.name) or "")) or kind
 
 
 def _context(
@@ -227,16 +315,21 @@ def _context(
     kind: str | None = None,
     name: str | None = None,
 ) -> CallContext:
-    attributes, resource = span.attributes, span.resource
+    attributes = span.attributes
+    resource = span.resource
     prefix = semconv.TAG_PREFIX
+    own = {
+        fact: name if kind == step_kind else _fact(attributes, fact)
+        for fact, step_kind in _FACT_OF_KIND.items()
+    }
+    # A call without a parent is no run.
+    is_alone = is_leaf and span.parent_span_id is None
     return CallContext(
-        run_id=None
-        if is_leaf and span.parent_span_id is None
-        else span.trace_id,  # a lone call is no run
-        crew=name if kind == semconv.KIND_CREW else _fact(attributes, "crew"),
-        flow=name if kind == semconv.KIND_FLOW else _fact(attributes, "flow"),
-        task=name if kind == semconv.KIND_TASK else _fact(attributes, "task"),
-        agent=name if kind == semconv.KIND_AGENT else _fact(attributes, "agent"),
+        run_id=None if is_alone else span.trace_id,
+        crew=own["crew"],
+        flow=own["flow"],
+        task=own["task"],
+        agent=own["agent"],
         tool=tool,
         user=_fact(attributes, "user"),
         team=_fact(attributes, "team"),
@@ -247,3 +340,11 @@ def _context(
         service=text(resource.get(semconv.SERVICE_NAME)),
         environment=environment_of(resource) or _fact(attributes, "environment"),
     )
+
+
+_FACT_OF_KIND = {
+    "crew": semconv.KIND_CREW,
+    "flow": semconv.KIND_FLOW,
+    "task": semconv.KIND_TASK,
+    "agent": semconv.KIND_AGENT,
+}

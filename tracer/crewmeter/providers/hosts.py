@@ -6,7 +6,7 @@ Azure's doors (Azure OpenAI, AI Inference, Foundry) are ``azure.ai.openai``.
 
 from __future__ import annotations
 
-__all__ = ["canonical_provider", "provider_of_host", "resolve_provider"]
+__all__ = ["canonical_provider", "is_provider", "provider_of_host", "resolve_provider"]
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "openai": (
@@ -84,7 +84,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "volcengine": ("doubao", "bytedance", "byteplus"),
     "oci": ("oracle", "oci_genai"),
     "meta": ("meta_llama", "meta_ai", "llama_api"),
-    "vercel_ai_gateway": ("vercel",),
+    "vercel_ai_gateway": ("vercel", "gateway"),
     "sambanova": ("samba_nova",),
     "replicate": ("replicate_ai",),
 }
@@ -200,6 +200,11 @@ def canonical_provider(name: str | None) -> str | None:
         or lowered
         or None
     )
+
+
+def is_provider(name: str) -> bool:
+    """Return whether a canonical name is a provider that the tables here know."""
+    return name in _ALIASES or name in _HOSTS
 
 
 def provider_of_host(host: str | None) -> str | None:

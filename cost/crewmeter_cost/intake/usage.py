@@ -1,0 +1,361 @@
+"""Token counts on spans of other instrumentors, as `TokenUsage`.
+
+Instrumentors disagree on whether cached tokens are inside the input or beside it, and whether
+reasoning is inside the output. The total tells, where there is one. Where nothing tells, the usage
+carries a flag that makes its charge a bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from crewmeter import semconv
+from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.intake.coerce import text, whole
+from crewmeter_cost.intake.usage_names import ATTRIBUTES, IGNORED, PREFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["usage_of", "usage_of_raw"]
+
+_ABSURD = 1 << 40
+"""No call uses a trillion tokens: a larger count is a fault of the instrumentor."""
+_READS_ONLY = frozenset({semconv.EMBEDDINGS, semconv.RERANK})
+_BESIDE_PROVIDERS = frozenset({"anthropic", "aws.bedrock"})
+"""Providers whose own counts leave cached tokens out of the input."""
+_THOUGHTS_BESIDE = frozenset({"gcp.gemini", "gcp.vertex_ai"})
+"""Providers whose own counts leave thoughts out of the output."""
+_CONVENTION: Final = frozenset(
+    {semconv.CACHE_READ_TOKENS, semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED}
+)
+"""Names whose convention says that the input includes them."""
+_SUMMED = "ai.usage.cachedInputTokens"
+"""Version 5 of the AI SDK writes a total that it adds up itself, so it tells nothing."""
+_MOST_UNKNOWN = 8
+_LONGEST_NAME = 80
+
+
+class _BadCount(ValueError):
+    """A count that is negative, fractional or absurd."""
+
+
+@dataclass(slots=True)
+class Buckets:
+    """The counts of one span before they are fitted together. None is "not reported"."""
+
+    input: int | None = None
+    output: int | None = None
+    total: int | None = None
+    fresh_input: int | None = None
+    """Input without the cached tokens."""
+    text_input: int | None = None
+    text_output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    """Cache writes of any lifetime."""
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+    input_image: int | None = None
+    output_image: int | None = None
+    input_video: int | None = None
+    output_video: int | None = None
+    cache_read_audio: int | None = None
+    cache_read_image: int | None = None
+    web_searches: int | None = None
+    search_units: int | None = None
+    by_convention: bool = True
+    """Whether every cached count has a name whose convention says that it is inside the input."""
+    total_is_sum: bool = False
+    """Whether the instrumentor added the total up itself."""
+    flags: list[str] = field(default_factory=list)
+
+    def put(self, bucket: str, count: int) -> None:
+        """Fill a bucket. Of two reports of it the larger one stays, flagged where they differ."""
+        known = getattr(self, bucket)
+        if known is not None and known != count and known and count:
+            self.flag("counts_disagree")
+        if known is None or count > known:
+            setattr(self, bucket, count)
+
+    def flag(self, name: str) -> None:
+        """Add a flag once."""
+        if name not in self.flags:
+            self.flags.append(name)
+
+    @property
+    def written(self) -> int:
+        """Every cache-write token."""
+        split = (self.cache_write_5m or 0) + (self.cache_write_1h or 0)
+        return max(self.cache_write or 0, split)
+
+    @property
+    def cached(self) -> int:
+        """Every cached token."""
+        return (self.cache_read or 0) + self.written
+
+
+def usage_of(
+    attributes: Mapping[str, object], operation: str, *, provider: str | None = None
+) -> TokenUsage:
+    """Return the usage that a span's attributes report, in the names of any instrumentor.
+
+    Args:
+        attributes: The span's attributes.
+        operation: A `semconv` operation. Embeddings and reranks have no output.
+        provider: The canonical provider. It decides what the counts leave open.
+
+    Returns:
+        Status ``missing`` where it does not tell both counts, ``invalid`` where it cannot be true.
+    """
+    buckets = Buckets()
+    try:
+        for name, value in attributes.items():
+            bucket = ATTRIBUTES.get(name)
+            if bucket is not None:
+                _put(buckets, bucket, value)
+                if bucket.startswith("cache_") and name not in _CONVENTION:
+                    buckets.by_convention = False
+                buckets.total_is_sum |= name == _SUMMED
+            elif name not in IGNORED and name.startswith(PREFIXES):
+                _note_unknown(buckets, name, value)
+    except _BadCount:
+        return TokenUsage(status="invalid", flags=("counts_invalid",))
+    buckets.flags = [*_reported_flags(attributes), *buckets.flags]
+    return _fitted(buckets, operation, provider)
+
+
+def usage_of_raw(
+    raw: Mapping[str, object],
+    operation: str,
+    names: Mapping[str, str],
+    *,
+    provider: str | None = None,
+    beside: bool = False,
+) -> TokenUsage:
+    """Return the usage of an instrumentor's own usage text.
+
+    ``names`` maps its keys to buckets. ``beside`` says that every part stands beside the input and
+    the output, as Langfuse has it.
+    """
+    buckets = Buckets(by_convention=False)
+    try:
+        for key, value in raw.items():
+            bucket = names.get(key)
+            if bucket is not None:
+                _put(buckets, bucket, value)
+            else:
+                _note_unknown(buckets, key, value)
+    except _BadCount:
+        return TokenUsage(status="invalid", flags=("counts_invalid",))
+    if beside:
+        _add_parts(buckets)
+    return _fitted(buckets, operation, provider)
+
+
+def _add_parts(buckets: Buckets) -> None:
+    """Make the input and output whole, where their parts stand beside them."""
+    if buckets.input is not None:
+        media = (buckets.input_audio or 0) + (buckets.input_image or 0)
+        buckets.fresh_input = buckets.input
+        buckets.input += buckets.cached + media
+    if buckets.output is not None and buckets.total is not None and buckets.input is not None:
+        rest = buckets.total - buckets.input - buckets.output
+        parts = (buckets.reasoning, buckets.output_audio, buckets.output_image)
+        if rest > 0 and rest == sum(part or 0 for part in parts):
+            buckets.output += rest
+
+
+def _put(buckets: Buckets, bucket: str, value: object) -> None:
+    if value is None:
+        return
+    count = whole(value)
+    if count is None or not 0 <= count < _ABSURD:
+        raise _BadCount
+    buckets.put(bucket, count)
+
+
+def _note_unknown(buckets: Buckets, name: str, value: object) -> None:
+    """Flag a name that no table has, where its value is a number other than 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = value if is_number else whole(value)
+    if not number and not isinstance(value, dict | list | tuple):
+        return
+    if len([flag for flag in buckets.flags if flag.startswith("unknown_usage")]) < _MOST_UNKNOWN:
+        shown = text(name) or "?"
+        buckets.flag(f"unknown_usage:{shown[:_LONGEST_NAME].replace(',', '.')}")
+
+
+def _reported_flags(attributes: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the flags on the span (a list, or one text), each once."""
+    reported = attributes.get(semconv.USAGE_FLAGS)
+    if reported is None:
+        return ()
+    listed = reported if isinstance(reported, list | tuple) else (reported,)
+    return tuple(dict.fromkeys(name for name in map(text, listed[:16]) if name))
+
+
+def _fitted(buckets: Buckets, operation: str, provider: str | None) -> TokenUsage:
+    """Fit the counts together."""
+    if buckets.output is None and operation in _READS_ONLY:
+        buckets.output = 0
+    if buckets.input is None and buckets.fresh_input is not None:
+        buckets.input = buckets.fresh_input + buckets.cached
+    if buckets.input is None or buckets.output is None:
+        return _unsplit(buckets)
+    _fit_total(buckets, provider)
+    if buckets.cached > buckets.input:
+        return TokenUsage(status="invalid", flags=(*buckets.flags, "parts_exceed_whole"))
+    _fit_reasoning(buckets)
+    return _usage(buckets)
+
+
+def _unsplit(buckets: Buckets) -> TokenUsage:
+    flags = list(buckets.flags)
+    if buckets.input or buckets.output or buckets.total:
+        flags.append("split_not_reported")
+    return TokenUsage(status="missing", flags=tuple(flags))
+
+
+def _fit_total(buckets: Buckets, provider: str | None) -> None:
+    """Decide what stands inside and what beside, by the total where there is one."""
+    read = buckets.input or 0
+    output = buckets.output or 0
+    cached = buckets.cached
+    if buckets.fresh_input is not None and cached:
+        # The instrumentor says itself what the input is without the cache.
+        if read < buckets.fresh_input + cached:
+            buckets.input = read = buckets.fresh_input + cached
+        if not buckets.total:
+            return
+    if not buckets.total:
+        _fit_without_total(buckets, provider)
+        return
+    rest = buckets.total - read - output
+    if rest == 0:
+        if cached > read:
+            # The instrumentor added up two counts of which the input leaves the cache out.
+            _put_beside(buckets, provider)
+        elif cached and buckets.total_is_sum and provider in _BESIDE_PROVIDERS:
+            buckets.flag("cached_location_assumed")
+        return
+    if rest < 0:
+        _fit_low_total(buckets, rest, provider)
+        return
+    _fit_rest(buckets, rest, provider)
+
+
+def _fit_rest(buckets: Buckets, rest: int, provider: str | None) -> None:
+    """Explain the tokens of a total that input and output do not hold."""
+    cached = buckets.cached
+    thoughts = buckets.reasoning or 0
+    output = buckets.output or 0
+    read = buckets.input or 0
+    by_cache = cached > 0 and rest == cached
+    by_thoughts = thoughts > 0 and rest == thoughts
+    if by_cache and by_thoughts:
+        # Output costs at least as much as cached input, so this is the dearer reading.
+        buckets.output = output + thoughts
+        buckets.flag("total_ambiguous")
+    elif by_cache:
+        buckets.input = read + cached
+    elif by_thoughts:
+        buckets.output = output + thoughts
+    elif cached and thoughts and rest == cached + thoughts:
+        buckets.input = read + cached
+        buckets.output = output + thoughts
+    elif cached > read:
+        _put_beside(buckets, provider)
+        buckets.flag("total_not_explained")
+    elif provider in _THOUGHTS_BESIDE and not thoughts:
+        # Gemini's total holds thoughts, and prompts of its own tools that cost less.
+        buckets.output = output + rest
+        buckets.reasoning = rest
+        buckets.flag("thoughts_assumed")
+    else:
+        buckets.flag("total_not_explained")
+
+
+def _fit_low_total(buckets: Buckets, rest: int, provider: str | None) -> None:
+    """Explain a total that is lower than input and output together."""
+    if -rest == buckets.cached and buckets.cached:
+        # The total leaves out what the input has in it.
+        return
+    if buckets.cached > (buckets.input or 0):
+        _put_beside(buckets, provider)
+    buckets.flag("total_below_parts")
+
+
+def _put_beside(buckets: Buckets, provider: str | None) -> None:
+    """Add the cached tokens to an input that is smaller than they are."""
+    buckets.input = (buckets.input or 0) + buckets.cached
+    if provider not in _BESIDE_PROVIDERS:
+        buckets.flag("cached_beside_assumed")
+
+
+def _fit_without_total(buckets: Buckets, provider: str | None) -> None:
+    """Decide by the provider and the names, where there is no total."""
+    cached = buckets.cached
+    read = buckets.input or 0
+    if cached > read > 0:
+        _put_beside(buckets, provider)
+    elif cached and not buckets.by_convention and provider in _BESIDE_PROVIDERS:
+        buckets.flag("cached_location_assumed")
+    thoughts = buckets.reasoning or 0
+    if thoughts and provider in _THOUGHTS_BESIDE:
+        buckets.flag("thoughts_location_assumed")
+
+
+def _fit_reasoning(buckets: Buckets) -> None:
+    """Put reasoning that exceeds the output beside it."""
+    thoughts = buckets.reasoning or 0
+    output = buckets.output or 0
+    if thoughts > output:
+        buckets.output = output + thoughts
+        if buckets.total != (buckets.input or 0) + buckets.output:
+            buckets.flag("reasoning_beside_assumed")
+
+
+def _usage(buckets: Buckets) -> TokenUsage:
+    read = buckets.input or 0
+    output = buckets.output or 0
+    written = buckets.written
+    write_1h = buckets.cache_write_1h or 0
+    write_5m = buckets.cache_write_5m or 0
+    if written > write_5m + write_1h:
+        if buckets.cache_write_1h is None:
+            buckets.flag("cache_ttl_assumed")
+        write_5m = written - write_1h
+    media_in = _sum(buckets.input_audio, buckets.input_image, buckets.input_video)
+    media_out = _sum(buckets.output_audio, buckets.output_image, buckets.output_video)
+    if media_in > read or media_out > output:
+        return TokenUsage(status="invalid", flags=(*buckets.flags, "parts_exceed_whole"))
+    if not (read or output or buckets.web_searches or buckets.search_units):
+        return TokenUsage(status="missing", flags=(*buckets.flags, "zero_usage"))
+    return TokenUsage(
+        input=read,
+        output=output,
+        cache_read=buckets.cache_read or 0,
+        cache_write_5m=write_5m,
+        cache_write_1h=write_1h,
+        reasoning=min(buckets.reasoning or 0, output),
+        input_audio=buckets.input_audio or 0,
+        output_audio=buckets.output_audio or 0,
+        input_image=buckets.input_image or 0,
+        output_image=buckets.output_image or 0,
+        web_searches=buckets.web_searches or 0,
+        search_units=buckets.search_units or 0,
+        input_video=buckets.input_video or 0,
+        output_video=buckets.output_video or 0,
+        cache_read_audio=buckets.cache_read_audio or 0,
+        cache_read_image=buckets.cache_read_image or 0,
+        flags=tuple(buckets.flags),
+    )
+
+
+def _sum(*counts: int | None) -> int:
+    return sum(count or 0 for count in counts)
