@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -13,6 +14,13 @@ from sqlalchemy import create_engine, text
 
 from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.pricing.price_book import PriceBook
+
+
+@pytest.fixture(scope="session")
+def book() -> PriceBook:
+    """The shipped price book, without overrides."""
+    return PriceBook.load(Path(os.devnull))
 
 
 @pytest.fixture

@@ -1,27 +1,44 @@
-"""Attribute values as the ledger can hold them: whatever came in → clean bounded text, whole numbers, nanoseconds.
+"""Attribute values as the ledger can hold them: clean bounded text, whole numbers, nanoseconds.
 
-Nothing here raises: a value of the wrong type is unknown (None), never a guess.
+Nothing here raises. A value of the wrong type is unknown (None), never a guess.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from decimal import Decimal, InvalidOperation
 
-__all__ = ["LONGEST_NAME", "decimal_text", "first_text", "nanoseconds", "text", "whole"]
+__all__ = [
+    "LONGEST_NAME",
+    "decimal_text",
+    "first_text",
+    "mapping_in",
+    "nanoseconds",
+    "text",
+    "whole",
+]
 
 LONGEST_NAME = 256
-"""Characters of a name, model or id that are kept; a longer one ends in an ellipsis."""
+"""Characters of a name, model or id that are stored. A longer one ends in an ellipsis."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
 _DIGITS = re.compile(r"\d{1,19}")
+_LONGEST_DURATION_S = 864_000
+_LARGEST_AMOUNT = 10**9
+_MOST_DIGITS = 30
+_LONGEST_MAPPING = 8_192
+"""Characters of a usage text that are parsed. Providers write a few hundred."""
 
 
 def text(value: object) -> str | None:
-    """A name fit for the ledger: no control characters (PostgreSQL refuses NUL), no lone surrogates, at most `LONGEST_NAME` long.
+    """Return a name fit for the ledger.
 
-    Numbers and booleans become their text; anything else, and an empty text, is None.
+    It has no control characters (PostgreSQL refuses NUL), no lone surrogates, and at most
+    `LONGEST_NAME` characters. Numbers and booleans become their text. Anything else, and an empty
+    text, is None.
     """
     if type(value) is not str:
         if value is None or not isinstance(value, str | int | float):
@@ -30,18 +47,23 @@ def text(value: object) -> str | None:
     if value.isprintable() and len(value) <= LONGEST_NAME:
         return value or None
     value = _UNPRINTABLE.sub(" ", value[: 4 * LONGEST_NAME]).strip()
-    return (value if len(value) <= LONGEST_NAME else value[: LONGEST_NAME - 1] + "…") or None
+    if len(value) > LONGEST_NAME:
+        value = value[: LONGEST_NAME - 1] + "…"
+    return value or None
 
 
 def first_text(value: object) -> str | None:
-    """The first item of a list as `text`, or the value itself: finish reasons come both ways."""
+    """Return the first item of a list as `text`, or the value itself.
+
+    Finish reasons come both ways.
+    """
     if isinstance(value, list | tuple):
         return text(value[0]) if value else None
     return text(value)
 
 
 def whole(value: object) -> int | None:
-    """A whole number, also where it came as a float without a fraction or as digits; anything else is None."""
+    """Return a whole number, also one that came as digits or a float without a fraction."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
@@ -52,30 +74,47 @@ def whole(value: object) -> int | None:
 
 
 def nanoseconds(seconds: object) -> int | None:
-    """A duration in seconds as nanoseconds; negative, infinite or over ten days is None."""
-    if (
-        isinstance(seconds, int | float)
-        and not isinstance(seconds, bool)
-        and math.isfinite(seconds)
-        and 0 <= seconds < 864_000
-    ):
-        return round(seconds * 1e9)
-    return None
+    """Return seconds as nanoseconds. None for what is negative, infinite or over ten days."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    if not math.isfinite(seconds) or not 0 <= seconds < _LONGEST_DURATION_S:
+        return None
+    return round(seconds * 1e9)
 
 
 def decimal_text(value: object) -> str | None:
-    """An amount as a plain decimal string; negative, infinite or not a number is None. A float is read by its shortest text."""
-    if value is None or isinstance(value, bool) or not isinstance(value, str | int | float):
+    """Return an amount as a plain decimal string. None for what is no amount.
+
+    A float is read by its shortest text.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
         return None
-    return (
-        format(amount, "f")
-        if amount.is_finite()
-        and 0 <= amount < 10**9
-        and len(amount.as_tuple().digits) <= 30
-        and amount.adjusted() > -30
-        else None
-    )
+    if not amount.is_finite() or not 0 <= amount < _LARGEST_AMOUNT:
+        return None
+    if len(amount.as_tuple().digits) > _MOST_DIGITS or amount.adjusted() <= -_MOST_DIGITS:
+        return None
+    return format(amount, "f")
+
+
+def mapping_in(value: object) -> dict[str, object]:
+    """Return the dictionary in a text: JSON, or the Python literal that LiteLLM writes.
+
+    Empty where it is neither.
+    """
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, str) or not value.startswith("{") or len(value) > _LONGEST_MAPPING:
+        return {}
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            # What literal_eval may raise on hostile text.
+            return {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -6,8 +6,6 @@ trace. Agent and chain spans carry sums of what their leaves used, so only leave
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from crewmeter import semconv
 from crewmeter.providers.hosts import canonical_provider, is_provider
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.intake.coerce import first_text, nanoseconds, text
+from crewmeter_cost.intake.coerce import first_text, mapping_in, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
 from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect, RawUsage
 from crewmeter_cost.intake.usage import usage_of, usage_of_raw
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 _RUN_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW})
-_RAW_LIMIT = 8_192
-"""Characters of a raw usage text that are parsed; providers write a few hundred."""
 _ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
 _ID_IN_LANGCHAIN = re.compile(
     r'"(?:llm_output|response_metadata)":\s?\{[^{}]{0,400}?"id":\s?"([\w.:-]{6,128})"'
@@ -181,7 +177,7 @@ def _usage(span: Span, dialect: Dialect, operation: str, provider: str | None) -
     """Return the raw usage where the span carries it, else its counts."""
     attributes = span.attributes
     for raw_usage in dialect.raw_usage:
-        raw = _parsed(attributes.get(raw_usage.attribute))
+        raw = mapping_in(attributes.get(raw_usage.attribute))
         if raw:
             usage = _raw_usage(raw, raw_usage, operation, provider)
             if usage.status == "reported":
@@ -206,27 +202,6 @@ def _raw_usage(
         names = raw_usage.names
         return usage_of_raw(raw, operation, names, provider=provider, beside=raw_usage.beside)
     return read_usage(raw, provider=provider, operation=operation)
-
-
-def _parsed(value: object) -> dict[str, object]:
-    """A usage text as a dict: JSON, or the Python literal LiteLLM writes; empty where it is neither."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, str) or not value.startswith("{") or len(value) > _RAW_LIMIT:
-        return {}
-    try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
-        try:
-            parsed = ast.literal_eval(value)
-        except (
-            ValueError,
-            SyntaxError,
-            RecursionError,
-            MemoryError,
-        ):  # what literal_eval may raise on hostile text
-            return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def _response_id(attributes: Mapping[str, object], operation: str) -> str | None:

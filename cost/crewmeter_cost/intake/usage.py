@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.intake.coerce import text, whole
-from crewmeter_cost.intake.usage_names import ATTRIBUTES, IGNORED, PREFIXES
+from crewmeter_cost.intake.coerce import mapping_in, text, whole
+from crewmeter_cost.intake.usage_names import ATTRIBUTES, DETAILS, IGNORED, PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +66,9 @@ class Buckets:
     output_video: int | None = None
     cache_read_audio: int | None = None
     cache_read_image: int | None = None
+    compaction_input: int | None = None
+    """Input of Anthropic's compactions, which stands beside the input."""
+    compaction_output: int | None = None
     web_searches: int | None = None
     search_units: int | None = None
     by_convention: bool = True
@@ -118,9 +121,11 @@ def usage_of(
             bucket = ATTRIBUTES.get(name)
             if bucket is not None:
                 _put(buckets, bucket, value)
-                if bucket.startswith("cache_") and name not in _CONVENTION:
+                if bucket in ("cache_read", "cache_write") and name not in _CONVENTION:
                     buckets.by_convention = False
                 buckets.total_is_sum |= name == _SUMMED
+            elif name in DETAILS:
+                _put_details(buckets, name, value)
             elif name not in IGNORED and name.startswith(PREFIXES):
                 _note_unknown(buckets, name, value)
     except _BadCount:
@@ -155,6 +160,16 @@ def usage_of_raw(
     if beside:
         _add_parts(buckets)
     return _fitted(buckets, operation, provider)
+
+
+def _put_details(buckets: Buckets, name: str, value: object) -> None:
+    """Read an attribute that holds a dictionary."""
+    for key, count in mapping_in(value).items():
+        bucket = DETAILS[name].get(key)
+        if bucket is not None:
+            _put(buckets, bucket, count)
+        else:
+            _note_unknown(buckets, f"{name}.{key}", count)
 
 
 def _add_parts(buckets: Buckets) -> None:
@@ -211,6 +226,7 @@ def _fitted(buckets: Buckets, operation: str, provider: str | None) -> TokenUsag
     if buckets.cached > buckets.input:
         return TokenUsage(status="invalid", flags=(*buckets.flags, "parts_exceed_whole"))
     _fit_reasoning(buckets)
+    _add_compactions(buckets)
     return _usage(buckets)
 
 
@@ -230,7 +246,7 @@ def _fit_total(buckets: Buckets, provider: str | None) -> None:
         # The instrumentor says itself what the input is without the cache.
         if read < buckets.fresh_input + cached:
             buckets.input = read = buckets.fresh_input + cached
-        if not buckets.total:
+        if buckets.total in (None, 0, read + output):
             return
     if not buckets.total:
         _fit_without_total(buckets, provider)
@@ -318,6 +334,14 @@ def _fit_reasoning(buckets: Buckets) -> None:
         buckets.output = output + thoughts
         if buckets.total != (buckets.input or 0) + buckets.output:
             buckets.flag("reasoning_beside_assumed")
+
+
+def _add_compactions(buckets: Buckets) -> None:
+    """Add Anthropic's compactions, which its counts leave out. Their cached part is not told."""
+    if buckets.compaction_input or buckets.compaction_output:
+        buckets.input = (buckets.input or 0) + (buckets.compaction_input or 0)
+        buckets.output = (buckets.output or 0) + (buckets.compaction_output or 0)
+        buckets.flag("cached_not_reported")
 
 
 def _usage(buckets: Buckets) -> TokenUsage:

@@ -7,12 +7,14 @@ bound: nobody knows whether it is billed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from crewmeter import semconv
 
-__all__ = ["ATTRIBUTES", "IGNORED", "LANGFUSE", "MLFLOW", "PREFIXES"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ATTRIBUTES", "DETAILS", "IGNORED", "LANGFUSE", "MLFLOW", "PREFIXES"]
 
 ATTRIBUTES: Final[Mapping[str, str]] = {
     # The GenAI conventions, newest first.
@@ -88,6 +90,8 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     # The anthropic SDK's own spans.
     "anthropic.usage.cache_creation.ephemeral_5m_input_tokens": "cache_write_5m",
     "anthropic.usage.cache_creation.ephemeral_1h_input_tokens": "cache_write_1h",
+    "anthropic.usage.compaction.input_tokens": "compaction_input",
+    "anthropic.usage.compaction.output_tokens": "compaction_output",
     "anthropic.usage.server_tool_use.web_search_requests": "web_searches",
     "gen_ai.usage.cache_creation.ephemeral_5m_input_tokens": "cache_write_5m",
     "gen_ai.usage.cache_creation.ephemeral_1h_input_tokens": "cache_write_1h",
@@ -123,6 +127,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     "ai.usage.inputTokenDetails.noCacheTokens": "fresh_input",
     # Google ADK beside the conventions.
     "gen_ai.usage.experimental.reasoning_tokens": "reasoning",
+    "gen_ai.usage.experimental.cached_tokens": "cache_read",
     # Strands' event loop.
     "strands.event_loop.cache_read.input.tokens": "cache_read",
     "strands.event_loop.cache_write.input.tokens": "cache_write",
@@ -137,6 +142,10 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     semconv.OUTPUT_IMAGE_TOKENS: "output_image",
     semconv.WEB_SEARCHES: "web_searches",
     semconv.SEARCH_UNITS: "search_units",
+    semconv.INPUT_VIDEO_TOKENS: "input_video",
+    semconv.OUTPUT_VIDEO_TOKENS: "output_video",
+    semconv.CACHE_READ_AUDIO_TOKENS: "cache_read_audio",
+    semconv.CACHE_READ_IMAGE_TOKENS: "cache_read_image",
 }
 """Span attribute → bucket. The buckets are those of `usage.Buckets`."""
 
@@ -152,6 +161,19 @@ IGNORED: Final[Mapping[str, str]] = {
     "gen_ai.usage.output_cost": _ESTIMATE,
     "gen_ai.usage.total_cost": _ESTIMATE,
     "gen_ai.usage.cost.amount": _ESTIMATE,
+    "gen_ai.usage.experimental.reasoning_tokens_limit": _NOT_USAGE,
+    "gen_ai.usage.experimental.system_instruction_tokens": "is inside the input",
+    "gen_ai.usage.streaming_tokens": _REPEATS,
+    "anthropic.message.count_tokens.input_tokens": "counts a prompt that was not sent to a model",
+    "gen_ai.token.chunk_count": _NOT_USAGE,
+    "gen_ai.token.chunk_usage": _REPEATS,
+    "gen_ai.token.cost.input": _ESTIMATE,
+    "gen_ai.token.cost.output": _ESTIMATE,
+    "gen_ai.token.cost.total": _ESTIMATE,
+    "gen_ai.token.type": "is an attribute of metrics",
+    "gen_ai.client.token.usage": "is a metric",
+    "anthropic.organization.analytics.usage.list": "is the name of a span",
+    "llm.token_count.prompt_details": "is a prefix",
     "gen_ai.usage.raw": "is read as the provider's usage text",
     "gen_ai.usage.details.input_tokens": _REPEATS,
     "gen_ai.usage.details.output_tokens": _REPEATS,
@@ -190,6 +212,26 @@ PREFIXES: Final = (
     "aws.bedrock.usage.",
 )
 """Where usage stands. A number other than 0 under one of these is read, ignored, or unknown."""
+
+DETAILS: Final[Mapping[str, Mapping[str, str]]] = {
+    # LangSmith writes the details of LangChain's usage as the text of a dictionary.
+    "gen_ai.usage.input_token_details": {
+        "cache_read": "cache_read",
+        "cache_creation": "cache_write",
+        "ephemeral_5m_input_tokens": "cache_write_5m",
+        "ephemeral_1h_input_tokens": "cache_write_1h",
+        "audio": "input_audio",
+        "image": "input_image",
+        "text": "text_input",
+    },
+    "gen_ai.usage.output_token_details": {
+        "reasoning": "reasoning",
+        "audio": "output_audio",
+        "image": "output_image",
+        "text": "text_output",
+    },
+}
+"""Span attribute with a dictionary in it → its keys' buckets."""
 
 LANGFUSE: Final[Mapping[str, str]] = {
     "input": "input",

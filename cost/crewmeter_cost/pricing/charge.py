@@ -42,9 +42,27 @@ __all__ = [
 
 _ABSURD = 2**40
 """More tokens than any request can hold: a count beyond it is garbage, not usage."""
-_CEILING_FLAGS = frozenset({"cached_not_reported", "cached_outside_total"})
+_CEILING_FLAGS = frozenset(
+    {
+        "cached_not_reported",
+        "cached_beside_assumed",
+        "counts_disagree",
+        "reasoning_beside_assumed",
+        "thoughts_assumed",
+        "total_ambiguous",
+        "total_below_parts",
+    }
+)
 """Usage flags of an upper bound: tokens that may have been cheaper are billed in full."""
-_FLOOR_FLAGS = frozenset({"lower_bound"})
+_FLOOR_FLAGS = frozenset(
+    {
+        "cached_location_assumed",
+        "reasoning_exceeds_output",
+        "thoughts_location_assumed",
+        "total_not_explained",
+    }
+)
+"""Usage flags of a lower bound: tokens that may stand beside the counts are not billed."""
 _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
 _AGREES_WITHIN = Decimal("0.01")
@@ -144,6 +162,10 @@ _COUNTS = (
     "output_audio",
     "input_image",
     "output_image",
+    "input_video",
+    "output_video",
+    "cache_read_audio",
+    "cache_read_image",
     "web_searches",
     "search_units",
 )
@@ -159,14 +181,14 @@ def contradiction(usage: TokenUsage) -> str | None:
         if count is not None and not 0 <= count <= _ABSURD:
             return f"{name} is {count}"
     cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
-    media_in = usage.input_audio + usage.input_image
-    media_out = usage.output_audio + usage.output_image
+    media_in = usage.input_audio + usage.input_image + usage.input_video
+    media_out = usage.output_audio + usage.output_image + usage.output_video
     if usage.input is not None and cached > usage.input:
         return f"{cached} cached tokens of {usage.input} input tokens"
     if usage.input is not None and media_in > usage.input:
-        return f"{media_in} audio and image tokens of {usage.input} input tokens"
+        return f"{media_in} media tokens of {usage.input} input tokens"
     if usage.output is not None and media_out > usage.output:
-        return f"{media_out} audio and image tokens of {usage.output} output tokens"
+        return f"{media_out} media tokens of {usage.output} output tokens"
     return None
 
 
@@ -179,6 +201,8 @@ def _is_plain(usage: TokenUsage) -> bool:
         or usage.output_audio
         or usage.input_image
         or usage.output_image
+        or usage.input_video
+        or usage.output_video
         or usage.web_searches
         or usage.search_units
         or usage.units

@@ -118,31 +118,53 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
         if not (operation == "rerank" or usage.search_units or usage.units):
             lines.note("input_not_reported", LOWER)
         return
-    rates = lines.band.rates
-    read = usage.cache_read
-    rest = usage.input - read - usage.cache_write_5m - usage.cache_write_1h
-    audio = usage.input_audio if "input_audio" in rates else 0
-    image = usage.input_image if "input_image" in rates else 0
-    if usage.input_audio and not audio:
-        # Billed as text, which is cheaper.
+    rest = usage.input - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h
+    media = _Media(usage, rest, lines.band)
+    if usage.input_audio and "input_audio" not in lines.band.rates:
+        # Billed as text, which is cheaper. Images and video mostly cost as much as text.
         lines.note("audio_rate_missing", LOWER)
-    if (audio or image) and read:
-        # No cached token counts as audio or image unless there is no other way.
+    if media.is_assumed:
         lines.note("cached_modality_not_reported", UPPER)
-    overlap = max(0, audio + image - rest)
-    audio_read = 0
-    if overlap and audio:
-        audio_read = min(overlap, audio, read)
-        audio = min(audio - audio_read, rest)
-        read -= audio_read
-    image = min(image, rest - audio)
-    text = rest - audio - image
+    text = rest - media.audio - media.image - media.video
     if lines.add("input", text, "input") is None and text and operation != "rerank":
         lines.note("input_rate_missing", LOWER)
-    _add_cached(lines, read, usage.cache_write_5m, usage.cache_write_1h)
-    lines.add("input_audio", audio, "input_audio")
-    lines.add("cache_audio_read", audio_read, "cache_audio_read", "input_audio")
-    lines.add("input_image", image, "input_image")
+    cached_text = usage.cache_read - media.audio_read - media.image_read
+    _add_cached(lines, cached_text, usage.cache_write_5m, usage.cache_write_1h)
+    lines.add("input_audio", media.audio, "input_audio")
+    lines.add("cache_audio_read", media.audio_read, "cache_audio_read", "input_audio", "cache_read")
+    lines.add("input_image", media.image, "input_image")
+    lines.add("cache_image_read", media.image_read, "cache_image_read", "input_image", "cache_read")
+    lines.add("input_video", media.video, "input_video")
+
+
+class _Media:
+    """Tokens of media that have a rate of their own, divided into fresh and cached ones.
+
+    Providers count media inside the input and mostly do not tell how much of it was cached. Then no
+    cached token counts as media unless there is no other way.
+    """
+
+    __slots__ = ("audio", "audio_read", "image", "image_read", "is_assumed", "video")
+
+    def __init__(self, usage: TokenUsage, fresh: int, band: Band) -> None:
+        audio = usage.input_audio if "input_audio" in band.rates else 0
+        image = usage.input_image if "input_image" in band.rates else 0
+        video = usage.input_video if "input_video" in band.rates else 0
+        self.audio_read = min(usage.cache_read_audio, audio)
+        self.image_read = min(usage.cache_read_image, image)
+        told = usage.cache_read_audio or usage.cache_read_image
+        self.is_assumed = bool((audio or image or video) and usage.cache_read and not told)
+        audio -= self.audio_read
+        image -= self.image_read
+        overlap = max(0, audio + image + video - fresh)
+        if overlap and audio:
+            cached = usage.cache_read - self.audio_read - self.image_read
+            moved = min(overlap, audio, cached)
+            self.audio_read += moved
+            audio -= moved
+        self.audio = min(audio, fresh)
+        self.image = min(image, fresh - self.audio)
+        self.video = min(video, fresh - self.audio - self.image)
 
 
 def _add_cached(lines: Lines, read: int, write: int, write_1h: int) -> None:
@@ -168,19 +190,22 @@ def _add_output(lines: Lines, usage: TokenUsage, operation: str) -> None:
     rates = lines.band.rates
     audio = usage.output_audio if "output_audio" in rates else 0
     image = usage.output_image if "output_image" in rates else 0
-    reasoning = 0
-    if "output_reasoning" in rates:
-        reasoning = min(usage.reasoning, usage.output - audio - image)
+    video = usage.output_video if "output_video" in rates else 0
+    rest = usage.output - audio - image - video
+    reasoning = min(usage.reasoning, rest) if "output_reasoning" in rates else 0
     if usage.output_audio and not audio:
         lines.note("audio_rate_missing", LOWER)
     if usage.output_image and not image and not _makes_only_images(usage):
         lines.note("image_rate_missing", LOWER)
-    text = usage.output - audio - image - reasoning
+    if usage.output_video and not video:
+        lines.note("video_rate_missing", LOWER)
+    text = rest - reasoning
     if lines.add("output", text, "output") is None and text:
         lines.note("output_rate_missing", LOWER)
     lines.add("output_reasoning", reasoning, "output_reasoning")
     lines.add("output_audio", audio, "output_audio")
     lines.add("output_image", image, "output_image")
+    lines.add("output_video", video, "output_video")
 
 
 def _makes_only_images(usage: TokenUsage) -> bool:
