@@ -1,4 +1,4 @@
-"""What every test shares: a quiet, empty home; a stand-in provider; a ledger of its own.
+"""What every test shares: a quiet, empty home, a fake provider, a ledger of its own.
 
 The environment is set here, before any test imports CrewAI, which reads it once.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.environment import quiet_environment
+from support.slowest_tests import SlowestTests
 
 _REAL_HOME = Path.home()
 _HOME = Path(tempfile.mkdtemp(prefix="crewmeter-tests-"))
@@ -21,22 +22,26 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in [
     name
     for name in os.environ
-    if not name.startswith("CREWMETER_TEST_")  # how long the long tests are
+    if not name.startswith("CREWMETER_TEST_")  # the lengths of the long tests
     and name.startswith(
         ("OTEL_", "CREWMETER_", "OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GEMINI_")
     )
 ]:
     del os.environ[_name]
-os.environ.setdefault(
-    "XDG_CACHE_HOME", str(_REAL_HOME / ".cache")
-)  # package managers keep their downloads
+# Package managers find what they downloaded before.
+os.environ.setdefault("XDG_CACHE_HOME", str(_REAL_HOME / ".cache"))
 os.environ.setdefault("GOPATH", str(_REAL_HOME / "go"))
 os.environ.update(quiet_environment(_HOME))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Print the costliest tests after a run."""
+    config.pluginmanager.register(SlowestTests())
+
+
 @pytest.fixture
 def fake_provider():
-    """A stand-in provider on loopback, with empty books."""
+    """A fake provider on loopback, with empty books."""
     from crewmeter_cost.demo.fake_provider import FakeProvider
 
     with FakeProvider() as server:
@@ -45,5 +50,5 @@ def fake_provider():
 
 @pytest.fixture
 def ledger_path(tmp_path: Path) -> Path:
-    """Where a test's own ledger goes; nothing is there yet."""
+    """The path of a test's own ledger, where nothing is yet."""
     return tmp_path / "ledger.db"
