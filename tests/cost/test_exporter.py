@@ -14,6 +14,7 @@ import pytest
 from support.emit_spans import RUN, emit_calls
 from support.ledger_audit import assert_books_hold, rows
 from support.paths import TESTS
+from support.patience import patience
 
 from crewmeter import semconv
 from crewmeter_cost import exporter as exporting
@@ -70,11 +71,11 @@ def test_a_locked_ledger_delays_but_loses_nothing(exporter, ledger_path, monkeyp
     holder.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
     emit_calls(exporter, 20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < patience(5)
     assert not exporter.force_flush(100)
     holder.execute("ROLLBACK")
     holder.close()
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while _calls(ledger_path) < 20 and time.monotonic() < until:
         time.sleep(0.05)
     assert _calls(ledger_path) == 20
@@ -126,7 +127,7 @@ def test_a_forbidden_place_costs_the_app_nothing_but_a_line(tmp_path, caplog):
     began = time.monotonic()
     exporter.shutdown()
     exporter.shutdown()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < patience(2)
     messages = [record.message for record in caplog.records]
     assert sum("not writable" in message for message in messages) == 1
     assert messages[-1].endswith("30 spans never reached the ledger")
@@ -216,7 +217,7 @@ from support.emit_spans import emit_calls
 emit_calls(LedgerSpanExporter(ledger=sys.argv[1]), 9)
 os._exit(0)
 """
-    subprocess.run([sys.executable, "-c", code, str(ledger_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(ledger_path)], check=True, timeout=600)
     assert _calls(ledger_path) == 9
 
 

@@ -157,7 +157,7 @@ def test_names_from_data_are_text(page, address):
 def _report(ledger_file: str, *arguments: str) -> dict:
     command = [CREWMETER, "report", "--ledger", ledger_file, "--format", "json", *arguments]
     return json.loads(
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     )
 
 

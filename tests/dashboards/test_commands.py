@@ -19,7 +19,7 @@ CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 
 def crewmeter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=60
+        [CREWMETER, *arguments], capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -140,16 +140,16 @@ def test_open_serves_the_page_on_loopback_only(sqlite_ledger):
         assert address == f"http://127.0.0.1:{port}/"
         for _ in range(50):
             try:
-                page = urlopen(address, timeout=2)
+                page = urlopen(address, timeout=30)
                 break
             except OSError:
                 time.sleep(0.1)
         assert b"crewmeter" in page.read()
         with pytest.raises(OSError, match="400"):
-            urlopen(Request(address, headers={"Host": "evil.example"}), timeout=2)
+            urlopen(Request(address, headers={"Host": "evil.example"}), timeout=30)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

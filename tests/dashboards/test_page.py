@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from support.boards import seeded
+from support.patience import patience
 
 import crewmeter_cost.web
 from crewmeter_cost.web import page_routes
@@ -193,4 +194,4 @@ def test_the_whole_overview_answers_within_a_second(client):
     for row in overview["rows"]:
         for cell in row["panels"]:
             assert client.get(f"/api/panels/{cell['id']}").status_code == 200
-    assert time.perf_counter() - started < 3  # a second on an idle machine; three on a busy one
+    assert time.perf_counter() - started < patience(1.5)

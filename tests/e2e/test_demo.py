@@ -25,7 +25,7 @@ UNTIL = datetime(2026, 11, 21, 9, tzinfo=UTC)
 def _crewmeter(tmp_path, *words, **env):
     command = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()", *words]
     environment = os.environ | quiet_environment(tmp_path) | {"COLUMNS": "100", **env}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=6000)
 
 
 def _load(path, **options):
@@ -206,7 +206,7 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
         env=os.environ | quiet_environment(tmp_path) | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert done.returncode == 2
     assert 'pip install "crewmeter[crewai]"' in done.stderr

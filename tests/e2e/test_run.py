@@ -35,7 +35,7 @@ def run(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
         )
 
     return go

@@ -139,7 +139,7 @@ class Fresh:
             cwd=self.bin,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
 

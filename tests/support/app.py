@@ -42,7 +42,7 @@ def run_app(
     provider_url: str | None = None,
     env: dict[str, str] | None = None,
     python: str = sys.executable,
-    timeout: float = 120,
+    timeout: float = 600,
     check: bool = True,
 ) -> Ran:
     """Run `script` (a file, or source text with a newline in it) with ``CREWMETER_LEDGER`` set to `ledger`.

@@ -61,7 +61,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def until(ask: Callable[[], object], *, seconds: float = 30, what: str = "it"):
+def until(ask: Callable[[], object], *, seconds: float = 120, what: str = "it"):
     """What `ask` says once it says something true.
 
     Fails after `seconds`.
@@ -78,7 +78,7 @@ def until(ask: Callable[[], object], *, seconds: float = 30, what: str = "it"):
 
 
 def get_json(url: str):
-    with urlopen(url, timeout=5) as answer:
+    with urlopen(url, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -93,14 +93,14 @@ def running(
         )
         try:
             until(
-                lambda: process.poll() is not None or urlopen(ready, timeout=1).status == 200,
+                lambda: process.poll() is not None or urlopen(ready, timeout=30).status == 200,
                 what=f"{command[0]} ready",
             )
             assert process.poll() is None, log.read_text()
             yield process
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @contextmanager

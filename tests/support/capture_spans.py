@@ -126,7 +126,7 @@ def capture(name: str, python: str) -> None:
             env=env,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=900,
             cwd=home,
         )
         billed = [asdict(entry) for entry in fake_provider.books.billed]

@@ -37,7 +37,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_until(fact, *, seconds: float = 20, what: str = "") -> None:
+def wait_until(fact, *, seconds: float = 120, what: str = "") -> None:
     """Wait for `fact()` to be true.
 
     Fail naming `what` when it stays false for `seconds`.
@@ -60,7 +60,7 @@ def post(
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -69,7 +69,7 @@ def post(
 def answers(url: str) -> bool:
     """Whether `url` answers 200."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status == 200
     except OSError:
         return False
@@ -136,7 +136,7 @@ class Collector:
             return
         self.process.send_signal(how)
         try:
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -144,7 +144,7 @@ class Collector:
 
     def metric(self, name: str, **labels: str) -> float:
         """Sum of the collector's own metric `name` over the series that carry `labels`."""
-        with urllib.request.urlopen(self._metrics, timeout=5) as answer:
+        with urllib.request.urlopen(self._metrics, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         wanted = [f'{key}="{value}"' for key, value in labels.items()]
         return sum(

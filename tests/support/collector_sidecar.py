@@ -52,7 +52,7 @@ class Sidecar:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
             self.process = None
 
     def report(self, *by: str) -> dict:

@@ -34,7 +34,7 @@ class Client(threading.Thread):
             self.acknowledged.update(ids)
 
     def _delivered(self, body: bytes) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request("POST", "/v1/traces", body, PROTOBUF)
             return connection.getresponse().status == 200

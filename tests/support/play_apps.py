@@ -49,7 +49,7 @@ def perform(apps: list[str], folder: Path, fake_provider: FakeProvider, **option
         *apps,
         ledger=folder / "ledger.db",
         provider_url=fake_provider.url,
-        timeout=400,
+        timeout=1200,
         **{"python": APPS_PYTHON, **options},
     )
     played = [

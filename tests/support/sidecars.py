@@ -102,7 +102,7 @@ class Running:
         path: str,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 30,
+        timeout: float = 120,
     ) -> Answer:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -162,7 +162,7 @@ class Running:
         """All that came on its standard error."""
         return self._log.read_text()
 
-    def terminate(self, seconds: float = 15) -> None:
+    def terminate(self, seconds: float = 60) -> None:
         """SIGTERM, and wait for the end."""
         os.kill(self.pid, signal.SIGTERM)
         end = time.monotonic() + seconds
@@ -193,7 +193,7 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
 
     def start(
@@ -225,7 +225,7 @@ class Nursery:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         pid = int(self._process.stdout.readline())
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not (said.exists() and said.read_text().endswith("\n")):
             if time.monotonic() > end or not Path(f"/proc/{pid}").exists():
                 raise AssertionError(log.read_text())

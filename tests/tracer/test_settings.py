@@ -120,7 +120,7 @@ def test_crewai_can_be_imported_after_instrument(tmp_path, budget):
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

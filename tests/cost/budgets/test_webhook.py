@@ -13,6 +13,7 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from support.patience import patience
 
 from crewmeter_cost.budgets.webhook import (
     ALLOW_VARIABLE,
@@ -190,8 +191,8 @@ def test_a_receiver_that_sends_a_byte_at_a_time_is_given_up(monkeypatch, caplog,
             delivered = post(f"http://127.0.0.1:{server.getsockname()[1]}/", {})
         took = time.monotonic() - began
         stopping.set()
-        thread.join(10)
-    assert took < 10
+        thread.join(60)
+    assert took < patience(10)
     assert delivered is bool(first)  # a status line of 200 is an answer, whatever follows it
 
 

@@ -42,7 +42,7 @@ def _start(path: str, me: int, batches: int, size: int = 50) -> subprocess.Popen
 def _together(path: str) -> None:
     writers = [_start(path, me, batches=20) for me in range(4)]
     for writer in writers:
-        writer.communicate(timeout=120)
+        writer.communicate(timeout=600)
         assert writer.returncode == 0
     with Ledger.open(path) as ledger:
         books = assert_books_hold(ledger)
@@ -68,7 +68,7 @@ def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path):
     """Eight processes create the same new ledger; one makes it, all write."""
     path = str(tmp_path / "ledger.db")
     writers = [_start(path, me, batches=1, size=3) for me in range(8)]
-    assert [writer.wait(60) for writer in writers] == [0] * 8
+    assert [writer.wait(600) for writer in writers] == [0] * 8
     for writer in writers:
         writer.communicate()
     with Ledger.open(path) as ledger:

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from support.patience import patience
 from support.sidecars import request
 
 from crewmeter import semconv
@@ -25,6 +26,13 @@ CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_M
 ENDED = {**CALL, **usage_attributes(TokenUsage(input=1000, output=166))}
 COST = 249_600_000
 JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def sidecar(sidecar, monkeypatch):
+    """A sidecar whose clients wait for it however busy the machine is."""
+    monkeypatch.setattr("crewmeter_cost.budgets.remote_balance.TIMEOUT_SECONDS", 60)
+    return sidecar
 
 
 def spend_all(guard, most=50):
@@ -61,7 +69,7 @@ def test_far_from_the_limit_the_sidecar_is_hardly_asked(sidecar):
     begun = time.perf_counter()
     for _ in range(1000):
         guarded.settle(guarded.reserve(about, input_chars=3000), {**ENDED, semconv.TEAM: "rare"})
-    assert time.perf_counter() - begun < 1
+    assert time.perf_counter() - begun < patience(1)
     guarded.close()
 
 
@@ -76,7 +84,7 @@ def test_a_sidecar_that_hangs_costs_one_short_wait(on_unknown, goes):
         guarded._ready()
         begun = time.perf_counter()
         outcomes = [guarded.reserve(CALL, input_chars=10) for _ in range(50)]
-        assert time.perf_counter() - begun < 0.7
+        assert time.perf_counter() - begun < patience(0.7)
         assert all(isinstance(outcome, BudgetRefusal) is not goes for outcome in outcomes)
 
 
@@ -156,7 +164,7 @@ def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
         with nursery.start(path, env={"CREWMETER_WEBHOOK_ALLOW_INTERNAL": "true"}) as running:
             assert running.metric('crewmeter_budget_limit_usd{budget="small"}') == 0.0002
             assert running.metric('crewmeter_budget_spent_usd{budget="small"}') == 0.00021
-            end = time.monotonic() + 5
+            end = time.monotonic() + 60
             while not got and time.monotonic() < end:
                 time.sleep(0.02)
     assert b'"percent": 100' in got[0]

@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.patience import patience
 from support.sidecars import request
 
 MIB = 1 << 20
@@ -86,18 +87,18 @@ def test_a_zstd_frame_that_wants_a_huge_window_is_refused(small):
 
 def test_a_gigabyte_announced_is_refused_before_it_is_sent(small):
     """Content-Length says 1 GB: the answer comes at once and the connection ends."""
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as client:
         client.sendall(HEAD + b"Content-Length: 1073741824\r\n\r\n")
         began = time.monotonic()
         assert b" 413 " in client.recv(4096).splitlines()[0]
         while client.recv(4096):
             pass
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < patience(2)
 
 
 def test_a_body_without_end_is_refused(small):
     """Chunked bodies are counted as they come."""
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as client:
         client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
         try:
@@ -111,12 +112,12 @@ def test_a_body_without_end_is_refused(small):
 
 def test_a_slow_body_is_given_up(small):
     """A byte now and then: 408 after the limit, not a connection held for ever."""
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as client:
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
         began = time.monotonic()
         client.sendall(b"\n")
         assert b" 408 " in client.recv(4096).splitlines()[0]
-        assert 0.4 < time.monotonic() - began < 3
+        assert 0.4 < time.monotonic() - began < patience(3)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ def test_a_slow_body_is_given_up(small):
 )
 def test_slow_loris_heads_are_given_up(small, said):
     """Connections that say nothing, or never finish their headers, are closed; dozens of them block nobody."""
-    clients = [socket.create_connection(("127.0.0.1", small.port), timeout=5) for _ in range(20)]
+    clients = [socket.create_connection(("127.0.0.1", small.port), timeout=60) for _ in range(20)]
     try:
         for client in clients:
             client.sendall(said)
@@ -132,7 +133,7 @@ def test_slow_loris_heads_are_given_up(small, said):
         began = time.monotonic()
         for client in clients:
             assert client.recv(1024) == b""
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < patience(3)
     finally:
         for client in clients:
             client.close()
@@ -142,23 +143,23 @@ def test_too_many_at_once_are_told_to_come_back(small):
     """More requests under way than allowed: 503 with Retry-After for those over, and none is lost silently."""
     held = []
     for _ in range(SMALL["requests"]):
-        client = socket.create_connection(("127.0.0.1", small.port), timeout=5)
+        client = socket.create_connection(("127.0.0.1", small.port), timeout=60)
         client.sendall(HEAD + b"Content-Length: 9\r\n\r\n1")
         held.append(client)
-    time.sleep(0.1)
-    reply = small.post(request(1))
-    assert reply.status == 503
+    end = time.monotonic() + 60
+    while (reply := small.post(request(1))).status != 503:
+        assert time.monotonic() < end
     assert int(reply.headers["retry-after"]) >= 1
     for client in held:
         client.close()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while small.post(request(1)).status != 200:
         assert time.monotonic() < end
 
 
 def test_headers_without_end_are_refused(small):
     """A megabyte of headers is an error, not a buffer."""
-    with socket.create_connection(("127.0.0.1", small.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         try:
             for _ in range(256):

@@ -117,7 +117,7 @@ def test_the_answers_are_as_described(schema, filled, method, path):
         suppress_health_check=list(HealthCheck),
     )
     def answered(case) -> None:
-        case.call_and_validate(timeout=10, excluded_checks=excluded)
+        case.call_and_validate(timeout=120, excluded_checks=excluded)
 
     operation = schema[path][method]
     described = DOCUMENT["paths"][path][method]

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from support.patience import patience
 from support.sidecars import request
 
 MIB = 1 << 20
@@ -49,7 +50,7 @@ def test_a_json_body_of_tiny_values_is_refused(fresh, value):
     body = start + b",".join([value] * ((15 * MIB) // (len(value) + 1))) + b"]}}}]}]}]}]}"
     began = time.monotonic()
     assert fresh.post(body, content_type="application/json").status == 400
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < patience(8)
     assert fresh.memory_mb() < MEMORY_MB
 
 
@@ -69,7 +70,7 @@ def test_large_messages_at_once_are_held_within_a_bound(both):
 
     def send() -> None:
         with grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}", options=ALONE) as channel:
-            found.append(outcome(lambda: channel.unary_unary(EXPORT)(body, timeout=60)))
+            found.append(outcome(lambda: channel.unary_unary(EXPORT)(body, timeout=300)))
 
     threads = [threading.Thread(target=send) for _ in range(30)]
     for thread in threads:
@@ -100,9 +101,9 @@ def test_calls_whose_message_never_comes_keep_nobody_out(both):
     time.sleep(0.3)
     try:
         with grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}", options=ALONE) as channel:
-            end = time.monotonic() + 12
+            end = time.monotonic() + 60
             while (
-                found := outcome(lambda: channel.unary_unary(EXPORT)(request(1), timeout=12))
+                found := outcome(lambda: channel.unary_unary(EXPORT)(request(1), timeout=60))
             ) != ("OK", False):
                 assert found == ("RESOURCE_EXHAUSTED", True)
                 assert time.monotonic() < end
@@ -119,7 +120,9 @@ def test_calls_whose_message_never_comes_keep_nobody_out(both):
 def test_more_idle_connections_than_allowed_keep_nobody_out(nursery, tmp_path):
     """The one idle longest makes room for a new one: probes and honest clients are answered."""
     with nursery.start(tmp_path / "ledger.db", limits={"connections": 20}) as running:
-        idle = [socket.create_connection(("127.0.0.1", running.port), timeout=5) for _ in range(60)]
+        idle = [
+            socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(60)
+        ]
         try:
             for _ in range(3):
                 assert running.get("/healthz").status == 200
@@ -131,12 +134,12 @@ def test_more_idle_connections_than_allowed_keep_nobody_out(nursery, tmp_path):
 
 def test_a_head_of_megabytes_is_refused_at_once(fresh):
     """Its connection ends long before the time for a head does, and what came is forgotten."""
-    with socket.create_connection(("127.0.0.1", fresh.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", fresh.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         sent, began = 0, time.monotonic()
         with pytest.raises(OSError):  # noqa: PT011, PT012  # reset or broken pipe: the kernel says either, at some send
             while sent < 64 * MIB:
                 client.sendall(b"X-Fill: " + b"a" * 4000 + b"\r\n")
                 sent += 4010
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < patience(5)
     assert fresh.memory_mb() < 150

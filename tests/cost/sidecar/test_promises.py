@@ -16,6 +16,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.paths import SPAN_FIXTURES
+from support.patience import patience
 from support.sidecars import request
 
 from crewmeter_cost.doctor.endpoint import check_endpoint
@@ -33,7 +34,7 @@ def in_threads(count: int, work) -> list[threading.Thread]:
     return threads
 
 
-def waited_for(condition, seconds: float = 10) -> None:
+def waited_for(condition, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -70,7 +71,7 @@ def test_told_to_stop_it_answers_who_waits(nursery, tmp_path):
 
         def over_grpc() -> None:
             with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
-                answers.append(channel.unary_unary(EXPORT)(request(5), timeout=20))
+                answers.append(channel.unary_unary(EXPORT)(request(5), timeout=120))
 
         with running.locked():
             threads = in_threads(
@@ -116,7 +117,7 @@ def test_pruning_does_not_hold_up_senders(fresh):
         str(fresh.ledger),
     ]
     pruned = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, timeout=120
+        command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, timeout=600
     )
     done.set()
     for thread in threads:
@@ -125,7 +126,7 @@ def test_pruning_does_not_hold_up_senders(fresh):
     assert len(fresh.stored()) == 20 * len(slowest)
     assert fresh.get("/api/report").json()["total"]["calls"] == 40_000 + 20 * len(slowest)
     assert len(slowest) > 10
-    assert max(slowest) < 2
+    assert max(slowest) < patience(2)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -234,7 +235,7 @@ def test_an_open_door_is_refused_at_the_command_line(tmp_path):
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 2
     assert "without a key" in done.stderr

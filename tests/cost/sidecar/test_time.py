@@ -9,6 +9,7 @@ import time
 
 import pytest
 from support.otlp_client import Client
+from support.patience import patience
 from support.sidecars import Running, request
 
 STALL_SECONDS = float(os.environ.get("CREWMETER_TEST_STALL", "7"))
@@ -55,7 +56,7 @@ def test_a_clock_that_jumps_stops_nothing(jumpy):
         5,
     )  # what came a day behind was dated by that clock
     assert running.get("/api/report").json()["total"]["calls"] == 6
-    assert time.time() - before < 30
+    assert time.time() - before < patience(30)
 
 
 def test_a_clock_that_jumps_under_a_waiting_batch_does_not_age_it(jumpy):
@@ -68,7 +69,7 @@ def test_a_clock_that_jumps_under_a_waiting_batch_does_not_age_it(jumpy):
         clock.write_text(str(DAY))
     waiting.join()
     assert len(running.stored()) == 3
-    assert 0.4 < ages(running)["crewmeter_ledger_lag_seconds_sum"] < 10
+    assert 0.4 < ages(running)["crewmeter_ledger_lag_seconds_sum"] < patience(10)
 
 
 def test_the_age_of_the_prices_is_always_a_number(jumpy):
@@ -98,9 +99,9 @@ def test_a_writer_that_stalls_for_long_loses_nothing(nursery, tmp_path):
                 slowest = max(slowest, time.monotonic() - began)
                 time.sleep(0.1)
             assert running.get("/readyz").status == 503
-            assert slowest < 2
+            assert slowest < patience(2)
             assert not any(client.acknowledged for client in clients)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 120
         while not all(client.acknowledged for client in clients):
             assert time.monotonic() < end, "it did not go on after the stall"
             time.sleep(0.02)
