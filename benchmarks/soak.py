@@ -83,7 +83,7 @@ class Teller:
             type=kind, event_id=f"e{next(self._number)}", **{"parent_event_id": None, **fields}
         )
         self.told += 1
-        self._event_handler.see(source, event, time.time_ns())
+        self._event_handler.handle(source, event, time.time_ns())
         return str(event.event_id)
 
 
@@ -107,7 +107,7 @@ def main() -> int:
         print(f"{teller.told:>10}  {seen[-1]:>11.2f}", flush=True)
     took = time.perf_counter() - begun
     growth = max(seen[2:]) - seen[1]
-    still_open = len(recorder.registry.open)
+    still_open = recorder.open_count
     print(
         f"{next(ended)} spans, {still_open} left open, {took / teller.told * 1e6:.1f} us an event"
     )

@@ -48,7 +48,7 @@ def collector():
 
 def _play(tmp_path, **env):
     with FakeProvider() as fake_provider:
-        log = tmp_path / "crewmeter.console.run_log"
+        log = tmp_path / "crewmeter.log"
         extra = {"CANARY_LOG": str(log), "CREWMETER_LOG": "json", **env}
         ran = run_app(
             APPS / "play.py",

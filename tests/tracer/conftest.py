@@ -49,7 +49,7 @@ class Metered:
     @property
     def still_open(self) -> int:
         """Spans that have begun and not ended."""
-        return len(self.handle._meter.recorder.registry.open)
+        return self.handle._meter.recorder.open_count
 
     def tree(self) -> dict[str, list[str]]:
         """Node label → labels of its children, by ``kind:name``; a call is ``llm``. Labels met twice share an entry."""

@@ -1,6 +1,6 @@
-"""crewmeter, the app's side: one line in a CrewAI app turns every call into spans and a priced ledger.
+"""crewmeter in the app: one line meters every model call of a CrewAI process.
 
-In the app, before or after ``import crewai``::
+Call it before or after ``import crewai``::
 
     import crewmeter
     crewmeter.instrument()
@@ -37,20 +37,32 @@ _handle: Handle | None = None
 
 
 class Handle:
-    """What `instrument` returns: the running installation."""
+    """A running installation, as `instrument` returns it."""
 
     def __init__(self, meter: Installation | None) -> None:
         self._meter = meter
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until every finished call is delivered (in the ledger, or at the endpoint), at most ``timeout`` seconds.
+        """Wait until every finished call is delivered.
 
-        True if everything is. For serverless functions and notebooks; a script's exit flushes by itself.
+        Delivered means in the ledger, or accepted by the endpoint. Serverless functions and
+        notebooks need it. A script flushes by itself when it ends.
+
+        Args:
+            timeout: How long to wait at most (seconds).
+
+        Returns:
+            True if everything is delivered.
         """
-        return self._meter.flush(timeout) if self._meter is not None else True
+        if self._meter is None:
+            return True
+        return self._meter.flush(timeout)
 
     def uninstrument(self) -> None:
-        """Stop recording and leave CrewAI as it was found. Doing it twice changes nothing."""
+        """Stop recording and leave CrewAI as it was found.
+
+        What is finished is still delivered. A second call changes nothing.
+        """
         global _handle
         with _lock:
             meter, self._meter = self._meter, None
@@ -72,15 +84,28 @@ def instrument(
     tracer_provider: TracerProvider | None = None,
     summary: bool | None = None,
 ) -> Handle:
-    """Meter every crew, flow, agent and call of this process from now on; calling it again changes nothing.
+    """Meter every crew, flow, agent and model call of this process from now on.
 
-    ``ledger`` is a path or SQLAlchemy URL, ``endpoint`` an OTLP endpoint (with ``headers``) to send spans to instead;
-    ``tags`` go on every span, ``capture_content`` puts (scrubbed, shortened) prompts and answers there too; ``budget`` (or
-    ``CREWMETER_BUDGETS``, or one kept in the ledger) stops calls over it with `BudgetExceeded`; ``summary`` says whether to
-    print a line after each run (None: on a terminal).
-    The standard ``OTEL_*`` variables mean what they always mean.
+    Works before or after ``import crewai``. A second call changes nothing. The standard ``OTEL_*``
+    variables mean what they always mean.
 
-    Works before or after ``import crewai``. Raises ValueError for a setting that cannot be meant.
+    Args:
+        service_name: ``service.name`` of the spans, over ``OTEL_SERVICE_NAME``.
+        ledger: Path or SQLAlchemy URL of the ledger, over ``CREWMETER_LEDGER``.
+        endpoint: OTLP endpoint that takes the spans. The ledger is then behind it.
+        headers: HTTP headers for the endpoint.
+        capture_content: Put prompts and answers on spans, scrubbed of keys and shortened.
+        tags: Tags for every span, over ``CREWMETER_TAGS``.
+        budget: Budgets that stop calls with `BudgetExceeded`. Without it those of
+            ``CREWMETER_BUDGETS`` and of the ledger hold.
+        tracer_provider: The provider that the spans go through as well.
+        summary: Whether to print a line after each run. None prints it on a terminal.
+
+    Returns:
+        The handle that flushes and ends the metering.
+
+    Raises:
+        ValueError: A setting has a value that cannot be meant. The message names it.
     """
     global _handle
     from crewmeter.settings import read_settings
@@ -100,6 +125,7 @@ def instrument(
         )
         if settings.disabled:
             return Handle(None)
+        # Imported here, so that `import crewmeter` stays light.
         from crewmeter.budget_hook.protocol import guard_with
         from crewmeter.lifecycle import Installation
 
@@ -117,6 +143,15 @@ def uninstrument() -> None:
 
 
 def flush(timeout: float = 2.0) -> bool:
-    """Wait until everything finished so far is delivered, at most ``timeout`` seconds; see `Handle.flush`."""
+    """Wait until every finished call is delivered, as `Handle.flush` does.
+
+    Args:
+        timeout: How long to wait at most (seconds).
+
+    Returns:
+        True if everything is delivered, or nothing is metered.
+    """
     handle = _handle
-    return handle.flush(timeout) if handle is not None else True
+    if handle is None:
+        return True
+    return handle.flush(timeout)

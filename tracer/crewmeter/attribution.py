@@ -1,30 +1,41 @@
-"""On whose account calls are made: user, team, session and free tags, kept in a context variable."""
+"""The account that calls are made on: user, team, session and tags, in a context variable."""
 
 from __future__ import annotations
 
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, ClassVar
 
 from crewmeter import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["Attribution", "attribute", "current", "parse_tags", "tag_attributes"]
+__all__ = [
+    "Attribution",
+    "as_account",
+    "attribute",
+    "current",
+    "parse_tags",
+    "tag_attributes",
+]
 
 _MAX_LENGTH = 256
-"""Longest user, team, session or tag value kept (characters); longer ones are cut with an ellipsis."""
+"""Longest user, team, session or tag value (characters). Longer ones are cut with an ellipsis."""
+
+_FIELDS = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSION}
+"""Names that are fields of their own, and so never tags."""
 
 _current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution", default=None)
 
 
 class Attribution(ContextDecorator):
-    """A ``with`` block (or decorator, sync or async block alike) inside which every span carries these attributes.
+    """A ``with`` block or decorator inside which every span carries some attributes.
 
-    Blocks nest: an inner one adds to and overrides the outer one. An instance may be entered again, also concurrently,
-    because what to restore is kept per context, not on the instance.
+    Works in synchronous and asynchronous code alike. Blocks nest: an inner one adds to the outer
+    one and overrides it. An instance may be entered again, also concurrently, because the values to
+    restore are stored per context and not on the instance.
     """
 
     _outer: ClassVar[ContextVar[tuple[Mapping[str, str] | None, ...]]] = ContextVar(
@@ -37,7 +48,10 @@ class Attribution(ContextDecorator):
     def __enter__(self) -> None:
         outer = _current.get()
         self._outer.set((*self._outer.get(), outer))
-        _current.set({**outer, **self._attributes} if outer else self._attributes)
+        if outer:
+            _current.set({**outer, **self._attributes})
+        else:
+            _current.set(self._attributes)
 
     def __exit__(
         self,
@@ -65,44 +79,71 @@ class Attribution(ContextDecorator):
 def attribute(
     *, user: str | None = None, team: str | None = None, session: str | None = None, **tags: object
 ) -> Attribution:
-    """Put every call inside the ``with`` block on this account. ``None`` leaves the outer value as it is."""
-    attributes = {
-        name: _clean(value)
-        for name, value in ((semconv.USER, user), (semconv.TEAM, team), (semconv.SESSION, session))
-        if value is not None
-    }
-    attributes.update(tag_attributes(tags))
-    return Attribution(attributes)
+    """Put every call inside the ``with`` block on an account.
+
+    Args:
+        user: Who the calls are made for. None leaves the outer block's value, here and below.
+        team: The team that pays.
+        session: The conversation or session the calls belong to.
+        tags: Free tags. ``report --by tag:KEY`` groups by them.
+
+    Returns:
+        A context manager that is a decorator too, for functions and coroutine functions.
+    """
+    fields = {"user": user, "team": team, "session": session}
+    return Attribution(tag_attributes({**tags, **fields}))
 
 
 def current() -> Mapping[str, str] | None:
-    """Span attributes of the enclosing `attribute` blocks, or None outside any."""
+    """Return the span attributes of the enclosing `attribute` blocks, None outside any."""
     return _current.get()
 
 
+@contextmanager
+def as_account(account: Mapping[str, str] | None) -> Iterator[None]:
+    """Run the block on an account that `current` returned elsewhere, and on no other."""
+    before = _current.get()
+    _current.set(account)
+    try:
+        yield
+    finally:
+        _current.set(before)
+
+
 def tag_attributes(tags: Mapping[str, object]) -> dict[str, str]:
-    """Tags as span attributes; ``user``, ``team`` and ``session`` are no tags but fields of their own."""
-    fields = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSION}
-    return {
-        fields.get(key, semconv.TAG_PREFIX + key): _clean(value)
-        for key, value in tags.items()
-        if key and value is not None
-    }
+    """Return tags as span attributes, with user, team and session as fields."""
+    attributes: dict[str, str] = {}
+    for key, value in tags.items():
+        if key and value is not None:
+            name = _FIELDS.get(key, semconv.TAG_PREFIX + key)
+            attributes[name] = _shortened(str(value))
+    return attributes
 
 
 def parse_tags(text: str) -> dict[str, str]:
-    """``k=v,k2=v2`` (as in ``CREWMETER_TAGS``) as a mapping; raises ValueError naming the part that is not ``key=value``."""
+    """Return ``k=v,k2=v2`` (as in ``CREWMETER_TAGS``) as a mapping.
+
+    Raises:
+        ValueError: A part is not ``key=value``. The message names the part.
+    """
     tags: dict[str, str] = {}
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
+    for part in text.split(","):
+        part = part.strip()
+        if not part:
+            continue
         key, separator, value = part.partition("=")
-        if not separator or not key.strip():
+        key = key.strip()
+        if not separator or not key:
             raise ValueError(
-                f"CREWMETER_TAGS: {part!r} is not key=value; write e.g. CREWMETER_TAGS=team=search,env=prod"
+                f"CREWMETER_TAGS: {part!r} is not key=value; "
+                "write e.g. CREWMETER_TAGS=team=search,env=prod"
             )
-        tags[key.strip()] = value.strip()
+        tags[key] = value.strip()
     return tags
 
 
-def _clean(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= _MAX_LENGTH else text[: _MAX_LENGTH - 1] + "…"
+def _shortened(text: str) -> str:
+    """Cut ``text`` to the length that an account's name may have."""
+    if len(text) <= _MAX_LENGTH:
+        return text
+    return text[: _MAX_LENGTH - 1] + "…"

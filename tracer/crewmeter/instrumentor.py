@@ -1,4 +1,7 @@
-"""crewmeter as an OpenTelemetry instrumentor, so that ``opentelemetry-instrument python app.py`` meters without a line of code."""
+"""crewmeter as an OpenTelemetry instrumentor.
+
+With it ``opentelemetry-instrument python app.py`` meters an app without a line of code.
+"""
 
 from __future__ import annotations
 
@@ -13,27 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["CrewMeterInstrumentor"]
 
+_ARGUMENTS = (
+    "service_name",
+    "ledger",
+    "endpoint",
+    "headers",
+    "capture_content",
+    "tags",
+    "budget",
+    "tracer_provider",
+    "summary",
+)
+
 
 class CrewMeterInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
-    """Entry point ``crewmeter`` of ``opentelemetry_instrumentor``."""
+    """The entry point ``crewmeter`` of ``opentelemetry_instrumentor``."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """CrewAI as far back as its events report usage."""
+        """Return the CrewAI versions whose events report usage."""
         return ("crewai >= 1.13",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        known = (
-            "service_name",
-            "ledger",
-            "endpoint",
-            "headers",
-            "capture_content",
-            "tags",
-            "budget",
-            "tracer_provider",
-            "summary",
-        )
-        crewmeter.instrument(**{name: kwargs[name] for name in known if name in kwargs})
+        known = {name: kwargs[name] for name in _ARGUMENTS if name in kwargs}
+        crewmeter.instrument(**known)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         crewmeter.uninstrument()

@@ -1,4 +1,8 @@
-"""One running installation: the tap and the wire feed a recorder, whose finished spans go to couriers and their exporters."""
+"""One running installation: what `instrument` sets up and `uninstrument` takes down.
+
+Events and HTTP exchanges feed a recorder. Its finished spans go to batch processors, each with one
+exporter.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.budget_hook.before_call import BeforeCallHook
+from crewmeter.crewai.deferred_work import keep_accounts
 from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, EventHandler
 from crewmeter.crewai.import_hook import when_imported
 from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
 from crewmeter.export.readable_span import readable
 from crewmeter.export.span_observer import SpanObserver
-from crewmeter.export.tracer_provider import Providers
+from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
 from crewmeter.settings import EMBEDDED, OTLP
 from crewmeter.spans.context_propagation import carry_into_threads
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
     from crewmeter.budget_hook.before_call import Guard
+    from crewmeter.http.http_call import HttpExchange
     from crewmeter.settings import TracerSettings
-    from crewmeter.spans.model_call import HttpExchange
     from crewmeter.spans.span import OpenSpan
 
 __all__ = ["EXIT_BUDGET_S", "Installation"]
@@ -39,56 +44,70 @@ logger = logging.getLogger("crewmeter")
 EXIT_BUDGET_S = 1.8
 """What everything we do at exit may take together (s)."""
 ENDPOINT_BUDGET_S = 1.0
-"""How much of it an endpoint gets (s): it may be dead, and the process takes its time to end besides."""
+"""How much of it an endpoint gets (s). It may be dead, and the process takes time to end too."""
 FAILING_BUDGET_S = 0.3
 """The same for one that failed or hung before."""
+SHORTEST_BUDGET_S = 0.05
+"""What each exporter gets even if those before it have used up the budget (s)."""
 
 
 class Installation:
-    """Everything `instrument` sets up and `uninstrument` takes down."""
+    """The parts of one `instrument` call."""
 
     def __init__(
-        self, settings: TracerSettings, provider: TracerProvider | None, guard: Guard | None = None
+        self,
+        settings: TracerSettings,
+        provider: TracerProvider | None,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
-        self._providers = Providers(provider, settings.service_name)
+        self._app_provider = AppTracerProvider(provider, settings.service_name)
         self.recorder = Recorder(
             self._deliver,
-            sampler=self._providers.sampler(),
-            tracer=self._providers.tracer,
+            sampler=self._app_provider.sampler(),
+            tracer=self._app_provider.tracer,
             base_scope=settings.scope,
         )
-        before_call = self._before_call = (
-            BeforeCallHook(guard, settings.scope) if guard is not None else None
-        )
-        self._observer = SpanObserver(settings, self._providers.resource, before_call)
-        self._couriers = [
-            self._batch_processor(name, first=position == 0)
-            for position, name in enumerate(settings.exporters)
-        ]
+        self._before_call: BeforeCallHook | None = None
+        if guard is not None:
+            self._before_call = BeforeCallHook(guard, settings.scope)
+        self._observer = SpanObserver(settings, self._app_provider.resource, self._before_call)
+        self._processors: list[BatchProcessor] = []
+        for name in settings.exporters:
+            processor = self._batch_processor(name, first=not self._processors)
+            self._processors.append(processor)
         self._event_handler = EventHandler(
             self.recorder,
             settings.content,
             look_again=observation.look_again,
-            before_call=before_call,
+            before_call=self._before_call,
         )
         self._undo: list[Callable[[], None]] = []
 
     def _batch_processor(self, name: str, *, first: bool) -> BatchProcessor:
-        return BatchProcessor(
-            name,
-            lambda: make_exporter(name, self._settings),
-            self._providers.resource,
-            tick=self._tick if first else None,
-            observed=self._observer.see if first else None,
-            delivered=self._observer.delivered if first else None,
-            last=self._observer.close if first else None,
+        """Make the processor of one exporter. The first one also runs what is done once a span."""
+        processor = BatchProcessor(
+            name, lambda: make_exporter(name, self._settings), self._app_provider.resource
         )
+        if first:
+            processor.tick = self._tick
+            processor.before_export = self._observer.before_export
+            processor.after_export = self._observer.after_export
+            processor.before_shutdown = self._observer.close
+        return processor
+
+    # --- set up and take down -----------------------------------------------------------------
 
     def install(self) -> None:
-        """Start watching. The tap goes in now, or once CrewAI is imported; exporters load meanwhile, in the background."""
-        self._undo.append(observation.install(opened=self._opened, closed=self._closed))
+        """Start watching.
+
+        CrewAI's event bus is wrapped now, or once CrewAI is imported. The exporters load meanwhile,
+        in the background.
+        """
+        undo_http = observation.install(opened=self._exchange_opened, closed=self._exchange_closed)
+        self._undo.append(undo_http)
         self._undo.append(carry_into_threads())
+        self._undo.append(keep_accounts())
         self._undo.append(hush_exporters())
         self._undo.append(self._event_handler.uninstall)
         self._undo.append(when_imported(EVENT_BUS_MODULE, self._crewai_imported))
@@ -97,86 +116,99 @@ class Installation:
         atexit.register(self.close)
         _watch_forks(self)
 
-    def _opened(self, exchange: HttpExchange) -> None:
-        self.recorder.correlator.opened(exchange)
-        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
-            self._before_call.exchange_opened(exchange)
-
-    def _closed(self, exchange: HttpExchange) -> None:
-        self.recorder.correlator.closed(exchange)
-        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
-            self._before_call.exchange_closed(exchange)
-
     def _crewai_imported(self) -> None:
         try:
             self._event_handler.install()
-        except Exception:  # a CrewAI we can't watch must still be a CrewAI that can be imported
+        except Exception:  # a CrewAI we cannot watch must still be one that can be imported
             logger.exception("crewmeter: this CrewAI can't be watched; nothing is recorded")
             return
         if self._before_call is not None:
             self._before_call.start()
-        for batch_processor in self._couriers:
-            batch_processor.start()
+        for processor in self._processors:
+            processor.start()
 
     def uninstall(self) -> None:
-        """Stop watching and leave everything as it was; what is finished is still delivered."""
+        """Stop watching and leave everything as it was. What is finished is still delivered."""
         while self._undo:
             self._undo.pop()()
         self.close()
         atexit.unregister(self.close)
-        _meters.discard(self)
+        _installations.discard(self)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every finished span is delivered, at most ``timeout`` seconds. True if all are."""
-        observation.settle()
-        self._event_handler.drain()
+        """Wait at most ``timeout`` seconds until every finished span is delivered.
+
+        Returns:
+            True if all are.
+        """
+        self._finish_late_exchanges()
         until = monotonic() + timeout
-        done = [
-            batch_processor.flush(max(0.0, until - monotonic()))
-            for batch_processor in self._couriers
-        ]
-        return all(done)
+        done = True
+        for processor in self._processors:
+            remaining = max(0.0, until - monotonic())
+            done = processor.flush(remaining) and done
+        return done
 
     def close(self) -> None:
         """Abandon what is open and deliver what there is, within the exit budget."""
-        observation.settle()
-        self._event_handler.drain()
+        self._finish_late_exchanges()
         self.recorder.abandon_all(time_ns())
         until = monotonic() + EXIT_BUDGET_S
-        for batch_processor in self._couriers:
-            budget = EXIT_BUDGET_S if batch_processor.name == EMBEDDED else ENDPOINT_BUDGET_S
-            batch_processor.close(
-                max(
-                    0.05,
-                    min(
-                        until - monotonic(), FAILING_BUDGET_S if batch_processor.failing else budget
-                    ),
-                )
-            )
+        for processor in self._processors:
+            budget = min(until - monotonic(), _exit_budget(processor))
+            processor.close(max(SHORTEST_BUDGET_S, budget))
+
+    def _finish_late_exchanges(self) -> None:
+        observation.settle()
+        self._event_handler.drain()
+
+    def after_fork(self) -> None:
+        """Begin afresh in a forked child.
+
+        The parent's queue, open spans and exporters are the parent's.
+        """
+        self.recorder.reset_after_fork()
+        self._observer.after_fork()
+        if self._before_call is not None:
+            self._before_call.after_fork()
+        for processor in self._processors:
+            processor.after_fork()
+
+    # --- at work ------------------------------------------------------------------------------
+
+    def _exchange_opened(self, exchange: HttpExchange) -> None:
+        self.recorder.exchange_opened(exchange)
+        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
+            self._before_call.exchange_opened(exchange)
+
+    def _exchange_closed(self, exchange: HttpExchange) -> None:
+        self.recorder.exchange_closed(exchange)
+        if self._before_call is not None and exchange.operation == semconv.EMBEDDINGS:
+            self._before_call.exchange_closed(exchange)
 
     def _deliver(self, node: OpenSpan) -> None:
-        """A node is finished: end the user's provider's span, if any, and queue it for our own exporters."""
-        theirs = node.tracer is not None and node.otel_span.is_recording()
-        if theirs:
+        """End the user's provider's span of a finished node, and queue it for our exporters."""
+        ends_theirs = node.tracer is not None and node.otel_span.is_recording()
+        if ends_theirs:
             self._end_theirs(node)
         try:
+            # Before the processors wake, since they would take the interpreter from the caller.
             if self._before_call is not None and self._before_call.is_urgent(node):
-                self._before_call.seen(
-                    node
-                )  # before the couriers wake: they would take the interpreter from the caller
+                self._before_call.seen(node)
         finally:
-            for batch_processor in self._couriers:
-                if not (
-                    theirs
-                    and batch_processor.name == OTLP
-                    and self._settings.endpoint is None
-                    and self._providers.exports_otlp
-                ):
-                    batch_processor.put(node)
+            for processor in self._processors:
+                if not (ends_theirs and self._is_exported_by_theirs(processor)):
+                    processor.put(node)
+
+    def _is_exported_by_theirs(self, processor: BatchProcessor) -> bool:
+        """Return True where the user's provider sends to the same endpoint as ``processor``."""
+        if processor.name != OTLP or self._settings.endpoint is not None:
+            return False
+        return self._app_provider.exports_otlp
 
     def _end_theirs(self, node: OpenSpan) -> None:
         span = node.otel_span
-        made = readable(node, self._providers.resource())
+        made = readable(node, self._app_provider.resource())
         span.set_attributes(dict(made.attributes or {}))
         if node.error_type is not None:
             span.set_status(made.status)
@@ -186,30 +218,30 @@ class Installation:
         observation.settle()
         self.recorder.sweep(time_ns())
 
-    def after_fork(self) -> None:
-        """In a forked child: the parent's queue, open spans and exporters are the parent's."""
-        self.recorder.reset_after_fork()
-        self.recorder.correlator.forget_pending()
-        self._observer.after_fork()
-        if self._before_call is not None:
-            self._before_call.after_fork()
-        for batch_processor in self._couriers:
-            batch_processor.after_fork()
+
+def _exit_budget(processor: BatchProcessor) -> float:
+    """Return how long a processor may take at exit (s)."""
+    if processor.failing:
+        return FAILING_BUDGET_S
+    return EXIT_BUDGET_S if processor.name == EMBEDDED else ENDPOINT_BUDGET_S
 
 
-def _forked() -> None:
-    for meter in list(_meters):
-        meter.after_fork()
-
-
-_meters: set[Installation] = set()
+_installations: set[Installation] = set()
 _watching = False
 
 
-def _watch_forks(meter: Installation) -> None:
-    """Tell ``meter`` of forks for as long as it is installed. Fork hooks can't be taken out, so there is one for all."""
+def _watch_forks(installation: Installation) -> None:
+    """Notify an installation of forks as long as it is installed.
+
+    Fork hooks cannot be taken out, so there is one for all.
+    """
     global _watching
-    _meters.add(meter)
+    _installations.add(installation)
     if not _watching and hasattr(os, "register_at_fork"):
         _watching = True
-        os.register_at_fork(after_in_child=_forked)
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    for installation in list(_installations):
+        installation.after_fork()

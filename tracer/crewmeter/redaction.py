@@ -1,4 +1,7 @@
-"""Prompts, answers, tool arguments and error texts: kept out unless asked for; then cut to size and scrubbed of keys."""
+"""Content on spans: prompts, answers, tool arguments and error texts.
+
+It is off unless the user wants it. Then it is cut to size and scrubbed of keys.
+"""
 
 from __future__ import annotations
 
@@ -31,46 +34,57 @@ _SECRETS = re.compile(
 )
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _KEY_VALUE = re.compile(
-    r"""(["']?\b[\w-]*(?:api[_-]?key|apikey|secret|token|passwd|password|authorization|credential)s?["']?\s*[:=]\s*["']?)([^\s"',;}&]{6,})""",
-    re.IGNORECASE,
+    r"""
+    (["']?\b[\w-]*
+        (?:api[_-]?key|apikey|secret|token|passwd|password|authorization|credential)s?
+     ["']?\s*[:=]\s*["']?)
+    ([^\s"',;}&]{6,})
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 _REDACTED = "[redacted]"
+_SCRUBBED_BEYOND = 4096
+"""Characters past the limit that are scrubbed too, so that no key survives in half at the cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What of a run's content goes on spans. ``enabled`` is False unless the user asked for it."""
+    """What of a run's content goes on spans. ``enabled`` is False unless the user wants it."""
 
     enabled: bool = False
     limit: int = 8192
-    """Longest text kept, in characters, before it is cut with a marker."""
+    """Longest text on a span (characters). A longer one is cut with a marker."""
 
     def text(self, value: object) -> str | None:
-        """``value`` as scrubbed text of at most ``limit`` characters, or None when content is off or there is none."""
+        """Return ``value`` as scrubbed text of at most ``limit`` characters.
+
+        None when content is off, or there is none.
+        """
         if not self.enabled or value is None:
             return None
-        text = (
-            value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-        )
-        # Keys straddling the cut must not survive in half: scrub a little more than is kept.
-        clean = scrub(text[: self.limit + 4096])
+        if isinstance(value, str):
+            text = value
+        else:
+            text = json.dumps(value, default=str, ensure_ascii=False)
+        clean = scrub(text[: self.limit + _SCRUBBED_BEYOND])
         if len(text) <= self.limit and len(clean) <= self.limit:
             return clean
         return f"{clean[: self.limit]}…[cut, {len(text)} characters in all]"
 
 
 def scrub(text: str) -> str:
-    """``text`` with everything that looks like a key, token or password replaced by ``[redacted]``."""
+    """Replace everything that looks like a key, token or password by ``[redacted]``."""
     text = _SECRETS.sub(_REDACTED, text)
     text = _BEARER.sub(rf"\1 {_REDACTED}", text)
     return _KEY_VALUE.sub(rf"\1{_REDACTED}", text)
 
 
-def capture_wanted(asked: bool, environ: Mapping[str, str]) -> bool:
-    """Content is captured when the caller, ``CREWMETER_CAPTURE_CONTENT`` or the OpenTelemetry GenAI variable asks for it."""
-    if asked or environ.get("CREWMETER_CAPTURE_CONTENT", "").strip().lower() in _TRUE:
+def capture_wanted(requested: bool, environ: Mapping[str, str]) -> bool:
+    """Return True if the caller, our variable or OpenTelemetry's says to capture content."""
+    if requested or _value(environ, "CREWMETER_CAPTURE_CONTENT") in _TRUE:
         return True
-    return (
-        environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower()
-        in _OTEL_ON
-    )
+    return _value(environ, "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT") in _OTEL_ON
+
+
+def _value(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "").strip().lower()

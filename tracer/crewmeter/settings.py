@@ -1,4 +1,4 @@
-"""What the caller and the environment ask for, read once: where spans go, under which name, with what on them."""
+"""Settings of the app's side, read once from the arguments and the environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TracerSettings:
     service_name: str | None = None
     ledger: str | None = None
     endpoint: str | None = None
-    """Asked for by the caller; one from the environment is read by the OTLP exporters themselves."""
+    """From the caller. The OTLP exporters read one from the environment themselves."""
     headers: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "http/protobuf"
     metrics: bool = False
@@ -53,61 +53,94 @@ def read_settings(
     tags: Mapping[str, object] | None = None,
     summary: bool | None = None,
 ) -> TracerSettings:
-    """Arguments over environment over defaults. Raises ValueError, naming the culprit, for a value that cannot be meant."""
-    log = environ.get("CREWMETER_LOG", "").strip().lower() or "off"
-    if log not in _LOG_MODES:
-        raise ValueError(f"CREWMETER_LOG={log!r}: choose one of {', '.join(_LOG_MODES)}")
-    outside = (
-        endpoint
-        or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    )
-    if outside and urlsplit(outside if "//" in outside else f"//{outside}").hostname is None:
-        raise ValueError(f"endpoint {outside!r} is no URL; write e.g. http://collector:4318")
-    wanted = environ.get("OTEL_METRICS_EXPORTER", "").strip().lower()
+    """Resolve the settings: arguments over environment over defaults.
+
+    Raises:
+        ValueError: A value cannot be meant. The message names the culprit.
+    """
+    outside = _endpoint(environ, endpoint)
+    environment_tags = parse_tags(environ.get("CREWMETER_TAGS", ""))
     return TracerSettings(
-        exporters=_exporters(environ, endpoint=outside, asked=endpoint is not None, ledger=ledger),
-        disabled=environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true",
+        exporters=_exporters(
+            environ, endpoint=outside, has_argument=endpoint is not None, ledger=ledger
+        ),
+        disabled=_lowered(environ, "OTEL_SDK_DISABLED") == "true",
         service_name=service_name,
         ledger=ledger,
         endpoint=endpoint,
         headers=dict(headers or {}),
-        protocol=_protocol(environ, outside, asked=endpoint is not None),
-        metrics=wanted != "none" and (bool(outside) or OTLP in wanted.split(",")),
+        protocol=_protocol(environ, outside, has_argument=endpoint is not None),
+        metrics=_wants_metrics(environ, outside),
         content=Content(enabled=capture_wanted(capture_content, environ)),
-        scope=tag_attributes({**parse_tags(environ.get("CREWMETER_TAGS", "")), **(tags or {})}),
-        log=log,
+        scope=tag_attributes({**environment_tags, **(tags or {})}),
+        log=_log_mode(environ),
         summary=summary,
     )
 
 
-def _exporters(
-    environ: Mapping[str, str], *, endpoint: str | None, asked: bool, ledger: str | None
-) -> tuple[str, ...]:
-    """``OTEL_TRACES_EXPORTER`` if set; else OTLP where there is an endpoint; else the embedded ledger.
+def _lowered(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name, "").strip().lower()
 
-    An ``endpoint=`` or ``ledger=`` of the caller's adds its exporter to whatever the environment says.
-    """
-    named = [
-        name.strip() for name in environ.get("OTEL_TRACES_EXPORTER", "").split(",") if name.strip()
-    ]
-    names = (
-        [name for name in named if name != "none"] if named else [OTLP if endpoint else EMBEDDED]
+
+def _log_mode(environ: Mapping[str, str]) -> str:
+    mode = _lowered(environ, "CREWMETER_LOG") or "off"
+    if mode not in _LOG_MODES:
+        raise ValueError(f"CREWMETER_LOG={mode!r}: choose one of {', '.join(_LOG_MODES)}")
+    return mode
+
+
+def _endpoint(environ: Mapping[str, str], argument: str | None) -> str | None:
+    """Return the OTLP endpoint for traces, if there is one, after a look at its form."""
+    endpoint = (
+        argument
+        or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     )
-    if asked and OTLP not in names:
+    if not endpoint:
+        return None
+    url = endpoint if "//" in endpoint else f"//{endpoint}"
+    if urlsplit(url).hostname is None:
+        raise ValueError(f"endpoint {endpoint!r} is no URL; write e.g. http://collector:4318")
+    return endpoint
+
+
+def _wants_metrics(environ: Mapping[str, str], endpoint: str | None) -> bool:
+    wanted = _lowered(environ, "OTEL_METRICS_EXPORTER")
+    if wanted == "none":
+        return False
+    return endpoint is not None or OTLP in wanted.split(",")
+
+
+def _exporters(
+    environ: Mapping[str, str], *, endpoint: str | None, has_argument: bool, ledger: str | None
+) -> tuple[str, ...]:
+    """Return the names of the exporters, the endpoint's or the embedded one by default.
+
+    An ``endpoint=`` or ``ledger=`` of the caller's adds its exporter to those of the environment.
+    """
+    listed = environ.get("OTEL_TRACES_EXPORTER", "").split(",")
+    names = [name.strip() for name in listed if name.strip()]
+    if names:
+        names = [name for name in names if name != "none"]
+    elif endpoint:
+        names = [OTLP]
+    else:
+        names = [EMBEDDED]
+    if has_argument:
         names.append(OTLP)
-    if ledger is not None and EMBEDDED not in names:
+    if ledger is not None:
         names.append(EMBEDDED)
     return tuple(dict.fromkeys(names))
 
 
-def _protocol(environ: Mapping[str, str], endpoint: str | None, *, asked: bool) -> str:
-    """The OTLP protocol: as the environment says, else what the endpoint's port stands for, else the specification's default."""
-    if not asked:
+def _protocol(environ: Mapping[str, str], endpoint: str | None, *, has_argument: bool) -> str:
+    """Return the OTLP protocol: the environment's, else the port's, else the default."""
+    if not has_argument:
         named = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get(
             "OTEL_EXPORTER_OTLP_PROTOCOL"
         )
         if named:
             return named.strip().lower()
-    port = urlsplit(endpoint).port if endpoint and "//" in endpoint else None
-    return "grpc" if port == 4317 else "http/protobuf"
+    if endpoint and "//" in endpoint and urlsplit(endpoint).port == 4317:
+        return "grpc"
+    return "http/protobuf"

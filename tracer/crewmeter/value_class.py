@@ -1,7 +1,8 @@
-"""Value classes at the price of plain ones: immutable to the type checker, not guarded again at run time.
+"""Value classes that cost no more than plain ones to build.
 
-``dataclass(frozen=True)`` sets each field through ``object.__setattr__``, which makes an object of twenty fields six times
-as dear to build; several are built per call, in the app and at 15,000 spans a second in the sidecar.
+``dataclass(frozen=True)`` sets each field through ``object.__setattr__``, which makes an object of
+twenty fields six times as dear to build. Several are built per call, in the app and at 15,000
+spans a second in the sidecar. So these are immutable to the type checker only.
 """
 
 from __future__ import annotations
@@ -16,5 +17,9 @@ Class = TypeVar("Class")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def value_class(cls: type[Class]) -> type[Class]:
-    """A dataclass with slots, equality and a hash by value, whose fields nobody assigns (mypy refuses it)."""
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    """Make ``cls`` a dataclass with slots, equality and a hash by value.
+
+    mypy refuses assignments to its fields.
+    """
+    with_slots = dataclass(slots=True, unsafe_hash=True)
+    return with_slots(cls)

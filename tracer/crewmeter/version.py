@@ -1,4 +1,4 @@
-"""The installed version of crewmeter, read once."""
+"""The installed version of crewmeter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["version"]
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """As installed; ``0`` when run from a bare source tree."""
+    """Return the installed version, ``0`` in a bare source tree."""
     try:
         return installed("crewmeter")
     except PackageNotFoundError:

@@ -219,9 +219,9 @@ def tell(recorder, make):
             told.was_current |= trace.get_current_span() is not before
         if replayed is not None:
             crewai_event_bus.replay(*replayed)
-        told.left_open = len(handle._meter.recorder.registry.open) - 1
+        told.left_open = handle._meter.recorder.open_count - 1
         crewai_event_bus.emit(outer, make("crew_kickoff_completed", crew_name=name))
-        assert not handle._meter.recorder.registry.open
+        assert handle._meter.recorder.open_count == 0
         return told
 
     def told(name: str, *events: Emitted, replayed: Emitted | None = None) -> Told:

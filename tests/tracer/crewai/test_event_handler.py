@@ -93,7 +93,9 @@ def test_without_the_seam_the_books_are_exact(
     monkeypatch.setattr(event_bus, "CrewAIEventsBus", Changed)
     before = dict(crewai_event_bus._sync_handlers)
     handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
-    assert [record.message for record in caplog.records if "no event bus seam" in record.message]
+    assert [
+        record.message for record in caplog.records if "no event bus it knows" in record.message
+    ]
     team(
         job(worker(), "[[usage:in=1000 read=400 out=300]]"),
         job(worker("Writer"), name="write"),
@@ -119,7 +121,7 @@ def test_a_fault_of_ours_does_not_reach_the_app(meter, monkeypatch, caplog, work
     def broken(*_, **__):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(meter.handle._meter.recorder, "started", broken)
+    monkeypatch.setattr(meter.handle._meter.recorder, "open", broken)
     with caplog.at_level(logging.WARNING, logger="crewmeter"):
         assert team(job(worker(), "[[say:unharmed]]")).kickoff().raw == "unharmed"
     assert sum("could not account" in record.message for record in caplog.records) == 1
@@ -199,9 +201,9 @@ def test_malformed_events_harm_nobody(meter, events):
     event_handler = meter.handle._meter._event_handler
     recorder = meter.handle._meter.recorder
     for number, (kind, fields) in enumerate(events):
-        event_handler.see(object(), Event(kind, fields), 10**18 + number)
+        event_handler.handle(object(), Event(kind, fields), 10**18 + number)
     recorder.abandon_all(2 * 10**18)
-    assert not recorder.registry.open
+    assert recorder.open_count == 0
 
 
 def test_nonsense_usage_is_a_flagged_row(meter):
@@ -221,8 +223,8 @@ def test_nonsense_usage_is_a_flagged_row(meter):
             "call_id": name,
             "model": "gpt-4o",
         }
-        event_handler.see(object(), Event("llm_call_started", base), 10**18)
-        event_handler.see(
+        event_handler.handle(object(), Event("llm_call_started", base), 10**18)
+        event_handler.handle(
             object(), Event("llm_call_completed", {**base, "usage": usage}), 10**18 + 5
         )
     assert [

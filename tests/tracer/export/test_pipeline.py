@@ -71,13 +71,13 @@ def finished(kind=semconv.KIND_CREW, *, error=None):
     """A finished run with one call, as the export thread gets it: (call node, run node)."""
     done = []
     recorder = Recorder(done.append, sampler=DEFAULT_ON)
-    run = recorder.started(
+    run = recorder.open(
         "r", None, kind, "invoke_workflow demo", at_ns=NOW, scope={semconv.CREW: "demo"}
     )
     call = ModelCall()
     call.model, call.declared, call.first_chunk_ns = "gpt-4o", "openai", NOW + 250_000_000
     call.usage = {"prompt_tokens": 1000, "completion_tokens": 300, "total_tokens": 1300}
-    node = recorder.started("1", "r", semconv.KIND_LLM, "chat gpt-4o", at_ns=NOW, call=call)
+    node = recorder.open("1", "r", semconv.KIND_LLM, "chat gpt-4o", at_ns=NOW, call=call)
     recorder.close(node, NOW + 10**9)
     run.error_type = error
     recorder.close(run, NOW + 2 * 10**9)
@@ -111,13 +111,16 @@ class Keeper:
 
 
 def batch_processor(exporter, **more):
-    return BatchProcessor("test", lambda: exporter, Resource.get_empty, **more)
+    processor = BatchProcessor("test", lambda: exporter, Resource.get_empty)
+    for name, hook in more.items():
+        setattr(processor, name, hook)
+    return processor
 
 
 def test_a_refused_batch_is_sent_again():
     """What an exporter refuses is kept in order and tried again, and counted once."""
     exporter, seen = Keeper(failures=1), []
-    post = batch_processor(exporter, observed=seen.append)
+    post = batch_processor(exporter, before_export=seen.append)
     nodes = finished()
     for node in nodes:
         post.put(node)
@@ -209,15 +212,15 @@ def test_metrics_follow_the_conventions(monkeypatch):
 def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
     """A run's line has status, duration, tokens, cost and trace id; a successful call has none."""
     log, exporter = RunLog(mode), Keeper()
-    post = batch_processor(exporter, observed=None, delivered=log.write)
+    post = batch_processor(exporter, after_export=log.write)
     nodes = finished(error="RateLimitError")
-    nodes[-1].tally.input_tokens = 1000
-    with caplog.at_level(logging.INFO, logger="crewmeter.console.run_log"):
+    nodes[-1].run_usage.input_tokens = 1000
+    with caplog.at_level(logging.INFO, logger="crewmeter.log"):
         for node in nodes:
             post.put(node)
         post.flush(10)
         post.close(5)
-    (record,) = [record for record in caplog.records if record.name == "crewmeter.console.run_log"]
+    (record,) = [record for record in caplog.records if record.name == "crewmeter.log"]
     assert record.levelno == logging.WARNING
     line = record.getMessage()
     fields = (
@@ -242,7 +245,7 @@ def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
 def test_the_summary_says_what_a_run_cost(capsys):
     """One line on stderr with cost, tokens, calls, time and where to see more; none when not wanted or not on a terminal."""
     node = finished()[-1]
-    node.tally.calls, node.tally.input_tokens, node.tally.output_tokens = 2, 1500, 20
+    node.run_usage.calls, node.run_usage.input_tokens, node.run_usage.output_tokens = 2, 1500, 20
     KickoffSummary(True).write(node, Keeper())
     run_id = f"{node.context.span_id:016x}"
     assert (

@@ -24,12 +24,11 @@ class Bench:
     def __init__(self) -> None:
         self.done = []
         self.recorder = Recorder(self.done.append, sampler=DEFAULT_ON)
-        self.correlator = self.recorder.correlator
 
     def call(self, event_id="1", **fields):
         call = ModelCall()
         call.declared, call.model = "openai", "gpt-4o"
-        return self.recorder.started(
+        return self.recorder.open(
             event_id,
             None,
             LLM,
@@ -50,7 +49,7 @@ class Bench:
             port=1,
             request_model="gpt-4o",
         )
-        self.correlator.opened(exchange)
+        self.recorder.exchange_opened(exchange)
         exchange.response_id, exchange.error_type = response_id, error
         if usage is not None:
             exchange.usage = TokenUsage(*usage)
@@ -60,7 +59,7 @@ class Bench:
 
     def finish(self, exchange):
         exchange.done, exchange.ended_ns = True, NOW + 5
-        self.correlator.closed(exchange)
+        self.recorder.exchange_closed(exchange)
 
     def end(self, node, usage=None, response_id=None):
         node.call.usage, node.call.response_id = usage, response_id
@@ -146,9 +145,7 @@ def test_a_stream_that_never_ends_is_missing_not_zero(bench):
 
 def test_an_exchange_in_a_tool_is_a_call_of_that_tool(bench):
     """Embeddings and direct SDK use have no event: they are billed where they happen, failed ones too."""
-    tool = bench.recorder.started(
-        "t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"}
-    )
+    tool = bench.recorder.open("t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"})
     bench.exchange((50, 0), operation="embeddings")
     bench.exchange(error="500")
     bench.recorder.close(tool, NOW + 9)
@@ -176,12 +173,12 @@ def test_a_second_end_of_one_call_is_billed_only_if_nothing_else_had_it(bench):
     """Bedrock's tool loop ends one call twice; a doubled failure or an exchange that was seen adds nothing."""
     node = bench.call()
     bench.end(node)
-    assert bench.correlator.late("key-1", None) is node
-    assert bench.correlator.late("key-1", EVENT) is None
+    assert bench.recorder.find_ended_call("key-1", None) is node
+    assert bench.recorder.find_ended_call("key-1", EVENT) is None
     seen = bench.call("2")
     bench.exchange((100, 30))
     bench.end(seen, None)
-    assert bench.correlator.late("key-2", EVENT) is seen
+    assert bench.recorder.find_ended_call("key-2", EVENT) is seen
 
 
 class Model:
@@ -203,7 +200,7 @@ class Model:
 def test_the_counter_speaks_where_all_else_is_silent(bench):
     """Neither event nor exchange has a usage, but the LLM object counted one: the call takes it, marked reconciled."""
     model, node = Model(), bench.call()
-    bench.correlator.counters.started(model, node.call)
+    bench.recorder.watch_counter(model, node.call)
     model.used(80, 20)
     bench.end(node)
     assert bench.billed() == [(80, 20, "event", "counter")]
@@ -214,7 +211,7 @@ def test_the_counter_never_doubles_what_is_known(bench):
     model = Model()
     for number in range(3):
         node = bench.call(str(number))
-        bench.correlator.counters.started(model, node.call)
+        bench.recorder.watch_counter(model, node.call)
         bench.exchange((100, 30))
         model.used(100, 30)
         bench.end(node, EVENT)
@@ -225,7 +222,7 @@ def test_overlapping_calls_leave_one_residual(bench):
     """Two calls of one object at once, one silent: what the counter has beyond the other's usage is a residual span."""
     model, loud, silent = Model(), bench.call("1", current=False), bench.call("2", current=False)
     for node in (loud, silent):
-        bench.correlator.counters.started(model, node.call)
+        bench.recorder.watch_counter(model, node.call)
     model.used(100, 30)
     model.used(40, 10)
     bench.end(silent)
@@ -243,27 +240,25 @@ def test_counters_keep_no_model_alive(bench):
     import weakref
 
     model, node = Model(), bench.call()
-    bench.correlator.counters.started(model, node.call)
+    bench.recorder.watch_counter(model, node.call)
     bench.end(node)
     known = weakref.ref(model)
     del model
     gc.collect()
     assert known() is None
-    assert not bench.correlator.counters._witnesses
+    assert not bench.recorder._correlator.counters._windows
 
 
 def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
     """LiteLLM with tools reports no end; its exchange is over, so the agent's end is the call's end too."""
     from threading import Thread
 
-    agent = bench.recorder.started("agent", None, AGENT, "invoke_agent Writer", at_ns=NOW)
+    agent = bench.recorder.open("agent", None, AGENT, "invoke_agent Writer", at_ns=NOW)
 
     def work():
         call = ModelCall()
         call.declared, call.model = "openai", "gpt-4o"
-        bench.recorder.started(
-            "forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call
-        )
+        bench.recorder.open("forgotten", "agent", LLM, "chat gpt-4o", at_ns=NOW, key="k", call=call)
         bench.exchange((10, 5))
 
     thread = Thread(target=work)

@@ -44,6 +44,14 @@ def own_context():
     assert trace.get_current_span() is before
 
 
+def ended(recorder, kind, started_id, *, at_ns, key=None):
+    """Close the open span that an end belongs to, as an event handler does."""
+    node = recorder.match(kind, started_id, key)
+    if node is not None:
+        recorder.close(node, at_ns)
+    return node
+
+
 def run_in_copy(work, *arguments):
     """Run in a copy of this context, as a worker thread of CrewAI's would."""
     return contextvars.copy_context().run(work, *arguments)
@@ -51,22 +59,22 @@ def run_in_copy(work, *arguments):
 
 def test_a_forgotten_end_does_not_swallow_what_follows(recorder):
     """A call whose end CrewAI never reports is over when the next one starts, and is no parent of it."""
-    agent = recorder.started("a", None, AGENT, "agent", at_ns=NOW)
-    first = recorder.started("1", "a", LLM, "chat", at_ns=NOW + 1, call=ModelCall())
-    second = recorder.started("2", "1", LLM, "chat", at_ns=NOW + 2, call=ModelCall())
-    tool = recorder.started("t", "2", TOOL, "tool", at_ns=NOW + 3)
+    agent = recorder.open("a", None, AGENT, "agent", at_ns=NOW)
+    first = recorder.open("1", "a", LLM, "chat", at_ns=NOW + 1, call=ModelCall())
+    second = recorder.open("2", "1", LLM, "chat", at_ns=NOW + 2, call=ModelCall())
+    tool = recorder.open("t", "2", TOOL, "tool", at_ns=NOW + 3)
     assert first.ended_ns is not None
     assert (second.parent, tool.parent) == (agent, agent)
     recorder.close(agent, NOW + 9)
-    assert not recorder.registry.open
+    assert recorder.open_count == 0
 
 
 def test_a_tool_run_inside_a_call_is_its_child(recorder):
     """Where CrewAI runs tools within the call (`available_functions`), they nest."""
     call = ModelCall()
     call.runs_tools = True
-    outer = recorder.started("1", None, LLM, "chat", at_ns=NOW, call=call)
-    tool = recorder.started("t", "1", TOOL, "tool", at_ns=NOW + 1)
+    outer = recorder.open("1", None, LLM, "chat", at_ns=NOW, call=call)
+    tool = recorder.open("t", "1", TOOL, "tool", at_ns=NOW + 1)
     assert tool.parent is outer
     assert outer.ended_ns is None
     recorder.close(outer, NOW + 2)
@@ -74,41 +82,41 @@ def test_a_tool_run_inside_a_call_is_its_child(recorder):
 
 def test_an_end_that_names_the_wrong_start_finds_its_own(recorder, done):
     """A doubled end makes CrewAI's pairing slip by one: kind and key decide, not the id."""
-    recorder.started("c", None, CREW, "crew", at_ns=NOW)
-    recorder.started("t", "c", TASK, "task", at_ns=NOW, key="T")
-    recorder.started("a", "t", AGENT, "agent", at_ns=NOW)
-    recorder.ended(AGENT, "t", at_ns=NOW + 1)
-    recorder.ended(TASK, "c", at_ns=NOW + 2, key="T")
-    recorder.ended(CREW, None, at_ns=NOW + 3)
+    recorder.open("c", None, CREW, "crew", at_ns=NOW)
+    recorder.open("t", "c", TASK, "task", at_ns=NOW, key="T")
+    recorder.open("a", "t", AGENT, "agent", at_ns=NOW)
+    ended(recorder, AGENT, "t", at_ns=NOW + 1)
+    ended(recorder, TASK, "c", at_ns=NOW + 2, key="T")
+    ended(recorder, CREW, None, at_ns=NOW + 3)
     assert [node.kind for node in done] == [AGENT, TASK, CREW]
-    assert recorder.ended(CREW, "c", at_ns=NOW + 4) is None
+    assert ended(recorder, CREW, "c", at_ns=NOW + 4) is None
 
 
 def test_a_start_and_its_end_may_be_in_different_contexts(recorder, caplog):
     """The end restores what was current where it can, and never raises or logs."""
-    crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
-    run_in_copy(lambda: recorder.started("x", "c", TOOL, "tool", at_ns=NOW + 1, key="x"))
-    thread = threading.Thread(target=lambda: recorder.ended(TOOL, "x", at_ns=NOW + 2, key="x"))
+    crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
+    run_in_copy(lambda: recorder.open("x", "c", TOOL, "tool", at_ns=NOW + 1, key="x"))
+    thread = threading.Thread(target=lambda: ended(recorder, TOOL, "x", at_ns=NOW + 2, key="x"))
     thread.start()
     thread.join()
     assert trace.get_current_span().get_span_context() == crew.context
-    recorder.ended(CREW, "c", at_ns=NOW + 3)
+    ended(recorder, CREW, "c", at_ns=NOW + 3)
     assert caplog.records == []
 
 
 def test_spans_ended_elsewhere_are_no_parents(recorder):
     """A context that still holds a span which ended in another thread does not offer it as parent, nor keep a chain of them."""
-    crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
+    crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
     for number in range(50):
-        recorder.started(f"x{number}", None, TOOL, "tool", at_ns=NOW, key=str(number))
+        recorder.open(f"x{number}", None, TOOL, "tool", at_ns=NOW, key=str(number))
         thread = threading.Thread(
-            target=recorder.ended,
-            args=(TOOL, f"x{number}"),
+            target=ended,
+            args=(recorder, TOOL, f"x{number}"),
             kwargs={"at_ns": NOW + 1, "key": str(number)},
         )
         thread.start()
         thread.join()
-    last = recorder.started("y", None, TOOL, "tool", at_ns=NOW)
+    last = recorder.open("y", None, TOOL, "tool", at_ns=NOW)
     assert last.parent is crew
     recorder.close(last, NOW)
     recorder.close(crew, NOW)
@@ -116,8 +124,8 @@ def test_spans_ended_elsewhere_are_no_parents(recorder):
 
 def test_a_new_run_is_not_hung_below_a_finished_one(recorder):
     """CrewAI's stack may still name an old crew; a crew started now is a run of its own."""
-    recorder.close(recorder.started("old", None, CREW, "crew", at_ns=NOW), NOW + 1)
-    new = recorder.started("new", "old", CREW, "crew", at_ns=NOW + 2)
+    recorder.close(recorder.open("old", None, CREW, "crew", at_ns=NOW), NOW + 1)
+    new = recorder.open("new", "old", CREW, "crew", at_ns=NOW + 2)
     assert new.parent is None
     assert new.run is new
     recorder.close(new, NOW + 3)
@@ -125,11 +133,11 @@ def test_a_new_run_is_not_hung_below_a_finished_one(recorder):
 
 def test_a_late_save_belongs_to_its_finished_run(recorder):
     """A memory save on a pool thread that outlives the crew is still that run's."""
-    crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
+    crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
     context = contextvars.copy_context()
     recorder.close(crew, NOW + 1)
     late = context.run(
-        lambda: recorder.started(
+        lambda: recorder.open(
             "m", "c", semconv.KIND_MEMORY, "memory_save", at_ns=NOW + 2, current=False
         )
     )
@@ -139,8 +147,8 @@ def test_a_late_save_belongs_to_its_finished_run(recorder):
 
 def test_abandoned_spans_are_closed_and_marked(recorder, done):
     """What nobody ends is closed after a day, or when the process ends; children before parents."""
-    crew = recorder.started("c", None, CREW, "crew", at_ns=NOW, current=False)
-    recorder.started("a", "c", AGENT, "agent", at_ns=NOW, current=False)
+    crew = recorder.open("c", None, CREW, "crew", at_ns=NOW, current=False)
+    recorder.open("a", "c", AGENT, "agent", at_ns=NOW, current=False)
     recorder.sweep(NOW + TTL_NS)
     assert done == []
     recorder.sweep(NOW + TTL_NS + 1)
@@ -154,7 +162,7 @@ def test_abandoned_spans_are_closed_and_marked(recorder, done):
 
 def test_a_cancelled_task_does_not_keep_its_span_open(recorder, done):
     """When every context that knew a span is gone, nobody can end it: it is abandoned soon, not after a day."""
-    run_in_copy(lambda: recorder.started("c", None, CREW, "crew", at_ns=NOW))
+    run_in_copy(lambda: recorder.open("c", None, CREW, "crew", at_ns=NOW))
     gc.collect()
     recorder.sweep(NOW + LOST_GRACE_NS + 1)
     assert [node.kind for node in done] == [CREW]
@@ -163,9 +171,9 @@ def test_a_cancelled_task_does_not_keep_its_span_open(recorder, done):
 def test_open_spans_are_bounded(recorder, done):
     """Starts without ends cannot fill the memory."""
     for number in range(MAX_OPEN + 500):
-        recorder.started(str(number), None, TOOL, "tool", at_ns=NOW + number, current=False)
+        recorder.open(str(number), None, TOOL, "tool", at_ns=NOW + number, current=False)
     recorder.sweep(NOW + MAX_OPEN + 500)
-    assert len(recorder.registry.open) == MAX_OPEN
+    assert recorder.open_count == MAX_OPEN
     assert len(done) == 500
 
 
@@ -176,31 +184,29 @@ def test_ids_do_not_follow_the_apps_random_seed(recorder):
     ids = set()
     for _ in range(2):
         random.seed(42)
-        node = Recorder(lambda node: None, sampler=DEFAULT_ON).point(None, TOOL, "tool", at_ns=NOW)
+        node = Recorder(lambda node: None, sampler=DEFAULT_ON).record(None, TOOL, "tool", at_ns=NOW)
         ids.add((node.context.trace_id, node.context.span_id))
     assert len(ids) == 2
 
 
 def test_a_forked_child_leaves_the_parents_spans_alone(recorder):
     """The child has nothing open, other ids, and still books its calls in the run it was forked in."""
-    crew = recorder.started("c", None, CREW, "crew", at_ns=NOW)
+    crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         recorder.reset_after_fork()
-        node = recorder.started(
-            "k", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False
-        )
+        node = recorder.open("k", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False)
         os.write(
             write,
-            f"{len(recorder.registry.open)} {node.run is crew} {node.context.span_id}".encode(),
+            f"{recorder.open_count} {node.run is crew} {node.context.span_id}".encode(),
         )
         os._exit(0)
     os.waitpid(pid, 0)
     said = os.read(read, 200).decode().split()
     os.close(read)
     os.close(write)
-    mine = recorder.started("p", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False)
+    mine = recorder.open("p", "c", LLM, "chat", at_ns=NOW + 1, call=ModelCall(), current=False)
     assert said[:2] == ["1", "True"]
     assert int(said[2]) != mine.context.span_id
     recorder.close(crew, NOW + 2)

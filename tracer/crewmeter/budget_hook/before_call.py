@@ -12,13 +12,14 @@ from crewmeter.budget_hook.protocol import BudgetExceeded
 from crewmeter.crewai.display_names import declared_provider, endpoint_of, short
 from crewmeter.export.readable_span import attributes_of
 from crewmeter.log_rate_limit import RateLimit
+from crewmeter.spans.call_attributes import host_of, names_of
 from crewmeter.spans.context_propagation import node_here
-from crewmeter.spans.model_call import ExchangeOwner, host_of, names_of
+from crewmeter.spans.model_call import ExchangeOwner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.spans.model_call import HttpExchange
+    from crewmeter.http.http_call import HttpExchange
     from crewmeter.spans.span import OpenSpan
 
 __all__ = ["BeforeCallHook", "Guard"]

@@ -1,1 +1,1 @@
-"""What a person at the terminal sees: run log lines and the summary after a kickoff."""
+"""Output for a person at the terminal: log lines and the summary after a run."""

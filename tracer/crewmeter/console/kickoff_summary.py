@@ -1,4 +1,4 @@
-"""The line a person sees after a run on a terminal: what it cost, tokens, calls, time, and how to see more."""
+"""The line after a run on a terminal: its cost, tokens, calls and time."""
 
 from __future__ import annotations
 
@@ -8,55 +8,67 @@ from typing import TYPE_CHECKING
 from crewmeter.console.run_costs import cost_of_run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from decimal import Decimal
 
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from crewmeter.spans.span import OpenSpan
+    from crewmeter.console.run_costs import RunCharge
+    from crewmeter.spans.span import OpenSpan, RunUsage
 
 __all__ = ["KickoffSummary"]
 
 
 class KickoffSummary:
-    """Writes to stderr: always, never, or (None) if stderr is a terminal."""
+    """A writer to stderr: always, never, or (None) if stderr is a terminal."""
 
     def __init__(self, wanted: bool | None) -> None:
         self._wanted = wanted
 
     def write(self, node: OpenSpan, exporter: SpanExporter) -> None:
-        """Say what the run ``node`` came to."""
+        """Print what the run ``node`` came to, if a summary is wanted."""
         stream = sys.stderr
-        if (
-            stream is None
-            or self._wanted is False
-            or (self._wanted is None and not stream.isatty())
-        ):
+        if stream is None or self._wanted is False:
+            return
+        if self._wanted is None and not stream.isatty():
             return
         stream.write(f"{_line(node, exporter)}\n")
         stream.flush()
 
 
 def _line(node: OpenSpan, exporter: SpanExporter) -> str:
-    run_usage, cost = node.run_usage, cost_of_run(exporter, node)
-    run_id = f"{node.context.span_id:016x}"
-    seconds = ((node.ended_ns or node.started_ns) - node.started_ns) / 1e9
-    parts = [_money(cost.usd)] if cost is not None and cost.usd is not None else []
-    if cost is not None and cost.unpriced_calls:
-        parts.append(f"{cost.unpriced_calls} calls unpriced")
-    if run_usage is not None:
-        parts.append(f"{run_usage.input_tokens:,} in + {run_usage.output_tokens:,} out tokens")
-        parts.append(
-            f"{run_usage.calls} call{'s' * (run_usage.calls != 1)}"
-            + (f", {run_usage.failed_calls} failed" if run_usage.failed_calls else "")
-        )
-    parts.append(f"{seconds:.1f} s")
-    hint = f" · crewmeter show {run_id}" if cost is not None else ""
+    cost = cost_of_run(exporter, node)
+    name = node.name.split(" ", 1)[-1]
     failed = f" failed ({node.error_type})" if node.error_type else ""
-    return f"crewmeter: {node.name.split(' ', 1)[-1]}{failed} · {' · '.join(parts)}{hint}"
+    parts = [f"crewmeter: {name}{failed}"]
+    if cost is not None:
+        parts += _cost_parts(cost)
+    if node.run_usage is not None:
+        parts += _usage_parts(node.run_usage)
+    duration_ns = (node.ended_ns or node.started_ns) - node.started_ns
+    parts.append(f"{duration_ns / 1e9:.1f} s")
+    if cost is not None:
+        parts.append(f"crewmeter show {node.context.span_id:016x}")
+    return " · ".join(parts)
+
+
+def _cost_parts(cost: RunCharge) -> Iterator[str]:
+    if cost.usd is not None:
+        yield _money(cost.usd)
+    if cost.unpriced_calls:
+        yield f"{cost.unpriced_calls} calls unpriced"
+
+
+def _usage_parts(usage: RunUsage) -> Iterator[str]:
+    yield f"{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens"
+    calls = "1 call" if usage.calls == 1 else f"{usage.calls} calls"
+    if usage.failed_calls:
+        calls += f", {usage.failed_calls} failed"
+    yield calls
 
 
 def _money(usd: Decimal) -> str:
-    """Dollars with as many digits as it takes to see the first three that count."""
+    """Return dollars with as many digits as the first three that count need."""
     if usd >= 1 or usd == 0:
         return f"${usd:,.2f}"
     digits = min(12, 2 - usd.adjusted())

@@ -1,4 +1,7 @@
-"""What a run cost, asked of an exporter that knows: one with a method ``run_cost(run_id)``, as the embedded ledger's."""
+"""The cost of a run, from an exporter that knows it.
+
+The embedded ledger's exporter does. It has a method ``run_cost(run_id)``.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["RunCharge", "cost_of_run"]
 
-_PICO = Decimal(10) ** -12
+_USD_PER_PICO = Decimal(10) ** -12
 
 
 class RunCharge(NamedTuple):
-    """``usd`` is None where calls were made and none of them has a price."""
+    """The cost of a run. ``usd`` is None where calls were made and none of them has a price."""
 
     usd: Decimal | None
     unpriced_calls: int
 
 
 def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCharge | None:
-    """The cost of the run that ``node`` is, or None where the exporter cannot tell."""
-    ask = getattr(exporter, "run_cost", None)
-    if not callable(ask):
+    """Return the cost of the run that ``node`` is, None where the exporter does not know."""
+    run_cost = getattr(exporter, "run_cost", None)
+    if not callable(run_cost):
         return None
-    found = ask(f"{node.context.span_id:016x}")
+    found = run_cost(f"{node.context.span_id:016x}")
     if found is None:
         return None
+    unpriced_calls = int(getattr(found, "unpriced_calls", 0))
     picos = getattr(found, "cost_pusd", None)
-    return RunCharge(
-        None if picos is None else int(picos) * _PICO, int(getattr(found, "unpriced_calls", 0))
-    )
+    if picos is None:
+        return RunCharge(None, unpriced_calls)
+    return RunCharge(int(picos) * _USD_PER_PICO, unpriced_calls)

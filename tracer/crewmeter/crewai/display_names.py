@@ -1,4 +1,7 @@
-"""Names of crews, tasks, agents and models as stable labels: identifiers, never content, never more than a line."""
+"""Names of crews, tasks, agents and models as stable labels.
+
+They are identifiers and never content, one line each.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ __all__ = [
     "crew_name",
     "declared_provider",
     "endpoint_of",
+    "joined",
+    "object_key",
     "short",
     "task_labels",
     "text",
@@ -22,36 +27,41 @@ _LIMIT = 128
 
 
 def text(value: object) -> str | None:
-    """``value`` as text if it is a string, number or id; None for nothing and for anything empty."""
+    """Return a string, number or id as text, None for anything empty."""
     if value is None:
         return None
     return (value if isinstance(value, str) else str(value)) or None
 
 
 def short(value: object) -> str | None:
-    """A string as one clean line of at most 128 characters; None for anything else."""
+    """Return a string as one clean line of at most 128 characters, None for others."""
     if not isinstance(value, str):
         return None
     if len(value) <= _LIMIT:
         return _clean(value) or None
     line = " ".join(value.split())
-    return line if len(line) <= _LIMIT else line[: _LIMIT - 1] + "…"
+    if len(line) > _LIMIT:
+        line = line[: _LIMIT - 1] + "…"
+    return line
 
 
 @lru_cache(maxsize=1024)
 def _clean(value: str) -> str:
-    """Remembered, as the same few models, agents and tools are named with every call."""
+    """Collapse white space. Cached, as every call repeats the same few names."""
     return " ".join(value.split())
 
 
 def crew_name(source: Any, event: Any) -> str:
-    return (
-        short(getattr(event, "crew_name", None)) or short(getattr(source, "name", None)) or "crew"
-    )
+    """Return a crew's name as its event or the crew itself has it."""
+    own = getattr(source, "name", None)
+    return short(getattr(event, "crew_name", None)) or short(own) or "crew"
 
 
 def agent_role(agent: Any, default: str | None = None) -> str:
-    """An agent's role as written, before inputs were filled in: the same label for every input, and no input in it."""
+    """Return an agent's role as written, before inputs were filled in.
+
+    So the label is the same for every input, and no input is in it.
+    """
     return (
         short(getattr(agent, "_original_role", None))
         or short(getattr(agent, "role", None))
@@ -61,27 +71,44 @@ def agent_role(agent: Any, default: str | None = None) -> str:
 
 
 def task_labels(crew: Any) -> Mapping[str, str]:
-    """Task id → label of a crew's tasks: the task's name, or ``task N`` by position. Its description is content."""
+    """Return task id → label of a crew's tasks: the task's name, or ``task N``.
+
+    The description of a task is content.
+    """
     tasks = getattr(crew, "tasks", None)
     labels: dict[str, str] = {}
     if isinstance(tasks, list):
         for position, task in enumerate(tasks, start=1):
-            labels[str(getattr(task, "id", position))] = (
-                short(getattr(task, "name", None)) or f"task {position}"
-            )
+            task_id = str(getattr(task, "id", position))
+            name = short(getattr(task, "name", None))
+            labels[task_id] = name or f"task {position}"
     return labels
 
 
 def declared_provider(source: Any) -> str | None:
-    """The provider an LLM object names. LiteLLM's objects may name none; then the model's prefix tells (see `crewmeter.spans.model_call`)."""
+    """Return the provider an LLM object names, None where it names none.
+
+    Then the model's prefix decides, see `crewmeter.spans.call_attributes.names_of`.
+    """
     provider = short(getattr(source, "provider", None))
     return provider.lower() if provider else None
 
 
 def endpoint_of(source: Any) -> str | None:
-    """The URL an LLM object talks to, where it says so."""
+    """Return the URL an LLM object talks to, where it says so."""
     for name in ("base_url", "endpoint", "api_base"):
         value = getattr(source, name, None)
         if isinstance(value, str) and value:
             return value
     return None
+
+
+def object_key(source: Any) -> str:
+    """Return a key for an object of CrewAI, as long as it lives."""
+    return f"{id(source):x}"
+
+
+def joined(event: Any, fields: tuple[str, ...]) -> str | None:
+    """Return the values of some fields of an event as one key."""
+    values = [str(getattr(event, name, "")) for name in fields]
+    return "/".join(values) or None

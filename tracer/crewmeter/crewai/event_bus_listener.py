@@ -1,4 +1,7 @@
-"""When CrewAI's event bus has no seam we know: its public listeners, put back in order. Books stay exact; nesting is by event id."""
+"""CrewAI's public event listeners, for a CrewAI whose event bus we cannot wrap.
+
+Events are put back in order. Books stay exact, and nesting is by event id.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["EventBusListener", "descendants"]
 
 DELAY_NS = 150_000_000
-"""How long (ns) an event waits for earlier ones: CrewAI's handlers run in a pool, so ends overtake starts."""
+"""How long (ns) an event waits for earlier ones.
+
+CrewAI's handlers run in a pool, so ends overtake starts.
+"""
 
 
 class EventBusListener:
-    """Hands CrewAI's events to ``see(source, event, at_ns)`` one after the other, oldest first, from a thread of its own."""
+    """A thread that hands events to ``handle(source, event, at_ns)`` one by one, oldest first."""
 
-    def __init__(self, bus: Any, see: Callable[[Any, Any, int], None]) -> None:
+    def __init__(self, bus: Any, handle: Callable[[Any, Any, int], None]) -> None:
         self._bus = bus
-        self._see = see
+        self._handle = handle
         self._waiting: list[tuple[int, int, Any, Any]] = []
         self._lock = threading.Lock()
         self._handle_lock = threading.Lock()
@@ -37,33 +43,39 @@ class EventBusListener:
         """Register with the bus for every class whose type is in the table."""
         for cls in event_classes:
             fields: dict[str, Any] = getattr(cls, "model_fields", {})
-            if getattr(fields.get("type"), "default", None) in TABLE:
-                self._bus.register_handler(cls, self._heard)
+            event_type = getattr(fields.get("type"), "default", None)
+            if event_type in TABLE:
+                self._bus.register_handler(cls, self._receive)
                 self._classes.append(cls)
         self._thread.start()
 
     def stop(self) -> None:
         """Leave the bus as it was, and handle what is still waiting."""
         for cls in self._classes:
-            self._bus.off(cls, self._heard)
+            self._bus.off(cls, self._receive)
         self._stop.set()
         self.drain()
 
     def drain(self, before_ns: int | None = None) -> None:
         """Handle every event emitted before ``before_ns``, or all of them."""
         with self._handle_lock:
-            while True:
-                with self._lock:
-                    if not self._waiting or (
-                        before_ns is not None and self._waiting[0][0] > before_ns
-                    ):
-                        return
-                    at_ns, _, source, event = heappop(self._waiting)
-                self._see(source, event, at_ns)
+            while (waiting := self._next(before_ns)) is not None:
+                at_ns, _, source, event = waiting
+                self._handle(source, event, at_ns)
 
-    def _heard(self, source: Any, event: Any) -> None:
+    def _next(self, before_ns: int | None) -> tuple[int, int, Any, Any] | None:
+        """Take the oldest event emitted before ``before_ns``."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            oldest_ns = self._waiting[0][0]
+            if before_ns is not None and oldest_ns > before_ns:
+                return None
+            return heappop(self._waiting)
+
+    def _receive(self, source: Any, event: Any) -> None:
         stamp = getattr(event, "timestamp", None)
-        at_ns = int(stamp.timestamp() * 1e9) if stamp is not None else time_ns()
+        at_ns = time_ns() if stamp is None else int(stamp.timestamp() * 1e9)
         with self._lock:
             heappush(self._waiting, (at_ns, next(self._number), source, event))
 
@@ -73,7 +85,7 @@ class EventBusListener:
 
 
 def descendants(cls: type[Any]) -> list[type]:
-    """Every class derived from ``cls`` that is loaded."""
+    """Return every loaded class derived from ``cls``."""
     found: list[type] = []
     subclasses: list[type] = cls.__subclasses__()
     for direct in subclasses:

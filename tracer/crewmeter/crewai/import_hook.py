@@ -1,4 +1,7 @@
-"""Do something once a module is imported, without importing it: so that `instrument` works before ``import crewai``."""
+"""A hook for the moment when a module is imported by the app.
+
+With it `instrument` works before ``import crewai``, which it does not import itself.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ __all__ = ["when_imported"]
 
 
 def when_imported(name: str, act: Callable[[], None]) -> Callable[[], None]:
-    """Call ``act`` now if module ``name`` is imported already, else right after it is. Returns what cancels the wait."""
+    """Call ``act`` now if module ``name`` is imported already, else right after it is.
+
+    Returns:
+        The function that cancels the wait.
+    """
     if name in sys.modules:
         act()
         return lambda: None
@@ -26,7 +33,7 @@ def when_imported(name: str, act: Callable[[], None]) -> Callable[[], None]:
 
 
 class _Finder(MetaPathFinder):
-    """Sits in front of ``sys.meta_path`` until its module comes by, then leaves."""
+    """A finder in front of ``sys.meta_path`` until its module is imported."""
 
     def __init__(self, name: str, act: Callable[[], None]) -> None:
         self._name = name
@@ -57,7 +64,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """The module's own loader, and afterwards the call."""
+    """A module's own loader, followed by the call."""
 
     def __init__(self, loader: Loader, finder: _Finder) -> None:
         self._loader = loader

@@ -1,1 +1,1 @@
-"""From finished spans to exporters: batches, tracer provider and metrics."""
+"""The way of finished spans to exporters: batches, tracer provider and metrics."""

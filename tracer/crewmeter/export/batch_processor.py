@@ -1,4 +1,7 @@
-"""Finished nodes to one exporter: bounded, in the background, in small batches; never in the app's way, also not at its exit."""
+"""The queue and thread of one exporter: bounded, in the background, in small batches.
+
+It never stands in the app's way, also not at its exit.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,26 @@ __all__ = ["BatchProcessor"]
 logger = logging.getLogger("crewmeter")
 
 CAPACITY = 10_000
-"""Spans waiting at most; further ones are lost, counted and reported."""
+"""Spans waiting at most. Further ones are lost, counted and reported."""
 BATCH = 512
 DELAY_S = 0.1
-"""How long the first span of a batch waits for company (s): a call that ended this long before a kill is kept."""
+"""How long the first span of a batch waits for company (s)."""
 MAX_ATTEMPTS = 20
 """Times a refused batch is tried (some ten minutes) before it is lost."""
+FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 POLL_S = 0.002
 """How often (s) a flush looks whether all is done."""
 HANGING_S = 1.0
+"""An export that takes longer (s) counts as failing."""
 IDLE_S = 60.0
-"""How often (s) an idle courier wakes for housekeeping."""
+"""How often (s) an idle processor wakes for housekeeping."""
 
 
 class BatchProcessor:
-    """One exporter's queue and thread. The exporter is made on that thread, since importing one may take a second.
+    """One exporter's queue and thread.
 
-    ``tick`` runs after every batch and every idle minute; ``observed`` sees each span once before its export, ``delivered``
-    after it; ``last`` runs before the exporter is shut down. All of them on the courier's thread.
+    The exporter is made on that thread, since importing one may take a second.
     """
 
     def __init__(
@@ -51,22 +55,21 @@ class BatchProcessor:
         name: str,
         factory: Callable[[], SpanExporter],
         resource: Callable[[], Resource],
-        *,
-        tick: Callable[[], None] | None = None,
-        observed: Callable[[OpenSpan], None] | None = None,
-        delivered: Callable[[OpenSpan, SpanExporter], None] | None = None,
-        last: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
+        self.tick: Callable[[], None] | None = None
+        """Runs after every batch and every idle minute, on the thread."""
+        self.before_export: Callable[[OpenSpan], None] | None = None
+        """Receives each span once before its export, on the thread."""
+        self.after_export: Callable[[OpenSpan, SpanExporter], None] | None = None
+        """Receives each span once after its export, on the thread."""
+        self.before_shutdown: Callable[[], None] | None = None
+        """Runs before the exporter is shut down, on the thread."""
         self._factory = factory
         self._resource = resource
-        self._tick = tick
-        self._observed = observed
-        self._delivered = delivered
-        self._last = last
         self._limit = RateLimit()
         self._retired: list[object] = []
-        """Exporters of the process we were forked from: kept, lest closing them disturbs it."""
+        """Exporters of the process we were forked from. Closing them would disturb it."""
         self._reset()
 
     def _reset(self) -> None:
@@ -86,12 +89,15 @@ class BatchProcessor:
 
     @property
     def failing(self) -> bool:
-        """True after an export failed, until one succeeds, and while one has been hanging for a second."""
+        """True after an export failed, until one succeeds, and while one hangs."""
         since = self._exporting_since
-        return self._failing or (since is not None and monotonic() - since > HANGING_S)
+        hangs = since is not None and monotonic() - since > HANGING_S
+        return self._failing or hangs
+
+    # --- on the app's threads -----------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin working; importing the exporter starts now. Does nothing when already running."""
+        """Start the thread, which imports the exporter now. Does nothing when it runs."""
         with self._starting:
             if self._thread is not None or self._closing:
                 return
@@ -100,7 +106,7 @@ class BatchProcessor:
         thread.start()
 
     def put(self, node: OpenSpan) -> None:
-        """Queue a finished node. Never blocks; a full queue loses it, and says so from the worker."""
+        """Queue a finished node. Never blocks: a full queue loses it, which the thread reports."""
         if len(self._queue) >= CAPACITY:
             self._lost += 1
             return
@@ -111,24 +117,36 @@ class BatchProcessor:
                 self.start()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was queued is exported, at most ``timeout`` seconds. True if it was."""
+        """Wait at most ``timeout`` seconds until all that was queued is exported.
+
+        Returns:
+            True if it was.
+        """
         until = monotonic() + timeout
         self._hurry.set()
-        while self._queue or self._refused or self._busy or self._wake.is_set():
+        while self._has_work():
             if monotonic() >= until:
                 return False
             if self._queue and not self._refused:
                 self._hurry.set()
             sleep(POLL_S)
-        force = getattr(self._exporter, "force_flush", None)
-        return (
-            force(max(1, int((until - monotonic()) * 1000))) is not False
-            if callable(force)
-            else True
-        )
+        force_flush = getattr(self._exporter, "force_flush", None)
+        if not callable(force_flush):
+            return True
+        remaining_ms = int((until - monotonic()) * 1000)
+        return force_flush(max(1, remaining_ms)) is not False
+
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._refused or self._busy or self._wake.is_set())
 
     def close(self, timeout: float) -> bool:
-        """Export what is queued and shut the exporter down, for at most ``timeout`` seconds; what remains is lost and reported."""
+        """Export what is queued and shut the exporter down, in at most ``timeout`` seconds.
+
+        What remains then is lost and reported.
+
+        Returns:
+            True if nothing remains.
+        """
         if self._thread is None and not self._queue:
             return True
         if self._queue:
@@ -137,23 +155,27 @@ class BatchProcessor:
         self._hurry.set()
         self._wake.set()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            return True
+        if thread is not threading.current_thread():
             thread.join(timeout)
-        if thread is not None and thread.is_alive():
-            waiting = len(self._queue) + len(self._refused)
-            if waiting:
-                logger.warning(
-                    "crewmeter: gave up on %s at exit; %d spans not delivered",
-                    self.name,
-                    waiting + self._lost,
-                )
-            return False
-        return True
+        if not thread.is_alive():
+            return True
+        waiting = len(self._queue) + len(self._refused)
+        if waiting:
+            logger.warning(
+                "crewmeter: gave up on %s at exit; %d spans not delivered",
+                self.name,
+                waiting + self._lost,
+            )
+        return False
 
     def after_fork(self) -> None:
-        """In the child: an empty queue, a new thread and a new exporter on first use."""
+        """Begin afresh in a forked child: an empty queue, a new thread and exporter on use."""
         self._retired.append(self._exporter)
         self._reset()
+
+    # --- on the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
         self._warm_up()
@@ -164,109 +186,113 @@ class BatchProcessor:
             self._hurry.clear()
             try:
                 self._drain()
-                if self._tick is not None:
-                    self._tick()
-            except Exception as error:  # noqa: BLE001  # the worker must outlive whatever an exporter does
-                self._failing = True
-                self._attempts += 1
-                self._report(f"cannot deliver to {self.name}: {type(error).__name__}: {error}")
-                if self._attempts >= MAX_ATTEMPTS or self._closing:
-                    self._lost += len(self._refused)
-                    self._refused = []
+                if self.tick is not None:
+                    self.tick()
+            except Exception as error:  # noqa: BLE001  # the thread must outlive whatever an exporter does
+                self._note_failure()
+                problem = f"cannot deliver to {self.name}: {type(error).__name__}: {error}"
+                self._report(problem)
             self._busy = False
             if self._closing and not self._queue and not self._refused:
                 self._finish()
                 return
 
     def _wait(self) -> None:
-        """Sleep until there is something to do: a batch to fill, a refused one to try again, or the minute's housekeeping."""
+        """Sleep until there is a batch to export, one to try again, or the minute is over."""
         if self._closing:
             return
         if self._refused:
-            self._hurry.wait(min(LONGEST_BACKOFF_S, 0.5 * 2**self._attempts))
+            backoff_s = FIRST_BACKOFF_S * 2**self._attempts
+            self._hurry.wait(min(LONGEST_BACKOFF_S, backoff_s))
         elif self._wake.wait(IDLE_S):
             self._hurry.wait(DELAY_S)
 
     def _warm_up(self) -> None:
-        """Load the exporter before there is anything to export, so that the first batch does not wait for imports."""
+        """Load the exporter before there is anything to export.
+
+        So the first batch does not wait for imports.
+        """
         try:
             exporter = self._exporter = self._factory()
-            warm = getattr(exporter, "warm_up", None)
-            if callable(warm):
-                warm()
-        except Exception as error:  # noqa: BLE001  # a missing exporter is reported, and tried again with the first batch
+            warm_up = getattr(exporter, "warm_up", None)
+            if callable(warm_up):
+                warm_up()
+        except Exception as error:  # noqa: BLE001  # reported here, and tried again with the first batch
             self._report(f"cannot set up {self.name}: {type(error).__name__}: {error}")
 
     def _drain(self) -> None:
-        """Export what is queued, a batch at a time. What an exporter refuses waits for the next attempt, a bounded number of times."""
+        """Export what is queued, a batch at a time, until an export is refused."""
         while self._queue or self._refused:
-            batch = self._refused or [
-                self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))
-            ]
             if not self._refused:
-                self._attempts = 0
-                self._prepare(batch)
-            self._refused = batch
-            self._failing = not self._export(batch)
-            if not self._failing:
-                self._refused = []
-                continue
-            self._attempts += 1
-            if self._attempts >= MAX_ATTEMPTS or self._closing:
-                self._lost += len(batch)
-                self._refused = []
-            self._report(
-                f"{self.name} cannot be reached or refuses; {len(self._refused) + len(self._queue)} spans wait"
-            )
-            return
+                self._refused = self._next_batch()
+            if not self._export(self._refused):
+                self._note_failure()
+                waiting = len(self._refused) + len(self._queue)
+                self._report(f"{self.name} cannot be reached or refuses; {waiting} spans wait")
+                return
+            self._failing = False
+            self._refused = []
         if self._lost:
             self._report(f"the queue to {self.name} was full")
 
-    def _prepare(self, batch: list[OpenSpan]) -> None:
-        """Make the batch's spans, and show them to who wants to count them. A node that cannot be made a span is dropped alone."""
+    def _note_failure(self) -> None:
+        """Count a refusal. After too many of them, or at exit, the batch is lost."""
+        self._failing = True
+        self._attempts += 1
+        if self._closing or self._attempts >= MAX_ATTEMPTS:
+            self._lost += len(self._refused)
+            self._refused = []
+
+    def _next_batch(self) -> list[OpenSpan]:
+        """Take a batch from the queue and make its spans.
+
+        A node that cannot be made a span is dropped alone.
+        """
+        self._attempts = 0
         resource = self._resource()
-        for node in list(batch):
+        batch: list[OpenSpan] = []
+        for _ in range(min(BATCH, len(self._queue))):
+            node = self._queue.popleft()
             try:
                 readable(node, resource)
             except Exception as error:  # noqa: BLE001  # one odd span must not hold up the rest
-                batch.remove(node)
                 self._lost += 1
                 self._report(f"a {node.kind} span could not be made: {type(error).__name__}")
                 continue
-            if self._observed is not None:
-                self._observed(node)
-            sleep(
-                0
-            )  # let the app's threads have the interpreter: they would wait five milliseconds for it else
+            batch.append(node)
+            if self.before_export is not None:
+                self.before_export(node)
+            # Else the app's threads would wait five milliseconds for the interpreter.
+            sleep(0)
+        return batch
 
     def _export(self, batch: list[OpenSpan]) -> bool:
+        """Export a batch. Return False where it is refused."""
         if not batch:
             return True
         exporter = self._exporter
         if exporter is None:
             exporter = self._exporter = self._factory()
+        spans = [node.readable for node in batch if node.readable is not None]
         self._exporting_since = monotonic()
         try:
-            done = (
-                exporter.export([node.readable for node in batch if node.readable is not None])
-                is SpanExportResult.SUCCESS
-            )
+            result = exporter.export(spans)
         finally:
             self._exporting_since = None
-        if not done:
+        if result is not SpanExportResult.SUCCESS:
             return False
-        if self._delivered is not None:
+        if self.after_export is not None:
             for node in batch:
-                self._delivered(node, exporter)
+                self.after_export(node, exporter)
         return True
 
     def _finish(self) -> None:
         try:
-            if self._last is not None:
-                self._last()
+            if self.before_shutdown is not None:
+                self.before_shutdown()
             if self._exporter is not None:
                 self._exporter.shutdown()
-        except Exception as error:  # noqa: BLE001  # an exporter's shutdown must not print a traceback at the user's exit
+        except Exception as error:  # noqa: BLE001  # no traceback at the user's exit
             self._report(f"shutting {self.name} down: {type(error).__name__}: {error}")
 
     def _report(self, problem: str) -> None:

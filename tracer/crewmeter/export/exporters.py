@@ -1,4 +1,7 @@
-"""Span exporters by name, through their entry points: made on a background thread, as importing one may take a second."""
+"""Span exporters by name, through their entry points.
+
+They are made on a background thread, because importing one may take a second.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ __all__ = [
 ]
 
 THREAD_PREFIX = "crewmeter-"
-"""How the names of our own threads begin."""
+"""The beginning of the names of our threads."""
 _CHATTY = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
@@ -38,7 +41,10 @@ _OTLP_MODULE = "opentelemetry.exporter.otlp"
 
 
 def hush_exporters() -> Callable[[], None]:
-    """Keep the OTLP exporters from logging every attempt made on our threads: couriers say it once. Returns what undoes it."""
+    """Keep the OTLP exporters from logging every attempt on our threads.
+
+    The batch processor reports a dead endpoint once a minute. Returns the function that undoes it.
+    """
 
     def from_elsewhere(record: logging.LogRecord) -> bool:
         return not (record.threadName or "").startswith(THREAD_PREFIX)
@@ -55,26 +61,34 @@ def hush_exporters() -> Callable[[], None]:
 
 
 def make_exporter(name: str, settings: TracerSettings) -> SpanExporter:
-    """The exporter the entry point ``name`` stands for. Raises LookupError, naming what is installed, if there is none."""
+    """Make the exporter of the entry point ``name``.
+
+    Raises:
+        LookupError: There is no such entry point. The message names those installed.
+    """
     if name == OTLP:
         return _otlp(settings)
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
+        installed = ", ".join(sorted(found))
         raise LookupError(
-            f"no span exporter {name!r} is installed (OTEL_TRACES_EXPORTER); there are: {', '.join(sorted(found))}"
+            f"no span exporter {name!r} is installed (OTEL_TRACES_EXPORTER); there are: {installed}"
         )
-    exporter = found[name].load()
-    made: SpanExporter = (
-        exporter(ledger=settings.ledger)
-        if name == EMBEDDED and settings.ledger is not None
-        else exporter()
-    )
-    return made
+    exporter_class = found[name].load()
+    arguments = {}
+    if name == EMBEDDED and settings.ledger is not None:
+        arguments["ledger"] = settings.ledger
+    exporter: SpanExporter = exporter_class(**arguments)
+    return exporter
 
 
 def _otlp(settings: TracerSettings) -> SpanExporter:
-    """The OTLP exporter of the protocol asked for; without an ``endpoint=`` it reads the ``OTEL_EXPORTER_OTLP_*`` variables itself."""
-    endpoint, headers = settings.endpoint, dict(settings.headers) or None
+    """Make the OTLP exporter of the configured protocol.
+
+    Without an ``endpoint=`` it reads the ``OTEL_EXPORTER_OTLP_*`` variables itself.
+    """
+    endpoint = settings.endpoint
+    headers = dict(settings.headers) or None
     if settings.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
             OTLPSpanExporter as GrpcExporter,
@@ -85,26 +99,29 @@ def _otlp(settings: TracerSettings) -> SpanExporter:
         OTLPSpanExporter as HttpExporter,
     )
 
-    return HttpExporter(
-        endpoint=None if endpoint is None else signal_url(endpoint, "traces"), headers=headers
-    )
+    if endpoint is not None:
+        endpoint = signal_url(endpoint, "traces")
+    return HttpExporter(endpoint=endpoint, headers=headers)
 
 
 def signal_url(endpoint: str, signal: str) -> str:
-    """The URL of one signal below an OTLP/HTTP base URL (or the URL itself, if it names the signal already)."""
+    """Return the URL of one signal below an OTLP/HTTP base URL.
+
+    It is the URL itself if that names the signal already.
+    """
     base = endpoint.rstrip("/")
-    return base if base.endswith(f"/v1/{signal}") else f"{base}/v1/{signal}"
+    path = f"/v1/{signal}"
+    return base if base.endswith(path) else base + path
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
-    """True where the user's provider has an OTLP exporter of its own, as far as one can see."""
+    """Return True where the user's provider seems to have an OTLP exporter of its own."""
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
     for processor in processors:
+        simple = getattr(processor, "span_exporter", None)
         batch = getattr(processor, "_batch_processor", None)
-        for exporter in (
-            getattr(processor, "span_exporter", None),
-            getattr(batch, "_exporter", None),
-        ):
+        batched = getattr(batch, "_exporter", None)
+        for exporter in (simple, batched):
             if type(exporter).__module__.startswith(_OTLP_MODULE):
                 return True
     return False

@@ -1,4 +1,7 @@
-"""The GenAI conventions' client metrics, where the app has a meter provider or an OTLP endpoint is configured."""
+"""The client metrics of the GenAI conventions.
+
+They are recorded where the app has a meter provider, or an OTLP endpoint is configured.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ class _Instruments:
 
 
 class ClientMetrics:
-    """Records billed spans. With neither a provider nor an endpoint it does nothing."""
+    """The recorder of billed spans. Without a provider and an endpoint it does nothing."""
 
     def __init__(self, settings: TracerSettings, resource: Callable[[], Resource]) -> None:
         self._settings = settings
@@ -117,23 +120,29 @@ class ClientMetrics:
             own.shutdown()
 
     def after_fork(self) -> None:
-        """In a forked child: a provider of its own on first use; the SDK's own reader would miss its thread."""
+        """Let a forked child make a provider of its own.
+
+        The SDK's reader of the parent's provider would have no thread here.
+        """
         self._seen = self._instruments = self._own = None
 
     def _current(self) -> _Instruments | None:
-        """Instruments of the app's meter provider, else of our own where an endpoint is configured."""
+        """Return instruments of the app's meter provider, else of our own, else None."""
         provider: Any = otel_metrics.get_meter_provider()
         if provider is self._seen:
             return self._instruments
         self._seen = provider
-        if type(provider).__module__.startswith(
-            "opentelemetry.metrics"
-        ):  # the API's proxy: the app has set none
-            provider = self._own = (
-                _provider(self._settings, self._resource()) if self._settings.metrics else None
-            )
+        if type(provider).__module__.startswith("opentelemetry.metrics"):
+            # The API's proxy: the app has set none.
+            provider = self._own_provider()
         self._instruments = _Instruments(provider) if provider is not None else None
         return self._instruments
+
+    def _own_provider(self) -> Any:
+        """Return a provider of our own where an endpoint is configured, else None."""
+        if self._settings.metrics:
+            self._own = _provider(self._settings, self._resource())
+        return self._own
 
 
 def _histogram(
@@ -146,7 +155,7 @@ def _histogram(
 
 
 def _provider(settings: TracerSettings, resource: Resource) -> Any:
-    """A private meter provider that exports by OTLP."""
+    """Return a private meter provider that exports by OTLP."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
@@ -156,17 +165,17 @@ def _provider(settings: TracerSettings, resource: Resource) -> Any:
 
 def _exporter(settings: TracerSettings) -> Any:
     headers = dict(settings.headers) or None
+    endpoint = settings.endpoint
     if settings.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import (
             OTLPMetricExporter as GrpcExporter,
         )
 
-        return GrpcExporter(endpoint=settings.endpoint, headers=headers)
+        return GrpcExporter(endpoint=endpoint, headers=headers)
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import (
         OTLPMetricExporter as HttpExporter,
     )
 
-    return HttpExporter(
-        endpoint=None if settings.endpoint is None else signal_url(settings.endpoint, "metrics"),
-        headers=headers,
-    )
+    if endpoint is not None:
+        endpoint = signal_url(endpoint, "metrics")
+    return HttpExporter(endpoint=endpoint, headers=headers)

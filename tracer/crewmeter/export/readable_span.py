@@ -1,4 +1,4 @@
-"""A finished node → the span OpenTelemetry exporters take. Runs on the export thread, away from the app's."""
+"""A finished node as the span that OpenTelemetry exporters take."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from crewmeter import semconv
-from crewmeter.spans.model_call import call_attributes
+from crewmeter.spans.call_attributes import call_attributes
+from crewmeter.spans.span import CLIENT_KINDS
 from crewmeter.version import version
 
 if TYPE_CHECKING:
@@ -21,46 +22,45 @@ if TYPE_CHECKING:
 
 __all__ = ["attributes_of", "readable", "status_of"]
 
-_CLIENT = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING, semconv.KIND_MCP})
 _OK = Status(StatusCode.UNSET)
 _scope = InstrumentationScope(semconv.SCOPE, version())
 _lock = threading.Lock()
 
 
 def attributes_of(node: OpenSpan) -> dict[str, AttributeValue]:
-    """All attributes of a finished node: where it is, what it is, and for a call what it used."""
-    attributes: dict[str, AttributeValue] = {
-        semconv.KIND: node.kind,
-        **node.scope,
-        **node.attributes,
-    }
+    """Return all attributes of a finished node: its context, kind, and a call's usage."""
+    attributes: dict[str, AttributeValue] = {semconv.KIND: node.kind}
+    attributes.update(node.scope)
+    attributes.update(node.attributes)
     if node.call is not None:
         attributes.update(call_attributes(node.call, node))
     if node.error_type is not None:
         attributes[semconv.ERROR_TYPE] = node.error_type
     if not node.context.trace_flags.sampled:
-        attributes[semconv.SAMPLED_OUT] = (
-            True  # OTLP's flags don't tell; the collector keeps it from the trace back end
-        )
+        # OTLP's flags do not say it. The collector reads this to drop the span from traces.
+        attributes[semconv.SAMPLED_OUT] = True
     return attributes
 
 
 def status_of(node: OpenSpan) -> Status:
-    """Error where something failed, with the (scrubbed) message only if content is captured."""
-    return _OK if node.error_type is None else Status(StatusCode.ERROR, node.message)
+    """Return ERROR where something failed. Its message is there if content is captured."""
+    if node.error_type is None:
+        return _OK
+    return Status(StatusCode.ERROR, node.message)
 
 
 def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
-    """``node`` as a span. Made once; afterwards the node keeps only what its children may still need."""
+    """Return ``node`` as a span, made at the first call and the same afterwards."""
     with _lock:
         if node.readable is None:
+            kind = SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
             node.readable = ReadableSpan(
                 name=node.name,
                 context=node.context,
                 parent=node.parent_context,
                 resource=resource,
                 attributes=attributes_of(node),
-                kind=SpanKind.CLIENT if node.kind in _CLIENT else SpanKind.INTERNAL,
+                kind=kind,
                 status=status_of(node),
                 start_time=node.started_ns,
                 end_time=node.ended_ns,

@@ -1,4 +1,7 @@
-"""What finished spans mean for people while the app runs: metrics, log lines and the summary after a run. Export thread only."""
+"""The readers of finished spans in the app: metrics, budgets, log lines and the summary.
+
+All of it runs on the export thread.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +16,22 @@ from crewmeter.export.metrics import ClientMetrics
 from crewmeter.log_rate_limit import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import SpanExporter
 
     from crewmeter.budget_hook.before_call import BeforeCallHook
     from crewmeter.settings import TracerSettings
-    from crewmeter.spans.span import OpenSpan
+    from crewmeter.spans.span import OpenSpan, RunUsage
 
 __all__ = ["SpanObserver"]
-
 
 logger = logging.getLogger("crewmeter")
 
 
 class SpanObserver:
-    """Sees every span once, before its export, and again once it is exported, when the ledger knows its cost."""
+    """The one that looks at every span before its export, and again when it is exported."""
 
     def __init__(
         self,
@@ -43,55 +45,55 @@ class SpanObserver:
         self._log = RunLog(settings.log)
         self._summary = KickoffSummary(settings.summary)
 
-    def see(self, node: OpenSpan) -> None:
-        """Before export: count it."""
-        attributes = node.readable.attributes if node.readable is not None else None
-        if attributes is None:
+    def before_export(self, node: OpenSpan) -> None:
+        """Count ``node`` for its run, for budgets and for metrics."""
+        if node.readable is None:
             return
-        self._count(node)
+        attributes = node.readable.attributes or {}
+        if node.run is not None and node.run.run_usage is not None:
+            _add(node.run.run_usage, node, attributes)
         try:
             if self._before_call is not None:
                 self._before_call.seen(node)
             self._metrics.record(node)
-        except Exception as error:  # noqa: BLE001  # meter provider and guard may be anybody's; they must not cost a span
+        except Exception as error:  # noqa: BLE001  # anybody's meter provider or guard, which must not cost a span
             if self._limit.allows(monotonic()):
                 logger.warning(
                     "crewmeter: could not count a span for metrics or budgets: %s",
                     type(error).__name__,
                 )
 
-    def delivered(self, node: OpenSpan, exporter: SpanExporter) -> None:
-        """After export: say it, with the cost if the exporter knows it."""
+    def after_export(self, node: OpenSpan, exporter: SpanExporter) -> None:
+        """Write the log line and the summary, with the cost if the exporter knows it."""
         if self._log.enabled:
             self._log.write(node, exporter)
         if node.run is node:
             self._summary.write(node, exporter)
 
     def close(self) -> None:
-        """Flush and stop the metrics exporter, if one is ours, and give back what budgets have reserved."""
+        """Stop our own metrics exporter, and give back what budgets have reserved."""
         if self._before_call is not None:
             self._before_call.close()
         self._metrics.close()
 
     def after_fork(self) -> None:
+        """Begin afresh in a forked child."""
         self._metrics.after_fork()
 
-    def _count(self, node: OpenSpan) -> None:
-        run_usage = node.run.run_usage if node.run is not None else None
-        if run_usage is None or node.readable is None:
-            return
-        attributes = node.readable.attributes or {}
-        if node.call is not None:
-            run_usage.calls += 1
-            run_usage.failed_calls += node.error_type is not None
-            used_input, used_output = (
-                attributes.get(semconv.INPUT_TOKENS),
-                attributes.get(semconv.OUTPUT_TOKENS),
-            )
-            if isinstance(used_input, int) and isinstance(used_output, int):
-                run_usage.input_tokens += used_input
-                run_usage.output_tokens += used_output
-            else:
-                run_usage.unknown_calls += 1
-        elif node.kind == semconv.KIND_TOOL:
-            run_usage.tool_calls += 1
+
+def _add(usage: RunUsage, node: OpenSpan, attributes: Mapping[str, object]) -> None:
+    """Add a finished span to its run's usage."""
+    if node.kind == semconv.KIND_TOOL:
+        usage.tool_calls += 1
+    if node.call is None:
+        return
+    usage.calls += 1
+    if node.error_type is not None:
+        usage.failed_calls += 1
+    input_tokens = attributes.get(semconv.INPUT_TOKENS)
+    output_tokens = attributes.get(semconv.OUTPUT_TOKENS)
+    if isinstance(input_tokens, int) and isinstance(output_tokens, int):
+        usage.input_tokens += input_tokens
+        usage.output_tokens += output_tokens
+    else:
+        usage.unknown_calls += 1

@@ -1,4 +1,7 @@
-"""Whose TracerProvider spans belong to: one passed in, one the app set globally, else none but our own pipeline."""
+"""The TracerProvider that spans belong to, beside our own pipeline.
+
+It is the one passed in, else the one the app set globally, else none.
+"""
 
 from __future__ import annotations
 
@@ -16,63 +19,74 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Tracer
 
-__all__ = ["Providers"]
+__all__ = ["AppTracerProvider"]
 
 _NOT_OURS = frozenset({"crewAI-telemetry"})
 """Service names of providers that are no user's: CrewAI before 1.15 set a global one for its own telemetry."""
 
 
-class Providers:
-    """Looks the user's provider up anew for every run, since many apps set theirs after calling `instrument`."""
+class AppTracerProvider:
+    """The app's tracer provider, looked up anew for every run.
+
+    Many apps set theirs after they have called `instrument`.
+    """
 
     def __init__(self, given: trace.TracerProvider | None, service_name: str | None) -> None:
         self._given = given
         self._service_name = service_name
         self._seen: trace.TracerProvider | None = None
         self._tracer: Tracer | None = None
-        self._environment = Resource.create(
-            {SERVICE_NAME: service_name} if service_name else None
-        )  # starts threads: not at exit
+        # Made here, since resource detectors start threads, which is impossible at exit.
+        names = {SERVICE_NAME: service_name} if service_name else None
+        self._environment = Resource.create(names)
         self._resource: Resource | None = None
         self.exports_otlp = False
-        """Whether the user's provider sends OTLP itself, so that ours need send only what its sampler dropped."""
+        """Whether the user's provider exports OTLP, so that ours sends only what it dropped."""
 
     def sampler(self) -> Sampler:
-        """What ``OTEL_TRACES_SAMPLER`` asks for. It only marks our spans: usage is never sampled away."""
+        """Return what ``OTEL_TRACES_SAMPLER`` says. It marks spans and never drops usage."""
         return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
 
     def tracer(self) -> Tracer | None:
-        """A tracer of the user's provider, or None where there is no such provider."""
+        """Return a tracer of the user's provider, None where there is no such provider."""
         provider = self._given or _global_provider()
         if provider is not self._seen:
             self._seen = provider
-            theirs = self._given is not None or (
-                isinstance(provider, TracerProvider) and _service(provider) not in _NOT_OURS
-            )
-            self._tracer = provider.get_tracer(semconv.SCOPE, version()) if theirs else None
             self._resource = None
-            self.exports_otlp = (
-                theirs and isinstance(provider, TracerProvider) and exports_otlp(provider)
-            )
+            self._tracer = None
+            self.exports_otlp = False
+            if self._is_users(provider):
+                self._tracer = provider.get_tracer(semconv.SCOPE, version())
+                self.exports_otlp = isinstance(provider, TracerProvider) and exports_otlp(provider)
         return self._tracer
 
+    def _is_users(self, provider: trace.TracerProvider) -> bool:
+        """Return True for a provider passed in, or a global one that the app has set."""
+        if self._given is not None:
+            return True
+        return isinstance(provider, TracerProvider) and _service(provider) not in _NOT_OURS
+
     def resource(self) -> Resource:
-        """What the spans come from: the user's provider's resource, else the environment's; ``service_name=`` on top."""
+        """Return the resource of spans: the user's provider's, else the environment's.
+
+        ``service_name=`` goes on top.
+        """
         if self._resource is None:
-            theirs = (
-                self._seen
-                if self._tracer is not None and isinstance(self._seen, TracerProvider)
-                else None
-            )
-            resource = theirs.resource if theirs is not None else self._environment
-            if theirs is not None and self._service_name:
-                resource = resource.merge(Resource({SERVICE_NAME: self._service_name}))
-            self._resource = resource
+            self._resource = self._environment
+            if self._tracer is not None and isinstance(self._seen, TracerProvider):
+                self._resource = self._seen.resource
+                if self._service_name:
+                    named = Resource({SERVICE_NAME: self._service_name})
+                    self._resource = self._resource.merge(named)
         return self._resource
 
 
 def _global_provider() -> trace.TracerProvider:
-    """The app's provider. While it has set none the API's own getter asks the environment, which costs a call 4 µs; once is enough."""
+    """Return the app's provider, or the API's proxy while the app has set none.
+
+    The API's own getter reads the environment each time, which costs a call 4 µs. So the proxy is
+    remembered.
+    """
     if getattr(trace, "_TRACER_PROVIDER", trace) is None and _unset:
         return _unset[0]
     provider = trace.get_tracer_provider()
@@ -82,7 +96,7 @@ def _global_provider() -> trace.TracerProvider:
 
 
 _unset: list[trace.TracerProvider] = []
-"""The API's stand-in for a provider nobody has set, once it was met."""
+"""The API's proxy for a provider nobody has set, once it was met."""
 
 
 def _service(provider: TracerProvider) -> object:

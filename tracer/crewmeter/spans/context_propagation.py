@@ -1,4 +1,4 @@
-"""Which node is current: in the OpenTelemetry context of the caller, or carried into a thread that started without one."""
+"""The current node: that of the OpenTelemetry context, or the one a thread was started with."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ _CARRIED = "_crewmeter_node"
 
 
 def raw_node() -> OpenSpan | None:
-    """The node this context (else this thread) was given, even if it has ended since."""
+    """Return the node of this context, else of this thread, even if it has ended."""
     anchor = otel_context.get_current().get(_KEY)
-    return anchor.node if isinstance(anchor, Anchor) else _carried_node()
+    if isinstance(anchor, Anchor):
+        return anchor.node
+    return _carried_node()
 
 
 def _carried_node() -> OpenSpan | None:
@@ -39,7 +41,7 @@ def _carried_node() -> OpenSpan | None:
 
 
 def node_here() -> OpenSpan | None:
-    """The innermost node still open in this context, or None."""
+    """Return the innermost node still open in this context, or None."""
     return _open(raw_node())
 
 
@@ -50,23 +52,28 @@ def _open(node: OpenSpan | None) -> OpenSpan | None:
 
 
 def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
-    """Make ``node`` current here. ``lost`` is called with its event id when every context knowing it is gone."""
+    """Make ``node`` current here.
+
+    ``lost`` is called with its event id when every context that holds it is gone.
+    """
     before = _pruned(otel_context.get_current())
     node.before = before
     anchor = Anchor(node)
     if lost is not None:
         event_id = node.event_id
         node.anchor = ref(anchor, lambda _: lost(event_id))
-    otel_context.attach(
-        trace.set_span_in_context(node.otel_span, otel_context.set_value(_KEY, anchor, before))
-    )
+    anchored = otel_context.set_value(_KEY, anchor, before)
+    otel_context.attach(trace.set_span_in_context(node.otel_span, anchored))
 
 
 def leave(node: OpenSpan) -> list[OpenSpan]:
-    """Go back to what was current before ``node``; returns the nodes still current inside it, innermost first.
+    """Go back to what was current before ``node``.
 
-    Works by value: a start and its end may run in different contexts or threads, where a token's reset would fail. Where
-    ``node`` is not current (nor encloses what is) nothing changes.
+    Works by value: a start and its end may run in different contexts or threads, where a token's
+    reset would fail. Where ``node`` is not current, nor encloses what is, nothing changes.
+
+    Returns:
+        The nodes still current inside it, innermost first.
     """
     anchor = otel_context.get_current().get(_KEY)
     if not isinstance(anchor, Anchor):
@@ -84,25 +91,30 @@ def leave(node: OpenSpan) -> list[OpenSpan]:
 
 
 def _pruned(context: Values) -> Values:
-    """``context`` without nodes that ended elsewhere, lest a chain of finished spans grows for ever."""
+    """Return ``context`` without the nodes that ended elsewhere.
+
+    Else a chain of finished spans would grow for ever.
+    """
     while True:
         anchor = context.get(_KEY)
-        if (
-            not isinstance(anchor, Anchor)
-            or anchor.node.ended_ns is None
-            or anchor.node.before is None
-        ):
+        if not isinstance(anchor, Anchor):
             return context
-        if trace.get_current_span(context) is not anchor.node.otel_span:
+        node = anchor.node
+        if node.ended_ns is None or node.before is None:
             return context
-        context = anchor.node.before
+        if trace.get_current_span(context) is not node.otel_span:
+            return context
+        context = node.before
 
 
 def carry_into_threads() -> Callable[[], None]:
-    """Let threads and thread pools used inside a run know which node started them; returns what undoes it.
+    """Carry the current node into threads and thread pools.
 
-    A bare ``threading.Thread`` begins with an empty context, so calls made in it would belong to no run. Thread pools keep
-    their threads, so there the node goes with each submitted function, not with the thread.
+    A bare ``threading.Thread`` begins with an empty context, so calls made in it would belong to no
+    run. Thread pools reuse their threads, so there the node goes with each submitted function.
+
+    Returns:
+        The function that undoes it.
     """
     start = threading.Thread.start
     submit: Any = ThreadPoolExecutor.submit
@@ -110,11 +122,9 @@ def carry_into_threads() -> Callable[[], None]:
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
         node = node_here()
-        if (
-            node is not None
-            and getattr(getattr(self, "_target", None), "__module__", None)
-            != "concurrent.futures.thread"
-        ):
+        target = getattr(self, "_target", None)
+        in_pool = getattr(target, "__module__", None) == "concurrent.futures.thread"
+        if node is not None and not in_pool:
             setattr(self, _CARRIED, node)
         start(self)
 
@@ -122,25 +132,21 @@ def carry_into_threads() -> Callable[[], None]:
     def carrying_submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        # CrewAI's bus submits twice a call, and a function run in a context of its own finds its node there.
-        node = _open(
-            _carried_node() if type(getattr(fn, "__self__", None)) is Context else raw_node()
-        )
-        return (
-            submit(self, fn, *args, **kwargs)
-            if node is None
-            else submit(self, _Carried(fn, node), *args, **kwargs)
-        )
+        # A function run in a context of its own, as by CrewAI's bus, finds its node there.
+        has_context = type(getattr(fn, "__self__", None)) is Context
+        node = _open(_carried_node() if has_context else raw_node())
+        if node is None:
+            return submit(self, fn, *args, **kwargs)
+        return submit(self, _Carried(fn, node), *args, **kwargs)
 
-    threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the point of this function
+    threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the purpose
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[assignment]  # as above
 
     def undo() -> None:
         if threading.Thread.start is carrying_start:
             threading.Thread.start = start  # type: ignore[method-assign]
-        if (
-            ThreadPoolExecutor.submit is carrying_submit
-        ):  # else somebody wrapped ours, which now only passes on
+        # Where somebody has wrapped ours meanwhile, it stays and only passes on.
+        if ThreadPoolExecutor.submit is carrying_submit:
             ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
 
     return undo

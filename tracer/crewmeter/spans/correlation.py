@@ -1,4 +1,8 @@
-"""Events say where a call belongs, the wire says what was billed: every exchange ends up on exactly one billed span."""
+"""The match between CrewAI's events and HTTP exchanges.
+
+Events say where in the crew a call belongs, an exchange says what was billed. Every exchange ends up
+on exactly one billed span.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,11 @@ from crewmeter.usage.llm_counters import LlmCounters
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter.spans.model_call import HttpExchange
+    from crewmeter.http.http_call import HttpExchange
+    from crewmeter.spans.active_spans import ActiveSpans
     from crewmeter.spans.recorder import Recorder
     from crewmeter.spans.span import OpenSpan
+    from crewmeter.usage.token_usage import TokenUsage
 
 __all__ = ["Correlator"]
 
@@ -28,35 +34,39 @@ _KINDS = {semconv.EMBEDDINGS: semconv.KIND_EMBEDDING, semconv.RERANK: semconv.KI
 
 
 class Correlator:
-    """Matches HTTP exchanges with model calls, and settles each once. Its lock guards flags only, never other code."""
+    """The matcher of HTTP exchanges and model calls.
 
-    def __init__(self, recorder: Recorder) -> None:
+    Its lock guards flags only and is never held across other code.
+    """
+
+    def __init__(self, recorder: Recorder, active: ActiveSpans) -> None:
         self._recorder = recorder
+        self._active = active
         self._lock = threading.Lock()
         self._pending: dict[str, OpenSpan] = {}
         self._held: list[HttpExchange] = []
         self.holds = False
-        """Events come late and elsewhere (no seam): finished exchanges wait a moment for the call they belong to."""
+        """Events come late, so finished exchanges wait a moment for the call they belong to."""
         self.counters = LlmCounters()
 
-    # --- the wire's side -------------------------------------------------------------------------------------------
+    # --- exchanges ----------------------------------------------------------------------------
 
-    def opened(self, exchange: HttpExchange) -> None:
-        """A request is being sent, in the caller's context: note whose it is. Outside a run and CrewAI it is nobody's."""
+    def exchange_opened(self, exchange: HttpExchange) -> None:
+        """Note whose a request is, in its caller's context.
+
+        One outside runs, `attribute` blocks and CrewAI's code is nobody's, and is not billed.
+        """
         node = node_here()
         if node is None and attribution.current() is None and not _called_by_crewai():
             return
         exchange.owner = ExchangeOwner(node)
-        if (
-            node is not None
-            and node.kind == semconv.KIND_LLM
-            and node.call is not None
-            and exchange.operation in _INFERENCE
-        ):
+        if node is None or node.call is None or node.kind != semconv.KIND_LLM:
+            return
+        if exchange.operation in _INFERENCE:
             node.call.exchanges.append(exchange)
 
-    def closed(self, exchange: HttpExchange) -> None:
-        """The response is over, whole or not: bill it on its own where no open call will."""
+    def exchange_closed(self, exchange: HttpExchange) -> None:
+        """Bill an exchange that is over on its own, where no open call will."""
         owner = exchange.owner
         if not isinstance(owner, ExchangeOwner) or owner.billed:
             return
@@ -68,85 +78,84 @@ class Correlator:
             self._bill_alone(exchange, owner)
         elif call.pending:
             if not call.in_flight():
-                self._match_now(node)
+                self._stop_waiting(node)
         elif node.ended_ns is not None and is_known(exchange):
             self._bill_alone(exchange, owner)
 
-    # --- the events' side ------------------------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------
 
-    def settle(self, node: OpenSpan) -> bool:
-        """Decide a closed call's usage. False while only an unfinished exchange can tell; it is delivered when that ends."""
+    def complete(self, node: OpenSpan) -> bool:
+        """Decide the usage of a call that has ended.
+
+        Returns:
+            False while only an unfinished exchange can tell. The node is delivered when that ends.
+        """
         call = node.call
         if call is None:
             return True
         if self.holds:
-            self._claim_held(node, call)
-        if not call.usage_seen() and call.in_flight():
+            self._take_held(node, call)
+        if call.in_flight() and not call.usage_seen():
             call.pending = True
             self._pending[node.event_id] = node
             return False
         self._complete(node, call)
         return True
 
-    def match_pending(self) -> None:
+    def complete_pending(self) -> None:
         """Stop waiting for exchanges that never ended."""
         for node in list(self._pending.values()):
-            self._match_now(node)
+            self._stop_waiting(node)
 
     def bill_held(self, before_ns: int) -> None:
-        """Bill on their own the held exchanges that ended before ``before_ns`` and that no call has claimed."""
-        for exchange in [held for held in self._held if (held.ended_ns or 0) < before_ns]:
+        """Bill the held exchanges that ended before ``before_ns`` and belong to no call."""
+        due = [held for held in self._held if (held.ended_ns or 0) < before_ns]
+        for exchange in due:
             self._held.remove(exchange)
             if isinstance(exchange.owner, ExchangeOwner):
                 self._bill_alone(exchange, exchange.owner)
 
-    def _claim_held(self, node: OpenSpan, call: ModelCall) -> None:
-        """Give ``call`` the held exchanges that are its own: by response id, else by having happened while it was open."""
+    def _take_held(self, node: OpenSpan, call: ModelCall) -> None:
+        """Give ``call`` its held exchange: by response id, else by time and model."""
+        started_ns = node.started_ns - _SLACK_NS
         ended_ns = (node.ended_ns or time_ns()) + _SLACK_NS
-        by_id = [
-            held
-            for held in self._held
-            if call.response_id is not None and held.response_id == call.response_id
-        ]
-        during = [
-            held
-            for held in self._held
-            if node.started_ns - _SLACK_NS <= held.started_ns and (held.ended_ns or 0) <= ended_ns
-        ]
-        same_model = [
-            held
-            for held in during
-            if held.operation in _INFERENCE
-            and (call.model or "").endswith(held.request_model or "")
-        ]
-        for exchange in (by_id or same_model)[:1]:
+        by_id: list[HttpExchange] = []
+        by_model: list[HttpExchange] = []
+        for held in self._held:
+            if call.response_id is not None and held.response_id == call.response_id:
+                by_id.append(held)
+            during = started_ns <= held.started_ns and (held.ended_ns or 0) <= ended_ns
+            if not during or held.operation not in _INFERENCE:
+                continue
+            if (call.model or "").endswith(held.request_model or ""):
+                by_model.append(held)
+        for exchange in (by_id or by_model)[:1]:
             self._held.remove(exchange)
             call.exchanges.append(exchange)
 
-    def forget_pending(self) -> None:
-        """In a forked child: the parent waits for its own exchanges."""
+    def after_fork(self) -> None:
+        """Forget the exchanges for which the parent of a forked child waits."""
         self._pending = {}
         self._held = []
 
-    def late(self, call_id: str | None, usage: Mapping[str, object] | None) -> OpenSpan | None:
-        """The ended call a further end event belongs to, or None if that end must be billed on its own.
+    def find_ended(
+        self, call_id: str | None, usage: Mapping[str, object] | None
+    ) -> OpenSpan | None:
+        """Return the ended call that a further end event repeats.
 
-        A second end of one call (Bedrock's tool loop, doubled failures) is a bill of its own only where it has a usage that no
-        exchange and no earlier event had.
+        A second end of one call (Bedrock's tool loop, doubled failures) is a bill of its own only
+        where it has a usage that no exchange and no earlier event had. Then this is None.
         """
-        node = self._recorder.registry.find_call(call_id)
+        node = self._active.find_call(call_id)
         if node is None or node.call is None:
             return None
-        if (
-            not usage
-            or node.call.exchanges
-            or node.call.usage == usage
-            or node.call.reconciled is not None
-        ):
+        call = node.call
+        if not usage or call.exchanges or call.usage == usage or call.reconciled is not None:
             return node
         return None
 
-    def _match_now(self, node: OpenSpan) -> None:
+    def _stop_waiting(self, node: OpenSpan) -> None:
+        """Complete and deliver a node that waits for its exchange."""
         if self._pending.pop(node.event_id, None) is None or node.call is None:
             return
         node.call.pending = False
@@ -154,7 +163,8 @@ class Correlator:
         self._recorder.deliver(node)
 
     def _complete(self, node: OpenSpan, call: ModelCall) -> None:
-        call.exchange = main = main_exchange(call)
+        main = main_exchange(call)
+        call.exchange = main
         for exchange in call.exchanges:
             owner = exchange.owner
             if exchange is main or (exchange.done and not is_known(exchange)):
@@ -165,31 +175,32 @@ class Correlator:
             node.error_type = main.error_type
         residual = self.counters.ended(node, call)
         if residual is not None:
-            missing, usage = residual
-            extra = ModelCall(origin="residual")
-            extra.declared, extra.model, extra.endpoint, extra.reconciled = (
-                call.declared,
-                call.model,
-                call.endpoint,
-                usage,
-            )
-            self._point(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
+            self._bill_residual(call, *residual)
+
+    def _bill_residual(self, call: ModelCall, missing: OpenSpan, usage: TokenUsage) -> None:
+        """Record what a counter gained while calls overlapped, as a call of its own."""
+        extra = ModelCall(origin="residual")
+        extra.declared = call.declared
+        extra.model = call.model
+        extra.endpoint = call.endpoint
+        extra.reconciled = usage
+        self._record(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
 
     def _bill_alone(self, exchange: HttpExchange, owner: ExchangeOwner) -> None:
+        """Record an exchange as a call of its own."""
         if not self._take(owner):
             return
         node = owner.node
         call = ModelCall(exchange.operation, origin="wire")
         call.exchange = exchange
         call.model = exchange.request_model
-        call.declared = exchange.provider or (
-            node.call.declared if node is not None and node.call is not None else None
-        )
-        self._point(
-            call, node, exchange.started_ns, exchange.ended_ns or time_ns(), exchange.error_type
-        )
+        call.declared = exchange.provider
+        if not call.declared and node is not None and node.call is not None:
+            call.declared = node.call.declared
+        ended_ns = exchange.ended_ns or time_ns()
+        self._record(call, node, exchange.started_ns, ended_ns, exchange.error_type)
 
-    def _point(
+    def _record(
         self,
         call: ModelCall,
         node: OpenSpan | None,
@@ -197,11 +208,17 @@ class Correlator:
         ended_ns: int,
         error_type: str | None = None,
     ) -> None:
-        parent = node.parent if node is not None and node.call is not None else node
-        self._recorder.point(
+        """Record a call beside ``node`` if that is a call, else inside it."""
+        parent = node
+        if node is not None and node.call is not None:
+            parent = node.parent
+        name = call.operation
+        if call.model:
+            name = f"{call.operation} {call.model}"
+        self._recorder.record(
             None,
             _KINDS.get(call.operation, semconv.KIND_LLM),
-            f"{call.operation} {call.model}" if call.model else call.operation,
+            name,
             at_ns=ended_ns,
             started_ns=started_ns,
             call=call,
@@ -210,7 +227,7 @@ class Correlator:
         )
 
     def _take(self, owner: object) -> bool:
-        """ExchangeOwner an exchange for one span: True for the first caller only."""
+        """Claim an exchange for one span. Return True for the first caller only."""
         if not isinstance(owner, ExchangeOwner):
             return False
         with self._lock:
@@ -221,10 +238,14 @@ class Correlator:
 
 
 def _called_by_crewai() -> bool:
-    """True where CrewAI's own code is on the stack: knowledge and memory embed outside any run, too."""
+    """Return True where CrewAI's own code is on the stack.
+
+    Knowledge and memory embed outside any run, too.
+    """
     frame = sys._getframe(1)
     while frame is not None:
-        if str(frame.f_globals.get("__name__", "")).startswith("crewai."):
+        module = frame.f_globals.get("__name__", "")
+        if str(module).startswith("crewai."):
             return True
         if frame.f_back is None:
             return False

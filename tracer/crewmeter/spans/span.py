@@ -1,4 +1,4 @@
-"""One span while crewmeter works on it: a node of a run's tree, cheap to open and close on the app's threads."""
+"""One span in the making: a node of a run's tree, cheap to open and close."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.model_call import ModelCall
 
-__all__ = ["ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
+__all__ = ["CLIENT_KINDS", "ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
 
 ROOT_KINDS = frozenset(
     {
@@ -28,11 +28,16 @@ ROOT_KINDS = frozenset(
         semconv.KIND_TEST,
     }
 )
-"""Kinds that make a run when nothing of ours encloses them. An agent does only as ``Agent.kickoff`` (see `Recorder.started`)."""
+"""Kinds that make a run where no span of ours encloses them.
+
+An agent does so only as ``Agent.kickoff``, see `Recorder.open`.
+"""
+CLIENT_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING, semconv.KIND_MCP})
+"""Kinds whose spans are calls to another service (OpenTelemetry's span kind CLIENT)."""
 
 
 class RunUsage:
-    """What a run has used so far, for its summary line. Filled on the export thread only."""
+    """The usage of a run so far, for its summary line. Filled on the export thread only."""
 
     __slots__ = (
         "calls",
@@ -53,7 +58,10 @@ class RunUsage:
 
 
 class Anchor:
-    """Ties a node to the contexts it is current in: when the last such context is gone, so is the anchor."""
+    """The tie between a node and the contexts in which it is current.
+
+    When the last such context is gone, so is the anchor.
+    """
 
     __slots__ = ("__weakref__", "node")
 
@@ -62,7 +70,10 @@ class Anchor:
 
 
 class OpenSpan:
-    """A started, perhaps finished span. Holds strings and numbers only, never a Task, Agent or LLM object."""
+    """A started, perhaps finished span.
+
+    It holds strings and numbers only, never a Task, Agent or LLM object.
+    """
 
     __slots__ = (
         "anchor",
@@ -100,13 +111,13 @@ class OpenSpan:
         self.thread = thread
         self.ended_ns: int | None = None
         self.key: str | None = None
-        """What tells this span from others of its kind when an ending event has to be matched: a call id, tool name …"""
+        """Call id, tool name or the like, by which an ending event finds its span."""
         self.error_type: str | None = None
         self.message: str | None = None
-        """Scrubbed error text; only when content is captured."""
+        """Scrubbed error text, only when content is captured."""
         self.attributes: dict[str, AttributeValue] = {}
         self.scope: Mapping[str, AttributeValue] = {}
-        """Attributes every descendant inherits; shared between nodes, never changed in place."""
+        """Attributes every descendant inherits. Shared between nodes, so never changed."""
         self.attribution: Mapping[str, str] | None = None
         self.parent: OpenSpan | None = None
         self.run: OpenSpan | None = None
@@ -114,7 +125,7 @@ class OpenSpan:
         self.context: SpanContext
         self.parent_context: SpanContext | None = None
         self.otel_span: Span
-        """What is current while the node is open: the user's provider's own span, or a stand-in carrying the ids."""
+        """Current while the node is open: the user's provider's span, or one with the ids only."""
         self.before: Context | None = None
         """The OpenTelemetry context to return to."""
         self.anchor: ref[Anchor] | None = None
@@ -127,7 +138,7 @@ class OpenSpan:
         """The user's, where the run's spans go through a provider of the user's."""
 
     def within(self, other: OpenSpan) -> bool:
-        """True where this node is ``other`` or one of its descendants."""
+        """Return True where this node is ``other`` or one of its descendants."""
         node: OpenSpan | None = self
         while node is not None:
             if node is other:
@@ -136,7 +147,7 @@ class OpenSpan:
         return False
 
     def nearest(self, kind: str) -> OpenSpan | None:
-        """The closest node of ``kind`` at or above this one."""
+        """Return the closest node of ``kind`` at or above this one."""
         node: OpenSpan | None = self
         while node is not None and node.kind != kind:
             node = node.parent

@@ -1,4 +1,7 @@
-"""CrewAI's counters as the last witness: tokens that an LLM object counted and neither event nor exchange reported."""
+"""The token counters of CrewAI's LLM objects, the last source of a call's usage.
+
+They count tokens that neither an event nor an HTTP exchange has reported.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ _FIELDS = (
     "reasoning_tokens",
 )
 _MAX_WAITING = 64
+"""Calls without usage that one counter remembers while calls overlap."""
 
 
 @dataclass(slots=True)
@@ -34,127 +38,143 @@ class _CounterWindow:
 
     source: weakref.ref[Any]
     before: Mapping[str, Any] | None = None
-    """What it counted when they began; None where it would not say."""
+    """The counts when the stretch began, None where they cannot be read."""
     open_calls: int = 0
     overlapped: bool = False
     booked_input: int = 0
     booked_output: int = 0
     lacking: list[OpenSpan] | None = None
+    """Calls of an overlapping stretch that have no usage of their own."""
+
+    def begin(self, counts: Mapping[str, Any] | None) -> None:
+        """Start a new stretch at ``counts``."""
+        self.before = counts
+        self.overlapped = counts is None
+        self.booked_input = 0
+        self.booked_output = 0
+        self.lacking = None
 
 
 class LlmCounters:
-    """Watches LLM objects, by weak reference, while they have calls open.
+    """Counters of LLM objects, by weak reference, while they have calls open.
 
-    The counter is per object, not per call: a difference is one call's own only if no other call of that object was open
-    meanwhile. Where calls overlapped, what they are booked with is subtracted and the rest is one residual.
+    A counter is per object, not per call: a difference is one call's own only if no other call of
+    that object was open meanwhile. Where calls overlapped, what they are booked with is subtracted
+    and the rest is one residual.
     """
 
     def __init__(self) -> None:
-        self._witnesses: dict[int, _CounterWindow] = {}
+        self._windows: dict[int, _CounterWindow] = {}
         self._lock = threading.Lock()
 
     def started(self, source: object, call: ModelCall) -> None:
-        """A call of ``source`` (anything with ``get_token_usage_summary``) begins."""
+        """Note that a call of ``source`` begins, which has ``get_token_usage_summary``."""
         if not hasattr(source, "get_token_usage_summary"):
             return
-        key = id(source)
-        counter_window = self._witnesses.get(key)
-        if counter_window is None or counter_window.source() is not source:
-            try:
-                counter_window = _CounterWindow(
-                    weakref.ref(source, lambda _: self._witnesses.pop(key, None))
-                )
-            except TypeError:  # an LLM class with __slots__ and no weak references: no witness then
-                return
-            self._witnesses[key] = counter_window
-        counted = _read(source) if counter_window.open_calls == 0 else None
+        window = self._window(source)
+        if window is None:
+            return
+        counts = _read(source) if window.open_calls == 0 else None
         with self._lock:
-            if counter_window.open_calls == 0:
-                counter_window.before = counted
-                counter_window.overlapped = counted is None
-                counter_window.booked_input = counter_window.booked_output = 0
-                counter_window.lacking = None
+            if window.open_calls == 0:
+                window.begin(counts)
             else:
-                counter_window.overlapped = True
-            counter_window.open_calls += 1
-        call.counter_window = counter_window
+                window.overlapped = True
+            window.open_calls += 1
+        call.counter_window = window
+
+    def _window(self, source: object) -> _CounterWindow | None:
+        key = id(source)
+        window = self._windows.get(key)
+        if window is not None and window.source() is source:
+            return window
+        try:
+            reference = weakref.ref(source, lambda _: self._windows.pop(key, None))
+        except TypeError:  # an LLM class with __slots__ and no weak references
+            return None
+        window = self._windows[key] = _CounterWindow(reference)
+        return window
 
     def ended(self, node: OpenSpan, call: ModelCall) -> tuple[OpenSpan, TokenUsage] | None:
-        """A call is settled. It takes its own difference if it lacks usage; a residual of overlapping calls is returned."""
-        counter_window, call.counter_window = call.counter_window, None
-        if not isinstance(counter_window, _CounterWindow):
+        """Note that a call is complete.
+
+        It takes its own difference if it lacks usage.
+
+        Returns:
+            The residual of overlapping calls with the last call that lacks usage, else None.
+        """
+        window, call.counter_window = call.counter_window, None
+        if not isinstance(window, _CounterWindow):
             return None
         seen = call.usage_seen()
+        last: OpenSpan | None = None
         with self._lock:
-            counter_window.open_calls = max(0, counter_window.open_calls - 1)
-            overlapped = counter_window.overlapped
-            if overlapped:
-                if seen:
-                    _book(counter_window, call)
-                else:
-                    counter_window.lacking = [*(counter_window.lacking or [])[-_MAX_WAITING:], node]
-            last = (
-                counter_window.lacking[-1]
-                if counter_window.lacking and counter_window.open_calls == 0
-                else None
-            )
+            window.open_calls = max(0, window.open_calls - 1)
+            overlapped = window.overlapped
+            if overlapped and seen:
+                _book(window, call)
+            elif overlapped:
+                waiting = (window.lacking or [])[-_MAX_WAITING:]
+                window.lacking = [*waiting, node]
+            if window.lacking and window.open_calls == 0:
+                last = window.lacking[-1]
         if not overlapped:
             if not seen:
-                call.reconciled = _difference(counter_window)
+                call.reconciled = _difference(window)
             return None
-        left = (
-            _difference(counter_window)
-            if last is not None and counter_window.before is not None
-            else None
-        )
-        return (last, left) if last is not None and left is not None else None
+        if last is None:
+            return None
+        residual = _difference(window)
+        return None if residual is None else (last, residual)
 
 
-def _book(counter_window: _CounterWindow, call: ModelCall) -> None:
-    """Count what `call` is booked with as explained."""
+def _book(window: _CounterWindow, call: ModelCall) -> None:
+    """Count what ``call`` is booked with as explained."""
     exchange = call.exchange
-    usage = (
-        exchange.usage
-        if exchange is not None and exchange.usage.input is not None
-        else read_usage(call.usage)
-    )
-    counter_window.booked_input += usage.input or 0
-    counter_window.booked_output += usage.output or 0
+    if exchange is not None and exchange.usage.input is not None:
+        usage = exchange.usage
+    else:
+        usage = read_usage(call.usage)
+    window.booked_input += usage.input or 0
+    window.booked_output += usage.output or 0
 
 
 def _read(source: Any) -> dict[str, Any]:
+    """Return the counts of an LLM object."""
     private = getattr(source, "__pydantic_private__", None)
     counts = private.get("_token_usage") if isinstance(private, dict) else None
-    if isinstance(
-        counts, dict
-    ):  # what the summary is made from: twenty times faster than making it
+    if isinstance(counts, dict):
+        # The summary is made from these. Making it takes twenty times longer.
         return counts.copy()
     summary = source.get_token_usage_summary()
     return {field: getattr(summary, field, 0) for field in _FIELDS}
 
 
-def _difference(counter_window: _CounterWindow) -> TokenUsage | None:
-    """What the counter gained beyond what is booked, or None if nothing."""
-    source = counter_window.source()
-    if source is None or counter_window.before is None:
+def _difference(window: _CounterWindow) -> TokenUsage | None:
+    """Return what the counter gained beyond what is booked, None if nothing."""
+    source = window.source()
+    if source is None or window.before is None:
         return None
-    now, before = _read(source), counter_window.before
-    gained = [int(now.get(field) or 0) - int(before.get(field) or 0) for field in _FIELDS]
-    prompt, completion = (
-        gained[0] - counter_window.booked_input,
-        gained[1] - counter_window.booked_output,
-    )
+    now = _read(source)
+    before = window.before
+    gained = {field: int(now.get(field) or 0) - int(before.get(field) or 0) for field in _FIELDS}
+    prompt = gained["prompt_tokens"] - window.booked_input
+    completion = gained["completion_tokens"] - window.booked_output
     if prompt < 0 or completion < 0 or prompt + completion <= 0:
         return None
-    if counter_window.overlapped:
+    cached = max(0, gained["cached_prompt_tokens"])
+    written = max(0, gained["cache_creation_tokens"])
+    if window.overlapped or cached + written > prompt:
         return TokenUsage(
             input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",)
         )
-    cached, written, reasoning = (max(0, value) for value in gained[2:])
-    if cached + written > prompt:
-        return TokenUsage(
-            input=prompt, output=completion, status="reconciled", flags=("cached_not_reported",)
-        )
+    reasoning = max(0, gained["reasoning_tokens"])
     return TokenUsage(
-        prompt, completion, cached, written, 0, min(reasoning, completion), status="reconciled"
+        prompt,
+        completion,
+        cached,
+        written,
+        0,
+        min(reasoning, completion),
+        status="reconciled",
     )

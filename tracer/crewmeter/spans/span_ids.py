@@ -1,0 +1,105 @@
+"""Trace and span ids of new nodes, and the sampler's decision on new roots."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+
+from crewmeter.spans.span import CLIENT_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.sdk.trace.sampling import Sampler
+    from opentelemetry.trace import Tracer
+
+    from crewmeter.spans.span import OpenSpan
+
+__all__ = ["SpanIds"]
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_DROPPED = TraceFlags(TraceFlags.DEFAULT)
+_NO_STATE = TraceState()
+
+
+class SpanIds:
+    """The source of ids: the user's tracer where there is one, else our own random numbers."""
+
+    def __init__(self, sampler: Sampler, tracer: Callable[[], Tracer | None]) -> None:
+        self._sampler = sampler
+        self._tracer = tracer
+        # Not the global generator: a seeded app would repeat its ids in every process.
+        self._random = random.Random(os.urandom(16))
+
+    def assign(self, node: OpenSpan) -> None:
+        """Give ``node``, whose parent is set, its ids."""
+        parent = node.parent
+        node.tracer = parent.tracer if parent is not None else self._tracer()
+        if node.tracer is not None and self._assign_from(node.tracer, node):
+            return
+        if parent is not None:
+            self._assign_below(node, parent.context)
+        else:
+            self._assign_root(node)
+
+    def reseed(self) -> None:
+        """Draw other ids in a forked child than its parent does."""
+        self._random.seed(os.urandom(16))
+
+    def _assign_from(self, tracer: Tracer, node: OpenSpan) -> bool:
+        """Start a span of the user's provider. Return False where it has no ids to give."""
+        parent = node.parent
+        if parent is not None:
+            outer = trace.set_span_in_context(parent.otel_span)
+        else:
+            outer = otel_context.get_current()
+        span = tracer.start_span(node.name, outer, _kind(node), start_time=node.started_ns)
+        context = span.get_span_context()
+        if not context.is_valid:
+            return False
+        node.otel_span = span
+        node.context = context
+        if parent is not None:
+            above = parent.context
+        else:
+            above = trace.get_current_span(outer).get_span_context()
+        node.parent_context = above if above.is_valid else None
+        return True
+
+    def _assign_below(self, node: OpenSpan, above: SpanContext) -> None:
+        node.parent_context = above
+        self._draw(node, above.trace_id, above.trace_flags, above.trace_state)
+
+    def _assign_root(self, node: OpenSpan) -> None:
+        """Give a root its ids, below the span that is current in the app, if any."""
+        above = trace.get_current_span().get_span_context()
+        if above.is_valid:
+            node.parent_context = above
+            trace_id = above.trace_id
+        else:
+            node.parent_context = None
+            trace_id = self._random.getrandbits(128) or 1
+            if self._sampler is DEFAULT_ON:
+                self._draw(node, trace_id, _SAMPLED, _NO_STATE)
+                return
+        # The sampler only marks spans. They are exported either way.
+        result = self._sampler.should_sample(
+            otel_context.get_current(), trace_id, node.name, _kind(node), {}, ()
+        )
+        flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
+        self._draw(node, trace_id, flags, result.trace_state or _NO_STATE)
+
+    def _draw(self, node: OpenSpan, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
+        span_id = self._random.getrandbits(64) or 1
+        node.context = SpanContext(trace_id, span_id, False, flags, state)
+        node.otel_span = NonRecordingSpan(node.context)
+
+
+def _kind(node: OpenSpan) -> SpanKind:
+    return SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
