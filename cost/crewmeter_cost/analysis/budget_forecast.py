@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.analysis.forecast import HISTORY_DAYS, Projection, month_end
 from crewmeter_cost.budgets.period_spend import hourly_pusd
+from crewmeter_cost.money import exact_usd
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-__all__ = ["history_start", "outlook"]
+__all__ = ["history_start", "outlook", "projection_document"]
 
 _DAY = 24 * 3600
 
@@ -44,3 +45,15 @@ def outlook(
         today_pusd=daily.pop(today, 0),
         day_share=(now - midnight) / timedelta(days=1),
     )
+
+
+def projection_document(scope: str, projection: Projection) -> dict[str, object]:
+    """Return a scope's projection as JSON, amounts as exact decimal strings of USD."""
+    return {
+        "scope": scope,
+        "spent_usd": exact_usd(projection.spent_pusd),
+        "expected_usd": exact_usd(projection.expected_pusd),
+        "low_usd": exact_usd(projection.low_pusd),
+        "high_usd": exact_usd(projection.high_pusd),
+        "days_of_history": projection.days_of_history,
+    }

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "whatif": "What the history would have cost under other models or rates.",
     "statement": "A monthly statement per team, ready to print.",
     "serve": "The sidecar: OTLP in, ledger behind, metrics and a page out.",
+    "mcp": "An MCP server on stdin and stdout, for editors and assistants.",
     "open": "The boards in a browser, straight from a ledger.",
     "dashboards": "Grafana boards and alert rules: export, check.",
     "stack": "Write the whole stack (compose, collector, boards) for your project.",

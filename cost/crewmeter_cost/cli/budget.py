@@ -20,6 +20,7 @@ from crewmeter_cost.budgets.repository import (
     status,
     stored_since,
 )
+from crewmeter_cost.budgets.status_document import definition_document, status_document
 from crewmeter_cost.budgets.webhook import check_target
 from crewmeter_cost.cli.options import (
     Format,
@@ -29,10 +30,10 @@ from crewmeter_cost.cli.options import (
     window,
     window_text,
 )
-from crewmeter_cost.cli.output import console, exact_usd, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.money import moment, nanoseconds, utc_text
+from crewmeter_cost.money import moment, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -156,7 +157,10 @@ def _list(
             if first <= set_at.get(each, -1) and (last is None or set_at.get(each, -1) < last)
         )
     rows = [
-        {**_definition(budget), "set_at": moment(set_at[budget]) if budget in set_at else None}
+        {
+            **definition_document(budget),
+            "set_at": moment(set_at[budget]) if budget in set_at else None,
+        }
         for budget in budgets
     ]
     if format is Format.JSON:
@@ -218,7 +222,7 @@ def _status(
         listed = (
             found if start is None else history(book.engine, budgets, since=start, until=end or now)
         )
-    rows = [_standing(each) for each in listed]
+    rows = [status_document(each) for each in listed]
     if format is Format.JSON:
         print_json({"budgets": rows})
     elif format is Format.CSV:
@@ -290,31 +294,3 @@ def _spoken_period(each: BudgetStatus) -> str:
     begin = each.since if each.budget.period == "hour" else each.since.astimezone(each.budget.zone)
     forms = {"hour": "%d %b %H:00", "day": "%a %d %b", "week": "week of %d %b", "month": "%B %Y"}
     return begin.strftime(forms[each.budget.period])
-
-
-def _definition(budget: Budget) -> dict[str, object]:
-    return {
-        "budget": budget.label,
-        "scope": budget.scope if budget.value is None else f"{budget.scope}:{budget.value}",
-        "amount_usd": exact_usd(budget.amount_pusd),
-        "period": budget.period,
-        "hard": budget.hard,
-        "on_unknown": budget.on_unknown,
-        "timezone": budget.timezone,
-        "webhook": budget.webhook,
-    }
-
-
-def _standing(each: BudgetStatus) -> dict[str, object]:
-    about = _definition(each.budget)
-    return {
-        "budget": about["budget"],
-        "scope": about["scope"],
-        "period": about["period"],
-        "spent_usd": exact_usd(each.spent_pusd),
-        "amount_usd": about["amount_usd"],
-        "percent": round(each.percent, 2),
-        "exceeded": each.exceeded,
-        "starts_at": None if each.since is None else utc_text(each.since),
-        "resets_at": None if each.resets_at is None else utc_text(each.resets_at),
-    }

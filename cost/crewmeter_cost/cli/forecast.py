@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crewmeter_cost.analysis.budget_forecast import history_start, outlook
+from crewmeter_cost.analysis.budget_forecast import history_start, outlook, projection_document
 from crewmeter_cost.analysis.forecast import Anomaly, Projection, anomalies
 from crewmeter_cost.budgets.period_spend import hourly_pusd, names_since
 from crewmeter_cost.cli.options import (
@@ -75,7 +75,7 @@ def _forecast(
             for scope, name in scopes
         ]
         odd = _anomalies(book.engine, now)
-    rows = [_row(scope, projection) for scope, projection in projections]
+    rows = [projection_document(scope, projection) for scope, projection in projections]
     if format is Format.JSON:
         print_json(
             {
@@ -98,17 +98,6 @@ def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:
         engine, scope="everything", value=None, start=last - 29 * _DAY, end=last
     )
     return anomalies(hourly, hours=list(range(last - _DAY, last, 3600)))
-
-
-def _row(scope: str, projection: Projection) -> dict[str, object]:
-    return {
-        "scope": scope,
-        "spent_usd": exact_usd(projection.spent_pusd),
-        "expected_usd": exact_usd(projection.expected_pusd),
-        "low_usd": exact_usd(projection.low_pusd),
-        "high_usd": exact_usd(projection.high_pusd),
-        "days_of_history": projection.days_of_history,
-    }
 
 
 def _odd(each: Anomaly) -> dict[str, object]:

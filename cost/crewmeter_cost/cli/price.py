@@ -10,14 +10,13 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from crewmeter.providers.hosts import canonical_provider
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.cli.model_rates import RateTable, read_rates
 from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, instant
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
@@ -25,10 +24,13 @@ from crewmeter_cost.formatting import cost_status_text, provider_text
 from crewmeter_cost.pricing.catalogue.nearest_names import nearest_models
 from crewmeter_cost.pricing.charge import Charge, charge
 from crewmeter_cost.pricing.price_book import PriceBook
+from crewmeter_cost.pricing.rate_table import (
+    RateTable,
+    charge_document,
+    charge_items,
+    read_rates,
+)
 from crewmeter_cost.pricing.unit_prices import SINGLE
-
-if TYPE_CHECKING:
-    from crewmeter_cost.pricing.charge import Outcome
 
 __all__ = ["register"]
 
@@ -188,11 +190,11 @@ def _charge(request: _Request, used: TokenUsage, format: Format) -> None:
         tier=request.tier,
         operation=request.operation,
     )
-    document = _document(request, outcome)
+    document = charge_document(outcome, provider=request.billed_by, model=request.model)
     if format is Format.JSON:
         print_json(document)
     elif format is Format.CSV:
-        print_csv(_ITEM_COLUMNS, _items(outcome))
+        print_csv(_ITEM_COLUMNS, charge_items(outcome))
     elif isinstance(outcome, Charge):
         _print_charge(outcome)
     else:
@@ -202,35 +204,6 @@ def _charge(request: _Request, used: TokenUsage, format: Format) -> None:
         if outcome.status == "unknown_model":
             _suggest(request)
     _note_flags(outcome.flags)
-
-
-def _document(request: _Request, outcome: Outcome) -> dict[str, object]:
-    """Return the contract's JSON of a charge, or of the reason why there is none."""
-    priced = outcome if isinstance(outcome, Charge) else None
-    return {
-        "cost_usd": priced and exact_usd(priced.cost_pusd),
-        "cost_status": outcome.status,
-        "provider": outcome.provider or request.billed_by,
-        "model": outcome.model or request.model,
-        "items": _items(outcome),
-        "price_source": priced and priced.source,
-        "price_version": priced and priced.version,
-    }
-
-
-def _items(outcome: Outcome) -> list[dict[str, object]]:
-    """Return the charge's lines; none where there is no charge."""
-    if not isinstance(outcome, Charge):
-        return []
-    return [
-        {
-            "item": line.item,
-            "quantity": line.quantity,
-            "rate_usd": line.rate_usd,
-            "cost_usd": exact_usd(line.cost_pusd),
-        }
-        for line in outcome.items
-    ]
 
 
 def _print_charge(outcome: Charge) -> None:

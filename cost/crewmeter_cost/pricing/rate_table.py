@@ -1,21 +1,24 @@
-"""A model's rates by service tier and request size, as ``crewmeter price MODEL`` prints them."""
+"""A model's rates by service tier and request size, and a charge, as JSON documents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter.providers.hosts import canonical_provider
-from crewmeter_cost.pricing.charge import Unpriced
+from crewmeter_cost.money import exact_usd
+from crewmeter_cost.pricing.charge import Charge, Unpriced
 from crewmeter_cost.pricing.unit_prices import FREE, SINGLE, unit_usd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.pricing.unit_prices import Plan
 
-__all__ = ["Rate", "RateTable", "read_rates"]
+__all__ = ["Rate", "RateTable", "charge_document", "charge_items", "read_rates"]
 
 STANDARD = "standard"
 _TIERS = ("batch", "flex", "priority")
@@ -164,3 +167,35 @@ def _of_plan(plan: Plan, tier: str) -> Iterator[Rate]:
         yield Rate(item, tier, 0, str(base))
         for above, dearer in steps:
             yield Rate(item, tier, int(above), str(dearer))
+
+
+def charge_document(outcome: Outcome, *, provider: str | None, model: str) -> dict[str, object]:
+    """Return the contract's JSON of a charge, or of the reason why there is none.
+
+    `provider` and `model` are the requested ones, for an outcome that names none.
+    """
+    priced = outcome if isinstance(outcome, Charge) else None
+    return {
+        "cost_usd": priced and exact_usd(priced.cost_pusd),
+        "cost_status": outcome.status,
+        "provider": outcome.provider or provider,
+        "model": outcome.model or model,
+        "items": charge_items(outcome),
+        "price_source": priced and priced.source,
+        "price_version": priced and priced.version,
+    }
+
+
+def charge_items(outcome: Outcome) -> list[dict[str, object]]:
+    """Return the lines of a charge; none where there is no charge."""
+    if not isinstance(outcome, Charge):
+        return []
+    return [
+        {
+            "item": line.item,
+            "quantity": line.quantity,
+            "rate_usd": line.rate_usd,
+            "cost_usd": exact_usd(line.cost_pusd),
+        }
+        for line in outcome.items
+    ]
