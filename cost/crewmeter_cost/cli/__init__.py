@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "stack": "Write the whole stack (compose, collector, boards) for your project.",
     "doctor": "Check versions, wiring, ledger and endpoint; say what to do.",
     "prune": "Delete old detail; roll-ups stay.",
+    "forget": "Replace a user's name by a pseudonym; sums stay.",
     "mirror": "Keep a copy of the ledger in ClickHouse, for boards over long histories.",
 }
 """Command → its line of help. Module ``crewmeter_cost.cli.<command>_command`` has ``register(app, help)``."""

@@ -1,0 +1,161 @@
+"""Forgetting a person: their name becomes a random pseudonym, every sum stays.
+
+Rows name people by the number of a label, so the name stands in few places: its labels, the tag
+sets that carry it, and the budgets that were set for it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.schema import core_tables
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from crewmeter_cost.ledger.store import Ledger
+
+__all__ = ["Forgotten", "forget_user"]
+
+_CALL, _RUN, _LABEL = core_tables.call, core_tables.run, core_tables.label
+_TAGS, _BUDGET, _ACCOUNT = core_tables.tag_set, core_tables.budget, core_tables.budget_account
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was changed. `file_cleaned` is False where another reader kept old pages in use."""
+
+    pseudonym: str
+    calls: int
+    runs: int
+    tag_sets: int
+    budgets: int
+    file_cleaned: bool
+
+
+def forget_user(ledger: Ledger, name: str, *, dry_run: bool = False) -> Forgotten:
+    """Replace a user's name throughout the ledger by a random pseudonym.
+
+    Calls, runs and roll-ups keep their sums under the pseudonym. Raises `CrewMeterError` where the
+    ledger does not know the user.
+    """
+    pseudonym = f"forgotten-{secrets.token_hex(6)}"
+    if dry_run:
+        with ledger.reading() as connection:
+            return _forget(connection, name, pseudonym, dry_run=True)
+    _overwrite_deleted_bytes(ledger)
+    with ledger.writing() as work:
+        done = _forget(work.connection, name, pseudonym, dry_run=False)
+    cleaned = _fold_log(ledger)
+    return Forgotten(pseudonym, done.calls, done.runs, done.tag_sets, done.budgets, cleaned)
+
+
+def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool) -> Forgotten:
+    """Count what names the user and, unless `dry_run`, change it."""
+    user = connection.scalar(
+        select(_LABEL.c.id).where(_LABEL.c.kind == "user", _LABEL.c.value == name)
+    )
+    tags = _tag_sets_of(connection, name)
+    budgets = _budgets_of(connection, name)
+    if user is None and not tags and not budgets:
+        raise CrewMeterError(
+            f"no user {name!r} in this ledger",
+            hint="`crewmeter report --by user` lists them",
+            exit_code=1,
+        )
+    counts = [
+        connection.scalar(select(func.count()).select_from(table).where(table.c.user == user)) or 0
+        for table in (_CALL, _RUN)
+    ]
+    if not dry_run:
+        if user is not None:
+            rename = update(_LABEL).where(_LABEL.c.id == user)
+            connection.execute(rename.values(value=pseudonym))
+        _rename_tags(connection, tags, name, pseudonym)
+        _rename_budgets(connection, budgets, name, pseudonym)
+    return Forgotten(pseudonym, counts[0], counts[1], len(tags), len(budgets), True)
+
+
+def _tag_sets_of(connection: Connection, name: str) -> dict[int, dict[str, Any]]:
+    """Return the tag sets in which some tag's value is the name."""
+    found = {}
+    for number, text in connection.execute(select(_TAGS.c.id, _TAGS.c.tags)):
+        tags = json.loads(text)
+        if name in tags.values():
+            found[int(number)] = tags
+    return found
+
+
+def _rename_tags(
+    connection: Connection, sets: dict[int, dict[str, Any]], name: str, pseudonym: str
+) -> None:
+    """Write the tag sets, and the labels of their tags, with the pseudonym."""
+    keys = set()
+    for number, tags in sets.items():
+        keys |= {key for key, value in tags.items() if value == name}
+        renamed = {key: pseudonym if value == name else value for key, value in tags.items()}
+        text = json.dumps(renamed, sort_keys=True, ensure_ascii=False)
+        connection.execute(update(_TAGS).where(_TAGS.c.id == number).values(tags=text))
+    for key in keys:
+        label = update(_LABEL).where(_LABEL.c.kind == "tag", _LABEL.c.value == f"{key}={name}")
+        connection.execute(label.values(value=f"{key}={pseudonym}"))
+
+
+def _budgets_of(connection: Connection, name: str) -> dict[int, dict[str, Any]]:
+    """Return the budgets that were set for the user, by number."""
+    found = {}
+    for number, definition in connection.execute(select(_BUDGET.c.id, _BUDGET.c.definition)):
+        document = json.loads(definition)
+        if document.get("scope") == "user" and document.get("value") == name:
+            found[int(number)] = document
+    return found
+
+
+def _rename_budgets(
+    connection: Connection, budgets: dict[int, dict[str, Any]], name: str, pseudonym: str
+) -> None:
+    """Write the budgets and their accounts with the pseudonym."""
+    for number, document in budgets.items():
+        label = str(document.get("name") or "").replace(name, pseudonym)
+        definition = json.dumps({**document, "value": pseudonym, "name": label}, sort_keys=True)
+        row = select(_BUDGET.c.name).where(_BUDGET.c.id == number)
+        stored_name = str(connection.scalar(row)).replace(name, pseudonym)
+        changed = {"definition": definition, "name": stored_name}
+        connection.execute(update(_BUDGET).where(_BUDGET.c.id == number).values(**changed))
+    for number, scope in connection.execute(select(_ACCOUNT.c.id, _ACCOUNT.c.scope)).all():
+        renamed = _account_scope(scope, name, pseudonym)
+        if renamed != scope:
+            connection.execute(
+                update(_ACCOUNT).where(_ACCOUNT.c.id == number).values(scope=renamed)
+            )
+
+
+def _account_scope(scope: str, name: str, pseudonym: str) -> str:
+    """Return an account's scope with the pseudonym, where it is of the user."""
+    # Written by `budgets.local_balance`: SCOPE:VALUE/PERIOD/ZONE.
+    before = f"user:{name}/"
+    if scope.startswith(before):
+        return f"user:{pseudonym}/{scope.removeprefix(before)}"
+    return scope
+
+
+def _overwrite_deleted_bytes(ledger: Ledger) -> None:
+    """Have SQLite zero what is deleted, so that the name does not stay in the file."""
+    if ledger.engine.dialect.name == "sqlite":
+        with ledger.engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA secure_delete = ON")
+
+
+def _fold_log(ledger: Ledger) -> bool:
+    """Empty SQLite's write-ahead log, which holds the pages before the change."""
+    if ledger.engine.dialect.name != "sqlite":
+        return True
+    with ledger.engine.connect() as connection:
+        row = connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return bool(row is None or row[0] == 0)
