@@ -16,7 +16,6 @@ from crewmeter_cost.ledger.store import Ledger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter_cost.analysis.run_comparison import Totals
     from crewmeter_cost.filters import Filter
 
 __all__ = [
@@ -141,14 +140,14 @@ def parse_limit(text: str) -> Limit:
 
 
 def baseline_document(
-    totals: Totals, tests: Mapping[str, Mapping[str, object]] | None = None
+    totals: Mapping[str, object], tests: Mapping[str, Mapping[str, object]] | None = None
 ) -> dict[str, object]:
     """Return the contents of a baseline file."""
     return {
         "format": _FORMAT,
         "version": BASELINE_VERSION,
         "currency": "USD",
-        "totals": totals.document(),
+        "totals": dict(totals),
         "tests": {} if tests is None else dict(tests),
     }
 

@@ -134,7 +134,7 @@ def _totals(
 
 def _write(path: Path, totals: Totals) -> None:
     """Write a baseline file."""
-    text = json.dumps(baseline_document(totals), indent=2) + "\n"
+    text = json.dumps(baseline_document(totals.document()), indent=2) + "\n"
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
