@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "mcp": "An MCP server on stdin and stdout, for editors and assistants.",
     "open": "The boards in a browser, straight from a ledger.",
     "dashboards": "Grafana boards and alert rules: export, check.",
+    "alerts": "Send a test alert through Alertmanager, and say who receives it.",
     "stack": "Write the whole stack (compose, collector, boards) for your project.",
     "doctor": "Check versions, wiring, ledger and endpoint; say what to do.",
     "prune": "Delete old detail; roll-ups stay.",
