@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from crewmeter_cost.ledger.store import Ledger, RunCost
+    from crewmeter_cost.ledger.store import RunCost
     from crewmeter_cost.pipeline import Pipeline
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Span
@@ -60,7 +60,6 @@ class LedgerSpanExporter(SpanExporter):
         self._lock = threading.RLock()
         self._spool: deque[Span] = deque()
         self._pipeline: Pipeline | None = None
-        self._inode: int | None = None
         self._failures = 0
         self._next_try = 0.0
         self._retry: threading.Thread | None = None
@@ -166,15 +165,8 @@ class LedgerSpanExporter(SpanExporter):
         return True
 
     def _ready(self) -> Pipeline:
-        """The pipeline, opened at first use; opened anew if the file was moved away under it."""
+        """The pipeline, opened at first use."""
         pipeline = self._pipeline
-        if (
-            pipeline is not None
-            and self._inode is not None
-            and _inode(pipeline.ledger) != self._inode
-        ):
-            pipeline.ledger.close()
-            pipeline = self._pipeline = None
         if pipeline is None:
             from crewmeter_cost.ledger.store import Ledger
             from crewmeter_cost.pipeline import Pipeline
@@ -182,7 +174,6 @@ class LedgerSpanExporter(SpanExporter):
             pipeline = self._pipeline = Pipeline(
                 Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book()
             )
-            self._inode = _inode(pipeline.ledger)
         return pipeline
 
     def _book(self) -> PriceBook:
@@ -199,7 +190,7 @@ class LedgerSpanExporter(SpanExporter):
 
     def _mended(self, error: CrewMeterError) -> bool:
         """Move a damaged SQLite file aside; True if that was what was wrong and another attempt makes sense."""
-        from crewmeter_cost.ledger.connection import LedgerCorruptError
+        from crewmeter_cost.ledger.database_errors import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
         from crewmeter_cost.ledger.quarantine import quarantine
 
@@ -249,19 +240,6 @@ class LedgerSpanExporter(SpanExporter):
 
     def _where(self) -> str:
         return f" {self._pipeline.ledger.name}" if self._pipeline is not None else ""
-
-
-def _inode(ledger: Ledger) -> int | None:
-    """The inode of a SQLite ledger's file, 0 where it is gone, None for a server."""
-    from crewmeter_cost.ledger.location import sqlite_path
-
-    path = sqlite_path(ledger.engine.url)
-    if path is None:
-        return None
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
 
 
 def _weakly(exporter: LedgerSpanExporter) -> Callable[[], None]:

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from crewmeter_cost.pricing.charge import PICO
+__all__ = ["PICO", "exact_usd", "moment", "nanoseconds", "utc_text"]
 
-__all__ = ["exact_usd", "moment", "nanoseconds", "utc_text"]
+PICO = 10**12
+"""Pico-USD in one USD."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def exact_usd(pusd: int) -> str:
-    """Pico-USD as an exact decimal string of USD without trailing zeros, however large."""
-    sign, (whole, pico) = "-" if pusd < 0 else "", divmod(abs(pusd), PICO)
-    return f"{sign}{whole}.{pico:012d}".rstrip("0").rstrip(".")
+    """Return pico-USD as an exact decimal string of USD without trailing zeros."""
+    whole, pico = divmod(abs(pusd), PICO)
+    text = f"{whole}.{pico:012d}".rstrip("0").rstrip(".")
+    return f"-{text}" if pusd < 0 else text
 
 
 def moment(started_ns: int) -> str:
-    """Unix nanoseconds as RFC 3339 in UTC, to the microsecond: ``2026-11-21T09:00:00.000000Z``."""
-    return f"{_EPOCH + timedelta(microseconds=started_ns // 1000):%Y-%m-%dT%H:%M:%S.%fZ}"
+    """Return unix nanoseconds as RFC 3339 in UTC, to the microsecond.
+
+    Example: `2026-11-21T09:00:00.000000Z`.
+    """
+    when = _EPOCH + timedelta(microseconds=started_ns // 1000)
+    return f"{when:%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def nanoseconds(when: datetime | None) -> int | None:
-    """A moment in unix nanoseconds, exact to the microsecond; None stays None."""
+    """Return a moment in unix nanoseconds, exact to the microsecond. None stays None."""
     if when is None:
         return None
-    delta = when - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 10**9 + delta.microseconds * 1000
+    since = when - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * 10**9 + since.microseconds * 1000
 
 
 def utc_text(when: datetime) -> str:
-    """A moment as RFC 3339 in UTC, as short as it is exact: ``2026-11-21T09:00:00Z``."""
+    """Return a moment as RFC 3339 in UTC, as short as it is exact: `2026-11-21T09:00:00Z`."""
     return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

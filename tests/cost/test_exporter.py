@@ -19,6 +19,7 @@ from support.patience import patience
 from crewmeter import semconv
 from crewmeter_cost import exporter as exporting
 from crewmeter_cost.exporter import LedgerSpanExporter
+from crewmeter_cost.ledger import sqlite_file
 from crewmeter_cost.ledger.store import Ledger
 
 
@@ -225,24 +226,23 @@ def test_a_full_disk_is_survived(exporter, ledger_path, monkeypatch, caplog):
     """No space: spans wait; when there is space again they are written, each once."""
     emit_calls(exporter, 2)
     pipeline = exporter._pipeline
-    with pipeline.ledger.engine.connect() as connection:
-        connection.connection.cursor().execute(
-            "PRAGMA max_page_count = 1"
-        )  # every further page is SQLITE_FULL
-        room = connection.connection.cursor().execute("PRAGMA page_count").fetchone()[0]
+    with sqlite3.connect(ledger_path) as connection:
+        (room,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.close()
     big = {semconv.TAG_PREFIX + f"k{n}": json.dumps(list(range(100))) for n in range(30)}
-    pipeline.ledger.engine.dispose()
-    from sqlalchemy import event
+    usual = sqlite_file.pragmas
 
-    def tight(connection, _record):
-        connection.cursor().execute(f"PRAGMA max_page_count = {room}")
+    def tight(**options):
+        """Every further page is SQLITE_FULL."""
+        return [*usual(**options), f"PRAGMA max_page_count = {room}"]
 
-    event.listen(pipeline.ledger.engine, "connect", tight)
+    monkeypatch.setattr(sqlite_file, "pragmas", tight)
+    pipeline.ledger.close()
     for number in range(400):
         emit_calls(exporter, 1, **big, **{semconv.USER: f"user {number}"})
     assert not exporter.force_flush()
     assert "disk is full" in caplog.text
-    event.remove(pipeline.ledger.engine, "connect", tight)
-    pipeline.ledger.engine.dispose()
+    monkeypatch.setattr(sqlite_file, "pragmas", usual)
+    pipeline.ledger.close()
     assert exporter.force_flush()
     assert _calls(ledger_path) == 402

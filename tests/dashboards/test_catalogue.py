@@ -8,7 +8,7 @@ from sqlalchemy import inspect
 from support.paths import ROOT
 
 from crewmeter import semconv
-from crewmeter_cost.ledger.write.rollups import LATENCY
+from crewmeter_cost.ledger.schema.rollup_dimensions import LATENCY
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panel import Kind

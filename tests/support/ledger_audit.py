@@ -8,7 +8,8 @@ from collections import Counter, defaultdict
 
 from sqlalchemy import text
 
-from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, DIMENSIONS, LATENCY
+from crewmeter_cost.ledger.schema.latency_buckets import BOUNDS_NS
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS, LATENCY
 
 HOUR_NS = 3600 * 10**9
 AMOUNTS = (
@@ -21,6 +22,21 @@ AMOUNTS = (
     "output_tokens",
     "reasoning_tokens",
 )
+
+
+def quantile(counts, share: float) -> float | None:
+    """The `share` quantile (s) from bucket counts in the plainest way, linear inside a bucket."""
+    total = sum(counts.values())
+    if total <= 0:
+        return None
+    wanted, seen = share * total, 0
+    for bucket in sorted(counts):
+        count = counts[bucket]
+        if count > 0 and seen + count >= wanted:
+            low = BOUNDS_NS[bucket - 1] if bucket else 0
+            return (low + (BOUNDS_NS[bucket] - low) * max(0.0, wanted - seen) / count) / 1e9
+        seen += count
+    return BOUNDS_NS[max(counts)] / 1e9
 
 
 def rows(ledger, query: str, **values):

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crewmeter_cost.budgets.period import PERIODS
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.money import PICO
 from crewmeter_cost.number_text import exact_decimal
-from crewmeter_cost.pricing.charge import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
 from crewmeter_cost.ledger.schema.tables import CallRow, Label, RollupHour, TagSet, table_of
-from crewmeter_cost.ledger.write.rollups import DIMENSIONS
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine

@@ -31,7 +31,7 @@ from crewmeter_cost.cli.output import (
 )
 from crewmeter_cost.cli.savings import print_savings
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES
-from crewmeter_cost.ledger.read.report import AMOUNTS, report
+from crewmeter_cost.ledger.read.report import COLUMN_NAMES, report
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def register(app: typer.Typer, help: str) -> None:
             print_json(made.document())
         elif format is Format.CSV:
             print_csv(
-                [*made.group_by, *AMOUNTS], (row.document(made.group_by) for row in made.rows)
+                [*made.group_by, *COLUMN_NAMES], (row.document(made.group_by) for row in made.rows)
             )
         else:
             _table(made)

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.location import shown
+from crewmeter_cost.ledger.location import display_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,11 @@ def mirror_url(text: str) -> URL:
         raise CrewMeterError(f"--to {text!r} is not a URL", hint=_HINT) from error
     if url.drivername not in ("clickhouse", "clickhouses", "chdb"):
         raise CrewMeterError(
-            f"--to {shown(url)}: a mirror lives in ClickHouse, not in {url.drivername!r}",
+            f"--to {display_url(url)}: a mirror lives in ClickHouse, not in {url.drivername!r}",
             hint=_HINT,
         )
     if url.drivername == "chdb" and not url.database:
-        raise CrewMeterError(f"--to {shown(url)} names no folder", hint=_HINT)
+        raise CrewMeterError(f"--to {display_url(url)} names no folder", hint=_HINT)
     database = (
         str(url.query.get("database", _DATABASE))
         if url.drivername == "chdb"
@@ -43,7 +43,7 @@ def mirror_url(text: str) -> URL:
     )
     if not database.replace("_", "").isalnum():
         raise CrewMeterError(
-            f"--to {shown(url)}: {database!r} is no name for a database", hint=_HINT
+            f"--to {display_url(url)}: {database!r} is no name for a database", hint=_HINT
         )
     return url
 
@@ -71,7 +71,7 @@ def connected(url: URL) -> Iterator[Client]:
             str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         )
         hint = "check host, port (HTTP: 8123, TLS: 8443), user and grants; what was copied stays, the next run goes on from there"
-        raise CrewMeterError(f"{shown(url)}: {said}", hint=hint) from error
+        raise CrewMeterError(f"{display_url(url)}: {said}", hint=hint) from error
 
 
 def _open(url: URL) -> Client:
@@ -83,7 +83,7 @@ def _open(url: URL) -> Client:
             client = clickhouse_connect.get_client(interface="chdb", path=url.database)
         except ImportError as error:
             raise CrewMeterError(
-                f"{shown(url)} needs the package chdb",
+                f"{display_url(url)} needs the package chdb",
                 hint="pip install chdb, or mirror to a server",
             ) from error
     else:

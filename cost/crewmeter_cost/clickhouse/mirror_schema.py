@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.ledger.write.rollups import DIMENSIONS
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Integer, Text, case, cast, func, select
 
 from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.schema.views import SECOND_NS, detail_selects
-from crewmeter_cost.ledger.write.rollups import DAY, DIMENSIONS, HOUR, LATENCY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

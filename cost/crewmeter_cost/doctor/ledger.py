@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.doctor.finding import failed, note, ok
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
-from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
+from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.catalogue.search import Library
 from crewmeter_cost.pricing.overrides.reader import read_overrides
@@ -38,7 +38,7 @@ def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
             ledger.write([])
     except CrewMeterError as error:
         return failed("ledger", error.message, error.hint)
-    return ok("ledger", f"{shown(where)} opens, is of this version, and can be written")
+    return ok("ledger", f"{display_url(where)} opens, is of this version, and can be written")
 
 
 def _can_be_made(path: Path) -> Finding:

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.allocation import allocate, weights_for
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
 from crewmeter_cost.ledger.schema.tables import Label, RollupHour, table_of
-from crewmeter_cost.ledger.write.rollups import DIMENSIONS
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,18 +1,21 @@
 """Ledgers across `fork`: no connection is open while a process forks.
 
-SQLite remembers the file locks its process holds; a child inherits that memory but not the locks, so a connection the
-child opens later would believe itself protected, and lose its writes when the parent closes the file. Closing before the
-fork and opening again after it, in both, is the one safe order. PostgreSQL's sockets must not be shared either.
+SQLite remembers the file locks its process holds. A child inherits that memory but not the locks,
+so a connection that the child opens later would believe itself protected, and lose its writes when
+the parent closes the file (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
+Closing before the fork and opening again after it, in both, is the one safe order. PostgreSQL's
+sockets must not be shared either.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import threading
+
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["keep_safe"]
@@ -32,9 +35,10 @@ def keep_safe(ledger: Ledger) -> None:
 def _before() -> None:
     for ledger in list(_ledgers):
         lock = ledger.lock
-        if lock.acquire(timeout=WAIT_SECONDS):
+        idle = lock.acquire(timeout=WAIT_SECONDS)
+        if idle:
             _held.append(lock)
-        ledger.engine.dispose()
+        ledger.before_fork(idle=idle)
 
 
 def _after_in_parent() -> None:
@@ -45,8 +49,7 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     _held.clear()
     for ledger in list(_ledgers):
-        ledger.lock = threading.Lock()
-        ledger.engine.dispose(close=False)
+        ledger.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

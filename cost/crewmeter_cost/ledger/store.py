@@ -1,28 +1,27 @@
 """The ledger: opened, written in batches, read through its engine.
 
-One `Ledger` may be used from several threads. Several processes may write one SQLite file at once; each batch is one
-transaction that holds the database's write lock, so no batch is ever half there.
+One `Ledger` may be used from several threads. Several processes may write one SQLite file at once.
+Each batch is one transaction that holds the database's write lock, so no batch is ever half there.
 """
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
-
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.connection import WRITE, explain, open_engine, prepare_file
+from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, explain
 from crewmeter_cost.ledger.fork_safety import keep_safe
-from crewmeter_cost.ledger.location import ledger_url, shown, sqlite_path
-from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.schema.version import bring_up_to_date
+from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
+from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
+from crewmeter_cost.ledger.sqlite_file import identity_of
 from crewmeter_cost.ledger.write.batch import Written, write_batch
-from crewmeter_cost.ledger.write.dimensions import Labels
-from crewmeter_cost.ledger.write.insert import Bulk
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.ledger.write.session import ConnectionSession
+from crewmeter_cost.ledger.write.transaction import WriterState
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,21 +29,29 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from crewmeter_cost.pricing.charge import Outcome
-    from crewmeter_cost.pricing.charge_result import FrozenRates
+    from crewmeter_cost.ledger.location import LedgerUrl
+    from crewmeter_cost.ledger.sqlite_file import FileIdentity
+    from crewmeter_cost.ledger.write.transaction import Transaction
+    from crewmeter_cost.pricing.charge_result import FrozenRates, Outcome
     from crewmeter_cost.records import Call, Step
 
 __all__ = ["Ledger", "RunCost", "Work", "Written"]
 
-_RUN = core_tables.run
+_log = logging.getLogger("crewmeter")
+
+_ATTEMPTS = 3
+"""How often a batch is written when the file is replaced during each attempt."""
+_RUN_COST = (
+    "SELECT calls, failed_calls, unpriced_calls, tool_calls, input_tokens, output_tokens, "
+    "priced_calls, cost_whole_usd, cost_pusd FROM run WHERE run_id = "
+)
 
 
 class Work(NamedTuple):
-    """A write transaction and what it works with."""
+    """A write transaction: for queries of one's own, and for the writer's statements."""
 
     connection: Connection
-    bulk: Bulk
-    labels: Labels
+    transaction: Transaction
 
 
 class RunCost(NamedTuple):
@@ -61,14 +68,34 @@ class RunCost(NamedTuple):
 
 
 class Ledger:
-    """A ledger in SQLite or PostgreSQL. Make one with `Ledger.open`."""
+    """A ledger in SQLite or PostgreSQL. Make one with `Ledger.open`.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._bulk = Bulk(engine.dialect.name)
-        self._labels = Labels()
+    Batches go into SQLite over `sqlite3` alone. SQLAlchemy is imported when `engine` is first used.
+    """
+
+    def __init__(
+        self,
+        url: LedgerUrl,
+        *,
+        read_only: bool = False,
+        durable: bool = False,
+        busy_seconds: float = 5.0,
+    ) -> None:
+        self.url = url
+        self._read_only = read_only
+        self._durable = durable
+        self._busy_seconds = busy_seconds
+        self._engine: Engine | None = None
+        self._engine_identity: FileIdentity | None = None
+        self._state = WriterState(url.backend)
+        path = sqlite_path(url)
+        self._sqlite: SqliteConnections | None = None
+        if path is not None:
+            self._sqlite = SqliteConnections(
+                url, path, durable=durable, read_only=read_only, busy_seconds=busy_seconds
+            )
         self.lock = threading.Lock()
-        """Held while a batch is written. For `forks` only."""
+        """Held while a batch is written. Public for `fork_safety` only."""
         keep_safe(self)
 
     @classmethod
@@ -80,35 +107,57 @@ class Ledger:
         durable: bool = False,
         busy_seconds: float = 5.0,
     ) -> Ledger:
-        """Open the ledger at `url` (default: ``$CREWMETER_LEDGER``, else ``~/.crewmeter/ledger.db``), made or upgraded as needed.
+        """Open a ledger, made or upgraded as needed.
 
-        `durable`: a batch that `write` returned from survives a power cut, not only a crash of the process.
-        Raises `CrewMeterError` (`LedgerUnavailableError`, `LedgerCorruptError`) saying what is wrong and the way out.
+        Args:
+            url: A URL or path. Default: `$CREWMETER_LEDGER`, else `~/.crewmeter/ledger.db`.
+            read_only: Neither make, upgrade nor change anything.
+            durable: A batch that `write` returned from survives a power cut, not only a crash.
+            busy_seconds: How long to wait for another process's write.
+
+        Returns:
+            The open ledger, to be closed by `close` or a `with` block.
+
+        Raises:
+            CrewMeterError: What is wrong and the way out. `LedgerUnavailableError` where it may
+                work later, `LedgerCorruptError` where the file is damaged.
         """
-        where = ledger_url(url)
-        path = sqlite_path(where)
-        if path is not None:
-            if read_only:
-                if not path.exists():
-                    hint = "run `crewmeter demo`, or an app with crewmeter.instrument()"
-                    raise CrewMeterError(f"there is no ledger at {path} yet", hint=hint)
-            else:
-                prepare_file(path)
-        engine = open_engine(where, durable=durable, read_only=read_only, busy_seconds=busy_seconds)
+        ledger = cls(
+            ledger_url(url), read_only=read_only, durable=durable, busy_seconds=busy_seconds
+        )
         try:
-            bring_up_to_date(engine, read_only=read_only)
-        except DBAPIError as error:
-            engine.dispose()
-            raise explain(error, where) from error
+            ledger._prepare()
         except CrewMeterError:
-            engine.dispose()
+            ledger.close()
             raise
-        return cls(engine)
+        return ledger
+
+    def _prepare(self) -> None:
+        """Connect, and bring the schema up to date."""
+        if self._sqlite is None or not self._sqlite.open():
+            with self._explained():
+                from crewmeter_cost.ledger.schema.version import bring_up_to_date
+
+                bring_up_to_date(self.engine, read_only=self._read_only)
+
+    @property
+    def engine(self) -> Engine:
+        """SQLAlchemy's engine on this ledger, for queries."""
+        if self._engine is None:
+            from crewmeter_cost.ledger.connection import open_engine
+
+            self._engine = open_engine(
+                self.url,
+                durable=self._durable,
+                read_only=self._read_only,
+                busy_seconds=self._busy_seconds,
+            )
+        return self._engine
 
     @property
     def name(self) -> str:
         """The ledger's URL for messages, without its password."""
-        return shown(self.engine.url)
+        return display_url(self.url)
 
     def write(
         self,
@@ -116,70 +165,164 @@ class Ledger:
         steps: Sequence[Step] = (),
         frozen: Callable[[str], FrozenRates] | None = None,
     ) -> Written:
-        """Write one batch in one transaction; what is already there is left alone. `frozen` gives the rates behind a charge's version.
+        """Write one batch in one transaction. What is already there is left alone.
 
-        Raises `CrewMeterError` where the ledger cannot take it now; then nothing of the batch is in it.
+        Args:
+            calls: Billed calls with their prices.
+            steps: Nodes of runs' trees that are not billed themselves.
+            frozen: Gives the rates behind a charge's price version.
+
+        Returns:
+            What was new. It is committed, and in the file that the ledger's path leads to.
+
+        Raises:
+            CrewMeterError: The ledger cannot take it now. Nothing of the batch is in it.
         """
-        with self.writing(frozen) as work:
-            return write_batch(work.connection, work.bulk, work.labels, calls, steps)
+        if self._sqlite is None:
+            with self.writing(frozen) as work:
+                return write_batch(work.transaction, calls, steps)
+        with self.lock:
+            for _ in range(_ATTEMPTS):
+                self._follow_file()
+                with self._sqlite_transaction(self._sqlite, frozen) as transaction:
+                    written = write_batch(transaction, calls, steps)
+                # A commit into a file that was moved away meanwhile is lost: write it again.
+                if self._sqlite.in_its_file():
+                    return written
+        raise LedgerUnavailableError(
+            f"ledger {self.name} is replaced again and again while it is written",
+            hint="stop what moves or deletes the file; nothing is acknowledged meanwhile",
+        )
+
+    def _follow_file(self) -> None:
+        """Open the ledger's path anew where the file was deleted, moved or replaced."""
+        if self._sqlite is None:
+            return
+        if self._sqlite.is_open:
+            if self._sqlite.in_its_file():
+                return
+            _log.error(
+                "crewmeter: ledger %s was deleted, moved or replaced while in use; "
+                "what stands there now is used from here on",
+                self.name,
+            )
+        self._disconnect()
+        self._state.forget()
+        self._prepare()
+
+    @contextmanager
+    def _sqlite_transaction(
+        self,
+        connections: SqliteConnections,
+        frozen: Callable[[str], FrozenRates] | None,
+    ) -> Iterator[Transaction]:
+        """One write transaction over `sqlite3`. The lock is held."""
+        with self._explained():
+            session = connections.session
+            connection = session.connection
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield self._state.begin(session, frozen)
+                connection.execute("COMMIT")
+            except BaseException:
+                self._state.rollback()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._state.commit()
 
     @contextmanager
     def writing(self, frozen: Callable[[str], FrozenRates] | None = None) -> Iterator[Work]:
-        """One write transaction: committed at the end of the block, rolled back where it raises.
+        """Yield one write transaction over SQLAlchemy, for maintenance and PostgreSQL.
 
-        Raises `CrewMeterError` where the ledger cannot take it now.
+        It is committed at the end of the block, rolled back where the block raises. Raises
+        `CrewMeterError` where the ledger cannot take it now.
         """
-        with self.lock:
+        from crewmeter_cost.ledger.connection import WRITE
+
+        with self.lock, self._explained():
+            writer = self.engine.connect().execution_options(**{WRITE: True})
             try:
-                with (
-                    self.engine.connect().execution_options(**{WRITE: True}) as connection,
-                    connection.begin(),
-                ):
-                    self._labels.begin(connection, frozen)
-                    yield Work(connection, self._bulk, self._labels)
-            except DBAPIError as error:
-                self._labels.rollback()
-                raise explain(error, self.engine.url) from error
+                with writer as connection, connection.begin():
+                    session = ConnectionSession(connection)
+                    yield Work(connection, self._state.begin(session, frozen))
             except BaseException:
-                self._labels.rollback()
+                self._state.rollback()
                 raise
-            self._labels.commit()
+            self._state.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection in one read transaction. Raises `CrewMeterError` for what the database has to say."""
-        try:
-            with self.engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise explain(error, self.engine.url) from error
+        """Yield a connection in one read transaction. Raises `CrewMeterError`."""
+        self._follow_file_with_readers()
+        with self._explained(), self.engine.connect() as connection:
+            yield connection
+
+    def _follow_file_with_readers(self) -> None:
+        """Let readers see the file that the path leads to now."""
+        path = sqlite_path(self.url)
+        if path is None:
+            return
+        identity = identity_of(path)
+        if self._engine is not None and identity != self._engine_identity:
+            self._engine.dispose()
+        self._engine_identity = identity
 
     def run_cost(self, run_id: str) -> RunCost | None:
-        """The totals of a run so far; None where the ledger does not know it."""
-        c = _RUN.c
-        amounts = (
-            c.calls,
-            c.failed_calls,
-            c.unpriced_calls,
-            c.tool_calls,
-            c.input_tokens,
-            c.output_tokens,
-        )
-        columns = (*amounts, c.priced_calls, c.cost_whole_usd, c.cost_pusd)
-        with self.reading() as connection:
-            row = connection.execute(select(*columns).where(c.run_id == run_id)).one_or_none()
+        """Return the totals of a run so far, None where the ledger does not know it."""
+        with self._explained():
+            if self._sqlite is not None:
+                row = self._sqlite.read_one(f"{_RUN_COST}?", (run_id,))
+            else:
+                with self.engine.connect() as connection:
+                    found = connection.exec_driver_sql(f"{_RUN_COST}%s", (run_id,))
+                    row = found.fetchone()
         if row is None:
             return None
-        cost = (
-            None
-            if row.unpriced_calls and not row.priced_calls
-            else row.cost_whole_usd * PICO + row.cost_pusd
-        )
-        return RunCost(*row[:6], cost)
+        priced, whole, pico = row[-3:]
+        totals = RunCost._make((*row[:-3], whole * PICO + pico))
+        if totals.unpriced_calls and not priced:
+            return totals._replace(cost_pusd=None)
+        return totals
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn a driver's error into one of ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise explain(error, self.url) from error
+        except Exception as error:
+            # SQLAlchemy's wrapper, by its attribute: it may not be imported.
+            if getattr(error, "orig", None) is None:
+                raise
+            raise explain(error, self.url) from error
+
+    def _disconnect(self) -> None:
+        if self._sqlite is not None:
+            self._sqlite.close()
+        if self._engine is not None:
+            self._engine.dispose()
 
     def close(self) -> None:
-        """Close every connection."""
-        self.engine.dispose()
+        """Close every connection. The next use opens them again."""
+        self._disconnect()
+
+    def before_fork(self, *, idle: bool) -> None:
+        """Close what a child must not inherit. `idle` says that no batch is being written."""
+        if self._sqlite is not None and idle:
+            self._sqlite.close()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connections without closing them."""
+        self.lock = threading.Lock()
+        if self._sqlite is not None:
+            self._sqlite.abandon()
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+        self._state.forget()
 
     def __enter__(self) -> Ledger:
         return self

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
+from crewmeter_cost.money import PICO
+
 __all__ = [
     "EXACT",
     "OLD_STATUSES",
@@ -17,9 +19,6 @@ __all__ = [
     "Outcome",
     "Unpriced",
 ]
-
-PICO = 10**12
-"""Pico-USD in one USD."""
 
 Bound = Literal["", "upper_bound", "lower_bound"]
 """The direction in which a sum may be off. Empty where it is exact."""

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.connection import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.connection import LedgerCorruptError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.quarantine import quarantine
 from crewmeter_cost.ledger.store import Ledger

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.connection import LedgerCorruptError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,8 +14,8 @@ from crewmeter_cost.clickhouse.sync import copy
 from crewmeter_cost.demo.history.writer import load_history
 from crewmeter_cost.ledger.maintenance.prune import prune
 from crewmeter_cost.ledger.maintenance.reprice import reprice, undo
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.ledger.write.rollups import DIMENSIONS
 from crewmeter_cost.pricing.price_book import PriceBook
 
 HOURLY = [f"{name}_hourly" for name in DIMENSIONS]

@@ -1,12 +1,13 @@
-"""Every billed call, one after the other, for other programs: constant memory however large the ledger is.
+"""Every billed call, one after the other, for other programs, in constant memory.
 
-`calls` yields the contract's records; a format is a function from records to lines, kept in `FORMATS`.
+`calls` yields the contract's records. A format is a function from records to lines: see `FORMATS`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.filters import Filter
@@ -65,17 +67,15 @@ FIELDS = (
 """Keys of an exported call, in the contract's order."""
 
 PAGE = 2000
-"""Calls read at a time; between pages no read transaction is held, so writers' WAL can be folded back."""
+"""Calls read at a time. Between pages no read transaction is held, so the WAL can be folded back."""
 
 _REMEMBERED = 50_000
-_CALL, _RUN, _LABEL, _TAGS, _PRICE = (
-    core_tables.call,
-    core_tables.run,
-    core_tables.label,
-    core_tables.tag_set,
-    core_tables.price_version,
-)
+_CHUNK = 5000
+_CALL, _RUN = core_tables.call, core_tables.run
+_LABEL, _TAGS = core_tables.label, core_tables.tag_set
+_PRICE = core_tables.price_version
 _NS = 10**9
+_second = rounded(_CALL.c.started_ns, _NS)
 _NAMED = (
     "operation",
     "provider",
@@ -106,7 +106,8 @@ _COUNTS = (
 )
 
 
-class Billed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Billed:
     """One billed call read back: its record, and what a charge needs."""
 
     record: dict[str, object]
@@ -119,31 +120,30 @@ class Billed(NamedTuple):
     service_tier: str | None
     cost_pusd: int | None
     unpriced: bool
-    """Whether the cost is unknown; a call the provider rejected has none to know."""
+    """Whether the cost is unknown. A call the provider rejected has none to know."""
     frozen: FrozenRates | None
-    """The rates it was charged at; None where it has no price."""
+    """The rates it was charged at, None where it has no price."""
 
 
 class _Names:
-    """Texts behind ids, remembered from page to page (afresh where there are too many)."""
+    """Texts behind ids, remembered from page to page, afresh where there are too many."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], Any] = {}
 
-    def learn(
-        self, connection: Connection, table: str, column: Any, text: Any, ids: Iterable[int | None]
+    def read(
+        self, connection: Connection, table: str, query: Select[Any], ids: Iterable[int | None]
     ) -> None:
-        """Read the texts of ids not known yet."""
+        """Read the texts of ids not known yet. `query` selects the id, then its texts."""
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-        wanted = sorted(
-            {number for number in ids if number is not None and (table, number) not in self._known}
-        )
-        for start in range(0, len(wanted), 5000):
-            for row in connection.execute(
-                select(column, *text).where(column.in_(wanted[start : start + 5000]))
-            ):
-                self._known[table, row[0]] = row[1] if len(row) == 2 else tuple(row[1:])
+        column = query.selected_columns[0]
+        known = self._known
+        wanted = sorted({each for each in ids if each is not None and (table, each) not in known})
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            for number, *texts in connection.execute(query.where(column.in_(chunk))):
+                known[table, number] = texts[0] if len(texts) == 1 else tuple(texts)
 
     def __call__(self, table: str, number: int | None) -> Any:
         return None if number is None else self._known.get((table, number))
@@ -157,44 +157,51 @@ def pages(
     until: datetime | None,
     where: Filter | None = None,
 ) -> Iterator[Sequence[Mapping[Any, Any]]]:
-    """The rows of `call` that started in [since, until), in order of their second, a page at a time; `names` knows what they name."""
-    start, end = nanoseconds(since), nanoseconds(until)
-    c, seconds = _CALL.c, rounded(_CALL.c.started_ns, _NS)
+    """Yield the rows of `call` that started in [since, until), a page at a time.
+
+    They come in order of their second. `names` knows what they name.
+    """
+    query = _in_window(nanoseconds(since), nanoseconds(until))
+    filtered = where is None or not where.terms
     last: tuple[int, int] | None = None
     while True:
-        query = select(_CALL).order_by(seconds, c.id).limit(PAGE)
-        if start is not None:
-            query = query.where(seconds >= start // _NS, c.started_ns >= start)
-        if end is not None:
-            query = query.where(seconds <= end // _NS, c.started_ns < end)
-        if last is not None:
-            query = query.where(
-                seconds >= last[0], or_(seconds > last[0], and_(seconds == last[0], c.id > last[1]))
-            )
         with ledger.reading() as connection:
-            if where is not None and where.terms:
+            if where is not None and not filtered:
                 query = query.where(*call_conditions(connection, where))
-            page = connection.execute(query).mappings().all()
-            names.learn(
-                connection,
-                "label",
-                _LABEL.c.id,
-                (_LABEL.c.value,),
-                (row[name] for row in page for name in _NAMED),
-            )
-            names.learn(
-                connection, "run", _RUN.c.id, (_RUN.c.run_id,), (row["run"] for row in page)
-            )
-            names.learn(
-                connection, "tags", _TAGS.c.id, (_TAGS.c.tags,), (row["tag_set"] for row in page)
-            )
-            names.learn(
-                connection, "price", _PRICE.c.id, _FROZEN, (row["price_version"] for row in page)
-            )
-        yield page
-        if len(page) < PAGE:
+                filtered = True
+            page = connection.execute(query if last is None else _after(query, *last))
+            rows = page.mappings().all()
+            _read_names(connection, names, rows)
+        yield rows
+        if len(rows) < PAGE:
             return
-        last = (page[-1]["started_ns"] // _NS, page[-1]["id"])
+        last = rows[-1]["started_ns"] // _NS, rows[-1]["id"]
+
+
+def _in_window(start: int | None, end: int | None) -> Select[Any]:
+    c = _CALL.c
+    query = select(_CALL).order_by(_second, c.id).limit(PAGE)
+    if start is not None:
+        query = query.where(_second >= start // _NS, c.started_ns >= start)
+    if end is not None:
+        query = query.where(_second <= end // _NS, c.started_ns < end)
+    return query
+
+
+def _after(query: Select[Any], second: int, number: int) -> Select[Any]:
+    """Return the query for the rows after that one."""
+    later_in_second = and_(_second == second, _CALL.c.id > number)
+    return query.where(_second >= second, or_(_second > second, later_in_second))
+
+
+def _read_names(connection: Connection, names: _Names, rows: Sequence[Mapping[Any, Any]]) -> None:
+    labels = (row[name] for row in rows for name in _NAMED)
+    names.read(connection, "label", select(_LABEL.c.id, _LABEL.c.value), labels)
+    names.read(connection, "run", select(_RUN.c.id, _RUN.c.run_id), (row["run"] for row in rows))
+    tag_sets = (row["tag_set"] for row in rows)
+    names.read(connection, "tags", select(_TAGS.c.id, _TAGS.c.tags), tag_sets)
+    versions = (row["price_version"] for row in rows)
+    names.read(connection, "price", select(_PRICE.c.id, *_FROZEN), versions)
 
 
 def calls(
@@ -204,7 +211,10 @@ def calls(
     until: datetime | None = None,
     where: Filter | None = None,
 ) -> Iterator[dict[str, object]]:
-    """Every billed call that started in [since, until), in order of its second, as records with the keys `FIELDS`."""
+    """Yield every billed call that started in [since, until), in order of its second.
+
+    Each is a record with the keys `FIELDS`.
+    """
     names = _Names()
     for page in pages(ledger, names, since=since, until=until, where=where):
         for row in page:
@@ -218,23 +228,28 @@ def billed(
     until: datetime | None = None,
     where: Filter | None = None,
 ) -> Iterator[Billed]:
-    """The same calls with what is needed to charge them again."""
+    """Yield the same calls with what is needed to charge them again."""
     names = _Names()
     for page in pages(ledger, names, since=since, until=until, where=where):
         for row in page:
-            frozen = names("price", row["price_version"])
-            yield Billed(
-                record=_record(row, names),
-                started_ns=row["started_ns"],
-                duration_ns=row["duration_ns"],
-                usage=_usage(row, names),
-                streamed=row["ttft_ns"] is not None,
-                host=names("label", row["host"]),
-                service_tier=names("label", row["service_tier"]),
-                cost_pusd=row["cost_pusd"],
-                unpriced=row["cost_pusd"] is None and row["state"] != CallState.REJECTED,
-                frozen=None if frozen is None else FrozenRates(*frozen),
-            )
+            yield _billed(row, names)
+
+
+def _billed(row: Mapping[Any, Any], names: _Names) -> Billed:
+    frozen = names("price", row["price_version"])
+    unpriced = row["cost_pusd"] is None and row["state"] != CallState.REJECTED
+    return Billed(
+        record=_record(row, names),
+        started_ns=row["started_ns"],
+        duration_ns=row["duration_ns"],
+        usage=_usage(row, names),
+        streamed=row["ttft_ns"] is not None,
+        host=names("label", row["host"]),
+        service_tier=names("label", row["service_tier"]),
+        cost_pusd=row["cost_pusd"],
+        unpriced=unpriced,
+        frozen=None if frozen is None else FrozenRates(*frozen),
+    )
 
 
 def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
@@ -254,20 +269,21 @@ def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
     tags = name("tags", row["tag_set"])
     frozen = name("price", row["price_version"])
     version, source = frozen[:2] if frozen else (None, None)
+    cost = row["cost_pusd"]
     record = {
         "started_at": moment(row["started_ns"]),
         "duration_seconds": row["duration_ns"] / 1e9,
         "run_id": name("run", row["run"]),
         "trace_id": bytes(row["trace_id"]).hex(),
         "span_id": bytes(row["span_id"]).hex(),
-        **{field: name("label", row[field]) for field in _NAMED},
         "tags": json.loads(tags) if tags else {},
-        "status": "ok" if row["state"] == 0 else "error",
-        **{field: row[field] for field in _COUNTS},
-        "cost_usd": None if row["cost_pusd"] is None else exact_usd(row["cost_pusd"]),
+        "status": "ok" if row["state"] == CallState.OK else "error",
+        "cost_usd": None if cost is None else exact_usd(cost),
         "price_source": source,
         "price_version": version,
     }
+    record |= {field: name("label", row[field]) for field in _NAMED}
+    record |= {field: row[field] for field in _COUNTS}
     status = str(record["cost_status"])
     record["cost_status"] = OLD_STATUSES.get(status, status)
     return {field: record[field] for field in FIELDS}
@@ -281,16 +297,13 @@ def _jsonl(records: Iterable[dict[str, object]]) -> Iterator[str]:
 def _csv(records: Iterable[dict[str, object]]) -> Iterator[str]:
     yield csv_line(FIELDS)
     for record in records:
-        record["tags"] = (
-            json.dumps(record["tags"], ensure_ascii=False, sort_keys=True)
-            if record["tags"]
-            else None
-        )
-        yield csv_line(record[field] for field in FIELDS)
+        tags = record["tags"]
+        text = json.dumps(tags, ensure_ascii=False, sort_keys=True) if tags else None
+        yield csv_line({**record, "tags": text}[field] for field in FIELDS)
 
 
 FORMATS: Mapping[str, Callable[[Iterable[dict[str, object]]], Iterator[str]]] = {
     "jsonl": _jsonl,
     "csv": _csv,
 }
-"""Format → lines of text from records. A further one (FOCUS) needs an entry here and nothing else."""
+"""Format → lines of text from records. A further one (FOCUS) is an entry here."""

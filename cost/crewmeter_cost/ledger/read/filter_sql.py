@@ -13,7 +13,7 @@ from sqlalchemy import and_, exists, func, not_, or_, select
 
 from crewmeter_cost.filters import RUN_STATUSES
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""One look at a ledger for the live view: what runs, what was spent, what failed a moment ago."""
+"""A snapshot of a ledger for the live view: active runs, spend, and the latest failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from sqlalchemy import text
 from crewmeter_cost.budgets.definition import Budget
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.repository import BudgetStatus, in_force, status
+from crewmeter_cost.ledger.read.rollup_windows import hour_parts
 from crewmeter_cost.ledger.read.runs import Run, runs
+from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Snapshot", "look"]
 
 ALIVE = timedelta(hours=1)
-"""A run without an end is shown as running for an hour after it began; then its process is taken to be gone."""
+"""A run without an end counts as running for an hour. Then its process is taken to be gone."""
 RATE_SECONDS = 60
 _EVERYTHING = Budget(amount_pusd=1, period="total")
-"""Whose spend is asked for: everyone's."""
+"""Whose spend is summed: everyone's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the live view shows, as of one moment. Money in integer pico-USD."""
+    """Everything the live view displays, as of one moment. Money in integer pico-USD."""
 
     at: datetime
     since: datetime
-    """Where `spent_pusd` and `unpriced_calls` begin: midnight (UTC), unless asked otherwise."""
+    """Where `spent_pusd` and `unpriced_calls` begin: midnight (UTC) by default."""
     running: tuple[Run, ...]
     finished: tuple[Run, ...]
     calls_per_minute: int
@@ -55,7 +57,7 @@ class Snapshot:
     hour_pusd: int
     spent_pusd: int
     unpriced_calls: int
-    """Calls in the window that are in no sum, because no price is known."""
+    """Calls in the window that no sum includes, because no price is known."""
     failures: tuple[Failure, ...]
     budgets: Sequence[BudgetStatus]
 
@@ -64,45 +66,51 @@ _RATE = (
     "SELECT count(*), coalesce(sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)), 0) "
     "FROM calls WHERE time >= :since AND time < :until"
 )
-_UNPRICED_HOURS = "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly WHERE time >= :since AND time < :until"
+_UNPRICED_HOURS = (
+    "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly "
+    "WHERE time >= :since AND time < :until"
+)
 _UNPRICED_CALLS = (
     "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= :since AND time < :until"
 )
 _FAILED_CALLS = (
-    "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), coalesce(agent, crew, '') "
-    "FROM calls WHERE status = 'error' AND time >= :since AND time < :until ORDER BY time DESC LIMIT :most"
+    "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), "
+    "coalesce(agent, crew, '') FROM calls "
+    "WHERE status = 'error' AND time >= :since AND time < :until ORDER BY time DESC LIMIT :most"
 )
 _FAILED_TOOLS = (
-    "SELECT time, name, coalesce(error_type, 'error'), coalesce(agent, crew, '') "
-    "FROM steps WHERE status = 'error' AND kind = 'tool' AND time >= :since AND time < :until ORDER BY time DESC LIMIT :most"
+    "SELECT time, name, coalesce(error_type, 'error'), coalesce(agent, crew, '') FROM steps "
+    "WHERE status = 'error' AND kind = 'tool' AND time >= :since AND time < :until "
+    "ORDER BY time DESC LIMIT :most"
 )
 
 
 def look(
-    book: Ledger, *, now: datetime, since: datetime | None = None, past: bool = False, most: int = 8
+    ledger: Ledger,
+    *,
+    now: datetime,
+    since: datetime | None = None,
+    past: bool = False,
+    most: int = 8,
 ) -> Snapshot:
-    """What the ledger says of the time up to `now`, at most `most` lines of each kind; `past` if there may be later calls.
+    """Return what the ledger holds of the time up to `now`, at most `most` lines of each kind.
 
-    Without `since` the spend is today's (UTC), failures are the last day's, and the newest runs are shown however old.
+    Without `since` the spend is today's (UTC), failures are the last day's, and the newest runs
+    are included however old. `past` says that there may be calls later than `now`.
     """
-    moment, midnight = (
-        int(now.timestamp()) + 1,
-        now.replace(hour=0, minute=0, second=0, microsecond=0),
-    )
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     begin = since or midnight
-    running, finished = _runs(book, now, since, most)
-    with book.reading() as connection:
+    end = int(now.timestamp()) + 1
+    running, finished = _runs(ledger, now, since, most)
+    with ledger.reading() as connection:
         calls, tokens = connection.execute(
-            text(_RATE), {"since": moment - RATE_SECONDS, "until": moment}
+            text(_RATE), {"since": end - RATE_SECONDS, "until": end}
         ).one()
-        first = int((since or now - timedelta(days=1)).timestamp())
-        span = {"since": first, "until": moment, "most": most}
-        failed = [
-            *connection.execute(text(_FAILED_CALLS), span),
-            *connection.execute(text(_FAILED_TOOLS), span),
-        ]
-        start, hour = int(begin.timestamp()), moment // 3600 * 3600
-        unpriced = _unpriced(connection, start, moment)
+        failures = _failures(connection, since or now - timedelta(days=1), end, most)
+        unpriced = _unpriced(connection, int(begin.timestamp()), end)
+    engine = ledger.engine
+    spent_until = end if past else None
+    hour = end // HOUR * HOUR
     return Snapshot(
         at=now,
         since=begin,
@@ -110,39 +118,48 @@ def look(
         finished=finished,
         calls_per_minute=int(calls),
         tokens_per_minute=int(tokens),
-        hour_pusd=spent_pusd(book.engine, _EVERYTHING, start=hour, end=moment if past else None),
-        spent_pusd=spent_pusd(book.engine, _EVERYTHING, start=start, end=moment if past else None),
+        hour_pusd=spent_pusd(engine, _EVERYTHING, start=hour, end=spent_until),
+        spent_pusd=spent_pusd(engine, _EVERYTHING, start=int(begin.timestamp()), end=spent_until),
         unpriced_calls=unpriced,
-        failures=tuple(Failure(*row) for row in sorted(failed, key=lambda row: -row[0])[:most]),
-        budgets=status(book.engine, in_force(book.engine), now=now, as_of=now if past else None),
+        failures=failures,
+        budgets=status(engine, in_force(engine), now=now, as_of=now if past else None),
     )
 
 
+def _failures(connection: Connection, since: datetime, end: int, most: int) -> tuple[Failure, ...]:
+    """Return the newest failed calls and tool uses."""
+    span = {"since": int(since.timestamp()), "until": end, "most": most}
+    found = [*connection.execute(text(_FAILED_CALLS), span)]
+    found += connection.execute(text(_FAILED_TOOLS), span)
+    found.sort(key=lambda row: -row[0])
+    return tuple(Failure(*row) for row in found[:most])
+
+
 def _unpriced(connection: Connection, start: int, end: int) -> int:
-    """Calls without a price in [start, end), unix seconds: whole hours from the roll-ups, the rest from the calls."""
-    first, last = -(-start // 3600) * 3600, end // 3600 * 3600
-    parts = [
-        (_UNPRICED_CALLS, start, min(first, end)),
-        (_UNPRICED_HOURS, first, last),
-        (_UNPRICED_CALLS, max(last, first), end),
-    ]
-    spans = [
-        (statement, {"since": low, "until": high}) for statement, low, high in parts if low < high
-    ]
-    return sum(int(connection.scalar(text(statement), span) or 0) for statement, span in spans)
+    """Return the calls without a price in [start, end), unix seconds."""
+    (first, last), edges = hour_parts(start, end)
+    spans = [(_UNPRICED_HOURS, first, last), *((_UNPRICED_CALLS, *edge) for edge in edges)]
+    total = 0
+    for statement, low, high in spans:
+        if low < high:
+            found = connection.scalar(text(statement), {"since": low, "until": high})
+            total += int(found or 0)
+    return total
 
 
 def _runs(
-    book: Ledger, now: datetime, since: datetime | None, most: int
+    ledger: Ledger, now: datetime, since: datetime | None, most: int
 ) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    """The runs that were on at `now`, and those over by then; each newest first."""
-    at_ns, until = nanoseconds(now) or 0, now + timedelta(microseconds=1)
-    recent = runs(book, since=max(now - ALIVE, since or now - ALIVE), until=until, limit=None)
-    running = [
-        run
-        for run in recent
-        if run.status == "running" or run.started_ns + (run.duration_ns or 0) > at_ns
-    ]
-    over = runs(book, since=since, until=until, limit=most + len(running), over=True)
-    finished = [run for run in over if run.started_ns + (run.duration_ns or 0) <= at_ns]
+    """Return the runs active at `now`, and those over by then, each newest first."""
+    now_ns = nanoseconds(now) or 0
+    until = now + timedelta(microseconds=1)
+    alive_since = max(now - ALIVE, since or now - ALIVE)
+    recent = runs(ledger, since=alive_since, until=until, limit=None)
+    running = [run for run in recent if run.status == "running" or _end_ns(run) > now_ns]
+    over = runs(ledger, since=since, until=until, limit=most + len(running), over=True)
+    finished = [run for run in over if _end_ns(run) <= now_ns]
     return tuple(running[:most]), tuple(finished[:most])
+
+
+def _end_ns(run: Run) -> int:
+    return run.started_ns + (run.duration_ns or 0)

@@ -1,4 +1,4 @@
-"""Percentiles of durations: exact for few calls, out of counts per logarithmic bucket for many."""
+"""Percentiles of durations: exact for few calls, from counts per latency bucket for many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.ledger.write.rollups import BOUNDS_NS
+from crewmeter_cost.ledger.schema.latency_buckets import BOUNDS_NS, LAST_BUCKET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,21 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["SHARES", "Percentiles", "exact_quantiles", "in_buckets", "quantiles"]
 
 SHARES = (0.5, 0.95)
-"""The percentiles a report shows."""
+"""The percentiles of a report."""
 
 Pair = tuple[float | None, float | None]
+"""The percentiles in seconds, None where there were no calls."""
 
 
 class Percentiles:
-    """(p50, p95) in seconds of a key, or of everything (None)."""
+    """The percentiles of a key, or of everything (None)."""
 
     def __init__(self) -> None:
         self._exact: dict[Key, list[int]] = {}
         self._counts: dict[Key, Counter[int]] = {}
         self._total: Counter[int] | None = None
 
-    def exactly(self, key: Key, durations: list[int]) -> None:
-        """Durations (ns) of a key's calls; where any were given, nothing is read out of counts."""
+    def add_durations(self, key: Key, durations: list[int]) -> None:
+        """Add durations (ns) of a key's calls. With any, nothing is read from counts."""
         self._exact.setdefault(key, []).extend(durations)
 
     def count(self, key: Key, counts: Mapping[int, int], sign: int = 1) -> None:
@@ -39,20 +40,15 @@ class Percentiles:
         _add(self._counts.setdefault(key, Counter()), counts, sign)
 
     def count_total(self, counts: Mapping[int, int], sign: int = 1) -> None:
-        """The same for everything; without it, everything is the sum of the keys."""
+        """Add to everything's own counts. Without any, everything is the sum of the keys."""
         if self._total is None:
             self._total = Counter()
         _add(self._total, counts, sign)
 
-    def __call__(self, key: Key | None) -> Pair:
+    def of(self, key: Key | None) -> Pair:
+        """Return the percentiles of a key, or with None of everything."""
         if self._exact:
-            return exact_quantiles(
-                sorted(
-                    chain.from_iterable(self._exact.values())
-                    if key is None
-                    else self._exact.get(key, ())
-                )
-            )
+            return exact_quantiles(sorted(self._durations(key)))
         if key is not None:
             return quantiles(self._counts.get(key, {}))
         if self._total is None:
@@ -60,6 +56,11 @@ class Percentiles:
             for counts in self._counts.values():
                 self._total.update(counts)
         return quantiles(self._total)
+
+    def _durations(self, key: Key | None) -> Iterable[int]:
+        if key is None:
+            return chain.from_iterable(self._exact.values())
+        return self._exact.get(key, ())
 
 
 def _add(to: Counter[int], counts: Mapping[int, int], sign: int) -> None:
@@ -70,19 +71,25 @@ def _add(to: Counter[int], counts: Mapping[int, int], sign: int) -> None:
 
 
 def in_buckets(durations: Iterable[int]) -> Counter[int]:
-    """How many durations (ns) fall in each bucket: `rollups.bucket_of` of each, found bucket by bucket in their order."""
+    """Return how many durations (ns) fall in each bucket.
+
+    Equals `bucket_of` of each, but takes one step per bucket of the sorted durations.
+    """
     counts: Counter[int] = Counter()
-    ordered, last = sorted(durations), len(BOUNDS_NS) - 1
+    ordered = sorted(durations)
     start = 0
     while start < len(ordered):
-        bucket = min(bisect_left(BOUNDS_NS, ordered[start]), last)
-        end = bisect_right(ordered, BOUNDS_NS[bucket], start) if bucket < last else len(ordered)
-        counts[bucket], start = end - start, end
+        bucket = min(bisect_left(BOUNDS_NS, ordered[start]), LAST_BUCKET)
+        end = len(ordered)
+        if bucket < LAST_BUCKET:
+            end = bisect_right(ordered, BOUNDS_NS[bucket], start)
+        counts[bucket] = end - start
+        start = end
     return counts
 
 
 def quantiles(counts: Mapping[int, int]) -> Pair:
-    """Both percentiles in seconds out of counts, linear inside a bucket, so at most 5 % off: `rollups.quantile` in one pass."""
+    """Return the percentiles (s) from counts: linear inside a bucket, so at most 5 % off."""
     buckets = sorted(counts)
     seen = list(accumulate(counts[bucket] for bucket in buckets))
     if not seen or seen[-1] <= 0:
@@ -92,14 +99,17 @@ def quantiles(counts: Mapping[int, int]) -> Pair:
 
 
 def _within(buckets: Sequence[int], seen: Sequence[int], wanted: float) -> float:
-    spot = bisect_left(seen, wanted)
-    bucket, before = buckets[spot], seen[spot - 1] if spot else 0
+    index = bisect_left(seen, wanted)
+    bucket = buckets[index]
+    before = seen[index - 1] if index else 0
     low = BOUNDS_NS[bucket - 1] if bucket else 0
-    return (low + (BOUNDS_NS[bucket] - low) * (wanted - before) / (seen[spot] - before)) / 1e9
+    width = BOUNDS_NS[bucket] - low
+    share = (wanted - before) / (seen[index] - before)
+    return (low + width * share) / 1e9
 
 
 def exact_quantiles(durations: Sequence[int]) -> Pair:
-    """Both percentiles of sorted durations (ns) in seconds, linear between neighbours (as numpy's default)."""
+    """Return the percentiles (s) of sorted durations (ns), linear as numpy's default."""
     if not durations:
         return None, None
     first, second = (_between(durations, share * (len(durations) - 1)) for share in SHARES)
@@ -109,4 +119,5 @@ def exact_quantiles(durations: Sequence[int]) -> Pair:
 def _between(durations: Sequence[int], position: float) -> float:
     low = int(position)
     high = min(low + 1, len(durations) - 1)
-    return (durations[low] + (durations[high] - durations[low]) * (position - low)) / 1e9
+    step = durations[high] - durations[low]
+    return (durations[low] + step * (position - low)) / 1e9

@@ -1,4 +1,4 @@
-"""What a report may be grouped by and filtered on, and how each group reads from calls, from tool steps and from roll-ups."""
+"""What a report may be grouped by and filtered on, and how each group reads from the tables."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from sqlalchemy import BigInteger, func, literal_column
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import Filter
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.rollups import DAY, DIMENSIONS, HOUR, LATENCY
+from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import ColumnElement
 
+    from crewmeter_cost.ledger.schema.rollup_dimensions import Dimension
+
 __all__ = [
     "GROUPS",
     "TIMES",
-    "Question",
+    "ReportQuery",
     "call_column",
     "formatted_time",
     "number",
-    "question",
+    "report_query",
     "rollup_columns",
     "rounded",
     "time_of",
@@ -34,19 +36,26 @@ __all__ = [
 ]
 
 TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
-"""Groups of time and the seconds they are read by; days become months afterwards."""
+"""Groups of time, and the seconds they are read by. Days become months afterwards."""
+_TIME_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 _NAMES = ("model", "provider", "crew", "agent", "task", "tool", "user", "team", "session")
 GROUPS = (*_NAMES[:6], "run", *_NAMES[6:], "tag:KEY", *TIMES)
-"""Everything ``--by`` takes."""
+"""Everything `--by` takes."""
 
 _FILTERS = (*_NAMES, "run", "service", "environment")
+_OF_RUNS = ("user", "team", "session", "service", "environment")
+"""Groups that a tool step takes from its run."""
+_NO_GROUPS = ("run", "tag", "error", "finish", "cost_status")
+"""Roll-ups for views. Reports are not grouped by their keys."""
+_NO_LATENCIES = ("run", "ttft")
+"""Latency counts of something else than calls."""
 _CALL, _STEP, _RUN = core_tables.call, core_tables.step, core_tables.run
 _NS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ReportQuery:
     """A checked report request."""
 
     by: tuple[str, ...]
@@ -56,43 +65,32 @@ class Question:
 
     @property
     def of_tools(self) -> bool:
-        """True where calls are tool calls: grouped by tool, or asked about one."""
-        named = any(name == "tool" for name, _ in self.where)
-        return "tool" in self.by or named or any(term.key == "tool" for term in self.beyond.terms)
+        """Whether calls are tool calls: grouped by tool, or filtered by one."""
+        return "tool" in self.names or any(term.key == "tool" for term in self.beyond.terms)
 
     @property
     def names(self) -> frozenset[str]:
         """The groups and filters that are not times."""
-        return frozenset(
-            name for name in (*self.by, *(name for name, _ in self.where)) if name not in TIMES
-        )
+        filters = [name for name, _ in self.where]
+        return frozenset(name for name in (*self.by, *filters) if name not in TIMES)
 
     @property
     def tag(self) -> str | None:
         """The KEY if this is grouped by one tag and nothing else but time."""
-        keys = [name[4:] for name in self.by if name not in TIMES]
-        return (
-            keys[0]
-            if not self.where
-            and not self.beyond.terms
-            and len(keys) == 1
-            and self.names == {f"tag:{keys[0]}"}
-            else None
-        )
+        if self.where or self.beyond.terms or len(self.names) != 1:
+            return None
+        (name,) = self.names
+        return name[4:] if name.startswith("tag:") else None
 
     @property
     def dimension(self) -> str | None:
         """The roll-up that answers this, None where only the calls themselves can."""
         if self.beyond.terms:
             return None
-        wanted = "tool" if self.of_tools else None
         for name, dimension in DIMENSIONS.items():
-            keys = {key for key in (dimension.key, dimension.key2) if key is not None}
-            if name in ("run", "tag", "error", "finish", "cost_status") or (name == "tool") != (
-                wanted == "tool"
-            ):
+            if name in _NO_GROUPS or (name == "tool") != self.of_tools:
                 continue
-            if self.names <= keys:
+            if self.names <= _keys(dimension):
                 return name
         return None
 
@@ -104,31 +102,28 @@ class Question:
         if not self.names:
             return "total"
         (name, *more) = self.names
-        return name if not more and name in LATENCY and name not in ("run", "ttft") else None
+        if more or name not in LATENCY or name in _NO_LATENCIES:
+            return None
+        return name
 
 
-def question(by: Sequence[str], where: Filter) -> Question:
-    """Check a report request. Raises `CrewMeterError` naming the word that is no group."""
+def _keys(dimension: Dimension) -> set[str]:
+    return {key for key in (dimension.key, dimension.key2) if key is not None}
+
+
+def _is_tag(word: str) -> bool:
+    return word.startswith("tag:") and len(word) > len("tag:")
+
+
+def report_query(by: Sequence[str], where: Filter) -> ReportQuery:
+    """Return a checked request. Raises `CrewMeterError` naming the word that is no group."""
     groups = tuple(dict.fromkeys(word.strip() for word in by))
     for word in groups:
-        if (
-            word not in _NAMES
-            and word != "run"
-            and word not in TIMES
-            and not (word.startswith("tag:") and len(word) > 4)
-        ):
+        if word not in (*_NAMES, "run", *TIMES) and not _is_tag(word):
             raise CrewMeterError(f"cannot group by {word!r}", hint=_nearest(word))
-    equal, beyond = _split(where)
-    asked = Question(groups, equal, beyond)
-    if asked.of_tools and (odd := sorted(asked.names & {"model", "provider"})):
-        raise CrewMeterError(
-            f"tool calls have no {odd[0]}", hint="group by tool, or by model, in two reports"
-        )
-    if sum(word in TIMES for word in groups) > 1:
-        raise CrewMeterError(
-            "only one of hour, day and month at a time", hint="leave all but the finest out"
-        )
-    return asked
+    query = ReportQuery(groups, *_split(where))
+    _check_combination(query)
+    return query
 
 
 def _nearest(word: str) -> str:
@@ -143,7 +138,7 @@ def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
     equal: dict[str, str] = {}
     beyond = []
     for term in where.terms:
-        simple = term.operator == "=" and (term.key in _FILTERS or term.key.startswith("tag:"))
+        simple = term.operator == "=" and (term.key in _FILTERS or _is_tag(term.key))
         if simple and term.key not in equal:
             equal[term.key] = term.value
         else:
@@ -151,23 +146,41 @@ def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
     return tuple(equal.items()), Filter(tuple(beyond))
 
 
+def _check_combination(query: ReportQuery) -> None:
+    of_models = sorted(query.names & {"model", "provider"})
+    if query.of_tools and of_models:
+        raise CrewMeterError(
+            f"tool calls have no {of_models[0]}", hint="group by tool, or by model, in two reports"
+        )
+    if sum(word in TIMES for word in query.by) > 1:
+        raise CrewMeterError(
+            "only one of hour, day and month at a time", hint="leave all but the finest out"
+        )
+
+
+def number(value: int) -> ColumnElement[int]:
+    """Return a number written into the statement.
+
+    PostgreSQL does not see that two parameters in SELECT and GROUP BY are the same.
+    """
+    return literal_column(str(value), BigInteger())
+
+
+def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
+    """Return how many whole steps are in a column.
+
+    The step is written out: a bound one would not match the index on whole seconds.
+    """
+    return column // number(step)
+
+
 def _by_time(table: Any, name: str) -> ColumnElement[int]:
     step = TIMES[name]
     return rounded(table.c.started_ns, step * _NS) * number(step)
 
 
-def number(value: int) -> ColumnElement[int]:
-    """A number written into the statement: PostgreSQL does not see that two parameters in SELECT and GROUP BY are the same."""
-    return literal_column(str(value), BigInteger())
-
-
-def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
-    """How many whole steps are in a column, the step written out: a bound one would not match the index on whole seconds."""
-    return column // number(step)
-
-
 def call_column(name: str) -> ColumnElement[Any]:
-    """The raw key of a group on `call`: a label id, a tag set, a run's number, or unix seconds."""
+    """Return a group's raw key on `call`: a label id, tag set, run number or unix seconds."""
     if name in TIMES:
         return _by_time(_CALL, name)
     if name == "model":
@@ -176,27 +189,23 @@ def call_column(name: str) -> ColumnElement[Any]:
 
 
 def tool_column(name: str) -> ColumnElement[Any]:
-    """The same on tool steps (joined to their run, which knows user, team, session and tags)."""
+    """Return a group's raw key on tool steps, which are joined to their run."""
     if name in TIMES:
         return _by_time(_STEP, name)
     if name == "tool":
         return _STEP.c.name
     if name.startswith("tag:"):
         return _RUN.c.tag_set
-    return (
-        _RUN.c[name]
-        if name in ("user", "team", "session", "service", "environment")
-        else _STEP.c[name]
-    )
+    return _RUN.c[name] if name in _OF_RUNS else _STEP.c[name]
 
 
 def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
-    """The hour or day (for months, too) a column of unix seconds falls in."""
+    """Return the hour or day (for months, too) a column of unix seconds falls in."""
     return rounded(seconds, TIMES[name]) * number(TIMES[name])
 
 
 def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
-    """Group name → column, for one dimension of the roll-ups."""
+    """Return group name → column, for one dimension of the roll-ups."""
     known = DIMENSIONS[dimension]
     columns: dict[str, ColumnElement[Any]] = {name: time_of(table.c.hour, name) for name in TIMES}
     if known.key is not None:
@@ -207,10 +216,5 @@ def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
 
 
 def formatted_time(group: str, seconds: int) -> str:
-    """A time key as people write it: ``2026-11-21T09:00Z``, ``2026-11-21`` or ``2026-11``."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return {
-        "hour": f"{moment:%Y-%m-%dT%H:00Z}",
-        "day": f"{moment:%Y-%m-%d}",
-        "month": f"{moment:%Y-%m}",
-    }[group]
+    """Return a time key as people write it: `2026-11-21T09:00Z`, `2026-11-21` or `2026-11`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME_FORMATS[group])

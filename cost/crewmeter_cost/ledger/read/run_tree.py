@@ -1,4 +1,4 @@
-"""One run as a tree: what it did, how long each part took, and what each part cost with everything below it."""
+"""One run as a tree: what it did, how long each part took, and what each part cost."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.rows import StepState
+from crewmeter_cost.ledger.write.rows import CallState, StepState
 from crewmeter_cost.money import exact_usd, moment
 from crewmeter_cost.pricing.charge_result import OLD_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RowMapping
 
     from crewmeter_cost.ledger.read.runs import Run
     from crewmeter_cost.ledger.store import Ledger
@@ -24,10 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["Node", "RunTree", "run_tree"]
 
 DEEPEST = 100
-"""Nodes nested deeper than this (no crew is; hostile spans may be) hang on their ancestor at this depth."""
+"""Nodes nested deeper (no crew is, hostile spans may be) hang on their ancestor at this depth."""
 
 _CALL, _STEP, _LABEL = core_tables.call, core_tables.step, core_tables.label
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
+_COUNTS = (
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "priced_calls",
+    "input_tokens",
+    "output_tokens",
+)
+_SUMS = (*_COUNTS, "cost")
+"""What a node adds to its parent."""
 
 
 @dataclass(slots=True)
@@ -55,13 +65,16 @@ class Node:
 
     @property
     def cost_pusd(self) -> int | None:
-        """Pico-USD, None where no price is known: of a call without one (refused, too), of a step with unpriced calls only."""
-        return (
-            None if not self.priced_calls and (self.unpriced_calls or self.is_call) else self.cost
-        )
+        """Pico-USD, None where no price is known.
+
+        That is a call without one (a refused one, too), or a step with unpriced calls only.
+        """
+        if not self.priced_calls and (self.unpriced_calls or self.is_call):
+            return None
+        return self.cost
 
     def document(self) -> dict[str, object]:
-        """The node as JSON, with its children."""
+        """Return the node as JSON, with its children."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -88,85 +101,89 @@ class RunTree:
     run: Run
     root: Node
     truncated: bool = False
-    """Whether nodes were left out. The root's sums are over all of them; those below it are of what is shown."""
+    """Whether nodes were left out. The root's sums are then over all, the others' not."""
 
     def document(self) -> dict[str, object]:
-        """The contract's run, and its tree; where nodes were left out, it says so."""
-        shown = {
+        """Return the contract's run with its tree. It says so where nodes were left out."""
+        document = {
             **self.run.document(),
             "trace_id": self.run.trace_id,
             "error_type": self.run.error_type,
             "tree": self.root.document(),
         }
-        return {**shown, "truncated": True} if self.truncated else shown
+        if self.truncated:
+            document["truncated"] = True
+        return document
 
 
 def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
-    """The tree of one run (`runs.find_run` finds it), of at most its first `limit` steps and its first `limit` calls."""
+    """Return the tree of one run, of at most its first `limit` steps and first `limit` calls.
+
+    `runs.find_run` finds the run.
+    """
+    one_more = None if limit is None else limit + 1
     with ledger.reading() as connection:
-        most = None if limit is None else limit + 1
-        steps, calls = list(_steps(connection, run, most)), list(_calls(connection, run, most))
+        steps = list(_steps(connection, run, one_more))
+        calls = list(_calls(connection, run, one_more))
     truncated = limit is not None and max(len(steps), len(calls)) > limit
     root = _grow(run, steps[:limit] + calls[:limit])
     if truncated:
-        for name in (
-            "calls",
-            "failed_calls",
-            "unpriced_calls",
-            "priced_calls",
-            "input_tokens",
-            "output_tokens",
-        ):
+        for name in _COUNTS:
             setattr(root, name, getattr(run, name))
         root.cost = run.cost_pusd or 0
     return RunTree(run, root, truncated)
 
 
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else bytes(value).hex()
+
+
 def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    kinds, names, errors = _LABEL.alias("kinds"), _LABEL.alias("names"), _LABEL.alias("errors")
+    kinds, names = _LABEL.alias("kinds"), _LABEL.alias("names")
+    errors = _LABEL.alias("errors")
     c = _STEP.c
-    joined = (
-        _STEP.join(kinds, kinds.c.id == c.kind)
-        .outerjoin(names, names.c.id == c.name)
-        .outerjoin(errors, errors.c.id == c.error_type)
+    named = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(names, names.c.id == c.name)
+    joined = named.outerjoin(errors, errors.c.id == c.error_type)
+    query = select(
+        c.span_id,
+        c.parent_span_id,
+        c.state,
+        c.started_ns,
+        c.duration_ns,
+        c.details,
+        kinds.c.value.label("kind"),
+        names.c.value.label("name"),
+        errors.c.value.label("error"),
     )
-    query = (
-        select(_STEP, kinds.c.value, names.c.value, errors.c.value)
-        .select_from(joined)
-        .where(c.run == run.number)
+    query = query.select_from(joined).where(c.run == run.number)
+    for row in connection.execute(query.order_by(c.started_ns, c.id).limit(limit)).mappings():
+        yield _step_node(row)
+
+
+def _step_node(row: RowMapping) -> Node:
+    return Node(
+        span_id=bytes(row["span_id"]).hex(),
+        parent_span_id=_hex(row["parent_span_id"]),
+        kind=row["kind"],
+        name=row["name"] or row["kind"],
+        status=_STATUS[StepState(row["state"])],
+        error_type=row["error"],
+        started_ns=row["started_ns"],
+        duration_ns=row["duration_ns"],
+        details=json.loads(row["details"]) if row["details"] else {},
     )
-    query = query.order_by(c.started_ns, c.id).limit(limit)
-    width = len(c)
-    for row in connection.execute(query):
-        values = dict(zip(c.keys(), row[:width], strict=True))
-        kind, name, error = row[width:]
-        yield Node(
-            span_id=bytes(values["span_id"]).hex(),
-            parent_span_id=values["parent_span_id"] and bytes(values["parent_span_id"]).hex(),
-            kind=kind,
-            name=name or kind,
-            status=_STATUS[StepState(values["state"])],
-            error_type=error,
-            started_ns=values["started_ns"],
-            duration_ns=values["duration_ns"],
-            details=json.loads(values["details"]) if values["details"] else {},
-        )
 
 
 def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    operations, models, errors, statuses = (
-        _LABEL.alias(name) for name in ("operations", "models", "errors", "statuses")
-    )
+    operations, models = _LABEL.alias("operations"), _LABEL.alias("models")
+    errors, statuses = _LABEL.alias("errors"), _LABEL.alias("statuses")
     c = _CALL.c
-    joined = (
-        _CALL.join(operations, operations.c.id == c.operation)
-        .outerjoin(models, models.c.id == func.coalesce(c.request_model, c.response_model))
-        .outerjoin(errors, errors.c.id == c.error_type)
-        .join(statuses, statuses.c.id == c.cost_status)
-    )
-    texts = {"operation": operations, "model": models, "error": errors, "status": statuses}
-    columns = [table.c.value.label(name) for name, table in texts.items()]
-    own = (
+    model = func.coalesce(c.request_model, c.response_model)
+    named = _CALL.join(operations, operations.c.id == c.operation)
+    named = named.outerjoin(models, models.c.id == model)
+    named = named.outerjoin(errors, errors.c.id == c.error_type)
+    joined = named.join(statuses, statuses.c.id == c.cost_status)
+    query = select(
         c.span_id,
         c.parent_span_id,
         c.state,
@@ -176,90 +193,103 @@ def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
         c.input_tokens,
         c.output_tokens,
         c.cost_pusd,
+        operations.c.value.label("operation"),
+        models.c.value.label("model"),
+        errors.c.value.label("error"),
+        statuses.c.value.label("cost_status"),
     )
-    query = (
-        select(*own, *columns)
-        .select_from(joined)
-        .where(c.run == run.number)
-        .order_by(c.started_ns, c.id)
-        .limit(limit)
+    query = query.select_from(joined).where(c.run == run.number)
+    for row in connection.execute(query.order_by(c.started_ns, c.id).limit(limit)).mappings():
+        yield _call_node(row)
+
+
+def _call_node(row: RowMapping) -> Node:
+    state = CallState(row["state"])
+    priced = row["cost_pusd"] is not None
+    cost_status = row["cost_status"]
+    details: dict[str, Any] = {"cost_status": OLD_STATUSES.get(cost_status, cost_status)}
+    if row["ttft_ns"] is not None:
+        details["ttft_seconds"] = row["ttft_ns"] / 1e9
+    return Node(
+        span_id=bytes(row["span_id"]).hex(),
+        parent_span_id=_hex(row["parent_span_id"]),
+        kind="embedding" if row["operation"] == "embeddings" else "llm",
+        name=row["model"] or "unknown model",
+        status="ok" if state is CallState.OK else "error",
+        error_type=row["error"],
+        started_ns=row["started_ns"],
+        duration_ns=row["duration_ns"],
+        details=details,
+        calls=1,
+        failed_calls=int(state is not CallState.OK),
+        unpriced_calls=int(not priced and state is not CallState.REJECTED),
+        priced_calls=int(priced),
+        input_tokens=row["input_tokens"] or 0,
+        output_tokens=row["output_tokens"] or 0,
+        cost=row["cost_pusd"] or 0,
+        is_call=True,
     )
-    for row in connection.execute(query):
-        priced = row.cost_pusd is not None
-        details: dict[str, Any] = {"cost_status": OLD_STATUSES.get(row.status, row.status)}
-        if row.ttft_ns is not None:
-            details["ttft_seconds"] = row.ttft_ns / 1e9
-        yield Node(
-            span_id=bytes(row.span_id).hex(),
-            parent_span_id=row.parent_span_id and bytes(row.parent_span_id).hex(),
-            kind="llm" if row.operation != "embeddings" else "embedding",
-            name=row.model or "unknown model",
-            status="ok" if row.state == 0 else "error",
-            error_type=row.error,
-            started_ns=row.started_ns,
-            duration_ns=row.duration_ns,
-            details=details,
-            calls=1,
-            failed_calls=int(row.state > 0),
-            unpriced_calls=int(not priced and row.state < 2),
-            priced_calls=int(priced),
-            input_tokens=row.input_tokens or 0,
-            output_tokens=row.output_tokens or 0,
-            cost=row.cost_pusd or 0,
-            is_call=True,
-        )
+
+
+def _root(run: Run, by_span: Mapping[str, Node]) -> Node:
+    """Return the run's own step, or a node made for it where that is missing."""
+    found = by_span.get(run.run_id)
+    if found is not None:
+        return found
+    return Node(
+        span_id="",
+        parent_span_id=None,
+        kind=run.kind or "run",
+        name=run.name or run.run_id,
+        status=run.status,
+        error_type=run.error_type,
+        started_ns=run.started_ns,
+        duration_ns=run.duration_ns,
+    )
 
 
 def _grow(run: Run, nodes: list[Node]) -> Node:
-    """Hang every node under its parent. Orphans, cycles and nodes too deep hang on the root, so that no cost is left out."""
-    nodes.sort(key=lambda node: (node.started_ns, node.span_id))
+    """Hang every node under its parent, and return the root.
+
+    Orphans, cycles and nodes too deep hang on the root, so that no cost is left out.
+    """
+    nodes.sort(key=_by_start)
     by_span = {node.span_id: node for node in nodes}
-    root = by_span.get(run.run_id)
-    if root is None:
-        root = Node(
-            "",
-            None,
-            run.kind or "run",
-            run.name or run.run_id,
-            run.status,
-            run.error_type,
-            run.started_ns,
-            run.duration_ns,
-        )
+    root = _root(run, by_span)
     waiting: dict[str, list[Node]] = {}
     orphans = []
     for node in nodes:
         if node is root:
             continue
-        if node.parent_span_id in by_span and node.parent_span_id != node.span_id:
-            waiting.setdefault(str(node.parent_span_id), []).append(node)
+        parent = node.parent_span_id
+        if parent is not None and parent in by_span and parent != node.span_id:
+            waiting.setdefault(parent, []).append(node)
         else:
             orphans.append(node)
-    order = _hang(root, waiting.pop(root.span_id, []) + orphans, waiting, depth=0)
+    order = _hang(root, waiting.pop(root.span_id, []) + orphans, waiting)
     while waiting:  # what is left hangs in a cycle of parents: cut it
-        cut = waiting.pop(next(iter(waiting)))
-        order += _hang(root, cut, waiting, depth=0)
-    for node, parent in reversed(order):
-        for name in (
-            "calls",
-            "failed_calls",
-            "unpriced_calls",
-            "priced_calls",
-            "input_tokens",
-            "output_tokens",
-            "cost",
-        ):
-            setattr(parent, name, getattr(parent, name) + getattr(node, name))
-    root.children.sort(key=lambda node: (node.started_ns, node.span_id))
+        order += _hang(root, waiting.pop(next(iter(waiting))), waiting)
+    for node, parent_node in reversed(order):
+        for name in _SUMS:
+            setattr(parent_node, name, getattr(parent_node, name) + getattr(node, name))
+    root.children.sort(key=_by_start)
     return root
 
 
+def _by_start(node: Node) -> tuple[int, str]:
+    return node.started_ns, node.span_id
+
+
 def _hang(
-    parent: Node, children: list[Node], waiting: dict[str, list[Node]], depth: int
+    parent: Node, children: list[Node], waiting: dict[str, list[Node]]
 ) -> list[tuple[Node, Node]]:
-    """Hang `children` and all that waits for them below `parent`; returns (node, parent) from the top down."""
+    """Hang `children` and all that waits for them below `parent`.
+
+    Returns (node, parent) from the top down.
+    """
     order: list[tuple[Node, Node]] = []
     level = [(child, parent) for child in children]
+    depth = 0
     while level:
         below: list[tuple[Node, Node]] = []
         for node, above in level:
@@ -267,5 +297,6 @@ def _hang(
             order.append((node, above))
             host = node if depth < DEEPEST else above
             below += [(child, host) for child in waiting.pop(node.span_id, [])]
-        level, depth = below, depth + 1
+        level = below
+        depth += 1
     return order

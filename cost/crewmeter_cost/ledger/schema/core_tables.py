@@ -1,10 +1,33 @@
-"""The ledger's tables as SQLAlchemy Core has them, without the eight megabytes of models. Derived: edit ``tables.py``, then
-``python -m crewmeter_cost.ledger.schema.derive``.
+"""The ledger's tables for SQLAlchemy queries, made from the generated column data.
+
+They have names, types and keys, no indexes or defaults: the models in `tables.py` create the
+schema. Queries use these because importing SQLModel takes half a second and eight megabytes.
 """
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from crewmeter_cost.ledger.schema import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.types import TypeEngine
+
+    from crewmeter_cost.ledger.schema.table_spec import ColumnSpec, ColumnType, TableSpec
 
 __all__ = [
     "METADATA",
@@ -27,275 +50,40 @@ __all__ = [
     "tag_set",
 ]
 
-METADATA = sa.MetaData()
-_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+METADATA = MetaData()
+_TYPES: Mapping[ColumnType, TypeEngine[Any]] = {
+    "id": BigInteger().with_variant(Integer(), "sqlite"),
+    "bigint": BigInteger(),
+    "integer": Integer(),
+    "smallint": SmallInteger(),
+    "text": Text(),
+    "bytes": LargeBinary(),
+    "float": Float(),
+}
 
-adjustment = sa.Table(
-    "adjustment",
-    METADATA,
-    sa.Column("id", _BIG, nullable=False),
-    sa.Column("repricing", sa.Integer(), nullable=False),
-    sa.Column("call", _BIG, nullable=False),
-    sa.Column("old_cost_pusd", sa.BigInteger(), nullable=True),
-    sa.Column("new_cost_pusd", sa.BigInteger(), nullable=True),
-    sa.Column("old_status", sa.Integer(), nullable=False),
-    sa.Column("new_status", sa.Integer(), nullable=False),
-    sa.Column("old_flags", sa.Integer(), nullable=True),
-    sa.Column("new_flags", sa.Integer(), nullable=True),
-    sa.Column("old_price_version", sa.Integer(), nullable=True),
-    sa.Column("new_price_version", sa.Integer(), nullable=True),
-    sa.PrimaryKeyConstraint("id"),
-)
-sa.Index("adjustment_call", adjustment.c["call"], unique=False)
-sa.Index("adjustment_repricing", adjustment.c["repricing"], unique=False)
-budget = sa.Table(
-    "budget",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("name", sa.Text(), nullable=False),
-    sa.Column("definition", sa.Text(), nullable=False),
-    sa.Column("created_ns", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("name"),
-)
-budget_account = sa.Table(
-    "budget_account",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("scope", sa.Text(), nullable=False),
-    sa.Column("period_start", sa.BigInteger(), nullable=False),
-    sa.Column("spent_pusd", sa.BigInteger(), server_default="0", nullable=False),
-    sa.Column("leased_pusd", sa.BigInteger(), server_default="0", nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("scope", "period_start"),
-)
-budget_lease = sa.Table(
-    "budget_lease",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("account", sa.Integer(), nullable=False),
-    sa.Column("holder", sa.Text(), nullable=False),
-    sa.Column("outstanding_pusd", sa.BigInteger(), nullable=False),
-    sa.Column("expires_ns", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("account", "holder"),
-)
-sa.Index("budget_lease_expires", budget_lease.c["expires_ns"], unique=False)
-budget_notice = sa.Table(
-    "budget_notice",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("account", sa.Integer(), nullable=False),
-    sa.Column("percent", sa.Integer(), nullable=False),
-    sa.Column("sent_ns", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("account", "percent"),
-)
-call = sa.Table(
-    "call",
-    METADATA,
-    sa.Column("id", _BIG, nullable=False),
-    sa.Column("trace_id", sa.LargeBinary(length=16), nullable=False),
-    sa.Column("span_id", sa.LargeBinary(length=8), nullable=False),
-    sa.Column("parent_span_id", sa.LargeBinary(length=8), nullable=True),
-    sa.Column("run", _BIG, nullable=True),
-    sa.Column("started_ns", sa.BigInteger(), nullable=False),
-    sa.Column("duration_ns", sa.BigInteger(), nullable=False),
-    sa.Column("ttft_ns", sa.BigInteger(), nullable=True),
-    sa.Column("operation", sa.Integer(), nullable=False),
-    sa.Column("origin", sa.Integer(), nullable=False),
-    sa.Column("scope", sa.Integer(), nullable=True),
-    sa.Column("provider", sa.Integer(), nullable=True),
-    sa.Column("host", sa.Integer(), nullable=True),
-    sa.Column("request_model", sa.Integer(), nullable=True),
-    sa.Column("response_model", sa.Integer(), nullable=True),
-    sa.Column("response_id", sa.Text(), nullable=True),
-    sa.Column("response_key", sa.BigInteger(), nullable=True),
-    sa.Column("crew", sa.Integer(), nullable=True),
-    sa.Column("flow", sa.Integer(), nullable=True),
-    sa.Column("task", sa.Integer(), nullable=True),
-    sa.Column("agent", sa.Integer(), nullable=True),
-    sa.Column("tool", sa.Integer(), nullable=True),
-    sa.Column("user", sa.Integer(), nullable=True),
-    sa.Column("team", sa.Integer(), nullable=True),
-    sa.Column("session", sa.Integer(), nullable=True),
-    sa.Column("tag_set", sa.Integer(), nullable=True),
-    sa.Column("service", sa.Integer(), nullable=True),
-    sa.Column("environment", sa.Integer(), nullable=True),
-    sa.Column("state", sa.SmallInteger(), nullable=False),
-    sa.Column("error_type", sa.Integer(), nullable=True),
-    sa.Column("finish_reason", sa.Integer(), nullable=True),
-    sa.Column("service_tier", sa.Integer(), nullable=True),
-    sa.Column("input_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("cache_read_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("cache_write_5m_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("cache_write_1h_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("output_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("reasoning_tokens", sa.BigInteger(), nullable=True),
-    sa.Column("other_usage", sa.Text(), nullable=True),
-    sa.Column("usage_status", sa.Integer(), nullable=False),
-    sa.Column("usage_flags", sa.Integer(), nullable=True),
-    sa.Column("cost_pusd", sa.BigInteger(), nullable=True),
-    sa.Column("cost_status", sa.Integer(), nullable=False),
-    sa.Column("cost_flags", sa.Integer(), nullable=True),
-    sa.Column("reported_cost_pusd", sa.BigInteger(), nullable=True),
-    sa.Column("price_version", sa.Integer(), nullable=True),
-    sa.PrimaryKeyConstraint("id"),
-)
-sa.Index("call_response", call.c["response_key"], unique=False)
-sa.Index("call_run", call.c["run"], unique=False)
-sa.Index("call_span", call.c["trace_id"], call.c["span_id"], unique=True)
-sa.Index("call_time", sa.text("(started_ns / 1000000000)"), unique=False, _table=call)
-label = sa.Table(
-    "label",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("kind", sa.Text(), nullable=False),
-    sa.Column("value", sa.Text(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("kind", "value"),
-)
-latency_bucket = sa.Table(
-    "latency_bucket",
-    METADATA,
-    sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("le_seconds", sa.Float(), nullable=False),
-    sa.PrimaryKeyConstraint("bucket"),
-)
-latency_day = sa.Table(
-    "latency_day",
-    METADATA,
-    sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
-    sa.Column("day", sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("count", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("dimension", "day", "key", "bucket"),
-    sqlite_with_rowid=False,
-)
-latency_hour = sa.Table(
-    "latency_hour",
-    METADATA,
-    sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
-    sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("count", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("dimension", "hour", "key", "bucket"),
-    sqlite_with_rowid=False,
-)
-ledger_state = sa.Table(
-    "ledger_state",
-    METADATA,
-    sa.Column("name", sa.Text(), nullable=False),
-    sa.Column("value", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("name"),
-)
-price_version = sa.Table(
-    "price_version",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("hash", sa.Text(), nullable=False),
-    sa.Column("source", sa.Text(), nullable=False),
-    sa.Column("provider", sa.Text(), nullable=False),
-    sa.Column("model", sa.Text(), nullable=False),
-    sa.Column("rates", sa.Text(), nullable=False),
-    sa.Column("created_ns", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("hash"),
-)
-repricing = sa.Table(
-    "repricing",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("created_ns", sa.BigInteger(), nullable=False),
-    sa.Column("reason", sa.Text(), nullable=False),
-    sa.Column("undone_ns", sa.BigInteger(), nullable=True),
-    sa.PrimaryKeyConstraint("id"),
-)
-rollup_hour = sa.Table(
-    "rollup_hour",
-    METADATA,
-    sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
-    sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("key2", sa.Integer(), autoincrement=False, nullable=False),
-    sa.Column("calls", sa.BigInteger(), nullable=False),
-    sa.Column("failed_calls", sa.BigInteger(), nullable=False),
-    sa.Column("unpriced_calls", sa.BigInteger(), nullable=False),
-    sa.Column("priced_calls", sa.BigInteger(), nullable=False),
-    sa.Column("input_tokens", sa.BigInteger(), nullable=False),
-    sa.Column("cache_read_tokens", sa.BigInteger(), nullable=False),
-    sa.Column("cache_write_tokens", sa.BigInteger(), nullable=False),
-    sa.Column("output_tokens", sa.BigInteger(), nullable=False),
-    sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
-    sa.Column("cost_whole_usd", sa.BigInteger(), nullable=False),
-    sa.Column("cost_pusd", sa.BigInteger(), nullable=False),
-    sa.Column("duration_ns", sa.BigInteger(), nullable=False),
-    sa.PrimaryKeyConstraint("dimension", "hour", "key", "key2"),
-    sqlite_with_rowid=False,
-)
-run = sa.Table(
-    "run",
-    METADATA,
-    sa.Column("id", _BIG, nullable=False),
-    sa.Column("run_id", sa.Text(), nullable=False),
-    sa.Column("trace_id", sa.LargeBinary(length=16), nullable=False),
-    sa.Column("kind", sa.Text(), nullable=True),
-    sa.Column("name", sa.Integer(), nullable=True),
-    sa.Column("service", sa.Integer(), nullable=True),
-    sa.Column("environment", sa.Integer(), nullable=True),
-    sa.Column("team", sa.Integer(), nullable=True),
-    sa.Column("user", sa.Integer(), nullable=True),
-    sa.Column("session", sa.Integer(), nullable=True),
-    sa.Column("tag_set", sa.Integer(), nullable=True),
-    sa.Column("status", sa.Text(), server_default="running", nullable=False),
-    sa.Column("error_type", sa.Integer(), nullable=True),
-    sa.Column("started_ns", sa.BigInteger(), nullable=False),
-    sa.Column("duration_ns", sa.BigInteger(), nullable=True),
-    sa.Column("calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("failed_calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("unpriced_calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("priced_calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("tool_calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("failed_tool_calls", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("input_tokens", sa.BigInteger(), server_default="0", nullable=False),
-    sa.Column("output_tokens", sa.BigInteger(), server_default="0", nullable=False),
-    sa.Column("cost_whole_usd", sa.BigInteger(), server_default="0", nullable=False),
-    sa.Column("cost_pusd", sa.BigInteger(), server_default="0", nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("run_id"),
-)
-sa.Index("run_time", sa.text("(started_ns / 1000000000)"), unique=False, _table=run)
-step = sa.Table(
-    "step",
-    METADATA,
-    sa.Column("id", _BIG, nullable=False),
-    sa.Column("trace_id", sa.LargeBinary(length=16), nullable=False),
-    sa.Column("span_id", sa.LargeBinary(length=8), nullable=False),
-    sa.Column("parent_span_id", sa.LargeBinary(length=8), nullable=True),
-    sa.Column("run", _BIG, nullable=True),
-    sa.Column("kind", sa.Integer(), nullable=False),
-    sa.Column("name", sa.Integer(), nullable=True),
-    sa.Column("crew", sa.Integer(), nullable=True),
-    sa.Column("flow", sa.Integer(), nullable=True),
-    sa.Column("task", sa.Integer(), nullable=True),
-    sa.Column("agent", sa.Integer(), nullable=True),
-    sa.Column("state", sa.SmallInteger(), nullable=False),
-    sa.Column("error_type", sa.Integer(), nullable=True),
-    sa.Column("started_ns", sa.BigInteger(), nullable=False),
-    sa.Column("duration_ns", sa.BigInteger(), nullable=False),
-    sa.Column("details", sa.Text(), nullable=True),
-    sa.PrimaryKeyConstraint("id"),
-)
-sa.Index("step_run", step.c["run"], unique=False)
-sa.Index("step_span", step.c["trace_id"], step.c["span_id"], unique=True)
-sa.Index("step_time", sa.text("(started_ns / 1000000000)"), unique=False, _table=step)
-tag_set = sa.Table(
-    "tag_set",
-    METADATA,
-    sa.Column("id", sa.Integer(), nullable=False),
-    sa.Column("tags", sa.Text(), nullable=False),
-    sa.PrimaryKeyConstraint("id"),
-    sa.UniqueConstraint("tags"),
-)
+
+def _table(spec: TableSpec) -> Table:
+    return Table(spec.name, METADATA, *(_column(column) for column in spec.columns))
+
+
+def _column(spec: ColumnSpec) -> Column[Any]:
+    return Column(spec.name, _TYPES[spec.type], nullable=spec.nullable, primary_key=spec.key)
+
+
+adjustment = _table(columns.ADJUSTMENT)
+budget = _table(columns.BUDGET)
+budget_account = _table(columns.BUDGET_ACCOUNT)
+budget_lease = _table(columns.BUDGET_LEASE)
+budget_notice = _table(columns.BUDGET_NOTICE)
+call = _table(columns.CALL)
+label = _table(columns.LABEL)
+latency_bucket = _table(columns.LATENCY_BUCKET)
+latency_day = _table(columns.LATENCY_DAY)
+latency_hour = _table(columns.LATENCY_HOUR)
+ledger_state = _table(columns.LEDGER_STATE)
+price_version = _table(columns.PRICE_VERSION)
+repricing = _table(columns.REPRICING)
+rollup_hour = _table(columns.ROLLUP_HOUR)
+run = _table(columns.RUN)
+step = _table(columns.STEP)
+tag_set = _table(columns.TAG_SET)

@@ -1,7 +1,7 @@
-"""The ledger's schema: made where there is none, upgraded where it is older, refused where it is newer or not ours.
+"""Create, check and upgrade a ledger's schema over SQLAlchemy.
 
-The version stands in the table `crewmeter_schema` (Alembic's version table under a name of our own), so a current ledger
-opens without importing Alembic. `create` makes a new ledger directly; a test holds that it equals the migrations.
+This is the way of PostgreSQL ledgers and of every upgrade. A new or current SQLite ledger is opened
+by `sqlite_file`, without SQLAlchemy. A test holds that a created schema equals the migrated one.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from sqlalchemy import (
     select,
 )
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.connection import APPLICATION_ID, WRITE
-from crewmeter_cost.ledger.location import shown
+from crewmeter_cost.ledger.connection import WRITE
+from crewmeter_cost.ledger.location import display_url
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.rollups import BOUNDS_NS
+from crewmeter_cost.ledger.schema.latency_buckets import BOUNDS_NS
+from crewmeter_cost.ledger.schema.version_numbers import (
+    APPLICATION_ID,
+    HEAD,
+    VERSION_TABLE,
+    foreign_database,
+    known,
+    needs_writing,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "bring_up_to_date", "create", "finish"]
-
-REVISIONS = ("0001", "0002")
-"""Every revision, oldest first; each has a file in ``migrations/versions``."""
-
-HEAD = REVISIONS[-1]
-VERSION_TABLE = "crewmeter_schema"
+__all__ = ["bring_up_to_date", "bucket_rows", "create", "finish", "version_table"]
 
 _VERSION = Table(
     VERSION_TABLE,
@@ -45,18 +46,22 @@ _VERSION = Table(
 )
 
 
+def version_table() -> Table:
+    """Return the table that holds the schema's revision."""
+    return _VERSION
+
+
 def bring_up_to_date(engine: Engine, *, read_only: bool) -> None:
-    """Make sure the ledger has this version's schema. Raises `CrewMeterError` where it is newer, not a ledger, or must not be touched."""
+    """Make sure the ledger has this version's schema.
+
+    Raises `CrewMeterError` where it is newer, not a ledger, or must not be touched.
+    """
     with engine.connect() as connection:
         found = _version(connection)
     if found == HEAD:
         return
     if read_only:
-        what = "is empty" if found is None else f"has the older schema {found}"
-        raise CrewMeterError(
-            f"ledger {shown(engine.url)} {what}",
-            hint="open it once with write access, e.g. `crewmeter doctor`",
-        )
+        raise needs_writing(display_url(engine.url), found)
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         found = _version(connection)  # again, now that nobody else can change it
         if found is None:
@@ -68,46 +73,44 @@ def bring_up_to_date(engine: Engine, *, read_only: bool) -> None:
 
 
 def _version(connection: Connection) -> str | None:
-    """The schema's revision, None for an empty database. Raises `CrewMeterError` for a newer ledger and for a foreign database."""
+    """Return the schema's revision, None for an empty database.
+
+    Raises `CrewMeterError` for a newer ledger and for another program's database.
+    """
     inspector = inspect(connection)
-    name = shown(connection.engine.url)
+    name = display_url(connection.engine.url)
     if not inspector.has_table(VERSION_TABLE):
         if connection.dialect.name == "sqlite" and inspector.get_table_names():
-            hint = "set CREWMETER_LEDGER to another path"
-            raise CrewMeterError(
-                f"{name} is a database of something else, not a crewmeter ledger", hint=hint
-            )
+            raise foreign_database(name)
         return None
     version = connection.execute(select(_VERSION.c.version_num)).scalar()
-    if version not in REVISIONS:
-        raise CrewMeterError(
-            f"ledger {name} was written by a newer crewmeter (schema {version}, this one knows {HEAD})",
-            hint="pip install --upgrade crewmeter, or set CREWMETER_LEDGER to another ledger",
-        )
-    return str(version)
+    return known(str(version), name)
 
 
 def create(connection: Connection) -> None:
     """Make an empty database a ledger: tables, views, buckets, version."""
-    core_tables.METADATA.create_all(connection)
+    from crewmeter_cost.ledger.schema.generate import model_tables
+
+    tables = model_tables()
+    tables[0].metadata.create_all(connection, tables=tables)
     finish(connection)
     _VERSION.create(connection)
     connection.execute(insert(_VERSION).values(version_num=HEAD))
 
 
 def finish(connection: Connection) -> None:
-    """What follows from the code rather than from a revision: views, bucket bounds, the mark of our SQLite files."""
-    from crewmeter_cost.ledger.schema.views import (
-        view_definitions,  # needed once in a ledger's life
-    )
+    """Make what follows from the code: views, bucket bounds, the mark of our SQLite files."""
+    from crewmeter_cost.ledger.schema.views import view_definitions
 
     for statement in view_definitions(connection.dialect.name).values():
         connection.exec_driver_sql(statement)
     buckets = core_tables.latency_bucket
     connection.execute(delete(buckets))
-    connection.execute(
-        insert(buckets),
-        [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)],
-    )
+    connection.execute(insert(buckets), bucket_rows())
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def bucket_rows() -> list[dict[str, float]]:
+    """Return the rows of `latency_bucket`."""
+    return [{"bucket": bucket, "le_seconds": bound / 1e9} for bucket, bound in enumerate(BOUNDS_NS)]

@@ -11,8 +11,9 @@ from sqlalchemy import Float, and_, case, cast, func, literal, null, select, uni
 from sqlalchemy.dialects import registry
 
 from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.rollups import DIMENSIONS, LATENCY
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.ledger.schema.report_columns import COLUMNS
+from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS, LATENCY
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,21 +31,14 @@ if TYPE_CHECKING:
 __all__ = ["SECOND_NS", "detail_selects", "view_definitions"]
 
 SECOND_NS = 1_000_000_000
-_PLACE = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
+_CONTEXT = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
+_STEP_CONTEXT = ("kind", "name", "crew", "flow", "task", "agent")
+_RUN_NAMES = ("name", "service", "environment", "team", "user", "session")
 
-_CALL, _RUN, _STEP, _LABEL, _TAGS = (
-    core_tables.call,
-    core_tables.run,
-    core_tables.step,
-    core_tables.label,
-    core_tables.tag_set,
-)
-_ROLLUP, _BUCKET, _LATENCY_HOUR, _LATENCY_DAY = (
-    core_tables.rollup_hour,
-    core_tables.latency_bucket,
-    core_tables.latency_hour,
-    core_tables.latency_day,
-)
+_CALL, _RUN, _STEP = core_tables.call, core_tables.run, core_tables.step
+_LABEL, _TAGS = core_tables.label, core_tables.tag_set
+_ROLLUP, _BUCKET = core_tables.rollup_hour, core_tables.latency_bucket
+_LATENCY_HOUR, _LATENCY_DAY = core_tables.latency_hour, core_tables.latency_day
 
 
 class _Named:
@@ -106,7 +100,7 @@ def _calls(backend: str) -> Select[Any]:
         named.name(c.origin, "origin"),
         named.name(c.provider, "provider"),
         named.name(func.coalesce(c.request_model, c.response_model), "model"),
-        *(named.name(c[name], name) for name in ("request_model", "response_model", *_PLACE)),
+        *(named.name(c[name], name) for name in ("request_model", "response_model", *_CONTEXT)),
         _TAGS.c.tags,
         *(named.name(c[name], name) for name in ("service", "environment")),
         case((c.state == 0, "ok"), else_="error").label("status"),
@@ -174,7 +168,9 @@ def _steps(backend: str) -> Select[Any]:
 
 
 def _hourly(name: str) -> Select[Any]:
-    c, dimension = _ROLLUP.c, DIMENSIONS[name]
+    """Return the view of one roll-up: its keys by name, then the summed columns of reports."""
+    c = _ROLLUP.c
+    dimension = DIMENSIONS[name]
     named = _Named(_ROLLUP)
     keys = [
         named.name(c[column], key)
@@ -184,14 +180,7 @@ def _hourly(name: str) -> Select[Any]:
     columns: list[Any] = [
         c.hour.label("time"),
         *keys,
-        c.calls,
-        c.failed_calls,
-        c.unpriced_calls,
-        c.input_tokens,
-        c.cache_read_tokens,
-        c.cache_write_tokens,
-        c.output_tokens,
-        c.reasoning_tokens,
+        *(c[column.name] for column in COLUMNS if column.summed),
         _whole(_ROLLUP).label("cost_usd"),
         _seconds(c.duration_ns).label("duration_seconds"),
     ]
@@ -199,7 +188,11 @@ def _hourly(name: str) -> Select[Any]:
 
 
 def _latency(table: Table, start: str) -> CompoundSelect[Any]:
-    """One arm a dimension, so that ``dimension = 'model'`` is a constant in each and switches all arms off but one before a row is read."""
+    """Return the counts of every dimension, one arm each.
+
+    So `dimension = 'model'` is a constant in each arm, and switches all arms off but one before a
+    row is read.
+    """
     return union_all(*(_latency_of(table, start, name, code) for name, code in LATENCY.items()))
 
 

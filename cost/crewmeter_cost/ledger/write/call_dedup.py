@@ -1,8 +1,9 @@
-"""One call reported by two instrumentors is one call: found by its response id, kept as ours tells it.
+"""Match calls that two instrumentors report: one call is billed once, in the words of ours.
 
-Two spans of one scope with one response id are two calls (a provider, or a cache before it, repeats itself). Two spans of
-different scopes with one are the same call seen twice. Our own tracer knows more about a call's place than any other
-instrumentor, so its row replaces a foreign one; between foreign ones, the first stays.
+Two spans of one scope with one response id are two calls (a provider, or a cache before it, repeats
+itself). Two spans of different scopes with one response id are the same call seen twice. Our own
+tracer knows more about a call's context than any other instrumentor, so its row replaces a foreign
+one. Between foreign ones, the first stays.
 """
 
 from __future__ import annotations
@@ -10,28 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
 from crewmeter.semconv import SCOPE
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.schema import columns
 from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from collections.abc import Sequence
 
-    from crewmeter_cost.ledger.write.dimensions import Labels
     from crewmeter_cost.ledger.write.rows import Row
+    from crewmeter_cost.ledger.write.transaction import Transaction
 
-__all__ = ["DedupPlan", "settle", "stored_row"]
+__all__ = ["DedupPlan", "plan", "stored_row"]
 
-TELLING = 20
-"""A response id this long is random enough to be one call's whatever provider either instrumentor names (Azure is
-often called openai); shorter ones (``1``, ``cmpl-7`` of a local server) count per provider."""
+RANDOM_ID_LENGTH = 20
+"""A response id this long is random enough to be one call's whatever provider either instrumentor
+names (Azure is often called openai). Shorter ones (`1`, `cmpl-7` of a local server) count per
+provider."""
 
-_CALL, _LABEL = core_tables.call, core_tables.label
-_CHUNK = 1000
-_SCOPES = select(func.count()).where(_LABEL.c.kind == "scope")
 Positioned = tuple[int, "Row"]
+"""A row, and its call's position in the batch."""
 
 
 @dataclass(slots=True)
@@ -49,75 +47,78 @@ class DedupPlan:
 
     insert: list[Positioned] = field(default_factory=list)
     replace: list[tuple[int, Row, Row]] = field(default_factory=list)
-    """(id, row as it stands, row of ours to stand instead)."""
+    """(id, row as it is stored, our row that replaces it)."""
 
 
-def settle(connection: Connection, labels: Labels, rows: list[Positioned]) -> DedupPlan:
-    """Sort a batch's rows into new calls, calls that replace another instrumentor's, and (left out) calls already known."""
-    if not _several_scopes(connection):
+def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
+    """Sort a batch's rows into new calls and calls that replace another instrumentor's.
+
+    Calls that are known already are left out.
+    """
+    if not transaction.remembered.several_scopes:
         return DedupPlan(insert=rows)
-    ours = labels.of["scope"][SCOPE]
-    known = _stored(
-        connection,
-        {row[CALL.response_key] for _, row in rows if row[CALL.response_key] is not None},
-    )
-    dropped: set[int] = set()
-    replace: dict[int, tuple[int, Row, Row]] = {}
+    keys = {row[CALL.response_key] for _, row in rows} - {None}
+    matching = _Matching(transaction.labels.of["scope"][SCOPE], _stored(transaction, keys))
     for position, row in rows:
+        matching.add(position, row)
+    return matching.plan(rows)
+
+
+class _Matching:
+    """One batch being matched with the calls that are known."""
+
+    def __init__(self, ours: int, known: dict[int, list[_Known]]) -> None:
+        self._ours = ours
+        self._known = known
+        self._dropped: set[int] = set()
+        self._replace: dict[int, tuple[int, Row, Row]] = {}
+
+    def add(self, position: int, row: Row) -> None:
+        """Match one row. Rows without a response id are nobody's duplicate."""
         key = row[CALL.response_key]
         if key is None:
-            continue
-        mates = known.setdefault(key, [])
-        if any(_span(mate.row) == _span(row) for mate in mates):
-            continue  # a replay: the insert will ignore it
-        duplicates = [
-            mate
-            for mate in mates
-            if mate.row[CALL.scope] != row[CALL.scope] and _same_call(mate.row, row)
-        ]
-        if not duplicates:
-            mates.append(_Known(row, None, position))
-        elif row[CALL.scope] != ours:
-            dropped.add(position)
+            return
+        same_key = self._known.setdefault(key, [])
+        if any(_span(each.row) == _span(row) for each in same_key):
+            return  # a replay: the insert will ignore it
+        duplicate = next((each for each in same_key if _same_call(each.row, row)), None)
+        if duplicate is None:
+            same_key.append(_Known(row, None, position))
+        elif row[CALL.scope] != self._ours:
+            self._dropped.add(position)
         else:
-            duplicate = duplicates[0]
-            if duplicate.number is None:  # both are in this batch: only ours goes in
-                dropped.add(duplicate.position)
-                duplicate.position = position
-            else:
-                replace[position] = (duplicate.number, duplicate.row, row)
-            duplicate.row = row
-    kept = [
-        (position, row)
-        for position, row in rows
-        if position not in dropped and position not in replace
-    ]
-    return DedupPlan(kept, list(replace.values()))
+            self._take_over(duplicate, position, row)
+
+    def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
+        """Let our row replace a foreign one, in the ledger or in this batch."""
+        if duplicate.number is None:
+            self._dropped.add(duplicate.position)
+            duplicate.position = position
+        else:
+            self._replace[position] = (duplicate.number, duplicate.row, row)
+        duplicate.row = row
+
+    def plan(self, rows: list[Positioned]) -> DedupPlan:
+        """Return what is to be done."""
+        left_out = self._dropped | self._replace.keys()
+        insert = [(position, row) for position, row in rows if position not in left_out]
+        return DedupPlan(insert, list(self._replace.values()))
 
 
-def _several_scopes(connection: Connection) -> bool:
-    """Whether more than one instrumentor ever wrote here; most ledgers know one, and are spared the look-ups."""
-    return int(connection.execute(_SCOPES).scalar_one()) > 1
-
-
-def stored_row(values: Any) -> Row:
-    """A row read from the database in the shape `CallRows.row` makes: binary columns as bytes."""
+def stored_row(values: Sequence[Any]) -> Row:
+    """Return a row read from the database in the shape of `CallRows.row`: binary as bytes."""
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
 
-def _stored(connection: Connection, keys: set[int]) -> dict[int, list[_Known]]:
+def _stored(transaction: Transaction, keys: set[int]) -> dict[int, list[_Known]]:
     known: dict[int, list[_Known]] = {}
-    columns = [_CALL.c[name] for name in CALL_COLUMNS]
-    wanted = sorted(keys)
-    for start in range(0, len(wanted), _CHUNK):
-        query = (
-            select(_CALL.c.id, *columns)
-            .where(_CALL.c.response_key.in_(wanted[start : start + _CHUNK]))
-            .order_by(_CALL.c.id)
-        )
-        for number, *values in connection.execute(query):
-            row = stored_row(values)
-            known.setdefault(row[CALL.response_key], []).append(_Known(row, number))
+    names = ("id", *CALL_COLUMNS)
+    found = transaction.statements.select(
+        transaction.session, columns.CALL, names, "response_key", sorted(keys)
+    )
+    for number, *values in found:
+        row = stored_row(values)
+        known.setdefault(row[CALL.response_key], []).append(_Known(row, number))
     return known
 
 
@@ -126,8 +127,10 @@ def _span(row: Row) -> tuple[bytes, bytes]:
 
 
 def _same_call(one: Row, other: Row) -> bool:
+    if one[CALL.scope] == other[CALL.scope]:
+        return False
     text = one[CALL.response_id]
     if text != other[CALL.response_id]:
         return False  # two ids with one hash
     providers = {one[CALL.provider], other[CALL.provider]}
-    return len(providers) == 1 or None in providers or len(text) >= TELLING
+    return len(providers) == 1 or None in providers or len(text) >= RANDOM_ID_LENGTH

@@ -1,7 +1,8 @@
-"""Names as small integers: every label, tag set and price version stands once in the ledger and is remembered here.
+"""Names as small integers: each label, tag set and price version stands once in the ledger.
 
-The memory outlives transactions, so a name costs one look-up in a dict. Names first met in a transaction that is
-rolled back are forgotten again. Only the holder of the ledger's write lock interns, so no two processes race.
+What was looked up is remembered across transactions, so a name costs one look-up in a dict. Names
+first met in a transaction that is rolled back are forgotten again. Only the holder of the ledger's
+write lock adds names, so no two processes race.
 """
 
 from __future__ import annotations
@@ -10,49 +11,45 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import insert, select
-
 from crewmeter.providers.hosts import resolve_provider
-from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.name_cleaning import clean
+from crewmeter_cost.ledger.schema import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from sqlalchemy import Table
-    from sqlalchemy.engine import Connection
-
+    from crewmeter_cost.ledger.write.session import Session
+    from crewmeter_cost.ledger.write.statements import Statements
     from crewmeter_cost.pricing.charge_result import FrozenRates
 
-__all__ = ["Labels", "names_of"]
+__all__ = ["LONGEST_NAME", "Labels", "clean"]
+
+LONGEST_NAME = 500
+"""Characters of a name. Longer ones (content in the wrong field) are cut and end in an ellipsis."""
 
 _MAX_REMEMBERED = 200_000
-"""Names kept in memory (some 30 MB at most); beyond, the memory starts afresh and names are looked up again."""
+"""Names in memory, some 30 MB at most. Beyond, the memory starts afresh."""
 
 _LONGEST_KEY, _LONGEST_VALUE = 100, 380
-"""Characters of a tag, so that its label ``key=value`` is never cut."""
-
-_LABEL, _TAG_SET, _PRICE_VERSION = core_tables.label, core_tables.tag_set, core_tables.price_version
+"""Characters of a tag, so that its label `key=value` is never cut."""
 
 
-def names_of(connection: Connection, ids: Iterable[int | None]) -> dict[int, str]:
-    """Names of labels by id."""
-    wanted = sorted({number for number in ids if number})
-    names: dict[int, str] = {}
-    for start in range(0, len(wanted), 5000):
-        query = select(_LABEL.c.id, _LABEL.c.value).where(
-            _LABEL.c.id.in_(wanted[start : start + 5000])
-        )
-        names.update((row[0], row[1]) for row in connection.execute(query))
-    return names
+def clean(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name as every database takes it: without NUL and lone surrogates, not too long."""
+    if "\0" in name:
+        name = name.replace("\0", "")
+    name = name.encode("utf-8", "replace").decode()
+    if len(name) <= longest:
+        return name
+    return name[: longest - 1] + "…"
 
 
 class _Interned(dict[Any, Any]):
-    """A dict that asks `intern` for what it does not hold, and remembers it."""
+    """A dict that calls `intern` for what it does not hold, and remembers the result."""
 
     def __init__(self, intern: Callable[[Any], Any], added: list[tuple[_Interned, Any]]) -> None:
         super().__init__()
-        self._intern, self._added = intern, added
+        self._intern = intern
+        self._added = added
 
     def __missing__(self, key: Any) -> Any:
         self[key] = value = self._intern(key)
@@ -61,86 +58,94 @@ class _Interned(dict[Any, Any]):
 
 
 class Labels:
-    """The interned names of one ledger: mappings from what is named to its id, filled as they are asked.
+    """The interned names of one ledger: mappings from what is named to its id.
 
-    Look-ups that reach the database happen on the connection of the running transaction: call `begin` first, and
-    `commit` or `rollback` after.
+    They fill as they are used. Look-ups that reach the database happen in the running transaction:
+    call `begin` first, and `commit` or `rollback` after.
     """
 
-    def __init__(self) -> None:
-        self._connection: Connection | None = None
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._session: Session | None = None
         self._frozen: Callable[[str], FrozenRates] | None = None
         self._added: list[tuple[_Interned, Any]] = []
-        self.of = self._mapping(
-            lambda kind: self._mapping(lambda name: self._intern_name(kind, name))
-        )
-        """kind → name → id of the label; the name None has the id None."""
+        self.of = self._mapping(self._names_of_kind)
+        """kind → name → id of the label. The name None has the id None."""
         self.tag_set = self._mapping(self._intern_tags)
         """Sorted (key, value) pairs → id of the tag set."""
         self.tags_of = self._mapping(self._read_tags)
-        """Id of a tag set → ids of its ``key=value`` labels (kind ``tag``)."""
+        """Id of a tag set → ids of its `key=value` labels (kind `tag`)."""
         self.flags = self._mapping(self._intern_flags)
-        """Flags of a charge or a usage → id of one label naming them all, separated by commas."""
+        """Flags of a charge or a usage → id of one label with all of them, joined by commas."""
         self.price_version = self._mapping(self._intern_price)
         """Content hash → id of the frozen rates."""
         self.billed_by = self._mapping(self._resolve)
-        """(declared provider, host) → id of the provider that bills: the one behind a known host, else the declared one."""
+        """(declared provider, host) → id of the provider that bills: that of a known host, else
+        the declared one."""
 
-    def _mapping(self, intern: Callable[[Any], Any]) -> _Interned:
-        return _Interned(intern, self._added)
-
-    def begin(
-        self, connection: Connection, frozen: Callable[[str], FrozenRates] | None = None
-    ) -> None:
-        """Use `connection` for names not yet known; `frozen` gives the rates behind a price version's hash."""
-        self._connection, self._frozen = connection, frozen
+    def begin(self, session: Session, frozen: Callable[[str], FrozenRates] | None = None) -> None:
+        """Use `session` for names not yet known, `frozen` for the rates behind a price version."""
+        self._session = session
+        self._frozen = frozen
         self._added.clear()
 
     def commit(self) -> None:
-        """Keep what this transaction learnt."""
-        self._connection = self._frozen = None
+        """Keep what this transaction added."""
+        self._session = self._frozen = None
         self._added.clear()
-        remembered = (
+        if sum(map(len, self._remembered())) > _MAX_REMEMBERED:
+            self.forget()
+
+    def rollback(self) -> None:
+        """Forget what this transaction added: its rows are gone."""
+        self._session = self._frozen = None
+        for mapping, key in self._added:
+            mapping.pop(key, None)
+        self._added.clear()
+
+    def forget(self) -> None:
+        """Look every name up again: they changed in the ledger, or are too many."""
+        for mapping in self._remembered():
+            mapping.clear()
+
+    def _remembered(self) -> list[_Interned]:
+        # The mappings inside `of` are bound by their users, so they are emptied, not replaced.
+        return [
             self.tag_set,
             self.tags_of,
             self.flags,
             self.price_version,
             self.billed_by,
             *self.of.values(),
-        )
-        if sum(map(len, remembered)) > _MAX_REMEMBERED:
-            for mapping in remembered:
-                mapping.clear()
+        ]
 
-    def rollback(self) -> None:
-        """Forget what this transaction learnt: its rows are gone."""
-        self._connection = self._frozen = None
-        for mapping, key in self._added:
-            mapping.pop(key, None)
-        self._added.clear()
+    def _mapping(self, intern: Callable[[Any], Any]) -> _Interned:
+        return _Interned(intern, self._added)
 
-    def _open(self) -> Connection:
-        if self._connection is None:
+    def _open(self) -> Session:
+        if self._session is None:
             raise RuntimeError("labels are interned inside a transaction only")
-        return self._connection
+        return self._session
+
+    def _names_of_kind(self, kind: str) -> _Interned:
+        return self._mapping(lambda name: self._intern_name(kind, name))
 
     def _intern_name(self, kind: str, name: str | None) -> int | None:
         if name is None:
             return None
-        return self._row(_LABEL, {"kind": kind, "value": clean(name)}, {})
+        key = {"kind": kind, "value": clean(name)}
+        return self._statements.intern(self._open(), columns.LABEL, key, {})
 
     def _intern_tags(self, tags: tuple[tuple[str, str], ...]) -> int:
-        kept = {clean(key, _LONGEST_KEY): clean(value, _LONGEST_VALUE) for key, value in tags}
-        text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-        return self._row(_TAG_SET, {"tags": text}, {})
+        cleaned = {clean(key, _LONGEST_KEY): clean(value, _LONGEST_VALUE) for key, value in tags}
+        text = json.dumps(cleaned, sort_keys=True, ensure_ascii=False)
+        return self._statements.intern(self._open(), columns.TAG_SET, {"tags": text}, {})
 
     def _read_tags(self, number: int) -> tuple[int, ...]:
-        text = (
-            self._open()
-            .execute(select(_TAG_SET.c.tags).where(_TAG_SET.c.id == number))
-            .scalar_one()
-        )
-        return tuple(self.of["tag"][f"{key}={value}"] for key, value in json.loads(text).items())
+        query = self._statements.text("SELECT tags FROM tag_set WHERE id = ?")
+        (text,) = self._open().execute(query, (number,)).fetchone()
+        labels = self.of["tag"]
+        return tuple(labels[f"{key}={value}"] for key, value in json.loads(text).items())
 
     def _intern_flags(self, flags: tuple[str, ...]) -> int | None:
         found: int | None = self.of["flags"][",".join(sorted(set(flags)))]
@@ -149,36 +154,22 @@ class Labels:
     def _intern_price(self, version: str) -> int | None:
         if not version:
             return None
-        known = (
-            self._open()
-            .execute(select(_PRICE_VERSION.c.id).where(_PRICE_VERSION.c.hash == version))
-            .scalar()
-        )
+        query = self._statements.text("SELECT id FROM price_version WHERE hash = ?")
+        known = self._open().execute(query, (version,)).fetchone()
         if known is not None:
-            return int(known)
+            return int(known[0])
         if self._frozen is None:
             raise RuntimeError(f"no rates at hand for price version {version}")
         rates = self._frozen(version)
-        values = {
+        row = {
             "source": rates.source,
             "provider": rates.provider,
             "model": rates.model,
             "rates": rates.rates,
+            "created_ns": time.time_ns(),
         }
-        return self._row(
-            _PRICE_VERSION, {"hash": version}, {**values, "created_ns": time.time_ns()}
-        )
+        return self._statements.intern(self._open(), columns.PRICE_VERSION, {"hash": version}, row)
 
     def _resolve(self, who: tuple[str | None, str | None]) -> int | None:
         found: int | None = self.of["provider"][resolve_provider(*who)[0]]
         return found
-
-    def _row(self, table: Table, key: dict[str, str], rest: dict[str, object]) -> int:
-        """The id of the row with this key, inserted where missing. The write lock is held, so nobody inserts it in between."""
-        connection = self._open()
-        query = select(table.c.id).where(*(table.c[name] == value for name, value in key.items()))
-        known = connection.execute(query).scalar()
-        if known is None:
-            connection.execute(insert(table).inline().values(**key, **rest))
-            known = connection.execute(query).scalar_one()
-        return int(known)

@@ -1,160 +1,173 @@
-"""Foreign calls find their run late: other instrumentors' spans name their place only in the parents, which end after them.
+"""Give foreign calls their run when it arrives: parents end, and are reported, after children.
 
-When steps and foreign calls of one trace have come together, each foreign call and step takes from its ancestors what it
-does not know itself (run, crew, flow, task, agent, tool), and the sums move with it in the same transaction.
+Other instrumentors' spans name their context only in the parents. When steps and foreign calls of
+one trace have come together, each foreign call and step takes from its ancestors what it does not
+know itself (run, crew, flow, task, agent, tool), and the sums move with it in the same transaction.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import select
+from typing import TYPE_CHECKING
 
 from crewmeter.semconv import KIND_AGENT, KIND_CREW, KIND_FLOW, KIND_TASK, KIND_TOOL, SCOPE
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.schema import columns
 from crewmeter_cost.ledger.write.call_dedup import stored_row
 from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS, STEP, STEP_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import Table
-    from sqlalchemy.engine import Connection
-
-    from crewmeter_cost.ledger.write.batch import Change
-    from crewmeter_cost.ledger.write.dimensions import Labels
-    from crewmeter_cost.ledger.write.insert import Bulk
+    from crewmeter_cost.ledger.schema.table_spec import TableSpec
     from crewmeter_cost.ledger.write.rows import Row
+    from crewmeter_cost.ledger.write.transaction import Transaction
 
 __all__ = ["adopt"]
 
 LARGEST_TRACE = 5_000
-"""Traces with more spans than this are left as they are: no crew makes one, and each batch would read it again."""
+"""Traces with more spans are left as they are: no crew makes one, and each batch would read it."""
 
-_CALL, _STEP, _LABEL = core_tables.call, core_tables.step, core_tables.label
 _INHERITED = ("run", "crew", "flow", "task", "agent", "tool")
-_CHUNK = 500
-_FOREIGN_SCOPE = (
-    select(_LABEL.c.id).where(_LABEL.c.kind == "scope", _LABEL.c.value != SCOPE).limit(1)
-)
+_FROM_STEPS = tuple(name for name in _INHERITED if name != "tool")
+"""What a step's own row gives to those below. A tool is given by the name of a tool step."""
+_NAMING_KINDS = (KIND_CREW, KIND_FLOW, KIND_TASK, KIND_AGENT, KIND_TOOL)
+
+Numbered = tuple[int, "Row"]
+"""A stored row, and its id."""
+Changed = tuple[int, "Row", "Row"]
+"""The id, the row as it is stored, and as it becomes."""
 
 
-def adopt(
-    connection: Connection, bulk: Bulk, labels: Labels, change: Change, traces: Iterable[bytes]
-) -> int:
-    """Let foreign calls and steps of these traces inherit from their ancestors; returns how many changed."""
-    if not _any_foreign(connection):
+def adopt(transaction: Transaction, traces: Iterable[bytes]) -> int:
+    """Let foreign calls and steps of these traces inherit from their ancestors.
+
+    Returns how many rows changed.
+    """
+    if not transaction.remembered.foreign_scopes:
         return 0
-    ours = labels.of["scope"][SCOPE]
-    wanted = sorted(set(traces))
-    changed = 0
-    for start in range(0, len(wanted), _CHUNK):
-        chunk = wanted[start : start + _CHUNK]
-        foreign = _CALL.c.trace_id.in_(chunk), _CALL.c.scope != ours
-        calls = _read(connection, _CALL, CALL_COLUMNS, foreign)
-        with_foreign = sorted({row[CALL.trace_id] for _, row in calls})
-        if not with_foreign:
-            continue
-        steps = _read(connection, _STEP, STEP_COLUMNS, (_STEP.c.trace_id.in_(with_foreign),))
-        families: dict[bytes, _Family] = {trace: _Family(labels) for trace in with_foreign}
-        for number, row in steps:
-            families[row[STEP.trace_id]].step(number, row)
-        for number, row in calls:
-            families[row[CALL.trace_id]].calls.append((number, row))
-        for family in families.values():
-            changed += family.settle(connection, bulk, change)
-    return changed
-
-
-def _any_foreign(connection: Connection) -> bool:
-    return connection.execute(_FOREIGN_SCOPE).scalar() is not None
+    ours = transaction.labels.of["scope"][SCOPE]
+    calls = [
+        (number, row)
+        for number, row in _read(transaction, columns.CALL, CALL_COLUMNS, traces)
+        if row[CALL.scope] != ours
+    ]
+    families = {row[CALL.trace_id]: _Family(transaction) for _, row in calls}
+    for number, row in calls:
+        families[row[CALL.trace_id]].calls.append((number, row))
+    for number, row in _read(transaction, columns.STEP, STEP_COLUMNS, families):
+        families[row[STEP.trace_id]].steps[row[STEP.span_id]] = (number, row)
+    return sum(family.unite() for family in families.values())
 
 
 def _read(
-    connection: Connection, table: Table, columns: tuple[str, ...], where: Any
-) -> list[tuple[int, Row]]:
-    query = select(table.c.id, *(table.c[name] for name in columns)).where(*where)
-    return [(number, stored_row(values)) for number, *values in connection.execute(query)]
+    transaction: Transaction, table: TableSpec, names: tuple[str, ...], traces: Iterable[bytes]
+) -> Iterator[Numbered]:
+    found = transaction.statements.select(
+        transaction.session, table, ("id", *names), "trace_id", sorted(traces)
+    )
+    for number, *values in found:
+        yield number, stored_row(values)
 
 
 class _Family:
     """The steps and foreign calls of one trace."""
 
-    def __init__(self, labels: Labels) -> None:
-        kind = labels.of["kind"]
-        self._own_name = {
-            kind[name]: name for name in (KIND_CREW, KIND_FLOW, KIND_TASK, KIND_AGENT, KIND_TOOL)
-        }
-        self._steps: dict[bytes, tuple[int, Row]] = {}
+    def __init__(self, transaction: Transaction) -> None:
+        kinds = transaction.labels.of["kind"]
+        self._transaction = transaction
+        self._named_by_kind = {kinds[kind]: kind for kind in _NAMING_KINDS}
         self._given: dict[bytes, dict[str, int]] = {}
-        self.calls: list[tuple[int, Row]] = []
+        self.steps: dict[bytes, Numbered] = {}
+        self.calls: list[Numbered] = []
 
-    def step(self, number: int, row: Row) -> None:
-        """Add a step."""
-        self._steps[row[STEP.span_id]] = (number, row)
-
-    def settle(self, connection: Connection, bulk: Bulk, change: Change) -> int:
-        """Fill in what is missing and move the sums; returns how many rows changed."""
-        if not self._steps or len(self._steps) + len(self.calls) > LARGEST_TRACE:
+    def unite(self) -> int:
+        """Fill in what is missing and move the sums. Returns how many rows changed."""
+        if not self.steps or len(self.steps) + len(self.calls) > LARGEST_TRACE:
             return 0
-        self._inherit()
-        runs = {row[STEP.run] for _, row in self._steps.values()} - {None}
-        only_run = next(iter(runs)) if len(runs) == 1 else None
-        calls, steps = [], []
-        for number, row in self.calls:
-            new = _filled(
-                row, CALL_COLUMNS, self._given.get(row[CALL.parent_span_id], {}), only_run
-            )
-            if new != row:
-                calls.append((number, row, new))
-        for number, row in self._steps.values():
-            new = _filled(row, STEP_COLUMNS, self._given.get(row[STEP.parent_span_id], {}), None)
-            if new != row:
-                steps.append((number, row, new))
-        runs = {row[CALL.run] for _, *rows in calls for row in rows} | {
-            row[STEP.run] for _, *rows in steps for row in rows
-        }
-        change.runs.load_numbers(runs - {None})
-        for _, old, new in calls:
-            change.call(old, -1)
-            change.call(new)
-        for _, old, new in steps:
-            if self._own_name.get(old[STEP.kind]) == KIND_TOOL:
-                change.tool(old, -1)
-                change.tool(new)
-        bulk.change(connection, _CALL, CALL_COLUMNS, [(number, *new) for number, _, new in calls])
-        bulk.change(connection, _STEP, STEP_COLUMNS, [(number, *new) for number, _, new in steps])
+        for span in self.steps:
+            self._inherit(span)
+        calls = list(self._changed_calls())
+        steps = list(self._changed_steps())
+        self._load_runs(calls, steps)
+        self._move(calls, steps)
+        self._store(calls, steps)
         return len(calls) + len(steps)
 
-    def _inherit(self) -> None:
-        """What each step gives to those below it: its own place, what its own name says, and what its ancestors give."""
-        for span in self._steps:
-            chain, seen = [], set()
-            at: bytes | None = span
-            while at is not None and at in self._steps and at not in seen and at not in self._given:
-                seen.add(at)
-                chain.append(at)
-                at = self._steps[at][1][STEP.parent_span_id]
-            given = self._given.get(at, {}) if at is not None else {}
-            for step in reversed(chain):
-                row = self._steps[step][1]
-                own = {
-                    name: row[getattr(STEP, name)]
-                    for name in _INHERITED
-                    if name != "tool" and row[getattr(STEP, name)] is not None
-                }
-                named = self._own_name.get(row[STEP.kind])
-                if named is not None and row[STEP.name] is not None:
-                    own[named] = row[STEP.name]
-                given = self._given[step] = {**given, **own}
+    def _changed_calls(self) -> Iterator[Changed]:
+        runs = {row[STEP.run] for _, row in self.steps.values()} - {None}
+        only_run = runs.pop() if len(runs) == 1 else None
+        for number, row in self.calls:
+            given = dict(self._given.get(row[CALL.parent_span_id], {}))
+            if only_run is not None:
+                given.setdefault("run", only_run)
+            new = _filled(row, CALL_COLUMNS, given)
+            if new != row:
+                yield number, row, new
+
+    def _changed_steps(self) -> Iterator[Changed]:
+        for number, row in self.steps.values():
+            given = self._given.get(row[STEP.parent_span_id], {})
+            new = _filled(row, STEP_COLUMNS, given)
+            if new != row:
+                yield number, row, new
+
+    def _load_runs(self, calls: list[Changed], steps: list[Changed]) -> None:
+        numbers = {row[CALL.run] for _, *rows in calls for row in rows}
+        numbers |= {row[STEP.run] for _, *rows in steps for row in rows}
+        self._transaction.runs.load_numbers(numbers)
+
+    def _move(self, calls: list[Changed], steps: list[Changed]) -> None:
+        transaction = self._transaction
+        for _, old, new in calls:
+            transaction.count_call(old, -1)
+            transaction.count_call(new)
+        for _, old, new in steps:
+            if self._named_by_kind.get(old[STEP.kind]) == KIND_TOOL:
+                transaction.count_tool(old, -1)
+                transaction.count_tool(new)
+
+    def _store(self, calls: list[Changed], steps: list[Changed]) -> None:
+        transaction = self._transaction
+        for table, names, rows in (
+            (columns.CALL, CALL_COLUMNS, calls),
+            (columns.STEP, STEP_COLUMNS, steps),
+        ):
+            transaction.statements.change(
+                transaction.session, table, names, [(number, *new) for number, _, new in rows]
+            )
+
+    def _inherit(self, span: bytes) -> None:
+        """Set what a step gives to those below it, and what its ancestors give."""
+        chain = self._unknown_ancestors(span)
+        given: dict[str, int] = {}
+        if chain:
+            parent = self.steps[chain[-1]][1][STEP.parent_span_id]
+            given = self._given.get(parent, {})
+        for step in reversed(chain):
+            given = {**given, **self._own(self.steps[step][1])}
+            self._given[step] = given
+
+    def _unknown_ancestors(self, span: bytes) -> list[bytes]:
+        """Return a step and its ancestors up to one whose gifts are known. Cycles end."""
+        chain: list[bytes] = []
+        at: bytes | None = span
+        while at in self.steps and at not in self._given and at not in chain:
+            chain.append(at)
+            at = self.steps[at][1][STEP.parent_span_id]
+        return chain
+
+    def _own(self, row: Row) -> dict[str, int]:
+        """Return a step's own context, and what its name says of those below."""
+        own = {name: row[getattr(STEP, name)] for name in _FROM_STEPS}
+        kind = self._named_by_kind.get(row[STEP.kind])
+        if kind is not None and row[STEP.name] is not None:
+            own[kind] = row[STEP.name]
+        return {name: value for name, value in own.items() if value is not None}
 
 
-def _filled(row: Row, columns: tuple[str, ...], given: dict[str, int], only_run: int | None) -> Row:
-    """The row with its unknown places filled from what its parent gives."""
-    contexts = {name: given.get(name) for name in _INHERITED}
-    if contexts["run"] is None:
-        contexts["run"] = only_run
-    return tuple(
-        contexts[name] if value is None and name in contexts else value
-        for name, value in zip(columns, row, strict=True)
-    )
+def _filled(row: Row, names: tuple[str, ...], given: dict[str, int]) -> Row:
+    """Return the row with its unknown context filled from what its parent gives."""
+    filled = list(row)
+    for position, name in enumerate(names):
+        if row[position] is None and name in _INHERITED:
+            filled[position] = given.get(name)
+    return tuple(filled)

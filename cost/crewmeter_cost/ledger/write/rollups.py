@@ -1,132 +1,52 @@
-"""Hourly sums and latency counts: which questions they answer, and what one call, tool or run adds to them. Pure.
+"""What one call, tool or run adds to the hourly roll-ups and latency counts. Pure.
 
-A change to the ledger is a `Tally`: calls are added with sign +1, taken back with -1, and what is left at the end is
-written in the same transaction as the rows. So the roll-ups equal the sum of the rows at every commit.
+A change to the ledger is a `Tally`: calls are added with sign +1, taken back with -1, and what is
+left at the end is written in the same transaction as the rows. So the roll-ups equal the sum of the
+rows at every commit.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
-from dataclasses import dataclass
 from operator import add, itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from crewmeter_cost.ledger.schema.latency_buckets import bucket_of
+from crewmeter_cost.ledger.schema.report_columns import AMOUNTS, SUMS
+from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.write.rows import CALL, CallState
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = [
-    "BOUNDS_NS",
-    "DAY",
-    "DIMENSIONS",
-    "HOUR",
-    "LATENCY",
-    "SUMS",
-    "Dimension",
-    "Tally",
-    "bucket_of",
-    "quantile",
-]
+__all__ = ["Amounts", "Tally", "run_amounts"]
 
-HOUR, DAY = 3600, 86_400
-"""Seconds."""
+Amounts = list[int]
+"""One number for each of `report_columns.SUMS`, in their order."""
+Slot = tuple[int, int, int, int]
+"""(dimension, hour, key, key2) of a roll-up, (dimension, hour, key, bucket) of a latency count."""
+
 _HOUR_NS = HOUR * 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Dimension:
-    """One question the roll-ups answer: its code in the table, and what its keys are called (None: unused, always 0)."""
-
-    code: int
-    key: str | None = None
-    key2: str | None = None
-
-
-DIMENSIONS: Mapping[str, Dimension] = {
-    "total": Dimension(0),
-    "model": Dimension(1, "provider", "model"),
-    "crew": Dimension(2, "crew", "agent"),
-    "crew_model": Dimension(3, "crew", "model"),
-    "task": Dimension(4, "crew", "task"),
-    "team": Dimension(5, "team", "user"),
-    "team_crew": Dimension(6, "team", "crew"),
-    "team_model": Dimension(7, "team", "model"),
-    "service": Dimension(8, "service", "environment"),
-    "tag": Dimension(9, "tag"),
-    "tool": Dimension(10, "tool", "agent"),
-    "run": Dimension(11, "name", "status"),
-    "error": Dimension(12, "error_type", "model"),
-    "finish": Dimension(13, "finish_reason", "model"),
-    "cost_status": Dimension(14, "cost_status", "model"),
-}
-"""Name → code and keys. Codes are stored: never reuse one."""
-
-LATENCY: Mapping[str, int] = {
-    "total": 0,
-    "model": 1,
-    "crew": 2,
-    "agent": 3,
-    "tool": 4,
-    "run": 5,
-    "ttft": 6,
-    "provider": 7,
-    "team": 8,
-    "task": 9,
-}
-"""Name → code of the latency counts. ``run`` is by run name, ``ttft`` by model."""
-
-SUMS = (
-    "calls",
-    "failed_calls",
-    "unpriced_calls",
-    "priced_calls",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cost_pusd",
-    "duration_ns",
+_WIDTH = len(SUMS)
+_WHOLE = AMOUNTS["cost_whole_usd"]
+_PICO = AMOUNTS["cost_pusd"]
+_CALLS = AMOUNTS["calls"]
+_FAILED = AMOUNTS["failed_calls"]
+_UNPRICED = AMOUNTS["unpriced_calls"]
+_PRICED = AMOUNTS["priced_calls"]
+_DURATION = AMOUNTS["duration_ns"]
+_TOKENS = tuple(
+    (AMOUNTS[each.name], tuple(getattr(CALL, column) for column in each.tokens))
+    for each in SUMS
+    if each.tokens
 )
-"""What is summed, in the order of a tally's lists; there the cost is one unbounded integer, in the table two columns."""
+"""Each sum of tokens, and the positions in a call's row that it adds together."""
+_OF_TOOLS = tuple(index for index, each in enumerate(SUMS) if each.own_of_tools)
 
-
-def _bounds() -> tuple[int, ...]:
-    """Upper bounds of the latency buckets (ns): 0.1 ms to a day, each 5 % above the last."""
-    bounds, bound = [], 100_000.0
-    while bound < 86_400e9:
-        bounds.append(round(bound))
-        bound *= 1.05
-    return (*bounds, 86_400 * 10**9)
-
-
-BOUNDS_NS = _bounds()
-
-
-def bucket_of(duration_ns: int) -> int:
-    """The latency bucket a duration falls in: the first whose bound is not below it; the last one takes all longer ones."""
-    return min(bisect_left(BOUNDS_NS, duration_ns), len(BOUNDS_NS) - 1)
-
-
-def quantile(counts: Mapping[int, int], share: float) -> float | None:
-    """The `share` quantile (0 to 1) in seconds out of bucket counts, linear inside a bucket, so at most 5 % off; None where empty."""
-    total = sum(counts.values())
-    if total <= 0:
-        return None
-    wanted, seen = share * total, 0
-    for bucket in sorted(counts):
-        count = counts[bucket]
-        if count > 0 and seen + count >= wanted:
-            low = BOUNDS_NS[bucket - 1] if bucket else 0
-            return (low + (BOUNDS_NS[bucket] - low) * max(0.0, wanted - seen) / count) / 1e9
-        seen += count
-    return BOUNDS_NS[max(counts)] / 1e9
-
-
+_CODE = {name: dimension.code for name, dimension in DIMENSIONS.items()}
 _GROUP = itemgetter(
     CALL.provider,
     CALL.request_model,
@@ -145,31 +65,57 @@ _GROUP = itemgetter(
     CALL.finish_reason,
     CALL.cost_status,
 )
-_AMOUNTS = itemgetter(
-    CALL.started_ns,
-    CALL.duration_ns,
-    CALL.ttft_ns,
-    CALL.state,
-    CALL.input_tokens,
-    CALL.cache_read_tokens,
-    CALL.cache_write_5m_tokens,
-    CALL.cache_write_1h_tokens,
-    CALL.output_tokens,
-    CALL.reasoning_tokens,
-    CALL.cost_pusd,
-)
 
-_CODE = {name: dimension.code for name, dimension in DIMENSIONS.items()}
-_TOTAL, _MODEL, _CREW, _CREW_MODEL, _TASK, _TEAM, _TEAM_CREW, _TEAM_MODEL = (
-    _CODE[name]
-    for name in ("total", "model", "crew", "crew_model", "task", "team", "team_crew", "team_model")
-)
-_SERVICE, _TAG, _TOOL, _RUN, _ERROR, _FINISH, _COST_STATUS = (
-    _CODE[name] for name in ("service", "tag", "tool", "run", "error", "finish", "cost_status")
-)
-_L_TOTAL, _L_MODEL, _L_CREW, _L_AGENT, _L_TOOL, _L_RUN, _L_TTFT, _L_PROVIDER, _L_TEAM, _L_TASK = (
-    LATENCY.values()
-)
+
+class _Group(NamedTuple):
+    """Calls of one hour that are alike in everything a roll-up asks for. 0 is "no name"."""
+
+    hour: int
+    provider: int
+    model: int
+    crew: int
+    agent: int
+    task: int
+    team: int
+    user: int
+    service: int
+    environment: int
+    tag_set: int
+    tool: int
+    state: int
+    error_type: int
+    finish_reason: int
+    cost_status: int
+
+    def slots(self, tags: Sequence[int]) -> Iterator[Slot]:
+        """Yield every roll-up that these calls count in."""
+        hour = self.hour
+        yield _CODE["total"], hour, 0, 0
+        yield _CODE["model"], hour, self.provider, self.model
+        yield _CODE["crew"], hour, self.crew, self.agent
+        yield _CODE["crew_model"], hour, self.crew, self.model
+        yield _CODE["task"], hour, self.crew, self.task
+        yield _CODE["team"], hour, self.team, self.user
+        yield _CODE["team_crew"], hour, self.team, self.crew
+        yield _CODE["team_model"], hour, self.team, self.model
+        yield _CODE["service"], hour, self.service, self.environment
+        yield _CODE["finish"], hour, self.finish_reason, self.model
+        yield _CODE["cost_status"], hour, self.cost_status, self.model
+        if self.state:
+            yield _CODE["error"], hour, self.error_type, self.model
+        for tag in tags:
+            yield _CODE["tag"], hour, tag, 0
+
+    def latencies(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (dimension, hour, key) of every latency count of these calls."""
+        hour = self.hour
+        yield LATENCY["total"], hour, 0
+        yield LATENCY["model"], hour, self.model
+        yield LATENCY["provider"], hour, self.provider
+        yield LATENCY["crew"], hour, self.crew
+        yield LATENCY["agent"], hour, self.agent
+        yield LATENCY["task"], hour, self.task
+        yield LATENCY["team"], hour, self.team
 
 
 class Tally:
@@ -177,66 +123,30 @@ class Tally:
 
     def __init__(self, tags_of: Callable[[int], Sequence[int]]) -> None:
         self._tags_of = tags_of
-        self._groups: dict[tuple[int, ...], list[int]] = {}
-        self._direct: dict[tuple[int, int, int, int], list[int]] = {}
-        self.latencies: defaultdict[tuple[int, int, int, int], int] = defaultdict(int)
+        self._groups: dict[tuple[int, ...], Amounts] = {}
+        self._durations: defaultdict[tuple[int, ...], defaultdict[int, int]] = defaultdict(
+            lambda: defaultdict(int)
+        )
+        self._direct: dict[Slot, Amounts] = {}
+        self._latencies: defaultdict[Slot, int] = defaultdict(int)
         self.took_back = False
+        """Whether something was taken back, so that a sum may have come to nothing."""
 
     def call(self, row: Row, sign: int = 1) -> None:
         """Add (or, with -1, take back) one call."""
-        (
-            started,
-            duration,
-            ttft,
-            state,
-            tokens_in,
-            cached,
-            write_5m,
-            write_1h,
-            tokens_out,
-            reasoning,
-            cost,
-        ) = _AMOUNTS(row)
-        group = _GROUP(row)
-        hour = started // _HOUR_NS * HOUR
-        key = (hour, *group)
-        sums = self._groups.get(key)
-        if sums is None:
-            sums = self._groups[key] = [0] * len(SUMS)
-        sums[0] += sign
-        if state:
-            sums[1] += sign
-        if cost is not None:
-            sums[3] += sign
-            sums[9] += sign * cost
-        elif state != CallState.REJECTED:
-            sums[2] += sign
-        if tokens_in is not None:
-            sums[4] += sign * tokens_in
-            sums[5] += sign * cached
-            sums[6] += sign * (write_5m + write_1h)
-        if tokens_out is not None:
-            sums[7] += sign * tokens_out
-            sums[8] += sign * reasoning
-        sums[10] += sign * duration
+        hour = row[CALL.started_ns] // _HOUR_NS * HOUR
+        group = (hour, *_GROUP(row))
+        amounts = _call_amounts(row)
         if sign < 0:
             self.took_back = True
-        self._call_latency(hour, group, duration, ttft, sign)
-
-    def _call_latency(
-        self, hour: int, group: tuple[int, ...], duration: int, ttft: int | None, sign: int
-    ) -> None:
-        counts, bucket = self.latencies, bucket_of(duration)
-        model = group[1] or group[2] or 0
-        counts[_L_TOTAL, hour, 0, bucket] += sign
-        counts[_L_MODEL, hour, model, bucket] += sign
-        counts[_L_PROVIDER, hour, group[0] or 0, bucket] += sign
-        counts[_L_CREW, hour, group[3] or 0, bucket] += sign
-        counts[_L_AGENT, hour, group[4] or 0, bucket] += sign
-        counts[_L_TASK, hour, group[5] or 0, bucket] += sign
-        counts[_L_TEAM, hour, group[6] or 0, bucket] += sign
-        if ttft is not None:
-            counts[_L_TTFT, hour, model, bucket_of(ttft)] += sign
+            amounts = [-amount for amount in amounts]
+        known = self._groups.get(group)
+        self._groups[group] = amounts if known is None else list(map(add, known, amounts))
+        self._durations[group][bucket_of(row[CALL.duration_ns])] += sign
+        first_token = row[CALL.ttft_ns]
+        if first_token is not None:
+            model = row[CALL.request_model] or row[CALL.response_model] or 0
+            self._latencies[LATENCY["ttft"], hour, model, bucket_of(first_token)] += sign
 
     def tool(
         self,
@@ -249,13 +159,13 @@ class Tally:
         sign: int = 1,
     ) -> None:
         """Add (or take back) one tool call, out of a step."""
+        amounts = [0] * _WIDTH
+        amounts[_CALLS] = 1
+        amounts[_FAILED] = int(failed)
+        amounts[_DURATION] = duration_ns
         hour = started_ns // _HOUR_NS * HOUR
-        sums = self._slot(_TOOL, hour, tool or 0, agent or 0)
-        sums[0] += sign
-        sums[1] += sign * failed
-        sums[10] += sign * duration_ns
-        self.latencies[_L_TOOL, hour, tool or 0, bucket_of(duration_ns)] += sign
-        self.took_back |= sign < 0
+        self._add((_CODE["tool"], hour, tool or 0, agent or 0), amounts, sign)
+        self._latencies[LATENCY["tool"], hour, tool or 0, bucket_of(duration_ns)] += sign
 
     def run(
         self,
@@ -264,82 +174,95 @@ class Tally:
         duration_ns: int,
         name: int | None,
         status: int,
-        failed: bool,
-        amounts: Sequence[int],
+        amounts: Amounts,
         sign: int = 1,
     ) -> None:
-        """Add (or take back) one finished run with its totals: `amounts` are unpriced, priced calls, input, output tokens, cost."""
+        """Add (or take back) one finished run with its totals, as `run_amounts` gives them."""
         hour = started_ns // _HOUR_NS * HOUR
-        unpriced, priced, tokens_in, tokens_out, cost = amounts
-        sums = self._slot(_RUN, hour, name or 0, status)
-        for index, amount in enumerate(
-            (1, int(failed), unpriced, priced, tokens_in, 0, 0, tokens_out, 0, cost, duration_ns)
-        ):
-            sums[index] += sign * amount
-        self.latencies[_L_RUN, hour, name or 0, bucket_of(duration_ns)] += sign
-        self.took_back |= sign < 0
+        self._add((_CODE["run"], hour, name or 0, status), amounts, sign)
+        self._latencies[LATENCY["run"], hour, name or 0, bucket_of(duration_ns)] += sign
 
-    def _slot(self, dimension: int, hour: int, key: int, key2: int) -> list[int]:
-        slot = (dimension, hour, key, key2)
-        sums = self._direct.get(slot)
-        if sums is None:
-            sums = self._direct[slot] = [0] * len(SUMS)
-        return sums
+    def _add(self, slot: Slot, amounts: Amounts, sign: int) -> None:
+        if sign < 0:
+            self.took_back = True
+            amounts = [-amount for amount in amounts]
+        known = self._direct.get(slot)
+        self._direct[slot] = amounts if known is None else list(map(add, known, amounts))
 
-    def rollups(self) -> dict[tuple[int, int, int, int], list[int]]:
-        """(dimension, hour, key, key2) → sums, over everything added; all-zero entries are left out."""
-        out = {slot: list(sums) for slot, sums in self._direct.items()}
-        for (
-            hour,
-            provider,
-            asked,
-            answered,
-            crew,
-            agent,
-            task,
-            team,
-            user,
-            service,
-            environment,
-            tag_set,
-            tool,
-            state,
-            error,
-            finish,
-            status,
-        ), sums in self._groups.items():
-            model, provider, crew, agent, team, user = (
-                asked or answered or 0,
-                provider or 0,
-                crew or 0,
-                agent or 0,
-                team or 0,
-                user or 0,
-            )
-            slots = [
-                (_TOTAL, hour, 0, 0),
-                (_MODEL, hour, provider, model),
-                (_CREW, hour, crew, agent),
-                (_CREW_MODEL, hour, crew, model),
-                (_TASK, hour, crew, task or 0),
-                (_TEAM, hour, team, user),
-                (_TEAM_CREW, hour, team, crew),
-                (_TEAM_MODEL, hour, team, model),
-                (_SERVICE, hour, service or 0, environment or 0),
-                (_FINISH, hour, finish or 0, model),
-                (_COST_STATUS, hour, status, model),
-            ]
-            if tag_set:
-                slots += [(_TAG, hour, tag, 0) for tag in self._tags_of(tag_set)]
-            if state:
-                slots.append((_ERROR, hour, error or 0, model))
-            for slot in slots:
-                known = out.get(slot)
-                out[slot] = list(sums) if known is None else list(map(add, known, sums))
-            if tool:  # a tool's calls are tool calls, counted by `tool`; the model calls made inside it lend it tokens and cost
-                tool_amounts = [0, 0, *sums[2:10], 0]
-                known = out.get((_TOOL, hour, tool, agent))
-                out[_TOOL, hour, tool, agent] = (
-                    tool_amounts if known is None else list(map(add, known, tool_amounts))
-                )
-        return {slot: sums for slot, sums in out.items() if any(sums)}
+    def rollups(self) -> list[tuple[int, ...]]:
+        """Return the rows of `rollup_hour`, those that are all zero left out."""
+        sums = dict(self._direct)
+        for key, amounts in self._groups.items():
+            group = _group(key)
+            tags = self._tags_of(group.tag_set) if group.tag_set else ()
+            _spread(sums, group.slots(tags), amounts)
+            if group.tool:
+                # The tool's own steps count its calls, failures and time.
+                inside = list(amounts)
+                for index in _OF_TOOLS:
+                    inside[index] = 0
+                slot = _CODE["tool"], group.hour, group.tool, group.agent
+                _spread(sums, (slot,), inside)
+        rows = [(slot, _carried(sums[slot])) for slot in sorted(sums)]
+        return [(*slot, *amounts) for slot, amounts in rows if any(amounts)]
+
+    def latencies(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """Return the rows of `latency_hour` and of `latency_day`, zero counts left out."""
+        hourly = self._latencies.copy()
+        for key, buckets in self._durations.items():
+            for dimension, hour, name in _group(key).latencies():
+                for bucket, count in buckets.items():
+                    hourly[dimension, hour, name, bucket] += count
+        daily: defaultdict[Slot, int] = defaultdict(int)
+        for (dimension, hour, name, bucket), count in hourly.items():
+            daily[dimension, hour // DAY * DAY, name, bucket] += count
+        return _counts(hourly), _counts(daily)
+
+
+def _group(key: tuple[int, ...]) -> _Group:
+    hour, provider, requested, responded, *others = (part or 0 for part in key)
+    return _Group(hour, provider, requested or responded, *others)
+
+
+def _spread(sums: dict[Slot, Amounts], slots: Iterable[Slot], added: Amounts) -> None:
+    for slot in slots:
+        known = sums.get(slot)
+        sums[slot] = added if known is None else list(map(add, known, added))
+
+
+def _carried(amounts: Amounts) -> Amounts:
+    """Carry pico-USD into whole dollars."""
+    carry, pico = divmod(amounts[_PICO], PICO)
+    row = list(amounts)
+    row[_WHOLE] += carry
+    row[_PICO] = pico
+    return row
+
+
+def _counts(counts: defaultdict[Slot, int]) -> list[tuple[int, ...]]:
+    return [(*slot, count) for slot, count in sorted(counts.items()) if count]
+
+
+def _call_amounts(row: Row) -> Amounts:
+    """Return what one call adds, in the order of `SUMS`."""
+    amounts = [0] * _WIDTH
+    amounts[_CALLS] = 1
+    amounts[_DURATION] = row[CALL.duration_ns]
+    state = row[CALL.state]
+    if state:
+        amounts[_FAILED] = 1
+    cost = row[CALL.cost_pusd]
+    if cost is not None:
+        amounts[_PRICED] = 1
+        amounts[_WHOLE], amounts[_PICO] = divmod(cost, PICO)
+    elif state != CallState.REJECTED:
+        amounts[_UNPRICED] = 1
+    for index, positions in _TOKENS:
+        for position in positions:
+            amounts[index] += row[position] or 0
+    return amounts
+
+
+def run_amounts(totals: dict[str, int]) -> Amounts:
+    """Return totals by name as amounts in the order of `SUMS`, 0 for those not named."""
+    return [totals.get(each.name, 0) for each in SUMS]

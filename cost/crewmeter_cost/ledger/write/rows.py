@@ -1,4 +1,4 @@
-"""A call or step as the row that stands in the ledger: labels interned, ids binary, money and time integers."""
+"""A call or step as the row in the ledger: names interned, ids binary, money and time integers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import json
 from decimal import Decimal, InvalidOperation
 from enum import IntEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crewmeter.semconv import ABANDONED, KIND_TOOL
+from crewmeter.semconv import ABANDONED, KIND_AGENT, KIND_CREW, KIND_FLOW, KIND_TASK, KIND_TOOL
 from crewmeter.usage.token_usage import extra_usage, from_extra
-from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.name_cleaning import clean
-from crewmeter_cost.pricing.charge import Charge
+from crewmeter_cost.ledger.schema import columns
+from crewmeter_cost.ledger.write.dimensions import clean
+from crewmeter_cost.pricing.charge_result import Charge
 
 if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.ledger.write.dimensions import Labels
-    from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.pricing.charge_result import Outcome
     from crewmeter_cost.records import Call, CallContext, Step
 
 __all__ = [
     "CALL",
     "CALL_COLUMNS",
+    "LARGEST",
     "STEP",
     "STEP_COLUMNS",
     "CallRows",
@@ -39,9 +40,12 @@ __all__ = [
 Row = tuple[Any, ...]
 """Values of one row in the order of `CALL_COLUMNS` or `STEP_COLUMNS`."""
 
-_INT64 = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The largest number a column holds."""
 _LONGEST_ID = 256
-"""Characters kept of a response id."""
+"""Characters of a response id."""
+_NAMED_KINDS = (KIND_CREW, KIND_FLOW, KIND_TASK, KIND_AGENT, KIND_TOOL)
+"""Kinds of steps whose names are labels of that kind. Other steps' names are `step` labels."""
 
 
 class CallState(IntEnum):
@@ -50,7 +54,7 @@ class CallState(IntEnum):
     OK = 0
     ERROR = 1
     REJECTED = 2
-    """Refused by the provider (HTTP 4xx, 5xx) before it billed anything: failed, but not unpriced."""
+    """Refused by the provider (HTTP 4xx, 5xx) before it billed anything: failed, not unpriced."""
 
 
 class StepState(IntEnum):
@@ -62,15 +66,16 @@ class StepState(IntEnum):
     """Still open when the process ended."""
 
 
-CALL_COLUMNS = tuple(column.name for column in core_tables.call.columns if column.name != "id")
-STEP_COLUMNS = tuple(column.name for column in core_tables.step.columns if column.name != "id")
+CALL_COLUMNS = columns.CALL.values
+STEP_COLUMNS = columns.STEP.values
 
 
 class _Positions:
-    """Column name → position in a row, as attributes: ``row[CALL.run]``."""
+    """Column name → position in a row, as attributes: `row[CALL.run]`."""
 
-    def __init__(self, columns: tuple[str, ...]) -> None:
-        vars(self).update({name: position for position, name in enumerate(columns)})
+    def __init__(self, names: tuple[str, ...]) -> None:
+        for position, name in enumerate(names):
+            vars(self)[name] = position
 
     if TYPE_CHECKING:
 
@@ -82,39 +87,41 @@ STEP = _Positions(STEP_COLUMNS)
 
 
 def response_key(response_id: str) -> int:
-    """A signed 64-bit hash of a response id, the same in every process and on every machine."""
-    return int.from_bytes(
-        blake2b(response_id.encode("utf-8", "replace"), digest_size=8).digest(), "big", signed=True
-    )
+    """Return a signed 64-bit hash of a response id, the same on every machine."""
+    text = response_id.encode("utf-8", "replace")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
 
 
 def reported_pusd(text: str | None) -> int | None:
-    """A provider's own cost (decimal USD) as pico-USD, half-even; None where there is none or it is no sensible amount."""
+    """Return a provider's own cost (decimal USD) as pico-USD, rounded half-even.
+
+    None where there is none, or where it is no sensible amount.
+    """
     if text is None:
         return None
     try:
         value = Decimal(text)
-        pusd = int(value.scaleb(12).to_integral_value()) if value.is_finite() else -1
+        if not value.is_finite():
+            return None
+        pusd = int(value.scaleb(12).to_integral_value())
     except (InvalidOperation, OverflowError):
         return None
-    return pusd if 0 <= pusd <= _INT64 else None
+    return pusd if 0 <= pusd <= LARGEST else None
 
 
 def instant(nanoseconds: int) -> int:
-    """A time that fits the column: clocks that jumped, and hostile spans, are clamped to 1970 … 2262."""
-    return min(max(nanoseconds, 0), _INT64)
+    """Clamp a time to what the column holds, 1970 to 2262: clocks jump, spans may be hostile."""
+    return min(max(nanoseconds, 0), LARGEST)
 
 
-def _span(started_ns: int, ended_ns: int) -> int:
-    """Nanoseconds between the two, never negative (wall clocks step back)."""
-    return min(max(ended_ns - started_ns, 0), _INT64)
+def _duration(started_ns: int, ended_ns: int) -> int:
+    """Return the nanoseconds between two times, never negative: wall clocks step back."""
+    return min(max(ended_ns - started_ns, 0), LARGEST)
 
 
 def other_usage(text: str | None) -> dict[str, Any]:
     """Return the stored counts that have no column, as arguments of `TokenUsage`."""
-    if not text:
-        return {}
-    return from_extra(json.loads(text))
+    return from_extra(json.loads(text)) if text else {}
 
 
 def _other_usage(usage: TokenUsage) -> str | None:
@@ -122,74 +129,67 @@ def _other_usage(usage: TokenUsage) -> str | None:
     return json.dumps(extra) if extra else None
 
 
+class _Price(NamedTuple):
+    """The columns of a call that pricing decides."""
+
+    cost_pusd: int | None
+    status: str
+    version: int | None
+
+
 class CallRows:
-    """Makes the rows of one batch of calls. What is asked for every call is bound once, and what one place means is remembered."""
+    """Makes the rows of calls. The mappings used for every call are bound once."""
 
     def __init__(self, labels: Labels) -> None:
         of = labels.of
         self._labels = labels
-        self._operation, self._origin, self._scope = of["operation"], of["origin"], of["scope"]
-        self._host, self._model = of["host"], of["model"]
-        self._error, self._finish, self._tier = (
-            of["error_type"],
-            of["finish_reason"],
-            of["service_tier"],
-        )
-        self._usage_status, self._cost_status = of["usage_status"], of["cost_status"]
+        self._operation = of["operation"]
+        self._origin = of["origin"]
+        self._scope = of["scope"]
+        self._host = of["host"]
+        self._model = of["model"]
+        self._error = of["error_type"]
+        self._finish = of["finish_reason"]
+        self._tier = of["service_tier"]
+        self._usage_status = of["usage_status"]
+        self._cost_status = of["cost_status"]
 
     def context(self, context: CallContext) -> Row:
-        """The columns crew … environment, as they stand in a row."""
-        name, labels = self._labels.of, self._labels
+        """Return the columns crew … environment, as they stand in a row."""
+        labels = self._labels
+        of = labels.of
         return (
-            name["crew"][context.crew],
-            name["flow"][context.flow],
-            name["task"][context.task],
-            name["agent"][context.agent],
-            name["tool"][context.tool],
-            name["user"][context.user],
-            name["team"][context.team],
-            name["session"][context.session],
+            of["crew"][context.crew],
+            of["flow"][context.flow],
+            of["task"][context.task],
+            of["agent"][context.agent],
+            of["tool"][context.tool],
+            of["user"][context.user],
+            of["team"][context.team],
+            of["session"][context.session],
             labels.tag_set[context.tags] if context.tags else None,
-            name["service"][context.service],
-            name["environment"][context.environment],
+            of["service"][context.service],
+            of["environment"][context.environment],
         )
 
-    def row(
-        self,
-        call: Call,
-        outcome: Outcome,
-        *,
-        run: int | None,
-        placed: Row,
-        price_version: int | None,
-    ) -> Row:
-        """One call as a row of `call`. An amount that 64 bits cannot hold is no amount: it becomes unpriced, `invalid_usage`."""
-        usage, labels = call.usage, self._labels
-        cost, cost_status = (
-            (outcome.cost_pusd, outcome.status)
-            if isinstance(outcome, Charge)
-            else (None, outcome.status)
-        )
-        if cost is not None and cost > _INT64:
-            cost, cost_status, price_version = None, "invalid_usage", None
-        started, duration = call.started_ns, call.ended_ns - call.started_ns
-        if not (0 <= started <= _INT64 and 0 <= duration <= _INT64):
-            started, duration = instant(started), _span(started, call.ended_ns)
-        rejected = "rejected" in usage.flags
-        ttft, response_id = call.time_to_first_token_ns, call.response_id
-        if response_id and not (
-            len(response_id) <= _LONGEST_ID and response_id.isascii() and "\0" not in response_id
-        ):
-            response_id = clean(response_id, _LONGEST_ID)
-        tokens_in, tokens_out = usage.input, usage.output
+    def row(self, call: Call, outcome: Outcome, *, run: int | None, context: Row) -> Row:
+        """Return one call as a row of `call`."""
+        labels = self._labels
+        usage = call.usage
+        price = self._price(outcome)
+        started, duration = _times(call)
+        response_id = _response_id(call.response_id)
+        first_token = call.time_to_first_token_ns
+        usage_flags = labels.flags[usage.flags] if usage.flags else None
+        cost_flags = labels.flags[outcome.flags] if outcome.flags else None
         return (
             bytes.fromhex(call.trace_id),
             bytes.fromhex(call.span_id),
-            bytes.fromhex(call.parent_span_id) if call.parent_span_id else None,
+            _span_id(call.parent_span_id),
             run,
             started,
             duration,
-            ttft if ttft is None else instant(ttft),
+            None if first_token is None else instant(first_token),
             self._operation[call.operation],
             self._origin[call.origin],
             self._scope[call.scope],
@@ -197,49 +197,100 @@ class CallRows:
             self._host[call.host],
             self._model[call.request_model],
             self._model[call.response_model],
-            response_id or None,
-            response_key(response_id) if response_id else None,
-            *placed,
-            (2 if rejected else 1) if call.error or rejected else 0,
+            response_id,
+            None if response_id is None else response_key(response_id),
+            *context,
+            _state(call),
             self._error[call.error_type],
             self._finish[call.finish_reason],
             self._tier[call.service_tier],
-            tokens_in,
-            None if tokens_in is None else usage.cache_read,
-            None if tokens_in is None else usage.cache_write_5m,
-            None if tokens_in is None else usage.cache_write_1h,
-            tokens_out,
-            None if tokens_out is None else usage.reasoning,
+            *_tokens(usage),
             _other_usage(usage),
             self._usage_status[usage.status],
-            labels.flags[usage.flags] if usage.flags else None,
-            cost,
-            self._cost_status[cost_status],
-            labels.flags[outcome.flags] if outcome.flags else None,
-            None if call.reported_cost_usd is None else reported_pusd(call.reported_cost_usd),
-            price_version,
+            usage_flags,
+            price.cost_pusd,
+            self._cost_status[price.status],
+            cost_flags,
+            reported_pusd(call.reported_cost_usd),
+            price.version,
         )
+
+    def _price(self, outcome: Outcome) -> _Price:
+        """Return the price. An amount that 64 bits cannot hold is no amount: `invalid_usage`."""
+        if not isinstance(outcome, Charge):
+            return _Price(None, outcome.status, None)
+        version = self._labels.price_version[outcome.version]
+        if outcome.cost_pusd > LARGEST:
+            return _Price(None, "invalid_usage", None)
+        return _Price(outcome.cost_pusd, outcome.status, version)
+
+
+def _times(call: Call) -> tuple[int, int]:
+    """Return start and duration in nanoseconds, clamped to what the columns hold."""
+    started = call.started_ns
+    duration = call.ended_ns - started
+    if 0 <= started <= LARGEST and 0 <= duration <= LARGEST:
+        return started, duration
+    return instant(started), _duration(started, call.ended_ns)
+
+
+def _response_id(text: str | None) -> str | None:
+    if not text:
+        return None
+    if len(text) <= _LONGEST_ID and text.isascii() and "\0" not in text:
+        return text
+    return clean(text, _LONGEST_ID) or None
+
+
+def _span_id(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text else None
+
+
+def _state(call: Call) -> CallState:
+    if "rejected" in call.usage.flags:
+        return CallState.REJECTED
+    return CallState.ERROR if call.error else CallState.OK
+
+
+def _tokens(usage: TokenUsage) -> Row:
+    """Return the columns input_tokens … reasoning_tokens: parts of an unknown are unknown."""
+    counts: list[int | None] = [None] * 6
+    if usage.input is not None:
+        counts[:4] = usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h
+    if usage.output is not None:
+        counts[4:] = usage.output, usage.reasoning
+    return tuple(counts)
 
 
 def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:
-    """One step as a row of `step`. A tool's name is a `tool` label, an agent's an `agent` label, and so on."""
-    context, name, details = step.context, labels.of, dict(step.details)
-    abandoned = bool(details.pop(ABANDONED, False)) or bool(details.pop("abandoned", False))
-    kind = step.kind if step.kind in ("crew", "flow", "task", "agent", KIND_TOOL) else "step"
+    """Return one step as a row of `step`."""
+    of = labels.of
+    context = step.context
+    details = dict(step.details)
+    state = _step_state(step, details)
+    name_kind = step.kind if step.kind in _NAMED_KINDS else "step"
     return (
         bytes.fromhex(step.trace_id),
         bytes.fromhex(step.span_id),
-        bytes.fromhex(step.parent_span_id) if step.parent_span_id else None,
+        _span_id(step.parent_span_id),
         run,
-        name["kind"][step.kind],
-        name[kind][step.name],
-        name["crew"][context.crew],
-        name["flow"][context.flow],
-        name["task"][context.task],
-        name["agent"][context.agent],
-        StepState.ABANDONED if abandoned else StepState.ERROR if step.error else StepState.OK,
-        name["error_type"][step.error_type],
+        of["kind"][step.kind],
+        of[name_kind][step.name],
+        of["crew"][context.crew],
+        of["flow"][context.flow],
+        of["task"][context.task],
+        of["agent"][context.agent],
+        state,
+        of["error_type"][step.error_type],
         instant(step.started_ns),
-        _span(step.started_ns, step.ended_ns),
+        _duration(step.started_ns, step.ended_ns),
         json.dumps(details, sort_keys=True) if details else None,
     )
+
+
+def _step_state(step: Step, details: dict[str, Any]) -> StepState:
+    """Return how a step ended, and take the mark of an abandoned one out of its details."""
+    marks = [details.pop(name, False) for name in (ABANDONED, "abandoned")]
+    if any(marks):
+        return StepState.ABANDONED
+    return StepState.ERROR if step.error else StepState.OK

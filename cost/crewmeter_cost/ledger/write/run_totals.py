@@ -1,49 +1,46 @@
-"""Runs and their totals: each batch reads the runs it touches, adds to them, and writes them back in its own transaction.
+"""Runs and their totals, moved by every batch in its own transaction.
 
-A finished run also stands in the roll-ups (dimension ``run``); when its totals change later, its old contribution is
-taken back and the new one added.
+A finished run also stands in the roll-ups (dimension `run`). When its totals change later, its old
+contribution is taken back and the new one added.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
-from crewmeter_cost.ledger.schema import core_tables
-from crewmeter_cost.ledger.write.name_cleaning import clean
+from crewmeter_cost.ledger.schema import columns
+from crewmeter_cost.ledger.write.dimensions import clean
+from crewmeter_cost.ledger.write.rollups import run_amounts
 from crewmeter_cost.ledger.write.rows import CALL, STEP, CallState, StepState, instant
-from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.engine import Connection
-
     from crewmeter_cost.ledger.write.dimensions import Labels
-    from crewmeter_cost.ledger.write.insert import Bulk
+    from crewmeter_cost.ledger.write.remembered import Remembered
     from crewmeter_cost.ledger.write.rollups import Tally
     from crewmeter_cost.ledger.write.rows import Row
+    from crewmeter_cost.ledger.write.session import Session
+    from crewmeter_cost.ledger.write.statements import Statements
     from crewmeter_cost.records import CallContext, Step
 
-__all__ = ["Runs"]
+__all__ = ["RunTotals", "Runs"]
 
-_RUN = core_tables.run
-_COLUMNS = tuple(column.name for column in _RUN.columns)
-_CHUNK = 1000
+_NAMES = columns.RUN.names
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
-_AMOUNTS = itemgetter(
-    CALL.run, CALL.started_ns, CALL.state, CALL.input_tokens, CALL.output_tokens, CALL.cost_pusd
-)
-_BEFORE_COST = attrgetter(*_COLUMNS[:-2])
-_WORST = ("ok", "abandoned", "error")
+_WORST_LAST = ("ok", "abandoned", "error")
+_BEFORE_COST = attrgetter(*_NAMES[: _NAMES.index("cost_whole_usd")])
 
 
 @dataclass(slots=True)
-class _Run:
-    """One run while a batch is being written. Fields are the columns of `run`; the cost is one unbounded integer."""
+class RunTotals:
+    """One run while batches are written. Fields are the columns of `run`.
+
+    The cost is one unbounded integer here, two columns in the table.
+    """
 
     id: int
     run_id: str
@@ -69,160 +66,205 @@ class _Run:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_pusd: int = 0
-    is_new: bool = False
-    changed: bool = False
+    stored: bool = False
+    """Whether the ledger has it, in whatever state."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether its root has ended."""
+        return self.status != "running" and self.duration_ns is not None
 
     def row(self) -> tuple[Any, ...]:
-        """The values in the order of the table's columns."""
+        """Return the values in the order of the table's columns."""
         return (*_BEFORE_COST(self), *divmod(self.cost_pusd, PICO))
 
 
-class Runs:
-    """The runs one batch touches. Numbers new runs itself: the write lock is held, so nobody else does."""
+def _stored(row: tuple[Any, ...]) -> RunTotals:
+    values = dict(zip(_NAMES, row, strict=True))
+    whole = values.pop("cost_whole_usd")
+    values["cost_pusd"] += whole * PICO
+    return RunTotals(**values, stored=True)
 
-    def __init__(self, connection: Connection, labels: Labels, tally: Tally) -> None:
-        self._connection, self._labels, self._tally = connection, labels, tally
-        self._by_id: dict[str, _Run] = {}
+
+class Runs:
+    """The runs one batch touches. New runs are numbered here: the write lock is held."""
+
+    def __init__(
+        self,
+        session: Session,
+        statements: Statements,
+        labels: Labels,
+        remembered: Remembered,
+        tally: Tally,
+    ) -> None:
+        self._session = session
+        self._statements = statements
+        self._labels = labels
+        self._remembered = remembered
+        self._tally = tally
         self._cleaned: dict[str, str] = {}
-        self._by_number: dict[int, _Run] = {}
-        self._next: int | None = None
+        self._by_number: dict[int, RunTotals] = {}
+        self._changed: dict[int, RunTotals] = {}
 
     def load(self, run_ids: Iterable[str]) -> None:
-        """Read the runs that exist among `run_ids`."""
+        """Read the runs that exist among `run_ids`, unless they are remembered."""
         self._cleaned |= {run_id: clean(run_id) for run_id in run_ids}
-        self._read(_RUN.c.run_id, sorted(set(self._cleaned.values()) - self._by_id.keys()))
+        known = self._remembered.runs
+        wanted = set(self._cleaned.values())
+        for run_id in wanted & known.keys():
+            self._by_number[known[run_id].id] = known[run_id]
+        self._read("run_id", sorted(wanted - known.keys()))
 
-    def load_numbers(self, numbers: Iterable[int]) -> None:
+    def load_numbers(self, numbers: Iterable[int | None]) -> None:
         """Read runs by their number (`run.id`)."""
-        self._read(_RUN.c.id, sorted(set(numbers) - self._by_number.keys()))
+        wanted = {number for number in numbers if number is not None}
+        for run in self._remembered.runs.values():
+            if run.id in wanted:
+                self._by_number[run.id] = run
+        self._read("id", sorted(wanted - self._by_number.keys()))
 
-    def _read(self, column: Any, wanted: list[Any]) -> None:
-        for start in range(0, len(wanted), _CHUNK):
-            for row in self._connection.execute(
-                select(_RUN).where(column.in_(wanted[start : start + _CHUNK]))
-            ):
-                values = dict(row._mapping)
-                values["cost_pusd"] += values.pop("cost_whole_usd") * PICO
-                run = _Run(**values)
-                self._by_id[run.run_id] = self._by_number[run.id] = run
-                self._contribute(run, -1)
+    def _read(self, column: str, wanted: list[Any]) -> None:
+        found = self._statements.select(self._session, columns.RUN, _NAMES, column, wanted)
+        for row in found:
+            self._add(_stored(row))
+
+    def _add(self, run: RunTotals) -> None:
+        self._by_number[run.id] = run
+        self._remembered.runs[run.run_id] = run
 
     def number(self, context: CallContext, trace_id: str, started_ns: int) -> int | None:
-        """The number of the run at `context`, made if this is its first sight; None outside any run."""
+        """Return the number of the run at `context`, None outside any run.
+
+        The run is made if this is its first sight.
+        """
         if context.run_id is None:
             return None
-        run = self._by_id.get(self._cleaned[context.run_id])
+        run = self._remembered.runs.get(self._cleaned[context.run_id])
         if run is None:
             run = self._new(context, trace_id, started_ns)
+            self._add(run)
         return run.id
 
-    def _new(self, context: CallContext, trace_id: str, started_ns: int) -> _Run:
-        if self._next is None:
-            self._next = (self._connection.execute(select(func.max(_RUN.c.id))).scalar() or 0) + 1
-        name = self._labels.of
-        run = _Run(
-            id=self._next,
+    def _new(self, context: CallContext, trace_id: str, started_ns: int) -> RunTotals:
+        of = self._labels.of
+        return RunTotals(
+            id=self._next_number(),
             run_id=self._cleaned[str(context.run_id)],
             trace_id=bytes.fromhex(trace_id),
             kind=context.run_kind and clean(context.run_kind),
-            name=name["run"][context.run_name],
-            service=name["service"][context.service],
-            environment=name["environment"][context.environment],
-            team=name["team"][context.team],
-            user=name["user"][context.user],
-            session=name["session"][context.session],
+            name=of["run"][context.run_name],
+            service=of["service"][context.service],
+            environment=of["environment"][context.environment],
+            team=of["team"][context.team],
+            user=of["user"][context.user],
+            session=of["session"][context.session],
             tag_set=self._labels.tag_set[context.tags] if context.tags else None,
             status="running",
             error_type=None,
             started_ns=instant(started_ns),
             duration_ns=None,
-            is_new=True,
         )
-        self._next += 1
-        self._by_id[run.run_id] = self._by_number[run.id] = run
+
+    def _next_number(self) -> int:
+        remembered = self._remembered
+        if remembered.next_run is None:
+            (last,) = self._session.execute("SELECT max(id) FROM run").fetchone()
+            remembered.next_run = (last or 0) + 1
+        number = remembered.next_run
+        remembered.next_run += 1
+        return number
+
+    def _change(self, number: int) -> RunTotals:
+        """Return a run that is about to change, its share of the roll-ups taken back."""
+        run = self._by_number[number]
+        if number not in self._changed:
+            self._changed[number] = run
+            self._contribute(run, -1)
         return run
 
     def call(self, row: Row, sign: int = 1) -> None:
         """Add (or, with -1, take back) one call's amounts to its run."""
-        number, started, state, tokens_in, tokens_out, cost = _AMOUNTS(row)
+        number = row[CALL.run]
         if number is None:
             return
-        run = self._by_number[number]
-        run.changed = True
+        run = self._change(number)
         run.calls += sign
+        state = row[CALL.state]
         if state:
             run.failed_calls += sign
+        cost = row[CALL.cost_pusd]
         if cost is not None:
             run.priced_calls += sign
             run.cost_pusd += sign * cost
         elif state != CallState.REJECTED:
             run.unpriced_calls += sign
-        run.input_tokens += sign * (tokens_in or 0)
-        run.output_tokens += sign * (tokens_out or 0)
-        if started < run.started_ns and run.status == "running":
-            run.started_ns = started
+        run.input_tokens += sign * (row[CALL.input_tokens] or 0)
+        run.output_tokens += sign * (row[CALL.output_tokens] or 0)
+        if run.status == "running":
+            run.started_ns = min(run.started_ns, row[CALL.started_ns])
 
     def tool(self, number: int | None, *, failed: bool, sign: int = 1) -> None:
         """Add (or take back) one tool call to its run."""
         if number is not None:
-            run = self._by_number[number]
-            run.changed = True
+            run = self._change(number)
             run.tool_calls += sign
             run.failed_tool_calls += sign * failed
 
-    def step(self, number: int) -> None:
-        """Something that costs nothing happened in a run: the run exists, even if it never makes a call."""
-        run = self._by_number[number]
-        run.changed = run.changed or run.is_new
+    def step(self, number: int | None) -> None:
+        """Store the run of a step that costs nothing, even if it never makes a call."""
+        if number is not None and not self._by_number[number].stored:
+            self._change(number)
 
     def finish(self, step: Step, row: Row) -> None:
-        """A run's root has ended (`row` is the step as stored).
+        """Record that a run's root has ended. `row` is the step as stored.
 
-        A second root of one run (two crews in one foreign trace) stretches it; the worse status wins.
+        A second root of one run (two crews in one foreign trace) stretches it, and the worse status
+        counts.
         """
-        run = self._by_id[self._cleaned[str(step.context.run_id)]]
+        run = self._change(row[STEP.run])
         status = _STATUS[StepState(row[STEP.state])]
-        started, ended = row[STEP.started_ns], row[STEP.started_ns] + row[STEP.duration_ns]
-        if run.status != "running" and run.duration_ns is not None:
-            ended = max(ended, run.started_ns + run.duration_ns)
+        started = row[STEP.started_ns]
+        ended = started + row[STEP.duration_ns]
+        if run.finished:
+            ended = max(ended, run.started_ns + (run.duration_ns or 0))
             started = min(started, run.started_ns)
-            status = max(status, run.status, key=_WORST.index)
-        run.status, run.started_ns, run.duration_ns = status, started, ended - started
+            status = max(status, run.status, key=_WORST_LAST.index)
+        run.status = status
+        run.started_ns = started
+        run.duration_ns = ended - started
         run.error_type = row[STEP.error_type] or run.error_type
         run.kind = run.kind or clean(step.kind)
-        run.name = (
-            self._labels.of["run"][step.context.run_name or step.name]
-            if run.name is None
-            else run.name
-        )
-        run.changed = True
+        if run.name is None:
+            run.name = self._labels.of["run"][step.context.run_name or step.name]
 
-    def save(self, bulk: Bulk) -> None:
-        """Write back what changed, with its share of the roll-ups."""
-        changed = [run for run in self._by_number.values() if run.changed]
-        for run in self._by_number.values():
-            if run.changed or not run.is_new:
-                self._contribute(run, 1)
-        bulk.insert(self._connection, _RUN, _COLUMNS, [run.row() for run in changed if run.is_new])
-        bulk.change(
-            self._connection, _RUN, _COLUMNS[1:], [run.row() for run in changed if not run.is_new]
-        )
+    def save(self) -> None:
+        """Write what changed, with its share of the roll-ups. Call it before the roll-ups' own."""
+        for run in self._changed.values():
+            self._contribute(run, 1)
+            run.stored = True
+        rows = [run.row() for run in self._changed.values()]
+        self._statements.replace(self._session, columns.RUN, rows)
 
-    def _contribute(self, run: _Run, sign: int) -> None:
-        if run.status == "running" or run.duration_ns is None:
+    def _contribute(self, run: RunTotals, sign: int) -> None:
+        if not run.finished or run.duration_ns is None:
             return
+        whole, pico = divmod(run.cost_pusd, PICO)
+        totals = {
+            "calls": 1,
+            "failed_calls": int(run.status != "ok"),
+            "unpriced_calls": run.unpriced_calls,
+            "priced_calls": run.priced_calls,
+            "input_tokens": run.input_tokens,
+            "output_tokens": run.output_tokens,
+            "cost_whole_usd": whole,
+            "cost_pusd": pico,
+            "duration_ns": run.duration_ns,
+        }
         self._tally.run(
             started_ns=run.started_ns,
             duration_ns=run.duration_ns,
             name=run.name,
             status=self._labels.of["status"][run.status],
-            failed=run.status != "ok",
-            amounts=(
-                run.unpriced_calls,
-                run.priced_calls,
-                run.input_tokens,
-                run.output_tokens,
-                run.cost_pusd,
-            ),
+            amounts=run_amounts(totals),
             sign=sign,
         )

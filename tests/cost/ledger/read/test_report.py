@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
+from support.ledger_audit import quantile
 from support.ledger_build import HOUR, NOON, UNPRICED, call, frozen, priced, root, some_calls, step
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.read import aggregate, rollup_windows
+from crewmeter_cost.ledger.read import aggregate, detail_source, rollup_source
 from crewmeter_cost.ledger.read import report as reports
-from crewmeter_cost.ledger.read.percentiles import in_buckets
+from crewmeter_cost.ledger.read.percentiles import in_buckets, quantiles
 from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.schema.latency_buckets import BOUNDS_NS, bucket_of
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.ledger.write.rollups import BOUNDS_NS, bucket_of, quantile
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FIELDS = (
@@ -230,8 +231,8 @@ def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
     ]
     whole = [report(ledger, by=by, **window) for window in windows]
     for module, name in (
-        (rollup_windows, "ROWS"),
-        (rollup_windows, "ROLLUP_ROWS"),
+        (detail_source, "ROWS"),
+        (rollup_source, "ROLLUP_ROWS"),
         (aggregate, "HELD"),
         (reports, "HELD_CALLS"),
     ):
@@ -324,7 +325,7 @@ def test_buckets_are_five_percent_wide():
         assert BOUNDS_NS[bucket] >= min(duration, BOUNDS_NS[-1])
         assert bucket == 0 or BOUNDS_NS[bucket - 1] < duration
         assert in_buckets([duration, duration]) == {bucket: 2}
-    assert quantile({}, 0.5) is None
+    assert quantiles({}) == (None, None)
 
 
 def test_tools_are_counted_in_tool_calls(made):

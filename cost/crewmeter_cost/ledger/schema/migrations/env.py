@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from crewmeter_cost.ledger.schema.version import VERSION_TABLE
+from crewmeter_cost.ledger.schema.version_numbers import VERSION_TABLE
 
 context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
 context.run_migrations()

@@ -1,0 +1,133 @@
+"""The two connections of a process to a SQLite ledger: one writes batches, one reads totals."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.database_errors import explain
+from crewmeter_cost.ledger.location import display_url
+from crewmeter_cost.ledger.schema.version_numbers import HEAD, needs_writing
+from crewmeter_cost.ledger.sqlite_file import connect, identity_of, prepare_file, schema_of
+from crewmeter_cost.ledger.write.session import SqliteSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crewmeter_cost.ledger.location import LedgerUrl
+    from crewmeter_cost.ledger.sqlite_file import FileIdentity
+
+__all__ = ["SqliteConnections"]
+
+_abandoned: list[sqlite3.Connection] = []
+"""A parent's connections in a forked child. Closing them there could delete the parent's WAL."""
+
+
+class SqliteConnections:
+    """Connections that are opened when first used, and again after `close`.
+
+    The writer's is guarded by the ledger's lock, the reader's by a lock of its own.
+    """
+
+    def __init__(
+        self, url: LedgerUrl, path: Path, *, durable: bool, read_only: bool, busy_seconds: float
+    ) -> None:
+        self._url = url
+        self._path = path
+        self._durable = durable
+        self._read_only = read_only
+        self._busy_seconds = busy_seconds
+        self._identity: FileIdentity | None = None
+        self._session: SqliteSession | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._read_identity: FileIdentity | None = None
+        self._reading = threading.Lock()
+
+    def open(self) -> bool:
+        """Make the file where it is missing, and connect. False if its schema is an older one.
+
+        Raises `CrewMeterError`.
+        """
+        self._require_file()
+        try:
+            session = self._session = SqliteSession(self._connect())
+            self._identity = identity_of(self._path)
+            return self._schema(session.connection) == HEAD
+        except sqlite3.Error as error:
+            self.close()
+            raise explain(error, self._url) from error
+        except CrewMeterError:
+            self.close()
+            raise
+
+    def _require_file(self) -> None:
+        if not self._read_only:
+            prepare_file(self._path)
+        elif not self._path.exists():
+            hint = "run `crewmeter demo`, or an app with crewmeter.instrument()"
+            raise CrewMeterError(f"there is no ledger at {self._path} yet", hint=hint)
+
+    def _schema(self, connection: sqlite3.Connection) -> str:
+        name = display_url(self._url)
+        found = schema_of(connection, name, read_only=self._read_only)
+        if found != HEAD and self._read_only:
+            raise needs_writing(name, found)
+        return found
+
+    def _connect(self) -> sqlite3.Connection:
+        return connect(
+            self._path,
+            durable=self._durable,
+            read_only=self._read_only,
+            busy_seconds=self._busy_seconds,
+        )
+
+    @property
+    def session(self) -> SqliteSession:
+        """The writer's statements. Raises `RuntimeError` before `open`."""
+        if self._session is None:
+            raise RuntimeError("the ledger is not open")
+        return self._session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the writer's connection is open."""
+        return self._session is not None
+
+    def in_its_file(self) -> bool:
+        """Whether the path leads to the file that is open."""
+        return identity_of(self._path) == self._identity
+
+    def read_one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return the first row of a query, on a connection that writers do not block."""
+        with self._reading:
+            identity = identity_of(self._path)
+            if self._reader is not None and identity != self._read_identity:
+                self._reader.close()
+                self._reader = None
+            if self._reader is None:
+                self._reader = self._connect()
+                self._read_identity = identity
+            row: tuple[Any, ...] | None = self._reader.execute(sql, values).fetchone()
+            return row
+
+    def close(self) -> None:
+        """Close both connections."""
+        if self._session is not None:
+            self._session.connection.close()
+            self._session = None
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def abandon(self) -> None:
+        """Drop both connections without closing them: they belong to the parent process."""
+        if self._session is not None:
+            _abandoned.append(self._session.connection)
+        if self._reader is not None:
+            _abandoned.append(self._reader)
+        self._session = self._reader = None
+        self._reading = threading.Lock()
