@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.metadata import count_renaming
 from crewmeter_cost.ledger.schema import core_tables
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool)
             rename = update(_LABEL).where(_LABEL.c.id == user)
             connection.execute(rename.values(value=pseudonym))
         _rename_tags(connection, tags, name, pseudonym)
+        count_renaming(connection)
         _rename_budgets(connection, budgets, name, pseudonym)
     return Forgotten(pseudonym, counts[0], counts[1], len(tags), len(budgets), True)
 
