@@ -104,7 +104,7 @@ def recording():
     uninstall = observation.install(opened=recorder.opened.append, closed=recorder.closed.append)
     try:
         yield recorder
-        observation.settle()
+        observation.announce_late()
     finally:
         uninstall()
 

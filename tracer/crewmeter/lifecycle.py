@@ -159,7 +159,7 @@ class Installation:
             processor.close(max(SHORTEST_BUDGET_S, budget))
 
     def _finish_late_exchanges(self) -> None:
-        observation.settle()
+        observation.announce_late()
         self._event_handler.drain()
 
     def after_fork(self) -> None:
@@ -215,7 +215,7 @@ class Installation:
         span.end(node.ended_ns)
 
     def _tick(self) -> None:
-        observation.settle()
+        observation.announce_late()
         self.recorder.sweep(time_ns())
 
 

@@ -117,12 +117,35 @@ TEXT_COMPLETION = "text_completion"
 GENERATE_CONTENT = "generate_content"
 EMBEDDINGS = "embeddings"
 RERANK = "rerank"
+TRANSCRIPTION = "transcription"
+SPEECH = "speech"
+OCR = "ocr"
+VIDEO = "video_generation"
+MODERATION = "moderation"
+BATCH = "batch"
+UNROUTED = "unrouted"
+"""A request to a provider's host at an endpoint that nobody knows: it may be billed."""
 EXECUTE_TOOL = "execute_tool"
 INVOKE_AGENT = "invoke_agent"
 INVOKE_WORKFLOW = "invoke_workflow"
 RETRIEVAL = "retrieval"
 PLAN = "plan"
-BILLED_OPERATIONS = frozenset({CHAT, TEXT_COMPLETION, GENERATE_CONTENT, EMBEDDINGS, RERANK})
+BILLED_OPERATIONS = frozenset(
+    {
+        CHAT,
+        TEXT_COMPLETION,
+        GENERATE_CONTENT,
+        EMBEDDINGS,
+        RERANK,
+        TRANSCRIPTION,
+        SPEECH,
+        OCR,
+        VIDEO,
+        MODERATION,
+        BATCH,
+        UNROUTED,
+    }
+)
 
 # --- Kinds (values of KIND), the nodes of a run's tree -------------------------------------------------------------
 KIND_FLOW = "flow"

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from crewmeter.http.clients.botocore import _aframes
-from crewmeter.http.http_call import HttpExchange, Hub
-from crewmeter.http.response_body import Watch
+from crewmeter.http.clients.botocore import _afollow_frames
+from crewmeter.http.http_call import HttpExchange, HttpObserver
+from crewmeter.http.response_body import BodyObserver
 from crewmeter.http.stream_parsers import EVENT_STREAM
+from crewmeter.providers.protocols.bedrock import BEDROCK
 
 USAGE = {
     "usage": {"inputTokens": 10, "outputTokens": 5, "totalTokens": 15},
@@ -31,26 +32,26 @@ async def _answer(pause):
     yield _frame("metadata", USAGE)
 
 
-def _watch():
+def _observer():
     closed = []
-    hub = Hub(opened=lambda _: None, closed=closed.append)
+    observer = HttpObserver(opened=lambda _: None, closed=closed.append)
     exchange = HttpExchange(
         operation="chat",
-        api="bedrock",
+        protocol=BEDROCK,
         provider="aws.bedrock",
         host=None,
         port=None,
         request_model="m",
     )
-    return Watch(hub, exchange, content_type=EVENT_STREAM, request=lambda: b""), closed
+    return BodyObserver(observer, exchange, content_type=EVENT_STREAM, request=lambda: b""), closed
 
 
 def test_a_reader_that_leaves_at_the_stop_still_gives_exact_usage():
     """CrewAI's async client leaves before the usage comes; it is known all the same."""
-    watch, closed = _watch()
+    body_observer, closed = _observer()
 
     async def run():
-        async for frame in _aframes(_answer(0.05), watch):
+        async for frame in _afollow_frames(_answer(0.05), body_observer):
             if frame.headers[":event-type"] == "messageStop":
                 break
 
@@ -64,10 +65,13 @@ def test_a_reader_that_leaves_at_the_stop_still_gives_exact_usage():
 
 def test_who_reads_on_gets_every_frame_in_its_turn():
     """The frame looked at ahead is handed on after the stop, once."""
-    watch, closed = _watch()
+    body_observer, closed = _observer()
 
     async def run():
-        return [frame.headers[":event-type"] async for frame in _aframes(_answer(0), watch)]
+        return [
+            frame.headers[":event-type"]
+            async for frame in _afollow_frames(_answer(0), body_observer)
+        ]
 
     assert asyncio.run(run()) == ["contentBlockDelta", "messageStop", "metadata"]
     assert len(closed) == 1
@@ -76,11 +80,11 @@ def test_who_reads_on_gets_every_frame_in_its_turn():
 @pytest.mark.parametrize("reads_on", [True, False])
 def test_a_frame_that_does_not_come_holds_the_answer_up_half_a_second_at_most(reads_on):
     """The stop is handed on after the bound; the late usage is still taken by whoever reads on."""
-    watch, closed = _watch()
+    body_observer, closed = _observer()
 
     async def run():
         kinds, started, waited = [], time.monotonic(), None
-        async for frame in _aframes(_answer(3.0), watch):
+        async for frame in _afollow_frames(_answer(3.0), body_observer):
             kinds.append(frame.headers[":event-type"])
             if kinds[-1] == "messageStop":
                 waited = time.monotonic() - started
@@ -94,5 +98,5 @@ def test_a_frame_that_does_not_come_holds_the_answer_up_half_a_second_at_most(re
         assert kinds[-1] == "metadata"
         assert closed[0].usage.input == 10
     else:
-        assert watch.exchange.done
-        assert watch.exchange.usage.status in ("estimated", "missing")
+        assert body_observer.exchange.done
+        assert body_observer.exchange.usage.status in ("estimated", "missing")

@@ -317,8 +317,8 @@ def test_a_giant_answer_is_not_held_up(seen):
 
 def test_bedrock_rerank_bills_queries(server):
     """Bedrock's rerank says nothing of its price: a query for each hundred documents, counted in the request."""
-    from crewmeter.http.clients.botocore import _rerank_usage
+    from crewmeter.providers.protocols.bedrock import rerank_usage
 
     with recording():
-        assert _rerank_usage({"queries": [{}], "sources": [{}] * 101}).search_units == 2
-        assert _rerank_usage({"queries": [{}], "sources": [{}]}).search_units == 1
+        assert rerank_usage({"queries": [{}], "sources": [{}] * 101}).search_units == 2
+        assert rerank_usage({"queries": [{}], "sources": [{}]}).search_units == 1

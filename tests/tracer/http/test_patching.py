@@ -18,7 +18,7 @@ import requests
 from support.canned_http import canned
 from support.http_recording import Recorder, call, llm, recording
 
-from crewmeter.http import http_call, observation
+from crewmeter.http import fault_guard, observation
 
 BODY = json.dumps(
     {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
@@ -102,7 +102,7 @@ def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
     def explode(_):
         raise RuntimeError("secret prompt")
 
-    monkeypatch.setattr(http_call, "_last_logged_ns", -(10**12))
+    monkeypatch.setattr(fault_guard, "_last_logged_ns", -(10**12))
     uninstall = observation.install(opened=explode, closed=explode)
     try:
         with (
@@ -223,7 +223,7 @@ def test_an_answer_left_unread_holds_nothing_and_is_told_later(seen):
         del chunks, response
         gc.collect()
         assert alive() is None
-        observation.settle()
+        observation.announce_late()
         session.close()
     assert len(seen.closed) == 1
     assert seen.closed[0].usage.status in ("estimated", "missing")

@@ -424,7 +424,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
             "num_search_queries": 18,
             "reasoning_tokens": 203741,
         },
-        T(33, 230920, reasoning=203741, web_searches=18, flags=("citation_tokens_as_output",)),
+        T(33, 210904, reasoning=203741, web_searches=18, units=(("citation_token", 20016),)),
     ),
     (
         "moonshot",

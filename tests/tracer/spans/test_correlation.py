@@ -10,6 +10,7 @@ from crewmeter import semconv
 from crewmeter.attribution import attribute
 from crewmeter.export.readable_span import readable
 from crewmeter.http.observation import HttpExchange
+from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter.usage.token_usage import TokenUsage
@@ -43,7 +44,7 @@ class Bench:
         """Send a request and, unless told otherwise, get its answer."""
         exchange = HttpExchange(
             operation=operation,
-            api="openai",
+            protocol=OPENAI_CHAT,
             provider="openai",
             host="h",
             port=1,

@@ -1,1 +1,1 @@
-"""Observe providers' HTTP calls; knows no vendor."""
+"""Observe providers' HTTP calls, by whichever library they are sent. Knows no vendor."""

@@ -1,74 +1,71 @@
-"""One HTTP exchange with a model provider, and the hub that tells the tracer about it. No HTTP library is imported here."""
+"""One HTTP exchange with a model provider, and the observer that announces it."""
 
 from __future__ import annotations
 
-import functools
-import logging
 import time
 from collections import deque
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from crewmeter.budget_hook.protocol import BudgetExceeded
+from crewmeter.http.fault_guard import report_fault
+from crewmeter.providers.response_facts import ResponseFacts
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HttpExchange", "Hub", "guarded", "inside"]
+    from crewmeter.providers.protocol import ProviderProtocol
 
-_log = logging.getLogger("crewmeter")
-_LOG_EVERY_NS = 60 * 10**9
+__all__ = ["HttpExchange", "HttpObserver", "sending_library"]
 
-inside: ContextVar[str | None] = ContextVar("crewmeter_wire_inside", default=None)
-"""The library by which a request already seen is being sent: LiteLLM's httpx sends through aiohttp, and that is one exchange."""
+sending_library: ContextVar[str | None] = ContextVar("crewmeter_sending_library", default=None)
+"""The library by which a request already observed is being sent.
 
+LiteLLM's httpx sends through aiohttp, and that is one exchange.
+"""
+_MOST_BACKGROUND = 256
+"""How many answers in the background are waited for; beyond it the oldest is given up."""
 
 T = TypeVar("T")
 
 
-class _LazyField(Generic[T]):
-    """A field of `HttpExchange` that its answer tells: asking for it reads the answer, if that was put off."""
+class _Fact(Generic[T]):
+    """A fact of an exchange's answer; parses the response body on first access."""
 
-    def __init__(self, slot: str) -> None:
-        self._slot = slot
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def __get__(self, exchange: HttpExchange, owner: type) -> T:
-        if exchange._unread is not None:
-            exchange._read()
-        value: T = getattr(exchange, self._slot)
+        value: T = getattr(exchange.facts, self._name)
         return value
 
     def __set__(self, exchange: HttpExchange, value: T) -> None:
-        setattr(exchange, self._slot, value)
+        setattr(exchange.facts, self._name, value)
 
 
 class HttpExchange:
-    """One HTTP request that a provider may bill, as its URL, bodies and status tell it. Numbers and names only, never content.
+    """One HTTP request that a provider may bill, as its URL, bodies and status tell it.
 
-    Fields fill in as they become known, so a look at any time is valid; after `done` nothing changes any more.
+    Numbers and names only, never content. Fields fill in as they become known, so reading them is
+    valid at any time. After `done` nothing changes any more.
     """
 
     __slots__ = (
-        "_ask",
-        "_error_type",
-        "_finish_reason",
-        "_reported_cost_usd",
+        "_facts",
+        "_find_model",
         "_request_model",
-        "_response_id",
-        "_response_model",
-        "_service_tier",
         "_unread",
-        "_usage",
-        "api",
         "done",
         "ended_ns",
         "first_chunk_ns",
         "host",
+        "in_background",
+        "is_known_host",
         "operation",
         "owner",
         "port",
+        "protocol",
         "provider",
         "started_ns",
         "status_code",
@@ -79,60 +76,81 @@ class HttpExchange:
         self,
         *,
         operation: str,
-        api: str,
+        protocol: ProviderProtocol,
         provider: str | None,
         host: str | None,
         port: int | None,
         request_model: str | None,
-        ask: Callable[[], str | None] | None = None,
+        find_model: Callable[[], str | None] | None = None,
+        is_known_host: bool = True,
     ) -> None:
-        """``ask`` gives a better `request_model`; it is asked once, when somebody wants to know."""
+        """Begin an exchange now.
+
+        Args:
+            operation: A ``semconv`` operation: chat, embeddings, rerank, …
+            protocol: What is spoken.
+            provider: Canonical name of the host's provider, else of the one whose protocol it is.
+            host: Name of the host.
+            port: Its port.
+            request_model: The model that the address names, if it names one.
+            find_model: Gives a better `request_model`; called once, when somebody wants to know.
+            is_known_host: Whether the host told the provider.
+        """
         self.operation = operation
-        """A ``semconv`` operation: chat, embeddings, rerank, …"""
-        self.api = api
-        """The protocol spoken: openai, responses, anthropic, gemini, bedrock, cohere, ollama, …"""
+        self.protocol = protocol
         self.provider = provider
-        """Canonical name: the host's provider, else the one whose protocol this is (an assumption: see `resolve_provider`)."""
         self.host = host
         self.port = port
+        self.is_known_host = is_known_host
         self._request_model = request_model
-        self._ask = ask
-        self._response_model: str | None = None
-        self._response_id: str | None = None
-        self._usage: TokenUsage = MISSING
-        self._service_tier: str | None = None
-        self._finish_reason: str | None = None
-        self._reported_cost_usd: str | None = None
+        self._find_model = find_model
+        self._facts: ResponseFacts | None = None
         self._unread: Callable[[HttpExchange], None] | None = None
         self.status_code: int | None = None
-        self._error_type: str | None = None
         self.started_ns = time.time_ns()
         self.first_chunk_ns: int | None = None
         self.ended_ns: int | None = None
         self.streamed = False
         self.done = False
+        self.in_background = False
+        """Whether the request lets the provider answer later, to another request."""
         self.owner: object | None = None
         """For whoever listens: where in the crew the exchange belongs."""
 
-    response_model = _LazyField[str | None]("_response_model")
-    response_id = _LazyField[str | None]("_response_id")
-    usage = _LazyField[TokenUsage]("_usage")
-    service_tier = _LazyField[str | None]("_service_tier")
-    finish_reason = _LazyField[str | None]("_finish_reason")
-    reported_cost_usd = _LazyField[str | None]("_reported_cost_usd")
-    error_type = _LazyField[str | None]("_error_type")
-    """HTTP status of a refusal, what an answer calls its failure, or the name of the exception that ended the exchange."""
+    response_model = _Fact[str | None]("response_model")
+    response_id = _Fact[str | None]("response_id")
+    usage = _Fact[TokenUsage]("usage")
+    service_tier = _Fact[str | None]("service_tier")
+    finish_reason = _Fact[str | None]("finish_reason")
+    reported_cost_usd = _Fact[str | None]("reported_cost_usd")
+    error_type = _Fact[str | None]("error_type")
+    """HTTP status of a refusal, the answer's own name of its failure, or the exception's name."""
+
+    @property
+    def facts(self) -> ResponseFacts:
+        """What the answer says. Reads the answer if that was put off."""
+        facts = self._facts
+        if facts is None:
+            facts = self._facts = ResponseFacts(
+                self.protocol,
+                operation=self.operation,
+                provider=self.provider,
+                request_model=lambda: self.request_model,
+            )
+        if self._unread is not None:
+            self._read()
+        return facts
 
     @property
     def request_model(self) -> str | None:
-        """The model asked for."""
-        if self._ask is not None:
-            self._request_model = self._ask() or self._request_model
-            self._ask = None
+        """The model that the request names."""
+        if self._find_model is not None:
+            self._request_model = self._find_model() or self._request_model
+            self._find_model = None
         return self._request_model
 
     def read_later(self, read: Callable[[HttpExchange], None]) -> None:
-        """Leave the answer unread until somebody asks what it said; that is the export thread, and not the app's."""
+        """Put off reading the answer until somebody wants it: the export thread, not the app's."""
         self._unread = read
 
     def _read(self) -> None:
@@ -141,18 +159,24 @@ class HttpExchange:
             return
         try:
             read(self)
-        except Exception as error:  # noqa: BLE001 - the guard of this seam, for an answer read late
-            self._usage = replace(MISSING, flags=("body_not_read",))
-            _report("read_later", error)
+        except Exception as error:  # noqa: BLE001 - the guard of this module, for an answer read late
+            self.usage = replace(MISSING, flags=("body_not_read",))
+            report_fault("read_later", error)
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.operation} {self.request_model} at {self.provider} {self.status_code} {self.usage.status}>"
+        """Return a line for logs and failing tests."""
+        what = f"{self.operation} {self.request_model} at {self.provider}"
+        return f"<HttpExchange {what} {self.status_code} {self.usage.status}>"
 
 
-class Hub:
-    """Where exchanges are announced. `active` turns false on uninstall, so a seam somebody wrapped meanwhile passes through."""
+class HttpObserver:
+    """Announces exchanges to those who listen.
 
-    __slots__ = ("_closed", "_late", "_opened", "active")
+    `active` turns false on uninstall, so that a wrapper that somebody else has wrapped meanwhile
+    lets everything pass.
+    """
+
+    __slots__ = ("_background", "_closed", "_late", "_opened", "active")
 
     def __init__(
         self, *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]
@@ -160,28 +184,35 @@ class Hub:
         self._opened = opened
         self._closed = closed
         self._late: deque[HttpExchange] = deque()
+        self._background: dict[str, HttpExchange] = {}
         self.active = True
 
     def open(self, exchange: HttpExchange) -> None:
         """Announce a request about to be sent, in its caller's thread and context."""
         if self._late:
-            self.settle()
+            self.announce_late()
         self._opened(exchange)
 
     def close(self, exchange: HttpExchange) -> None:
-        """Announce the end of an exchange, once."""
-        if not exchange.done:
-            _end(exchange)
-            self._closed(exchange)
+        """Announce the end of an exchange, once. One answered in the background stays open."""
+        if exchange.done:
+            return
+        if exchange.in_background and self._waits(exchange):
+            return
+        _end(exchange)
+        self._closed(exchange)
 
     def close_late(self, exchange: HttpExchange) -> None:
-        """The end of an exchange noticed while garbage is collected: told later, since the collector may hold anybody's lock."""
+        """Note an end found while garbage is collected, to be announced later.
+
+        The collector runs anywhere, perhaps while somebody's lock is held.
+        """
         if not exchange.done:
             _end(exchange)
             self._late.append(exchange)
 
-    def settle(self) -> None:
-        """Announce the ends that were noticed out of band."""
+    def announce_late(self) -> None:
+        """Announce the ends that were noted while garbage was collected."""
         while self._late:
             try:
                 exchange = self._late.popleft()
@@ -189,50 +220,39 @@ class Hub:
                 return
             self._closed(exchange)
 
+    def continued(self, path: str) -> HttpExchange | None:
+        """Return the exchange whose answer in the background a GET of ``path`` fetches."""
+        if not self._background:
+            return None
+        name = path.partition("?")[0].rstrip("/").rpartition("/")[2]
+        return self._background.get(name)
+
+    def give_up_background(self) -> None:
+        """Announce the exchanges whose answers in the background nobody has fetched."""
+        while self._background:
+            try:
+                _, exchange = self._background.popitem()
+            except KeyError:  # another thread was faster
+                return
+            exchange.in_background = False
+            self.close(exchange)
+
+    def _waits(self, exchange: HttpExchange) -> bool:
+        """Tell whether the answer is still to come, and remember the exchange by its id."""
+        facts = exchange.facts
+        name = facts.response_id
+        if not facts.is_unfinished or name is None:
+            if name is not None:
+                self._background.pop(name, None)
+            return False
+        self._background[name] = exchange
+        if len(self._background) > _MOST_BACKGROUND:
+            oldest = self._background.pop(next(iter(self._background)))
+            oldest.in_background = False
+            self.close(oldest)
+        return True
+
 
 def _end(exchange: HttpExchange) -> None:
     exchange.ended_ns = time.time_ns()
     exchange.done = True
-
-
-P = ParamSpec("P")
-R = TypeVar("R")
-S = TypeVar("S")
-_last_logged_ns = -_LOG_EVERY_NS
-_swallowed = 0
-
-
-def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R | None]:
-    """The one guard of this seam: whatever goes wrong in ``method`` is logged at most once a minute and never reaches the host."""
-
-    @functools.wraps(method)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        try:
-            return method(self, *args, **kwargs)
-        except BudgetExceeded:
-            raise  # a refusal is no fault: the request must not be sent
-        except Exception as error:  # noqa: BLE001 - the guard: the host's HTTP call must not notice us
-            _report(method.__name__, error)
-            return None
-
-    return cast("Callable[Concatenate[S, P], R | None]", call)
-
-
-def _report(what: str, error: Exception) -> None:
-    """Log what went wrong by type and place; never the message, which may quote a body."""
-    global _last_logged_ns, _swallowed
-    now = time.monotonic_ns()
-    _swallowed += 1
-    if now - _last_logged_ns < _LOG_EVERY_NS:
-        return
-    _last_logged_ns, count, _swallowed = now, _swallowed, 0
-    trace, line = error.__traceback__, 0
-    while trace is not None:
-        line, trace = trace.tb_lineno, trace.tb_next
-    _log.warning(
-        "could not read a model's HTTP exchange (%s in %s, line %d; %d so far)",
-        type(error).__name__,
-        what,
-        line,
-        count,
-    )

@@ -1,7 +1,8 @@
-"""The seam on the wire: every HTTP exchange with a model provider, whoever made it, with the usage the provider itself states.
+"""Observe every HTTP exchange with a model provider, whoever makes it.
 
-CrewAI's events say where a call belongs; the wire says what was billed. `install` watches httpx, aiohttp, requests and
-botocore, each from the moment it is imported; requests and responses pass through untouched.
+CrewAI's events say where a call belongs; its HTTP exchange says what was billed. `install` patches
+httpx, aiohttp, requests and botocore, each from the moment it is imported. Requests and responses
+pass through untouched.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from crewmeter.http.clients import aiohttp, botocore, httpx, requests
-from crewmeter.http.http_call import HttpExchange, Hub
+from crewmeter.http.http_call import HttpExchange, HttpObserver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["HttpExchange", "install", "look_again", "settle"]
+__all__ = ["HttpExchange", "announce_late", "install", "look_again"]
 
-_PATCHES: dict[str, Callable[[ModuleType, Hub], Callable[[], None]]] = {
+_PATCHES: dict[str, Callable[[ModuleType, HttpObserver], Callable[[], None]]] = {
     "httpx": httpx.patch,
     "httpx2": httpx.patch,
     "aiohttp": aiohttp.patch,
@@ -29,17 +30,17 @@ _PATCHES: dict[str, Callable[[ModuleType, Hub], Callable[[], None]]] = {
 """Module whose import makes a library worth patching → how."""
 
 
-class _Installed:
-    """One installation: its hub, and what has been patched so far."""
+class _PatchedLibraries:
+    """One installation: its observer, and what has been patched so far."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, observer: HttpObserver) -> None:
+        self.observer = observer
         self._undo: dict[str, Callable[[], None]] = {}
         self._modules = 0
         """How many modules were loaded at the last look."""
 
     def look(self) -> None:
-        """Patch the libraries imported since the last look. Costs nothing to speak of when there is nothing new."""
+        """Patch the libraries imported since the last look; almost free where there are none."""
         if len(sys.modules) == self._modules:
             return
         self._modules = len(sys.modules)
@@ -47,38 +48,45 @@ class _Installed:
             module = sys.modules.get(name)
             if module is None or name in self._undo:
                 continue
-            if _half_imported(module):
+            if _is_half_imported(module):
                 self._modules = 0  # look again, even if nothing else is imported meanwhile
             else:
-                self._undo[name] = patch(module, self.hub)
+                self._undo[name] = patch(module, self.observer)
 
     def uninstall(self) -> None:
         """Put every function back."""
-        self.hub.active = False
+        self.observer.active = False
         for undo in reversed(self._undo.values()):
             undo()
         self._undo.clear()
-        self.hub.settle()
+        self.observer.announce_late()
+        self.observer.give_up_background()
         if self in _installed:
             _installed.remove(self)
 
 
-def _half_imported(module: ModuleType) -> bool:
+def _is_half_imported(module: ModuleType) -> bool:
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
-_installed: list[_Installed] = []
+_installed: list[_PatchedLibraries] = []
 
 
 def install(
     *, opened: Callable[[HttpExchange], None], closed: Callable[[HttpExchange], None]
 ) -> Callable[[], None]:
-    """Watch the wire until the returned function is called.
+    """Observe HTTP exchanges until the returned function is called.
 
-    ``opened`` is called in the caller's thread and context as a request is sent; ``closed`` once, when its body has ended,
-    failed or been given up. Libraries not yet imported are picked up by `look_again`.
+    Libraries not yet imported are patched by `look_again`.
+
+    Args:
+        opened: Called in the caller's thread and context as a request is sent.
+        closed: Called once, when the response's body has ended, failed or been given up.
+
+    Returns:
+        A function that puts everything back.
     """
-    installation = _Installed(Hub(opened=opened, closed=closed))
+    installation = _PatchedLibraries(HttpObserver(opened=opened, closed=closed))
     _installed.append(installation)
     installation.look()
     return installation.uninstall
@@ -90,7 +98,10 @@ def look_again() -> None:
         installation.look()
 
 
-def settle() -> None:
-    """Announce exchanges whose end was noticed by the garbage collector; call it where a run ends and before a flush."""
+def announce_late() -> None:
+    """Announce exchanges whose end the garbage collector noticed.
+
+    Call it where a run ends and before a flush.
+    """
     for installation in _installed:
-        installation.hub.settle()
+        installation.observer.announce_late()

@@ -1,94 +1,96 @@
-"""What is the same round every HTTP library's sending: the exchange is begun before it, and told how it went after it."""
+"""Wrap the function by which an HTTP library sends; the same for every library."""
 
 from __future__ import annotations
 
 import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crewmeter.http.http_call import inside
+from crewmeter.http.http_call import sending_library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter.http.http_call import HttpExchange, Hub
+    from crewmeter.http.http_call import HttpExchange, HttpObserver
 
-__all__ = ["Seam", "replace", "watched", "watched_async"]
+__all__ = ["SendHooks", "replace", "wrap", "wrap_async"]
 
 
-class Seam(Protocol):
-    """One library's way of sending, read from the arguments and the result of the function that sends. Nothing here raises."""
+class SendHooks(Protocol):
+    """What happens around one library's sending. Nothing here raises."""
 
     @property
     def library(self) -> str:
-        """Whose it is; see `crewmeter.http.http_call.inside`."""
+        """Name of the library; see `crewmeter.http.http_call.sending_library`."""
 
     @property
     def begin(self) -> Callable[..., HttpExchange | None]:
-        """With the call's arguments: the exchange it opens, if it is a request to a model."""
+        """With the call's arguments, return the exchange it opens, if it calls a model."""
 
     @property
     def failed(self) -> Callable[[HttpExchange, BaseException], object]:
-        """The call raised."""
+        """Take the exception that the call raised."""
 
     @property
     def answered(self) -> Callable[..., object]:
-        """With the exchange, what the call returned, and the call's arguments."""
+        """Take the exchange, what the call returned, and the call's arguments."""
 
 
-def watched(original: Any, seam: Seam, hub: Hub) -> Any:
-    """``original``, which sends a request, with ``seam`` round it while ``hub`` is active."""
+def wrap(original: Any, hooks: SendHooks, observer: HttpObserver) -> Any:
+    """Return ``original``, which sends a request, with ``hooks`` around it."""
 
     @functools.wraps(original)
     def send(*args: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(*args, **kwargs) if hub.active else None
+        exchange = hooks.begin(*args, **kwargs) if observer.active else None
         if exchange is None:
             return original(*args, **kwargs)
-        token = inside.set(seam.library)
+        token = sending_library.set(hooks.library)
         try:
             response = original(*args, **kwargs)
         except BaseException as error:
-            seam.failed(exchange, error)
+            hooks.failed(exchange, error)
             raise
         finally:
-            inside.reset(token)
-        seam.answered(exchange, response, *args, **kwargs)
+            sending_library.reset(token)
+        hooks.answered(exchange, response, *args, **kwargs)
         return response
 
     return send
 
 
-def watched_async(original: Any, seam: Seam, hub: Hub) -> Any:
-    """The same for a coroutine function."""
+def wrap_async(original: Any, hooks: SendHooks, observer: HttpObserver) -> Any:
+    """Do as `wrap` with a coroutine function."""
 
     @functools.wraps(original)
     async def send(*args: Any, **kwargs: Any) -> Any:
-        exchange = seam.begin(*args, **kwargs) if hub.active else None
+        exchange = hooks.begin(*args, **kwargs) if observer.active else None
         if exchange is None:
             return await original(*args, **kwargs)
-        token = inside.set(seam.library)
+        token = sending_library.set(hooks.library)
         try:
             response = await original(*args, **kwargs)
         except BaseException as error:
-            seam.failed(exchange, error)
+            hooks.failed(exchange, error)
             raise
         finally:
-            inside.reset(token)
-        seam.answered(exchange, response, *args, **kwargs)
+            sending_library.reset(token)
+        hooks.answered(exchange, response, *args, **kwargs)
         return response
 
     return send
 
 
-def replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> Callable[[], None]:
-    """Put ``wrap(original)`` in the place of a class's function; the answer puts the very same function back."""
+def replace(owner: Any, name: str, wrapped: Callable[[Any], Any]) -> Callable[[], None]:
+    """Replace a class's function by ``wrapped(original)``.
+
+    The returned function puts the very same original back.
+    """
     original = owner.__dict__[name]
-    wrapper = wrap(original)
+    wrapper = wrapped(original)
     setattr(owner, name, wrapper)
 
     def restore() -> None:
-        if (
-            owner.__dict__.get(name) is wrapper
-        ):  # else somebody wrapped ours, which now passes through
+        # Else somebody has wrapped ours, which lets everything pass now.
+        if owner.__dict__.get(name) is wrapper:
             setattr(owner, name, original)
 
     return restore

@@ -5,147 +5,130 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from crewmeter import semconv
-from crewmeter.http.http_call import HttpExchange, inside
-from crewmeter.providers.hosts import provider_of_host
-from crewmeter.providers.registry import model_in_body, target
-from crewmeter.providers.usage_reading import read_usage, reported_cost
+from crewmeter.http.http_call import HttpExchange, sending_library
+from crewmeter.providers.protocols.generic import UNROUTED
+from crewmeter.providers.registry import find_endpoint
+from crewmeter.providers.request_model import model_in_body
 from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from crewmeter.http.http_call import Hub
+    from crewmeter.http.http_call import HttpObserver
 
-__all__ = ["begin", "invoked_operation", "nested", "price_headers", "refused"]
+__all__ = ["begin", "end_without_answer", "is_nested"]
+
+_BACKGROUND_KEY = b'"background"'
+_BACKGROUND_SEARCHED = 64 * 1024
+"""Bytes at either end of a request that are searched for its wish to be answered later."""
 
 
 def begin(
-    hub: Hub,
+    observer: HttpObserver,
     library: str,
     path: str,
     body: Callable[[], bytes],
     host: str | None = None,
     port: int | None = None,
 ) -> HttpExchange | None:
-    """Open the exchange that a POST to ``path`` makes, if it is a call to a model. Without ``host``, ``path`` is a whole URL.
+    """Open the exchange that a POST to ``path`` makes, if it is a call to a model.
 
-    ``body`` gives the request's, which is looked at when somebody asks for the model in it.
+    Without ``host``, ``path`` is a whole URL. ``body`` gives the request's body, which is searched
+    when somebody wants to know the model in it.
     """
-    found = target(path.partition("?")[0], host, port)
-    if found is None or nested(library):
+    found = find_endpoint(path.partition("?")[0], host, port)
+    if found is None or is_nested(library):
         return None
-    route, model = found.route, found.model
+    protocol = found.protocol
     exchange = HttpExchange(
-        operation=invoked_operation(model) if route.api == "bedrock.invoke" else route.operation,
-        api=route.api,
+        operation=found.operation,
+        protocol=protocol,
         provider=found.provider,
         host=found.host,
         port=found.port,
-        request_model=model,
-        ask=(lambda: model_in_body(body())) if found.in_body else None,
+        request_model=found.model,
+        find_model=None if protocol.model_in_path else lambda: model_in_body(body()),
+        is_known_host=found.is_known_host,
     )
-    if not (route.sure or found.known or exchange.request_model):
+    if not found.is_sure and not exchange.request_model:
         return None
-    hub.open(exchange)
+    if protocol is UNROUTED:
+        exchange.facts.flag("unrouted")
+    elif protocol.answers_later:
+        exchange.in_background = _wants_background(body())
+    observer.open(exchange)
     return exchange
 
 
-def nested(library: str) -> bool:
-    """True if the request is the lower half of one already seen, or its redirect.
+def _wants_background(body: bytes) -> bool:
+    head = body[:_BACKGROUND_SEARCHED]
+    return _BACKGROUND_KEY in head or _BACKGROUND_KEY in body[-_BACKGROUND_SEARCHED:]
 
-    A request httpx makes inside another of its own is a request of its own: an interceptor that asks a model first.
+
+def is_nested(library: str) -> bool:
+    """Tell whether the request is the lower half of one already observed, or its redirect.
+
+    A request that httpx makes inside another of its own is a request of its own: an interceptor
+    that calls a model first.
     """
-    outer = inside.get()
+    outer = sending_library.get()
     return outer is not None and not (outer == library == "httpx")
 
 
-def invoked_operation(model: str | None) -> str:
-    """What Bedrock's InvokeModel does is told by the model's name only."""
-    name = model or ""
-    return (
-        semconv.EMBEDDINGS
-        if "embed" in name
-        else semconv.RERANK
-        if "rerank" in name
-        else semconv.CHAT
-    )
-
-
-_BEDROCK_COUNTS = {
-    "inputTokens": "x-amzn-bedrock-input-token-count",
-    "outputTokens": "x-amzn-bedrock-output-token-count",
-    "cacheReadInputTokens": "x-amzn-bedrock-cache-read-input-token-count",
-    "cacheWriteInputTokens": "x-amzn-bedrock-cache-write-input-token-count",
-}
-
-
-def price_headers(exchange: HttpExchange, headers: Mapping[str, str]) -> None:
-    """What an answer's headers say of its price: a LiteLLM gateway's own figure, Bedrock's token counts."""
-    if exchange.api == "bedrock.invoke":
-        found = {ours: headers.get(theirs, "") for ours, theirs in _BEDROCK_COUNTS.items()}
-        counts = {name: int(text) for name, text in found.items() if text.isdecimal()}
-        if counts:
-            exchange.usage = read_usage(counts, operation=exchange.operation)
-        exchange.response_id = headers.get("x-amzn-requestid")
-    elif provider_of_host(exchange.host) is None:
-        cost = headers.get("x-litellm-response-cost")
-        if cost:
-            exchange.reported_cost_usd = reported_cost({"cost": cost})
-
-
 _NEVER_SENT = frozenset(
-    {
-        *(
-            "ConnectError",
-            "ConnectTimeout",
-            "PoolTimeout",
-            "UnsupportedProtocol",
-            "LocalProtocolError",
-            "ProxyError",
-            "InvalidURL",
-        ),
-        *(
-            "ClientConnectorError",
-            "ClientConnectorDNSError",
-            "ConnectionTimeoutError",
-            "ClientProxyConnectionError",
-        ),
-        *(
-            "ConnectionRefusedError",
-            "gaierror",
-            "NewConnectionError",
-            "EndpointConnectionError",
-            "ConnectTimeoutError",
-        ),
-        *("ParamValidationError", "NoCredentialsError", "ClosedPoolError"),
-    }
+    [
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "UnsupportedProtocol",
+        "LocalProtocolError",
+        "ProxyError",
+        "InvalidURL",
+        "ClientConnectorError",
+        "ClientConnectorDNSError",
+        "ConnectionTimeoutError",
+        "ClientProxyConnectionError",
+        "ConnectionRefusedError",
+        "gaierror",
+        "NewConnectionError",
+        "EndpointConnectionError",
+        "ConnectTimeoutError",
+        "ParamValidationError",
+        "NoCredentialsError",
+        "ClosedPoolError",
+    ]
 )
 """Exceptions after which the provider has not seen the request."""
+_CAUSES_FOLLOWED = 5
 
 
-def refused(hub: Hub, exchange: HttpExchange, error: BaseException | None) -> None:
-    """End an exchange that got no answer: an HTTP error status, or ``error`` on the way. Not billed where that is certain."""
+def end_without_answer(
+    observer: HttpObserver, exchange: HttpExchange, error: BaseException | None
+) -> None:
+    """End an exchange with an HTTP error status, or with ``error`` on the way.
+
+    The usage says whether it may be billed all the same.
+    """
+    if exchange.in_background and exchange.facts.is_unfinished:
+        return  # a look at an answer in the background failed; the next one may not
+    exchange.in_background = False
     if error is None:
         exchange.error_type = str(exchange.status_code)
         exchange.usage = replace(MISSING, flags=("rejected",))
     else:
         exchange.error_type = type(error).__name__
-        exchange.usage = replace(
-            MISSING, flags=("rejected",) if _never_sent(error) else ("may_be_billed",)
-        )
-    hub.close(exchange)
+        flag = "rejected" if _was_never_sent(error) else "may_be_billed"
+        exchange.usage = replace(MISSING, flags=(flag,))
+    observer.close(exchange)
 
 
-def _never_sent(error: BaseException) -> bool:
-    seen: BaseException | None = error
-    for _ in range(5):
-        if seen is None:
+def _was_never_sent(error: BaseException) -> bool:
+    seen: object = error
+    for _ in range(_CAUSES_FOLLOWED):
+        if not isinstance(seen, BaseException):
             return False
         if type(seen).__name__ in _NEVER_SENT:
             return True
-        reason = next((item for item in seen.args if isinstance(item, BaseException)), None)
-        seen = reason or getattr(seen, "reason", None) or seen.__cause__
-        if not isinstance(seen, BaseException):
-            return False
+        inner = next((item for item in seen.args if isinstance(item, BaseException)), None)
+        seen = inner or getattr(seen, "reason", None) or seen.__cause__
     return False

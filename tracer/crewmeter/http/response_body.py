@@ -1,4 +1,4 @@
-"""Bodies as they pass: a `Watch` sees the chunks an SDK reads and fills in the exchange, without holding anything up."""
+"""Response bodies as they pass: read into the exchange, without holding anything up."""
 
 from __future__ import annotations
 
@@ -8,263 +8,301 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter import semconv
-from crewmeter.http.http_call import guarded
-from crewmeter.http.request import price_headers
-from crewmeter.http.stream_parsers import LARGEST, reader
-from crewmeter.providers.response_fields import absorb_body
+from crewmeter.http.fault_guard import guarded
+from crewmeter.http.stream_parsers import LARGEST_BODY, stream_parser
+from crewmeter.providers.answer_body import read_body, read_request_body
 from crewmeter.usage.estimate import estimate_request
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
-    from crewmeter.http.http_call import HttpExchange, Hub
-    from crewmeter.http.stream_parsers import Reader
+    from crewmeter.http.http_call import HttpExchange, HttpObserver
+    from crewmeter.http.stream_parsers import StreamParser
 
-__all__ = ["Watch", "afollowed", "followed", "read_whole"]
+__all__ = ["BodyObserver", "afollow", "follow", "read_headers", "read_whole"]
 
-PUT_OFF_UP_TO = 32 * 1024
-"""Bytes of an answer that may wait a moment for the export thread to read it; a longer one would hold too much memory."""
+_READ_LATER_UP_TO = 32 * 1024
+"""Bytes of an answer that may wait for the export thread; a longer one holds too much memory."""
 _EDGE = 8192
-"""Bytes at either end of a body too large to keep that are kept all the same."""
+"""Bytes at either end of a body too large to hold that are held all the same."""
+_PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
+"""Flags that a later look replaces."""
+
+
+def read_headers(exchange: HttpExchange, headers: Mapping[str, str]) -> None:
+    """Take what the headers of an answer say of its price."""
+    facts = exchange.facts
+    facts.read_headers(headers, is_known_host=exchange.is_known_host)
+    facts.read_header_names(frozenset(name.lower() for name in headers))
 
 
 def read_whole(
-    hub: Hub,
+    observer: HttpObserver,
     exchange: HttpExchange,
     body: bytes,
     headers: Mapping[str, str],
     request: Callable[[], bytes],
 ) -> None:
-    """End an exchange whose answer the SDK has read already, as one document. A short one is read when somebody asks for it."""
+    """End an exchange whose answer the SDK has read already, as one document.
+
+    A short answer is read when somebody wants to know what it says.
+    """
 
     def read(exchange: HttpExchange) -> None:
-        price_headers(exchange, headers)
-        absorb_body(exchange, body)
-        if exchange.usage == MISSING:
-            exchange.usage = _without_usage(exchange, lambda: estimate_request(request()))
+        read_headers(exchange, headers)
+        _read_document(exchange, body, request)
 
-    if len(body) <= PUT_OFF_UP_TO:
+    if len(body) <= _READ_LATER_UP_TO and not exchange.in_background:
         exchange.read_later(read)
     else:
         read(exchange)
-    hub.close(exchange)
+    observer.close(exchange)
 
 
-class Watch:
+def _read_document(exchange: HttpExchange, body: bytes, request: Callable[[], bytes]) -> None:
+    facts = exchange.facts
+    read_body(facts, body)
+    if facts.protocol.read_request is not None:
+        read_request_body(facts, request())
+    if facts.usage == MISSING:
+        facts.usage = _without_usage(exchange, lambda: estimate_request(request()))
+
+
+class BodyObserver:
     """Follows one response from its first byte to its end."""
 
     __slots__ = (
         "_bytes",
-        "_hub",
+        "_has_ended",
         "_inflate",
-        "_kept",
+        "_observer",
+        "_parser",
         "_parts",
-        "_reader",
         "_request",
-        "_settled",
         "exchange",
-        "pulling",
+        "is_pulling",
     )
 
     def __init__(
         self,
-        hub: Hub,
+        observer: HttpObserver,
         exchange: HttpExchange,
         *,
         content_type: str,
         request: Callable[[], bytes],
         encoding: str = "",
     ) -> None:
-        """``request`` (its body) is looked at again only if the answer is cut; ``encoding`` is given where chunks arrive compressed."""
-        self._hub = hub
+        """Begin to follow a body.
+
+        Args:
+            observer: Announces the end of the exchange.
+            exchange: What the body is read into.
+            content_type: The response's.
+            request: Gives the request's body, read again only if the answer leaves something out.
+            encoding: The content encoding, where chunks arrive compressed.
+        """
+        self._observer = observer
         self.exchange = exchange
         self._request: Callable[[], bytes] | None = request
-        self._kept: dict[str, object] = {}
         self._parts: list[bytes] = []
         self._bytes = 0
         self._inflate = _inflater(encoding)
-        self._settled = False
-        self.pulling = False
-        """True while the SDK waits for a chunk; a close in the middle of that is the transport's own, at the end of the body."""
-        self._reader = reader(content_type, exchange, self._kept)
-        exchange.streamed = self._reader is not None
+        self._has_ended = False
+        self.is_pulling = False
+        """True while the SDK waits for a chunk. A close during it is the transport's own."""
+        self._parser = stream_parser(content_type, exchange)
+        exchange.streamed = self._parser is not None
 
     @guarded
     def see(self, chunk: bytes) -> None:
-        """A chunk the SDK has just read."""
+        """Take a chunk that the SDK has just read."""
         exchange = self.exchange
         if exchange.done or not chunk:
             return
-        if exchange.first_chunk_ns is None and self._reader is not None:
+        if exchange.first_chunk_ns is None and self._parser is not None:
             exchange.first_chunk_ns = time.time_ns()
         if self._inflate is not None:
             chunk = self._inflate.decompress(chunk)
-        if self._reader is not None:
-            self._reader.feed(chunk)
-            self._seen(self._reader)
+        if self._parser is not None:
+            self._parser.feed(chunk)
+            self._check(self._parser)
             return
         self._bytes += len(chunk)
         self._parts.append(chunk)
-        if self._bytes > LARGEST:
+        if self._bytes > LARGEST_BODY:
             whole = b"".join(self._parts)
             self._parts = [whole[:_EDGE], whole[-_EDGE:]]
             self._bytes = 2 * _EDGE
 
     @guarded
     def see_frame(self, payload: bytes) -> None:
-        """The payload of an event frame that the SDK has taken apart itself."""
+        """Take the payload of an event frame that the SDK has taken apart itself."""
         exchange = self.exchange
         if exchange.first_chunk_ns is None:
             exchange.first_chunk_ns = time.time_ns()
-        if self._reader is not None and not exchange.done:
-            self._reader.payload(payload)
-            self._seen(self._reader)
+        if self._parser is not None and not exchange.done:
+            self._parser.payload(payload)
+            self._check(self._parser)
 
-    def _seen(self, reader: Reader) -> None:
-        if reader.final:
+    def _check(self, parser: StreamParser) -> None:
+        if parser.is_final:
             self.end()
-        elif reader.asked:
-            reader.asked = False
+        elif parser.requests_tool:
+            parser.requests_tool = False
             self._estimate("stream_open")
 
     @guarded
     def end(
         self, error: BaseException | None = None, *, cut: bool = False, late: bool = False
     ) -> None:
-        """The body is over: finished, failed with ``error``, or ``cut`` short by the one who read it."""
-        if self._settled:
+        """End the exchange.
+
+        Args:
+            error: What the body failed with, if it did.
+            cut: Whether its reader stopped before the end.
+            late: Whether this may be the garbage collector's thread.
+        """
+        if self._has_ended:
             if not late:
-                self._hub.settle()
+                self._observer.announce_late()
             return
-        self._settled = True
+        self._has_ended = True
         exchange = self.exchange
         if error is not None:
             exchange.error_type = type(error).__name__
-        if self._reader is None:
-            self._end_whole(cut=cut or error is not None)
+        if self._parser is None:
+            self._end_document(cut=cut or error is not None)
         else:
-            self._reader.flush()
-            # A transport may swallow the break; an answer that came to its end has said why it ended.
-            broken = not self._reader.finished and (cut or exchange.finish_reason is None)
-            if error is not None or exchange.error_type or broken:
-                self._estimate("stream_cut")
-            elif exchange.usage.status == "missing" and not exchange.usage.flags:
-                exchange.usage = replace(MISSING, flags=("usage_not_sent",))
+            self._end_stream(self._parser, cut=cut, failed=error is not None)
         self._request = None
         self._parts = []
-        (self._hub.close_late if late else self._hub.close)(exchange)
+        if late:
+            self._observer.close_late(exchange)
+        else:
+            self._observer.close(exchange)
 
-    def _end_whole(self, *, cut: bool) -> None:
+    def _end_stream(self, parser: StreamParser, *, cut: bool, failed: bool) -> None:
+        parser.flush()
+        exchange = self.exchange
+        # A transport may swallow the break; an answer that came to its end has said why it ended.
+        is_broken = not parser.is_finished and (cut or exchange.finish_reason is None)
+        if failed or exchange.error_type or is_broken:
+            self._estimate("stream_cut")
+        elif exchange.usage.status == "missing" and not exchange.usage.flags:
+            exchange.usage = replace(MISSING, flags=("usage_not_sent",))
+
+    def _end_document(self, *, cut: bool) -> None:
         body = b"".join(self._parts)
         if not body and cut:
             self.exchange.usage = replace(MISSING, flags=("body_not_read",))
             return
-        absorb_body(self.exchange, body)
-        if self.exchange.usage == MISSING:
-            self.exchange.usage = _without_usage(self.exchange, self._request_tokens)
+        _read_document(self.exchange, body, self._request_body)
 
-    def _request_tokens(self) -> int | None:
-        return estimate_request(self._request()) if self._request is not None else None
+    def _request_body(self) -> bytes:
+        return self._request() if self._request is not None else b""
 
     def _estimate(self, why: str) -> None:
-        """Say what an answer has used until now; exact where the provider got to say it. ``why`` is flagged."""
-        exchange, reader = self.exchange, self._reader
+        """Say what an answer has used until now; exact where the provider got to say it.
+
+        ``why`` becomes a flag.
+        """
+        exchange = self.exchange
+        parser = self._parser
         usage = exchange.usage
-        if reader is None or usage.status in ("reported", "invalid"):
-            if (
-                reader is not None
-                and not reader.finished
-                and usage.status == "reported"
-                and exchange.api == "gemini"
-            ):
+        if parser is None or usage.status == "invalid":
+            return
+        if usage.status == "reported":
+            if exchange.protocol.stream.running_totals and not parser.is_finished:
                 exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, why))
             return
-        written = reader.written()
+        tokens = parser.text_tokens()
         if usage.input is not None:
-            kept = tuple(flag for flag in usage.flags if flag not in _PROVISIONAL)
-            flags = (*kept, why, "output_estimated")
+            lasting = tuple(flag for flag in usage.flags if flag not in _PROVISIONAL)
             exchange.usage = replace(
-                usage, output=max(written, usage.output or 0), status="estimated", flags=flags
+                usage,
+                output=max(tokens, usage.output or 0),
+                status="estimated",
+                flags=(*lasting, why, "output_estimated"),
             )
             return
-        read = self._request_tokens()
-        if read is None:
+        prompt = estimate_request(self._request_body())
+        if prompt is None:
             exchange.usage = replace(MISSING, flags=(why,))
             return
-        exchange.usage = TokenUsage(
-            read, written, status="estimated", flags=(why, "output_estimated", "input_estimated")
-        )
-
-
-_PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
-"""Flags that a later look replaces."""
+        flags = (why, "output_estimated", "input_estimated")
+        exchange.usage = TokenUsage(prompt, tokens, status="estimated", flags=flags)
 
 
 def _without_usage(exchange: HttpExchange, request_tokens: Callable[[], int | None]) -> TokenUsage:
-    """A whole answer that says nothing of usage. An embedding's is all input, so its request tells; a chat's is not known."""
+    """Return the usage of a whole answer that says nothing of it.
+
+    An embedding's is all input, so its request tells; a chat's is not known.
+    """
     if exchange.operation == semconv.EMBEDDINGS:
         tokens = request_tokens()
         if tokens is not None:
-            return TokenUsage(
-                tokens, 0, status="estimated", flags=("usage_not_sent", "input_estimated")
-            )
+            flags = ("usage_not_sent", "input_estimated")
+            return TokenUsage(tokens, 0, status="estimated", flags=flags)
     return replace(MISSING, flags=("usage_not_sent",))
 
 
-def followed(
-    watch: Watch,
+def follow(
+    observer: BodyObserver,
     chunks: Iterator[Any],
     see: Callable[[Any], object],
-    over: Callable[[], object] | None = None,
+    at_end: Callable[[], object] | None = None,
 ) -> Iterator[Any]:
-    """``chunks`` as somebody reads them, each shown to ``see``; the end of them is ``watch``'s end, and then ``over`` is called."""
+    """Yield ``chunks`` as somebody reads them, each given to ``see`` first.
+
+    Their end is the observer's end. Then ``at_end`` is called.
+    """
     try:
-        watch.pulling = True
+        observer.is_pulling = True
         for chunk in chunks:
-            watch.pulling = False
+            observer.is_pulling = False
             see(chunk)
             yield chunk
-            watch.pulling = True
+            observer.is_pulling = True
     except GeneratorExit:
-        watch.end(cut=True, late=True)  # given up, perhaps by the garbage collector
+        observer.end(cut=True, late=True)  # given up, perhaps by the garbage collector
         raise
     except BaseException as error:
-        watch.end(error)
-        _tell(over)
+        observer.end(error)
+        _call(at_end)
         raise
-    watch.end()
-    _tell(over)
+    observer.end()
+    _call(at_end)
 
 
-async def afollowed(
-    watch: Watch,
+async def afollow(
+    observer: BodyObserver,
     chunks: AsyncIterator[Any],
     see: Callable[[Any], object],
-    over: Callable[[], object] | None = None,
+    at_end: Callable[[], object] | None = None,
 ) -> AsyncIterator[Any]:
-    """The same for chunks that are awaited."""
+    """Do as `follow` with chunks that are awaited."""
     try:
-        watch.pulling = True
+        observer.is_pulling = True
         async for chunk in chunks:
-            watch.pulling = False
+            observer.is_pulling = False
             see(chunk)
             yield chunk
-            watch.pulling = True
+            observer.is_pulling = True
     except GeneratorExit:
-        watch.end(cut=True, late=True)
+        observer.end(cut=True, late=True)
         raise
     except BaseException as error:
-        watch.end(error)
-        _tell(over)
+        observer.end(error)
+        _call(at_end)
         raise
-    watch.end()
-    _tell(over)
+    observer.end()
+    _call(at_end)
 
 
-def _tell(over: Callable[[], object] | None) -> None:
-    if over is not None:
-        over()
+def _call(at_end: Callable[[], object] | None) -> None:
+    if at_end is not None:
+        at_end()
 
 
 class _Inflater(Protocol):
@@ -272,9 +310,10 @@ class _Inflater(Protocol):
 
 
 def _inflater(encoding: str) -> _Inflater | None:
-    """For clients that hand out compressed chunks: gzip and zlib, told apart by zlib itself."""
-    return (
-        zlib.decompressobj(zlib.MAX_WBITS | 32)
-        if encoding.lower() in ("gzip", "deflate", "x-gzip")
-        else None
-    )
+    """Return a decompressor for clients that hand out compressed chunks.
+
+    zlib itself tells gzip and deflate apart.
+    """
+    if encoding.lower() in ("gzip", "deflate", "x-gzip"):
+        return zlib.decompressobj(zlib.MAX_WBITS | 32)
+    return None

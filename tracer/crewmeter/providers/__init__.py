@@ -1,1 +1,1 @@
-"""One file for each provider protocol, and the registry that finds it by host and path."""
+"""What is known of each provider: its hosts, its protocols, and how to read its answers."""

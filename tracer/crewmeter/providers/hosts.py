@@ -1,12 +1,18 @@
-"""Who bills a request: provider names as the GenAI conventions spell them, and the provider behind a host.
+"""Provider names as the GenAI conventions spell them, and the provider behind a host.
 
-Pure and stdlib only; the app's side and the money side both use it. A name here stands for one invoice, so all of
-Azure's doors (Azure OpenAI, AI Inference, Foundry) are ``azure.ai.openai``.
+Pure and stdlib only; the app's side and the money side both use it. A name here stands for one
+invoice, so all of Azure's services (Azure OpenAI, AI Inference, Foundry) are ``azure.ai.openai``.
 """
 
 from __future__ import annotations
 
-__all__ = ["canonical_provider", "is_provider", "provider_of_host", "resolve_provider"]
+__all__ = [
+    "canonical_provider",
+    "is_model_path",
+    "is_provider",
+    "provider_of_host",
+    "resolve_provider",
+]
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     "openai": (
@@ -179,27 +185,41 @@ _HOSTS: dict[str, tuple[str, ...]] = {
     "qianfan": ("qianfan.baidubce.com",),
     "stepfun": ("api.stepfun.com", "api.stepfun.ai"),
 }
-"""Provider → host names it bills under. Each also covers what is in front of it: ``eu.api.openai.com``, ``me.openai.azure.com``.
+"""Provider → host names it bills under.
 
-Gateways that may stand for anybody (``azure-api.net``, ``gateway.ai.cloudflare.com``, ``helicone``) are left out on purpose:
-behind them the declared provider is assumed, and the row says so.
+Each also covers what is in front of it: ``eu.api.openai.com``, ``me.openai.azure.com``. Gateways
+that may stand for anybody (``azure-api.net``, ``gateway.ai.cloudflare.com``, ``helicone``) are left
+out on purpose: behind them the declared provider is assumed, and the row says so.
 """
+
+_MODEL_PATHS: dict[str, tuple[str, ...]] = {
+    "snowflake": ("/cortex/",),
+    "databricks": ("/serving-endpoints/", "/ai-gateway/"),
+    "cloudflare": ("/ai/",),
+    "modal": (),
+    "cursor": (),
+    "oci": ("/actions/",),
+    "gcp.vertex_ai": ("/publishers/", "/endpoints/", "/reasoningEngines/", "/interactions"),
+    "azure.ai.openai": ("/openai/", "/models/", "/anthropic/", "/providers/", "/images", "/chat"),
+    "aws.bedrock": ("/model/", "/async-invoke", "/guardrail", "/agents/", "/flows/", "etrieve"),
+    "github_copilot": ("/chat/", "/v1/", "/responses", "/embeddings"),
+}
+"""Providers whose hosts serve much besides models → what the path of a billed request holds."""
 
 _PROVIDER_OF = {host: provider for provider, hosts in _HOSTS.items() for host in hosts}
 _AWS_ENDS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn")
 
 
 def canonical_provider(name: str | None) -> str | None:
-    """The convention's name for a provider however a client spells it; an unknown name comes back lower-cased."""
+    """Return the convention's name for a provider however a client spells it.
+
+    An unknown name comes back in lower case.
+    """
     if not name:
         return None
     lowered = name.strip().lower()
-    return (
-        _CANONICAL.get(lowered)
-        or _CANONICAL.get(lowered.replace("-", "_").replace(" ", "_"))
-        or lowered
-        or None
-    )
+    plain = lowered.replace("-", "_").replace(" ", "_")
+    return _CANONICAL.get(lowered) or _CANONICAL.get(plain) or lowered or None
 
 
 def is_provider(name: str) -> bool:
@@ -208,7 +228,10 @@ def is_provider(name: str) -> bool:
 
 
 def provider_of_host(host: str | None) -> str | None:
-    """The provider that bills requests to ``host`` (a host name, without port), or None where that can't be known."""
+    """Return the provider that bills requests to ``host``; None where that can't be known.
+
+    ``host`` is a host name without a port.
+    """
     if not host:
         return None
     name = host.lower().rstrip(".")
@@ -219,9 +242,8 @@ def provider_of_host(host: str | None) -> str | None:
             return provider
         rest = rest.partition(".")[2]
     if name.endswith(_AWS_ENDS):
-        return (
-            "aws.bedrock" if any(label.startswith("bedrock") for label in name.split(".")) else None
-        )
+        is_bedrock = any(label.startswith("bedrock") for label in name.split("."))
+        return "aws.bedrock" if is_bedrock else None
     if name.endswith(".googleapis.com"):
         return "gcp.vertex_ai" if "aiplatform" in name else None
     if name.endswith(".oraclecloud.com"):
@@ -229,8 +251,17 @@ def provider_of_host(host: str | None) -> str | None:
     return None
 
 
+def is_model_path(provider: str, path: str) -> bool:
+    """Tell whether a request to a provider's host may be one to a model, and not to a database."""
+    words = _MODEL_PATHS.get(provider)
+    return words is None or any(word in path for word in words)
+
+
 def resolve_provider(declared: str | None, host: str | None) -> tuple[str | None, bool]:
-    """``(provider, assumed)``: a known host decides; behind an unknown one the declared provider is assumed (True)."""
+    """Return ``(provider, is assumed)``.
+
+    A known host decides. Behind an unknown one the declared provider is assumed.
+    """
     known = provider_of_host(host)
     if known is not None:
         return known, False

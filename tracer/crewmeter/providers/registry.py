@@ -1,213 +1,186 @@
-"""Which requests are calls to a model: told by the end of the URL's path, confirmed by the rest of it. Pure, stdlib only."""
+"""Every protocol, in the order in which they are tried; and the one behind an address."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from crewmeter import semconv
-from crewmeter.providers.hosts import provider_of_host
+from crewmeter.providers.hosts import is_model_path, provider_of_host
+from crewmeter.providers.protocols.anthropic import ANTHROPIC
+from crewmeter.providers.protocols.bedrock import BEDROCK, BEDROCK_INVOKE
+from crewmeter.providers.protocols.cohere import COHERE
+from crewmeter.providers.protocols.gemini import GEMINI
+from crewmeter.providers.protocols.gemini_interactions import GEMINI_INTERACTIONS
+from crewmeter.providers.protocols.generic import GENERIC, UNROUTED, is_free, operation_by_path
+from crewmeter.providers.protocols.mistral import MISTRAL_MODERATION, MISTRAL_OCR
+from crewmeter.providers.protocols.ollama import OLLAMA
+from crewmeter.providers.protocols.openai_audio import OPENAI_SPEECH, OPENAI_TRANSCRIPTION
+from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT, SNOWFLAKE
+from crewmeter.providers.protocols.openai_images import OPENAI_IMAGES
+from crewmeter.providers.protocols.openai_responses import OPENAI_RESPONSES
+from crewmeter.providers.protocols.openai_video import OPENAI_VIDEO
+from crewmeter.providers.protocols.vertex import (
+    VERTEX_EMBEDDINGS,
+    VERTEX_IMAGES,
+    VERTEX_VIDEO,
+)
+from crewmeter.providers.protocols.watsonx import WATSONX
 
-__all__ = ["Target", "model_in_body", "target"]
+if TYPE_CHECKING:
+    from crewmeter.providers.protocol import ProviderProtocol, Route
+
+__all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "find_endpoint"]
+
+PROTOCOLS: tuple[ProviderProtocol, ...] = (
+    BEDROCK,
+    BEDROCK_INVOKE,
+    GEMINI,
+    GEMINI_INTERACTIONS,
+    OLLAMA,
+    COHERE,
+    WATSONX,
+    ANTHROPIC,
+    SNOWFLAKE,
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    OPENAI_IMAGES,
+    OPENAI_TRANSCRIPTION,
+    OPENAI_SPEECH,
+    OPENAI_VIDEO,
+    MISTRAL_OCR,
+    MISTRAL_MODERATION,
+    VERTEX_EMBEDDINGS,
+    VERTEX_IMAGES,
+    VERTEX_VIDEO,
+    GENERIC,
+    UNROUTED,
+)
+"""To add a provider's protocol: its file, and a line here.
+
+The order matters where two protocols share the ending of a path or a key of their usage: the one
+that asks for more comes first.
+"""
+
+SHAPES = tuple(shape for protocol in PROTOCOLS for shape in protocol.shapes)
+"""Every form of usage, in the order in which they are tried."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A kind of request to a model."""
-
-    api: str
-    """The protocol: it says how the body is read, and whose name to assume behind an unknown host."""
-    operation: str
-    within: str = ""
-    """What the path must hold besides its end."""
-    sure: bool = True
-    """False: other services end their paths like this too, so a model's name or a known host must confirm it."""
+def _routes_by_ending() -> dict[str, tuple[tuple[Route, ProviderProtocol], ...]]:
+    found: dict[str, tuple[tuple[Route, ProviderProtocol], ...]] = {}
+    for protocol in PROTOCOLS:
+        for route in protocol.routes:
+            found[route.ending] = (*found.get(route.ending, ()), (route, protocol))
+    return found
 
 
-_ROUTES: dict[str, tuple[Route, ...]] = {
-    "completions": (
-        Route("openai", semconv.CHAT, "/chat/"),
-        Route("openai", semconv.CHAT, "/agents/"),
-        Route("openai", semconv.TEXT_COMPLETION),
-    ),
-    "responses": (Route("responses", semconv.CHAT, sure=False),),
-    "messages": (Route("anthropic", semconv.CHAT, sure=False),),
-    "embeddings": (
-        Route("ollama", semconv.EMBEDDINGS, "/api/embeddings"),
-        Route("watsonx", semconv.EMBEDDINGS, "/ml/v1/text/"),
-        Route("openai", semconv.EMBEDDINGS, sure=False),
-    ),
-    "multimodalembeddings": (Route("openai", semconv.EMBEDDINGS, sure=False),),
-    "contextualizedembeddings": (Route("openai", semconv.EMBEDDINGS, sure=False),),
-    "embed": (
-        Route("ollama", semconv.EMBEDDINGS, "/api/embed"),
-        Route("cohere", semconv.EMBEDDINGS, sure=False),
-    ),
-    "rerank": (Route("cohere", semconv.RERANK, sure=False),),
-    "chat": (
-        Route("ollama", semconv.CHAT, "/api/chat", sure=False),
-        Route("watsonx", semconv.CHAT, "/ml/v1/text/"),
-        Route("cohere", semconv.CHAT, "/v2/chat", sure=False),
-        Route("cohere", semconv.CHAT, "/v1/chat", sure=False),
-    ),
-    "generate": (Route("ollama", semconv.TEXT_COMPLETION, "/api/generate", sure=False),),
-    "chat_stream": (Route("watsonx", semconv.CHAT, "/ml/v1/text/"),),
-    "generation": (Route("watsonx", semconv.TEXT_COMPLETION, "/ml/v1/text/"),),
-    "generation_stream": (Route("watsonx", semconv.TEXT_COMPLETION, "/ml/v1/text/"),),
-    "generateContent": (
-        Route("gemini", semconv.CHAT, "models/"),
-        Route("gemini", semconv.CHAT, "endpoints/"),
-    ),
-    "streamGenerateContent": (
-        Route("gemini", semconv.CHAT, "models/"),
-        Route("gemini", semconv.CHAT, "endpoints/"),
-    ),
-    "embedContent": (Route("gemini", semconv.EMBEDDINGS, "models/"),),
-    "batchEmbedContents": (Route("gemini", semconv.EMBEDDINGS, "models/"),),
-    "predict": (
-        Route("vertex", semconv.EMBEDDINGS, "embedding"),
-        Route("vertex", semconv.EMBEDDINGS, "textembedding"),
-    ),
-    "rawPredict": (
-        Route("anthropic", semconv.CHAT, "/publishers/anthropic/"),
-        Route("openai", semconv.CHAT, "/publishers/"),
-    ),
-    "streamRawPredict": (
-        Route("anthropic", semconv.CHAT, "/publishers/anthropic/"),
-        Route("openai", semconv.CHAT, "/publishers/"),
-    ),
-    "converse": (Route("bedrock", semconv.CHAT, "/model/"),),
-    "converse-stream": (Route("bedrock", semconv.CHAT, "/model/"),),
-    "invoke": (Route("bedrock.invoke", semconv.CHAT, "/model/"),),
-    "invoke-with-response-stream": (Route("bedrock.invoke", semconv.CHAT, "/model/"),),
-    "complete": (Route("snowflake", semconv.CHAT, "/cortex/"),),
-    "generations": (Route("images", semconv.GENERATE_CONTENT, "/images/"),),
-    "edits": (Route("images", semconv.GENERATE_CONTENT, "/images/"),),
-}
-"""Last word of the path (after the last ``/`` or ``:``) → the routes it may be, first match wins."""
-
-_DECLARED = {
-    "openai": "openai",
-    "responses": "openai",
-    "images": "openai",
-    "anthropic": "anthropic",
-    "gemini": "gcp.gemini",
-    "vertex": "gcp.vertex_ai",
-    "bedrock": "aws.bedrock",
-    "bedrock.invoke": "aws.bedrock",
-    "cohere": "cohere",
-    "ollama": "ollama",
-    "watsonx": "ibm.watsonx.ai",
-    "snowflake": "snowflake",
-}
+_ROUTES = _routes_by_ending()
 _OLLAMA_PORT = 11434
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_LONGEST_PATH = 1000
+_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
+_LONGEST_MODEL = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Endpoint:
     """What the address of a request says of it."""
 
-    route: Route
+    protocol: ProviderProtocol
+    operation: str
+    is_sure: bool
+    """False where only a model's name in the body can confirm that a model is called."""
     host: str | None
     port: int | None
     provider: str | None
     """The host's, else the one whose protocol it is."""
-    known: bool
-    """Whether the host told the provider."""
+    is_known_host: bool
     model: str | None
-    """The model asked for, where the path names one."""
-    in_body: bool
-    """Whether the body may name the model better."""
+    """The model that the path names, if it names one."""
+    path: str
+    """The path, shortened."""
+
+
+def find_endpoint(path: str, host: str | None = None, port: int | None = None) -> Endpoint | None:
+    """Return what a POST to ``path``, without its query, is for; None where it calls no model.
+
+    Without a ``host``, ``path`` is a whole URL. The result is cached: an app has few addresses.
+    """
+    return _find(path[:_LONGEST_PATH], host, port)
 
 
 @lru_cache(maxsize=1024)
-def target(path: str, host: str | None = None, port: int | None = None) -> Target | None:
-    """What a POST to ``path``, without its query, is for; None where it is none to a model.
-
-    Without a ``host``, ``path`` is a whole URL. Remembered, since an app asks few addresses many times.
-    """
-    found = _route(path)
-    if found is None:
-        return None
+def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
     if host is None:
-        parts = urlsplit(path)
-        host, port = parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    provider, known = _provider(found, path, host, port)
-    return Target(
-        found,
-        host,
-        port,
-        provider,
-        known,
-        _model_in_path(path),
-        in_body=found.api not in _NAMED_IN_PATH,
+        try:
+            parts = urlsplit(path)
+            host = parts.hostname
+            port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        except ValueError:
+            return None
+        path = parts.path
+    path = path.rstrip("/")
+    provider = provider_of_host(host)
+    found = _route(path, provider)
+    if found is None:
+        return _unrouted(path, host, port, provider)
+    route, protocol = found
+    model = _model_in_path(path)
+    operation = route.operation
+    if protocol.operation_of is not None:
+        operation = protocol.operation_of(model)
+    return Endpoint(
+        protocol=protocol,
+        operation=operation,
+        is_sure=route.sure or provider is not None,
+        host=host,
+        port=port,
+        provider=provider or _assumed_provider(protocol, path, port),
+        is_known_host=provider is not None,
+        model=model,
+        path=path,
     )
 
 
-_NAMED_IN_PATH = frozenset({"gemini", "vertex", "bedrock", "bedrock.invoke"})
-
-
-def _route(path: str) -> Route | None:
-    word = path[max(path.rfind("/"), path.rfind(":")) + 1 :]
-    for candidate in _ROUTES.get(word, ()):
-        if candidate.within in path:
-            return candidate
+def _route(path: str, provider: str | None) -> tuple[Route, ProviderProtocol] | None:
+    ending = path[max(path.rfind("/"), path.rfind(":")) + 1 :]
+    for route, protocol in _ROUTES.get(ending, ()):
+        if route.within in path and route.provider in (None, provider):
+            return route, protocol
     return None
 
 
-def _provider(
-    found: Route, path: str, host: str | None, port: int | None
-) -> tuple[str | None, bool]:
-    provider = provider_of_host(host)
-    if provider is not None:
-        return provider, True
+def _unrouted(
+    path: str, host: str | None, port: int | None, provider: str | None
+) -> Endpoint | None:
+    """Return the endpoint of a request that a known provider may bill and nobody here knows."""
+    if provider is None or not is_model_path(provider, path) or is_free(path):
+        return None
+    return Endpoint(
+        protocol=UNROUTED,
+        operation=operation_by_path(path),
+        is_sure=True,
+        host=host,
+        port=port,
+        provider=provider,
+        is_known_host=True,
+        model=_model_in_path(path),
+        path=path,
+    )
+
+
+def _assumed_provider(protocol: ProviderProtocol, path: str, port: int | None) -> str | None:
     if "/deployments/" in path:
-        return "azure.ai.openai", False
+        return "azure.ai.openai"
     if port == _OLLAMA_PORT:
-        return "ollama", False
-    if found.api == "gemini" and "/publishers/" in path:
-        return "gcp.vertex_ai", False
-    return _DECLARED.get(found.api), False
-
-
-_MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
-_NAME = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.){1,300}")')
-_FORM_NAME = re.compile(rb'name="model"\r\n\r\n([^\r\n]{1,300})')
-_KEY = b'"model"'
-_PARSE_UP_TO = 4 * 2**20
-"""Bytes of a request body that may be parsed whole to find the model."""
+        return "ollama"
+    if protocol is GEMINI and "/publishers/" in path:
+        return "gcp.vertex_ai"
+    return protocol.provider
 
 
 def _model_in_path(path: str) -> str | None:
     match = _MODEL_IN_PATH.search(path)
-    return unquote(match.group(1)) if match else None
-
-
-def model_in_body(body: bytes) -> str | None:
-    """The model a request's body names.
-
-    ``"model"`` in quotes can't stand inside a JSON string, so a single one is the key; where there are more, parse.
-    """
-    first = body.find(_KEY)
-    if first < 0:
-        match = _FORM_NAME.search(body, 0, 4096)
-        return match.group(1).decode("utf-8", "replace") if match else None
-    if body.find(_KEY, first + len(_KEY)) >= 0 and len(body) <= _PARSE_UP_TO:
-        try:
-            model = json.loads(body).get("model")
-        except (ValueError, AttributeError):
-            return None
-        return model if isinstance(model, str) else None
-    match = _NAME.match(body, first + len(_KEY))
-    if match is None:
-        return None
-    if b"\\" not in match.group(1):
-        return match.group(1)[1:-1].decode("utf-8", "replace")
-    try:
-        name = json.loads(match.group(1))
-    except ValueError:
-        return None
-    return name if isinstance(name, str) else None
+    return unquote(match.group(1))[:_LONGEST_MODEL] if match else None

@@ -1,4 +1,4 @@
-"""The seam in botocore and aiobotocore: Bedrock's Converse and InvokeModel, whole and streamed, sync and async."""
+"""Patch botocore and aiobotocore: Bedrock's calls, whole and streamed, sync and async."""
 
 from __future__ import annotations
 
@@ -10,93 +10,113 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
-from crewmeter.http.http_call import HttpExchange, guarded
-from crewmeter.http.patching import replace, watched, watched_async
-from crewmeter.http.request import invoked_operation, nested, price_headers, refused
-from crewmeter.http.response_body import Watch, followed
+from crewmeter.http.fault_guard import guarded
+from crewmeter.http.http_call import HttpExchange
+from crewmeter.http.patching import replace, wrap, wrap_async
+from crewmeter.http.request import end_without_answer, is_nested
+from crewmeter.http.response_body import BodyObserver, follow, read_headers
 from crewmeter.http.stream_parsers import EVENT_STREAM
-from crewmeter.providers.response_fields import absorb
-from crewmeter.usage.token_usage import TokenUsage
+from crewmeter.providers.protocols.bedrock import (
+    BEDROCK,
+    BEDROCK_INVOKE,
+    FREE_OPERATIONS,
+    invoked_operation,
+    rerank_usage,
+)
+from crewmeter.providers.protocols.generic import UNROUTED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from types import ModuleType
 
-    from crewmeter.http.http_call import Hub
+    from crewmeter.http.http_call import HttpObserver
 
 __all__ = ["patch", "patch_aio"]
 
-_OPERATIONS = frozenset(
-    {"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream", "Rerank"}
-)
-_DOCUMENTS_A_QUERY = 100
-"""Bedrock bills a rerank query for each hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
+_SERVICES = ("bedrock-runtime", "bedrock-agent-runtime")
+"""The services that run models; the others administrate."""
+_PROMPT_KEYS = ("messages", "system", "toolConfig")
+_AHEAD_S = 0.5
 
 
-def patch(client: ModuleType, hub: Hub) -> Callable[[], None]:
-    """Wrap ``botocore.client.BaseClient._make_api_call``; the answer puts the very same function back."""
-    seam = _Seam(hub)
-    return replace(client.BaseClient, "_make_api_call", lambda call: watched(call, seam, hub))
+def patch(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
+    """Wrap ``botocore.client.BaseClient._make_api_call``.
+
+    The returned function puts the very same function back.
+    """
+    hooks = _BedrockHooks(observer)
+    return replace(client.BaseClient, "_make_api_call", lambda call: wrap(call, hooks, observer))
 
 
-def patch_aio(client: ModuleType, hub: Hub) -> Callable[[], None]:
-    """Wrap ``aiobotocore.client.AioBaseClient._make_api_call``; the answer puts the very same function back."""
-    seam = _Seam(hub)
+def patch_aio(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
+    """Wrap ``aiobotocore.client.AioBaseClient._make_api_call``.
+
+    The returned function puts the very same function back.
+    """
+    hooks = _BedrockHooks(observer)
     return replace(
-        client.AioBaseClient, "_make_api_call", lambda call: watched_async(call, seam, hub)
+        client.AioBaseClient, "_make_api_call", lambda call: wrap_async(call, hooks, observer)
     )
 
 
-class _Seam:
-    """What happens round an API call, every step guarded."""
+class _BedrockHooks:
+    """What happens around an API call, every step guarded."""
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_observer",)
     library = "botocore"
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, observer: HttpObserver) -> None:
+        self._observer = observer
 
     @guarded
     def begin(
         self, client: Any, operation_name: str, api_params: Mapping[str, Any]
     ) -> HttpExchange | None:
-        """The exchange an API call opens. The SDK's own retries are inside it: AWS bills an attempt it throttles nothing."""
-        if (
-            operation_name not in _OPERATIONS
-            or nested("botocore")
-            or not client.meta.service_model.service_name.startswith("bedrock")
-        ):
+        """Open the exchange of a call that may be billed.
+
+        The SDK's own retries are inside it: AWS does not bill an attempt that it throttles.
+        """
+        service = client.meta.service_model.service_name
+        if service not in _SERVICES or operation_name in FREE_OPERATIONS or is_nested("botocore"):
             return None
         address = urlsplit(client.meta.endpoint_url)
         model = api_params.get("modelId")
         model = model if isinstance(model, str) else None
-        api, kind = "bedrock", semconv.CHAT
+        protocol = BEDROCK
+        operation = semconv.CHAT
         if operation_name == "Rerank":
-            kind, model = semconv.RERANK, _rerank_model(api_params)
-        elif operation_name.startswith("Invoke"):
-            api, kind = "bedrock.invoke", invoked_operation(model)
+            operation = semconv.RERANK
+            model = _rerank_model(api_params)
+        elif operation_name in ("InvokeModel", "InvokeModelWithResponseStream"):
+            protocol = BEDROCK_INVOKE
+            operation = invoked_operation(model)
+        elif operation_name not in ("Converse", "ConverseStream"):
+            protocol = UNROUTED
+            operation = semconv.UNROUTED
         exchange = HttpExchange(
-            operation=kind,
-            api=api,
+            operation=operation,
+            protocol=protocol,
             provider="aws.bedrock",
             host=address.hostname,
             port=address.port or 443,
             request_model=model,
         )
-        self._hub.open(exchange)
+        if protocol is UNROUTED:
+            exchange.facts.flag("unrouted")
+        self._observer.open(exchange)
         return exchange
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
-        """The call raised: an HTTP error status is in the exception's response."""
+        """End a call that raised: an HTTP error status is in the exception's response."""
         response = getattr(error, "response", None)
         if isinstance(response, dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             exchange.status_code = status if isinstance(status, int) else None
             if exchange.status_code is not None and exchange.status_code >= 400:
-                refused(self._hub, exchange, None)
+                end_without_answer(self._observer, exchange, None)
                 return
-        refused(self._hub, exchange, error)
+        end_without_answer(self._observer, exchange, error)
 
     @guarded
     def answered(
@@ -107,102 +127,101 @@ class _Seam:
         operation_name: str,
         api_params: Mapping[str, Any],
     ) -> None:
-        """The call returned: a whole answer, or one whose body is still to be read by the caller."""
+        """Take a whole answer, or one whose body is still to be read by the caller."""
         metadata = response.get("ResponseMetadata", {})
         exchange.status_code = metadata.get("HTTPStatusCode")
         exchange.response_id = metadata.get("RequestId")
-        price_headers(exchange, metadata.get("HTTPHeaders", {}))
+        read_headers(exchange, metadata.get("HTTPHeaders", {}))
         stream = response.get("stream") or response.get("body")
-        if hasattr(stream, "_event_generator"):
-            watch = Watch(
-                self._hub,
+        if exchange.protocol is UNROUTED:
+            self._observer.close(exchange)
+        elif hasattr(stream, "_event_generator"):
+            observer = BodyObserver(
+                self._observer,
                 exchange,
                 content_type=EVENT_STREAM,
                 request=lambda: _request_body(api_params),
             )
-            _observe_events(stream, watch)
+            _observe_events(stream, observer)
         elif stream is not None:
-            self._invoked(exchange, stream, api_params)
+            self._observe_body(exchange, stream, api_params)
         else:
-            absorb(exchange, response, {})
+            exchange.facts.read(response)
             if exchange.operation == semconv.RERANK:
-                exchange.usage = _rerank_usage(api_params)
-            self._hub.close(exchange)
+                exchange.usage = rerank_usage(api_params)
+            self._observer.close(exchange)
 
-    def _invoked(self, exchange: HttpExchange, body: Any, params: Mapping[str, Any]) -> None:
-        """InvokeModel: the headers count the tokens, but only the body tells cached ones. It is looked at as the caller reads it."""
-        cached = "anthropic" in (exchange.request_model or "")
-        if (exchange.usage.status == "reported" and not cached) or not hasattr(body, "_raw_stream"):
-            self._hub.close(exchange)
+    def _observe_body(self, exchange: HttpExchange, body: Any, params: Mapping[str, Any]) -> None:
+        """Read InvokeModel's body as the caller reads it.
+
+        The headers count the tokens, but only the body tells the cached ones.
+        """
+        may_cache = "anthropic" in (exchange.request_model or "")
+        is_known = exchange.usage.status == "reported" and not may_cache
+        if is_known or not hasattr(body, "_raw_stream"):
+            self._observer.close(exchange)
             return
-        watch = Watch(
-            self._hub,
+        observer = BodyObserver(
+            self._observer,
             exchange,
             content_type="application/json",
             request=lambda: _request_body(params),
         )
         read = body.read
 
-        def seen(*args: Any, **kwargs: Any) -> Any:
+        def read_observed(*args: Any, **kwargs: Any) -> Any:
             chunk = read(*args, **kwargs)
-            watch.see(chunk)
+            observer.see(chunk)
             if not chunk or not (args or kwargs):
-                watch.end()
+                observer.end()
             return chunk
 
-        body.read = seen
+        body.read = read_observed
 
 
 def _rerank_model(params: Mapping[str, Any]) -> str | None:
-    configuration = params.get("rerankingConfiguration", {}).get(
-        "bedrockRerankingConfiguration", {}
-    )
-    arn = configuration.get("modelConfiguration", {}).get("modelArn")
+    configuration = params.get("rerankingConfiguration", {})
+    inner = configuration.get("bedrockRerankingConfiguration", {})
+    arn = inner.get("modelConfiguration", {}).get("modelArn")
     return arn if isinstance(arn, str) else None
-
-
-def _rerank_usage(params: Mapping[str, Any]) -> TokenUsage:
-    queries, documents = len(params.get("queries", [])), len(params.get("sources", []))
-    units = max(1, queries) * max(1, -(-documents // _DOCUMENTS_A_QUERY))
-    return TokenUsage(0, 0, search_units=units, flags=("units_counted_in_request",))
 
 
 def _request_body(params: Mapping[str, Any]) -> bytes:
     body = params.get("body")
     if body is None:
-        return json.dumps(
-            {key: params[key] for key in ("messages", "system", "toolConfig") if key in params},
-            default=str,
-        ).encode()
-    return body.encode() if isinstance(body, str) else body if isinstance(body, bytes) else b""
+        prompt = {key: params[key] for key in _PROMPT_KEYS if key in params}
+        return json.dumps(prompt, default=str).encode()
+    if isinstance(body, str):
+        return body.encode()
+    return body if isinstance(body, bytes) else b""
 
 
-def _observe_events(stream: Any, watch: Watch) -> None:
-    """Look at the raw frames of an event stream on their way to its parser, and at its close."""
+def _observe_events(stream: Any, observer: BodyObserver) -> None:
+    """Read the raw frames of an event stream on their way to its parser, and its close."""
     frames = stream._event_generator
 
     def see(frame: Any) -> None:
-        watch.see_frame(frame.payload)
+        observer.see_frame(frame.payload)
 
-    stream._event_generator = (
-        _aframes(frames, watch) if hasattr(frames, "__anext__") else followed(watch, frames, see)
-    )
-    alive = weakref.ref(
-        stream
-    )  # a plain reference would tie the stream to itself, and leave its end to the garbage collector
+    if hasattr(frames, "__anext__"):
+        stream._event_generator = _afollow_frames(frames, observer)
+    else:
+        stream._event_generator = follow(observer, frames, see)
+    # A plain reference would tie the stream to itself, and leave its end to the garbage collector.
+    alive = weakref.ref(stream)
 
-    def closed() -> None:
+    def close() -> None:
         try:
             stream = alive()
             if stream is not None:
                 type(stream).close(stream)
         finally:
-            watch.end(cut=True)
+            observer.end(cut=True)
 
-    stream.close = closed
+    stream.close = close
 
 
-async def _aframes(frames: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+async def _afollow_frames(frames: AsyncIterator[Any], observer: BodyObserver) -> AsyncIterator[Any]:
     pending: asyncio.Task[Any] | None = None
     try:
         while True:
@@ -211,29 +230,29 @@ async def _aframes(frames: AsyncIterator[Any], watch: Watch) -> AsyncIterator[An
             except StopAsyncIteration:
                 break
             pending = None
-            watch.see_frame(frame.payload)
+            observer.see_frame(frame.payload)
             if getattr(frame, "headers", {}).get(":event-type") == "messageStop":
-                pending = await _ahead(frames, watch)
+                pending = await _look_ahead(frames, observer)
             yield frame
     except GeneratorExit:
-        watch.end(cut=True, late=True)
+        observer.end(cut=True, late=True)
         if pending is not None:
             with contextlib.suppress(RuntimeError):  # its loop is closed
                 pending.cancel()
         raise
     except BaseException as error:
-        watch.end(error)
+        observer.end(error)
         raise
-    watch.end()
+    observer.end()
 
 
-_AHEAD_S = 0.5
+async def _look_ahead(
+    frames: AsyncIterator[Any], observer: BodyObserver
+) -> asyncio.Task[Any] | None:
+    """Wait up to half a second for the frame after ``messageStop``.
 
-
-async def _ahead(frames: AsyncIterator[Any], watch: Watch) -> asyncio.Task[Any] | None:
-    """Wait up to half a second for the frame after ``messageStop``: it holds the usage, and CrewAI's async client leaves before it.
-
-    The frame is only looked at here; whoever reads on gets it in its turn. See docs/decisions/0021.
+    It holds the usage, and CrewAI's async client leaves before it. The frame is only read here;
+    whoever reads on gets it in its turn. See docs/decisions/0021.
     """
     try:
         asyncio.get_running_loop()
@@ -242,7 +261,7 @@ async def _ahead(frames: AsyncIterator[Any], watch: Watch) -> asyncio.Task[Any] 
     pending = asyncio.ensure_future(_next(frames))
     await asyncio.wait({pending}, timeout=_AHEAD_S)
     if pending.done() and not pending.cancelled() and pending.exception() is None:
-        watch.see_frame(pending.result().payload)
+        observer.see_frame(pending.result().payload)
     return pending
 
 

@@ -1,154 +1,155 @@
-"""The seam in httpx (and its successor httpx2): OpenAI, Anthropic, Google's sync client, LiteLLM, Cohere, Ollama, Mistral …"""
+"""Patch httpx (and httpx2): OpenAI, Anthropic, Google's sync client, LiteLLM, Cohere, Ollama …"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crewmeter.http.http_call import guarded
-from crewmeter.http.patching import replace, watched, watched_async
-from crewmeter.http.request import begin, price_headers, refused
-from crewmeter.http.response_body import Watch, afollowed, followed, read_whole
+from crewmeter.http.fault_guard import guarded
+from crewmeter.http.forms import httpx_fields
+from crewmeter.http.patching import replace, wrap, wrap_async
+from crewmeter.http.request import begin, end_without_answer
+from crewmeter.http.response_body import BodyObserver, afollow, follow, read_headers, read_whole
 from crewmeter.http.stream_parsers import is_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from types import ModuleType
 
-    from crewmeter.http.http_call import HttpExchange, Hub
+    from crewmeter.http.http_call import HttpExchange, HttpObserver
 
 __all__ = ["patch"]
 
 
-def patch(httpx: ModuleType, hub: Hub) -> Callable[[], None]:
-    """Wrap ``Client.send`` and ``AsyncClient.send``; the answer puts the very same functions back."""
-    seam = _Seam(hub)
+def patch(httpx: ModuleType, observer: HttpObserver) -> Callable[[], None]:
+    """Wrap ``Client.send`` and ``AsyncClient.send``.
+
+    The returned function puts the very same functions back.
+    """
+    hooks = _HttpxHooks(observer)
     undo = (
-        replace(httpx.Client, "send", lambda send: watched(send, seam, hub)),
-        replace(httpx.AsyncClient, "send", lambda send: watched_async(send, seam, hub)),
+        replace(httpx.Client, "send", lambda send: wrap(send, hooks, observer)),
+        replace(httpx.AsyncClient, "send", lambda send: wrap_async(send, hooks, observer)),
     )
-    return lambda: [restore() for restore in undo].clear()
+
+    def restore() -> None:
+        for put_back in undo:
+            put_back()
+
+    return restore
 
 
-class _Seam:
-    """What happens round a send, every step guarded."""
+class _HttpxHooks:
+    """What happens around a send, every step guarded."""
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_observer",)
     library = "httpx"
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, observer: HttpObserver) -> None:
+        self._observer = observer
 
     @guarded
     def begin(self, _client: Any, request: Any, *_: Any, **__: Any) -> HttpExchange | None:
-        """The exchange a request opens, if it is one to a model."""
+        """Open the exchange of a request that calls a model."""
         if request.method != "POST":
+            if request.method == "GET":
+                return self._observer.continued(request.url.path)
             return None
         url = request.url
-        return begin(
-            self._hub,
-            "httpx",
-            url.raw_path.decode("ascii", "replace"),
-            lambda: _body(request),
-            url.host,
-            url.port,
-        )
+        path = url.raw_path.decode("ascii", "replace")
+        return begin(self._observer, "httpx", path, lambda: _body(request), url.host, url.port)
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
-        """The request got no answer."""
-        refused(self._hub, exchange, error)
+        """End an exchange that got no answer."""
+        end_without_answer(self._observer, exchange, error)
 
     @guarded
     def answered(
         self, exchange: HttpExchange, response: Any, _client: Any, request: Any, *_: Any, **__: Any
     ) -> None:
-        """The head of an answer is here, and its body too unless the SDK wants to stream it."""
+        """Take the head of an answer, and its body too unless the SDK wants to stream it."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
-            refused(self._hub, exchange, None)
-            return
-        body: bytes | None = getattr(
-            response, "_content", None
-        )  # what `Response.content` is, and raises without
-        if (
-            body is not None and body.startswith(b"{") and b"}\n{" not in body
-        ):  # one document, whatever the headers say
-            read_whole(self._hub, exchange, body, response.headers, lambda: _body(request))
+            end_without_answer(self._observer, exchange, None)
             return
         headers = response.headers
+        # What `Response.content` is, which raises where nothing is read.
+        body: bytes | None = getattr(response, "_content", None)
         content_type = headers.get("content-type", "")
-        if body is not None and not is_stream(content_type):
-            read_whole(self._hub, exchange, body, headers, lambda: _body(request))
+        if body is not None and (_is_document(body) or not is_stream(content_type)):
+            read_whole(self._observer, exchange, body, headers, lambda: _body(request))
             return
-        price_headers(exchange, headers)
-        watch = Watch(
-            self._hub, exchange, content_type=content_type, request=lambda: _body(request)
+        read_headers(exchange, headers)
+        observer = BodyObserver(
+            self._observer, exchange, content_type=content_type, request=lambda: _body(request)
         )
         if body is not None:
-            watch.see(body)
-            watch.end()
+            observer.see(body)
+            observer.end()
         else:
-            _Observed(watch, response)
+            _StreamedResponse(observer, response)
+
+
+def _is_document(body: bytes) -> bool:
+    """Tell whether a body is one JSON document, whatever the headers say."""
+    return body.startswith(b"{") and b"}\n{" not in body
 
 
 def _body(request: Any) -> bytes:
-    """The request's body if it is in memory; a body that is a stream is left alone."""
-    body = getattr(request, "_content", b"")
-    return body if isinstance(body, bytes) else b""
+    """Return the request's body if it is in memory, or the plain fields of a form.
+
+    A body that is a stream is left alone.
+    """
+    body = getattr(request, "_content", None)
+    if isinstance(body, bytes):
+        return body
+    return httpx_fields(getattr(request, "stream", None))
 
 
-class _Observed:
-    """Follows a response that the SDK streams: shadows its readers with ones that let us look, until the body ends."""
+class _StreamedResponse:
+    """Replaces the readers of a response that the SDK streams, until its body ends."""
 
-    def __init__(self, watch: Watch, response: Any) -> None:
-        self._watch = watch
+    def __init__(self, observer: BodyObserver, response: Any) -> None:
+        self._observer = observer
         self._response = response
         kind = type(response)
         self._iter, self._aiter = kind.iter_bytes, kind.aiter_bytes
         self._close, self._aclose = kind.close, kind.aclose
-        for name in _SHADOWED:
+        for name in _REPLACED:
             setattr(response, name, getattr(self, name))
 
-    def _unshadow(self) -> None:
-        for name in _SHADOWED:
+    def _put_back(self) -> None:
+        for name in _REPLACED:
             self._response.__dict__.pop(name, None)
 
     def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        """As ``Response.iter_bytes``."""
-        return followed(
-            self._watch,
-            self._iter(self._response, *args, **kwargs),
-            self._watch.see,
-            self._unshadow,
-        )
+        """Do as ``Response.iter_bytes``."""
+        chunks = self._iter(self._response, *args, **kwargs)
+        return follow(self._observer, chunks, self._observer.see, self._put_back)
 
     def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        """As ``Response.aiter_bytes``."""
-        return afollowed(
-            self._watch,
-            self._aiter(self._response, *args, **kwargs),
-            self._watch.see,
-            self._unshadow,
-        )
+        """Do as ``Response.aiter_bytes``."""
+        chunks = self._aiter(self._response, *args, **kwargs)
+        return afollow(self._observer, chunks, self._observer.see, self._put_back)
 
     def close(self) -> None:
-        """As ``Response.close``."""
+        """Do as ``Response.close``."""
         try:
             self._close(self._response)
         finally:
-            self._given_up()
+            self._give_up()
 
     async def aclose(self) -> None:
-        """As ``Response.aclose``."""
+        """Do as ``Response.aclose``."""
         try:
             await self._aclose(self._response)
         finally:
-            self._given_up()
+            self._give_up()
 
-    def _given_up(self) -> None:
-        if not self._watch.pulling:
-            self._watch.end(cut=True)
-            self._unshadow()
+    def _give_up(self) -> None:
+        if not self._observer.is_pulling:
+            self._observer.end(cut=True)
+            self._put_back()
 
 
-_SHADOWED = ("iter_bytes", "aiter_bytes", "close", "aclose")
+_REPLACED = ("iter_bytes", "aiter_bytes", "close", "aclose")

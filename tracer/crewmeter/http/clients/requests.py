@@ -1,70 +1,75 @@
-"""The seam in requests: Azure's sync clients, and embedders that use it."""
+"""Patch requests: Azure's sync clients, and embedders that use it."""
 
 from __future__ import annotations
 
 import weakref
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from crewmeter.http.http_call import guarded
-from crewmeter.http.patching import replace, watched
-from crewmeter.http.request import begin, price_headers, refused
-from crewmeter.http.response_body import Watch, followed
+from crewmeter.http.fault_guard import guarded
+from crewmeter.http.patching import replace, wrap
+from crewmeter.http.request import begin, end_without_answer
+from crewmeter.http.response_body import BodyObserver, follow, read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-    from crewmeter.http.http_call import HttpExchange, Hub
+    from crewmeter.http.http_call import HttpExchange, HttpObserver
 
 __all__ = ["patch"]
 
 
-def patch(requests: ModuleType, hub: Hub) -> Callable[[], None]:
-    """Wrap ``Session.send``; the answer puts the very same function back."""
-    seam = _Seam(hub)
-    return replace(requests.Session, "send", lambda send: watched(send, seam, hub))
+def patch(requests: ModuleType, observer: HttpObserver) -> Callable[[], None]:
+    """Wrap ``Session.send``. The returned function puts the very same function back."""
+    hooks = _RequestsHooks(observer)
+    return replace(requests.Session, "send", lambda send: wrap(send, hooks, observer))
 
 
-class _Seam:
-    """What happens round a send, every step guarded."""
+class _RequestsHooks:
+    """What happens around a send, every step guarded."""
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_observer",)
     library = "requests"
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(self, observer: HttpObserver) -> None:
+        self._observer = observer
 
     @guarded
     def begin(self, /, _session: Any, request: Any, **_: Any) -> HttpExchange | None:
-        """The exchange a request opens, if it is one to a model."""
-        if request.method != "POST" or not isinstance(request.url, str):
+        """Open the exchange of a request that calls a model."""
+        if not isinstance(request.url, str):
             return None
-        return begin(self._hub, "requests", request.url, lambda: _body(request))
+        if request.method == "GET":
+            return self._observer.continued(urlsplit(request.url).path)
+        if request.method != "POST":
+            return None
+        return begin(self._observer, "requests", request.url, lambda: _body(request))
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
-        """The request got no answer."""
-        refused(self._hub, exchange, error)
+        """End an exchange that got no answer."""
+        end_without_answer(self._observer, exchange, error)
 
     @guarded
     def answered(
         self, /, exchange: HttpExchange, response: Any, _session: Any, request: Any, **_: Any
     ) -> None:
-        """The head of an answer is here, and its body too unless it is to be streamed."""
+        """Take the head of an answer, and its body too unless it is to be streamed."""
         exchange.status_code = response.status_code
         if response.status_code >= 400:
-            refused(self._hub, exchange, None)
+            end_without_answer(self._observer, exchange, None)
             return
-        price_headers(exchange, response.headers)
+        read_headers(exchange, response.headers)
         content_type = response.headers.get("content-type", "")
-        watch = Watch(
-            self._hub, exchange, content_type=content_type, request=lambda: _body(request)
+        observer = BodyObserver(
+            self._observer, exchange, content_type=content_type, request=lambda: _body(request)
         )
         if getattr(response, "_content_consumed", False):
-            watch.see(response.content)
-            watch.end()
+            observer.see(response.content)
+            observer.end()
         else:
-            _Observed(watch, response)
+            _StreamedResponse(observer, response)
 
 
 def _body(request: Any) -> bytes:
@@ -74,36 +79,38 @@ def _body(request: Any) -> bytes:
     return body if isinstance(body, bytes) else b""
 
 
-class _Observed:
-    """Follows a response that is streamed: ``iter_content``, on which all its other readers stand, and ``close``."""
+class _StreamedResponse:
+    """Replaces ``iter_content``, on which all readers of a response stand, and ``close``."""
 
-    def __init__(self, watch: Watch, response: Any) -> None:
-        self._watch = watch
+    def __init__(self, observer: BodyObserver, response: Any) -> None:
+        self._observer = observer
         self._response = weakref.ref(response)  # a plain reference would tie the response to itself
-        self._iter_content, self._close = type(response).iter_content, type(response).close
+        self._iter_content = type(response).iter_content
+        self._close = type(response).close
         response.iter_content = self.iter_content
         response.close = self.close
 
-    def _unshadow(self) -> None:
+    def _put_back(self) -> None:
         response = self._response()
-        for name in ("iter_content", "close") if response is not None else ():
-            response.__dict__.pop(name, None)
+        if response is not None:
+            response.__dict__.pop("iter_content", None)
+            response.__dict__.pop("close", None)
 
     def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        """As ``Response.iter_content``."""
+        """Do as ``Response.iter_content``."""
         chunks = self._iter_content(self._response(), *args, **kwargs)
-        return followed(self._watch, chunks, self._see, self._unshadow)
+        return follow(self._observer, chunks, self._see, self._put_back)
 
     def _see(self, chunk: Any) -> None:
-        self._watch.see(chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk)
+        self._observer.see(chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk)
 
     def close(self) -> None:
-        """As ``Response.close``."""
+        """Do as ``Response.close``."""
         try:
             response = self._response()
             if response is not None:
                 self._close(response)
         finally:
-            if not self._watch.pulling:
-                self._watch.end(cut=True)
-                self._unshadow()
+            if not self._observer.is_pulling:
+                self._observer.end(cut=True)
+                self._put_back()

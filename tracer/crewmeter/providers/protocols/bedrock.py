@@ -1,0 +1,266 @@
+"""Amazon Bedrock: Converse and InvokeModel, through AWS's clients or plain HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.providers.json_values import as_list, as_map, as_text
+from crewmeter.providers.protocol import (
+    Headers,
+    Json,
+    ProviderProtocol,
+    Route,
+    StreamFormat,
+    UsageShape,
+    keys,
+)
+from crewmeter.providers.protocols.anthropic import read_message, unwrap_event
+from crewmeter.usage.draft import Raw, UsageDraft, count, items
+from crewmeter.usage.token_usage import TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crewmeter.providers.response_facts import ResponseFacts
+
+__all__ = ["BEDROCK", "BEDROCK_INVOKE", "FREE_OPERATIONS", "invoked_operation", "rerank_usage"]
+
+FREE_OPERATIONS = frozenset(
+    [
+        "CountTokens",
+        "GetAsyncInvoke",
+        "ListAsyncInvokes",
+        "CreateSession",
+        "CreateInvocation",
+        "DeleteSession",
+        "EndSession",
+        "GetSession",
+        "GetInvocationStep",
+        "ListInvocationSteps",
+        "ListInvocations",
+        "ListSessions",
+        "PutInvocationStep",
+        "UpdateSession",
+        "DeleteAgentMemory",
+        "GetAgentMemory",
+        "GetDocumentContent",
+        "GetExecutionFlowSnapshot",
+        "GetFlowExecution",
+        "ListFlowExecutionEvents",
+        "ListFlowExecutions",
+        "StopFlowExecution",
+        "ListTagsForResource",
+        "TagResource",
+        "UntagResource",
+    ]
+)
+"""API calls of the run-time services that cost nothing."""
+_DOCUMENTS_A_QUERY = 100
+"""Bedrock bills a rerank query per hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
+_COUNT_HEADERS = {
+    "inputTokens": "x-amzn-bedrock-input-token-count",
+    "outputTokens": "x-amzn-bedrock-output-token-count",
+    "cacheReadInputTokens": "x-amzn-bedrock-cache-read-input-token-count",
+    "cacheWriteInputTokens": "x-amzn-bedrock-cache-write-input-token-count",
+}
+_METRICS = {
+    "inputTokens": "inputTokenCount",
+    "outputTokens": "outputTokenCount",
+    "cacheReadInputTokens": "cacheReadInputTokenCount",
+    "cacheWriteInputTokens": "cacheWriteInputTokenCount",
+}
+_KEYS = keys(
+    "inputTokens outputTokens totalTokens cacheReadInputTokens cacheReadInputTokenCount "
+    "cacheWriteInputTokens cacheWriteInputTokenCount "
+    # The model's own counts, which the invocation metrics repeat.
+    "inputTextTokenCount generated_token_count prompt_token_count generation_token_count",
+    cacheDetails=keys("ttl inputTokens"),
+)
+
+
+def read_counts(raw: Raw, _: str | None) -> UsageDraft:
+    """Read Converse's counts: input leaves out cached tokens, unless the total says otherwise."""
+    read = count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount") or 0
+    written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount") or 0
+    fresh = count(raw, "inputTokens")
+    output = count(raw, "outputTokens")
+    total = count(raw, "totalTokens")
+    draft = UsageDraft(cache_read=read)
+    split: dict[object, int] = {}
+    for detail in items(raw, "cacheDetails"):
+        ttl = str(detail.get("ttl"))
+        split[ttl] = split.get(ttl, 0) + (count(detail, "inputTokens") or 0)
+    written = draft.add_cache_writes(written, split.get("5m"), split.get("1h"))
+    if output is None and total and fresh is not None:
+        output = max(0, total - fresh - read - written)
+    if fresh is None and total and output is not None:
+        fresh = max(0, total - output - read - written)
+    draft.output = output
+    if fresh is None:
+        return draft
+    draft.input = fresh + read + written
+    if total and output is not None and total != draft.input + output:
+        if total == fresh + output:
+            draft.input = fresh
+        else:
+            draft.flags.append("unknown_usage:totalTokens")
+    return draft
+
+
+def _read_llama(raw: Raw, _: str | None) -> UsageDraft:
+    """Read Llama's counts on ``invoke_model``."""
+    return UsageDraft(
+        input=count(raw, "prompt_token_count"), output=count(raw, "generation_token_count")
+    )
+
+
+def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
+    """Return what a Rerank request is billed for: its queries, by hundreds of documents."""
+    queries = len(as_list(params.get("queries")))
+    documents = len(as_list(params.get("sources")))
+    units = max(1, queries) * max(1, -(-documents // _DOCUMENTS_A_QUERY))
+    return TokenUsage(0, 0, search_units=units, flags=("units_counted_in_request",))
+
+
+def invoked_operation(model: str | None) -> str:
+    """Return what InvokeModel does, which only the model's name tells."""
+    name = model or ""
+    if "embed" in name:
+        return semconv.EMBEDDINGS
+    return semconv.RERANK if "rerank" in name else semconv.CHAT
+
+
+def _read_converse(facts: ResponseFacts, answer: Json) -> None:
+    facts.set_finish(answer.get("stopReason"))
+    _set_tier(facts, as_map(answer.get("serviceTier")).get("type"))
+    if as_map(answer.get("performanceConfig")).get("latency") == "optimized":
+        facts.service_tier = "optimized"
+    router = as_map(as_map(answer.get("trace")).get("promptRouter"))
+    facts.response_model = as_text(router.get("invokedModelId")) or facts.response_model
+
+
+def _set_tier(facts: ResponseFacts, tier: object) -> None:
+    if isinstance(tier, str) and tier and tier not in ("default", "standard"):
+        facts.service_tier = tier[:64]
+
+
+def _read_invoke(facts: ResponseFacts, answer: Json) -> None:
+    read_message(facts, answer)
+    metrics = as_map(answer.get("amazon-bedrock-invocationMetrics"))
+    if metrics and not facts.has_report("input_tokens"):
+        facts.report({ours: metrics[name] for ours, name in _METRICS.items() if name in metrics})
+    if "inputTextTokenCount" in answer:
+        facts.report({"inputTextTokenCount": answer["inputTextTokenCount"], **_titan(answer)})
+    if "prompt_token_count" in answer:
+        names = ("prompt_token_count", "generation_token_count")
+        facts.report({name: answer.get(name) for name in names})
+    images = as_list(answer.get("images")) or as_list(answer.get("artifacts"))
+    if images:
+        facts.count_units("image", len(images))
+
+
+def _titan(answer: Json) -> dict[str, object]:
+    """Return the output tokens of a Titan text answer, under the name that usage has for them."""
+    results = [as_map(result).get("tokenCount") for result in as_list(answer.get("results"))]
+    counts = [number for number in results if isinstance(number, int)]
+    return {"generated_token_count": sum(counts)} if counts else {}
+
+
+def _read_invoke_headers(facts: ResponseFacts, headers: Headers) -> None:
+    found = {ours: headers.get(name, "") for ours, name in _COUNT_HEADERS.items()}
+    counts = {name: int(text) for name, text in found.items() if text.isdecimal()}
+    if counts:
+        facts.report_headers(counts)
+    facts.response_id = headers.get("x-amzn-requestid")
+    _set_tier(facts, headers.get("x-amzn-bedrock-service-tier"))
+
+
+def _is_last(event: Json) -> bool:
+    """Tell the last event of a stream: invocation metrics, or Converse's metadata."""
+    return "amazon-bedrock-invocationMetrics" in event or ("usage" in event and "metrics" in event)
+
+
+_FRAME_MARKS = (b'"usage"', b'"stopReason"', b'"bytes"', b"invocationMetrics")
+_TOOL_MARKS = (b'"toolUse"', b'"delta"')
+BEDROCK = ProviderProtocol(
+    name="bedrock",
+    provider="aws.bedrock",
+    routes=(
+        Route("converse", semconv.CHAT, "/model/"),
+        Route("converse-stream", semconv.CHAT, "/model/"),
+    ),
+    stream=StreamFormat(
+        marks=_FRAME_MARKS,
+        text_keys=(b'"text":', b'"input":'),
+        is_last=_is_last,
+        is_whole=_is_last,
+        tool_marks=_TOOL_MARKS,
+    ),
+    shapes=(
+        UsageShape("inputTokens", read_counts, _KEYS),
+        UsageShape("outputTokens", read_counts, _KEYS),
+    ),
+    read=_read_converse,
+    response_keys=frozenset(
+        [
+            "output",
+            "stopReason",
+            "usage",
+            "metrics",
+            "additionalModelResponseFields",
+            "trace",
+            "performanceConfig",
+            "serviceTier",
+            "ResponseMetadata",
+            "messageStop",
+            "metadata",
+        ]
+    ),
+    model_in_path=True,
+)
+BEDROCK_INVOKE = ProviderProtocol(
+    name="bedrock.invoke",
+    provider="aws.bedrock",
+    routes=(
+        Route("invoke", semconv.CHAT, "/model/"),
+        Route("invoke-with-response-stream", semconv.CHAT, "/model/"),
+    ),
+    stream=StreamFormat(
+        marks=_FRAME_MARKS,
+        text_keys=(
+            b'"text":',
+            b'"partial_json":',
+            b'"thinking":',
+            b'"generation":',
+            b'"outputText":',
+        ),
+        is_last=_is_last,
+        is_whole=_is_last,
+        tool_marks=_TOOL_MARKS,
+    ),
+    shapes=(
+        UsageShape(
+            "prompt_token_count",
+            _read_llama,
+            keys("prompt_token_count generation_token_count"),
+            any_of=("generation_token_count",),
+        ),
+    ),
+    read=_read_invoke,
+    unwrap=unwrap_event,
+    read_headers=_read_invoke_headers,
+    response_keys=frozenset(
+        [
+            "amazon-bedrock-invocationMetrics",
+            "inputTextTokenCount",
+            "prompt_token_count",
+            "generation_token_count",
+            "totalOutputTextTokenCount",
+            "amazon-bedrock-trace",
+            "usage",
+        ]
+    ),
+    model_in_path=True,
+    operation_of=invoked_operation,
+)

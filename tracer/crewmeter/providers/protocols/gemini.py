@@ -1,0 +1,300 @@
+"""Gemini's generateContent and embedContent, at Google AI Studio and on Vertex AI."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.providers.json_values import as_list, as_map, first_map
+from crewmeter.providers.protocol import (
+    Headers,
+    Json,
+    ProviderProtocol,
+    Route,
+    StreamFormat,
+    UsageShape,
+    keys,
+)
+from crewmeter.usage.draft import Raw, UsageDraft, count, items
+
+if TYPE_CHECKING:
+    from crewmeter.providers.response_facts import ResponseFacts
+
+__all__ = ["GEMINI", "add_modalities", "report_statistics", "set_tier"]
+
+_TIERS = {
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_PRIORITY": "priority",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+    "FLEX": "flex",
+    "PRIORITY": "priority",
+    "BATCH": "batch",
+}
+"""``trafficType`` and ``serviceTier`` → the tier's name in price lists."""
+_STANDARD = frozenset(
+    {
+        "ON_DEMAND",
+        "STANDARD",
+        "DEFAULT",
+        "TRAFFIC_TYPE_UNSPECIFIED",
+        "SERVICE_TIER_UNSPECIFIED",
+        "UNSPECIFIED",
+        "",
+    }
+)
+_INPUT_FIELDS = {
+    "AUDIO": "input_audio",
+    "IMAGE": "input_image",
+    "DOCUMENT": "input_image",
+    "VIDEO": "input_video",
+}
+_OUTPUT_FIELDS = {
+    "AUDIO": "output_audio",
+    "IMAGE": "output_image",
+    "DOCUMENT": "output_image",
+    "VIDEO": "output_video",
+}
+_CACHE_FIELDS = {"AUDIO": "cache_read_audio", "IMAGE": "cache_read_image"}
+_MODALITIES = frozenset({"TEXT", *_INPUT_FIELDS, "MODALITY_UNSPECIFIED"})
+_PER_MODALITY = keys("modality tokenCount token_count tokens")
+_DETAIL_KEYS = (
+    "promptTokensDetails prompt_tokens_details candidatesTokensDetails candidates_tokens_details "
+    "cacheTokensDetails cache_tokens_details toolUsePromptTokensDetails "
+    "tool_use_prompt_tokens_details responseTokensDetails response_tokens_details"
+)
+GEMINI_KEYS = keys(
+    "promptTokenCount prompt_token_count candidatesTokenCount candidates_token_count "
+    "responseTokenCount response_token_count thoughtsTokenCount thoughts_token_count "
+    "totalTokenCount total_token_count toolUsePromptTokenCount tool_use_prompt_token_count "
+    "cachedContentTokenCount cached_content_token_count trafficType traffic_type serviceTier "
+    "service_tier "
+    # CrewAI's event.
+    "completion_tokens total_tokens cached_prompt_tokens reasoning_tokens prompt_tokens "
+    "cache_creation_tokens "
+    # What embedContent says of its billing, in characters of text that tokens bill.
+    "billableCharacterCount billable_character_count",
+    **dict.fromkeys(_DETAIL_KEYS.split(), _PER_MODALITY),
+)
+
+
+def read_metadata(raw: Raw, _: str | None) -> UsageDraft:
+    """Read ``usageMetadata``, in the REST API's camel case or the SDK's snake case.
+
+    Thoughts are beside the candidates. The total has everything in it.
+    """
+    prompt = count(raw, "promptTokenCount", "prompt_token_count")
+    tools = count(raw, "toolUsePromptTokenCount", "tool_use_prompt_token_count") or 0
+    answer = count(
+        raw,
+        "candidatesTokenCount",
+        "candidates_token_count",
+        "responseTokenCount",
+        "response_token_count",
+    )
+    thoughts = count(raw, "thoughtsTokenCount", "thoughts_token_count") or 0
+    total = count(raw, "totalTokenCount", "total_token_count")
+    draft = UsageDraft(reasoning=thoughts)
+    _fill(draft, prompt, tools, answer, thoughts, total)
+    draft.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
+    for names, fields in (
+        (("promptTokensDetails", "prompt_tokens_details"), _INPUT_FIELDS),
+        (("toolUsePromptTokensDetails", "tool_use_prompt_tokens_details"), _INPUT_FIELDS),
+        (("candidatesTokensDetails", "candidates_tokens_details"), _OUTPUT_FIELDS),
+        (("responseTokensDetails", "response_tokens_details"), _OUTPUT_FIELDS),
+        (("cacheTokensDetails", "cache_tokens_details"), _CACHE_FIELDS),
+    ):
+        add_modalities(draft, items(raw, *names), fields)
+    return draft
+
+
+def _fill(
+    draft: UsageDraft,
+    prompt: int | None,
+    tools: int,
+    answer: int | None,
+    thoughts: int,
+    total: int | None,
+) -> None:
+    """Set input and output. A zero is left out of the JSON, so the total tells what is missing."""
+    if prompt is None and answer is not None and total:
+        prompt = max(0, total - tools - answer - thoughts)
+    if prompt is None:
+        draft.input = tools or None
+        draft.output = None if answer is None else answer + thoughts
+        return
+    draft.input = prompt + tools
+    if total is None:
+        draft.output = None if answer is None else answer + thoughts
+        return
+    rest = total - draft.input
+    if answer is None:
+        draft.output = max(rest, thoughts, 0)
+    elif rest == answer:
+        draft.output = answer  # the thoughts are among the candidates
+    else:
+        draft.output = answer + thoughts
+        if rest > draft.output and not thoughts:
+            draft.output = rest
+            draft.reasoning = rest - answer
+        elif rest != draft.output:
+            draft.flags.append("unknown_usage:totalTokenCount")
+
+
+def add_modalities(draft: UsageDraft, details: list[Raw], fields: dict[str, str]) -> None:
+    """Add token counts by modality to the fields of ``draft`` that they belong to."""
+    for detail in details:
+        modality = str(detail.get("modality")).upper().rpartition(".")[2]
+        number = count(detail, "tokenCount", "token_count", "tokens") or 0
+        name = fields.get(modality)
+        if name is not None:
+            setattr(draft, name, getattr(draft, name) + number)
+        elif number and modality not in _MODALITIES:
+            draft.flags.append("unknown_usage:modality")
+
+
+def read_crewai_event(raw: Raw, _: str | None) -> UsageDraft:
+    """Read CrewAI's Gemini event: tokens of tool use are only in its total.
+
+    ``completion_tokens`` has the thoughts in it.
+    """
+    prompt = count(raw, "prompt_token_count") or 0
+    answer = count(raw, "candidates_token_count")
+    output = count(raw, "completion_tokens")
+    if output is None:
+        output = (answer or 0) + (count(raw, "reasoning_tokens") or 0)
+    total = count(raw, "total_token_count", "total_tokens") or 0
+    draft = UsageDraft(input=prompt + max(0, total - prompt - output), output=output)
+    draft.cache_read = count(raw, "cached_prompt_tokens") or 0
+    draft.reasoning = count(raw, "reasoning_tokens") or 0
+    if answer is not None and total == prompt + answer:
+        draft.output = answer
+    return draft
+
+
+def set_tier(facts: ResponseFacts, value: object) -> None:
+    """Take the tier that served a request, whichever of Google's names it has."""
+    if not isinstance(value, str):
+        return
+    name = value.upper()
+    if name in _TIERS:
+        facts.service_tier = _TIERS[name]
+    elif name not in _STANDARD:
+        facts.flag_unknown(f"tier.{name}")
+
+
+def _read_headers(facts: ResponseFacts, headers: Headers) -> None:
+    set_tier(facts, headers.get("x-gemini-service-tier"))
+
+
+def _read(facts: ResponseFacts, answer: Json) -> None:
+    candidates = as_list(answer.get("candidates"))
+    facts.set_finish(first_map(candidates).get("finishReason"))
+    _count_grounding(facts, candidates)
+    usage = answer.get("usageMetadata")
+    if isinstance(usage, dict):
+        facts.report(usage)
+        set_tier(facts, usage.get("trafficType"))
+        set_tier(facts, usage.get("serviceTier"))
+    elif facts.operation == semconv.EMBEDDINGS:
+        texts = [as_map(item).get("statistics") for item in as_list(answer.get("embeddings"))]
+        report_statistics(facts, texts)
+
+
+def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
+    """Count web searches and maps queries.
+
+    Gemini 3 bills each query, earlier models each grounded prompt
+    (ai.google.dev/gemini-api/docs/pricing).
+    """
+    queries: set[str] = set()
+    has_maps = False
+    for candidate in candidates:
+        grounding = as_map(as_map(candidate).get("groundingMetadata"))
+        if not grounding:
+            continue
+        found = as_list(grounding.get("webSearchQueries"))
+        queries.update(query for query in found if isinstance(query, str))
+        chunks = as_list(grounding.get("groundingChunks"))
+        has_maps = has_maps or any("maps" in as_map(chunk) for chunk in chunks)
+        has_maps = has_maps or bool(grounding.get("googleMapsWidgetContextToken"))
+    if queries:
+        is_per_prompt = re.match(r"gemini-(?:1|2)", facts.request_model or "")
+        facts.count_searches(1 if is_per_prompt else len(queries))
+    if has_maps:
+        facts.count_units("maps_grounding", 1)
+
+
+def report_statistics(facts: ResponseFacts, statistics: list[object]) -> None:
+    """Report the sum of the token counts that Google's embedding answers give per text."""
+    total = 0
+    is_counted = False
+    for item in statistics:
+        found = as_map(item)
+        tokens = found.get("tokenCount", found.get("token_count"))
+        if isinstance(tokens, int | float):
+            total += int(tokens)
+            is_counted = True
+    if is_counted:
+        facts.report({"token_count": total})
+
+
+def _is_whole(event: Json) -> bool:
+    return bool(first_map(event.get("candidates")).get("finishReason"))
+
+
+GEMINI = ProviderProtocol(
+    name="gemini",
+    provider="gcp.gemini",
+    routes=(
+        Route("generateContent", semconv.CHAT, "models/"),
+        Route("generateContent", semconv.CHAT, "endpoints/"),
+        Route("streamGenerateContent", semconv.CHAT, "models/"),
+        Route("streamGenerateContent", semconv.CHAT, "endpoints/"),
+        Route("embedContent", semconv.EMBEDDINGS, "models/"),
+        Route("batchEmbedContents", semconv.EMBEDDINGS, "models/"),
+    ),
+    stream=StreamFormat(
+        marks=(b'"usageMetadata"', b'"finishReason"', b'"groundingMetadata"', b'"error"'),
+        text_keys=(b'"text":',),
+        is_whole=_is_whole,
+        running_totals=True,
+    ),
+    shapes=(
+        UsageShape("promptTokenCount", read_metadata, GEMINI_KEYS),
+        UsageShape("totalTokenCount", read_metadata, GEMINI_KEYS),
+        UsageShape(
+            "prompt_token_count",
+            read_metadata,
+            GEMINI_KEYS,
+            any_of=(
+                "thoughts_token_count",
+                "tool_use_prompt_token_count",
+                "cached_content_token_count",
+                "traffic_type",
+                "prompt_tokens_details",
+                "candidates_tokens_details",
+            ),
+        ),
+        UsageShape("prompt_token_count", read_crewai_event, GEMINI_KEYS),
+    ),
+    read=_read,
+    read_headers=_read_headers,
+    response_keys=frozenset(
+        [
+            "candidates",
+            "usageMetadata",
+            "modelVersion",
+            "responseId",
+            "promptFeedback",
+            "createTime",
+            "modelStatus",
+            "automaticFunctionCallingHistory",
+            "embedding",
+            "embeddings",
+            "sdkHttpResponse",
+        ]
+    ),
+    model_in_path=True,
+    counts_without_text=True,
+)

@@ -1,0 +1,84 @@
+"""Usage that no provider has to itself, and requests to endpoints that nobody here knows."""
+
+from __future__ import annotations
+
+import re
+
+from crewmeter import semconv
+from crewmeter.providers.protocol import ProviderProtocol, UsageShape, keys
+from crewmeter.providers.protocols.openai_chat import OPENAI_KEYS, read_usage_counts
+from crewmeter.usage.draft import Raw, UsageDraft, count
+
+__all__ = ["GENERIC", "UNROUTED", "is_free", "operation_by_path"]
+
+_READ_ONLY_PROVIDERS = ("voyageai", "jina_ai")
+
+
+def _read_total(raw: Raw, provider: str | None) -> UsageDraft:
+    """Read ``total_tokens`` alone: Voyage and Jina only read. Elsewhere the split is not known."""
+    reads_only = provider in _READ_ONLY_PROVIDERS or "image_pixels" in raw or "text_tokens" in raw
+    return UsageDraft(input=count(raw, "total_tokens"), output=0 if reads_only else None)
+
+
+GENERIC = ProviderProtocol(
+    name="generic",
+    provider=None,
+    routes=(),
+    shapes=(
+        UsageShape("completion_tokens", read_usage_counts, OPENAI_KEYS),
+        UsageShape(
+            "total_tokens",
+            _read_total,
+            {**OPENAI_KEYS, **keys("image_pixels video_pixels text_tokens image_tokens")},
+        ),
+    ),
+)
+"""What is left when no protocol's usage fits: tried last."""
+
+UNROUTED = ProviderProtocol(name="unrouted", provider=None, routes=(), is_understood=False)
+"""A request to a provider's host at an endpoint that no protocol has."""
+
+_FREE_FAMILIES = re.compile(
+    r"/(?:files|uploads|assistants|threads|vector_stores|conversations|organizations?|keys|auth"
+    r"|oauth2?|evals|datasets|prompts|skills|credits|feedback|telemetry|libraries|sessions)"
+    r"(?:/[^:]*)?$"
+)
+"""Collections that cost nothing to write to."""
+_BILLED_INSIDE = re.compile(r"/(?:runs|search)(?:/|$)")
+"""What is billed inside them all the same."""
+_FREE_ENDINGS = re.compile(
+    r"[/:_](?:models|engines|tags|show|ps|pull|push|copy|create|version|health|token|tokens|login"
+    r"|count_?[tT]okens|countTokens|computeTokens|input_tokens|tokenize|detokenize|token-count"
+    r"|count-tokens|cancel|moderations|validate|client_secrets|transcription_sessions"
+    r"|undeploy|operations|fetchPredictOperation)$"
+)
+"""Last words of paths that take a POST and bill nothing for it."""
+_OPERATIONS = (
+    ("transcri", semconv.TRANSCRIPTION),
+    ("translat", semconv.TRANSCRIPTION),
+    ("listen", semconv.TRANSCRIPTION),
+    ("speech", semconv.SPEECH),
+    ("tts", semconv.SPEECH),
+    ("ocr", semconv.OCR),
+    ("video", semconv.VIDEO),
+    ("predictLongRunning", semconv.VIDEO),
+    ("batch", semconv.BATCH),
+    ("moderation", semconv.MODERATION),
+    ("embed", semconv.EMBEDDINGS),
+    ("rerank", semconv.RERANK),
+)
+
+
+def is_free(path: str) -> bool:
+    """Tell whether a POST to ``path`` at a provider's host costs nothing."""
+    if _FREE_ENDINGS.search(path):
+        return True
+    return _FREE_FAMILIES.search(path) is not None and not _BILLED_INSIDE.search(path)
+
+
+def operation_by_path(path: str) -> str:
+    """Return the operation that the words of an unknown path suggest."""
+    for word, operation in _OPERATIONS:
+        if word in path:
+            return operation
+    return semconv.UNROUTED

@@ -1,0 +1,51 @@
+"""Mistral's OCR and moderation; its chat speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.providers.json_values import as_map
+from crewmeter.providers.protocol import Json, ProviderProtocol, Route
+
+if TYPE_CHECKING:
+    from crewmeter.providers.response_facts import ResponseFacts
+
+__all__ = ["MISTRAL_MODERATION", "MISTRAL_OCR"]
+
+_KNOWN = frozenset({"pages_processed", "doc_size_bytes"})
+
+
+def _read_pages(facts: ResponseFacts, answer: Json) -> None:
+    """Count the pages. With an annotation, they have a price of their own."""
+    usage = as_map(answer.get("usage_info"))
+    pages = usage.get("pages_processed")
+    for name in usage.keys() - _KNOWN:
+        if usage[name]:
+            facts.flag_unknown(f"usage_info.{name}")
+    if type(pages) is int and 0 <= pages < 2**31:
+        has_annotation = bool(answer.get("document_annotation"))
+        facts.count_units("annotated_page" if has_annotation else "page", pages)
+
+
+def _read_annotated(facts: ResponseFacts, request: Json) -> None:
+    if request.get("bbox_annotation_format"):
+        facts.flag("unknown_usage:bbox_annotation")
+
+
+MISTRAL_OCR = ProviderProtocol(
+    name="mistral_ocr",
+    provider="mistral_ai",
+    routes=(Route("ocr", semconv.OCR, "/v1/ocr", sure=False),),
+    read=_read_pages,
+    read_request=_read_annotated,
+    response_keys=frozenset({"usage_info", "pages", "document_annotation", "model"}),
+)
+MISTRAL_MODERATION = ProviderProtocol(
+    name="mistral_moderation",
+    provider="mistral_ai",
+    routes=(
+        Route("moderations", semconv.MODERATION, sure=False, provider="mistral_ai"),
+        Route("classifications", semconv.MODERATION, sure=False, provider="mistral_ai"),
+    ),
+)

@@ -1,0 +1,290 @@
+"""OpenAI's chat completions, completions and embeddings, and the many who speak like them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from crewmeter import semconv
+from crewmeter.providers.json_values import as_map, first_map
+from crewmeter.providers.protocol import (
+    Json,
+    ProviderProtocol,
+    Route,
+    StreamFormat,
+    UsageShape,
+    keys,
+)
+from crewmeter.providers.reported_cost import COST_KEYS
+from crewmeter.usage.draft import Raw, UsageDraft, count, part
+
+if TYPE_CHECKING:
+    from crewmeter.providers.response_facts import ResponseFacts
+
+__all__ = ["OPENAI_CHAT", "OPENAI_KEYS", "OPENAI_STREAM", "SERVER_TOOLS", "SNOWFLAKE", "read_chat"]
+
+_PLAIN = frozenset(
+    {
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "prompt_tokens_details",
+        "completion_tokens_details",
+    }
+)
+"""What OpenAI itself sends. Whoever sends more is read with all the other names as well."""
+_WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
+_TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
+SERVER_TOOLS = {
+    "x_search_calls": "x_search",
+    "code_interpreter_calls": "code_execution",
+    "code_execution_calls": "code_execution",
+    "file_search_calls": "storage_search",
+    "document_search_calls": "document_search",
+    "collections_search_calls": "document_search",
+}
+"""xAI's count of a tool that it ran → the unit it is billed as (docs.x.ai, "Tools pricing")."""
+_SERVER_TOOL_KEYS = keys("web_search_calls mcp_calls " + " ".join(SERVER_TOOLS))
+OPENAI_KEYS = keys(
+    # What is read.
+    "prompt_tokens completion_tokens total_tokens cached_prompt_tokens cached_tokens "
+    "prompt_cache_hit_tokens cache_read_input_tokens cached_prompt_text_tokens "
+    "cache_creation_tokens cache_creation_input_tokens reasoning_tokens citation_tokens "
+    "num_search_queries num_sources_used search_context_size service_tier "
+    # Of the parts of a sum, one is known by the others.
+    "prompt_cache_miss_tokens text_tokens image_tokens num_cached_tokens num_server_side_tools_used "
+    "input_tokens output_tokens "
+    # How long it took, and who answered.
+    "queue_time prompt_time completion_time total_time time_info total_latency stop_reason "
+    "time_to_first_token time_to_first_token_ms acceptance_rate completion_tokens_per_sec "
+    "completion_tokens_after_first_per_sec completion_tokens_after_first_per_sec_first_ten "
+    "completion_tokens_after_first_per_sec_graph is_last_response start_time end_time latency "
+    "model_context_length type object id iterations_count",
+    prompt_tokens_details=keys(
+        "cached_tokens audio_tokens image_tokens video_tokens text_tokens cache_creation_tokens "
+        "cache_write_tokens cache_creation_input_tokens web_search_requests file_tokens",
+        cache_creation_token_details=_TTL_SPLIT,
+        cache_creation=_TTL_SPLIT,
+        cached_tokens_details=keys("text_tokens audio_tokens image_tokens"),
+    ),
+    completion_tokens_details=keys(
+        "reasoning_tokens audio_tokens image_tokens video_tokens text_tokens "
+        "accepted_prediction_tokens rejected_prediction_tokens"
+    ),
+    # Some send Responses' names beside: they repeat what stands above.
+    input_tokens_details=keys("cached_tokens text_tokens audio_tokens image_tokens"),
+    output_tokens_details=keys("reasoning_tokens text_tokens audio_tokens image_tokens"),
+    cache_creation=_TTL_SPLIT,
+    cache_creation_token_details=_TTL_SPLIT,
+    server_tool_use=keys("web_search_requests web_fetch_requests tool_search_requests"),
+    server_side_tool_usage_details=_SERVER_TOOL_KEYS,
+    **dict.fromkeys(COST_KEYS, None),
+)
+"""Usage as OpenAI and its likes send it, by key. Names say what they are wherever they stand."""
+_RESPONSE_KEYS = frozenset(
+    [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "service_tier",
+        "system_fingerprint",
+        "citations",
+        "search_results",
+        "images",
+        "related_questions",
+        "provider",
+        "x_groq",
+        "prompt_filter_results",
+        "prompt_logprobs",
+        "prompt_token_ids",
+        "kv_transfer_params",
+        "data",
+        "obfuscation",
+    ]
+)
+_SEARCH_MODELS = re.compile(r"-search-(?:preview|api)")
+_TOTAL_MISMATCH = "unknown_usage:total_tokens"
+
+
+def read_usage_counts(raw: Raw, provider: str | None) -> UsageDraft:
+    """Read ``prompt_tokens`` and ``completion_tokens``, and what stands beside them."""
+    draft = UsageDraft(input=count(raw, "prompt_tokens"))
+    inside = part(raw, "prompt_tokens_details")
+    outside = part(raw, "completion_tokens_details")
+    written = None
+    if inside:
+        draft.cache_read = count(inside, "cached_tokens") or 0
+        draft.input_audio = count(inside, "audio_tokens") or 0
+        draft.input_image = count(inside, "image_tokens") or 0
+        draft.input_video = count(inside, "video_tokens") or 0
+        written = count(inside, "cache_creation_tokens", "cache_write_tokens")
+        cached = part(inside, "cached_tokens_details")
+        draft.cache_read_audio = count(cached, "audio_tokens") or 0
+        draft.cache_read_image = count(cached, "image_tokens") or 0
+    if outside:
+        draft.reasoning = count(outside, "reasoning_tokens") or 0
+        draft.output_audio = count(outside, "audio_tokens") or 0
+        draft.output_image = count(outside, "image_tokens") or 0
+        draft.output_video = count(outside, "video_tokens") or 0
+    if not raw.keys() <= _PLAIN:
+        written = _read_other_names(draft, raw, inside, provider) or written
+    _read_output(draft, raw, provider)
+    if written:
+        _read_writes(draft, raw, inside, written, provider)
+    return draft
+
+
+def _read_writes(
+    draft: UsageDraft, raw: Raw, inside: Raw, written: int, provider: str | None
+) -> None:
+    names = ("cache_creation_token_details", "cache_creation")
+    split = part(inside, *names) or part(raw, *names)
+    five = count(split, "ephemeral_5m_input_tokens")
+    hour = count(split, "ephemeral_1h_input_tokens")
+    is_openai = provider in (None, "openai", "azure.ai.openai")
+    own_name = not count(inside, "cache_creation_tokens") and not count(raw, *_WRITTEN)
+    draft.add_cache_writes(written, five, hour, one_kind=own_name and is_openai)
+
+
+def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | None) -> int | None:
+    """Read what CrewAI, LiteLLM and other providers add, and return the cache-write tokens."""
+    draft.cache_read = (
+        count(raw, "cached_prompt_tokens")
+        or draft.cache_read
+        or count(
+            raw,
+            "prompt_cache_hit_tokens",
+            "cache_read_input_tokens",
+            "cached_tokens",
+            "cached_prompt_text_tokens",
+        )
+        or 0
+    )
+    draft.reasoning = count(raw, "reasoning_tokens") or draft.reasoning
+    tools = part(raw, "server_side_tool_usage_details")
+    draft.web_searches = (
+        count(raw, "num_search_queries")
+        or count(part(raw, "server_tool_use"), "web_search_requests")
+        or count(inside, "web_search_requests")
+        or count(tools, "web_search_calls")
+        or 0
+    )
+    for name, unit in SERVER_TOOLS.items():
+        draft.add_unit(unit, count(tools, name))
+    draft.add_unit("search_source", count(raw, "num_sources_used"))
+    size = raw.get("search_context_size")
+    if provider == "perplexity" and size in ("low", "medium", "high"):
+        draft.add_unit(f"request:{size}", 1)  # docs.perplexity.ai/getting-started/pricing
+    hides_cached = provider == "azure.ai.openai" and "cached_prompt_tokens" in raw and not inside
+    if hides_cached and not draft.cache_read:
+        draft.flags.append("cached_not_reported")  # CrewAI's Azure SDK drops the cached count
+    return count(raw, *_WRITTEN)
+
+
+def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
+    """Read the output, with the reasoning in it.
+
+    Reasoning is inside ``completion_tokens``, but beside it at xAI, Perplexity and Gemini's
+    OpenAI endpoint: the total tells.
+    """
+    answer = count(raw, "completion_tokens")
+    total = count(raw, "total_tokens")
+    prompt = draft.input
+    if answer is None:
+        if total and prompt is not None:
+            draft.output = max(0, total - prompt)
+        return
+    draft.output = answer
+    if prompt is None:
+        if total and total >= answer:
+            draft.input = total - answer
+        return
+    reasoning = draft.reasoning
+    citations = count(raw, "citation_tokens") or 0
+    if provider == "perplexity" and (citations or reasoning > answer):
+        draft.output = answer + reasoning
+        draft.add_unit("citation_token", citations)
+    elif citations:
+        draft.add_unit("citation_token", citations)
+    elif not total or total == prompt + answer:
+        return
+    elif reasoning and total == prompt + answer + reasoning:
+        draft.output = answer + reasoning
+    elif provider in ("gcp.gemini", "gcp.vertex_ai") and total > prompt + answer:
+        draft.output = total - prompt
+        draft.reasoning = max(reasoning, total - prompt - answer)
+    elif not _is_beside(draft, raw, total - prompt - answer):
+        draft.flags.append(_TOTAL_MISMATCH)
+
+
+def _is_beside(draft: UsageDraft, raw: Raw, rest: int) -> bool:
+    """Tell whether ``rest``, what a total has beyond its parts, are tokens that are read."""
+    cached = draft.cache_read + (count(raw, *_WRITTEN) or 0)
+    return rest in (cached, draft.cache_read)
+
+
+def read_chat(facts: ResponseFacts, answer: Json) -> None:
+    """Take finish reason, and usage where others than OpenAI put it."""
+    choice = first_map(answer.get("choices"))
+    facts.set_finish(choice.get("finish_reason"))
+    for holder in (as_map(answer.get("x_groq")), choice):  # Groq; Moonshot's streams
+        usage = holder.get("usage")
+        if isinstance(usage, dict):
+            facts.report(usage)
+    if choice and _SEARCH_MODELS.search(facts.request_model or ""):
+        facts.count_searches(1)  # each answer costs a search (platform.openai.com/docs/pricing)
+    gateway = as_map(as_map(answer.get("provider_metadata")).get("gateway"))
+    if "cost" in gateway:  # Vercel's AI gateway
+        facts.report({"cost": gateway.get("cost")})
+
+
+OPENAI_STREAM = StreamFormat(
+    marks=(
+        b'"usage":{',
+        b'"usage": {',
+        b'_reason":"',
+        b'_reason": "',
+        b'"error"',
+        b"[DONE]",
+        b'"x_groq"',
+        b"_token_count",
+    ),
+    text_keys=(
+        b'"content":',
+        b'"arguments":',
+        b'"reasoning_content":',
+        b'"reasoning":',
+        b'"text":',
+        b'"generated_text":',
+    ),
+)
+OPENAI_CHAT = ProviderProtocol(
+    name="openai",
+    provider="openai",
+    routes=(
+        Route("completions", semconv.CHAT, "/chat/"),
+        Route("completions", semconv.CHAT, "/agents/"),
+        Route("completions", semconv.TEXT_COMPLETION),
+        Route("embeddings", semconv.EMBEDDINGS, sure=False),
+        Route("multimodalembeddings", semconv.EMBEDDINGS, sure=False),
+        Route("contextualizedembeddings", semconv.EMBEDDINGS, sure=False),
+        Route("rawPredict", semconv.CHAT, "/publishers/"),
+        Route("streamRawPredict", semconv.CHAT, "/publishers/"),
+    ),
+    stream=OPENAI_STREAM,
+    shapes=(UsageShape("prompt_tokens", read_usage_counts, OPENAI_KEYS),),
+    read=read_chat,
+    response_keys=_RESPONSE_KEYS,
+)
+SNOWFLAKE = ProviderProtocol(
+    name="snowflake",
+    provider="snowflake",
+    routes=(Route("complete", semconv.CHAT, "/cortex/"),),
+    stream=OPENAI_STREAM,
+    read=read_chat,
+    response_keys=_RESPONSE_KEYS,
+)
+"""Snowflake Cortex answers like OpenAI, at an address of its own."""

@@ -1,0 +1,107 @@
+"""What in an answer may cost money and is known to no reader. Pure and bounded.
+
+A charge is exact only where everything that can cost money was understood. Each path found here
+becomes a flag ``unknown_usage:PATH``, with which a charge is a lower bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crewmeter.providers.protocol import KeyTree
+
+__all__ = ["FLAG", "flag_of", "is_nothing", "unknown_names", "unknown_paths"]
+
+FLAG = "unknown_usage:"
+_MOST_PATHS = 4
+_LONGEST_PATH = 80
+_DEEPEST = 6
+_MOST_KEYS = 200
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.\-]+")
+_BILL_WORDS = re.compile(
+    r"usage|cost|bill|price|pricing|tier|token|credit|fee\b|fees|charge|speed|traffic", re.I
+)
+
+
+def flag_of(path: str) -> str:
+    """Return the flag for ``path``, which may be hostile: printable, without spaces, short."""
+    return FLAG + _NOT_PLAIN.sub("_", path[: 2 * _LONGEST_PATH])[:_LONGEST_PATH]
+
+
+def is_nothing(value: object, depth: int = 0) -> bool:
+    """Tell whether ``value`` says that nothing was used: empty, zero, or made of such."""
+    if not value:
+        return True
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping):
+            return all(is_nothing(item, depth + 1) for item in value.values())
+        if isinstance(value, list | tuple):
+            return all(is_nothing(item, depth + 1) for item in value)
+    return value in ("0", "0.0")
+
+
+def unknown_paths(raw: Mapping[str, object], known: KeyTree) -> tuple[str, ...]:
+    """Return the flags of the keys in ``raw``, at any depth, that ``known`` does not have.
+
+    Keys without a value, or with nothing but zeros in it, do not count. At most four flags.
+    """
+    found: list[str] = []
+    _walk(raw, known, "", found, 0)
+    return tuple(found)
+
+
+def _walk(
+    raw: Mapping[str, object], known: KeyTree, above: str, found: list[str], depth: int
+) -> None:
+    for number, (key, value) in enumerate(raw.items()):
+        if not value:
+            continue
+        if number > _MOST_KEYS or len(found) >= _MOST_PATHS:
+            return
+        inside = known.get(key, known) if isinstance(key, str) else known
+        if inside is None:
+            continue
+        if inside is known:
+            _note(above, key, value, found)
+        elif isinstance(value, Mapping):
+            _walk(value, inside, f"{above}{key}.", found, depth + 1)
+        elif isinstance(value, list | tuple):
+            _walk_list(value, inside, f"{above}{key}.", found, depth)
+        else:
+            _note(above, key, value, found)
+
+
+def _walk_list(
+    values: list[object] | tuple[object, ...],
+    known: KeyTree,
+    above: str,
+    found: list[str],
+    depth: int,
+) -> None:
+    for item in values[:_MOST_KEYS]:
+        if isinstance(item, Mapping):
+            _walk(item, known, above, found, depth + 1)
+        else:
+            _note(above, "", item, found)
+
+
+def _note(above: str, key: object, value: object, found: list[str]) -> None:
+    if is_nothing(value):
+        return
+    flag = flag_of(f"{above}{str(key)[:_LONGEST_PATH]}".rstrip("."))
+    if flag not in found and len(found) < _MOST_PATHS:
+        found.append(flag)
+
+
+@lru_cache(maxsize=256)
+def unknown_names(names: frozenset[str], known: frozenset[str]) -> tuple[str, ...]:
+    """Return those of ``names`` that read like a bill's and are not ``known``, at most four.
+
+    For keys of an answer and names of headers, most of which have nothing to do with money.
+    """
+    fresh = sorted(name for name in names - known if _BILL_WORDS.search(name[:_LONGEST_PATH]))
+    return tuple(fresh[:_MOST_PATHS])
