@@ -1,4 +1,4 @@
-"""A scope's month end as of a moment: the ledger's hourly sums, read and projected."""
+"""Month-end projection of a scope's spend, read from the ledger's hourly sums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _DAY = 24 * 3600
 
 
 def history_start(now: datetime) -> int:
-    """Midnight (unix seconds), so many days ago that the history and the whole of this month are in."""
+    """Return the first midnight (unix seconds) that a forecast needs.
+
+    The window holds the history the weekday pattern is learned from and all of this month.
+    """
     return int((now - timedelta(days=HISTORY_DAYS)).timestamp()) // _DAY * _DAY
 
 
@@ -31,7 +34,10 @@ def outlook(
     name: str | None = None,
     start: int | None = None,
 ) -> Projection:
-    """The projection of a scope's month as of `now`, from history since `start` (unix seconds; default: all that counts)."""
+    """Return the projection of a scope's month as of `now`.
+
+    History begins at `start` (unix seconds), by default as early as a forecast can use it.
+    """
     first = history_start(now) if start is None else start
     hourly = hourly_pusd(engine, scope=scope, value=name, start=first, end=int(now.timestamp()) + 1)
     daily: dict[date, int] = defaultdict(int)

@@ -1,4 +1,4 @@
-"""A gate: totals of today against a baseline, with limits on how far they may move."""
+"""Limits on how far today's totals may move from a baseline."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _LIMIT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How high a metric may be: the baseline plus an amount or a share, or a fixed amount."""
+    """The highest value of a metric: baseline plus amount or share, or a fixed amount."""
 
     text: str
     metric: str
@@ -81,7 +81,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """One limit, checked. `reason` says why it is exceeded where the numbers alone do not."""
+    """The result of one limit, with a reason where the numbers do not explain it."""
 
     limit: Limit
     baseline: Decimal | None
@@ -91,7 +91,7 @@ class GateResult:
     reason: str | None = None
 
     def document(self) -> dict[str, object]:
-        """Return the result as JSON; amounts are decimal strings."""
+        """Return the result as JSON, with amounts as decimal strings."""
         return {
             "limit": self.limit.text,
             "metric": self.limit.metric,
@@ -108,7 +108,9 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def parse_limit(text: str) -> Limit:
-    """Return the limit that ``cost +10%``, ``calls +0``, ``p95 +20%`` or ``cost 0.05 USD`` says.
+    """Return the limit in a text such as ``cost +10%`` or ``cost 0.05 USD``.
+
+    Others: ``calls +0``, ``p95 +20%``.
 
     Raises `CrewMeterError` for a limit or a metric that is not known.
     """
@@ -153,7 +155,9 @@ def baseline_document(
 
 
 def read_baseline(text: str, where: Filter, *, limit_to: Side | None = None) -> dict[str, Any]:
-    """Return the totals of a baseline: a file of `baseline_document` or ``report``, or a ledger.
+    """Return the totals of a baseline file or ledger.
+
+    A file is the output of `baseline_document` or of ``report --format json``.
 
     Raises `CrewMeterError` where it cannot be read, is empty, is of another currency, or was
     written by a newer version.
@@ -205,7 +209,7 @@ def _document_in(path: Path) -> dict[str, Any]:
 
 
 def _totals_in(text: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Return the totals of a baseline document, once its currency and version are understood."""
+    """Return the totals of a baseline document after checking currency and version."""
     currency = document.get("currency")
     if currency != "USD":
         raise CrewMeterError(
@@ -231,7 +235,10 @@ def _totals_in(text: str, document: dict[str, Any]) -> dict[str, Any]:
 def check(
     limits: list[Limit], baseline: Mapping[str, Any], current: Mapping[str, Any]
 ) -> list[GateResult]:
-    """Return each limit's result. What is unknown today is exceeded: a gate must not pass blind."""
+    """Return each limit's result.
+
+    A value that is unknown today counts as exceeded, since a gate must not pass blind.
+    """
     return [_checked(limit, baseline, current) for limit in limits]
 
 

@@ -1,4 +1,6 @@
-"""Where a month's spend is heading, and which hours stand out. Pure: daily and hourly sums in, projections out.
+"""Month-end projections and unusual hours.
+
+Pure: daily and hourly sums in, projections out.
 
 The method is a level and a weekday pattern: each day is divided by how its weekday usually compares with the week around it,
 the level is an exponentially weighted mean of what remains, and the days still to come are level × weekday. It was chosen over
@@ -29,7 +31,10 @@ Z80 = 1.2815515655446004
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Month-end spend in integer pico-USD: spent so far, expected total, and the range that holds four times of five."""
+    """Month-end spend in integer pico-USD.
+
+    Spent so far, expected total, and the 80 % interval.
+    """
 
     spent_pusd: int
     expected_pusd: int
@@ -40,7 +45,7 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """An hour that spent far more than the same hour of the weeks before. Money in integer pico-USD."""
+    """An hour that spent far more than the same hour of earlier weeks (pico-USD)."""
 
     hour: int
     spent_pusd: int
@@ -48,12 +53,15 @@ class Anomaly:
 
     @property
     def ratio(self) -> float | None:
-        """How many times the usual; None where nothing is usual."""
+        """Return the multiple of the usual spend, or None where nothing is usual."""
         return self.spent_pusd / self.usual_pusd if self.usual_pusd else None
 
 
 def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[float], float]:
-    """Expected pico-USD for `days` days from `first`, and the standard deviation of one day around its expectation.
+    """Return the expected pico-USD for `days` days, and one day's deviation.
+
+    The days begin at `first`. The deviation is the standard deviation of a day around its
+    expectation.
 
     `daily` holds whole past days; days without spend may be missing and count as 0 from the first known day on.
     """
@@ -86,7 +94,10 @@ def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[
 def month_end(
     daily: Mapping[date, int], *, today: date, today_pusd: int, day_share: float
 ) -> Projection:
-    """The month's projection. `daily` holds days before `today`; `day_share` is how much of today is over (0 to 1)."""
+    """Return the month's projection.
+
+    `daily` holds the days before `today`. `day_share` is how much of today is over (0 to 1).
+    """
     following = date(today.year + today.month // 12, today.month % 12 + 1, 1)
     remaining = (following - today).days
     future, deviation = project(daily, first=today, days=remaining)
@@ -117,7 +128,11 @@ def anomalies(
     floor_pusd: int = 10**12,
     weeks: int = 4,
 ) -> list[Anomaly]:
-    """Hours of `hours` (unix seconds) at `ratio` times the median of the same hour in the `weeks` before, and `floor_pusd` above it."""
+    """Return the hours that spent far more than usual.
+
+    An hour (unix seconds) is unusual at `ratio` times the median of the same hour in the `weeks`
+    before, and `floor_pusd` above it.
+    """
     week = 7 * 24 * 3600
     found = []
     for hour in hours:
@@ -129,7 +144,10 @@ def anomalies(
 
 
 def _weekday_factors(values: Mapping[date, float]) -> list[float]:
-    """How each weekday compares with the mean of the seven days around it (median over the weeks); 1.0 below two weeks of history."""
+    """Return each weekday's spend relative to the mean of the seven days around it.
+
+    The median over the weeks, or 1.0 below two weeks of history.
+    """
     ratios: list[list[float]] = [[] for _ in range(7)]
     for day in values:
         window = [values.get(day + timedelta(days=n)) for n in range(-3, 4)]

@@ -1,4 +1,4 @@
-"""Two runs, windows or versions beside each other: totals, steps, and what explains the difference.
+"""Comparison of two runs, windows or versions, with the causes of the difference.
 
 Steps of runs are aligned by their path in the tree (task, agent, tool, model), so that a loop shows
 as more occurrences of one path. Steps of windows and versions are the groups crew, task, agent and
@@ -44,7 +44,7 @@ _TOOL_GROUPS = ("crew", "agent", "tool")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is compared: the calls of one run, or those that a filter and a window select."""
+    """One side of a comparison: a run's calls, or those of a filter and a window."""
 
     label: str
     where: Filter
@@ -61,7 +61,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over one side. Seconds are of runs, percentiles of calls; a cost is None if unknown."""
+    """Sums over one side.
+
+    Seconds are of runs, percentiles of calls. A cost is None if unknown.
+    """
 
     runs: int
     failed_runs: int
@@ -94,7 +97,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Step:
-    """Occurrences of one step on one side, without what stands below it. Costs in pico-USD."""
+    """Occurrences of one step on one side, without its children (costs in pico-USD)."""
 
     count: int = 0
     failed: int = 0
@@ -121,7 +124,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepPair:
-    """One step on both sides; a side that has none counts zero."""
+    """One step on both sides, where a side without it counts zero."""
 
     path: tuple[str, ...]
     a: Step
@@ -159,7 +162,7 @@ class StepPair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides' totals and their steps, those that explain most of the difference first."""
+    """Both sides' totals and their steps, largest difference first."""
 
     a: Side
     b: Side
@@ -193,7 +196,7 @@ class Comparison:
         }
 
     def _delta(self, a: Mapping[str, object], b: Mapping[str, object]) -> dict[str, object]:
-        """Return b less a, value by value; null where one of them is unknown."""
+        """Return b less a, value by value, with null where one is unknown."""
         change = self.cost_change
         delta: dict[str, object] = {}
         for name, value in b.items():
@@ -260,7 +263,10 @@ def _seconds(ledger: Ledger, side: Side) -> float:
 
 
 def _tool_calls(ledger: Ledger, side: Side) -> int:
-    """Return how many tool calls a side has; a filter on models selects none of them."""
+    """Return the number of tool calls of a side.
+
+    A filter on models selects no tool calls.
+    """
     if any(term.key in ("model", "provider") for term in side.where.terms):
         return sum(run.tool_calls for run in _runs(ledger, side))
     tools = report(ledger, by=("tool",), where=side.where, since=side.since, until=side.until)
@@ -278,7 +284,7 @@ def _steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
 
 
 def _walk(root: Node) -> Iterator[tuple[tuple[str, ...], Node]]:
-    """Yield every node below the root with its path, from the top down and in order of time."""
+    """Yield every node below the root with its path, parents first, in order of time."""
     waiting: list[tuple[tuple[str, ...], Node]] = [((), child) for child in reversed(root.children)]
     while waiting:
         above, node = waiting.pop()
@@ -321,7 +327,10 @@ def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
 
 
 def _group_step(row: ReportRow, *, of_tools: bool) -> Step:
-    """Return a group as a step. Tools cost what is called inside them, which has its own group."""
+    """Return a group as a step.
+
+    A tool's cost is that of the calls made inside it, which have their own group.
+    """
     sums = row.sums
     step = Step(
         count=sums["calls"], failed=sums["failed_calls"], seconds=sums["duration_ns"] / 10**9

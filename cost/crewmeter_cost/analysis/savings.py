@@ -1,4 +1,6 @@
-"""Where money went that need not have: the largest avoidable costs, each with the calls or runs behind it. Pure over billed calls.
+"""The largest avoidable costs, each with the calls or runs that show it.
+
+Pure over billed calls.
 
 Every figure is an upper bound of what could be saved and says how it was reached. Prompts are not in the ledger, so "the same
 call again" means the same agent, model and token counts within one run.
@@ -44,7 +46,10 @@ _ADVICE = {
 
 @dataclass(slots=True)
 class Saving:
-    """One kind of waste of one crew, agent or run name. `pusd` is integer pico-USD; `examples` are run or span ids, the dearest first."""
+    """One kind of avoidable cost of one crew, agent or run name.
+
+    `pusd` is integer pico-USD. `examples` are run or span ids, the most expensive first.
+    """
 
     kind: str
     subject: str
@@ -84,7 +89,10 @@ def savings(
     book: PriceBook,
     most: int = 10,
 ) -> list[Saving]:
-    """The `most` largest avoidable costs, dearest first. `calls` is read twice; `failed_runs` are ids of runs that ended in an error."""
+    """Return the `most` largest avoidable costs, most expensive first.
+
+    `calls` is read twice. `failed_runs` are ids of runs that ended in an error.
+    """
     found = _Found()
     usual, best = _habits(calls())
     seen: set[tuple[object, ...]] = set()
@@ -140,7 +148,10 @@ def _cheaper(
 
 
 def _habits(calls: Iterable[Billed]) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
-    """(agent, model) → median input, and model → the best share of cached input any agent reached; over agents with enough calls."""
+    """Return median input by agent and model, and the best cached share by model.
+
+    Only agents with enough calls count.
+    """
     inputs: defaultdict[tuple[str, str], array[int]] = defaultdict(lambda: array("q"))
     cached: Counter[tuple[str, str]] = Counter()
     for call in calls:
@@ -172,7 +183,7 @@ def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
 def _priced(
     call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
 ) -> int | None:
-    """What `usage` costs where and when the call was made; None where that is not known for sure."""
+    """Return what `usage` costs at the call's time, or None where it is not certain."""
     record = call.record
     outcome = charge(
         usage,

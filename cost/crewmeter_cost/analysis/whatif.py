@@ -1,4 +1,7 @@
-"""What the history would have cost under other models, another service tier or a better cache. Pure over billed calls."""
+"""What the history would have cost with other models, tiers or cache shares.
+
+Pure over billed calls.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ __all__ = ["Change", "Line", "cached_usage", "compare"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The question: which models become which (``provider/model`` or ``model``), on what tier, with how much of the input cached."""
+    """The change to evaluate: model replacements, service tier, cached share of input.
+
+    Models are ``provider/model`` or ``model``.
+    """
 
     models: Mapping[str, str]
     tier: str | None = None
@@ -29,7 +35,10 @@ class Change:
 
 @dataclass(slots=True)
 class Line:
-    """One model's history under the change. Money in integer pico-USD, over the calls that both prices are known for."""
+    """One model's history under the change.
+
+    Money in integer pico-USD, over the calls whose prices are both known.
+    """
 
     model: str
     instead: str
@@ -59,7 +68,10 @@ _ASSUMED = {
 
 
 def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[Line]:
-    """Each model that the change touches, dearest first. Calls keep their tokens and their time: a price of that day is taken."""
+    """Return each model that the change affects, most expensive first.
+
+    Calls keep their tokens and their time: the price of that day applies.
+    """
     lines: dict[tuple[str, str], Line] = {}
     for call in billed:
         model = str(call.record["request_model"] or call.record["response_model"] or "")
@@ -111,14 +123,14 @@ def _add(line: Line, call: Billed, instead: str | None, change: Change, book: Pr
 
 
 def cached_usage(usage: TokenUsage, share: float) -> TokenUsage:
-    """The same tokens with `share` of the input read from the cache, and none written to it."""
+    """Return the usage with `share` of the input read from the cache, none written."""
     if usage.input is None:
         return usage
     return replace(usage, cache_read=round(usage.input * share), cache_write_5m=0, cache_write_1h=0)
 
 
 def _split(name: str) -> tuple[str | None, str]:
-    """``anthropic/claude-sonnet-4-5`` → provider and model; a bare model leaves the provider to the book."""
+    """Return provider and model of ``provider/model``, provider None for a bare name."""
     provider, slash, model = name.partition("/")
     return (provider, model) if slash else (None, name)
 

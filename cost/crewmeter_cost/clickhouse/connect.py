@@ -1,4 +1,4 @@
-"""A connection to ClickHouse out of a URL, and what ClickHouse has to say in words a person can act on."""
+"""Connections to ClickHouse by URL, and its errors in plain words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _HINT = "use clickhouse://user:password@host:8123/crewmeter, clickhouses://… f
 
 
 def mirror_url(text: str) -> URL:
-    """The URL of a mirror. Raises `CrewMeterError` for one that is none of ClickHouse's."""
+    """Return the URL of a mirror.
+
+    Raises `CrewMeterError` for one that is not ClickHouse's.
+    """
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The mirror's tables and views in ClickHouse. The views carry the names and columns of the ledger's own."""
+"""The mirror's tables and views, with the names and columns of the ledger's own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOURLY = (
 
 
 def statements(tables: Sequence[MirrorTable]) -> Iterator[str]:
-    """What makes the mirror ready; running it again changes nothing."""
+    """Return the statements that create the mirror, harmless when run again."""
     for table in tables:
         yield _table(table)
     detail = {table.name: table for table in tables}
@@ -48,7 +48,11 @@ def statements(tables: Sequence[MirrorTable]) -> Iterator[str]:
 
 
 def _table(table: MirrorTable) -> str:
-    """Sorted by time, so that a range reads its own rows only. The newest version of a key counts, a removed one not at all."""
+    """Return a table's DDL.
+
+    Sorted by time, so that a range reads its own rows only. The newest version of a key counts, a
+    removed one not at all.
+    """
     columns = [f'"{name}" {kind}' for name, kind in table.columns.items()]
     columns += ["fingerprint Int64", "version UInt64", "removed UInt8"]
     body = ",\n  ".join(columns)

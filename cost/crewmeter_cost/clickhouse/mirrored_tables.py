@@ -1,4 +1,4 @@
-"""What is copied: per table of the mirror its columns, its key, and the ledger's query for its rows.
+"""What is copied: each mirror table's columns, key and ledger query.
 
 Every row carries a fingerprint: one number out of all columns of the ledger's own row, computed by the ledger's database. Two rows
 with one key and one fingerprint are the same row, and equal sums of fingerprints per slice of time mean equal slices.
@@ -126,7 +126,11 @@ _LATENCIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class MirrorTable:
-    """One table of the mirror. `key` sorts it and tells its rows apart; `rows` gives `columns` and ``fingerprint``, in that order."""
+    """One table of the mirror.
+
+    `key` sorts it and identifies its rows. `rows` gives `columns` and ``fingerprint``, in that
+    order.
+    """
 
     name: str
     columns: Mapping[str, str]
@@ -143,7 +147,10 @@ class MirrorTable:
 
 
 def _fingerprint(table: Table) -> ColumnElement[int]:
-    """One number out of every column of a row but its id; texts count by their length, since they are set once or grow."""
+    """Return one number over every column of a row but its id.
+
+    Texts count by their length, since they are set once or grow.
+    """
     terms: list[ColumnElement[int]] = []
     for number, column in enumerate(column for column in table.columns if column.name != "id"):
         value: ColumnElement[Any] = column
@@ -217,7 +224,10 @@ def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Mirro
 
 
 def mirrored_tables(backend: str) -> tuple[MirrorTable, ...]:
-    """Every table of the mirror of a ledger in ``sqlite`` or ``postgresql``; detail first, so that sums never run ahead of it."""
+    """Return every mirror table for ``sqlite`` or ``postgresql``.
+
+    Detail comes first, so that sums never run ahead of it.
+    """
     return (
         _detail("calls", core_tables.call, _CALLS, ("trace_id", "span_id"), backend),
         _detail("steps", core_tables.step, _STEPS, ("trace_id", "span_id"), backend),

@@ -1,4 +1,4 @@
-"""The copy itself: compare ledger and mirror slice by slice, then row by row where they differ, and send only what differs.
+"""The copy: compare slice by slice, then row by row, and send what differs.
 
 There is no watermark that could be wrong: new calls, runs that went on, re-priced calls, calls that found their run late and a copy
 that was interrupted all show as slices whose sums differ. So running it again is always safe, and a run that finds nothing sends nothing.
@@ -46,14 +46,17 @@ _NOTHING = _Sums(0, 0)
 
 @dataclass(slots=True)
 class CopyResult:
-    """What one copy did: rows sent, and rows taken out of the mirror because the ledger no longer has them, per table."""
+    """Rows sent and removed by one copy, per table.
+
+    Removed are rows that the ledger no longer has.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """Rows sent or removed; 0 where ledger and mirror were the same."""
+        """Return the rows sent or removed, 0 where nothing differed."""
         return sum(self.rows.values()) + sum(self.removed.values())
 
 
@@ -64,7 +67,9 @@ def copy(
     since: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> CopyResult:
-    """Make the mirror equal to the ledger, from `since` (unix seconds) on or altogether; `progress` hears rows compared.
+    """Make the mirror equal to the ledger, wholly or from `since` (unix seconds) on.
+
+    `progress` is called with the rows compared.
 
     A whole copy also makes the tables and views; one with `since` needs them made.
     What the ledger pruned stays in the mirror. Writers of the ledger are not kept waiting: what they add meanwhile is for the next copy.
@@ -85,7 +90,10 @@ def copy(
 
 
 class _Copy:
-    """One table's copy. `floor` (unix seconds): before it the ledger may lack rows that the mirror keeps."""
+    """One table's copy.
+
+    Before `floor` (unix seconds) the ledger may lack rows that the mirror keeps.
+    """
 
     def __init__(
         self, ledger: Ledger, client: Client, table: MirrorTable, floor: int | None
@@ -132,7 +140,10 @@ class _Copy:
     def _differing(
         self, ours: Mapping[int, _Sums], theirs: Mapping[int, _Sums]
     ) -> Iterator[tuple[int, int]]:
-        """Ranges of slices [start, end) that hold every difference, joined up to `BATCH` rows."""
+        """Return ranges of slices [start, end) with every difference.
+
+        Neighbours are joined up to `BATCH` rows.
+        """
         start = end = None
         size = 0
         for number in sorted(ours.keys() | theirs.keys()):
@@ -150,7 +161,10 @@ class _Copy:
             yield start, end
 
     def _send(self, start: int, end: int) -> int:
-        """Send what differs in [start, end) (unix seconds); returns how many of the ledger's rows were compared."""
+        """Send what differs in [start, end) and return the number of rows compared.
+
+        Times in unix seconds.
+        """
         table, compared = self._table, 0
         keys = ", ".join(table.key)
         found = self._client.query(

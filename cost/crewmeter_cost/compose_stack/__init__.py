@@ -1,4 +1,7 @@
-"""The stack for a project of one's own: compose file, collector configurations, boards and rules, written into a folder."""
+"""The compose stack: files for a project of one's own, written into a folder.
+
+Compose file, collector configurations, boards and rules.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files make the stack, and where they are: beside the packages in a checkout, inside the packages in a wheel."""
+"""The stack's files: beside the packages in a checkout, inside them in a wheel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _CHECKOUT = Path(__file__).parents[3]
 
 
 def stack_files() -> dict[str, Path]:
-    """Path inside the project (``collector-config/base.yaml``) → the file to copy. Raises `CrewMeterError` for a broken installation."""
+    """Return each path in the project and the file to copy there.
+
+    Such as ``collector-config/base.yaml``. Raises `CrewMeterError` for a broken installation.
+    """
     found = {name: _home(name) for name in SINGLE}
     for folder in FOLDERS:
         home = _home(folder)

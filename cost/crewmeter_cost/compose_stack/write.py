@@ -1,4 +1,4 @@
-"""Write the stack into a project: copied files, an image recipe for the installed version, and keys of its own."""
+"""Write the stack: copied files, an image recipe, and new keys."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Written:
 
 
 def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Written:
-    """Write the stack into `folder`, which is made if need be. Files that are there stay, unless `overwrite`; ``.env`` always stays.
+    """Write the stack into `folder`, creating it if needed.
+
+    Existing files stay unless `overwrite`, and ``.env`` always stays.
 
     Raises `CrewMeterError` where the folder can't be written.
     """

@@ -1,1 +1,1 @@
-"""`crewmeter demo`: a stand-in provider, a real crew against it, and a seeded history."""
+"""The demo: a fake provider, a real crew that calls it, and a seeded history."""

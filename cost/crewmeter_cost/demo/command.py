@@ -1,4 +1,4 @@
-"""The demo on stage: a real crew against the stand-in, with the meter on; or days of history into a ledger."""
+"""The demo's two forms: a metered crew, or days of sample history in a ledger."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def demo_ledger() -> str:
 
 
 def perform(ledger: str) -> Performance:
-    """Run the newsroom once with the meter on; when this returns its spans are in `ledger`.
+    """Run the demo crew once, metered, and return when its spans are in `ledger`.
 
     Raises `CrewMeterError` where CrewAI is missing.
     """

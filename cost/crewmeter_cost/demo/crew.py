@@ -1,4 +1,4 @@
-"""The demo's app: a real CrewAI flow with a crew of two, a tool, a streamed answer and one refused call.
+"""The demo's app: a flow with a crew of two, a tool, a stream and a refused call.
 
 It is written as any user's app would be, and knows nothing of the meter or of the stand-in behind `base_url`.
 """
@@ -21,7 +21,7 @@ def read_sales(region: str) -> str:
 
 
 def _desk(base_url: str) -> Crew:
-    """Two agents: one reads the figures through a tool, one writes and streams its answer."""
+    """Return two agents: one reads figures through a tool, one streams its answer."""
     researcher = Agent(
         role="Researcher",
         goal="Find the figures that matter",
@@ -52,7 +52,7 @@ def _desk(base_url: str) -> Crew:
 
 def _brief(base_url: str) -> type[Flow[Any]]:
     class MorningBrief(Flow[Any]):
-        """The crew writes; a second model is asked to check, and is not available today."""
+        """A flow whose crew writes and whose second model, unavailable today, checks."""
 
         @start()
         def write(self) -> str:
@@ -73,5 +73,5 @@ def _brief(base_url: str) -> type[Flow[Any]]:
 
 
 def run_newsroom(base_url: str) -> str:
-    """Run the flow once against the OpenAI-compatible endpoint at `base_url`; the brief it wrote."""
+    """Run the flow against the OpenAI-compatible `base_url` and return its brief."""
     return str(_brief(base_url)().kickoff())

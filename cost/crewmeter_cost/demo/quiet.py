@@ -1,4 +1,4 @@
-"""An environment in which CrewAI neither phones home, nor asks, nor prints, nor leaves anything behind."""
+"""An environment without CrewAI's telemetry, prompts, output and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stand-in answers the demo's crew: texts and token counts of a plausible morning, at a plausible pace."""
+"""The fake provider's answers to the demo's crew, with token counts and pace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _BRIEF = (
 
 
 def newsroom_script(prompt: Prompt) -> Reply | None:
-    """Replies for `newsroom`, by model: a tool call and an answer, a streamed brief, a refusal."""
+    """Return the demo's replies by model.
+
+    A tool call and an answer, a streamed brief, a refusal.
+    """
     if prompt.model == "gpt-4o-mini" and prompt.tool_results == 0:
         return Reply(
             tool_calls=(ToolUse("read_sales", {"region": "north"}),),

@@ -1,4 +1,4 @@
-"""What the demo tells at the end: where the money went, where the time went, and what to type next."""
+"""The demo's closing summary: cost, time, and commands to try next."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def money(
     until: datetime | None,
     top: int = 12,
 ) -> Report:
-    """A table of calls, tokens and cost by `by`, dearest first; returns the report behind it."""
+    """Print calls, tokens and cost by `by`, and return the report.
+
+    The most expensive comes first.
+    """
     found = report(ledger, by=by, since=since, until=until)
     table = Table(
         title=title,
@@ -87,14 +90,17 @@ def _cells(row: ReportRow) -> list[str]:
 
 
 def _short(tokens: int) -> str:
-    """A token count in at most six characters: exact below 100,000, then in thousands or millions."""
+    """Return a token count in at most six characters.
+
+    Exact below 100,000, then in thousands or millions.
+    """
     if tokens < 100_000:
         return f"{tokens:,}"
     return f"{tokens / 1e3:,.0f}k" if tokens < 999_500 else f"{tokens / 1e6:,.1f}M"
 
 
 def settle(console: Console, found: Report, books: BillingLog) -> bool:
-    """Hold the ledger's totals against the stand-in's books, aloud; False where they differ."""
+    """Compare the ledger with the provider's record, and return whether they agree."""
     sums = found.total.sums
     kept = (
         sums["calls"] - sums["failed_calls"],
@@ -117,7 +123,7 @@ def _account(figures: tuple[int, int, int, int]) -> str:
 
 
 def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:
-    """One bar a day; days that cost more than twice the median stand out."""
+    """Print one bar a day, highlighting days above twice the median."""
     rows = report(ledger, by=["day"], since=since, until=until).rows
     costs = [row.cost_pusd or 0 for row in rows]
     usual, highest = sorted(costs)[len(costs) // 2], max(costs)
@@ -136,7 +142,7 @@ def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: da
 
 
 def next_steps(console: Console, lines: Sequence[tuple[str, str]]) -> None:
-    """Commands to try, with a word on each; commands are printed whole, so that they can be copied."""
+    """Print commands to try, each whole so that it can be copied."""
     console.print("[bold]Next[/]")
     width = max(len(command) for command, _ in lines)
     beside = width + 2 + max(len(word) for _, word in lines) + 2 <= console.width

@@ -1,4 +1,4 @@
-"""What `crewmeter doctor` examines: one module per subject, each check a `Finding` that says what to do."""
+"""Checks of `crewmeter doctor`, one module a subject, each check a `Finding`."""
 
 from __future__ import annotations
 

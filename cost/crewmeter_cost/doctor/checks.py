@@ -20,7 +20,10 @@ __all__ = ["examine"]
 def examine(
     environ: Mapping[str, str], *, ledger: str | None = None, switch_on: bool = True
 ) -> Iterator[Finding]:
-    """Findings, one by one as they are made. `switch_on` tries the meter beside CrewAI, which takes some seconds."""
+    """Yield findings as they are made.
+
+    `switch_on` tries the meter beside CrewAI, which takes some seconds.
+    """
     yield from check_versions()
     if switch_on and (seam := check_seam(environ)) is not None:
         yield seam

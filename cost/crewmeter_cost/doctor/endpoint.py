@@ -1,4 +1,4 @@
-"""Does somebody listen where OTLP is sent to, does he speak OTLP, and does the key fit?"""
+"""Checks of the OTLP endpoint: listening, protocol, key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class Target:
 
 
 def target_of(environ: Mapping[str, str]) -> Target | None:
-    """From the standard variables; None where no endpoint is set. Raises ValueError for one that is no URL."""
+    """Return the endpoint of the standard variables, or None where none is set.
+
+    Raises ValueError for one that is no URL.
+    """
     own = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     url = own or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if not url:
@@ -67,7 +70,10 @@ def target_of(environ: Mapping[str, str]) -> Target | None:
 
 
 def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Findings about the OTLP endpoint, where one is set: connection, protocol, key, and the ledger behind it if it is crewmeter's."""
+    """Return findings about the OTLP endpoint, where one is set.
+
+    Connection, protocol, key, and the ledger behind it if it is crewmeter's.
+    """
     try:
         target = target_of(environ)
     except ValueError as error:
@@ -105,7 +111,10 @@ def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _speaks_grpc(target: Target) -> Iterator[Finding]:
-    """A gRPC server answers an HTTP/2 preface with a SETTINGS frame; an HTTP/1 server answers with text."""
+    """Return whether a server speaks gRPC.
+
+    It answers an HTTP/2 preface with a SETTINGS frame, an HTTP/1 server answers with text.
+    """
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     try:
         raw = socket.create_connection((target.host, target.port), timeout=_SECONDS)

@@ -13,7 +13,11 @@ FAILED = "failed"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`status` is ``ok``, ``note`` (works, but worth knowing) or ``failed`` (calls would go unmetered or unpriced)."""
+    """The result of one check.
+
+    `status` is ``ok``, ``note`` (works, but worth knowing) or ``failed`` (calls would go unmetered
+    or unpriced).
+    """
 
     check: str
     status: str

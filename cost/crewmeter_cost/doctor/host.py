@@ -105,7 +105,10 @@ def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
 def check_instrumentors(
     entry_points: Iterable[metadata.EntryPoint] | None = None,
 ) -> Iterator[Finding]:
-    """Instrumentors installed beside ours. Nothing is billed twice (a response is billed once), but every call gets two spans."""
+    """Report instrumentors installed beside ours.
+
+    A response is billed once, but every call gets two spans.
+    """
     found = (
         metadata.entry_points(group="opentelemetry_instrumentor")
         if entry_points is None

@@ -1,4 +1,4 @@
-"""Can the ledger be written, and is the price book fresh and the overrides file valid?"""
+"""Checks of the ledger, the price book and the overrides file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ STALE = timedelta(days=60)
 
 
 def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
-    """Open it as an app would, and write nothing, which takes the write lock. A ledger that isn't there yet is not made."""
+    """Open the ledger as an app would, taking the write lock but writing nothing.
+
+    A ledger that does not exist yet is not created.
+    """
     try:
         where = ledger_url(option, environ=environ)
         path = sqlite_path(where)
@@ -42,7 +45,7 @@ def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
 
 
 def _can_be_made(path: Path) -> Finding:
-    """Whether the first run can make the file: the nearest folder above that exists must be writable."""
+    """Return whether the file can be created: its nearest existing folder is writable."""
     folder = next(parent for parent in path.parents if parent.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         return failed(

@@ -1,4 +1,4 @@
-"""Are Python, CrewAI and OpenTelemetry of versions that crewmeter is tested with, and does CrewAI have the seam it needs?"""
+"""Checks of Python, CrewAI and OpenTelemetry versions and of CrewAI's event bus."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def check_versions(
     installed: Callable[[str], str] = metadata.version,
     python: tuple[int, ...] = sys.version_info[:3],
 ) -> Iterator[Finding]:
-    """Findings about Python, CrewAI and the OpenTelemetry packages; `installed` gives a package's version."""
+    """Return findings about versions, where `installed` gives a package's version."""
     yield check_python(python)
     yield _check_crewai(installed)
     yield check_opentelemetry(installed)
 
 
 def check_python(version: tuple[int, ...]) -> Finding:
-    """crewmeter runs on 3.11 and newer; CrewAI on 3.13 at most."""
+    """Check the Python version: crewmeter needs 3.11, CrewAI at most 3.13."""
     shown = ".".join(map(str, version))
     if version < (3, 11):
         return failed("python", f"Python {shown} is too old", "use Python 3.11, 3.12 or 3.13")
@@ -84,7 +84,10 @@ def _check_crewai(installed: Callable[[str], str]) -> Finding:
 
 
 def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
-    """API, SDK and OTLP exporter must be of one release: mixed ones fail at import or drop spans."""
+    """Check that API, SDK and OTLP exporter are of one release.
+
+    Mixed ones fail at import or drop spans.
+    """
     versions = {
         name: _version(f"opentelemetry-{name}", installed)
         for name in ("api", "sdk", "exporter-otlp")
@@ -116,7 +119,10 @@ def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
 
 
 def check_seam(environ: Mapping[str, str], *, seconds: float = 60) -> Finding | None:
-    """Switch the meter on beside the installed CrewAI, in a process of its own; None where CrewAI is not installed."""
+    """Try the meter beside the installed CrewAI, in a process of its own.
+
+    None where CrewAI is not installed.
+    """
     if _version("crewai", metadata.version) is None:
         return None
     with tempfile.TemporaryDirectory(prefix="crewmeter-doctor-") as folder:

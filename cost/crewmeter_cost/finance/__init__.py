@@ -1,1 +1,1 @@
-"""Chargeback: who owes what. Allocation of shared cost, monthly statements, the FOCUS export."""
+"""Chargeback: allocation of shared cost, monthly statements, the FOCUS export."""

@@ -1,4 +1,4 @@
-"""Sharing out money that belongs to nobody in particular, so that the shares add up to the last pico-dollar. Pure."""
+"""Allocation of shared cost, exact to the last pico-dollar. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RULES = ("none", "proportional", "even")
 
 
 def allocate(pusd: int, weights: Mapping[str, int]) -> dict[str, int]:
-    """Split `pusd` (integer pico-USD) by `weights`; the sum of the shares is exactly `pusd`.
+    """Split `pusd` (integer pico-USD) by `weights` into shares with exactly that sum.
 
     What integer division leaves over goes one pico-dollar each to those with the largest remainder (Hamilton's method),
     names deciding between equals. No weight above zero: everybody gets the same.
@@ -34,7 +34,9 @@ def allocate(pusd: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 def weights_for(rule: str, direct_pusd: Mapping[str, int]) -> dict[str, int] | None:
-    """The weights a rule gives each name, from what each spent directly; None for ``none``.
+    """Return each name's weight under a rule, or None for the rule ``none``.
+
+    Weights come from what each name spent directly.
 
     Raises `CrewMeterError` for another word, a negative weight or a name that spent nothing and isn't known.
     """

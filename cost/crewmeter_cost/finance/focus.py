@@ -1,4 +1,6 @@
-"""The ledger as FOCUS 1.2 (FinOps Open Cost and Usage Specification): one row per day, price and payer, sums exact.
+"""The ledger as FOCUS 1.2: one row per day, price and payer, with exact sums.
+
+FOCUS is the FinOps Open Cost and Usage Specification.
 
 Each charge's lines are derived again from the rates it froze, so that tokens, unit prices and costs of every bucket stand
 in rows of their own. Custom columns start with ``x_`` as the specification asks. Calls without a price cannot stand in a
@@ -135,7 +137,10 @@ class Export:
 
 
 def rows(billed: Iterable[Billed], export: Export) -> Iterator[str]:
-    """CSV lines, header first. `billed` comes in order of time, so that one day is held in memory at once."""
+    """Yield CSV lines, header first.
+
+    `billed` comes in order of time, so that one day is held in memory at once.
+    """
     yield csv_line(COLUMNS)
     day = ""
     sums: dict[_Key, _Sum] = {}
@@ -153,7 +158,10 @@ def rows(billed: Iterable[Billed], export: Export) -> Iterator[str]:
 
 
 def _add(sums: dict[_Key, _Sum], day: str, call: Billed) -> None:
-    """A call's lines, added to the day's rows. A cost no lines explain (a provider's own figure, a rounding) is a line of its own."""
+    """Add a call's line items to the day's rows.
+
+    A cost that no line item explains (a provider's own figure, a rounding) is a row of its own.
+    """
     record, frozen, cost = call.record, call.frozen, call.cost_pusd or 0
     if frozen is None:
         return

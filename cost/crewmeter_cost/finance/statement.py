@@ -1,4 +1,4 @@
-"""A statement of a month, or any window: what each team (or user, crew) spent, on which models and crews, adding up to the ledger."""
+"""Statements of a month or window by team, user or crew, adding up to the ledger."""
 
 from __future__ import annotations
 
@@ -59,13 +59,16 @@ class Account:
 
     @property
     def unknown(self) -> bool:
-        """Whether nothing is known of what is to be paid: there are calls without a price, and no other cost."""
+        """Return whether the amount due is unknown: unpriced calls and no other cost."""
         return bool(self.unpriced_calls) and not self.priced_calls and not self.total_pusd
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A whole month, or the hours from `since` to `until`. `unassigned` is what carries no team, apart where no rule shares it out."""
+    """A statement of a whole month, or of the hours from `since` to `until`.
+
+    `unassigned` is what carries no team, listed apart where no rule allocates it.
+    """
 
     since: datetime
     until: datetime
@@ -105,7 +108,10 @@ class Statement:
 
 
 def month_bounds(text: str) -> tuple[datetime, datetime]:
-    """``2026-11`` → when it begins and when the next month does (UTC). Raises `CrewMeterError`."""
+    """Return the start of a month such as ``2026-11`` and of the next one (UTC).
+
+    Raises `CrewMeterError`.
+    """
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC)
     except ValueError as error:
@@ -133,7 +139,10 @@ def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
 def build(
     engine: Engine, *, since: datetime, until: datetime, by: str, rule: str = "none"
 ) -> Statement:
-    """The statement of [since, until), whole hours in UTC. Raises `CrewMeterError` for a `by` or a rule there is not."""
+    """Return the statement of [since, until), whole hours in UTC.
+
+    Raises `CrewMeterError` for an unknown `by` or allocation rule.
+    """
     if by not in BY:
         raise CrewMeterError(f"no statement by {by!r}", hint=f"one of {', '.join(BY)}")
     start, end = int(since.timestamp()), int(until.timestamp())

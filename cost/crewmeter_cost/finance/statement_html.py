@@ -1,4 +1,6 @@
-"""A statement as one HTML file: no script, no address outside, ready to print to PDF; every name escaped.
+"""A statement as one self-contained HTML file, ready to print.
+
+No script, no external address, every name escaped.
 
 The two bar charts are drawn as plain SVG rectangles: a printed page needs no chart library.
 """
@@ -37,7 +39,10 @@ svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } text
 
 
 def render(statement: Statement) -> str:
-    """The whole document as text. Money is exact to the cent in tables; the ledger keeps the pico-dollars."""
+    """Return the whole HTML document.
+
+    Tables show cents, the ledger keeps the pico-dollars.
+    """
     title = statement.title
     everyone = [
         *statement.accounts,

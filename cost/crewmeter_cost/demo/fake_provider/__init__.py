@@ -1,4 +1,6 @@
-"""A stand-in model provider on loopback: real protocols, scripted answers, and books of everything it billed.
+"""A fake model provider on loopback that records everything it billed.
+
+Real protocols and scripted answers.
 
 The demo and the tests point CrewAI's own clients at it, so no key is needed and nothing leaves the machine.
 """

@@ -1,4 +1,7 @@
-"""Anthropic's Messages protocol. Its ``input_tokens`` leave out what was read from or written to the cache."""
+"""Anthropic's Messages protocol.
+
+Its ``input_tokens`` exclude tokens read from or written to the cache.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +118,11 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 
 
 def _stream(answer: Answer) -> Iterator[bytes]:
-    """Typed events; the first holds the input's usage and a placeholder of one output token, the last but one the output's."""
+    """Yield typed events.
+
+    The first holds the input's usage and a placeholder of one output token, the last but one the
+    output's.
+    """
 
     def typed(kind: str, **fields: object) -> bytes:
         return event({"type": kind, **fields}, kind)

@@ -1,4 +1,7 @@
-"""Amazon Bedrock's Converse protocol, its binary event stream, and Titan embeddings. Request ids travel in a header."""
+"""Amazon Bedrock's Converse protocol, its event stream, and Titan embeddings.
+
+Request ids travel in a header.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ _STRING_HEADER = 7
 
 
 def frame(kind: str, payload: Mapping[str, object]) -> bytes:
-    """One message of the AWS event stream: prelude (lengths and their CRC), headers, payload, CRC over all."""
+    """Return one AWS event stream message.
+
+    Prelude (lengths and their CRC), headers, payload, CRC over all.
+    """
     headers = b"".join(
         struct.pack(">B", len(name)) + name + struct.pack(">BH", _STRING_HEADER, len(value)) + value
         for name, value in (
@@ -122,7 +128,7 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 
 
 def _stream(answer: Answer) -> Iterator[bytes]:
-    """Converse events; usage stands in the last one, ``metadata``."""
+    """Yield Converse events, with the usage in the last one, ``metadata``."""
     yield frame("messageStart", {"role": "assistant"})
     uses = _uses(answer)
     for index, use in enumerate(uses):

@@ -1,4 +1,4 @@
-"""The stand-in's own books: every exchange it billed and every request it refused, to hold a ledger against."""
+"""The fake provider's record of billed and refused requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ class Refused:
 
 
 class BillingLog:
-    """Append-only and thread-safe. Totals are in tokens; money is for the reader to work out from the usage."""
+    """An append-only, thread-safe record of billed requests.
+
+    Totals are in tokens. Readers compute money from the usage.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -74,7 +77,7 @@ class BillingLog:
             self.refused.append(entry)
 
     def clear(self) -> None:
-        """Forget everything, e.g. between two tests sharing one server; numbers go on."""
+        """Remove every record but keep counting request numbers."""
         with self._lock:
             self.billed.clear()
             self.refused.clear()

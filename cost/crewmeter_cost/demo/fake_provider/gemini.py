@@ -1,4 +1,7 @@
-"""Google's Gemini protocol: generateContent, its stream, and embeddings, which report no usage at all."""
+"""Google's Gemini protocol: generateContent, its stream, and embeddings.
+
+Embeddings report no usage at all.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ def _read_stream(arrived: Arrived) -> Prompt:
 
 
 def _usage(answer: Answer) -> Mapping[str, object]:
-    """Candidates without thoughts, as Gemini counts them; ``totalTokenCount`` has both."""
+    """Return usage as Gemini counts it: candidates without thoughts, total with them."""
     usage = answer.usage
     tokens_in, tokens_out = usage.input or 0, usage.output or 0
     report: dict[str, object] = {
@@ -101,7 +104,7 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 
 
 def _stream(answer: Answer) -> Iterator[bytes]:
-    """Whole responses as events; usage grows with each and is complete in the last."""
+    """Yield whole responses as events whose usage grows and is complete in the last."""
     calls = _calls(answer)
     shown: list[list[dict[str, object]]] = (
         [calls] if calls else [[{"text": piece}] for piece in pieces(answer.reply.text)]

@@ -1,4 +1,7 @@
-"""OpenAI's Chat Completions and Embeddings protocols, which OpenRouter, Groq, DeepSeek and most gateways speak too."""
+"""OpenAI's Chat Completions and Embeddings protocols.
+
+OpenRouter, Groq, DeepSeek and most gateways speak them too.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ def read_chat(arrived: Arrived) -> Prompt:
 
 
 def usage_of(answer: Answer) -> dict[str, object]:
-    """Usage as Chat Completions reports it; ``cost`` where the gateway says what it charged (OpenRouter)."""
+    """Return usage as Chat Completions reports it, with ``cost`` for OpenRouter."""
     usage = answer.usage
     tokens_in, tokens_out = usage.input or 0, usage.output or 0
     details: dict[str, object] = {
@@ -135,7 +138,10 @@ def _frame(answer: Answer, kind: str) -> dict[str, object]:
 
 
 def stream_chat(answer: Answer) -> Iterator[bytes]:
-    """A chat completion as server-sent events; the usage chunk only where the request asks for it, as OpenAI does."""
+    """Yield a chat completion as server-sent events.
+
+    The usage chunk comes only where the request asks for it, as OpenAI does.
+    """
 
     def chunk(delta: Mapping[str, object], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -214,7 +220,7 @@ def _whole_embeddings(answer: Answer) -> Mapping[str, object]:
 
 
 def _vector(prompt: Prompt, index: int, length: int) -> object:
-    """A unit vector along one axis, as a list or as base64 of little-endian float32, as the request asks."""
+    """Return a unit vector as a list or as base64 of little-endian float32."""
     axis = (len(prompt.text) + index) % length
     if prompt.body.get("encoding_format") != "base64":
         return [1.0 if context == axis else 0.0 for context in range(length)]

@@ -1,4 +1,4 @@
-"""What a provider's protocol must be able to do for the stand-in, and the small tools the protocols share."""
+"""What each protocol of the fake provider implements, and shared functions."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def flatten(content: object) -> str:
 
 
 def pieces(text: str, size: int = 12) -> Iterator[str]:
-    """A text in stream-sized pieces; an empty text is one empty piece."""
+    """Split a text into stream-sized pieces, one empty piece for an empty text."""
     for start in range(0, max(1, len(text)), size):
         yield text[start : start + size]
 
@@ -105,10 +105,10 @@ def event(data: Mapping[str, object], name: str | None = None) -> bytes:
 
 
 def as_list(value: object) -> list[Mapping[str, object]]:
-    """The objects of a JSON array; anything else is no objects."""
+    """Return the objects of a JSON array, or none for anything else."""
     return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
 
 
 def as_map(value: object) -> Mapping[str, object]:
-    """A JSON object; anything else is an empty one."""
+    """Return a JSON object, or an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}

@@ -126,7 +126,7 @@ def _frame(answer: Answer, status: str) -> dict[str, object]:
 
 
 def _stream(answer: Answer) -> Iterator[bytes]:
-    """The typed events of a streamed response; usage stands only in ``response.completed``."""
+    """Yield a streamed response's typed events, usage only in ``response.completed``."""
     number = iter(range(10**9))
 
     def typed(kind: str, **fields: object) -> bytes:

@@ -1,4 +1,4 @@
-"""A value that a JSON schema accepts, always the same one: how the stand-in answers structured-output requests."""
+"""A deterministic value that a JSON schema accepts, for structured output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ _DEPTH = 12
 
 
 def sample(schema: object, root: Mapping[str, object] | None = None, depth: int = 0) -> object:
-    """The smallest telling instance of `schema`: every property of an object, one item of an array, the first of a choice.
+    """Return the smallest representative instance of `schema`.
+
+    Every property of an object, one item of an array, the first of a choice.
 
     `root` holds ``$defs`` for ``$ref``; it defaults to `schema` itself.
     """

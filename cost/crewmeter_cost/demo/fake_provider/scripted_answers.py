@@ -1,4 +1,4 @@
-"""What the stand-in answers: a prompt goes in, a `Reply` comes out, the same reply for the same prompt.
+"""Scripted answers: the same `Reply` for the same prompt.
 
 A test or demo steers it with directives in the prompt's text, so that the script needs no code in the server's process:
 
@@ -101,7 +101,10 @@ Script = Callable[[Prompt], Reply | None]
 
 
 def default_usage(prompt: Prompt, reply: Reply) -> TokenUsage:
-    """Tokens counted from the texts: four characters a token, the cached part in steps of 64, reasoning where the model reasons."""
+    """Return tokens counted from the texts.
+
+    Four characters a token, the cached part in steps of 64, reasoning where the model reasons.
+    """
     tokens_in = 8 + len(prompt.text) // _CHARS_PER_TOKEN
     if prompt.operation == "embeddings":
         return TokenUsage(input=tokens_in, output=0)
@@ -116,14 +119,17 @@ def default_usage(prompt: Prompt, reply: Reply) -> TokenUsage:
 
 
 class Directed:
-    """The default script: obeys the directives in the prompt, else answers in the form the prompt asks for."""
+    """The default script: follows the prompt's directives, else answers in its form."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._refused: Counter[str] = Counter()
 
     def __call__(self, prompt: Prompt) -> Reply:
-        """The reply to `prompt`. Deterministic, except that ``[[fail:… xN]]`` counts the requests it has refused."""
+        """Return the reply to `prompt`.
+
+        Deterministic, except that ``[[fail:… xN]]`` counts the requests it has refused.
+        """
         orders = list(dict.fromkeys(_DIRECTIVE.findall(prompt.text)))
         if (
             prompt.operation == "embeddings"
@@ -137,7 +143,7 @@ class Directed:
         return _dress(_answer(prompt, orders), orders)
 
     def _refusal(self, value: str) -> int | None:
-        """The status to refuse with, or None once this directive has refused as often as it says."""
+        """Return the status to refuse with, or None once the directive is used up."""
         status, _, times = value.partition(" x")
         with self._lock:
             self._refused[value] += 1
@@ -147,7 +153,7 @@ class Directed:
 
 
 def _dress(reply: Reply, orders: list[tuple[str, str]]) -> Reply:
-    """`reply` with the side conditions of the directives: usage, pace, tier, model, a cut."""
+    """Apply the directives for usage, pace, tier, model and cut to `reply`."""
     for verb, value in orders:
         if verb == "usage":
             reply = replace(reply, usage=_usage(value))
@@ -163,7 +169,7 @@ def _dress(reply: Reply, orders: list[tuple[str, str]]) -> Reply:
 
 
 def _usage(value: str) -> TokenUsage:
-    """``in=1000 out=300`` as usage; what is not named is 0."""
+    """Return ``in=1000 out=300`` as usage, with 0 for what is not named."""
     counts = {
         _USAGE_FIELDS[key]: int(number)
         for key, number in (pair.split("=") for pair in value.split())

@@ -1,4 +1,6 @@
-"""The stand-in's HTTP side: a small threaded HTTP/1.1 server on loopback, keep-alive, one write per whole answer.
+"""The fake provider's HTTP server: threaded, loopback, keep-alive.
+
+One write for each whole answer.
 
 The standard library's ``http.server`` parses headers through the e-mail parser and writes them one by one; this loop answers a
 request within 0.1 ms (round trip over loopback), so that a benchmark measures the client and the meter, not the server.
@@ -45,7 +47,9 @@ _BACKLOG = 512
 
 
 class FakeProvider:
-    """A stand-in model provider on loopback. ``with FakeProvider() as s:`` then point a client at ``s.base_url("openai")``.
+    """A fake model provider on loopback.
+
+    ``with FakeProvider() as s:`` then point a client at ``s.base_url("openai")``.
 
     `script` decides replies before the directives in the prompt do (see `script.py`); `latency_s` is added to every answer;
     `gateway_rate_usd` (USD a token, any token) is what the OpenRouter endpoint reports as ``usage.cost``.
@@ -108,7 +112,7 @@ class FakeProvider:
     def answer(
         self, path: str, query: str, body: Mapping[str, object], wire: BufferedIOBase
     ) -> bool:
-        """Answer one request on `wire`; False when the connection must close."""
+        """Answer one request, and return False when the connection must close."""
         provider, bare = _strip_provider(path)
         for dialect in DIALECTS:
             if match := dialect.pattern.fullmatch(bare):
@@ -187,7 +191,10 @@ _BARE = frozenset({"anthropic", "gcp.gemini", "aws.bedrock"})
 
 
 def _strip_provider(path: str) -> tuple[str | None, str]:
-    """``/at/groq/v1/x`` → (``groq``, ``/v1/x``): one server plays many providers that speak the same protocol."""
+    """Return provider and path of ``/at/groq/v1/x``.
+
+    One server acts as many providers that speak the same protocol.
+    """
     if not path.startswith("/at/"):
         return None, path
     _, _, provider, rest = path.split("/", 3)
@@ -240,7 +247,7 @@ def _write_json(
 def _write_stream(
     wire: BufferedIOBase, dialect: Dialect, answer: Answer, chunks: Iterator[bytes]
 ) -> None:
-    """A chunked response; where the reply says so it ends without its last chunk, as a cut connection does."""
+    """Write a chunked response, without its last chunk if the reply is to be cut."""
     wire.write(
         _head(200, dialect.stream_type, dialect.headers(answer), "transfer-encoding: chunked")
     )
@@ -287,7 +294,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
-        """Wake every connection's thread with an end of file; each closes its own socket."""
+        """Send every connection's thread an end of file so that each closes its socket."""
         with self._open_lock:
             waiting = list(self._open)
         for connection in waiting:
@@ -318,7 +325,7 @@ class _Connection(socketserver.StreamRequestHandler):
             return
 
     def _one(self) -> bool:
-        """Read and answer one request; False at the end of the connection."""
+        """Answer one request, and return False at the end of the connection."""
         start = self.rfile.readline(65536)
         if not start.strip():
             return False

@@ -1,4 +1,4 @@
-"""Days of imaginary history, the same for the same seed: who ran what when, as spans in crewmeter's own dialect.
+"""Days of sample data as spans in crewmeter's own dialect, repeatable by seed.
 
 Each calendar day is drawn from a generator seeded with (seed, date), so a longer history contains a shorter one and
 tomorrow's demo adds a day instead of rewriting all of them.
@@ -40,7 +40,10 @@ _CREW = {crew.name: crew for crew in COMPANY}
 def history(
     days: int, seed: int, until: datetime, *, calls_per_day: int = CALLS_PER_DAY
 ) -> Iterator[Span]:
-    """Spans of every run that starts in the `days` days before `until` and ends by then, day by day, runs in order of their start."""
+    """Yield the spans of every run in the `days` days before `until`.
+
+    Runs come in order of their start, and all end by `until`.
+    """
     first = until - timedelta(days=days)
     low, high = int(first.timestamp()) * 10**9, int(until.timestamp()) * 10**9
     day = first.astimezone(UTC).date()
@@ -54,7 +57,10 @@ def history(
 
 
 def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, FailureRates, int]]:
-    """The day's runs: when, which crew, in what weather, and the seed of the run's own generator; ordered by start."""
+    """Return the day's runs ordered by start.
+
+    Each has a start, a crew, failure rates, and the seed of its own generator.
+    """
     rng = Random(f"{seed}:{day.isoformat()}")
     midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
     outage = (day.toordinal() + seed) % _OUTAGE_EVERY == 4
@@ -82,7 +88,7 @@ def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Fai
 def _spike(
     midnight: int, rng: Random, calls_per_day: int
 ) -> list[tuple[int, Crew, FailureRates, int]]:
-    """A runaway afternoon: research runs that loop, within two hours; they cost several usual days."""
+    """Return an afternoon of looping research runs that cost several usual days."""
     runs = max(3, calls_per_day // 20)
     starts = (midnight + 13 * 3600 + rng.random() * 7200 for _ in range(runs))
     return [
@@ -101,5 +107,8 @@ def _calls_per_run(crew: Crew) -> float:
 
 
 def _about(expected: float, rng: Random) -> int:
-    """A whole number near `expected` that varies as counts of independent events do (normal approximation, never negative)."""
+    """Return a random count near `expected`.
+
+    Normal approximation of a Poisson count, never negative.
+    """
     return max(0, math.floor(expected + rng.gauss(0, math.sqrt(expected)) + rng.random()))

@@ -1,4 +1,4 @@
-"""One imaginary run, span by span: the run, its tasks and agents, the model and tool calls inside, what failed."""
+"""One sample run span by span: tasks, agents, model and tool calls, failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ class FailureRates:
 
 @dataclass(slots=True)
 class _Run:
-    """A run under construction; `now` moves forward as its parts are laid down (nanoseconds since 1970)."""
+    """A run under construction.
+
+    `now` (nanoseconds since 1970) advances as its parts are added.
+    """
 
     crew: Crew
     rng: Random
@@ -90,7 +93,7 @@ class _Run:
 
 
 def run_spans(crew: Crew, started_ns: int, rng: Random, failure_rates: FailureRates) -> list[Span]:
-    """Every span of one run of `crew`, children before parents as an exporter sends them."""
+    """Return every span of one run, children before parents as exporters send them."""
     trace_id, run_id = f"{rng.getrandbits(128) or 1:032x}", f"{rng.getrandbits(64) or 1:016x}"
     name = crew.flow or crew.name
     context: dict[str, object] = {
@@ -145,7 +148,7 @@ def _in_flow(run: _Run, flow: str) -> str | None:
 
 
 def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
-    """The crew's tasks in turn; the error type that ended the run early, if one did."""
+    """Add the crew's tasks in turn, and return the error type of an early end."""
     started, crew, outer = run.now, run.crew, run.context
     run.context = {**outer, semconv.CREW: crew.name}
     fails_at = run.rng.randrange(len(crew.jobs)) if run.rng.random() < crew.fails else None
@@ -269,8 +272,12 @@ def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
 
 
 def _usage(role: Role, turn: int, rng: Random, *, last: bool, cacheable: bool) -> TokenUsage:
-    """Tokens of a role's `turn`-th call: the conversation grows, the cache catches more of it (not of a loop's ever new
-    prompts), reasoning is part of the output."""
+    """Return the tokens of a role's `turn`-th call.
+
+    The conversation grows and the cache covers more of it, except in a loop, whose
+
+    prompts), reasoning is part of the output.
+    """
     model = role.model
     tokens_in = int(
         role.tokens_in * (1 + _GROWTH * min(turn, _LONGEST)) * rng.lognormvariate(0, 0.25)
@@ -292,7 +299,10 @@ def _usage(role: Role, turn: int, rng: Random, *, last: bool, cacheable: bool) -
 
 
 def _refused(run: _Run, model: Model, parent: str, error: str) -> None:
-    """A model call that came back without an answer; what the provider may have billed is unknown, or nothing where it refused."""
+    """Add a model call that returned no answer.
+
+    What the provider billed is nothing where it refused, else unknown.
+    """
     started = run.now
     run.wait(30.0 if error == "APITimeoutError" else 0.25)
     rejected = error != "APITimeoutError"

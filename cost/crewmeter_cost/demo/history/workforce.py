@@ -1,4 +1,4 @@
-"""The imaginary company whose history the demo writes: its models, crews, teams and people. Data only.
+"""The sample company: its models, crews, teams and people. Data only.
 
 Speeds, token counts and failure rates are typical of public reports; prices are none of this module's business.
 """
@@ -34,7 +34,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool an agent may call: how long it takes, how often it fails or answers from CrewAI's cache."""
+    """A tool: its duration, and how often it fails or answers from CrewAI's cache."""
 
     name: str
     seconds: float
@@ -45,7 +45,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """An agent: its model, its usual prompt and answer (tokens), and the tools it turns to."""
+    """An agent: its model, usual prompt and answer (tokens), and its tools."""
 
     name: str
     model: Model

@@ -1,4 +1,4 @@
-"""The imaginary history into a ledger, through the same pipeline that real spans take."""
+"""Sample data written into a ledger through the pipeline that real spans take."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def load_history(
     calls_per_day: int,
     progress: Callable[[float], None] = lambda done: None,
 ) -> Loaded:
-    """Ingest the history of the `days` days before `until`; `progress` hears the share done, 0 to 1.
+    """Ingest the sample data of the `days` days before `until`.
+
+    `progress` is called with the share done, 0 to 1.
 
     Priced with the public book alone: a demo's money must not depend on the user's own rates.
     """

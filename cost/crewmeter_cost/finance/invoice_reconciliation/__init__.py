@@ -1,1 +1,1 @@
-"""The ledger against what others say: a provider's own books, CrewAI's own totals, today's price book."""
+"""The ledger compared with provider invoices, CrewAI's totals and today's prices."""

@@ -1,4 +1,4 @@
-"""The prices a ledger's calls were really charged at: each frozen price list of a model, and when it was in use."""
+"""The prices that calls were charged at: each frozen price list and its period."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALL, _LABEL, _VERSION = core_tables.call, core_tables.label, core_tables.price
 
 
 class Charged(NamedTuple):
-    """One price list as the ledger froze it, and the calls of the model that were charged at it."""
+    """One frozen price list and the calls of the model that were charged at it."""
 
     source: str
     provider: str
@@ -43,7 +43,10 @@ def charged(
     since: datetime | None,
     until: datetime | None,
 ) -> list[Charged]:
-    """What calls to `model` in [since, until) were charged at, in order of first use; by the name asked for or answered."""
+    """Return the price lists used for `model` in [since, until), by first use.
+
+    The model is matched by requested or response name.
+    """
     start, end, c = nanoseconds(since), nanoseconds(until), _CALL.c
     named = select(_LABEL.c.id).where(func.lower(_LABEL.c.value) == model.lower())
     within = [c.started_ns >= start] if start is not None else []

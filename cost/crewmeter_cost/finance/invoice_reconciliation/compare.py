@@ -39,7 +39,7 @@ _AGENTS = text(
 
 @dataclass(slots=True)
 class Sums:
-    """One side's amounts for a day and model. ``None`` is a measure that side does not have."""
+    """One side's amounts for a day and model, None where the side lacks that amount."""
 
     requests: int | None = None
     input_tokens: int | None = None
@@ -51,7 +51,7 @@ class Sums:
 
 @dataclass(slots=True)
 class Comparison:
-    """A day and model as the ledger has it and as the provider has it; either side may be missing."""
+    """A day and model in the ledger and in the export, where either may be missing."""
 
     day: str
     model: str
@@ -59,7 +59,7 @@ class Comparison:
     provider: Sums = field(default_factory=Sums)
 
     def off(self, tolerance: Decimal) -> bool:
-        """Whether a measure that the export has differs by more than `tolerance` (a share) beyond what rounding explains."""
+        """Return whether an amount differs beyond `tolerance` (a share) and rounding."""
         measures = ("cost_usd", "input_tokens", "output_tokens", "requests")
         return any(
             self._apart(name, tolerance)
@@ -78,7 +78,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """CrewAI's own `usage_metrics` for the same calls, in tokens, as far as the ledger's rows tell."""
+    """CrewAI's own `usage_metrics` for the same calls, in tokens.
+
+    Reconstructed as far as the ledger's rows allow.
+    """
 
     tokens: int
     claimed_tokens: int
@@ -91,7 +94,10 @@ def _seconds(day: str) -> int:
 def compare(
     engine: Engine, export: Export, *, provider: str | None, since: str, until: str
 ) -> list[Comparison]:
-    """Both sides for every day and model from `since` to `until` (days, both included), by day and then by what is larger."""
+    """Return both sides for every day and model, by day and then by size.
+
+    `since` and `until` are days, both included.
+    """
     found: dict[tuple[str, str], Comparison] = {}
     with engine.connect() as connection:
         rows = connection.execute(
@@ -161,7 +167,9 @@ def _add(
 
 
 def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
-    """What CrewAI would have claimed for the crews' calls: each LLM's running total, once for every agent that used it.
+    """Return what CrewAI would have reported for the crews' calls.
+
+    Each LLM object's running total counts once for every agent that used it.
 
     The calls of one run with one model are taken for one LLM object. None where no crew's calls are in the ledger.
     """

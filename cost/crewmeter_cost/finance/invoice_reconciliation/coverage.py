@@ -25,7 +25,7 @@ _MODELS = """
 
 
 class Covered(NamedTuple):
-    """One model of the ledger: how many calls it has, how many without a cost, and what would price it today."""
+    """One model's calls, how many lack a cost, and what would price it today."""
 
     provider: str
     model: str
@@ -40,7 +40,10 @@ class Covered(NamedTuple):
 def of_ledger(
     url: str | None, *, since: datetime | None = None, until: datetime | None = None
 ) -> list[Covered] | None:
-    """Every model called in [since, until), whole seconds, the busiest first; None where there is no ledger yet (and none was named)."""
+    """Return every model called in [since, until), most calls first.
+
+    Whole seconds. None where there is no ledger yet and none was named.
+    """
     file = sqlite_path(ledger_url(url))
     if url is None and file is not None and not file.exists():
         return None

@@ -1,4 +1,6 @@
-"""Reads a provider's own export (CSV) into amounts by day and model: OpenAI and Anthropic consoles, usage or cost, and FOCUS.
+"""Readers of provider exports (CSV): amounts by day and model.
+
+OpenAI and Anthropic consoles, usage or cost, and FOCUS.
 
 The columns were read from exports people published in 2025 and 2026; a file with other columns is refused, never guessed at.
 """
@@ -29,7 +31,7 @@ _EXACT = -2
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an export says of one day and model. ``None`` is a measure the export does not have."""
+    """An export's amounts for a day and model, None where it has no such column."""
 
     day: str
     model: str
@@ -51,7 +53,10 @@ class Export:
 
 
 def model_key(name: str) -> str:
-    """One spelling for a model in a ledger and in an invoice: ``Claude Sonnet 4.5`` and ``claude-sonnet-4-5-20250929`` are the same."""
+    """Return one spelling of a model for ledger and invoice.
+
+    ``Claude Sonnet 4.5`` and ``claude-sonnet-4-5-20250929`` are the same.
+    """
     key = re.sub(r"[\s._]+", "-", name.strip().lower().rpartition("/")[2])
     return _DATE.sub("", key.removesuffix("-latest")).removesuffix("-latest")
 
@@ -78,7 +83,7 @@ class _Cells:
         )
 
     def amount(self, column: str) -> Decimal:
-        """A number; an empty cell is 0."""
+        """Return a cell as a number, 0 if it is empty."""
         text = self.text(column).replace(",", "").removeprefix("$")
         try:
             value = Decimal(text or "0")
@@ -108,7 +113,10 @@ class _Cells:
         return f"{moment.astimezone(UTC) if moment.tzinfo else moment:%Y-%m-%d}"
 
     def dollars(self, column: str, *currencies: str) -> tuple[Decimal, Decimal]:
-        """An amount in USD and how far rounding to cents may have moved it. Another currency is refused."""
+        """Return an amount in USD and how far rounding to cents may have moved it.
+
+        Another currency is refused.
+        """
         currency = self.text(*currencies).upper() if currencies else "USD"
         if currency not in ("USD", ""):
             raise CrewMeterError(
@@ -198,7 +206,10 @@ _FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], Line | 
 
 
 def read_export(path: Path) -> Export:
-    """Read an export, finding its format by its columns. Raises `CrewMeterError` for anything that is not understood."""
+    """Read an export whose format is recognised by its columns.
+
+    Raises `CrewMeterError` for anything that is not understood.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
