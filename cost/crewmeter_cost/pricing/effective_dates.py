@@ -135,7 +135,7 @@ class Moments:
 
 
 _NOTHING = Unpriced("unknown_model", "never displayed")
-_CHEAPER_TIERS = frozenset({"batch", "flex"})
+_CHEAPER_TIERS = frozenset({"batch", "flex", "provisioned"})
 
 
 class _Listed(NamedTuple):
@@ -154,6 +154,7 @@ class PriceHistory:
     """
 
     __slots__ = (
+        "_bound",
         "_entry",
         "_flags",
         "_made",
@@ -180,6 +181,7 @@ class PriceHistory:
         rules: Sequence[Rule] = (),
         uplift: Decimal | None = None,
         surcharge: Mapping[str, Price] | None = None,
+        bound: Bound = "",
         made: Callable[[Plan], None],
     ) -> None:
         """Prepare the history of a model.
@@ -193,6 +195,7 @@ class PriceHistory:
             rules: The user's entries about it, the most specific first.
             uplift: The factor on the catalogue's prices of a call within a region.
             surcharge: Prices beside the catalogue's, for what the provider bills besides.
+            bound: The direction in which the catalogue's prices may be off.
             made: Called with every plan, so that the book can freeze its rates.
         """
         self._provider = provider
@@ -203,6 +206,7 @@ class PriceHistory:
         self._rules = tuple(rules)
         self._uplift = uplift
         self._surcharge = dict(surcharge or {})
+        self._bound = bound
         self._made = made
         listed = entry.periods if entry else ()
         periods = [period for period in listed if period.get("tier") in (None, tier)]
@@ -253,7 +257,7 @@ class PriceHistory:
             source = "override"
             tier_priced = tier_priced or negotiated.tier == self._tier
         flags = self._flags
-        bound: Bound = ""
+        bound: Bound = "" if negotiated is not None else self._bound
         if self._tier and not tier_priced:
             flags = (*flags, "tier_assumed")
             bound = "upper_bound" if self._tier in _CHEAPER_TIERS else "lower_bound"

@@ -217,9 +217,20 @@ def _makes_only_images(usage: TokenUsage) -> bool:
 
 
 def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
-    lines.add("request", 1, "request")
-    if usage.web_searches and lines.add("web_search", usage.web_searches, "web_search") is None:
-        lines.note("web_search_rate_missing", LOWER)
+    rates = lines.band.rates
+    counted = {name.partition(":")[0] for name, _ in usage.units}
+    if "request" not in counted:
+        lines.add("request", 1, "request")
+        if "request" in rates and any(unit.startswith("request:") for unit in rates):
+            # The listed fee is that of the dearest size of search context.
+            lines.note("search_context_assumed", UPPER)
+    if "model_router_token" not in counted:
+        lines.add("model_router", usage.input or 0, "model_router_token")
+    if usage.web_searches:
+        if lines.add("web_search", usage.web_searches, "web_search") is None:
+            lines.note("web_search_rate_missing", LOWER)
+        elif any(unit.startswith("web_search:") for unit in rates):
+            lines.note("search_context_assumed", UPPER)
     units = usage.search_units
     if operation == "rerank" and not units and "search_unit" in lines.band.rates:
         # One query is the least that a rerank request is billed for.
@@ -229,18 +240,49 @@ def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
         lines.note("search_unit_rate_missing", LOWER)
 
 
+_UNIT_RATES: dict[str, tuple[str, ...]] = {
+    "citation_token": ("citation_token", "output_citation", "output"),
+    "annotated_page": ("annotated_page", "page"),
+}
+"""A unit → the prices that may apply to it, where they are not of its own name."""
+
+
 def _add_units(lines: Lines, usage: TokenUsage) -> None:
     """Charge what is billed by time, pages, images or as a fee."""
     for name, quantity in usage.units:
         if not quantity:
             continue
-        if name in _TIMED:
-            charged = _add_time(lines, name, quantity)
+        kind = name.partition(":")[0]
+        if _paid_by_tokens(lines, usage, kind):
+            continue
+        if kind in _TIMED:
+            charged = _add_time(lines, kind, quantity)
+        elif kind == "image":
+            charged = _add_images(lines, name, quantity)
         else:
-            charged = lines.add(name, quantity, name) is not None
+            charged = lines.add(name, quantity, *_UNIT_RATES.get(name, (name,))) is not None
         if not charged:
-            kind = name.partition(":")[0]
             lines.note(f"{kind}_rate_missing", LOWER)
+
+
+def _add_images(lines: Lines, name: str, quantity: int) -> bool:
+    """Charge images at the price of their quality and size, or at the one price there is."""
+    rates = lines.band.rates
+    sized = [unit for unit in rates if unit.startswith("image:")]
+    if name in sized or not sized:
+        return lines.add(name, quantity, name, "image") is not None
+    _, _, mark = name.partition(":")
+    quality, _, size = mark.partition(":")
+    if quality in ("", "auto", "standard") and f"image:standard:{size}" in sized:
+        return lines.add(name, quantity, f"image:standard:{size}") is not None
+    return False
+
+
+def _paid_by_tokens(lines: Lines, usage: TokenUsage, kind: str) -> bool:
+    """Return whether a model counts what it made in tokens, and is priced by them."""
+    if kind not in ("image", "input_audio_ms", "output_audio_ms", "output_video_ms", "character"):
+        return False
+    return bool(usage.output or usage.input) and "output" in lines.band.rates
 
 
 def _add_time(lines: Lines, name: str, milliseconds: int) -> bool:

@@ -1,13 +1,14 @@
-"""The price book: which rates apply to a call, from every source in its order, resolved once and remembered.
+"""The price book: the rates of a call, from every source in order, resolved once and remembered.
 
-Order: the user's overrides, genai-prices (with our corrections laid over it), LiteLLM's catalogue (flagged). What a provider
-itself reports is kept beside the computed cost (`charge._beside`).
+Order: the user's overrides, genai-prices (with our corrections laid over it), LiteLLM's catalogue
+(flagged). The provider's own figure is compared with the computed cost in `charge`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,18 +19,36 @@ from crewmeter_cost.pricing import model_matching
 from crewmeter_cost.pricing.catalogue import files
 from crewmeter_cost.pricing.catalogue.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.charge_result import FrozenRates, Unpriced
-from crewmeter_cost.pricing.effective_dates import PriceHistory
+from crewmeter_cost.pricing.effective_dates import PriceHistory, prices_at
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Overrides
-from crewmeter_cost.pricing.regions import is_regional
+from crewmeter_cost.pricing.regions import bedrock_region, is_regional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from crewmeter_cost.pricing.catalogue.file_format import Entry
-    from crewmeter_cost.pricing.unit_prices import Plan
+    from crewmeter_cost.pricing.unit_prices import Plan, Price
 
 __all__ = ["PriceBook"]
 
+_LISTED_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
+"""Bedrock regions whose prices are the ones listed without a region."""
+_REGIONS = (
+    "ap-northeast-1",
+    "ap-south-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ca-central-1",
+    "eu-central-1",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "sa-east-1",
+    "us-west-1",
+)
+"""Commercial Bedrock regions for which LiteLLM's catalogue has prices."""
 _GEOGRAPHIC = Decimal("1.1")
 """Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
 _REMEMBERED = 8192
@@ -62,6 +81,20 @@ _OWN_MACHINES = frozenset(
     {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}
 )
 _NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
+_PASS_THROUGH = frozenset({"vercel_ai_gateway"})
+"""Gateways that bill each maker's list price. The model's name begins with the maker."""
+_ROUTER = re.compile(r"model[-_]router(?:[-_@].*)?")
+_ROUTER_PRICE = "0.14"
+"""USD per million input tokens that Azure's model router adds to the model that it chose.
+
+https://azure.microsoft.com/pricing/details/cognitive-services/openai-service (2026-11-26)
+"""
+_FILLED = re.compile(
+    r"(?:image|character|page|annotated_page|input_second|output_second|maps_grounding|web_search"
+    r"|output_image|cache_image_read|input_audio|output_audio|input_video|output_video"
+    r"|citation_token)(?::.*)?"
+)
+"""Units that a lower source adds to an entry that lacks them. Text tokens are never mixed."""
 _TIERS: dict[str, str | None] = {
     "": None,
     "default": None,
@@ -73,21 +106,24 @@ _TIERS: dict[str, str | None] = {
     "on_demand_flex": "flex",
     "on_demand_priority": "priority",
     "batches": "batch",
+    "provisioned_throughput": "provisioned",
+    "scale": "provisioned",
+    "reserved": "provisioned",
 }
-"""What providers call a service tier → ours; None is the standard tier."""
+"""A provider's name of a service tier → ours. None is the standard tier."""
 
 
 class Source(Protocol):
     """A catalogue as resolution sees it."""
 
     def has(self, provider: str, name: str, open_only: bool = False, /) -> bool:
-        """Whether a provider lists a name."""
+        """Return whether a provider lists a name."""
 
     def entry(self, provider: str, name: str, /) -> Entry | None:
-        """The model under a name."""
+        """Return the model under a name."""
 
     def fallback(self, provider: str, /) -> tuple[str, ...]:
-        """Providers whose models this one resells at their prices."""
+        """Return the providers whose models this one resells at their prices."""
 
 
 class _Found(NamedTuple):
@@ -97,10 +133,26 @@ class _Found(NamedTuple):
     entry: Entry
     name: str
     rules: tuple[str, ...]
+    source: Source
+    region: str = ""
+    """The region whose price it is, or "?" where the catalogue has prices of other regions."""
+
+
+class _Key(NamedTuple):
+    """What a call says of itself: enough to find its rates."""
+
+    provider: str | None
+    model: str | None
+    host: str | None
+    response_model: str | None
+    tier: str | None
 
 
 class PriceBook:
-    """Rates by provider, model, host, tier and moment. Thread-safe: only dictionaries grow, and only by whole values."""
+    """Rates by provider, model, host, tier and moment.
+
+    Thread-safe: only dictionaries grow, and only by whole values.
+    """
 
     def __init__(
         self,
@@ -111,31 +163,31 @@ class PriceBook:
         self._sources = tuple(sources)
         self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
-        self._tracks: dict[
-            tuple[str | None, str | None, str | None, str | None, str | None], PriceHistory
-        ] = {}
+        self._histories: dict[_Key, PriceHistory] = {}
         self._frozen: dict[str, FrozenRates] = {}
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> PriceBook:
-        """The shipped book (or the user's newer one) under the user's overrides (default: ``$CREWMETER_PRICES``).
+        """Return the shipped book (or the user's newer one) under the user's overrides.
 
-        ``Path(os.devnull)`` is a book without overrides, whatever the environment says.
+        Args:
+            overrides: The file, default ``$CREWMETER_PRICES``. ``Path(os.devnull)`` is a book
+                without overrides, whatever the environment says.
 
-        Raises `CrewMeterError` for an overrides file that is not understood.
+        Raises:
+            CrewMeterError: The overrides file is not understood.
         """
-        named = overrides or (Path(path) if (path := os.environ.get("CREWMETER_PRICES")) else None)
+        named = overrides
+        if named is None and (path := os.environ.get("CREWMETER_PRICES")):
+            named = Path(path)
         rules = None
-        if (
-            named is not None and str(named) != os.devnull
-        ):  # the null device says: none, whatever the environment holds
+        if named is not None and str(named) != os.devnull:
             from crewmeter_cost.pricing.overrides.reader import read_overrides
 
             rules = read_overrides(named.expanduser())
         corrections = read_corrections()
-        return cls(
-            [Corrected(files.open_genai(), corrections), files.open_litellm()], rules, corrections
-        )
+        sources: list[Source] = [Corrected(files.open_genai(), corrections), files.open_litellm()]
+        return cls(sources, rules, corrections)
 
     def plan(
         self,
@@ -146,35 +198,34 @@ class PriceBook:
         tier: str | None,
         at_ns: int,
     ) -> Plan | Unpriced:
-        """The rates for one call, or why there are none. Remembered per combination and stretch of time."""
-        try:
-            track = self._tracks[provider, model, host, response_model, tier]
-        except KeyError:
-            track = self._remember(provider, model, host, response_model, tier)
-        return track.only or track.at(at_ns)
+        """Return the rates for one call, or why there are none.
 
-    def _remember(
-        self,
-        provider: str | None,
-        model: str | None,
-        host: str | None,
-        response_model: str | None,
-        tier: str | None,
-    ) -> PriceHistory:
-        if len(self._tracks) >= _REMEMBERED:
-            self._tracks = {}
-        found = self._resolve(provider, model, host, response_model, tier)
-        track = self._tracks[provider, model, host, response_model, tier] = (
-            PriceHistory.without(found) if isinstance(found, Unpriced) else found
-        )
-        return track
+        Remembered per combination and stretch of time.
+        """
+        try:
+            # A plain tuple equals its `_Key` and costs half as much to make.
+            history = self._histories[provider, model, host, response_model, tier]  # type: ignore[index]
+        except KeyError:
+            history = self._remember(_Key(provider, model, host, response_model, tier))
+        return history.only or history.at(at_ns)
+
+    def _remember(self, key: _Key) -> PriceHistory:
+        if len(self._histories) >= _REMEMBERED:
+            self._histories = {}
+        found = self._resolve(key)
+        history = PriceHistory.without(found) if isinstance(found, Unpriced) else found
+        self._histories[key] = history
+        return history
 
     def frozen(self, version_hash: str) -> FrozenRates:
-        """The rates behind a charge's version. Raises `KeyError` for a version this book never charged with."""
+        """Return the rates behind a charge's version.
+
+        Raises `KeyError` for a version that this book never charged with.
+        """
         return self._frozen[version_hash]
 
     def reported(self, provider: str) -> FrozenRates:
-        """The price version of costs that only the provider itself knows."""
+        """Return the price version of costs that only the provider itself knows."""
         digest = hashlib.sha256(f"{provider}\nreported".encode()).hexdigest()[:32]
         return self._frozen.setdefault(digest, FrozenRates(digest, "provider", provider, "*", "{}"))
 
@@ -185,65 +236,81 @@ class PriceBook:
     def _made(self, plan: Plan) -> None:
         self._frozen[plan.version] = plan.frozen
 
-    def _resolve(
-        self,
-        declared: str | None,
-        model: str | None,
-        host: str | None,
-        response_model: str | None,
-        tier: str | None,
-    ) -> PriceHistory | Unpriced:
-        names = [name.strip() for name in (response_model, model) if name and name.strip()]
-        if not names:
-            return Unpriced(
-                "unknown_model", "the call names no model", canonical_provider(declared)
-            )
-        if bad := next(
-            (name for name in names if not name.isprintable() or len(name) > _LONGEST_NAME), None
-        ):
-            return Unpriced(
-                "unknown_model",
-                f"{bad[:80]!r} is no model name",
-                canonical_provider(declared),
-                bad,
-                ("model_name_invalid",),
-            )
-        asked = names[-1]
-        mapped = self._overrides.provider_of(host)
-        provider, assumed = (mapped, False) if mapped else resolve_provider(declared, host)
+    def _resolve(self, key: _Key) -> PriceHistory | Unpriced:
+        """Find the catalogue entry and the user's rules for a call."""
+        named = (key.response_model, key.model)
+        names = [name.strip() for name in named if name and name.strip()]
+        refused = _no_model(names, key.provider)
+        if refused is not None:
+            return refused
+        requested = names[-1]
+        provider, assumed = self._biller(key)
         if provider in _NOBODY:
             provider, names = _prefixed(names) or (provider, names)
         if provider == "aws.bedrock" or (len(names) > 1 and ":" in names[1]):
-            names.reverse()  # the profile or variant that was asked for sets the price; the response drops it
+            # The requested profile or variant sets the price, and the response leaves it out.
+            names.reverse()
         provider, spelled = self._renamed(provider, [name.lower() for name in names])
-        sellers = (provider,) if provider is not None else _MAKERS if host is None else ()
-        found = next(
-            (hit for seller in sellers if (hit := self._find(seller, list(spelled)))), None
-        )
+        found = self._found(provider, list(spelled), key.host)
         if found is not None and provider is None:
-            provider, assumed = found.seller, True
-        names_known = [*spelled, asked.lower(), *([found.entry.model] if found else [])]
-        rules = self._overrides.about(provider, host, names_known)
+            provider = found.seller
+            assumed = True
+        names_known = [*spelled, requested.lower()]
+        if found is not None:
+            names_known.append(found.entry.model)
+        rules = self._overrides.about(provider, key.host, names_known)
         if found is None and not any(rule.kind != "discount" for rule in rules):
-            return self._unknown(provider, asked, assumed)
-        uplift = self._uplift(provider or "", found, host) if found else None
+            return self._unknown(provider, requested, assumed)
+        uplift = None
+        surcharge: dict[str, Price] = {}
+        if found is not None:
+            uplift = self._uplift(provider or "", found, key.host)
+            surcharge = self._surcharge(provider or "", found, requested)
         flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
-        entry = found.entry if found else None
         return PriceHistory(
             provider or "unknown",
-            asked,
-            entry,
-            tier=_tier(tier),
+            requested,
+            found.entry if found else None,
+            tier=_tier(key.tier),
             flags=flags,
             rules=rules,
             uplift=uplift,
+            surcharge=surcharge,
+            bound="lower_bound" if "region_price_missing" in flags else "",
             made=self._made,
         )
+
+    def _biller(self, key: _Key) -> tuple[str | None, bool]:
+        """Return who billed a call, and whether that is assumed."""
+        mapped = self._overrides.provider_of(key.host)
+        if mapped:
+            return mapped, False
+        return resolve_provider(key.provider, key.host)
+
+    def _found(self, provider: str | None, names: Sequence[str], host: str | None) -> _Found | None:
+        """Return the entry at the provider, or at the first maker that lists the model."""
+        sellers: tuple[str, ...] = ()
+        if provider is not None:
+            sellers = (provider,)
+        elif host is None:
+            sellers = _MAKERS
+        for seller in sellers:
+            hit = self._find(seller, names, host)
+            if hit is not None:
+                return hit
+        if provider in _PASS_THROUGH:
+            passed = _prefixed(names)
+            if passed is not None:
+                return self._find(passed[0], passed[1], None)
+        return None
 
     def _renamed(
         self, provider: str | None, names: Sequence[str]
     ) -> tuple[str | None, dict[str, bool]]:
-        """The names with the user's aliases put in their place, and whether each is one; an alias may name another provider."""
+        """Return the names with the user's aliases applied, and whether each is one.
+
+        An alias may name another provider.
+        """
         spelled: dict[str, bool] = {}
         for name in names:
             seller, known_as = self._overrides.alias(provider, name)
@@ -253,63 +320,142 @@ class PriceBook:
         return provider, spelled
 
     def _uplift(self, provider: str, found: _Found, host: str | None) -> Decimal | None:
-        """The factor for a call kept within a region: as Bedrock's profile or the host says, where that model has one."""
+        """Return the factor for a call that was handled within a region.
+
+        Bedrock's profile or the host tells, for models that have one.
+        """
         if "regional_uplift" in found.rules:
             return _GEOGRAPHIC
-        if is_regional(provider, host):
-            for source in reversed(
-                self._sources
-            ):  # LiteLLM's, the lower source, is the one that lists these factors
-                match = model_matching.find(provider, found.name, has=source.has)
-                entry = source.entry(provider, match.name) if match else None
-                if entry is not None and "uplift" in entry.periods[0]:
-                    return Decimal(str(entry.periods[0]["uplift"]))
+        if not is_regional(provider, host):
+            return None
+        # LiteLLM's, the lower source, is the one that lists these factors.
+        for source in reversed(self._sources):
+            match = model_matching.find(provider, found.name, has=source.has)
+            entry = source.entry(provider, match.name) if match else None
+            if entry is not None and "uplift" in entry.periods[0]:
+                return Decimal(str(entry.periods[0]["uplift"]))
         return None
 
-    def _find(self, provider: str, names: Sequence[str]) -> _Found | None:
-        """The catalogue entry of the first name that any source lists, better sources first."""
+    def _surcharge(self, provider: str, found: _Found, requested: str) -> dict[str, Price]:
+        """Return prices beside the entry's own: fees, and media that only a lower source prices."""
+        prices: dict[str, Price] = dict(self._corrections.fees.get(provider, {}))
+        for source in self._sources:
+            if source is found.source or provider == "openrouter":
+                continue
+            match = model_matching.find(found.entry.provider, found.name, has=source.has)
+            entry = source.entry(found.entry.provider, match.name) if match else None
+            if entry is not None:
+                first = prices_at(entry.periods, 0, None)
+                filled = {unit: price for unit, price in first.items() if _FILLED.fullmatch(unit)}
+                prices = {**prices, **filled}
+        if provider == "azure.ai.openai" and _ROUTER.fullmatch(requested.lower()):
+            prices["model_router_token"] = _ROUTER_PRICE
+        return prices
+
+    def _find(self, provider: str, names: Sequence[str], host: str | None) -> _Found | None:
+        """Return the entry of the first name that any source lists, better sources first."""
         chain = _CHAINS.get(provider, (provider,))
+        region = bedrock_region(host) if provider == "aws.bedrock" else None
+        if region is not None:
+            regional = self._in_region(provider, names, region)
+            if regional is not None:
+                return regional
         for source in self._sources:
             sellers = (*chain, *(other for each in chain for other in source.fallback(each)))
             for name in names:
                 for seller in sellers:
-                    for spelled in _unprefixed(name, chain):
-                        match = model_matching.find(seller, spelled, has=source.has)
-                        entry = source.entry(seller, match.name) if match else None
-                        if match and entry:
-                            return _Found(
-                                provider,
-                                entry if seller in chain else _resold(entry),
-                                name,
-                                match.rules,
-                            )
+                    hit = _listed(source, seller, name, chain)
+                    if hit is None:
+                        continue
+                    entry, rules = hit
+                    if seller not in chain:
+                        entry = _resold(entry)
+                    elsewhere = region is not None and self._differs(name, region)
+                    return _Found(provider, entry, name, rules, source, "?" if elsewhere else "")
         return None
 
-    def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
-        known = next(
-            (
-                why
-                for each in _CHAINS.get(provider or "", (provider or "",))
-                if (why := self._corrections.reason(each, model.lower()))
-            ),
-            None,
+    def _in_region(self, provider: str, names: Sequence[str], region: str) -> _Found | None:
+        """Return the entry of a Bedrock region's own price list."""
+        for source in self._sources:
+            for name in names:
+                for spelled, rules, _ in model_matching.spellings(provider, name):
+                    if {"geo_profile", "regional_uplift"} & set(rules):
+                        # A profile over several regions has a price of its own.
+                        continue
+                    entry = source.entry(provider, f"{region}/{spelled}")
+                    if entry is not None:
+                        used = tuple(dict.fromkeys(rules))
+                        return _Found(provider, entry, name, used, source, region)
+        return None
+
+    def _differs(self, name: str, region: str) -> bool:
+        """Return whether a model has prices by region, and none for this region."""
+        if region in _LISTED_REGIONS:
+            return False
+        bare = [
+            spelled
+            for spelled, rules, _ in model_matching.spellings("aws.bedrock", name)
+            if not {"geo_profile", "regional_uplift"} & set(rules)
+        ]
+        return any(
+            source.entry("aws.bedrock", f"{other}/{spelled}") is not None
+            for source in self._sources
+            for spelled in bare
+            for other in _REGIONS
         )
+
+    def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
+        chain = _CHAINS.get(provider or "", (provider or "",))
+        reasons = (self._corrections.reason(each, model.lower()) for each in chain)
+        known = next((why for why in reasons if why), None)
         where = f" at {provider}" if provider else "; its provider is not known either"
         if known is not None:
-            reason = f"{model!r} has no price{where}: {known}; declare it under [[free]] or give it one under [[price]]"
+            reason = (
+                f"{model!r} has no price{where}: {known}; "
+                "declare it under [[free]] or give it one under [[price]]"
+            )
         elif provider in _OWN_MACHINES:
-            reason = f"{provider} runs on your own machines: declare {model!r} under [[free]], or its $/GPU-hour under [[self_hosted]]"
+            reason = (
+                f"{provider} runs on your own machines: declare {model!r} under [[free]], "
+                "or its $/GPU-hour under [[self_hosted]]"
+            )
         else:
-            reason = f"no price for {model!r}{where}; add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
-        return Unpriced(
-            "unknown_model", reason, provider, model, ("provider_assumed",) if assumed else ()
-        )
+            reason = (
+                f"no price for {model!r}{where}; "
+                "add it to your prices file ($CREWMETER_PRICES) or map it under [aliases]"
+            )
+        flags = ("provider_assumed",) if assumed else ()
+        return Unpriced("unknown_model", reason, provider, model, flags)
+
+
+def _no_model(names: Sequence[str], declared: str | None) -> Unpriced | None:
+    """Return why the names of a call are none, or None."""
+    provider = canonical_provider(declared)
+    if not names:
+        return Unpriced("unknown_model", "the call names no model", provider)
+    for name in names:
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            reason = f"{name[:80]!r} is no model name"
+            return Unpriced("unknown_model", reason, provider, name, ("model_name_invalid",))
+    return None
+
+
+def _listed(
+    source: Source, seller: str, name: str, chain: Sequence[str]
+) -> tuple[Entry, tuple[str, ...]] | None:
+    """Return a source's entry for a name, and the rules that led to it."""
+    for spelled in _unprefixed(name, chain):
+        match = model_matching.find(seller, spelled, has=source.has)
+        entry = source.entry(seller, match.name) if match else None
+        if match and entry:
+            return entry, match.rules
+    return None
 
 
 def _flags(
     found: _Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None
 ) -> tuple[str, ...]:
-    """What was assumed to find the rates: the rules that matched, then the provider and the source."""
+    """Return what was assumed to find the rates: rules, provider, region and source."""
     rules = found.rules if found else ()
     flags = [f"matched_{rule}" for rule in rules]
     if spelled.get(found.name) if found else any(spelled.values()):
@@ -318,14 +464,20 @@ def _flags(
         flags.append("regional_uplift")
     if assumed:
         flags.append("provider_assumed")
+    if found and found.region == "?":
+        flags.append("region_price_missing")
     if found and found.entry.source == "litellm":
         flags.append("litellm_price")
     return tuple(flags)
 
 
 def _resold(entry: Entry) -> Entry:
-    """Another provider's model as this one sells it: at the standard price only, tiers are each provider's own."""
-    return replace(entry, periods=tuple(period for period in entry.periods if "tier" not in period))
+    """Return another provider's model as this one sells it.
+
+    At the standard price only: tiers are each provider's own.
+    """
+    standard = tuple(period for period in entry.periods if "tier" not in period)
+    return replace(entry, periods=standard)
 
 
 def _tier(tier: str | None) -> str | None:
@@ -334,18 +486,17 @@ def _tier(tier: str | None) -> str | None:
 
 
 def _prefixed(names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """LiteLLM's ``provider/model``: the prefix names the provider where nobody else does."""
+    """Return the provider that a ``provider/model`` names, and the names without it."""
     for name in reversed(names):
         prefix, _, rest = name.partition("/")
-        if rest and (provider := canonical_provider(prefix)):
+        provider = canonical_provider(prefix) if rest else None
+        if provider:
             return provider, [each.removeprefix(prefix + "/") for each in names]
     return None
 
 
 def _unprefixed(name: str, chain: Sequence[str]) -> tuple[str, ...]:
     prefix, _, rest = name.partition("/")
-    return (
-        (name, rest)
-        if rest and (canonical_provider(prefix) in chain or prefix == "litellm")
-        else (name,)
-    )
+    if rest and (canonical_provider(prefix) in chain or prefix == "litellm"):
+        return (name, rest)
+    return (name,)

@@ -1,22 +1,39 @@
-"""Hosts that process a request within one region, for which some providers charge more than for their worldwide endpoint."""
+"""Regions that a host names, for providers whose prices depend on them."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["is_regional"]
+__all__ = ["bedrock_region", "is_regional"]
 
 _REGIONAL = {
+    # OpenAI's data residency (eu.api.openai.com).
     "openai": re.compile(r"(?!api\.)[a-z]{2,4}\.api\.openai\.com"),
+    # Vertex AI's regional endpoints (us-east5-aiplatform.googleapis.com).
     "gcp.vertex_ai": re.compile(
-        r"[a-z]+(?:-[a-z]+\d+)?-aiplatform\.googleapis\.com|aiplatform\.[a-z]+\.rep\.googleapis\.com"
+        r"[a-z]+(?:-[a-z]+\d+)?-aiplatform\.googleapis\.com"
+        r"|aiplatform\.[a-z]+\.rep\.googleapis\.com"
     ),
 }
-"""OpenAI's data residency (``eu.api.openai.com``) and Vertex AI's regional endpoints (``us-east5-aiplatform.googleapis.com``).
-Bedrock says the region in the model's name."""
+_BEDROCK = re.compile(
+    r"bedrock(?:-[a-z-]+?)?\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\."
+    r"(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+)
 
 
 def is_regional(provider: str, host: str | None) -> bool:
-    """Whether a call went to one of a provider's regional endpoints."""
+    """Return whether a call went to one of a provider's regional endpoints.
+
+    They process a request within one region, and some providers charge more for that than at their
+    worldwide endpoint. Bedrock tells it in the model's name.
+    """
     pattern = _REGIONAL.get(provider)
-    return host is not None and pattern is not None and pattern.fullmatch(host.lower()) is not None
+    if host is None or pattern is None:
+        return False
+    return pattern.fullmatch(host.lower()) is not None
+
+
+def bedrock_region(host: str | None) -> str | None:
+    """Return the AWS region of a Bedrock host (``bedrock-runtime.eu-west-1.amazonaws.com``)."""
+    match = _BEDROCK.search(host.lower()) if host else None
+    return None if match is None else match["region"]

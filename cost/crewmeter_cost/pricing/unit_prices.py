@@ -28,6 +28,7 @@ __all__ = [
     "canonical",
     "half_even",
     "is_nothing",
+    "is_single",
     "plain",
     "scaled",
     "unit_usd",
@@ -51,13 +52,25 @@ SINGLE = frozenset(
         "annotated_page",
         "audio_hour",
         "input_audio_hour",
+        "input_second",
+        "output_second",
+        "image",
+        "x_search",
+        "search_source",
+        "maps_grounding",
+        "code_execution",
+        "document_search",
+        "tool_call",
         GPU_HOUR,
         FREE,
     }
 )
-"""Units priced per one; every other unit is a kind of token and priced per million."""
-_UNCOMMON = frozenset({"request", "output_reasoning", GPU_HOUR, FREE})
-"""Units that are charged on a call of text in and text out, and are not one of the five common ones."""
+"""Units priced per one. Every other unit is a kind of token and priced per million.
+
+A qualifier follows a colon: ``image:hd:1024x1024``.
+"""
+_UNCOMMON = frozenset({"request", "output_reasoning", "model_router_token", GPU_HOUR, FREE})
+"""Units charged on a call of text in and text out that are not one of the five common ones."""
 _MILLION = 1_000_000
 
 
@@ -82,9 +95,14 @@ def is_nothing(price: Price) -> bool:
     return all(Decimal(str(part)) == 0 for part in parts)
 
 
+def is_single(unit: str) -> bool:
+    """Return whether a unit is priced per one and not per million."""
+    return unit in SINGLE or unit.partition(":")[0] in SINGLE
+
+
 def unit_usd(unit: str, price: str) -> str:
     """The price of one single unit as a decimal string of USD."""
-    return plain(Decimal(price) if unit in SINGLE else Decimal(price).scaleb(-6))
+    return plain(Decimal(price) if is_single(unit) else Decimal(price).scaleb(-6))
 
 
 def canonical(prices: Prices) -> str:
@@ -121,7 +139,7 @@ class Band:
 
     def __init__(self, prices: Mapping[str, str]) -> None:
         self.rates: dict[str, Fraction] = {
-            unit: Fraction(price) * (PICO if unit in SINGLE else PICO // _MILLION)
+            unit: Fraction(price) * (PICO if is_single(unit) else PICO // _MILLION)
             for unit, price in prices.items()
         }
         """Pico-USD per single unit."""

@@ -398,7 +398,7 @@ def test_a_million_names_do_not_grow_the_book(book):
     start = time.monotonic()
     for number in range(9_000):
         priced(book, "openai", f"made-up-{number}")
-    assert len(book._tracks) <= 8192
+    assert len(book._histories) <= 8192
     assert time.monotonic() - start < patience(30)
 
 

@@ -178,8 +178,6 @@ def test_no_price_is_no_failure(run):
     )
     assert document["price_source"] is document["price_version"] is None
     assert "no price for 'claude-sonnet-4-5-future' at anthropic" in err
-    code, out, _ = run("price", "gpt-4o", "--format", "json")
-    assert (code, json.loads(out)["cost_status"]) == (0, "usage_missing")
 
 
 def test_price_for_people_and_spreadsheets(run):

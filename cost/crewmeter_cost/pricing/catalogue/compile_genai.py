@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter.providers.hosts import canonical_provider
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.pricing.catalogue.compile_command import write_or_check
 from crewmeter_cost.pricing.catalogue.file_format import Listed, render
 from crewmeter_cost.pricing.unit_prices import plain
 
@@ -235,16 +236,8 @@ def compile_file(path: Path) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the committed file, or check that it is what this compiler makes."""
-    text = compile_installed()
-    if "--check" in arguments:
-        same = PATH.exists() and PATH.read_text(encoding="utf-8") == text
-        sys.stdout.write(
-            f"{PATH.name}: {'up to date' if same else 'differs; run python -m crewmeter_cost.pricing.catalogue.compile_genai'}\n"
-        )
-        return 0 if same else 1
-    PATH.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{PATH}: {len(text):,} characters\n")
-    return 0
+    module = "crewmeter_cost.pricing.catalogue.compile_genai"
+    return write_or_check(PATH, module, compile_installed, arguments)
 
 
 if __name__ == "__main__":

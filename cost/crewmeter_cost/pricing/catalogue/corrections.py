@@ -35,6 +35,8 @@ class Corrections:
     """Also ``from``: the day a price of a model that no catalogue lists began."""
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Models known to have no price → why."""
+    fees: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Provider → what it charges besides tokens, whatever the model."""
 
     def reason(self, provider: str, name: str) -> str | None:
         """Why a model has no price, where that is known."""
@@ -64,7 +66,11 @@ def read_corrections(path: Path = PATH) -> Corrections:
         for entry in data.get("unpriced", ())
         for model in entry["models"]
     }
-    return Corrections(aliases, prices, reasons)
+    fees = {
+        entry["provider"]: {key: value for key, value in entry.items() if key not in _ABOUT}
+        for entry in data.get("fee", ())
+    }
+    return Corrections(aliases, prices, reasons, fees)
 
 
 class Corrected:
@@ -87,7 +93,13 @@ class Corrected:
         listed = self._catalogue.entry(
             provider, self._corrections.aliases.get((provider, name), name)
         )
-        fill = self._corrections.prices.get((provider, listed.model if listed else name))
+        prices = self._corrections.prices
+        own = prices.get((provider, name))
+        if own is not None and listed is not None and listed.model.lower() != name:
+            # The catalogue takes this name for another model, whose rates are not all the same.
+            laid_over = tuple({**period, **own} for period in listed.periods)
+            return replace(listed, model=name, periods=laid_over, source="correction")
+        fill = prices.get((provider, listed.model if listed else name))
         if fill is None:
             return listed
         if listed is None:
