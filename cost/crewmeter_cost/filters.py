@@ -126,6 +126,8 @@ def _terms(text: str) -> tuple[Term, ...]:
     """Split one text at the starts of its terms."""
     masked = _quotes_masked(text)
     starts = list(_START.finditer(masked))
+    if not text.strip():
+        return ()
     head = text[: starts[0].start()] if starts else text
     if head.strip():
         raise CrewMeterError(

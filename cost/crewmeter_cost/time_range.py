@@ -19,6 +19,10 @@ __all__ = ["ZONE_VARIABLE", "instant", "read_zone", "window", "window_text", "zo
 
 ZONE_VARIABLE = "CREWMETER_TZ"
 
+# A ledger holds moments as nanoseconds since 1970 in 64 bits.
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2262, 1, 1, tzinfo=UTC)
+
 _FORMS = "2026-11-01, 2026-11-01T12:00Z, 2h, 7d, today, yesterday, monday, 'last week', month"
 _AGE = re.compile(
     r"(\d+)\s*(s|m|h|d|w|(?:second|minute|hour|day|week|month|year|min|sec|hr)s?)(\s+ago)?"
@@ -62,11 +66,17 @@ def instant(text: str, *, option: str, now: datetime, zone: tzinfo = UTC) -> dat
             found = datetime.fromisoformat(text.strip())
         if found.tzinfo is None:
             found = found.replace(tzinfo=zone)
-        return found.astimezone(UTC)
+        found = found.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise CrewMeterError(
             f"{option} {text!r} is not a time", hint=f"use a time such as {_FORMS}"
         ) from error
+    if not _EARLIEST <= found <= _LATEST:
+        raise CrewMeterError(
+            f"{option} {text!r} is outside the times a ledger can hold",
+            hint=f"use a time from {_EARLIEST:%Y} to {_LATEST:%Y}",
+        )
+    return found
 
 
 def _word(word: str, now: datetime) -> datetime | None:

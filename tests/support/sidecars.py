@@ -147,6 +147,11 @@ class Running:
         finally:
             holder.close()
 
+    def kill_thread(self, name: str) -> None:
+        """Have the thread of that name end as if by SystemExit."""
+        self.ledger.with_name("victim").write_text(name)
+        os.kill(self.pid, signal.SIGUSR2)
+
     def memory_mb(self) -> float:
         """Most memory it has held so far."""
         return (
@@ -220,7 +225,7 @@ class Nursery:
             "env": env or {},
             "settings": settings,
         }
-        order |= {"clock": clock and str(clock)}
+        order |= {"clock": clock and str(clock), "victim": str(ledger.parent / "victim")}
         order |= {"said": str(said), "log": str(log)}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()

@@ -1,9 +1,11 @@
-"""What people and programs read off a sidecar: health, metrics, and the ledger's reports as the command line prints them."""
+"""What people and programs read from a sidecar: health, metrics, and the ledger's reports.
+
+Reports have the shape that the command line prints.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -15,6 +17,7 @@ from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.time_range import window
 
 if TYPE_CHECKING:
@@ -30,26 +33,32 @@ __all__ = ["health_routes", "ledger_routes"]
 
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 _MOST_RUNS = 1_000
+_MOST_OFFSET = 999_999_999
 _MOST_ROWS = 20_000
-"""Rows of a report at most: with 2.5 KB of memory a row while it is written, however many groups there are."""
+"""Rows of a report at most. Each takes 2.5 KB of memory while it is written."""
 _MOST_NODES = 10_000
 """Steps, and calls, of a run's tree at most."""
 
 
-def health_routes(metrics: SidecarMetrics, not_ready: Callable[[], str | None]) -> list[Route]:
-    """``/healthz`` (the process lives), ``/readyz`` (it can store spans; else 503 and why), ``/metrics``."""
+def health_routes(
+    metrics: SidecarMetrics,
+    not_ready: Callable[[], str | None],
+    remarks: Callable[[], list[str]] = lambda: [],
+) -> list[Route]:
+    """Return ``/healthz``, ``/readyz`` and ``/metrics``.
+
+    ``/healthz`` says that the process lives. ``/readyz`` says that it can store spans, else 503 and
+    why. `remarks` are further lines of a 200: what is no reason against traffic, but worth a look.
+    """
 
     async def alive(_request: Request) -> Response:
-        return Response("ok\n", media_type="text/plain", headers=_HEADERS)
+        return _text("ok")
 
     async def ready(_request: Request) -> Response:
         reason = not_ready()
-        return Response(
-            f"{reason or 'ready'}\n",
-            status_code=503 if reason else 200,
-            media_type="text/plain",
-            headers=_HEADERS,
-        )
+        if reason is not None:
+            return _text(reason, status=503)
+        return _text("\n".join(["ready", *remarks()]))
 
     def page(request: Request) -> Response:
         body, content_type = metrics.page(request.headers.get("accept", ""))
@@ -59,59 +68,55 @@ def health_routes(metrics: SidecarMetrics, not_ready: Callable[[], str | None]) 
 
 
 def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None]) -> list[Route]:
-    """``/api/report``, ``/api/runs`` and ``/api/runs/{id}``: JSON in the shape of ``crewmeter report --limit|runs|show --format json``.
+    """Return ``/api/report``, ``/api/runs`` and ``/api/runs/{id}``.
 
-    `suspect` is told when reading finds the ledger damaged.
+    They give JSON in the shape of ``crewmeter report --limit|runs|show --format json``. `suspect`
+    is called when reading finds the ledger damaged.
     """
 
-    def by_group(request: Request) -> Response:
+    def report_of(request: Request) -> object:
         query = request.query_params
+        since, until = _window(request)
         groups = [name for words in query.getlist("by") or ["model"] for name in words.split(",")]
+        found = report(
+            ledger,
+            by=groups,
+            since=since,
+            until=until,
+            where=query.getlist("where"),
+            limit=_integer(request, "limit", default=5_000, lowest=1, highest=_MOST_ROWS),
+        )
+        return found.document()
 
-        def made() -> dict[str, object]:
-            since, until = _window(request)
-            limit = _limit(query.get("limit", "5000"), _MOST_ROWS)
-            return report(
-                ledger,
-                by=groups,
-                since=since,
-                until=until,
-                where=query.getlist("where"),
-                limit=limit,
-            ).document()
+    def runs_of(request: Request) -> object:
+        query = request.query_params
+        since, until = _window(request)
+        page = find_runs(
+            ledger,
+            where=query.getlist("where"),
+            search=query.get("search"),
+            order=query.get("order", "time"),  # type: ignore[arg-type]
+            since=since,
+            until=until,
+            limit=_integer(request, "limit", default=50, lowest=1, highest=_MOST_RUNS),
+            offset=_integer(request, "offset", default=0, lowest=0, highest=_MOST_OFFSET),
+        )
+        return [run.document() for run in page.runs]
 
-        return _answer(made, suspect)
+    def run_of(request: Request) -> object:
+        run = find_run(ledger, request.path_params["run_id"])
+        return run_tree(ledger, run, limit=_MOST_NODES).document()
 
-    def listed(request: Request) -> Response:
-        def found() -> list[dict[str, object]]:
-            since, until = _window(request)
-            query = request.query_params
-            page = find_runs(
-                ledger,
-                where=query.getlist("where"),
-                search=query.get("search"),
-                order=query.get("order", "time"),  # type: ignore[arg-type]
-                since=since,
-                until=until,
-                limit=_limit(query.get("limit", "50"), _MOST_RUNS),
-                offset=_offset(query.get("offset", "0")),
-            )
-            return [run.document() for run in page.runs]
+    def route(path: str, document: Callable[[Request], object], *, missing: int = 400) -> Route:
+        def endpoint(request: Request) -> Response:
+            return _response(lambda: document(request), suspect, missing=missing)
 
-        return _answer(found, suspect)
-
-    def one(request: Request) -> Response:
-        def grown() -> dict[str, object]:
-            return run_tree(
-                ledger, find_run(ledger, request.path_params["run_id"]), limit=_MOST_NODES
-            ).document()
-
-        return _answer(grown, suspect, missing=404)
+        return Route(path, endpoint)
 
     return [
-        Route("/api/report", by_group),
-        Route("/api/runs", listed),
-        Route("/api/runs/{run_id}", one),
+        route("/api/report", report_of),
+        route("/api/runs", runs_of),
+        route("/api/runs/{run_id}", run_of, missing=404),
     ]
 
 
@@ -119,38 +124,47 @@ def _window(request: Request) -> tuple[datetime | None, datetime | None]:
     return window(request.query_params.get("since"), request.query_params.get("until"))
 
 
-def _limit(text: str, most: int) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
-        raise CrewMeterError(f"limit must be a number from 1 to {most}")
-    return int(text)
+def _integer(request: Request, name: str, *, default: int, lowest: int, highest: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    return bounded_integer(text, name=name, lowest=lowest, highest=highest)
 
 
-def _offset(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise CrewMeterError("offset must be a number from 0 to 999999999")
-    return int(text)
+def _text(text: str, *, status: int = 200) -> Response:
+    return Response(f"{text}\n", status_code=status, media_type="text/plain", headers=_HEADERS)
 
 
-def _answer(
+def _response(
     document: Callable[[], object],
     suspect: Callable[[LedgerCorruptError], None],
     *,
-    missing: int = 400,
+    missing: int,
 ) -> Response:
-    """The document as JSON; a question without an answer is a 4xx, a ledger that cannot be read a 503, with the reason and the way out."""
-    problem: CrewMeterError
+    """Return the document as JSON.
+
+    A request that has no answer is a 4xx, a ledger that cannot be read a 503, both with the reason
+    and the way out.
+    """
     try:
-        return Response(
-            json.dumps(document(), ensure_ascii=False),
-            media_type="application/json",
-            headers=_HEADERS,
-        )
+        return _json(document())
     except LedgerCorruptError as error:
         suspect(error)
-        status, problem = 503, error
+        return _problem(error, 503)
     except LedgerUnavailableError as error:
-        status, problem = 503, error
+        return _problem(error, 503)
     except CrewMeterError as error:
-        status, problem = missing, error
-    body = json.dumps({"error": problem.message, "hint": problem.hint}, ensure_ascii=False)
-    return Response(body, status_code=status, media_type="application/json", headers=_HEADERS)
+        return _problem(error, missing)
+
+
+def _problem(error: CrewMeterError, status: int) -> Response:
+    return _json({"error": error.message, "hint": error.hint}, status=status)
+
+
+def _json(document: object, *, status: int = 200) -> Response:
+    return Response(
+        json.dumps(document, ensure_ascii=False),
+        status_code=status,
+        media_type="application/json",
+        headers=_HEADERS,
+    )

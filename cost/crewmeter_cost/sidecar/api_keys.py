@@ -1,4 +1,4 @@
-"""Who may do what: bearer keys with the roles ``ingest`` (send spans) and ``read`` (metrics, page, API)."""
+"""Bearer keys and their roles: ``ingest`` (send spans) and ``read`` (metrics, page, API)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys and their roles; without any, everybody may do everything."""
+    """Keys and their roles. Without any, everybody may do everything."""
 
     entries: tuple[tuple[bytes, frozenset[str]], ...] = ()
 
@@ -28,9 +28,10 @@ class Keys:
         return bool(self.entries)
 
     def allow(self, authorization: str | None, role: str) -> bool:
-        """True if an ``Authorization`` header carries a key of this role: ``Bearer KEY``, or, from browsers, ``Basic`` with it as password.
+        """Return whether an ``Authorization`` header carries a key of this role.
 
-        Every key is compared, each in constant time, so that the time taken tells nothing about the keys.
+        That is ``Bearer KEY``, or, from browsers, ``Basic`` with the key as password. Every key is
+        compared, each in constant time, so that the time taken tells nothing about the keys.
         """
         if not self.entries:
             return True
@@ -43,7 +44,7 @@ class Keys:
 
 
 def _offered(authorization: str) -> bytes:
-    """The key in an ``Authorization`` header; empty where there is none."""
+    """Return the key in an ``Authorization`` header, empty where there is none."""
     scheme, _, given = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return given.strip().encode("utf-8", "surrogateescape")
@@ -56,9 +57,10 @@ def _offered(authorization: str) -> bytes:
 
 
 def keys_from(text: str | None, file: Path | None) -> Keys:
-    """Keys out of ``CREWMETER_TOKEN`` and a token file. Raises `CrewMeterError` for what is not understood.
+    """Return the keys of ``CREWMETER_TOKEN`` and of a token file.
 
-    Entries stand one a line or between commas: ``KEY`` (both roles), ``ingest:KEY`` or ``read:KEY``; ``#`` begins a comment line.
+    Entries stand one a line or between commas: ``KEY`` (both roles), ``ingest:KEY`` or
+    ``read:KEY``. ``#`` begins a comment line. Raises `CrewMeterError` for anything else.
     """
     lines = (text or "").replace(",", "\n").splitlines()
     if file is not None:
@@ -66,9 +68,8 @@ def keys_from(text: str | None, file: Path | None) -> Keys:
             lines += file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise CrewMeterError(f"token file {file} cannot be read: {error}") from None
-    entries = [
-        _entry(line.strip()) for line in lines if line.strip() and not line.lstrip().startswith("#")
-    ]
+    stripped = map(str.strip, lines)
+    entries = [_entry(line) for line in stripped if line and not line.startswith("#")]
     if file is not None and not entries:
         raise CrewMeterError(
             f"token file {file} holds no key",
@@ -78,10 +79,13 @@ def keys_from(text: str | None, file: Path | None) -> Keys:
 
 
 def _entry(line: str) -> tuple[bytes, frozenset[str]]:
+    """Return (key, roles) of one line."""
     role, colon, key = line.partition(":")
-    roles, secret = (
-        (frozenset({role}), key.strip()) if colon and role in ROLES else (frozenset(ROLES), line)
-    )
+    secret = line
+    roles = frozenset(ROLES)
+    if colon and role in ROLES:
+        secret = key.strip()
+        roles = frozenset({role})
     if len(secret) < _SHORTEST or any(letter.isspace() for letter in secret):
         raise CrewMeterError(
             f"a key must have at least {_SHORTEST} characters and no spaces",

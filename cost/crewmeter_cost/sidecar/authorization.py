@@ -1,41 +1,47 @@
-"""The door of the HTTP side: keys and roles, hosts, and connections that dawdle."""
+"""Who may send requests: keys and roles, and the Host and Origin that browsers send."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from crewmeter_cost.sidecar.settings import is_loopback
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
     from crewmeter_cost.sidecar.settings import SidecarSettings
 
-__all__ = ["AuthorizationMiddleware", "patient_protocol", "role_of"]
+__all__ = ["AuthorizationMiddleware", "role_of"]
 
-_OPEN = frozenset({"/healthz", "/readyz"})
-_HEAD_BYTES = 65_536
-"""Of a request's head, beyond which its connection is closed: browsers and proxies stop at 8 to 32 KiB."""
+_PUBLIC = frozenset({"/healthz", "/readyz"})
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.%]+\]|[^\[\]:/@?#\s]+)(?::(?P<port>[0-9]{0,5}))?")
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#@\s]+)")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_CONTAINER_HOST = "host.docker.internal"
+"""How a container reaches a sidecar on its host's loopback. No web page can have this name."""
 
 
 def role_of(path: str) -> str | None:
-    """The role a path asks for: none for health checks, ``ingest`` for OTLP and budget accounts, ``read`` for all else there ever is."""
-    if path in _OPEN:
+    """Return the role a path needs.
+
+    None for health checks, ``ingest`` for OTLP and budget accounts, ``read`` for all else.
+    """
+    if path in _PUBLIC:
         return None
     return "ingest" if path.startswith(("/v1/", "/api/budgets/")) else "read"
 
 
 class AuthorizationMiddleware:
-    """ASGI middleware that lets in who may come in.
+    """Reject requests from foreign web pages (403) and requests without a valid key (401).
 
-    Without keys, on loopback, the Host header must name loopback too: else a web page could reach the ledger by letting
-    its own name resolve to 127.0.0.1 (DNS rebinding).
+    A web page can make a browser send requests here. Those carry an Origin, which must be this
+    sidecar's own. Where a page lets its own name resolve to 127.0.0.1 (DNS rebinding), its Origin
+    agrees with its Host, so without keys, on loopback, the Host must name loopback.
+    Both are checked on every route, before the key.
     """
 
     def __init__(self, app: ASGIApp, settings: SidecarSettings, metrics: SidecarMetrics) -> None:
@@ -46,114 +52,69 @@ class AuthorizationMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or 403, or pass the request on."""
-        if scope["type"] == "http":
-            headers = {
-                name: value.decode("latin-1")
-                for name, value in scope["headers"]
-                if name in (b"authorization", b"host")
-            }
-            role = role_of(scope["path"])
-            if role is not None and not self._keys.allow(headers.get(b"authorization"), role):
-                if role == "ingest":
-                    self._metrics.requests.labels("http", "unauthorized").inc()
-                challenge = (
-                    'Bearer realm="crewmeter"'
-                    if role == "ingest"
-                    else 'Basic realm="crewmeter", charset="UTF-8"'
-                )
-                refusal = PlainTextResponse(
-                    f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge}
-                )
-                await refusal(scope, receive, send)
-                return
-            if (
-                self._local_only
-                and role == "read"
-                and not is_loopback(_host(headers.get(b"host", "")))
-            ):
-                await PlainTextResponse("this sidecar answers to localhost only\n", 403)(
-                    scope, receive, send
-                )
-                return
-        await self._app(scope, receive, send)
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        if role_of(scope["path"]) == "ingest":
+            self._metrics.requests.labels("http", "unauthorized").inc()
+        await refusal(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> PlainTextResponse | None:
+        """Return the response to a request that is rejected, or None."""
+        hosts = _values(scope, b"host")
+        if self._local_only and not (len(hosts) == 1 and _is_local(hosts[0])):
+            return PlainTextResponse(
+                "this sidecar has no key, so it answers to localhost only: "
+                "send Host: localhost, or set CREWMETER_TOKEN\n",
+                403,
+            )
+        origins = _values(scope, b"origin")
+        if origins and not (len(origins) == len(hosts) == 1 and _same(origins[0], hosts[0])):
+            return PlainTextResponse("requests of other web pages are not accepted\n", 403)
+        role = role_of(scope["path"])
+        authorization = _values(scope, b"authorization")
+        given = authorization[0] if len(authorization) == 1 else None
+        if role is None or self._keys.allow(given, role):
+            return None
+        challenge = 'Bearer realm="crewmeter"'
+        if role == "read":  # people read with a browser, which asks for a password
+            challenge = 'Basic realm="crewmeter", charset="UTF-8"'
+        return PlainTextResponse(
+            f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge}
+        )
 
 
-def _host(header: str) -> str:
-    """The host of a Host header, without its port and brackets."""
-    return (
-        header.partition("]")[0].removeprefix("[")
-        if header.startswith("[")
-        else header.partition(":")[0]
-    )
+def _values(scope: Scope, name: bytes) -> list[str]:
+    """Return every value of a header: a second Host or Origin must not hide behind the first."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
-def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol with an end to its patience.
+def _is_local(authority: str) -> bool:
+    """Return whether a Host header names this machine."""
+    match = _AUTHORITY.fullmatch(authority.strip().lower())
+    if match is None:
+        return False
+    host = match["host"].strip("[]")
+    return host == _CONTAINER_HOST or is_loopback(host)
 
-    A connection that has no request under way and does not finish the head of one within `seconds` of its first byte (or of
-    connecting), or within `_HEAD_BYTES`, is closed. Where there are as many connections as allowed, a new one takes the place
-    of the one that has been idle longest. So clients that dawdle hold nothing and keep nobody out.
+
+def _same(origin: str, authority: str) -> bool:
+    """Return whether an Origin is that of a page served under this Host.
+
+    The scheme may differ, since a proxy may speak TLS to the browser and HTTP to the sidecar.
     """
+    match = _ORIGIN.fullmatch(origin.strip().lower())
+    if match is None:
+        return False
+    default = _DEFAULT_PORTS[match["scheme"]]
+    ours = _split(authority.strip().lower(), default)
+    return ours is not None and ours == _split(match["authority"], default)
 
-    class Patient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class chosen at import by what is installed
-        _patience: asyncio.TimerHandle | None = None
-        _head = 0
-        _idle_since = 0.0
 
-        @property
-        def _is_idle(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._wait()
-            if (
-                self.limit_concurrency is not None
-                and len(self.connections) >= self.limit_concurrency
-            ):
-                idle = [
-                    other
-                    for other in self.connections
-                    if other is not self and other._is_idle and not other.transport.is_closing()
-                ]
-                if idle:
-                    min(idle, key=lambda other: other._idle_since).transport.close()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_idle:
-                self._head += len(data)
-                if self._patience is None:
-                    self._wait()
-                if self._head > _HEAD_BYTES and not self.transport.is_closing():
-                    self.transport.write(
-                        b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-                    )
-                    self.transport.close()
-            else:
-                self._head = 0
-                self._stop_waiting()
-
-        def on_response_complete(self) -> None:
-            self._head, self._idle_since = 0, self.loop.time()
-            super().on_response_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def _wait(self) -> None:
-            self._idle_since = self.loop.time()
-            self._patience = self.loop.call_later(seconds, self._give_up)
-
-        def _stop_waiting(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
-
-        def _give_up(self) -> None:
-            self._patience = None
-            if self._is_idle and not self.transport.is_closing():
-                self.transport.close()
-
-    return Patient
+def _split(authority: str, default_port: str) -> tuple[str, str] | None:
+    """Return (host, port) of an authority."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return None
+    return match["host"], match["port"] or default_port

@@ -1,4 +1,4 @@
-"""Budgets at a sidecar: accounts for apps on other hosts, the state of the ledger's own budgets as metrics, and their notices."""
+"""Budgets at a sidecar: accounts for apps on other hosts, metrics of the budgets, and notices."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from crewmeter_cost.budgets.local_balance import (
 )
 from crewmeter_cost.budgets.repository import in_force, status
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.sidecar.background import SupervisedThread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,24 +46,23 @@ __all__ = ["EVERY_SECONDS", "BudgetGauges", "budget_routes"]
 log = logging.getLogger("crewmeter.sidecar")
 
 EVERY_SECONDS = 15.0
-"""How often, at most, the ledger is asked how its budgets stand."""
+"""How often, at most, the ledger's budgets are read."""
 _MOST_BODY = 65_536
 _MOST_SERIES = 200
+_MOST_HOLDER = 200
+_DAY_SECONDS = 86_400
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
-def budget_routes(store: SidecarLedgers, metrics: SidecarMetrics) -> list[Route]:
-    """``POST /api/budgets/lease`` and ``/settle`` (JSON, with an ingest key); besides, gauges in `metrics` and notices from now on."""
-    standing = BudgetGauges(store)
-    metrics.registry.register(standing)
-    standing.start()
-    desk = _BudgetAccounts(store)
+def budget_routes(ledgers: SidecarLedgers) -> list[Route]:
+    """Return ``POST /api/budgets/lease`` and ``/settle`` (JSON, with an ingest key)."""
+    accounts = _BudgetAccounts(ledgers)
 
     async def lease(request: Request) -> Response:
-        return await _answer(desk, request, "lease")
+        return await _response(accounts, request, "lease")
 
     async def settle(request: Request) -> Response:
-        return await _answer(desk, request, "settle")
+        return await _response(accounts, request, "settle")
 
     return [
         Route("/api/budgets/lease", lease, methods=["POST"]),
@@ -70,11 +70,9 @@ def budget_routes(store: SidecarLedgers, metrics: SidecarMetrics) -> list[Route]
     ]
 
 
-async def _answer(desk: _BudgetAccounts, request: Request, verb: str) -> Response:
-    if (
-        request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        != "application/json"
-    ):
+async def _response(accounts: _BudgetAccounts, request: Request, verb: str) -> Response:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
         return _problem(415, "Content-Type must be application/json")
     body = bytearray()
     async for part in request.stream():
@@ -82,17 +80,17 @@ async def _answer(desk: _BudgetAccounts, request: Request, verb: str) -> Respons
         if len(body) > _MOST_BODY:
             return _problem(413, f"the body is larger than {_MOST_BODY} bytes")
     try:
-        balance = await run_in_threadpool(desk.serve, verb, bytes(body))
+        balance = await run_in_threadpool(accounts.serve, verb, bytes(body))
     except CrewMeterError as error:
         return _problem(400, error.message, error.hint)
     except BalanceUnavailableError as error:
-        return _problem(503, f"the ledger can't be asked ({error})")
-    about = {
+        return _problem(503, f"the ledger can't be read ({error})")
+    document = {
         "spent_pusd": balance.spent_pusd,
         "leased_pusd": balance.leased_pusd,
         "granted_pusd": balance.granted_pusd,
     }
-    return JSONResponse(about, headers=_HEADERS)
+    return JSONResponse(document, headers=_HEADERS)
 
 
 def _problem(status_code: int, message: str, hint: str | None = None) -> Response:
@@ -100,43 +98,34 @@ def _problem(status_code: int, message: str, hint: str | None = None) -> Respons
 
 
 class _BudgetAccounts:
-    """Serves questions about accounts, out of the ledger as it is at the moment."""
+    """Leases and settles on the ledger as it is at the moment."""
 
-    def __init__(self, store: SidecarLedgers) -> None:
-        self._store = store
+    def __init__(self, ledgers: SidecarLedgers) -> None:
+        self._ledgers = ledgers
         self._ledger: object = None
         self._balance_store: LocalBalanceStore
 
     def serve(self, verb: str, body: bytes) -> Balance:
-        """The account after what was asked. Raises `CrewMeterError` for nonsense."""
-        if self._ledger is not self._store.ledger:  # first of all, or a damaged file was set aside
-            self._ledger, self._balance_store = (
-                self._store.ledger,
-                LocalBalanceStore(self._store.ledger.engine),
-            )
+        """Return the account after the request. Raises `CrewMeterError` for a malformed one."""
+        ledger = self._ledgers.ledger
+        if self._ledger is not ledger:  # the first request, or the ledger was exchanged
+            self._ledger = ledger
+            self._balance_store = LocalBalanceStore(ledger.engine)
         document = _document(body)
         budget = _budget(document.get("budget"))
         window = _window(budget, document.get("period_start"))
         holder = document.get("holder")
-        if not isinstance(holder, str) or not 0 < len(holder) <= 200:
-            raise CrewMeterError(f"holder is {holder!r}, not a short name")
+        if not isinstance(holder, str) or not 0 < len(holder) <= _MOST_HOLDER:
+            raise CrewMeterError(f"holder is {str(holder)[:80]!r}, not a short name")
         if verb == "lease":
-            return self._balance_store.lease(
-                budget,
-                window,
-                holder=holder,
-                need_pusd=_amount(document, "need_pusd", least=1),
-            )
-        spent, returned = (
-            _amount(document, "spent_pusd", least=0),
-            _amount(document, "returned_pusd", least=-MOST_PUSD),
-        )
+            need = _amount(document, "need_pusd", least=1)
+            return self._balance_store.lease(budget, window, holder=holder, need_pusd=need)
         return self._balance_store.book(
             budget,
             window,
             holder=holder,
-            spent_pusd=spent,
-            returned_pusd=returned,
+            spent_pusd=_amount(document, "spent_pusd", least=0),
+            returned_pusd=_amount(document, "returned_pusd", least=-MOST_PUSD),
             look=True,
         )
 
@@ -154,42 +143,46 @@ def _document(body: bytes) -> dict[str, object]:
 
 
 def _budget(source: object) -> Budget:
-    """The budget as the app has it, checked as if a person had written it."""
+    """Return the budget as the app has it, checked as if a person had written it."""
     known = {field.name for field in fields(Budget)}
-    if not isinstance(source, dict) or not set(source) <= known:
+    if not isinstance(source, dict):
         raise CrewMeterError(
             "budget must be an object", hint=f"its keys are {', '.join(sorted(known))}"
         )
+    # An app of a newer version may send keys that this version does not know.
+    claims = {key: value for key, value in source.items() if key in known}
     try:
-        claimed = Budget(**source)
-        scope = claimed.scope if claimed.value is None else f"{claimed.scope}:{claimed.value}"
-        rest = {
-            "hard": claimed.hard,
-            "on_unknown": claimed.on_unknown,
-            "timezone": claimed.timezone,
-            "name": claimed.name,
-        }
-        return parse_budget({"amount": claimed.amount_text, "scope": scope, **rest}, where="budget")
-    except (TypeError, ArithmeticError, ValueError) as error:
+        claimed = Budget(**claims)
+        return parse_budget(
+            {
+                "amount": claimed.amount_text,
+                "scope": claimed.scope_text,
+                "hard": claimed.hard,
+                "on_unknown": claimed.on_unknown,
+                "timezone": claimed.timezone,
+                "name": claimed.name,
+            },
+            where="budget",
+        )
+    except (TypeError, ArithmeticError, ValueError, AttributeError) as error:
         raise CrewMeterError(
             "budget is not understood", hint="send amount_pusd, period, scope and value"
         ) from error
 
 
 def _window(budget: Budget, start: object) -> Window:
+    """Return the period that began at `start`. Raises `CrewMeterError` where none did."""
     if budget.period in ("run", "total"):
         if budget.period == "run" or start is not None:
             raise CrewMeterError(f"a budget per {budget.period} has no period_start here")
         return Window(None, None)
-    if (
-        not isinstance(start, int)
-        or isinstance(start, bool)
-        or not 0 <= start <= time.time() + 86_400
-    ):
+    is_integer = isinstance(start, int) and not isinstance(start, bool)
+    if not is_integer or not 0 <= start <= time.time() + _DAY_SECONDS:  # type: ignore[operator]
         raise CrewMeterError(
-            f"period_start is {start!r}", hint="send the unix seconds at which the period began"
+            f"period_start is {str(start)[:80]}",
+            hint="send the unix seconds at which the period began",
         )
-    window = window_at(budget, start)
+    window = window_at(budget, start)  # type: ignore[arg-type]
     if window.start != start:
         raise CrewMeterError(f"no {budget.period} began at {start} in {budget.timezone}")
     return window
@@ -198,25 +191,38 @@ def _window(budget: Budget, start: object) -> Window:
 def _amount(document: dict[str, object], key: str, *, least: int) -> int:
     value = document.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST_PUSD:
-        raise CrewMeterError(f"{key} is {value!r}, not an amount in whole pico-USD")
+        raise CrewMeterError(f"{key} is {str(value)[:80]!r}, not an amount in whole pico-USD")
     return value
 
 
 class BudgetGauges:
-    """How the budgets in force stand: a prometheus-client collector, and a thread that announces thresholds."""
+    """What is spent of the budgets in force: a prometheus-client collector.
 
-    def __init__(self, store: SidecarLedgers) -> None:
-        self._store = store
+    A thread of its own announces thresholds.
+    """
+
+    def __init__(self, ledgers: SidecarLedgers, metrics: SidecarMetrics) -> None:
+        self._ledgers = ledgers
         self._lock = threading.Lock()
         self._found: list[BudgetStatus] = []
-        self._looked_at = float("-inf")
+        self._read_at = float("-inf")
+        self._warned: str | None = None
+        self._stop = threading.Event()
+        self.thread = SupervisedThread(
+            "crewmeter-budgets", self._run, died=metrics.thread_died, daemon=True
+        )
+        metrics.registry.register(self)
 
     def start(self) -> None:
-        """Look every `EVERY_SECONDS`, in the background."""
-        threading.Thread(target=self._for_ever, name="crewmeter-budgets", daemon=True).start()
+        """Read the budgets every `EVERY_SECONDS`, in the background."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the thread, at the latest when its current look is over."""
+        self._stop.set()
 
     def collect(self) -> Iterator[Metric]:
-        """``crewmeter_budget_spent_usd`` and ``crewmeter_budget_limit_usd`` by budget."""
+        """Return ``crewmeter_budget_spent_usd`` and ``crewmeter_budget_limit_usd`` by budget."""
         spent = GaugeMetricFamily(
             semconv.PROM_BUDGET_SPENT,
             "Spent of a budget in its current period, in USD.",
@@ -232,28 +238,38 @@ class BudgetGauges:
         yield limit
 
     def _now(self) -> list[BudgetStatus]:
-        """The standings, no older than `EVERY_SECONDS` unless the ledger can't be asked."""
+        """Return the status of each budget.
+
+        It is no older than `EVERY_SECONDS`, unless the ledger can't be read. A page of metrics must
+        never fail because of one budget, so every error leaves the last status in use.
+        """
         with self._lock:
-            if time.monotonic() - self._looked_at >= EVERY_SECONDS:
-                self._looked_at = time.monotonic()
-                engine = self._store.ledger.engine
-                try:
-                    self._found = status(engine, in_force(engine), now=datetime.now(UTC))
-                except (SQLAlchemyError, CrewMeterError) as error:
-                    log.warning("budgets can't be read: %s", type(error).__name__)
+            if time.monotonic() - self._read_at < EVERY_SECONDS:
+                return self._found
+            self._read_at = time.monotonic()
+            engine = self._ledgers.ledger.engine
+            try:
+                self._found = status(engine, in_force(engine), now=datetime.now(UTC))
+                self._warned = None
+            except (SQLAlchemyError, CrewMeterError, ValueError, ArithmeticError) as error:
+                self._warn_once(f"budgets can't be read: {error}")
             return self._found
 
-    def _for_ever(self) -> None:
-        while True:
-            balance_store = LocalBalanceStore(self._store.ledger.engine)
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            balance_store = LocalBalanceStore(self._ledgers.ledger.engine)
             for each in self._now():
                 try:
                     window = window_at(each.budget, time.time())
                     balance_store.notice(each.budget, window, each.spent_pusd)
                 except SQLAlchemyError as error:
-                    log.warning(
-                        "budget %s: no notice could be given: %s",
-                        each.budget.label,
-                        type(error).__name__,
+                    self._warn_once(
+                        f"budget {each.budget.label}: no notice could be given: "
+                        f"{type(error).__name__}"
                     )
-            time.sleep(EVERY_SECONDS)
+            self._stop.wait(EVERY_SECONDS)
+
+    def _warn_once(self, message: str) -> None:
+        if message != self._warned:
+            self._warned = message
+            log.warning("%s", message)

@@ -10,10 +10,14 @@ import time
 
 __all__ = ["configure"]
 
+LEVEL_VARIABLE = "CREWMETER_LOG_LEVEL"
+
 
 class _JsonLines(logging.Formatter):
+    """Formats a record as one line. A traceback, if any, is a field of it."""
+
     def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback, if any, is a field of it."""
+        """Return the line."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         line: dict[str, object] = {
             "time": f"{moment}.{int(record.msecs):03d}Z",
@@ -27,18 +31,27 @@ class _JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send what crewmeter logs, and everybody else's warnings, to stderr as JSON lines; ``CREWMETER_LOG`` sets crewmeter's level."""
+    """Send crewmeter's log, and everybody else's warnings, to stderr as JSON lines.
+
+    ``CREWMETER_LOG_LEVEL`` sets crewmeter's level: debug, info (default), warning, error.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines())
-    level = logging.getLevelNamesMapping().get(
-        os.environ.get("CREWMETER_LOG", "").upper(), logging.INFO
-    )
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    for name, threshold in (("crewmeter", level), ("uvicorn", logging.WARNING)):
-        logger = logging.getLogger(name)
+    name = os.environ.get(LEVEL_VARIABLE, "").strip().upper()
+    level = logging.getLevelNamesMapping().get(name)
+    for logger_name, threshold in (
+        ("crewmeter", level or logging.INFO),
+        ("uvicorn", logging.WARNING),
+    ):
+        logger = logging.getLogger(logger_name)
         logger.handlers = []
         logger.setLevel(threshold)
         logger.propagate = True
+    if name and level is None:
+        logging.getLogger("crewmeter.sidecar").warning(
+            "%s=%s is no level: choose debug, info, warning or error", LEVEL_VARIABLE, name.lower()
+        )

@@ -1,4 +1,7 @@
-"""The HTTP interface described for programs: ``openapi.yaml`` as JSON at ``/api/openapi.json``, and errors as it says them."""
+"""The HTTP interface described for programs, and errors as it says them.
+
+``openapi.yaml`` is served as JSON at ``/api/openapi.json``.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,15 @@ _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 @cache
 def description() -> bytes:
-    """The OpenAPI 3.1 document, as JSON."""
+    """Return the OpenAPI 3.1 document, as JSON."""
     import yaml
 
-    return json.dumps(
-        yaml.safe_load(resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8"))
-    ).encode()
+    text = resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8")
+    return json.dumps(yaml.safe_load(text)).encode()
 
 
 def description_route() -> Route:
-    """``/api/openapi.json``."""
+    """Return ``/api/openapi.json``."""
 
     def document(_request: Request) -> Response:
         return Response(description(), media_type="application/json", headers=_HEADERS)
@@ -39,12 +41,13 @@ def description_route() -> Route:
 
 
 async def http_error(_request: Request, error: Exception) -> Response:
-    """A path or a method there is not (404, 405), in the shape of every other error."""
+    """Answer a path or a method that does not exist, in the shape of every other error."""
     if not isinstance(error, HTTPException):
         raise error
     hint = "GET /api/openapi.json describes what there is"
-    body = json.dumps({"error": error.detail.lower(), "hint": hint})
-    headers = {**_HEADERS, **(error.headers or {})}
     return Response(
-        body, status_code=error.status_code, media_type="application/json", headers=headers
+        json.dumps({"error": error.detail.lower(), "hint": hint}),
+        status_code=error.status_code,
+        media_type="application/json",
+        headers={**_HEADERS, **(error.headers or {})},
     )

@@ -1,16 +1,16 @@
-"""A request's bytes → spans in the ledger, for HTTP and gRPC alike: opened, read, priced, queued, and waited for."""
+"""A request's bytes into spans in the ledger, for HTTP and gRPC alike."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
 from crewmeter_cost.intake.otlp_json import from_json
 from crewmeter_cost.intake.otlp_protobuf import BadRequest, from_protobuf
+from crewmeter_cost.sidecar.background import SerialExecutor
 from crewmeter_cost.sidecar.writer import QueueFull
 
 if TYPE_CHECKING:
@@ -22,11 +22,19 @@ if TYPE_CHECKING:
     from crewmeter_cost.sidecar.settings import Limits
     from crewmeter_cost.sidecar.writer import Writer
 
-__all__ = ["Receiver", "RefusedRequest", "refused_text"]
+__all__ = ["BodyReservation", "Receiver", "RefusedRequest", "refused_text"]
+
+_GRACE_SECONDS = 1.0
+"""How long a body may take to arrive while another finds no room."""
+_POLL_SECONDS = 0.05
+_POLLS = 20
 
 
 class RefusedRequest(Exception):
-    """A request that is not taken. `outcome` is its label in the metrics; with `retry_seconds` the sender should try again."""
+    """A request that is not taken.
+
+    `outcome` is its label in the metrics. With `retry_seconds` the sender should try again.
+    """
 
     def __init__(self, outcome: str, message: str, *, retry_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -36,41 +44,105 @@ class RefusedRequest(Exception):
 
 
 def refused_text(refused: Counter[str]) -> str:
-    """Why spans of a request were refused, for ``partial_success``."""
+    """Return why spans of a request were refused, for ``partial_success``."""
     return "; ".join(f"{count} spans refused: {reason}" for reason, count in refused.items())
 
 
 class _AdmittedRequest:
-    """One request's place among those under way, and the bytes it holds."""
+    """One of the requests under way, counted until it ends."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        self._bytes = 0
 
-    def __enter__(self) -> _AdmittedRequest:
+    def __enter__(self) -> None:
         receiver = self._receiver
         if receiver.under_way >= receiver.limits.requests:
             raise RefusedRequest("busy", "too many requests under way", retry_seconds=1.0)
         receiver.under_way += 1
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._receiver.under_way -= 1
-        self._receiver.held -= self._bytes
 
-    def hold(self, size: int) -> None:
-        """Count `size` more bytes of body. Raises `RefusedRequest` where all requests together hold too many."""
+
+class BodyReservation:
+    """The bytes of one body, counted from when they arrive until the request ends.
+
+    Bodies that arrive slowly hold bytes, but are not yet requests under way: clients that dawdle
+    keep nobody out. Where there is no room for more bytes, the largest body that takes longer than
+    `_GRACE_SECONDS` is given up.
+    """
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._bytes = 0
+        self._began = 0.0
+        self._given_up = False
+        self._timeout: asyncio.Timeout | None = None
+
+    def __enter__(self) -> BodyReservation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._receiver.held -= self._bytes
+        self._bytes = 0
+
+    def arriving(self) -> asyncio.Timeout:
+        """Return a time limit for the whole body."""
+        self._began = asyncio.get_running_loop().time()
+        self._timeout = asyncio.timeout(self._receiver.limits.body_seconds)
+        self._receiver.arriving.add(self)
+        return self._timeout
+
+    def arrived(self) -> None:
+        """Say that the body is complete, or will never be."""
+        self._receiver.arriving.discard(self)
+
+    def too_slow(self) -> RefusedRequest:
+        """Return why the body was given up."""
+        if self._given_up:
+            return RefusedRequest(
+                "busy", "the body arrived too slowly while others waited", retry_seconds=1.0
+            )
+        seconds = self._receiver.limits.body_seconds
+        return RefusedRequest("timeout", f"the body did not arrive in {seconds:g} s")
+
+    async def hold(self, size: int) -> None:
+        """Count `size` more bytes. Raises `RefusedRequest` where there is no room for them."""
         receiver = self._receiver
-        if receiver.held and receiver.held + size > receiver.limits.held_bytes:
-            raise RefusedRequest("busy", "too many bytes in requests under way", retry_seconds=1.0)
+        for _ in range(_POLLS):
+            if not receiver.held or receiver.held + size <= receiver.limits.held_bytes:
+                break
+            if not self._give_up_another():
+                raise RefusedRequest(
+                    "busy", "too many bytes in requests under way", retry_seconds=1.0
+                )
+            await asyncio.sleep(_POLL_SECONDS)
         self._bytes += size
         receiver.held += size
 
+    def _give_up_another(self) -> bool:
+        """End the largest slow body, and return whether there is one."""
+        now = asyncio.get_running_loop().time()
+        slow = [
+            body
+            for body in self._receiver.arriving
+            if body is not self and body._bytes and now - body._began > _GRACE_SECONDS
+        ]
+        if not slow:
+            return False
+        if not any(body._given_up for body in slow):
+            largest = max(slow, key=lambda body: body._bytes)
+            largest._given_up = True
+            if largest._timeout is not None and not largest._timeout.expired():
+                largest._timeout.reschedule(now)
+        return True
+
 
 class Receiver:
-    """Takes export requests. Lives on the event loop; reading and pricing happen in one thread of its own, in order.
+    """Takes export requests.
 
-    `clock` gives ns since 1970 and may jump; what is measured while a request is under way goes by the monotonic clock.
+    It lives on the event loop. Reading and pricing happen in one thread of its own, in order.
+    `clock` gives ns since 1970 and may jump. Durations go by the monotonic clock.
     """
 
     def __init__(
@@ -85,45 +157,62 @@ class Receiver:
         self.limits = limits
         self.under_way = 0
         self.held = 0
+        """Bytes of all bodies."""
+        self.arriving: set[BodyReservation] = set()
         self._pipeline = pipeline
         self._writer = writer
         self._metrics = metrics
         self._clock = clock
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="crewmeter-reader")
+        self.reader = SerialExecutor("crewmeter-reader", died=metrics.thread_died)
+
+    def body(self) -> BodyReservation:
+        """Return a context manager that counts the bytes of one body."""
+        return BodyReservation(self)
 
     def request(self) -> _AdmittedRequest:
-        """A place for one request, as a context manager. Raises `RefusedRequest` where all are taken."""
+        """Return a context manager for one request under way.
+
+        Entering it raises `RefusedRequest` where there are too many.
+        """
         return _AdmittedRequest(self)
 
     async def take(self, body: bytes, *, as_json: bool, encoding: str = "") -> Counter[str]:
-        """SidecarLedgers the spans of one request; returns after the commit what was refused (reason → spans). Raises `RefusedRequest`."""
+        """Store the spans of one request, and return after the commit what was refused.
+
+        Returns reason → number of spans. Raises `RefusedRequest`.
+        """
         loop = asyncio.get_running_loop()
         priced, ended, refused = await loop.run_in_executor(
-            self._reader, self._read, body, as_json, encoding
+            self.reader, self._read, body, as_json, encoding
         )
         if refused:
             self._metrics.spans.labels("refused").inc(refused.total())
         if priced.spans:
             try:
                 await asyncio.wrap_future(self._writer.submit(priced, ended))
-            except QueueFull as busy:
-                raise RefusedRequest("busy", str(busy), retry_seconds=busy.retry_seconds) from None
+            except QueueFull as full:
+                raise RefusedRequest("busy", str(full), retry_seconds=full.retry_seconds) from None
             except CrewMeterError as error:
                 raise RefusedRequest("unavailable", error.message, retry_seconds=5.0) from None
         return refused
 
     def close(self) -> None:
         """End the reading thread."""
-        self._reader.shutdown()
+        self.reader.shutdown()
 
     def _read(
         self, body: bytes, as_json: bool, encoding: str
     ) -> tuple[Priced, float, Counter[str]]:
-        """The spans of a body, when the last of them ended (on the monotonic clock, never in the future), and what was refused."""
-        now_ns, arrived = self._clock(), time.monotonic()
+        """Return the spans of a body, when the last of them ended, and what was refused.
+
+        The moment is on the monotonic clock and never in the future.
+        """
+        now_ns = self._clock()
+        arrived = time.monotonic()
+        read = from_json if as_json else from_protobuf
         try:
             plain = opened(body, encoding, limit=self.limits.opened_bytes)
-            batch = (from_json if as_json else from_protobuf)(plain, now_ns=now_ns)
+            batch = read(plain, now_ns=now_ns)
         except TooLarge as error:
             raise RefusedRequest("too_large", str(error)) from None
         except UnknownEncoding as error:

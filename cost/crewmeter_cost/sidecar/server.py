@@ -11,21 +11,20 @@ import socket
 import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
 from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.sidecar.api import health_routes, ledger_routes
-from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware, patient_protocol
-from crewmeter_cost.sidecar.budgets_api import budget_routes
+from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware
+from crewmeter_cost.sidecar.budgets_api import BudgetGauges, budget_routes
+from crewmeter_cost.sidecar.http_protocol import limited_protocol
 from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
 from crewmeter_cost.sidecar.otlp_http import otlp_routes
@@ -33,14 +32,14 @@ from crewmeter_cost.sidecar.receive import Receiver
 from crewmeter_cost.sidecar.settings import checked
 from crewmeter_cost.sidecar.tenant_ledgers import SidecarLedgers
 from crewmeter_cost.sidecar.writer import Writer
+from crewmeter_cost.web import page_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from crewmeter_cost.ledger.store import Ledger
+    from crewmeter_cost.sidecar.background import SupervisedThread
     from crewmeter_cost.sidecar.settings import SidecarSettings
 
 __all__ = ["Sidecar", "serve"]
@@ -48,11 +47,19 @@ __all__ = ["Sidecar", "serve"]
 log = logging.getLogger("crewmeter.sidecar")
 
 _GC_THRESHOLDS = (200_000, 20, 100)
-"""Spans, calls and rows hold no cycles, yet Python's collector walks them over and over: a fifth of the processor time at its defaults."""
+"""Spans, calls and rows hold no cycles, yet Python's collector walks them over and over.
+
+At its defaults that takes a fifth of the processor time.
+"""
+_WATCH_SECONDS = 0.5
+"""How often threads are looked after."""
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: it would end the process by the signal before the writer has drained."""
+    """uvicorn without its signal handling.
+
+    It would end the process by the signal before the writer has drained.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -61,7 +68,10 @@ class _Server(uvicorn.Server):
 
 
 class Sidecar:
-    """The parts of one sidecar, wired. `clock` gives ns since 1970; nothing breaks where it jumps."""
+    """The parts of one sidecar, wired.
+
+    `clock` gives ns since 1970. Nothing breaks where it jumps.
+    """
 
     def __init__(
         self, settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns
@@ -69,35 +79,36 @@ class Sidecar:
         limits = settings.limits
         self._settings = settings
         self._clock = clock
-        self._store = SidecarLedgers(settings.ledger)
-        self._pipeline = Pipeline(self._store.ledger, PriceBook.load())
+        self._ledgers = SidecarLedgers(settings.ledger)
+        self._pipeline = Pipeline(self._ledgers.ledger, PriceBook.load())
         self.metrics = SidecarMetrics(
             queue_capacity=limits.queued_spans,
             queued=lambda: self._writer.queued,
-            ledger_size=self._store.size,
+            ledger_size=self._ledgers.size,
             clock=clock,
         )
         self._writer = Writer(
             self._pipeline,
             self.metrics,
+            self._ledgers,
             capacity=limits.queued_spans,
             group=limits.group_spans,
-            reopened=self._store.reopen,
             clock=clock,
         )
         self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits, clock=clock)
+        self._gauges = BudgetGauges(self._ledgers, self.metrics)
         self._date_prices()
         self._stopping = False
 
     def app(self) -> ASGIApp:
-        """The HTTP side behind its door."""
+        """Return the HTTP side, with authorization in front."""
         routes = [
             *otlp_routes(self._receiver, self.metrics),
-            *health_routes(self.metrics, self._not_ready),
+            *health_routes(self.metrics, self._not_ready, self._remarks),
             description_route(),
-            *budget_routes(self._store, self.metrics),
-            *ledger_routes(self._store.reading, self._writer.suspect),
-            *_page(self._store.reading),
+            *budget_routes(self._ledgers),
+            *ledger_routes(self._ledgers.reading, self._writer.suspect),
+            *page_routes(self._ledgers.reading),
         ]
         return AuthorizationMiddleware(
             Starlette(routes=routes, exception_handlers={HTTPException: http_error}),
@@ -106,61 +117,88 @@ class Sidecar:
         )
 
     async def run(self) -> None:
-        """Serve until told to stop (SIGTERM, SIGINT), then drain: no new requests, those under way answered, the queue written."""
-        settings, limits = self._settings, self._settings.limits
-        listener = _listener(settings)
-        server = _Server(
-            uvicorn.Config(
-                self.app(),
-                http=patient_protocol(limits.header_seconds),
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                limit_concurrency=limits.connections,
-                h11_max_incomplete_event_size=65_536,
-                timeout_graceful_shutdown=int(limits.drain_seconds),
-                ssl_certfile=settings.certificate,
-                ssl_keyfile=settings.private_key,
-            )
-        )
+        """Serve until told to stop (SIGTERM, SIGINT), then drain.
+
+        No new requests, those under way answered, the queue written.
+        """
+        limits = self._settings.limits
+        listener = _listener(self._settings)
+        server = _Server(self._http_config())
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, server)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_prices)
+        _on_signal(loop, "SIGTERM", lambda: self._stop(server))
+        _on_signal(loop, "SIGINT", lambda: self._stop(server))
+        _on_signal(loop, "SIGHUP", self._reload_prices)
         self._writer.start()
-        grpc_server = None
+        self._gauges.start()
+        watch = asyncio.create_task(self._watch_threads())
+        grpc_server: Any = None
         try:
-            address = f"{'https' if settings.certificate else 'http'}://{_shown(settings.host)}:{listener.getsockname()[1]}"
-            announced = f"crewmeter serve: ready, OTLP/HTTP {address}"
-            if settings.grpc_port is not None:
+            announced = f"OTLP/HTTP {_url(self._settings, listener)}"
+            if self._settings.grpc_port is not None:
                 from crewmeter_cost.sidecar.otlp_grpc import start_grpc
 
-                grpc_server, port = await start_grpc(settings, self._receiver, self.metrics)
-                announced += f", OTLP/gRPC {_shown(settings.host)}:{port}"
+                grpc_server, port = await start_grpc(self._settings, self._receiver, self.metrics)
+                announced += f", OTLP/gRPC {_bracketed(self._settings.host)}:{port}"
             serving = asyncio.create_task(server.serve([listener]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.005)
-            sys.stdout.write(f"{announced}, ledger {self._store.ledger.name}\n")
+            name = self._ledgers.ledger.name
+            sys.stdout.write(f"crewmeter serve: ready, {announced}, ledger {name}\n")
             sys.stdout.flush()
             await serving
         finally:
             self._stopping = True
+            watch.cancel()
             if grpc_server is not None:
                 await grpc_server.stop(limits.drain_seconds)
             self._receiver.close()
-            await loop.run_in_executor(None, self._writer.stop)
-            self._store.close()
-            log.info("stopped; everything acknowledged is in the ledger")
+            self._gauges.stop()
+            problem = await loop.run_in_executor(None, self._writer.stop)
+            self._say_how_it_ended(problem)
+            self._ledgers.close()
+
+    def _http_config(self) -> uvicorn.Config:
+        settings = self._settings
+        limits = settings.limits
+        return uvicorn.Config(
+            self.app(),
+            http=limited_protocol(limits),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            h11_max_incomplete_event_size=65_536,
+            timeout_graceful_shutdown=int(limits.drain_seconds),
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.private_key,
+        )
+
+    def _say_how_it_ended(self, problem: str | None) -> None:
+        """Log where the acknowledged spans are: only what was looked at."""
+        if problem is None and self._writer.failure is None:
+            log.info(
+                "stopped; every acknowledged batch was committed, and the ledger %s is in place",
+                self._ledgers.ledger.name,
+            )
+            return
+        log.critical(
+            "stopped; %s: batches acknowledged before may not be in %s",
+            problem or self._writer.failure,
+            self._ledgers.ledger.name,
+        )
 
     def _stop(self, server: uvicorn.Server) -> None:
         self._stopping = True
         server.should_exit = True
 
     def _reload_prices(self) -> None:
-        """SIGHUP: price from now on by the book as it is now (after `crewmeter prices update`, or an edit of the overrides)."""
+        """Price from now on by the book as it is now (SIGHUP).
+
+        That is after `crewmeter prices update`, or an edit of the overrides.
+        """
         try:
             self._pipeline.exchange_book(PriceBook.load())
         except CrewMeterError as error:
@@ -173,14 +211,35 @@ class Sidecar:
         now = datetime.fromtimestamp(self._clock() / 1e9, UTC)
         self.metrics.price_book_dated(priced_until(now).timestamp())
 
+    def _threads(self) -> tuple[SupervisedThread, ...]:
+        return self._writer.thread, self._receiver.reader.thread, self._gauges.thread
+
+    async def _watch_threads(self) -> None:
+        """Start threads anew that were killed from outside their own code."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for thread in self._threads():
+                thread.start()
+
     def _not_ready(self) -> str | None:
         if self._stopping:
             return "stopping"
+        for thread in self._threads():
+            if thread.problem is not None:
+                return thread.problem
         if self._writer.failure is not None:
             return self._writer.failure
         if self._writer.queued >= self._settings.limits.queued_spans:
             return "the writer is behind"
         return None
+
+    def _remarks(self) -> list[str]:
+        """Return what ``/readyz`` says beside "ready": threads that died and were restarted."""
+        return [
+            f"the thread {thread.name} died and was restarted {thread.restarts} times"
+            for thread in self._threads()
+            if thread.restarts
+        ]
 
 
 def serve(settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns) -> None:
@@ -192,44 +251,46 @@ def serve(settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns)
     asyncio.run(sidecar.run())
 
 
-def _shown(host: str) -> str:
+def _on_signal(loop: asyncio.AbstractEventLoop, name: str, act: Callable[[], None]) -> None:
+    """Call `act` on the event loop when a signal comes.
+
+    Not every system has every signal (Windows has no SIGHUP), and not every event loop has
+    `add_signal_handler`.
+    """
+    number = getattr(signal, name, None)
+    if number is None:
+        return
+    try:
+        loop.add_signal_handler(number, act)
+    except (NotImplementedError, AttributeError, RuntimeError):
+        with contextlib.suppress(ValueError):  # outside the main thread there are no signals
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
+
+
+def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _url(settings: SidecarSettings, listener: socket.socket) -> str:
+    scheme = "https" if settings.certificate else "http"
+    return f"{scheme}://{_bracketed(settings.host)}:{listener.getsockname()[1]}"
+
+
 def _listener(settings: SidecarSettings) -> socket.socket:
-    """The HTTP socket, bound here so that a taken port is a plain error and port 0 is known."""
+    """Return the HTTP socket, bound here so that a taken port is a plain error."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # With the protocol named, asyncio sets TCP_NODELAY on every connection. Without it, a response
+    # of two segments waits 40 ms for the client's delayed acknowledgement (Nagle's algorithm).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform != "win32":  # there the option lets two programs share a port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.http_port))
     except OSError as error:
         listener.close()
-        where = f"{_shown(settings.host)}:{settings.http_port}"
+        where = f"{_bracketed(settings.host)}:{settings.http_port}"
         hint = "is another collector running? choose another --http-port"
-        raise CrewMeterError(f"cannot listen on {where}: {error.strerror}", hint=hint) from error
+        reason = error.strerror or type(error).__name__
+        raise CrewMeterError(f"cannot listen on {where}: {reason}", hint=hint) from error
     return listener
-
-
-def _page(ledger: Ledger) -> list[Route]:
-    """The boards' page where it is installed, else a plain answer that names what there is."""
-    try:
-        from crewmeter_cost.web import page_routes
-    except ImportError:
-
-        async def contents(_request: Request) -> JSONResponse:
-            return JSONResponse(
-                {
-                    "crewmeter": [
-                        "/v1/traces",
-                        "/metrics",
-                        "/healthz",
-                        "/readyz",
-                        "/api/report",
-                        "/api/runs",
-                    ]
-                }
-            )
-
-        return [Route("/", contents)]
-    return page_routes(ledger)

@@ -1,4 +1,4 @@
-"""How a sidecar is to run: addresses, ledger, keys, certificate and limits, checked before anything is opened."""
+"""How a sidecar runs: addresses, ledger, keys, certificate and limits, checked at the start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client, and all together, may ask of the sidecar."""
+    """What one client, and all together, may request of the sidecar."""
 
     body_bytes: int = 16 * MIB
     """A request body as sent."""
@@ -40,7 +40,7 @@ class Limits:
     body_seconds: float = 30.0
     """Time a client has for a request body."""
     drain_seconds: float = 10.0
-    """Time for requests under way when told to stop."""
+    """Time for requests under way when the sidecar is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,11 @@ class SidecarSettings:
 
 
 def checked(settings: SidecarSettings) -> SidecarSettings:
-    """`settings`, if they are safe and complete. Raises `CrewMeterError` for an open door or half a certificate."""
+    """Return `settings`, if they are safe and complete.
+
+    Raises `CrewMeterError` for an address that anyone can reach without a key, and for half a
+    certificate.
+    """
     if (settings.certificate is None) != (settings.private_key is None):
         raise CrewMeterError(
             "TLS needs both a certificate and its private key",
@@ -72,14 +76,16 @@ def checked(settings: SidecarSettings) -> SidecarSettings:
             raise CrewMeterError(f"TLS file {path} does not exist")
     if not is_loopback(settings.host) and not settings.keys and not settings.insecure:
         raise CrewMeterError(
-            f"refusing to listen on {settings.host} without a key: anyone who can reach it could read your spend and write to it",
-            hint="set CREWMETER_TOKEN or --token-file, listen on 127.0.0.1, or say --insecure if the network is trusted",
+            f"refusing to listen on {settings.host} without a key: "
+            "anyone who can reach it could read your spend and write to it",
+            hint="set CREWMETER_TOKEN or --token-file, listen on 127.0.0.1, "
+            "or say --insecure if the network is trusted",
         )
     return settings
 
 
 def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses."""
+    """Return whether a host is localhost or a loopback address."""
     if host == "localhost":
         return True
     try:

@@ -1,12 +1,24 @@
-"""The sidecar's two ledgers, one to write and one to read, and what happens when the file under them is damaged."""
+"""The sidecar's two ledgers, one to write and one to read, and what happens when they go away.
+
+A SQLite file can be damaged, deleted, moved, or replaced by a backup while it is open. SQLite
+notices only damage: what is committed after the file was moved goes with it, and nobody finds it at
+its path. So the file's identity is compared before a batch is acknowledged. A PostgreSQL server can
+be exchanged too, for a replica that lacks the last commits.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.quarantine import quarantine
 from crewmeter_cost.ledger.store import Ledger
@@ -18,14 +30,31 @@ __all__ = ["SidecarLedgers"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
+Identity = tuple[object, ...]
+
+_DATABASE = text(
+    "SELECT (SELECT oid FROM pg_database WHERE datname = current_database()),"
+    " to_regclass('call')::oid"
+)
+"""Changes when a PostgreSQL database is dropped and made again."""
+_SERVER = text(
+    "SELECT (SELECT system_identifier FROM pg_control_system()),"
+    " (SELECT timeline_id FROM pg_control_checkpoint())"
+)
+"""Changes when a replica takes over: promotion begins a new timeline."""
+
 
 class SidecarLedgers:
-    """Opens the ledger durably for the writer and read-only for pages; a damaged SQLite file is set aside and a new one begun."""
+    """The ledger, opened durably for the writer and read-only for pages.
+
+    `ledger` is exchanged for a new one where the old one is damaged (`reopen`) or no longer at its
+    path (`follow`).
+    """
 
     def __init__(self, url: str | None) -> None:
-        where = ledger_url(url)
         self._url = url
-        self._path: Path | None = sqlite_path(where)
+        self._path: Path | None = sqlite_path(ledger_url(url))
+        self._knows_server = True
         try:
             self.ledger = Ledger.open(url, durable=True)
         except LedgerCorruptError as error:
@@ -34,9 +63,13 @@ class SidecarLedgers:
                 raise
             self.ledger = reopened
         self.reading = Ledger.open(url, read_only=True)
+        self._identity = self._identify()
 
     def reopen(self, error: LedgerCorruptError) -> Ledger | None:
-        """Set the damaged file aside and open a new ledger; None where it is no file, is sound, or no new one can be opened."""
+        """Set the damaged file aside and return a new ledger.
+
+        None where it is no file, is sound, or no new one can be opened.
+        """
         if self._path is None:
             return None
         if hasattr(self, "reading"):  # not yet, when the damage shows on opening
@@ -44,27 +77,115 @@ class SidecarLedgers:
             self.reading.engine.dispose()
         aside = quarantine(self._path)
         if aside is not None:
-            log.critical("%s; it now stands at %s and a new ledger is begun", error.message, aside)
+            log.critical("%s; it is now at %s and a new ledger is begun", error.message, aside)
         try:
             self.ledger = Ledger.open(self._url, durable=True)
         except CrewMeterError as again:
             log.critical("no new ledger could be opened: %s", again.message)
             return None
+        self._identity = self._identify()
         return self.ledger if aside is not None else None
 
+    def change(self) -> str | None:
+        """Return how the ledger at the configured location is another than the one open, or None.
+
+        Raises `LedgerUnavailableError` where a database server does not say.
+        """
+        found = self._identify()
+        if found == self._identity:
+            return None
+        if self._path is None:
+            return f"{self.ledger.name} is another database, or another server, than before"
+        if found is None:
+            return f"the ledger file {self._path} was deleted or moved"
+        return f"the ledger file {self._path} was replaced"
+
+    def follow(self, change: str) -> Ledger:
+        """Open the ledger that is at the configured location now, and return it.
+
+        Raises `CrewMeterError` where that is not possible.
+        """
+        if self._path is not None:
+            self._complete_old_file()
+        self.ledger.close()
+        self.reading.engine.dispose()
+        if self._path is not None:
+            self._remove_old_journal(self._path)
+        self.ledger = Ledger.open(self._url, durable=True)
+        self._identity = self._identify()
+        log.critical(
+            "%s while crewmeter was writing; what was acknowledged before is where that ledger is "
+            "now, and the sidecar goes on with %s",
+            change,
+            self.ledger.name,
+        )
+        return self.ledger
+
     def size(self) -> int | None:
-        """Bytes of the file with its WAL; None for a database server."""
+        """Return the bytes of the file with its WAL, None for a database server."""
         if self._path is None:
             return None
         total = 0
         for path in (self._path, self._path.with_name(self._path.name + "-wal")):
-            try:
+            with suppress(FileNotFoundError):
                 total += path.stat().st_size
-            except FileNotFoundError:
-                continue
         return total
 
     def close(self) -> None:
         """Close both."""
         self.reading.close()
         self.ledger.close()
+
+    def _identify(self) -> Identity | None:
+        """Return what tells this ledger from another at the same location, None for nothing there.
+
+        Raises `LedgerUnavailableError` where a database server does not say.
+        """
+        if self._path is None:
+            return self._identify_database()
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _identify_database(self) -> Identity:
+        try:
+            with self.ledger.engine.connect() as connection:
+                identity = tuple(connection.execute(_DATABASE).one())
+                if self._knows_server:
+                    try:
+                        return (*identity, *connection.execute(_SERVER).one())
+                    except DBAPIError:  # the role may not call these functions
+                        self._knows_server = False
+        except SQLAlchemyError as error:
+            raise LedgerUnavailableError(
+                f"{self.ledger.name} does not answer ({type(error).__name__})",
+                hint="nothing was acknowledged; senders try again",
+            ) from error
+        return identity
+
+    def _complete_old_file(self) -> None:
+        """Copy what is only in the WAL into the old file, wherever it is now.
+
+        SQLite does so when the last connection is closed, but not for a file that was moved.
+        """
+        try:
+            with self.ledger.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        except SQLAlchemyError as error:
+            log.error("the old ledger file may lack its last commits: %s", error)
+
+    def _remove_old_journal(self, path: Path) -> None:
+        """Set aside the old file's ``-wal`` and ``-shm``.
+
+        They stay where another process has the old file open. SQLite would replay them into the
+        file that is at the path now, and damage it.
+        """
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        for suffix in ("-wal", "-shm"):
+            beside = path.with_name(path.name + suffix)
+            aside = path.with_name(f"{path.name}.replaced-{stamp}-{time.time_ns()}{suffix}")
+            with suppress(FileNotFoundError):
+                beside.rename(aside)
+                log.warning("%s belonged to the old ledger; it is now at %s", beside, aside)

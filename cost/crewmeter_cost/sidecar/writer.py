@@ -1,32 +1,46 @@
-"""The one thread that writes: requests that wait together share one transaction, and each is answered after its commit."""
+"""The one thread that writes to the ledger.
+
+Requests that wait together share one transaction, and each is answered after its commit.
+"""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.sidecar.background import SupervisedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from crewmeter_cost.ledger.store import Ledger, Written
+    from crewmeter_cost.ledger.store import Written
     from crewmeter_cost.pipeline import Pipeline, Priced
+    from crewmeter_cost.pricing.charge import Outcome
+    from crewmeter_cost.records import Call, Step
     from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
+    from crewmeter_cost.sidecar.tenant_ledgers import SidecarLedgers
 
 __all__ = ["QueueFull", "Writer"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
+_IDLE_SECONDS = 1.0
+"""How often an idle writer looks whether its ledger is still there."""
+_FOLLOWS = 3
+"""How often one group follows a ledger that is exchanged under it."""
+_RETRY_AT_LEAST = 1.0
+_RETRY_AT_MOST = 30.0
+
 
 class QueueFull(Exception):
-    """The queue is full; try again in `retry_seconds`."""
+    """The queue is full. Try again in `retry_seconds`."""
 
     def __init__(self, retry_seconds: float) -> None:
         super().__init__(f"the writer is behind; try again in {retry_seconds:g} s")
@@ -34,101 +48,162 @@ class QueueFull(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _QueuedBatch:
+    """A batch that waits to be written, and who waits for it."""
+
     priced: Priced
     ended: float
     done: Future[None]
 
 
-class Writer:
-    """Takes priced batches, writes them in groups, and says how it went through each batch's future.
+@dataclass(frozen=True, slots=True)
+class _WrittenGroup:
+    """What one transaction inserted, and how long it took."""
 
-    A future fails with `CrewMeterError` where the ledger cannot take the batch now: nothing of it is stored, and the
-    sender should try again. `reopened` is called with the damaged file's new path and gives the ledger to go on with.
+    calls: Sequence[tuple[Call, Outcome]]
+    steps: Sequence[Step]
+    written: Written
+    seconds: float
+
+
+class Writer:
+    """Takes priced batches, writes them in groups, and completes each batch's future.
+
+    A future fails with `CrewMeterError` where the ledger cannot take the batch now: nothing of it
+    is stored, and the sender should try again.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         metrics: SidecarMetrics,
+        ledgers: SidecarLedgers,
         *,
         capacity: int,
         group: int,
-        reopened: Callable[[LedgerCorruptError], Ledger | None],
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._pipeline = pipeline
         self._metrics = metrics
+        self._ledgers = ledgers
         self._capacity = capacity
         self._group = group
-        self._reopened = reopened
         self._clock = clock
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._waiting: deque[_QueuedBatch] = deque()
+        """Batches stay here until they are answered, so that none is lost with a thread."""
+        self._stopping = False
         self._queued = 0
         self._rate = 10_000.0
-        """Spans a second the writer manages, by its last groups: what Retry-After is reckoned from."""
-        self.failure: str | None = None
-        """Why the last transaction failed; None once one succeeded. What ``/readyz`` says."""
+        """Spans a second in the last groups, from which Retry-After is computed."""
+        self._failure: str | None = None
+        """Why the last transaction failed. None once one succeeded."""
+        self._missing: str | None = None
+        """Why an idle writer can't find its ledger. None once it could."""
         self._suspicion: LedgerCorruptError | None = None
-        self._thread = threading.Thread(target=self._run, name="crewmeter-writer")
+        self.thread = SupervisedThread("crewmeter-writer", self._run, died=metrics.thread_died)
 
     @property
     def queued(self) -> int:
-        """Spans waiting."""
+        """Return the number of spans that wait."""
         return self._queued
 
+    @property
+    def failure(self) -> str | None:
+        """Return why a batch could not be written now, as far as is known."""
+        return self.thread.problem or self._failure or self._missing
+
     def suspect(self, error: LedgerCorruptError) -> None:
-        """Somebody reading found the ledger damaged: look at the file before the next transaction."""
+        """Have the file checked before the next transaction, since a reader found it damaged."""
         self._suspicion = error
 
     def start(self) -> None:
         """Begin writing."""
-        self._thread.start()
+        self.thread.start()
 
-    def stop(self) -> None:
-        """Write what is queued, then end. Nothing may be submitted any more."""
-        self._queue.put(None)
-        self._thread.join()
+    def stop(self) -> str | None:
+        """Write what is queued, then end. Nothing may be submitted any more.
+
+        Returns what is wrong with the ledger that was written, or None where it is at its location.
+        """
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self.thread.join()
+        try:
+            return self._ledgers.change()
+        except CrewMeterError as error:
+            return error.message
 
     def submit(self, priced: Priced, ended: float) -> Future[None]:
-        """Queue a batch; the future is done once it is committed. Raises `QueueFull` where the queue has no room.
+        """Queue a batch and return a future that is done once it is committed.
 
         `ended` is when the batch's last span ended, on the monotonic clock, for the lag metric.
+        Raises `QueueFull` where the queue has no room.
         """
-        with self._lock:
+        batch = _QueuedBatch(priced, ended, Future())
+        # From now on it can't be cancelled. A client that hangs up would cancel it through the
+        # event loop, and completing a cancelled future raises in the writer.
+        batch.done.set_running_or_notify_cancel()
+        with self._wake:
             if self._queued and self._queued + priced.spans > self._capacity:
-                raise QueueFull(max(1.0, min(30.0, round(self._queued / self._rate, 1))))
+                seconds = round(self._queued / self._rate, 1)
+                raise QueueFull(max(_RETRY_AT_LEAST, min(_RETRY_AT_MOST, seconds)))
             self._queued += priced.spans
-        request = _Request(priced, ended, Future())
-        self._queue.put(request)
-        return request.done
+            self._waiting.append(batch)
+            self._wake.notify()
+        return batch.done
 
     def _run(self) -> None:
-        """Group after group until told to stop."""
-        more = True
-        while more:
-            first = self._queue.get()
-            if first is None:
-                return
-            group, spans = [first], first.priced.spans
-            while spans < self._group:
-                try:
-                    following = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    more = False
-                    break
-                group.append(following)
-                spans += following.priced.spans
+        """Write group after group until told to stop."""
+        while (group := self._next_group()) is not None:
+            if not group:
+                self._look_while_idle()
+                continue
             suspicion, self._suspicion = self._suspicion, None
-            if suspicion is not None:
-                self._recovered(suspicion)
-            self._write_group(group)
+            try:
+                if suspicion is not None:
+                    self._recovered(suspicion)
+                self._write_group(group)
+            except BaseException as error:
+                # The thread dies of this. Whoever waits is told first, and may try again.
+                problem = CrewMeterError(f"the writer ended by {type(error).__name__}")
+                self._answer([batch for batch in group if not batch.done.done()], problem)
+                raise
 
-    def _write_group(self, group: Sequence[_Request]) -> None:
-        """Write a group in one transaction; where one request of it cannot be written, each on its own."""
+    def _next_group(self) -> list[_QueuedBatch] | None:
+        """Return the batches of one transaction.
+
+        The list is empty where none came for a while. None where there is nothing more to do.
+        """
+        with self._wake:
+            if not self._waiting and not self._stopping:
+                self._wake.wait(_IDLE_SECONDS)
+            if not self._waiting:
+                return None if self._stopping else []
+            group: list[_QueuedBatch] = []
+            spans = 0
+            for batch in self._waiting:
+                group.append(batch)
+                spans += batch.priced.spans
+                if spans >= self._group:
+                    break
+            return group
+
+    def _look_while_idle(self) -> None:
+        """Follow a ledger that was exchanged while nothing was written."""
+        try:
+            self._follow_change()
+        except CrewMeterError as error:
+            if self._missing != error.message:
+                log.error("%s", error.message)
+            self._missing = error.message
+        else:
+            self._missing = None
+
+    def _write_group(self, group: Sequence[_QueuedBatch]) -> None:
+        """Write a group in one transaction, or each batch alone where one can't be written."""
         try:
             self._commit(group)
         except CrewMeterError as error:
@@ -138,80 +213,112 @@ class Writer:
             self._failed(group, error)
         except Exception as error:
             if len(group) > 1:
-                for request in group:
-                    self._write_group([request])
+                for batch in group:
+                    self._write_group([batch])
             else:
                 log.exception("a batch could not be written")
                 self._failed(group, CrewMeterError(f"internal error: {type(error).__name__}"))
         else:
-            self.failure = None
+            self._failure = None
             self._answer(group, None)
 
-    def _failed(self, group: Sequence[_Request], error: CrewMeterError) -> None:
+    def _commit(self, group: Sequence[_QueuedBatch]) -> None:
+        """Write a group to the ledger that is at its location when the commit is done.
+
+        Rows are unique by trace and span id, so a group may be written to a second ledger after the
+        first was exchanged, and senders may repeat one that was not acknowledged.
+        """
+        self._follow_change()  # before, since what a ledger remembers of one is wrong for another
+        for _ in range(_FOLLOWS):
+            found = self._write(group)
+            if not self._follow_change():
+                self._count(group, found)
+                return
+        raise LedgerUnavailableError(
+            "the ledger is exchanged again and again", hint="nothing of the batch is acknowledged"
+        )
+
+    def _follow_change(self) -> bool:
+        """Open the ledger that is at the location now, and return whether it is another."""
+        change = self._ledgers.change()
+        if change is None:
+            return False
+        self._metrics.replacements.inc()
+        self._pipeline.ledger = self._ledgers.follow(change)
+        return True
+
+    def _write(self, group: Sequence[_QueuedBatch]) -> _WrittenGroup:
+        calls = [call for batch in group for call in batch.priced.calls]
+        steps = [step for batch in group for step in batch.priced.steps]
+        began = time.perf_counter()
+        written = self._pipeline.ledger.write(calls, steps, self._pipeline.frozen)
+        return _WrittenGroup(calls, steps, written, time.perf_counter() - began)
+
+    def _failed(self, group: Sequence[_QueuedBatch], error: CrewMeterError) -> None:
         self._metrics.ledger_errors.inc()
-        if self.failure != error.message:
-            log.error("%s%s", error.message, f" ({error.hint})" if error.hint else "")
-        self.failure = error.message
+        self._note_failure(error)
         self._answer(group, error)
 
-    def _answer(self, group: Sequence[_Request], error: CrewMeterError | None) -> None:
-        """Tell the waiting requests; first their places are free, so that whoever was answered finds the queue without them."""
+    def _note_failure(self, error: CrewMeterError) -> None:
+        """Log a failure once, however often it repeats, and make ``/readyz`` say it."""
+        if self._failure != error.message:
+            hint = f" ({error.hint})" if error.hint else ""
+            log.error("%s%s", error.message, hint)
+        self._failure = error.message
+
+    def _answer(self, group: Sequence[_QueuedBatch], error: CrewMeterError | None) -> None:
+        """Complete the futures of a group.
+
+        Their room in the queue is free before, so that a sender's next request finds it.
+        """
         with self._lock:
-            self._queued -= sum(request.priced.spans for request in group)
-        for request in group:
+            for batch in group:
+                self._waiting.popleft()  # groups are answered in the order of the queue
+                self._queued -= batch.priced.spans
+        for batch in group:
             if error is None:
-                request.done.set_result(None)
+                batch.done.set_result(None)
             else:
-                request.done.set_exception(error)
+                batch.done.set_exception(error)
 
     def _recovered(self, error: LedgerCorruptError) -> bool:
-        ledger = self._reopened(error)
+        ledger = self._ledgers.reopen(error)
         if ledger is None:
             return False
         self._metrics.quarantines.inc()
         self._pipeline.ledger = ledger
         return True
 
-    def _commit(self, group: Sequence[_Request]) -> None:
-        began = time.perf_counter()
-        calls = [call for request in group for call in request.priced.calls]
-        steps = [step for request in group for step in request.priced.steps]
-        written = self._pipeline.ledger.write(calls, steps, self._pipeline.frozen)
-        seconds = time.perf_counter() - began
-        self._rate = 0.8 * self._rate + 0.2 * (len(calls) + len(steps)) / max(seconds, 1e-4)
-        self._count(group, written, calls, steps, seconds)
-
-    def _count(
-        self,
-        group: Sequence[_Request],
-        written: Written,
-        calls: list[Any],
-        steps: list[Any],
-        seconds: float,
-    ) -> None:
-        metrics, now = self._metrics, time.monotonic()
-        new_steps = [steps[position] for position in written.new_steps]
-        metrics.meter.record([calls[position] for position in written.new_calls], new_steps)
-        metrics.write_seconds.observe(seconds)
+    def _count(self, group: Sequence[_QueuedBatch], found: _WrittenGroup) -> None:
+        """Count a committed group in the metrics."""
+        metrics = self._metrics
+        now = time.monotonic()
+        written = found.written
+        rows = len(found.calls) + len(found.steps)
+        self._rate = 0.8 * self._rate + 0.2 * rows / max(found.seconds, 1e-4)
+        new_calls = [found.calls[index] for index in written.new_calls]
+        new_steps = [found.steps[index] for index in written.new_steps]
+        metrics.meter.record(new_calls, new_steps)
+        metrics.write_seconds.observe(found.seconds)
         metrics.last_span.set(self._clock() / 1e9)
         stored = written.inserted_calls + written.inserted_steps
-        duplicates = len(calls) + len(steps) - stored
+        spans = sum(batch.priced.spans for batch in group)
         metrics.spans.labels("stored").inc(stored)
-        metrics.spans.labels("duplicate").inc(duplicates)
-        metrics.spans.labels("ignored").inc(
-            sum(request.priced.spans for request in group) - len(calls) - len(steps)
-        )
-        for request in group:
-            metrics.lag_seconds.observe(now - request.ended)
-        roots = [step for step in new_steps if step.is_run and step.context.run_id is not None]
+        metrics.spans.labels("duplicate").inc(rows - stored)
+        metrics.spans.labels("ignored").inc(spans - rows)
+        for batch in group:
+            metrics.lag_seconds.observe(now - batch.ended)
+        self._count_runs(new_steps)
+
+    def _count_runs(self, steps: Sequence[Step]) -> None:
+        """Count the model calls of the runs that ended."""
+        roots = [step for step in steps if step.is_run and step.context.run_id is not None]
+        ledger = self._pipeline.ledger
         try:
-            totals = [
-                (step.name, self._pipeline.ledger.run_cost(str(step.context.run_id)))
-                for step in roots
-            ]
+            totals = [(step.name, ledger.run_cost(str(step.context.run_id))) for step in roots]
         except CrewMeterError:  # the spans are committed; only the loop detector misses these runs
             log.warning("the calls of %d finished runs could not be counted", len(roots))
-        else:
-            metrics.meter.record_run_calls(
-                (name, total.calls) for name, total in totals if total is not None
-            )
+            return
+        self._metrics.meter.record_run_calls(
+            (name, total.calls) for name, total in totals if total is not None
+        )

@@ -139,22 +139,75 @@ def test_slow_loris_heads_are_given_up(small, said):
             client.close()
 
 
-def test_too_many_at_once_are_told_to_come_back(small):
-    """More requests under way than allowed: 503 with Retry-After for those over, and none is lost silently."""
-    held = []
-    for _ in range(SMALL["requests"]):
+def test_bodies_that_arrive_slowly_keep_nobody_out(small):
+    """A request counts among those under way once its body is there, not before."""
+    slow = []
+    for _ in range(3 * SMALL["requests"]):
         client = socket.create_connection(("127.0.0.1", small.port), timeout=60)
         client.sendall(HEAD + b"Content-Length: 9\r\n\r\n1")
-        held.append(client)
-    end = time.monotonic() + 60
-    while (reply := small.post(request(1))).status != 503:
-        assert time.monotonic() < end
-    assert int(reply.headers["retry-after"]) >= 1
-    for client in held:
+        slow.append(client)
+    time.sleep(0.1)
+    assert small.post(request(1)).status == 200
+    for client in slow:
         client.close()
-    end = time.monotonic() + 60
-    while small.post(request(1)).status != 200:
-        assert time.monotonic() < end
+
+
+def test_large_bodies_that_stall_make_room_for_others(nursery, tmp_path):
+    """All the bytes there may be are held by bodies that never end: the largest is given up."""
+    limits = SMALL | {"body_seconds": 60, "requests": 64}
+    with nursery.start(tmp_path / "ledger.db", limits=limits) as running:
+        stalled = []
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+            client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % MIB + bytes(MIB - 1))
+            stalled.append(client)
+        deadline = time.monotonic() + 60
+        while (answer := running.post(request(40))).status != 200:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        for client in stalled:
+            client.close()
+
+
+def test_too_many_at_once_are_told_to_come_back(nursery, tmp_path):
+    """More requests under way than allowed: 503 with Retry-After, and none is lost in silence."""
+    with nursery.start(tmp_path / "ledger.db", limits=SMALL) as running:
+        assert running.post(request(1)).status == 200
+        answers = []
+        with running.locked():
+            threads = [
+                threading.Thread(target=lambda: answers.append(running.post(request(1))))
+                for _ in range(3 * SMALL["requests"])
+            ]
+            for thread in threads:
+                thread.start()
+            deadline = time.monotonic() + 60
+            while not any(answer.status == 503 for answer in answers):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        for thread in threads:
+            thread.join()
+        refused = [answer for answer in answers if answer.status == 503]
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        taken = [answer for answer in answers if answer.status == 200]
+        assert len(running.stored()) == 1 + len(taken)
+
+
+def test_too_many_connections_are_told_to_come_back(nursery, tmp_path):
+    """uvicorn's own 503 had no Retry-After, so that clients dropped what they sent."""
+    limits = SMALL | {"connections": 2, "body_seconds": 60}
+    with nursery.start(tmp_path / "ledger.db", limits=limits) as running:
+        busy = []
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", running.port), timeout=60)
+            client.sendall(HEAD + b"Content-Length: 9\r\n\r\n1")
+            busy.append(client)
+        time.sleep(0.2)
+        answer = running.post(request(1))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        for client in busy:
+            client.close()
 
 
 def test_headers_without_end_are_refused(small):

@@ -1,4 +1,7 @@
-"""What the ledger took in, as Prometheus series: calls, money, tokens, durations, runs, tools. Never a series per user."""
+"""What the ledger took in, as Prometheus series: calls, money, tokens, durations, runs, tools.
+
+There is never a series per user.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,17 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.records import Call, Step
 
 __all__ = ["CallMetrics"]
 
 DURATION_BOUNDS = tuple(round(0.01 * 2**n, 2) for n in range(19))
-"""Seconds: .01 × 2ⁿ as the GenAI conventions have it to 81.92, then on to 44 minutes, since crews run for minutes."""
+"""Seconds: .01 × 2ⁿ to 81.92 as in the GenAI conventions, then on to 44 minutes.
+
+Crews run for minutes.
+"""
 CALLS_BOUNDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 """Model calls per run; loops show in the upper ones."""
 _COUNTER_LIMIT = 5_000
@@ -33,13 +40,12 @@ _STEP_OPERATIONS = {
     semconv.KIND_AGENT: "agent",
     semconv.KIND_TOOL: "tool",
 }
-_TOKEN_TYPES = ("input", "cache_read", "cache_write", "output", "reasoning")
 
 _provider_of = lru_cache(maxsize=1024)(lambda declared, host: resolve_provider(declared, host)[0])
 
 
 class CallMetrics:
-    """A prometheus-client collector fed once per committed batch, with the rows that were really inserted."""
+    """A prometheus-client collector of the rows that each committed batch really inserted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -85,7 +91,8 @@ class CallMetrics:
         )
         self._duration = HistogramSeries(
             semconv.PROM_DURATION,
-            "Seconds per operation: llm, embeddings, rerank, tool, agent, task, run. name is the model, tool, agent, task or run.",
+            "Seconds per operation: llm, embeddings, rerank, tool, agent, task, run. "
+            "name is the model, tool, agent, task or run.",
             ("operation", "name", "status"),
             bounds=DURATION_BOUNDS,
             limit=_HISTOGRAM_LIMIT,
@@ -106,7 +113,7 @@ class CallMetrics:
         )
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, as prometheus-client asks for it."""
+        """Return every family, for prometheus-client."""
         with self._lock:
             counters = (
                 self._calls,
@@ -140,29 +147,25 @@ class CallMetrics:
         """Add up calls that share all labels first: a batch has many calls and few series."""
         groups: dict[tuple[object, ...], list[tuple[Call, Outcome]]] = {}
         for call, outcome in calls:
-            context, rejected = call.context, "rejected" in call.usage.flags
+            rejected = "rejected" in call.usage.flags
             key = (
                 call.provider,
                 call.host,
                 call.request_model or call.response_model,
-                context.crew,
-                context.team,
+                call.context.crew,
+                call.context.team,
                 call.operation,
                 call.error or rejected,
                 rejected,
                 outcome.status,
             )
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = []
-            group.append((call, outcome))
+            groups.setdefault(key, []).append((call, outcome))
         for group in groups.values():
             self._record_alike(group)
 
     def _record_alike(self, group: Sequence[tuple[Call, Outcome]]) -> None:
-        """Count calls that differ in nothing a label says."""
+        """Count calls that have all labels in common."""
         call, outcome = group[0]
-        usages = [one.usage for one, _ in group]
         provider = self._provider.of(_provider_of(call.provider, call.host))
         model = self._model.of(call.request_model or call.response_model)
         crew = self._crew.of(call.context.crew)
@@ -175,32 +178,40 @@ class CallMetrics:
             self._cost.add((provider, model, crew, self._team.of(call.context.team)), sum(costs))
         elif not rejected:
             self._unpriced.add((provider, model, outcome.status), len(group))
-        counts = (
-            sum([usage.input or 0 for usage in usages]),
-            sum([usage.cache_read for usage in usages]),
-            sum([usage.cache_write_5m + usage.cache_write_1h for usage in usages]),
-            sum([usage.output or 0 for usage in usages]),
-            sum([usage.reasoning for usage in usages]),
-        )
-        for kind, count in zip(_TOKEN_TYPES, counts, strict=True):
+        self._record_tokens((provider, model), [one.usage for one, _ in group])
+        self._record_times((operation, model, status), [one for one, _ in group])
+
+    def _record_tokens(self, labels: tuple[str, str], usages: Sequence[TokenUsage]) -> None:
+        counts = {
+            "input": sum([usage.input or 0 for usage in usages]),
+            "cache_read": sum([usage.cache_read for usage in usages]),
+            "cache_write": sum([usage.cache_write_5m + usage.cache_write_1h for usage in usages]),
+            "output": sum([usage.output or 0 for usage in usages]),
+            "reasoning": sum([usage.reasoning for usage in usages]),
+        }
+        for kind, count in counts.items():
             if count:
-                self._tokens.add((provider, model, kind), count)
+                self._tokens.add((*labels, kind), count)
+
+    def _record_times(self, labels: tuple[str, str, str], calls: Sequence[Call]) -> None:
         timed = [
-            (max(one.ended_ns - one.started_ns, 0) / 1e9, one.trace_id, one.ended_ns / 1e9)
-            for one, _ in group
+            (max(call.ended_ns - call.started_ns, 0) / 1e9, call.trace_id, call.ended_ns / 1e9)
+            for call in calls
         ]
-        self._duration.observe_all((operation, model, status), timed)
+        self._duration.observe_all(labels, timed)
         waits = [
-            (one.time_to_first_token_ns / 1e9, one.trace_id, one.ended_ns / 1e9)
-            for one, _ in group
-            if one.time_to_first_token_ns is not None
+            (call.time_to_first_token_ns / 1e9, call.trace_id, call.ended_ns / 1e9)
+            for call in calls
+            if call.time_to_first_token_ns is not None
         ]
         if waits:
-            self._first_token.observe_all((model,), waits)
+            self._first_token.observe_all((labels[1],), waits)
 
     def _record_step(self, step: Step) -> None:
         abandoned = bool(step.details.get("abandoned"))
-        status = "abandoned" if abandoned else "error" if step.error else "ok"
+        status = "error" if step.error else "ok"
+        if abandoned:
+            status = "abandoned"
         operation = "run" if step.is_run else _STEP_OPERATIONS.get(step.kind)
         if operation is None:
             return

@@ -1,7 +1,8 @@
-"""Counters and histograms that take a whole batch at once, with a bound on how many series they may ever have.
+"""Counters and histograms that take a whole batch at once, with a bound on their series.
 
-prometheus-client's own metrics lock and look up once per observation; at 15,000 spans a second that would cost
-more than reading the spans. These add up in plain dicts under one lock and speak prometheus-client's collector protocol.
+prometheus-client's own metrics lock and look up once per observation. At 15,000 spans a second that
+would cost more than reading the spans. These add up in plain dicts under one lock and speak
+prometheus-client's collector protocol.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ __all__ = ["OTHER", "CounterSeries", "HistogramSeries", "LabelValues"]
 OTHER = "other"
 """Stands for every label value past the bound."""
 
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+
 
 class LabelValues:
-    """The values one label may take: the first `limit` that come, every later one is `OTHER`."""
+    """The values one label may have: the first `limit` that come. Later ones become `OTHER`."""
 
     def __init__(self, limit: int, *, absent: str) -> None:
         self._limit = limit
@@ -32,19 +35,23 @@ class LabelValues:
         self._known: dict[str, str] = {}
 
     def of(self, value: str | None) -> str:
-        """The label value for `value`; None and the empty text give the word for "absent"."""
+        """Return the label value for `value`, the word for "absent" for None and empty text."""
         if not value:
             return self._absent
         known = self._known.get(value)
-        if known is None:
-            if len(self._known) >= self._limit:
-                return OTHER
-            known = self._known[value] = value
-        return known
+        if known is not None:
+            return known
+        if len(self._known) >= self._limit:
+            return OTHER
+        self._known[value] = value
+        return value
 
 
 class CounterSeries:
-    """A counter with labels. `scale` divides the whole numbers it adds up (pico-USD → USD) when it is shown."""
+    """A counter with labels.
+
+    `scale` divides the whole numbers it adds up (pico-USD → USD) when it is exposed.
+    """
 
     def __init__(
         self, name: str, help_text: str, labels: Sequence[str], *, limit: int, scale: int = 1
@@ -57,14 +64,14 @@ class CounterSeries:
         self._values: dict[tuple[str, ...], int] = {}
 
     def add(self, labels: tuple[str, ...], amount: int) -> None:
-        """Add `amount` to one series; a new series past the limit counts as all-`OTHER`."""
+        """Add `amount` to one series. A new series past the limit counts as all-`OTHER`."""
         values = self._values
         if labels not in values and len(values) >= self._limit:
             labels = (OTHER,) * len(self._labels)
         values[labels] = values.get(labels, 0) + amount
 
     def family(self) -> CounterMetricFamily:
-        """Everything counted so far, for prometheus-client to print."""
+        """Return everything counted so far, for prometheus-client to expose."""
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value / self._scale)
@@ -72,6 +79,8 @@ class CounterSeries:
 
 
 class _Histogram:
+    """Counts per bucket, the last exemplar of each, and the sum."""
+
     __slots__ = ("counts", "exemplars", "total")
 
     def __init__(self, size: int) -> None:
@@ -103,33 +112,43 @@ class HistogramSeries:
     def observe_all(
         self, labels: tuple[str, ...], values: Iterable[tuple[float, str, float]]
     ) -> None:
-        """Count values of one series, each with the trace it came from ("" for none) and its moment in unix seconds."""
-        series = self._series.get(labels)
-        if series is None:
-            if len(self._series) >= self._limit:
-                labels = (OTHER,) * len(self._labels)
-            series = self._series.setdefault(labels, _Histogram(len(self._names)))
-        bounds, counts = self._bounds, series.counts
+        """Count values of one series.
+
+        Each comes with the trace it belongs to ("" for none) and its moment in unix seconds.
+        """
+        series = self._series_of(labels)
+        counts = series.counts
         for one in values:
-            index = bisect_left(bounds, one[0])
+            value, trace, _ = one
+            index = bisect_left(self._bounds, value)
             counts[index] += 1
-            series.total += one[0]
-            if one[1]:
+            series.total += value
+            if trace:
                 series.exemplars[index] = one
 
     def family(self) -> HistogramMetricFamily:
-        """Everything observed so far, for prometheus-client to print."""
+        """Return everything observed so far, for prometheus-client to expose."""
         family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
         for labels, series in self._series.items():
-            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
-            for index, count in enumerate(accumulate(series.counts)):
-                last = series.exemplars.get(index)
-                if last is None:
-                    buckets.append((self._names[index], count))
-                else:
-                    value, trace, at = last
-                    buckets.append(
-                        (self._names[index], count, Exemplar({"trace_id": trace}, value, at))
-                    )
-            family.add_metric(labels, buckets, series.total)
+            family.add_metric(labels, self._buckets(series), series.total)
         return family
+
+    def _series_of(self, labels: tuple[str, ...]) -> _Histogram:
+        series = self._series.get(labels)
+        if series is not None:
+            return series
+        if len(self._series) >= self._limit:
+            labels = (OTHER,) * len(self._labels)
+        return self._series.setdefault(labels, _Histogram(len(self._names)))
+
+    def _buckets(self, series: _Histogram) -> list[Bucket]:
+        buckets: list[Bucket] = []
+        for index, count in enumerate(accumulate(series.counts)):
+            name = self._names[index]
+            last = series.exemplars.get(index)
+            if last is None:
+                buckets.append((name, count))
+                continue
+            value, trace, at = last
+            buckets.append((name, count, Exemplar({"trace_id": trace}, value, at)))
+        return buckets
