@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.sqlite_file import FileIdentity
 
 __all__ = ["SqliteConnections"]
+
+_log = logging.getLogger("crewmeter")
 
 _abandoned: list[sqlite3.Connection] = []
 """A parent's connections in a forked child. Closing them there could delete the parent's WAL."""
@@ -43,6 +48,7 @@ class SqliteConnections:
         self._session: SqliteSession | None = None
         self._reader: sqlite3.Connection | None = None
         self._read_identity: FileIdentity | None = None
+        self._wal_identity: FileIdentity | None = None
         self._reading = threading.Lock()
 
     def open(self) -> bool:
@@ -98,7 +104,10 @@ class SqliteConnections:
 
     def in_its_file(self) -> bool:
         """Whether the path leads to the file that is open."""
-        return identity_of(self._path) == self._identity
+        is_same = identity_of(self._path) == self._identity
+        if is_same and self._wal_identity is None:
+            self._wal_identity = identity_of(self._beside("-wal"))
+        return is_same
 
     def read_one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the first row of a query, on a connection that writers do not block."""
@@ -115,13 +124,46 @@ class SqliteConnections:
 
     def close(self) -> None:
         """Close both connections."""
+        was_moved = self._session is not None and not self.in_its_file()
         if self._session is not None:
+            if was_moved:
+                self._complete_moved_file(self._session.connection)
             self._session.connection.close()
             self._session = None
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
+        if was_moved:
+            self._set_old_journal_aside()
+        self._wal_identity = None
+
+    def _complete_moved_file(self, connection: sqlite3.Connection) -> None:
+        """Copy what is only in the WAL into the file, wherever it is now.
+
+        SQLite does so when the last connection is closed, but not for a file that was moved.
+        """
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            _log.error("crewmeter: the old ledger file may lack its last commits: %s", error)
+
+    def _set_old_journal_aside(self) -> None:
+        """Rename the ``-wal`` that belongs to the file that was moved, with its ``-shm``.
+
+        It stays at its path, and SQLite would replay it into the file that is there now. One of
+        another inode is the new file's own.
+        """
+        mine, self._wal_identity = self._wal_identity, None
+        if mine is None or identity_of(self._beside("-wal")) != mine:
+            return
+        stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns()}"
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._beside(suffix).rename(self._beside(f".replaced-{stamp}{suffix}"))
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
 
     def abandon(self) -> None:
         """Drop both connections without closing them: they belong to the parent process."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,7 @@ class SidecarLedgers:
             return None
         if hasattr(self, "reading"):  # not yet, when the damage shows on opening
             self.ledger.close()
-            self.reading.engine.dispose()
+            self.reading.close()
         aside = quarantine(self._path)
         if aside is not None:
             log.critical("%s; it is now at %s and a new ledger is begun", error.message, aside)
@@ -105,12 +104,8 @@ class SidecarLedgers:
 
         Raises `CrewMeterError` where that is not possible.
         """
-        if self._path is not None:
-            self._complete_old_file()
+        self.reading.close()
         self.ledger.close()
-        self.reading.engine.dispose()
-        if self._path is not None:
-            self._remove_old_journal(self._path)
         self.ledger = Ledger.open(self._url, durable=True)
         self._identity = self._identify()
         log.critical(
@@ -164,28 +159,3 @@ class SidecarLedgers:
                 hint="nothing was acknowledged; senders try again",
             ) from error
         return identity
-
-    def _complete_old_file(self) -> None:
-        """Copy what is only in the WAL into the old file, wherever it is now.
-
-        SQLite does so when the last connection is closed, but not for a file that was moved.
-        """
-        try:
-            with self.ledger.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        except SQLAlchemyError as error:
-            log.error("the old ledger file may lack its last commits: %s", error)
-
-    def _remove_old_journal(self, path: Path) -> None:
-        """Set aside the old file's ``-wal`` and ``-shm``.
-
-        They stay where another process has the old file open. SQLite would replay them into the
-        file that is at the path now, and damage it.
-        """
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        for suffix in ("-wal", "-shm"):
-            beside = path.with_name(path.name + suffix)
-            aside = path.with_name(f"{path.name}.replaced-{stamp}-{time.time_ns()}{suffix}")
-            with suppress(FileNotFoundError):
-                beside.rename(aside)
-                log.warning("%s belonged to the old ledger; it is now at %s", beside, aside)
