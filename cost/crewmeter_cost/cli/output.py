@@ -1,4 +1,4 @@
-"""How commands print: Rich tables for people, JSON for scripts, CSV that is safe to open in a spreadsheet."""
+"""How commands print: tables for people, JSON for scripts, CSV that a spreadsheet may open."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "COST_LEGEND",
     "aligned",
     "console",
     "cost_cell",
@@ -26,18 +27,28 @@ __all__ = [
     "print_csv",
     "print_json",
     "print_table",
+    "shortened",
     "usd",
     "without_price",
 ]
 
 
+_SHORTEST_NAME = 12
+"""Characters that a name keeps, however narrow the terminal."""
+_GAP = 2
+"""Characters between two columns."""
+
+
 def console() -> Console:
-    """A console on stdout, made when asked so that a redirected stdout is the one used."""
+    """Return a console on stdout as it is now, which may have been redirected."""
     return Console(highlight=False)
 
 
 def usd(pusd: int | None) -> str:
-    """Pico-USD for a table: two decimals from a dollar up, four significant digits below; unknown is a dash."""
+    """Return pico-USD for a table; unknown is a dash.
+
+    Two decimals from a dollar up, four significant digits below.
+    """
     if pusd is None:
         return "–"
     value = Decimal(pusd).scaleb(-12)
@@ -57,30 +68,52 @@ def aligned(cells: Sequence[str]) -> list[str]:
 
 
 def cost_cell(pusd: int | None, *, priced: int, unpriced: int) -> str:
-    """A sum of calls' costs for a table. Calls without a price are "unpriced" or a star; where every call was refused, a dash.
+    """Return a sum of calls' costs for a table.
 
-    `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is neither, nobody billed it.
+    `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is
+    neither, nobody billed it. Where some have none the sum gets a star, which `COST_LEGEND`
+    explains; where all were refused, it is a dash.
     """
     if not priced:
         return "unpriced" if unpriced else "–"
-    return usd(pusd) + ("*" if unpriced else "")
+    star = "*" if unpriced else ""
+    return f"{usd(pusd)}{star}"
+
+
+COST_LEGEND = "* without the calls that have no price"
+"""What the star of `cost_cell` means; printed below a table that has one."""
 
 
 def without_price(unpriced: int, calls: int | None = None) -> str:
-    """What a sum leaves out: ``3 of 40 calls have no price and are not in the cost``; without `calls`, ``3 calls have …``."""
-    of = counted(unpriced, "call") if calls is None else f"{unpriced:,} of {counted(calls, 'call')}"
-    return f"{of} {'has' if unpriced == 1 else 'have'} no price and {'is' if unpriced == 1 else 'are'} not in the cost"
+    """Return what a sum leaves out: ``3 of 40 calls have no price and are not in the cost``."""
+    left_out = counted(unpriced, "call")
+    if calls is not None:
+        left_out = f"{unpriced:,} of {counted(calls, 'call')}"
+    if unpriced == 1:
+        return f"{left_out} has no price and is not in the cost"
+    return f"{left_out} have no price and are not in the cost"
 
 
 def print_json(document: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Rows as CSV with a header, in the order of `columns`; None is an empty cell."""
+    """Print rows as CSV with a header, in the order of `columns`; None is an empty cell."""
     sys.stdout.write(csv_line(columns))
     sys.stdout.writelines(csv_line(row.get(column) for column in columns) for row in rows)
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name of at most `width` characters, cut in the middle: both ends say which it is."""
+    if len(name) <= width:
+        return name
+    if width < 3:
+        return name[:width]
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    return f"{name[:head]}…{name[len(name) - tail :]}"
 
 
 def print_table(
@@ -89,34 +122,121 @@ def print_table(
     rows: Iterable[Sequence[str]],
     *,
     footer: Sequence[str] | None = None,
+    drop: Sequence[str] = (),
 ) -> None:
-    """Print a table; each column is (heading, ``left``, ``right`` or ``point``).
+    """Print a table that fits the terminal, whatever its width, with every amount whole.
 
-    Amounts in a ``point`` column stand with their decimal points below each other. Cells are plain
-    text: markup in names is printed, not interpreted.
+    Each column is (heading, side). Side ``name`` is shortened in the middle where there is no room,
+    ``left`` is folded, ``right`` and ``point`` (decimal points below each other) are never cut.
+    Where that is not enough, the columns headed `drop` go, in that order. Cells are plain text:
+    markup in names is printed, not interpreted.
     """
-    table = Table(show_footer=footer is not None, header_style="bold", box=None, pad_edge=False)
     body = [list(row) for row in rows]
-    foot = list(footer or [""] * len(columns))
-    for index, (heading, side) in enumerate(columns):
-        title_cell = heading
-        if side == "point":
-            *cells, foot[index] = aligned([*(row[index] for row in body), foot[index]])
-            for row, cell in zip(body, cells, strict=True):
-                row[index] = cell
-            # Rich strips the padding of right-justified cells, so all of them get one width.
-            title_cell = heading.rjust(len(foot[index]))
-        table.add_column(
-            title_cell,
-            justify="right" if side == "right" else "left",
-            no_wrap=side != "left",
-            overflow="fold",
-            footer=Text(foot[index]) if footer is not None else "",
-        )
-    for row in body:
-        table.add_row(*(Text(cell) for cell in row))
     out = console()
+    fitted = _Fitted(list(columns), body, list(footer) if footer else None)
+    fitted.align_points()
+    fitted.drop_columns(drop, out.width)
+    fitted.shorten_names(out.width)
     if title:
         # Rich folds a table's own title at the table's width, which may be narrow.
         out.print(Text(title, style="italic"))
-    out.print(table)
+    out.print(fitted.table())
+
+
+class _Fitted:
+    """A table's columns and cells while they are made to fit."""
+
+    def __init__(
+        self,
+        columns: list[tuple[str, str]],
+        rows: list[list[str]],
+        footer: list[str] | None,
+    ) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._footer = footer
+
+    def _cells(self, index: int) -> list[str]:
+        """Return the cells of a column, the footer's included."""
+        cells = [row[index] for row in self._rows]
+        return cells if self._footer is None else [*cells, self._footer[index]]
+
+    def _put(self, index: int, cells: list[str]) -> None:
+        """Replace the cells of a column."""
+        for row, cell in zip(self._rows, cells, strict=False):
+            row[index] = cell
+        if self._footer is not None:
+            self._footer[index] = cells[-1]
+
+    def _width(self, index: int) -> int:
+        """Return the width that a column takes with every cell whole."""
+        heading = self._columns[index][0]
+        return max(len(heading), *(len(cell) for cell in self._cells(index)), 0)
+
+    def align_points(self) -> None:
+        """Put the decimal points of each ``point`` column below each other."""
+        for index, (heading, side) in enumerate(self._columns):
+            if side == "point":
+                cells = aligned(self._cells(index))
+                self._put(index, cells)
+                # Rich strips the padding of right-justified cells, so all of them get one width.
+                width = max((len(cell) for cell in cells), default=0)
+                self._columns[index] = (heading.rjust(width), side)
+
+    def drop_columns(self, headings: Sequence[str], width: int) -> None:
+        """Remove columns, in the order given, until the rest fits with names at their shortest."""
+        for heading in headings:
+            if self._narrowest() <= width:
+                return
+            found = [
+                index for index, column in enumerate(self._columns) if column[0].strip() == heading
+            ]
+            for index in reversed(found):
+                del self._columns[index]
+                for row in self._rows:
+                    del row[index]
+                if self._footer is not None:
+                    del self._footer[index]
+
+    def _narrowest(self) -> int:
+        """Return the width of the table with names and texts at their shortest."""
+        widths = [
+            min(self._width(index), _SHORTEST_NAME) if side in ("name", "left") else None
+            for index, (_, side) in enumerate(self._columns)
+        ]
+        taken = [
+            self._width(index) if width is None else width for index, width in enumerate(widths)
+        ]
+        return sum(taken) + _GAP * (len(taken) - 1)
+
+    def shorten_names(self, width: int) -> None:
+        """Shorten the longest names until the table fits."""
+        widths = {index: self._width(index) for index, column in enumerate(self._columns)}
+        names = [index for index, (_, side) in enumerate(self._columns) if side == "name"]
+        over = sum(widths.values()) + _GAP * (len(widths) - 1) - width
+        while over > 0 and names:
+            longest = max(names, key=lambda index: widths[index])
+            if widths[longest] <= _SHORTEST_NAME:
+                break
+            widths[longest] -= 1
+            over -= 1
+        for index in names:
+            heading, side = self._columns[index]
+            self._columns[index] = (shortened(heading, widths[index]), side)
+            self._put(index, [shortened(cell, widths[index]) for cell in self._cells(index)])
+
+    def table(self) -> Table:
+        """Return the table as Rich prints it."""
+        has_footer = self._footer is not None
+        table = Table(show_footer=has_footer, header_style="bold", box=None, pad_edge=False)
+        for index, (heading, side) in enumerate(self._columns):
+            table.add_column(
+                heading,
+                justify="right" if side == "right" else "left",
+                no_wrap=side != "left",
+                overflow="fold",
+                footer=Text(self._footer[index]) if self._footer is not None else "",
+            )
+        for row in self._rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
