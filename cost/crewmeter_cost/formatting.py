@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["cost_status_text", "counted", "provider_text"]
+__all__ = ["COST_STATUS_TEXT", "cost_status_text", "counted", "provider_text"]
 
-_COST_STATUS: Mapping[str, str] = {
+COST_STATUS_TEXT: Mapping[str, str] = {
     "priced": "priced",
     "provider_reported": "reported by the provider",
     "estimated": "estimated",
@@ -66,7 +66,7 @@ def counted(amount: int, noun: str, plural: str | None = None) -> str:
 
 def cost_status_text(status: str) -> str:
     """Return a cost status in words; a status that has none as it is, with spaces."""
-    return _COST_STATUS.get(status, status.replace("_", " "))
+    return COST_STATUS_TEXT.get(status, status.replace("_", " "))
 
 
 def provider_text(provider: str | None) -> str:

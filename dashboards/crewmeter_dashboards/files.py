@@ -99,9 +99,9 @@ def rendered(thresholds: Thresholds) -> dict[str, str]:
     return files
 
 
-def page_rendered(thresholds: Thresholds) -> str:
+def page_rendered() -> str:
     """Return the local page's catalogue as JSON text."""
-    return render_catalogue(budget_usd=thresholds("spend", "month_budget_usd"))
+    return render_catalogue()
 
 
 def shipped(dialect: Dialect) -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["render_catalogue"]
 
 
-def render_catalogue(*, budget_usd: float) -> str:
+def render_catalogue() -> str:
     """Return the document that the page's server and JavaScript read.
 
     Panels that only Prometheus can answer are left out.
@@ -35,7 +35,6 @@ def render_catalogue(*, budget_usd: float) -> str:
             for name, label in FILTERS.items()
         },
         "colors": {"series": SERIES, "meaning": MEANING, "bad": BAD},
-        "budget_usd": budget_usd,
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -80,6 +79,7 @@ def _panel(panel: Panel) -> dict[str, object]:
         "series": panel.series,
         "decimals": panel.decimals,
         "maximum": panel.maximum,
+        "range": "month" if panel.month else "chosen",
         "empty": panel.empty,
         "steps": [[step.value, step.color] for step in panel.steps],
         "columns": [

@@ -97,6 +97,8 @@ class Panel:
     empty: str = EMPTY_CALLS
     decimals: int | None = None
     maximum: float | None = None
+    month: bool = False
+    """The time axis is the month of the range's end, not the range."""
 
     @property
     def filters(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.boards import Inbox, seeded
+from support.browser import CHROMIUM, FLAGS, strict_page
 
 from crewmeter_cost.ledger.store import Ledger
 
@@ -56,3 +57,22 @@ def inbox() -> Iterator[Inbox]:
     yield box
     box.shutdown()
     box.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, or a skip that says what is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page at 1280 px on which any fault fails the test."""
+    with strict_page(browser) as page:
+        yield page

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from support.boards import HOSTILE, free_port, running, seeded
+from support.boards import HOSTILE, seeded
+from support.browser import (
+    CREWMETER,
+    accessibility_faults,
+    serving,
+    strict_page,
+    visit,
+    wait_until_drawn,
+)
 
 from crewmeter import semconv
 from crewmeter_cost.demo.history.ledger import history
@@ -26,19 +33,6 @@ from crewmeter_cost.pricing.price_book import PriceBook
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
-CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 BOARDS = ["overview", "crews", "models", "spend", "pipeline"]
 
 
@@ -73,61 +67,8 @@ def ledger_file(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def address(ledger_file, tmp_path_factory) -> Iterator[str]:
-    port = free_port()
-    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", ledger_file]
-    with running(
-        command, ready=f"http://127.0.0.1:{port}/", log=tmp_path_factory.mktemp("log") / "open.log"
-    ):
-        yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser):
-    """A page at 1280 px.
-
-    Any console error, policy violation, foreign request or dialog fails the test.
-    """
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    faults: list[str] = []
-    page.on(
-        "console", lambda message: faults.append(message.text) if message.type == "error" else None
-    )
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if re.match(r"(http://127\.0\.0\.1:|blob:|data:)", request.url)
-            else faults.append(request.url)
-        ),
-    )
-    yield page
-    context.close()
-    assert faults == []
-
-
-def visit(page, address: str, query: str = "") -> None:
-    page.goto(address + query)
-    page.wait_for_load_state("networkidle")
-
-
-def wait_until_drawn(page) -> None:
-    """Every panel on the board, also those further down, has its answer."""
-    for card in page.locator("article.panel").all():
-        card.scroll_into_view_if_needed()
-    page.wait_for_function("() => !document.querySelector('.skeleton, [aria-busy]')")
+    with serving(ledger_file, tmp_path_factory.mktemp("log")) as found:
+        yield found
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -148,7 +89,7 @@ def test_names_from_data_are_text(page, address):
         visit(page, address, f"?view={board}&from=now-24h")
         wait_until_drawn(page)
         assert page.get_by_text(HOSTILE, exact=True).count() > 0
-    visit(page, address, "?view=runs&from=now-24h&order=dearest")
+    visit(page, address, "?view=runs&from=now-24h&order=cost")
     page.get_by_role("link", name=HOSTILE).first.click()
     page.wait_for_selector("table.waterfall")
     assert page.get_by_text(HOSTILE, exact=True).count() > 1
@@ -245,13 +186,13 @@ def test_a_crew_leads_to_its_agents(page, address):
 
 
 def test_a_runs_waterfall_folds_and_describes(page, address):
-    """The tree opens and closes, and a picked bar says what it was."""
+    """The tree opens and closes, and a selected step has its details beside it."""
     visit(page, address, "?view=runs&from=now-30d&order=calls")
     page.locator("table.runs a").first.click()
     page.wait_for_selector("table.waterfall")
     rows = page.locator("table.waterfall tbody tr")
     everything = rows.count()
-    page.get_by_role("button", name="Fold", exact=True).first.click()
+    page.get_by_role("button", name=re.compile("^Fold")).first.click()
     assert rows.count() == 1
     page.get_by_role("button", name="Unfold").first.click()
     assert rows.count() == everything
@@ -284,9 +225,87 @@ def test_an_empty_ledger_says_what_to_do(page, tmp_path):
     """Before the first call the page explains itself instead of showing blanks."""
     path = str(tmp_path / "empty.db")
     Ledger.open(path).close()
-    port = free_port()
-    command = [CREWMETER, "open", "--no-browser", "--port", str(port), "--ledger", path]
-    with running(command, ready=f"http://127.0.0.1:{port}/", log=tmp_path / "open.log"):
-        visit(page, f"http://127.0.0.1:{port}/", "?from=now-1h")
+    with serving(path, tmp_path) as address:
+        visit(page, address, "?from=now-1h")
         wait_until_drawn(page)
         assert "crewmeter demo" in page.locator("[data-panel=crews_red]").inner_text()
+
+
+def test_a_selected_step_stands_in_the_address(page, address):
+    """Arrow keys move along the steps, the address opens the same step, Escape closes it."""
+    visit(page, address, "?view=runs&from=now-30d&order=calls")
+    page.locator("table.runs a").first.click()
+    page.wait_for_selector("table.waterfall")
+    assert "Select a step for details." in page.locator(".detail").inner_text()
+    page.locator("table.waterfall .label").first.click()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_url(re.compile("span="))
+    chosen = page.locator("tr.selected .label").inner_text()
+    details = page.locator(".detail").inner_text()
+    page.goto(page.url)
+    page.wait_for_selector("tr.selected")
+    assert page.locator("tr.selected .label").inner_text() == chosen
+    assert page.locator(".detail").inner_text() == details
+    page.locator("tr.selected .label").focus()
+    page.keyboard.press("Escape")
+    assert page.locator("tr.selected").count() == 0
+    assert "span=" not in page.url
+
+
+def test_a_view_that_is_unknown_says_so(page, address):
+    """A mistyped address leads back instead of to a raw error."""
+    visit(page, address, "?view=spned")
+    assert "no board called “spned”" in page.locator("main").inner_text()
+    page.get_by_role("link", name="Go to the overview").click()
+    wait_until_drawn(page)
+    visit(page, address, "?view=run")
+    assert "names no run" in page.locator("main").inner_text()
+
+
+def test_a_server_that_is_gone_is_one_message(browser, address):
+    """Thirteen panels that cannot load say it once, at the top."""
+    with playwright_page(browser) as page:
+        visit(page, address, "?from=now-24h")
+        page.route("**/api/panels/*", lambda route: route.abort())
+        page.keyboard.press("r")
+        wait_until_drawn(page)
+        assert page.get_by_role("alert").count() == 1
+        assert "crewmeter does not respond" in page.get_by_role("alert").inner_text()
+
+
+@contextmanager
+def playwright_page(browser):
+    """Yield a page that may have errors on its console."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("view", [*BOARDS, "runs", "run", "unknown"])
+def test_axe_finds_nothing(browser, address, view, theme, width):
+    """Contrast, names, landmarks, headings, target sizes: on every page, both themes and sizes."""
+    with strict_page(browser, width=width) as page:
+        visit(page, address, f"?view={view}&from=now-30d&theme={theme}")
+        if view == "run":
+            visit(page, address, f"?view=runs&from=now-30d&theme={theme}")
+            page.locator("table.runs a").first.click()
+            page.wait_for_selector("table.waterfall")
+            page.locator("table.waterfall .label").first.click()
+        wait_until_drawn(page)
+        assert accessibility_faults(page) == []
+
+
+def test_a_run_on_a_phone_hides_no_number(browser, address):
+    """At 390 px the bar, time, tokens and cost of each step are on the screen."""
+    with strict_page(browser, width=390, height=844) as page:
+        visit(page, address, "?view=runs&from=now-30d&order=calls")
+        page.locator("table.runs a").first.click()
+        page.wait_for_selector("table.waterfall")
+        for cell in page.locator("table.waterfall tbody tr").first.locator("td").all():
+            box = cell.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

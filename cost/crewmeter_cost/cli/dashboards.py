@@ -165,7 +165,7 @@ def _wanted() -> tuple[dict[str, str], Path, str, Path]:
     except ModuleNotFoundError as error:
         raise CrewMeterError(f"rendering boards needs {error.name}", hint=_INSTALL) from error
     catalogue = Path(__file__).parents[1] / "web" / files.PAGE
-    return wanted, files.committed(), files.page_rendered(shipped), catalogue
+    return wanted, files.committed(), files.page_rendered(), catalogue
 
 
 def check() -> None:

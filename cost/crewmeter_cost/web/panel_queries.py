@@ -35,19 +35,15 @@ def catalogue() -> dict[str, Any]:
 
 
 @cache
-def public_catalogue() -> bytes:
-    """The catalogue as the browser gets it: without SQL."""
+def public_catalogue() -> dict[str, object]:
+    """Return the catalogue as the browser gets it: without SQL."""
     document = catalogue()
     panels = {
         name: {key: value for key, value in panel.items() if key != "sql"}
         for name, panel in document["panels"].items()
     }
     filters = {name: {"label": entry["label"]} for name, entry in document["filters"].items()}
-    return json.dumps(
-        {**document, "panels": panels, "filters": filters},
-        ensure_ascii=False,
-        separators=(",", ":"),
-    ).encode()
+    return {**document, "panels": panels, "filters": filters}
 
 
 @cache

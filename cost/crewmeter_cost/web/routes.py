@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -11,7 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from starlette.responses import Response
 from starlette.routing import Route
 
+from crewmeter_cost.budgets.repository import in_force
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.formatting import COST_STATUS_TEXT
+from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.web import run_pages
 from crewmeter_cost.web.panel_queries import ask_panel, catalogue, choices, public_catalogue
 from crewmeter_cost.web.params import ANY, read_parameters
@@ -19,6 +23,7 @@ from crewmeter_cost.web.params import ANY, read_parameters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.engine import Engine
     from starlette.requests import Request
 
     from crewmeter_cost.ledger.store import Ledger
@@ -61,17 +66,28 @@ def page_routes(ledger: Ledger) -> list[Route]:
         )
 
     def boards(_request: Request) -> Response:
-        return Response(public_catalogue(), media_type="application/json", headers=HEADERS)
+        return _json(
+            public_catalogue()
+            | {
+                "budget_usd": monthly_budget(ledger.engine),
+                "words": dict(COST_STATUS_TEXT),
+                "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
+            }
+        )
 
     def panel(request: Request) -> Response:
         return _answer(
-            lambda: ask_panel(ledger.engine, request.path_params["panel"], _question(request))
+            lambda: ask_panel(
+                ledger.engine, request.path_params["panel"], _question(ledger, request)
+            )
         )
 
     def filter_choices(request: Request) -> Response:
         return _answer(
             lambda: {
-                "values": choices(ledger.engine, request.path_params["name"], _question(request))
+                "values": choices(
+                    ledger.engine, request.path_params["name"], _question(ledger, request)
+                )
             }
         )
 
@@ -80,8 +96,8 @@ def page_routes(ledger: Ledger) -> list[Route]:
         return _answer(
             lambda: run_pages.run_list(
                 ledger.engine,
-                _question(request),
-                order=query.get("order", "newest"),
+                _question(ledger, request),
+                order=query.get("order", "time"),
                 status=query.get("status", ANY),
                 skip=_skip(query.get("skip", "0")),
             )
@@ -112,11 +128,27 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
     return found
 
 
-def _question(request: Request) -> PanelParameters:
+def monthly_budget(engine: Engine) -> float:
+    """Return the budget for everything per month that is in force (USD), or 0 for none.
+
+    A hard and a soft one may both be: the smaller is what the month is compared with.
+    """
+    amounts = [
+        budget.amount_pusd / PICO
+        for budget in in_force(engine)
+        if budget.scope == "everything" and budget.period == "month"
+    ]
+    return min(amounts, default=0.0)
+
+
+def _question(ledger: Ledger, request: Request) -> PanelParameters:
     query = {name: request.query_params.getlist(name) for name in request.query_params}
     known = catalogue()
     return read_parameters(
-        query, filters=tuple(known["filters"]), now=int(time.time()), budget=known["budget_usd"]
+        query,
+        filters=tuple(known["filters"]),
+        now=int(time.time()),
+        budget=monthly_budget(ledger.engine),
     )
 
 

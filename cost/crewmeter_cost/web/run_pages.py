@@ -19,9 +19,9 @@ NEWEST = 10_000
 """Orders other than by time look at so many of the newest runs, so that they take milliseconds on any ledger."""
 
 ORDERS = {
-    "newest": "time DESC",
-    "dearest": "recent.cost_usd DESC",
-    "slowest": "COALESCE(duration_seconds, 0) DESC",
+    "time": "time DESC",
+    "cost": "recent.cost_usd DESC",
+    "duration": "COALESCE(duration_seconds, 0) DESC",
     "calls": "calls DESC",
 }
 """Order → its SQL; the browser names one of these, it never writes one."""
@@ -75,7 +75,7 @@ def run_list(
         **question.parameters(),
         "status": (status,),
         "skip": skip,
-        "newest": NEWEST if order != "newest" else skip + PAGE,
+        "newest": NEWEST if order != "time" else skip + PAGE,
     }
     answer = ask(engine, _STATEMENTS[order], parameters, lists=_LISTS)
     return {**answer, "page": PAGE, "newest": NEWEST}

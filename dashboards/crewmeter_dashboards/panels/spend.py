@@ -17,6 +17,7 @@ _FORECAST = (
 )
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
 _EVERY = "1 = 1" + sql_sources.where(sql_sources.TOTAL.filters)
+_NO_BUDGET = "No monthly budget set."
 _BUDGET_STEPS = (Step(0, GOOD), Step(0.8, WARN), Step(1, BAD))
 _MONEY_COLUMNS = {
     "calls": Column("Calls", Unit.COUNT),
@@ -57,7 +58,8 @@ _STATS = (
     Panel(
         id="budget_used",
         title="Budget used",
-        tells="Month to date as a share of the monthly budget, which you type in at the top.",
+        tells="Month to date as a share of the monthly budget. On the local page that is the "
+        "ledger's own (crewmeter budget set), in Grafana the one typed in at the top.",
         act="Alerts fire at 50, 80 and 100 %: docs/runbooks/month-to-date.md. To stop calls, not "
         "just watch them: crewmeter budget set.",
         source="view total_hourly",
@@ -65,19 +67,21 @@ _STATS = (
         unit=Unit.SHARE,
         decimals=1,
         steps=_BUDGET_STEPS,
+        empty=_NO_BUDGET,
         sql=f"WITH {_MONTH}\nSELECT 1.0 * COALESCE(SUM(cost_usd), 0) / NULLIF(@budget, 0) AS used "
         "FROM facts",
     ),
     Panel(
         id="forecast_share",
-        title="Forecast, share of budget",
-        tells="Month end at this pace as a share of the monthly budget.",
+        title="Forecast used",
+        tells="Month end at this pace as a share of the monthly budget (crewmeter budget set).",
         act="Above 100 % there is still time: the largest changes, below, say what moved this week.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.SHARE,
         decimals=0,
         steps=(Step(0, GOOD), Step(0.9, WARN), Step(1, BAD)),
+        empty=_NO_BUDGET,
         sql=f"WITH {_MONTH},\n{_WEEK}\nSELECT 1.0 * ({_FORECAST}) / NULLIF(@budget, 0) AS used",
     ),
     Panel(
@@ -93,7 +97,7 @@ _STATS = (
     ),
     Panel(
         id="waste_share",
-        title="Share of failed runs",
+        title="Failed share",
         tells="Cost of failed and abandoned runs as a share of the cost of all runs.",
         act="Above a few percent a retry at the failing step pays more than a cheaper model.",
         source="view run_hourly (runs up to 3 h)",
@@ -147,6 +151,7 @@ _SERIES = (
         source="view total_hourly",
         kind=Kind.LINES,
         unit=Unit.USD,
+        month=True,
         columns={
             "spend": Column("spend"),
             "even pace": Column("even pace"),
@@ -157,8 +162,9 @@ _SERIES = (
             "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP "
             "BY 1)\n"
             "SELECT day AS time, SUM(cost) OVER (ORDER BY day) AS spend,\n"
-            "  @budget * 1.0 * (day + 86400 - @month_start) / (@month_end - @month_start) AS "
-            '"even pace", @budget * 1.0 AS budget\n'
+            "  NULLIF(@budget, 0) * 1.0 * (day + 86400 - @month_start) / (@month_end - @month_start) "
+            'AS "even pace",\n'
+            "  NULLIF(@budget, 0) * 1.0 AS budget\n"
             "FROM days ORDER BY 1"
         ),
     ),
@@ -247,10 +253,10 @@ _TABLES = (
         columns={
             "kind": Column("By", Unit.TEXT),
             "name": Column("Name", Unit.TEXT),
-            "week_before": Column("Week before", Unit.USD),
+            "week_before": Column("Before", Unit.USD),
             "this_week": Column("This week", Unit.USD),
             "change": Column("Change", Unit.USD),
-            "change_share": Column("Change", Unit.SHARE),
+            "change_share": Column("Share", Unit.SHARE),
         },
         sql=(
             f"WITH moved AS ({_mover('model', sql_sources.MODEL, 'model')}\n  UNION ALL\n  "
@@ -274,8 +280,8 @@ _TABLES = (
             "model": Column("Model", Unit.TEXT),
             "cost_status": Column("Reason", Unit.TEXT),
             "calls": Column("Calls", Unit.COUNT, bar=True),
-            "input_tokens": Column("Input tokens", Unit.COUNT),
-            "output_tokens": Column("Output tokens", Unit.COUNT),
+            "input_tokens": Column("Tokens in", Unit.COUNT),
+            "output_tokens": Column("Tokens out", Unit.COUNT),
         },
         empty="Every call in this range has a price.",
         sql=(

@@ -51,11 +51,17 @@ function show() {
   const names = runs ? RUN_FILTERS : board?.filters ?? [];
   $("filters").hidden = !runs && !board;
   drawFilters($("filters"), { names, filters: catalogue.filters, state, query, board, budget: catalogue.budget_usd, change, runs: runs ? runControls(select, state, change) : null });
-  document.title = `${board?.title ?? (runs ? "Runs" : "Run")} · crewmeter`;
+  document.title = `${board?.title ?? (runs ? "Runs" : state.view === "run" ? "Run" : "Not found")} · crewmeter`;
   $("foot").replaceChildren();
   schedule();
   if (board) drawBoard(board, query, stale);
-  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale }));
+  else if (!runs && state.view !== "run") drawUnknown(state.view);
+  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale, word: (status) => catalogue.words?.[status] ?? status, traceUrl: catalogue.trace_url }));
+}
+
+function drawUnknown(name) {
+  const first = el("a", { href: link({ view: null, run: null }), "data-go": true }, "Go to the overview");
+  $("main").replaceChildren(el("h1", {}, "Page not found"), el("p", {}, `There is no board called “${name}”. `, first, "."));
 }
 
 async function view(drawing) {
@@ -69,9 +75,14 @@ async function view(drawing) {
 function drawBoard(board, query, stale) {
   const now = Math.floor(Date.now() / 1000);
   const range = [seconds(query.get("from"), now), seconds(query.get("to"), now)];
-  const asked = query.get("bucket");
-  const bucket = Number(asked) || autoBucket(range[1] - range[0]);
-  const context = { query, range, bucket, colors: catalogue.colors, link: target, stale };
+  const bucket = Number(query.get("bucket")) || autoBucket(range[1] - range[0]);
+  const alert = el("p", { class: "failed banner", role: "alert", hidden: true });
+  const fail = (message) => {
+    alert.hidden = false;
+    alert.textContent = message;
+  };
+  const word = (status) => catalogue.words?.[status] ?? status;
+  const context = { query, range, bucket, colors: catalogue.colors, link: target, stale, fail, word };
   const frames = [];
   const rows = board.rows.map((row) => {
     const cells = row.panels.map((cell) => {
@@ -81,9 +92,9 @@ function drawBoard(board, query, stale) {
     });
     return el("section", { class: "row", "aria-label": row.title }, el("h2", {}, row.title), el("div", { class: "grid" }, cells));
   });
-  $("main").replaceChildren(el("h1", { class: "sr" }, board.title), el("p", { class: "lead" }, board.description), ...rows);
+  $("main").replaceChildren(el("h1", { class: "sr" }, board.title), el("p", { class: "lead" }, board.description), alert, ...rows);
   const live = board.live_panels ? `${board.live_panels} more panels are live from Prometheus and stand in Grafana: crewmeter dashboards export. ` : "";
-  $("foot").replaceChildren(`${live}Hours and days are UTC; times are shown in your zone.`);
+  $("foot").replaceChildren(`${live}Hours and days are UTC; times of day are in your zone.`);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((each) => each.isIntersecting)) {
       near.unobserve(entry.target);

@@ -6,11 +6,14 @@ import { axis, format, instant } from "./format.js";
 const ALIVE = new Map();
 const SECOND_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400];
 
-/** Rows (time, name, value) or (time, value, value …) as curves: times ascending, each curve with a value or null per time. */
-export function curves(answer, panel) {
+/**
+ * Rows (time, name, value) or (time, value, value …) as curves: times ascending, each curve with a
+ * value or null per time. Buckets without a row are there too, so that a gap is drawn as a gap.
+ */
+export function curves(answer, panel, bucket) {
   const names = answer.columns;
   const at = names.indexOf("time");
-  const times = [...new Set(answer.rows.map((row) => row[at]))].sort((a, b) => a - b);
+  const times = everyBucket(answer.rows.map((row) => row[at]), bucket);
   const index = new Map(times.map((time, position) => [time, position]));
   const found = new Map();
   const put = (name, time, value) => {
@@ -26,15 +29,37 @@ export function curves(answer, panel) {
   }
   const title = (name) => panel.columns.find((column) => column.name === name)?.title ?? name;
   const list = [...found].map(([name, values]) => ({ name, title: title(name), values, sum: values.reduce((sum, value) => sum + (value ?? 0), 0) }));
+  const drawn = list.filter((curve) => curve.values.some((value) => value !== null && value !== undefined));
   const rest = (name) => (name === "other" || name === "(none)" ? 1 : 0);
-  if (label >= 0) list.sort((a, b) => rest(a.name) - rest(b.name) || b.sum - a.sum);
-  return { times, list };
+  if (label >= 0) drawn.sort((a, b) => rest(a.name) - rest(b.name) || b.sum - a.sum);
+  return { times, list: drawn };
 }
 
-/** A colour for each curve: by meaning where the name has one, else by rank. */
+/** The times in the data and every bucket between them, ascending. */
+function everyBucket(found, bucket) {
+  const times = new Set(found);
+  const last = Math.max(...found);
+  for (let time = Math.min(...found); bucket > 0 && time < last && times.size < 5000; time += bucket) times.add(time);
+  return [...times].sort((a, b) => a - b);
+}
+
+const COLOR_OF = new Map();
+
+/**
+ * A colour for each curve: by meaning where the name has one, else one that the name has on every
+ * panel. A new name gets the colour used least, and none that its panel has already.
+ */
 export function paint(list, colors) {
-  let next = 0;
-  for (const curve of list) curve.color = colors.meaning[curve.name] ?? colors.series[next++ % colors.series.length];
+  const taken = new Set(list.map((curve) => colors.meaning[curve.name] ?? COLOR_OF.get(curve.name)));
+  for (const curve of list) {
+    if (!colors.meaning[curve.name] && !COLOR_OF.has(curve.name)) {
+      const uses = (color) => [...COLOR_OF.values()].filter((each) => each === color).length + (taken.has(color) ? 1000 : 0);
+      const color = [...colors.series].sort((a, b) => uses(a) - uses(b))[0];
+      COLOR_OF.set(curve.name, color);
+      taken.add(color);
+    }
+    curve.color = colors.meaning[curve.name] ?? COLOR_OF.get(curve.name);
+  }
 }
 
 function stacked(list, length) {
@@ -43,27 +68,28 @@ function stacked(list, length) {
 }
 
 /** Draw a panel into `box`. `range` is [from, to] in unix seconds. Returns nothing; a chart already there is replaced. */
-export function drawTime(box, panel, answer, { colors, range, bucket }) {
-  const { times, list } = curves(answer, panel);
+export function drawTime(box, panel, answer, { colors, range, bucket, word }) {
+  const { times, list } = curves(answer, panel, bucket);
   paint(list, colors);
+  if (panel.series === "cost_status") for (const curve of list) curve.title = word(curve.name);
   const stack = panel.kind === "stack";
   const plot = el("div", { class: "plot" });
-  const shown = new Set(list.map((curve) => curve.name));
+  const visible = new Set(list.map((curve) => curve.name));
   const legend = el("div", { class: "legend", role: "group", "aria-label": "Curves" });
   box.replaceChildren(plot, legend);
-  const draw = () => make(plot, panel, times, list.filter((curve) => shown.has(curve.name)), { stack, range, bucket });
-  for (const curve of list) legend.append(legendEntry(curve, list, shown, draw));
+  const draw = () => make(plot, panel, times, list.filter((curve) => visible.has(curve.name)), { stack, range, bucket });
+  for (const curve of list) legend.append(legendEntry(curve, list, visible, draw));
   draw();
 }
 
-function legendEntry(curve, list, shown, draw) {
+function legendEntry(curve, list, visible, draw) {
   const swatch = styled(el("i", { class: "swatch" }), { "--swatch": curve.color });
   const button = el("button", { type: "button", "aria-pressed": "true", title: "Show only this; again for all" }, swatch, curve.title);
   button.addEventListener("click", () => {
-    const alone = shown.size === 1 && shown.has(curve.name);
-    shown.clear();
-    for (const each of list) if (alone || each === curve) shown.add(each.name);
-    [...button.parentElement.children].forEach((other, position) => other.setAttribute("aria-pressed", String(shown.has(list[position].name))));
+    const alone = visible.size === 1 && visible.has(curve.name);
+    visible.clear();
+    for (const each of list) if (alone || each === curve) visible.add(each.name);
+    [...button.parentElement.children].forEach((other, position) => other.setAttribute("aria-pressed", String(visible.has(list[position].name))));
     draw();
   });
   return button;
@@ -77,18 +103,20 @@ function make(plot, panel, times, list, { stack, range, bucket }) {
   const tip = el("div", { class: "tip", hidden: true });
   const options = {
     ...size(),
-    padding: [10, 8, 0, 0],
+    padding: [10, 20, 0, 0],
     legend: { show: false },
     cursor: { sync: { key: "time" }, drag: { x: true, y: false }, points: { size: 6 }, y: false },
     scales: {
-      x: { time: true, range: (_chart, low, high) => (plot.zoom ? [low, high] : [stack ? Math.floor(range[0] / bucket) * bucket : range[0], Math.max(range[1], high + (stack ? bucket : 0))]) },
-      y: { range: (_chart, _low, high) => [0, panel.maximum ?? (high > 0 ? high * 1.08 : 1)] },
+      // The axis is the chosen range, never what uPlot makes of the data: around one point it adds years.
+      x: { time: true, range: () => span(range, times, stack ? bucket : 0) },
+      y: { range: () => [0, panel.maximum ?? (highest(data) > 0 ? highest(data) * 1.08 : 1)] },
     },
     axes: axes(panel),
-    series: [{}, ...order.map((position) => series(list[position], stack, bucket))],
+    series: [{}, ...order.map((position) => series(list[position], stack, bucket, panel.range === "month"))],
     hooks: {
       setCursor: [(chart) => tooltip(chart, tip, panel, times, list)],
       setSelect: [(chart) => zoom(chart)],
+      setScale: [(chart, key) => key === "x" && Object.assign(plot.dataset, { from: chart.scales.x.min, to: chart.scales.x.max })],
     },
   };
   options.cursor.drag.setScale = false;
@@ -96,6 +124,25 @@ function make(plot, panel, times, list, { stack, range, bucket }) {
   chart.over.append(tip);
   ALIVE.set(plot, { chart, size });
   watch.observe(plot);
+}
+
+/** The time axis: the range, from the bucket it begins in to the end of the bucket it ends in. */
+function span(range, times, width) {
+  const first = width ? Math.floor(range[0] / width) * width : range[0];
+  const last = times.length && width ? times[times.length - 1] + width : range[1];
+  return [first, Math.max(range[1], Math.min(last, range[1] + width))];
+}
+
+function highest(columns) {
+  let most = 0;
+  for (const column of columns) for (const value of column) if (value > most) most = value;
+  return most;
+}
+
+/** Positions of points without a neighbour: a line has nothing to draw there, so they are dots. */
+function lone(values) {
+  const there = (position) => values[position] !== null && values[position] !== undefined;
+  return values.map((_, position) => position).filter((position) => there(position) && !there(position - 1) && !there(position + 1));
 }
 
 function zoom(chart) {
@@ -122,7 +169,7 @@ function axes(panel) {
   ];
 }
 
-/** A tick on the time axis: the day where days are told apart or a day begins, else the time. */
+/** A tick on the time axis: the day where ticks are days apart or a day begins, else the time. */
 function moment(unix, step) {
   const date = new Date(unix * 1000);
   const midnight = date.getHours() === 0 && date.getMinutes() === 0;
@@ -130,8 +177,11 @@ function moment(unix, step) {
   return date.toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
-function series(curve, stack, bucket) {
-  if (!stack) return { label: curve.name, stroke: curve.color, width: 1.8, spanGaps: true, points: { show: null, size: 5 } };
+function series(curve, stack, bucket, joined) {
+  if (!stack) {
+    const points = { show: false, size: 6, fill: curve.color, filter: (chart, at) => lone(chart.data[at]) };
+    return { label: curve.name, stroke: curve.color, width: 1.8, spanGaps: joined, points };
+  }
   const bars = window.uPlot.paths.bars({ size: [0.86, 64, 1], align: 1 });
   return { label: curve.name, fill: curve.color, stroke: curve.color, width: 0, paths: bars, points: { show: false }, bucket };
 }

@@ -29,7 +29,7 @@ export function drawNav(nav, boards, state, link) {
 export function drawTools(tools, state, since, { change, reload }) {
   const from = state.from ?? since;
   const known = RANGES.some(([key]) => key === from) && !state.to;
-  const ranges = known ? RANGES : [["custom", "chosen range"], ...RANGES];
+  const ranges = known ? RANGES : [["custom", "selected range"], ...RANGES];
   const range = select("Time range", ranges, known ? from : "custom", (value) => value !== "custom" && change({ from: value, to: null, skip: null }));
   tools.replaceChildren(
     range,
@@ -51,7 +51,7 @@ function customRange(state, change) {
     const seconds = (input) => (input.value ? String(Math.floor(new Date(input.value).getTime() / 1000)) : null);
     if (from.value) change({ from: seconds(from), to: seconds(to), skip: null });
   };
-  const box = el("div", { id: "range", popover: "auto", class: "menu" }, el("label", {}, "From", from), el("label", {}, "To", to), el("button", { type: "button", class: "primary", onclick: apply }, "Show"));
+  const box = el("div", { id: "range", popover: "auto", class: "menu" }, el("label", {}, "From", from), el("label", {}, "To", to), el("button", { type: "button", class: "primary", onclick: apply }, "Apply"));
   return el("span", {}, el("button", { type: "button", class: "tool text", popovertarget: "range" }, "From – to"), box);
 }
 
@@ -61,7 +61,7 @@ export function drawFilters(bar, { names, filters, state, query, board, budget, 
   if (runs) parts.push(...runs);
   if (board && !runs) parts.push(select("Bucket", BUCKETS, state.bucket ?? "", (value) => change({ bucket: value || null })));
   if (board?.budget) {
-    const input = el("input", { type: "number", min: "0", step: "any", value: state.budget ?? budget, onchange: (event) => change({ budget: event.target.value }) });
+    const input = el("input", { type: "number", min: "0", step: "any", value: state.budget || budget || "", placeholder: "none", onchange: (event) => change({ budget: event.target.value }) });
     parts.push(el("label", { class: "field" }, el("span", {}, "Budget, USD a month"), input));
   }
   parts.push(el("span", { class: "push" }, select("Refresh", REFRESH, state.refresh ?? "", (value) => change({ refresh: value || null }))));
@@ -72,7 +72,7 @@ export function drawFilters(bar, { names, filters, state, query, board, budget, 
 
 function picker(name, label, chosen, query, change) {
   const id = `pick-${name}`;
-  const said = chosen.length === 0 ? "all" : chosen.length === 1 ? chosen[0] : `${chosen.length} chosen`;
+  const said = chosen.length === 0 ? "all" : chosen.length === 1 ? chosen[0] : `${chosen.length} selected`;
   const menu = el("div", { id, popover: "auto", class: "menu" }, el("p", { class: "note" }, "Loading …"));
   const button = el("button", { type: "button", class: chosen.length ? "pick set" : "pick", popovertarget: id, "data-filter": name }, el("span", {}, label), el("b", {}, said), icon(ICONS.down));
   menu.addEventListener("toggle", async (event) => {

@@ -13,6 +13,22 @@ export function usd(value) {
   return (value < 0 ? "−$" : "$") + Math.abs(value).toFixed(digits);
 }
 
+/**
+ * A formatter for one column of money: the same decimals in every cell, so that the point stands
+ * under the point. The largest amount decides how many; what they would round to nothing is `<`.
+ */
+export function money(values) {
+  const most = Math.max(0, ...values.map((value) => Math.abs(value ?? 0)));
+  const digits = most >= 10 ? 2 : most >= 0.1 ? 4 : 6;
+  const fixed = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const least = 10 ** -digits;
+  return (value) => {
+    if (value === null || value === undefined) return UNKNOWN;
+    if (value !== 0 && Math.abs(value) < least) return `<$${least.toFixed(digits)}`;
+    return (value < 0 ? "−$" : "$") + fixed.format(Math.abs(value));
+  };
+}
+
 export function seconds(value) {
   if (value < 0) return "−" + seconds(-value);
   if (value === 0) return "0 s";
@@ -20,9 +36,15 @@ export function seconds(value) {
   if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
   if (value < 10) return `${value.toFixed(2)} s`;
   if (value < 90) return `${value.toFixed(1)} s`;
-  if (value < 5400) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  if (value < 172800) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
+  if (value < 5400) return parts(Math.round(value), "min", "s");
+  if (value < 172800) return parts(Math.round(value / 60), "h", "min");
   return `${(value / 86400).toFixed(1)} days`;
+}
+
+/** A whole number of the smaller unit in both: 119.7 s is `2 min`, never `1 min 60 s`. */
+function parts(whole, large, small) {
+  const rest = whole % 60;
+  return `${Math.floor(whole / 60)} ${large}${rest ? ` ${rest} ${small}` : ""}`;
 }
 
 export function count(value) {

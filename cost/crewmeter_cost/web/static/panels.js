@@ -2,7 +2,7 @@
 
 import { drawTime } from "./charts.js";
 import { ICONS, el, icon, styled } from "./dom.js";
-import { format, stepColor } from "./format.js";
+import { format, money, stepColor } from "./format.js";
 import { get } from "./state.js";
 
 let serial = 0;
@@ -36,7 +36,9 @@ async function load(frame, context) {
     card.dataset.milliseconds = answer.milliseconds;
     offerDownload(actions, id, panel, answer);
   } catch (error) {
-    if (!context.stale()) body.replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));
+    if (context.stale()) return;
+    context.fail(error.message);
+    body.replaceChildren(el("p", { class: "empty" }, "Not loaded."));
   } finally {
     card.removeAttribute("aria-busy");
   }
@@ -50,10 +52,17 @@ function isEmpty(answer) {
 const DRAW = { stat, lines: time, stack: time, bars, table };
 
 function time(body, panel, answer, context) {
-  const own = panel.title.startsWith("This month");
   const times = answer.rows.map((row) => row[answer.columns.indexOf("time")]);
-  const range = own ? [times[0], times[times.length - 1]] : context.range;
-  drawTime(body, panel, answer, { colors: context.colors, range, bucket: own ? 86400 : context.bucket });
+  const range = panel.range === "month" ? month(Math.max(...times)) : context.range;
+  const bucket = panel.range === "month" ? 86400 : context.bucket;
+  drawTime(body, panel, answer, { colors: context.colors, range, bucket, word: context.word });
+}
+
+/** First and last moment of the UTC month that a time lies in. */
+function month(unix) {
+  const date = new Date(unix * 1000);
+  const first = (offset) => Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + offset, 1) / 1000;
+  return [first(0), first(1)];
 }
 
 function stat(body, panel, answer) {
@@ -75,7 +84,7 @@ function stat(body, panel, answer) {
 
 function bars(body, panel, answer) {
   const longest = Math.max(...answer.rows.map((row) => row[1] ?? 0), 0);
-  const list = el("ol", { class: "ranking" });
+  const list = el("ol", { class: "ranking", tabindex: "0", "aria-label": panel.title });
   for (const [name, value] of answer.rows) {
     const bar = styled(el("i", { class: "bar" }), { "--share": longest ? Math.max(value ?? 0, 0) / longest : 0 });
     list.append(el("li", {}, el("span", { class: "name", title: String(name) }, String(name)), el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
@@ -86,7 +95,7 @@ function bars(body, panel, answer) {
 function table(body, panel, answer, context) {
   const columns = panel.columns.map((column) => ({ ...column, at: answer.columns.indexOf(column.name) }));
   const state = { by: null, down: true };
-  const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": panel.title });
+  const box = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": panel.title });
   const draw = () => {
     const rows = [...answer.rows];
     if (state.by !== null) rows.sort((a, b) => compare(a[state.by], b[state.by]) * (state.down ? -1 : 1));
@@ -118,14 +127,15 @@ function line(columns, row, answer, context) {
   const largest = (at) => (answer.largest ??= {})[at] ??= Math.max(...answer.rows.map((each) => each[at] ?? 0), 0);
   return el("tr", {}, columns.map((column) => {
     const value = row[column.at];
-    const text = format(column.unit, value);
+    const price = (answer.prices ??= {})[column.at] ??= money(answer.rows.map((each) => each[column.at]));
+    const text = column.unit === "currencyUSD" ? price(value) : format(column.unit, value);
     const number = typeof value === "number" && column.unit !== "dateTimeAsIso";
     const cell = el("td", { class: number ? "right" : "" });
     const color = stepColor(column.steps, value);
     const target = column.link && value !== null ? context.link(column.link, column.name, value) : null;
-    const shown = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : text;
-    if (column.link === "trace") cell.append(el("code", { title: String(value) }, shown));
-    else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, shown) : el("span", {}, text));
+    const label = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : text;
+    if (column.link === "trace") cell.append(el("code", { title: String(value) }, label));
+    else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, label) : el("span", {}, column.name === "cost_status" ? context.word(value) : text));
     if (color) styled(cell, { "--mark": color }).classList.add("marked");
     if (column.bar && typeof value === "number") styled(cell, { "--share": largest(column.at) ? value / largest(column.at) : 0 }).classList.add("barred");
     return cell;

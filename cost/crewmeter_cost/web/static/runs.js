@@ -1,10 +1,10 @@
 // The run list, and one run as a waterfall: who called whom, when, for how many tokens and how much money.
 
 import { ICONS, el, icon, styled } from "./dom.js";
-import { UNKNOWN, count, format, instant, seconds, usd } from "./format.js";
+import { UNKNOWN, count, format, instant, money, seconds, usd } from "./format.js";
 import { get } from "./state.js";
 
-const ORDERS = [["newest", "newest first"], ["dearest", "dearest first"], ["slowest", "slowest first"], ["calls", "most model calls first"]];
+const ORDERS = [["time", "newest first"], ["cost", "most expensive first"], ["duration", "slowest first"], ["calls", "most model calls first"]];
 const STATUSES = [["", "any outcome"], ["ok", "ok"], ["error", "error"], ["abandoned", "abandoned"], ["running", "running"]];
 
 function badge(status) {
@@ -14,39 +14,40 @@ function badge(status) {
 /** Order and outcome, for the filter bar. */
 export function runControls(select, state, change) {
   return [
-    select("Order", ORDERS, state.order ?? "newest", (value) => change({ order: value, skip: null })),
+    select("Order", ORDERS, state.order ?? "time", (value) => change({ order: value, skip: null })),
     select("Outcome", STATUSES, state.status ?? "", (value) => change({ status: value || null, skip: null })),
   ];
 }
 
 /** The list of runs in the range. */
 export async function drawRuns(main, state, query, { link, stale }) {
-  query.set("order", state.order ?? "newest");
+  query.set("order", state.order ?? "time");
   if (state.status) query.set("status", state.status);
   query.set("skip", state.skip ?? "0");
   const answer = await get("api/page/runs", query);
   if (stale()) return;
   const runs = answer.rows.map((row) => Object.fromEntries(answer.columns.map((name, at) => [name, row[at]])));
-  const title = el("h2", {}, "Runs");
+  const title = el("h1", {}, "Runs");
   if (runs.length === 0) {
     main.replaceChildren(title, el("p", { class: "empty big" }, "No runs in this range. Add crewmeter.instrument() to your app and run a crew, or try: crewmeter demo --days 30"));
     return;
   }
   const headings = ["Started", "Run", "Outcome", "Duration", "Model calls", "Tool calls", "Tokens in", "Tokens out", "Cost", "Team", "User"];
   const head = el("tr", {}, headings.map((text, at) => el("th", { scope: "col", class: at > 2 && at < 9 ? "right" : "" }, text)));
-  const dearest = Math.max(...runs.map((run) => run.cost_usd ?? 0), 0);
-  const rows = runs.map((run) => runLine(run, dearest, link));
+  const largest = Math.max(...runs.map((run) => run.cost_usd ?? 0), 0);
+  const price = money(runs.map((run) => run.cost_usd));
+  const rows = runs.map((run) => runLine(run, largest, link, price));
   const skip = Number(state.skip ?? 0);
   const pager = el("nav", { class: "pager", "aria-label": "Pages of runs" },
     skip > 0 ? el("a", { href: link({ skip: skip > answer.page ? skip - answer.page : null }), "data-go": true }, "← newer") : null,
-    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}${(state.order ?? "newest") === "newest" ? "" : ` of the newest ${count(answer.newest)} runs`}`),
+    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}${(state.order ?? "time") === "time" ? "" : ` of the newest ${count(answer.newest)} runs`}`),
     runs.length === answer.page ? el("a", { href: link({ skip: skip + answer.page }), "data-go": true }, "more →") : null);
-  main.replaceChildren(title, el("article", { class: "panel wide" }, el("div", { class: "scroll" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
+  main.replaceChildren(title, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
 }
 
-function runLine(run, dearest, link) {
-  const cost = el("td", { class: "right barred" }, el("span", {}, format("currencyUSD", run.cost_usd)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not in it` }, " +?") : null);
-  styled(cost, { "--share": dearest ? (run.cost_usd ?? 0) / dearest : 0 });
+function runLine(run, largest, link, price) {
+  const cost = el("td", { class: "right barred" }, el("span", {}, price(run.cost_usd)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not included` }, " +?") : null);
+  styled(cost, { "--share": largest ? (run.cost_usd ?? 0) / largest : 0 });
   return el("tr", {},
     el("td", {}, instant(run.time, { withSeconds: true })),
     el("td", {}, el("a", { href: link({ view: "run", run: run.run_id }), "data-go": true }, run.name ?? "(none)")),
@@ -92,79 +93,125 @@ export function grow(nodes, rootId) {
   return tops;
 }
 
-/** One run: facts, then the waterfall, then the node that was picked. */
-export async function drawRun(main, state, { link, stale }) {
-  const { run, nodes, truncated } = await get(`api/page/runs/${encodeURIComponent(state.run ?? "")}`);
+/** One run: facts, then the steps as a timeline, with the details of one beside it. */
+export async function drawRun(main, state, { link, stale, word, traceUrl }) {
+  if (!state.run) throw new Error("The address names no run. Choose one from the list of runs.");
+  const { run, nodes, truncated } = await get(`api/page/runs/${encodeURIComponent(state.run)}`);
   if (stale()) return;
   const trees = grow(nodes, run.run_id);
+  const trace = traceUrl ? el("a", { href: traceUrl.replaceAll("{trace_id}", run.trace_id), target: "_blank", rel: "noreferrer" }, run.trace_id) : el("code", {}, run.trace_id);
+  const unknown = run.unpriced_calls ? ` + ${run.unpriced_calls} calls without a price` : "";
   const facts = [
     ["Outcome", badge(run.status)], ["Started", instant(run.time, { withSeconds: true })], ["Duration", format("s", run.duration_seconds)],
-    ["Cost", run.cost_usd === null ? `unknown: ${run.unpriced_calls} unpriced calls` : usd(run.cost_usd) + (run.unpriced_calls ? ` + ${run.unpriced_calls} unpriced` : "")], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
+    ["Cost", run.cost_usd === null ? `unknown: ${run.unpriced_calls} calls without a price` : usd(run.cost_usd) + unknown], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
     ["Tokens in", count(run.input_tokens)], ["Tokens out", count(run.output_tokens)], ["Error", run.error_type], ["Team", run.team], ["User", run.user],
-    ["Session", run.session], ["Service", run.service], ["Trace", el("code", {}, run.trace_id)],
+    ["Session", run.session], ["Service", run.service], ["Trace", trace],
   ].filter(([, value]) => value !== null && value !== undefined);
-  const detail = el("aside", { class: "detail", "aria-live": "polite" }, el("p", { class: "note" }, "Pick a bar to see what it was."));
+  const detail = el("aside", { class: "detail panel", "aria-label": "Step details", "aria-live": "polite" });
+  const steps = trees.length ? waterfall(trees, detail, { word, selected: state.span }) : el("p", { class: "empty big" }, "The steps of this run were pruned. Its totals remain.");
   main.replaceChildren(
-    el("p", {}, el("a", { href: link({ view: "runs", run: null }), "data-go": true }, "← all runs")),
-    el("h2", {}, run.name, el("span", { class: "note" }, ` ${run.kind ?? "run"}`)),
+    el("p", {}, el("a", { href: link({ view: "runs", run: null, span: null }), "data-go": true }, "← all runs")),
+    el("h1", {}, run.name, el("span", { class: "note" }, ` ${run.kind ?? "run"}`)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-    ...(truncated ? [el("p", { class: "failed" }, "This run is longer than 5,000 steps; the first 5,000 are shown.")] : []),
-    el("article", { class: "panel wide" }, trees.length ? waterfall(trees, detail) : el("p", { class: "empty big" }, "The detail of this run was pruned; its totals stay.")),
-    detail,
+    ...(truncated ? [el("p", { class: "failed" }, "This run is longer than 5,000 steps. Only the first 5,000 are listed.")] : []),
+    el("div", { class: "beside" }, el("article", { class: "panel wide", "aria-label": "Steps" }, steps), detail),
   );
 }
 
-function waterfall(trees, detail) {
+/** The steps in order, each with its depth. */
+function flatten(trees) {
   const all = [];
   const walk = (node, depth) => {
     all.push({ node, depth });
     node.children.forEach((child) => walk(child, depth + 1));
   };
   trees.forEach((tree) => walk(tree, 0));
+  return all;
+}
+
+/** Put the selected step into the address without a new entry in the history. */
+function remember(id) {
+  const query = new URLSearchParams(location.search);
+  if (id) query.set("span", id);
+  else query.delete("span");
+  history.replaceState(null, "", `?${query}`);
+}
+
+function waterfall(trees, detail, { word, selected }) {
+  const all = flatten(trees);
   const start = Math.min(...all.map(({ node }) => node.started_ms));
   const end = Math.max(...all.map(({ node }) => node.started_ms + node.duration_seconds * 1000), start + 1);
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => styled(el("span", {}, seconds(((end - start) / 1000) * share)), { "--at": share }));
+  const ticks = [0, 0.5, 1].map((share) => styled(el("span", {}, seconds(((end - start) / 1000) * share)), { "--at": share }));
   const body = el("tbody", {});
+  const price = money(all.map(({ node }) => (node.calls ? node.cost : null)));
   const closed = new Set();
+  let current = null;
+  const select = (node, { focus = false } = {}) => {
+    current = node;
+    remember(node?.id);
+    describe(detail, node, word);
+    for (const row of body.rows) {
+      const here = row.node === node;
+      row.classList.toggle("selected", here);
+      row.querySelector(".label").setAttribute("aria-pressed", String(here));
+      if (here && focus) row.querySelector(".label").focus();
+    }
+  };
   const draw = () => {
     body.replaceChildren();
     let hiddenBelow = Infinity;
     for (const { node, depth } of all) {
       if (depth > hiddenBelow) continue;
       hiddenBelow = closed.has(node) ? depth : Infinity;
-      body.append(nodeLine(node, depth, { start, end, detail, open: !closed.has(node), toggle: () => { if (!closed.delete(node)) closed.add(node); draw(); } }));
+      const toggle = () => { if (!closed.delete(node)) closed.add(node); draw(); };
+      const row = nodeLine(node, depth, { start, end, open: !closed.has(node), toggle, select: () => select(node), word, price });
+      row.node = node;
+      body.append(row);
     }
+    select(current);
   };
+  current = all.find(({ node }) => node.id === selected)?.node ?? null;
   draw();
-  const head = el("tr", {}, el("th", { scope: "col" }, "Step"), el("th", { scope: "col", class: "when" }, el("span", { class: "ticks" }, ticks)), ...["Time", "Tokens", "Cost"].map((text) => el("th", { scope: "col", class: "right" }, text)));
-  return el("div", { class: "scroll" }, el("table", { class: "waterfall" }, el("thead", {}, head), body));
+  body.addEventListener("keydown", (event) => {
+    const rows = [...body.rows];
+    const at = rows.findIndex((row) => row.contains(event.target));
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") select(null);
+    else if (step && rows[at + step]) select(rows[at + step].node, { focus: true });
+    else return;
+    event.preventDefault();
+  });
+  const head = el("tr", {}, el("th", { scope: "col" }, "Step"), el("th", { scope: "col", class: "when" }, el("span", { class: "sr" }, "Timeline"), el("span", { class: "ticks", "aria-hidden": "true" }, ticks)), ...["Time", "Tokens", "Cost"].map((text) => el("th", { scope: "col", class: "right" }, text)));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Steps of the run" }, el("table", { class: "waterfall" }, el("thead", {}, head), body));
 }
 
-function nodeLine(node, depth, { start, end, detail, open, toggle }) {
+function nodeLine(node, depth, { start, end, open, toggle, select, word, price }) {
+  const kind = node.billed ? "llm" : node.kind;
+  const name = node.name ?? node.kind;
   const fold = node.children.length
-    ? el("button", { type: "button", class: "quiet fold", "aria-expanded": String(open), "aria-label": open ? "Fold" : "Unfold", onclick: toggle }, icon(open ? ICONS.down : ICONS.right))
+    ? el("button", { type: "button", class: "quiet fold", "aria-expanded": String(open), "aria-label": open ? `Fold ${name}` : `Unfold ${name}`, onclick: toggle }, icon(open ? ICONS.down : ICONS.right))
     : el("span", { class: "fold" });
-  const label = el("button", { type: "button", class: "label", onclick: () => describe(detail, node) }, el("span", { class: `kind k-${node.billed ? "llm" : node.kind}` }, kindOf(node)), el("span", {}, node.name ?? node.kind));
-  const step = el("td", {}, styled(el("div", { class: "step" }, fold, label), { "--depth": depth }));
+  const label = el("button", { type: "button", class: "label", onclick: select }, el("span", { class: `kind k-${kind}` }, kindOf(node)), el("span", {}, name));
+  const step = el("td", { class: "what" }, styled(el("div", { class: "step" }, fold, label), { "--depth": depth }));
   const from = (node.started_ms - start) / (end - start);
-  const bar = styled(el("i", { class: `k-${node.billed ? "llm" : node.kind} ${node.status}`, title: `${node.name ?? node.kind}: ${seconds(node.duration_seconds)}` }), { "--from": from, "--span": Math.min((node.duration_seconds * 1000) / (end - start), 1 - from) });
-  const cost = node.calls === 0 ? "" : sumOf(node);
+  const bar = styled(el("i", { class: `k-${kind} ${node.status}`, title: `${name}: ${seconds(node.duration_seconds)}` }), { "--from": from, "--span": Math.min((node.duration_seconds * 1000) / (end - start), 1 - from) });
+  const cost = node.calls === 0 ? "" : sumOf(node, price);
   return el("tr", { class: node.status === "ok" ? "" : "bad" },
     step,
     el("td", { class: "when" }, el("span", { class: "lane" }, bar)),
     el("td", { class: "right" }, seconds(node.duration_seconds)),
     el("td", { class: "right" }, node.tokens ? count(node.tokens) : ""),
-    el("td", { class: "right" }, node.billed && node.cost_usd === null ? unknownCost(node) : cost));
+    el("td", { class: "right" }, node.billed && node.cost_usd === null ? unknownCost(node, word) : cost));
 }
 
-/** What a step's calls cost; unknown is never shown as $0. */
-function sumOf(node) {
+/** What a step's calls cost. Unknown is never written as $0. */
+function sumOf(node, price = usd) {
   if (node.unpriced && node.cost === 0) return "unknown";
-  return usd(node.cost) + (node.unpriced ? " +?" : "");
+  return price(node.cost) + (node.unpriced ? " +?" : "");
 }
 
-function unknownCost(node) {
-  return node.unpriced_call ? el("span", { class: "warn" }, node.cost_status ?? "unpriced") : el("span", { class: "note" }, "not billed");
+function unknownCost(node, word) {
+  return node.unpriced_call ? el("span", { class: "warn" }, word(node.cost_status ?? "unpriced")) : el("span", { class: "note" }, "not billed");
 }
 
 function kindOf(node) {
@@ -172,13 +219,27 @@ function kindOf(node) {
   return node.kind.replace("_", " ");
 }
 
-function describe(detail, node) {
+function describe(detail, node, word) {
+  if (!node) {
+    detail.replaceChildren(el("p", { class: "note" }, "Select a step for details."));
+    return;
+  }
+  const copy = el("button", { type: "button", class: "tool text", onclick: () => navigator.clipboard?.writeText(node.id) }, "Copy id");
   const facts = [
-    ["Kind", kindOf(node)], ["Status", node.status], ["Error", node.error_type], ["Agent", node.agent], ["Provider", node.provider],
+    ["Kind", kindOf(node)], ["Status", node.status], ["Error", node.error_type], ["Message", node.error_message], ["Agent", node.agent], ["Provider", node.provider],
     ["Started", instant(node.started_ms / 1000, { withSeconds: true })], ["Duration", seconds(node.duration_seconds)], ["First token", node.ttft_seconds == null ? null : seconds(node.ttft_seconds)],
-    ["Input tokens", node.input_tokens], ["of them cached", node.cache_read_tokens], ["Output tokens", node.output_tokens], ["Finish", node.finish_reason],
-    ["Cost", node.billed ? (node.cost_usd === null ? (node.unpriced_call ? `unknown: ${node.cost_status}` : "not billed: refused by the provider") : usd(node.cost_usd)) : node.calls ? `${sumOf(node)} in ${node.calls} calls below` : null],
-    ["Price", node.billed && node.cost_usd !== null ? node.cost_status : null], ["Seen by", node.origin], ["Span", node.id],
+    ["Input tokens", node.input_tokens], ["of them cached", node.cache_read_tokens], ["Output tokens", node.output_tokens], ["Finish reason", node.finish_reason],
+    ["Cost", costText(node, word)], ["Price", node.billed && node.cost_usd !== null ? word(node.cost_status) : null], ["Source", node.origin],
   ].filter(([, value]) => value !== null && value !== undefined);
-  detail.replaceChildren(el("h3", {}, node.name ?? node.kind), el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : String(value))))));
+  detail.replaceChildren(
+    el("h2", {}, node.name ?? node.kind),
+    el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : String(value)))), el("div", {}, el("dt", {}, "Span"), el("dd", {}, el("code", {}, node.id)))),
+    copy,
+  );
+}
+
+function costText(node, word) {
+  if (!node.billed) return node.calls ? `${sumOf(node)} in ${node.calls} calls below` : null;
+  if (node.cost_usd !== null) return usd(node.cost_usd);
+  return node.unpriced_call ? `unknown: ${word(node.cost_status)}` : "not billed: rejected by the provider";
 }

@@ -1,6 +1,6 @@
-// What the page shows stands in the address, so that a link shows the same to somebody else.
+// The state of the page is in the address, so that a link opens the same view for somebody else.
 
-const SINGLE = ["view", "from", "to", "bucket", "budget", "order", "status", "skip", "run", "refresh", "theme"];
+const SINGLE = ["view", "from", "to", "bucket", "budget", "order", "status", "skip", "run", "span", "refresh", "theme"];
 
 /** The state in the address: single values, and a list for each filter. */
 export function read(filters) {
@@ -22,7 +22,7 @@ export function write(state) {
   return `?${query}`;
 }
 
-/** What panels ask the server: range, bucket, budget and filters. */
+/** The parameters that panels send to the server: range, bucket, budget and filters. */
 export function question(state, board) {
   const query = new URLSearchParams();
   query.set("from", state.from ?? board?.since ?? "now-24h");
@@ -35,12 +35,17 @@ export function question(state, board) {
 
 /** GET a JSON document; a refusal becomes an Error with the server's message and hint. */
 export async function get(path, query) {
-  const response = await fetch(query ? `${path}?${query}` : path, { headers: { accept: "application/json" } });
+  let response;
+  try {
+    response = await fetch(query ? `${path}?${query}` : path, { headers: { accept: "application/json" } });
+  } catch {
+    throw new Error("crewmeter does not respond. Is it still running? Reload the page once it is.");
+  }
   let body;
   try {
     body = await response.json();
   } catch {
-    throw new Error(`the server answered ${response.status} without JSON`);
+    throw new Error(`The server responded with status ${response.status} and no JSON`);
   }
   if (!response.ok) throw new Error(body.hint ? `${body.error}. ${body.hint}` : body.error ?? `status ${response.status}`);
   return body;

@@ -1,7 +1,7 @@
 // Sets light or dark before the first paint, so that nothing flashes. `theme` in the address wins over what was chosen last.
 (() => {
-  const asked = new URLSearchParams(location.search).get("theme");
-  let theme = asked;
+  const wanted = new URLSearchParams(location.search).get("theme");
+  let theme = wanted;
   if (theme !== "light" && theme !== "dark") {
     try { theme = localStorage.getItem("crewmeter-theme"); } catch { theme = null; }
   }
