@@ -1,4 +1,7 @@
-"""crewmeter's money side: intake, pricing, ledger, reports, budgets, command line, sidecar."""
+"""crewmeter's money side.
+
+Intake, pricing, ledger, reports, budgets, command line, sidecar.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,10 @@ _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 
 
 class Record(Mapping[str, Any]):
-    """One row of an answer: its values by key, or as attributes. Costs are `Decimal` or None."""
+    """One row of an answer: its values by key, or as attributes.
+
+    Costs are `Decimal` or None.
+    """
 
     __slots__ = ("_values",)
 
@@ -85,7 +88,9 @@ class RecordList(Sequence[Record]):
         return len(self._rows)
 
     def to_pandas(self) -> Any:
-        """Return the records as a pandas data frame; costs are floats there, for plots and sums.
+        """Return the records as a pandas data frame.
+
+        Costs are floats there, for plots and sums.
 
         Raises:
             ImportError: pandas is not installed.
@@ -95,7 +100,9 @@ class RecordList(Sequence[Record]):
         return pandas.DataFrame([_plain(row) for row in self._rows])
 
     def to_polars(self) -> Any:
-        """Return the records as a polars data frame; costs are floats there.
+        """Return the records as a polars data frame.
+
+        Costs are floats there.
 
         Raises:
             ImportError: polars is not installed.
@@ -117,11 +124,17 @@ class ReportResult:
     currency: str = "USD"
 
     def to_pandas(self) -> Any:
-        """Return the rows as a pandas data frame; costs are floats there."""
+        """Return the rows as a pandas data frame.
+
+        Costs are floats there.
+        """
         return self.rows.to_pandas()
 
     def to_polars(self) -> Any:
-        """Return the rows as a polars data frame; costs are floats there."""
+        """Return the rows as a polars data frame.
+
+        Costs are floats there.
+        """
         return self.rows.to_polars()
 
 
@@ -245,7 +258,10 @@ class LedgerClient:
 
 
 def open_client(url: str | None = None, *, token: str | None = None) -> LedgerClient:
-    """Return a client of the ledger or sidecar at `url`; see `crewmeter_cost.open`."""
+    """Return a client of the ledger or sidecar at `url`.
+
+    See `crewmeter_cost.open`.
+    """
     if url is not None and url.startswith(("http://", "https://")):
         return LedgerClient(_Sidecar(url, token or os.environ.get("CREWMETER_TOKEN")))
     return LedgerClient(_LocalLedger(Ledger.open(url, read_only=True)))

@@ -1,4 +1,7 @@
-"""Where a TOML file is broken: the line a person has to mend, also where the parser only notices at the end of the file."""
+"""Where a TOML file is broken.
+
+The line a person has to mend, also where the parser only notices at the end of the file.
+"""
 
 from __future__ import annotations
 

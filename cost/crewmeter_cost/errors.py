@@ -6,7 +6,9 @@ __all__ = ["CrewMeterError"]
 
 
 class CrewMeterError(Exception):
-    """Shown on stderr as ``error: …`` and ``hint: …`` without a traceback; the process exits with `exit_code`.
+    """Shown on stderr as ``error: …`` and ``hint: …`` without a traceback.
+
+    The process exits with `exit_code`.
 
     `message` names the culprit, `hint` the way out. ``exit_code`` 2 is wrong usage or input, 1 a check that failed.
     """

@@ -1,4 +1,6 @@
-"""The embedded ledger as an OpenTelemetry span exporter: entry point ``crewmeter`` of ``opentelemetry_traces_exporter``.
+"""The embedded ledger as an OpenTelemetry span exporter.
+
+Entry point ``crewmeter`` of ``opentelemetry_traces_exporter``.
 
 It runs on a span processor's own thread. Nothing heavy (SQLModel, the price book) is imported before the first export,
 and nothing that goes wrong reaches the app: spans wait in a bounded spool and are tried again; what is lost is counted.
@@ -45,7 +47,10 @@ QUIET_SECONDS = 60.0
 
 
 class LedgerSpanExporter(SpanExporter):
-    """Prices finished spans and writes them to a ledger (`ledger`: URL or path; default ``$CREWMETER_LEDGER``)."""
+    """A span exporter that prices spans and writes them to a ledger.
+
+    `ledger` is a URL or path, by default ``$CREWMETER_LEDGER``.
+    """
 
     def __init__(self, ledger: str | None = None) -> None:
         self._url = ledger
@@ -66,11 +71,17 @@ class LedgerSpanExporter(SpanExporter):
         self._wake = threading.Event()
 
     def after_fork(self) -> None:
-        """In a forked child: begin afresh. The parent's waiting spans stay the parent's; its connections were closed before the fork."""
+        """In a forked child: begin afresh.
+
+        The parent's waiting spans stay the parent's; its connections were closed before the fork.
+        """
         self._reset()
 
     def warm_up(self) -> None:
-        """Import what the first batch needs and open the ledger (half a second), so that a short script's exit does not wait for it."""
+        """Import what the first batch needs and open the ledger.
+
+        It takes time that a short script's exit should not wait for.
+        """
         with self._lock:
             try:
                 self._ready()
@@ -95,7 +106,10 @@ class LedgerSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Try now to write what waits; True if nothing waits any more. One attempt, so it takes `BUSY_SECONDS` beside the writing."""
+        """Try now to write what waits.
+
+        True if nothing waits any more. One attempt, so it takes `BUSY_SECONDS` beside the writing.
+        """
         if not self._lock.acquire(timeout=timeout_millis / 1000):
             return False
         try:
@@ -126,7 +140,10 @@ class LedgerSpanExporter(SpanExporter):
             self._lock.release()
 
     def run_cost(self, run_id: str) -> RunCost | None:
-        """The totals of a run as far as they are written; None where the ledger does not know it or cannot be read now."""
+        """The totals of a run as far as they are written.
+
+        None where the ledger does not know it or cannot be read now.
+        """
         with self._lock:
             pipeline = self._pipeline
         if pipeline is None:
@@ -146,7 +163,11 @@ class LedgerSpanExporter(SpanExporter):
                 self._spool.popleft()
 
     def _write(self, batch: list[Span]) -> bool:
-        """Write one batch; False if the ledger refuses it for now. A span that cannot be read is dropped, and only that one."""
+        """Write one batch.
+
+        False if the ledger refuses it for now. A span that cannot be read is dropped, and only
+        that one.
+        """
         try:
             self._ready().ingest(batch)
         except CrewMeterError as error:
@@ -189,7 +210,10 @@ class LedgerSpanExporter(SpanExporter):
             return PriceBook.load(Path(os.devnull))
 
     def _mended(self, error: CrewMeterError) -> bool:
-        """Move a damaged SQLite file aside; True if that was what was wrong and another attempt makes sense."""
+        """Move a damaged SQLite file aside.
+
+        True if that was what was wrong and another attempt makes sense.
+        """
         from crewmeter_cost.ledger.database_errors import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
         from crewmeter_cost.ledger.quarantine import quarantine
@@ -211,7 +235,10 @@ class LedgerSpanExporter(SpanExporter):
         return True
 
     def _refused(self, error: CrewMeterError) -> None:
-        """The ledger said no: wait longer each time, and try again even if no further span comes."""
+        """The ledger said no.
+
+        Wait longer each time, and try again even if no further span comes.
+        """
         self._failures += 1
         self._next_try = time.monotonic() + min(
             LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10)
@@ -243,7 +270,10 @@ class LedgerSpanExporter(SpanExporter):
 
 
 def _weakly(exporter: LedgerSpanExporter) -> Callable[[], None]:
-    """`after_fork` without keeping the exporter alive: fork handlers are never unregistered."""
+    """`after_fork` without keeping the exporter alive.
+
+    Fork handlers are never unregistered.
+    """
     reference = weakref.ref(exporter)
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""The filter grammar of ``--where``, shared by reports, run lists, exports and the JSON API.
+"""The filter grammar of ``--where``, shared by commands and the JSON API.
 
 A filter is terms with spaces between, all of which must hold:
 
@@ -76,7 +76,10 @@ _MAX_STORED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One condition. `amount` is the number of a total: pico-USD, nanoseconds or a count."""
+    """One condition. `amount` is the number of a total.
+
+    Pico-USD, nanoseconds or a count.
+    """
 
     key: str
     operator: Operator
@@ -107,7 +110,7 @@ class Filter:
 
 
 def parse_filter(texts: str | Iterable[str] | Mapping[str, str] | Filter | None) -> Filter:
-    """Return the filter that one or several texts, or a mapping of names to values, describe.
+    """Return the filter that texts, or a mapping of names to values, describe.
 
     Raises `CrewMeterError` naming the term that is wrong, with the nearest key there is.
     """
@@ -200,7 +203,10 @@ def _amount(key: str, value: str) -> int:
 
 
 def _seconds(value: str) -> Decimal:
-    """Return a duration in seconds; a plain number is seconds."""
+    """Return a duration in seconds.
+
+    A plain number is seconds.
+    """
     match = _DURATION.fullmatch(value.strip().lower())
     if match is None:
         raise CrewMeterError(

@@ -81,7 +81,10 @@ def build_server(ledger: Ledger) -> FastMCP:
 
 
 def _answered(document: Callable[[], object]) -> str:
-    """Return a document as JSON; a mistake of the caller is a tool error with the way out."""
+    """Return a document as JSON.
+
+    A mistake of the caller is a tool error with the way out.
+    """
     try:
         return json.dumps(document(), ensure_ascii=False)
     except CrewMeterError as error:
@@ -132,7 +135,7 @@ class _Tools:
         until: Until = None,
         limit: Limit = 20,
     ) -> str:
-        """Runs that match a filter or a text in their id or names, newest or largest first."""
+        """Runs that match a filter or a text, newest or largest first."""
 
         def document() -> dict[str, object]:
             start, end = _window(since, until)
@@ -152,7 +155,7 @@ class _Tools:
     def run(
         self, run_id: Annotated[str, Field(description="A run's id, the start of one, or last")]
     ) -> str:
-        """One run as a tree of tasks, agents, tools and model calls, with time and cost of each."""
+        """One run as a tree of tasks, agents, tools and calls, with time and cost."""
 
         def document() -> dict[str, object]:
             found = find_run(self._ledger, run_id)

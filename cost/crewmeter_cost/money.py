@@ -1,4 +1,7 @@
-"""Amounts and instants as text: exact, and the same wherever the ledger's figures leave it."""
+"""Amounts and instants as text.
+
+Exact, and the same wherever the ledger's figures leave it.
+"""
 
 from __future__ import annotations
 
@@ -38,5 +41,8 @@ def nanoseconds(when: datetime | None) -> int | None:
 
 
 def utc_text(when: datetime) -> str:
-    """Return a moment as RFC 3339 in UTC, as short as it is exact: `2026-11-21T09:00:00Z`."""
+    """Return a moment as RFC 3339 in UTC, as short as it is exact.
+
+    `2026-11-21T09:00:00Z`.
+    """
     return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

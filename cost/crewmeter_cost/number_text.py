@@ -1,4 +1,6 @@
-"""Numbers that people type: read strictly, so that a slip is refused and never rounded.
+"""Numbers that people type.
+
+Read strictly, so that a slip is refused and never rounded.
 
 `Decimal("1,5".replace(",", ""))` is 15, which made a budget of 1.50 USD ten times as large.
 Here a comma, an underscore or a space separates groups of exactly three digits, and nothing else.

@@ -1,4 +1,7 @@
-"""Spans in, priced rows out: the one path that the embedded exporter, the sidecar and the demo's history all take."""
+"""Spans in, priced rows out.
+
+The one path that the embedded exporter, the sidecar and the demo's history all take.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ class Pipeline:
         self._book_before = book
 
     def exchange_book(self, book: PriceBook) -> None:
-        """Price by `book` from now on; batches already priced by the one before can still be written."""
+        """Price by `book` from now on.
+
+        Batches already priced by the one before can still be written.
+        """
         self._book_before, self.book = self.book, book
 
     def frozen(self, version: str) -> FrozenRates:
@@ -67,7 +73,10 @@ class Pipeline:
             return self._book_before.frozen(version)
 
     def price(self, spans: Sequence[Span]) -> Priced:
-        """The calls and steps among `spans`, priced and ready to be written; touches no ledger, so any thread may do it."""
+        """The calls and steps among `spans`, priced and ready to be written.
+
+        Touches no ledger, so any thread may do it.
+        """
         calls: list[Call] = []
         steps: list[Step] = []
         for span in spans:
@@ -84,7 +93,10 @@ class Pipeline:
         )
 
     def ingest(self, spans: Sequence[Span]) -> Receipt:
-        """Put a batch into the ledger in one transaction; returns when it is committed. Raises `CrewMeterError` where it could not be."""
+        """Put a batch into the ledger in one transaction.
+
+        Returns when it is committed. Raises `CrewMeterError` where it could not be.
+        """
         priced = self.price(spans)
         return Receipt(
             len(spans),

@@ -179,7 +179,10 @@ def _tag_value(nodeid: str) -> str:
 
 
 def _record(item: pytest.Item, total: ReportRow) -> None:
-    """Put the sums beside the test's result; they become properties in JUnit XML."""
+    """Put the sums beside the test's result.
+
+    They become properties in JUnit XML.
+    """
     from crewmeter_cost.money import exact_usd
 
     for name in _COUNTS:
@@ -239,7 +242,10 @@ def _summed(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _cost_text(sums: Mapping[str, Any]) -> str:
-    """Return a cost for the summary; a star marks calls without a price."""
+    """Return a cost for the summary.
+
+    A star marks calls without a price.
+    """
     if sums["cost_usd"] is None:
         return "unpriced"
     star = "*" if sums["unpriced_calls"] else ""

@@ -1,4 +1,6 @@
-"""What flows through the money side: a span as it came in, and the call, step or run it turned out to be.
+"""What flows through the money side.
+
+A span as it came in, and the call, step or run it turned out to be.
 
 ``intake`` reads `Span`s out of OTLP bytes or SDK objects; ``dialects`` turns each into a `Call` (billed) or a
 `Step` (a node of the tree); ``pricing`` adds a `Charge` or `Unpriced`; ``ledger`` writes the batch.
@@ -21,7 +23,10 @@ __all__ = ["Call", "CallContext", "Span", "Step"]
 
 @value_class
 class Span:
-    """One finished span, whoever made it. Ids are lower-case hex, times are nanoseconds since 1970."""
+    """One finished span, whoever made it.
+
+    Ids are lower-case hex, times are nanoseconds since 1970.
+    """
 
     trace_id: str
     span_id: str
@@ -38,7 +43,10 @@ class Span:
 
 @value_class
 class CallContext:
-    """Where in the crew something happened and on whose account. Every field may be unknown."""
+    """Where in the crew something happened and on whose account.
+
+    Every field may be unknown.
+    """
 
     run_id: str | None = None
     """Span id of the run's root (16 hex) when our tracer saw it, else the trace id (32 hex)."""
@@ -92,7 +100,10 @@ class Call:
 
 @value_class
 class Step:
-    """One node of a run's tree that is not billed itself: the run, a task, an agent, a tool, a memory query …"""
+    """One node of a run's tree that is not billed itself.
+
+    The run, a task, an agent, a tool, a memory query …
+    """
 
     trace_id: str
     span_id: str

@@ -1,4 +1,4 @@
-"""Run somebody's Python program with the meter on, as ``python`` itself would run it.
+"""Run a Python program, metered, as ``python`` itself would run it.
 
 The same ``__main__``, ``sys.argv`` and ``sys.path``, the same exit code, and a traceback that shows the program's frames only.
 """
@@ -31,7 +31,9 @@ _INTERRUPTED = 130
 def launch(
     target: str, arguments: Sequence[str], *, module: bool, ledger: str | None, summary: bool
 ) -> None:
-    """Run the file (or module) `target` to its end; the process exits with its code.
+    """Run the file (or module) `target` to its end.
+
+    The process exits with its code.
 
     `ledger` as for `Ledger.open`. With `summary`, one line on stderr at the very end says what the run cost.
     Raises `CrewMeterError` where there is nothing to run.
@@ -72,7 +74,10 @@ def _main(file: str, spec: ModuleSpec | None) -> ModuleType:
 
 
 def _script(target: str) -> tuple[ModuleType, CodeType]:
-    """``python SCRIPT``: the script's folder leads the path. A folder or zip file with a ``__main__.py`` runs too."""
+    """``python SCRIPT``: the script's folder leads the path.
+
+    A folder or zip file with a ``__main__.py`` runs too.
+    """
     path = Path(target)
     if path.is_dir() or path.suffix in (".zip", ".pyz"):
         sys.path[0] = str(path)
@@ -94,7 +99,10 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
 
 
 def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeType]:
-    """``python -m MODULE``: the current folder leads the path; a package runs its ``__main__``."""
+    """``python -m MODULE``: the current folder leads the path.
+
+    A package runs its ``__main__``.
+    """
     if shown is None:
         sys.path[0] = os.getcwd()
     try:
@@ -120,7 +128,11 @@ def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeT
 
 
 def _summarise(ledger: str | None, began: datetime) -> None:
-    """One line on stderr: what the ledger got since the program began, and how to see more. Silent where there is nothing to say."""
+    """One line on stderr.
+
+    What the ledger got since the program began, and how to see more. Silent where there is nothing
+    to say.
+    """
     from crewmeter_cost.cli.output import usd
     from crewmeter_cost.formatting import counted
     from crewmeter_cost.ledger.read.report import report

@@ -32,7 +32,7 @@ _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 
 
 def read_zone(name: str | None = None) -> tzinfo:
-    """Return the time zone called `name`, by default that of ``CREWMETER_TZ``, else UTC.
+    """Return the zone called `name`, by default ``CREWMETER_TZ``, else UTC.
 
     Raises `CrewMeterError` for a name that the time zone database does not have.
     """
@@ -80,7 +80,7 @@ def instant(text: str, *, option: str, now: datetime, zone: tzinfo = UTC) -> dat
 
 
 def _word(word: str, now: datetime) -> datetime | None:
-    """Return the start of the period that `word` names, None where it is not one of the words."""
+    """Return the start of the period that `word` names, or None."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     monday = today - timedelta(days=today.weekday())
     month = today.replace(day=1)
@@ -105,7 +105,10 @@ def _word(word: str, now: datetime) -> datetime | None:
 
 
 def _weekday(word: str, today: datetime) -> datetime | None:
-    """Return the last day of that name: ``monday`` is today on a Monday, ``last monday`` never."""
+    """Return the last day of that name.
+
+    ``monday`` is today on a Monday, ``last monday`` never.
+    """
     name = word.removeprefix("last ")
     matches = [index for index, day in enumerate(_WEEKDAYS) if name in (day, day[:3])]
     if not matches:
@@ -117,7 +120,10 @@ def _weekday(word: str, today: datetime) -> datetime | None:
 
 
 def _age(word: str, now: datetime) -> datetime | None:
-    """Return the moment so long before `now`; months and years go by the calendar."""
+    """Return the moment so long before `now`.
+
+    Months and years go by the calendar.
+    """
     match = _AGE.fullmatch(word)
     if match is None:
         return None
@@ -146,7 +152,7 @@ def window(
     zone: tzinfo = UTC,
     now: datetime | None = None,
 ) -> tuple[datetime | None, datetime | None]:
-    """Return the half-open window [since, until) in UTC; an end that was not given is None.
+    """Return the half-open window [since, until) in UTC, None for an open end.
 
     Raises `CrewMeterError` where an end is not a time, the window is empty, or it starts in the
     future.
@@ -167,7 +173,10 @@ def window(
 
 
 def window_text(since: datetime | None, until: datetime | None, zone: tzinfo = UTC) -> str:
-    """Return a window for a table's title: ``2026-11-01 00:00 to now (UTC)`` or ``all time``."""
+    """Return a window for a table's title.
+
+    ``2026-11-01 00:00 to now (UTC)`` or ``all time``.
+    """
     if since is None and until is None:
         return "all time"
     name = zone_name(zone)

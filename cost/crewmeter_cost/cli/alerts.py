@@ -1,4 +1,7 @@
-"""``crewmeter alerts test``: send one alert through Alertmanager and say who receives it."""
+"""``crewmeter alerts test``.
+
+Send one alert through Alertmanager and say who receives it.
+"""
 
 from __future__ import annotations
 

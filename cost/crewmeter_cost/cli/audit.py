@@ -1,4 +1,7 @@
-"""``crewmeter audit FILE``: the ledger against a provider's own usage or cost export, by day and model."""
+"""``crewmeter audit FILE``.
+
+The ledger against a provider's own usage or cost export, by day and model.
+"""
 
 from __future__ import annotations
 

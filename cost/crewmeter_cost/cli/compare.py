@@ -1,4 +1,7 @@
-"""``crewmeter compare A B``: two runs, windows or versions, and what explains the difference."""
+"""``crewmeter compare A B``.
+
+Two runs, windows or versions, and what explains the difference.
+"""
 
 from __future__ import annotations
 

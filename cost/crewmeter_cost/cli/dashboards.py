@@ -1,4 +1,7 @@
-"""``crewmeter dashboards``: boards and alert rules for your own Grafana and Prometheus, and the check that they are current."""
+"""``crewmeter dashboards``.
+
+Boards and alert rules for your own Grafana and Prometheus, and the check that they are current.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,10 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _module(name: str) -> Any:
-    """A module of `crewmeter_dashboards`, loaded when asked: the rest of the command line does without it."""
+    """A module of `crewmeter_dashboards`, loaded when asked.
+
+    The rest of the command line does without it.
+    """
     return importlib.import_module(f"crewmeter_dashboards.{name}")
 
 
@@ -131,7 +137,10 @@ def export(
     ] = None,
     thresholds: ThresholdsOption = None,
 ) -> None:
-    """Write everything an existing Grafana and Prometheus need. A password is never written: Grafana reads it from the environment."""
+    """Write everything an existing Grafana and Prometheus need.
+
+    A password is never written: Grafana reads it from the environment.
+    """
     target = boards or str(directory.resolve() / "dashboards")
     sources = _sources(ledger, prometheus, tempo, target)
     files = _module("files")
@@ -158,7 +167,10 @@ def _write(root: Path, files: Mapping[str, str]) -> None:
 
 
 def _wanted() -> tuple[dict[str, str], Path, str, Path]:
-    """What the code renders and where it is committed: files under ``dashboards/``, and the page's catalogue."""
+    """What the code renders and where it is committed.
+
+    Files under ``dashboards/``, and the page's catalogue.
+    """
     files, shipped = _module("files"), _thresholds(None)
     try:
         wanted = files.rendered(shipped)

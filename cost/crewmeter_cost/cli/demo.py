@@ -67,7 +67,10 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _crew(out: Console, where: str) -> None:
-    """A live crew, then its bill; exit code 1 if the ledger and the stand-in's books differ."""
+    """A live crew, then its bill.
+
+    Exit code 1 if the ledger and the stand-in's books differ.
+    """
     from crewmeter_cost.cli.show import print_tree
     from crewmeter_cost.demo.command import perform
     from crewmeter_cost.demo.summary import money, next_steps, settle

@@ -1,4 +1,7 @@
-"""``crewmeter doctor``: does everything hang together here, and if not, what to do."""
+"""``crewmeter doctor``.
+
+Does everything hang together here, and if not, what to do.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _show(findings: Iterable[Finding]) -> list[Finding]:
-    """Print each finding as it is made; return them all."""
+    """Print each finding as it is made.
+
+    Return them all.
+    """
     out = console()
     made: list[Finding] = []
     for finding in findings:

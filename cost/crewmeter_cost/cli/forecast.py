@@ -1,4 +1,7 @@
-"""``crewmeter forecast``: month-end spend with a range, and the hours that stand out."""
+"""``crewmeter forecast``.
+
+Month-end spend with a range, and the hours that stand out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``crewmeter forget --user NAME``: a person's name becomes a pseudonym; every sum stays."""
+"""``crewmeter forget --user NAME``: a person's name becomes a pseudonym.
+
+Every sum stays.
+"""
 
 from __future__ import annotations
 

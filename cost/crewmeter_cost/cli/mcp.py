@@ -1,4 +1,7 @@
-"""``crewmeter mcp``: an MCP server on stdin and stdout, for editors and assistants."""
+"""``crewmeter mcp``.
+
+An MCP server on stdin and stdout, for editors and assistants.
+"""
 
 from __future__ import annotations
 

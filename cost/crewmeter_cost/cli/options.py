@@ -97,7 +97,7 @@ def zone() -> tzinfo:
 
 
 def instant(text: str, *, option: str, now: datetime) -> datetime:
-    """Return the moment (UTC) that the value of `option` names, read in the command's zone."""
+    """Return the moment (UTC) that an option's value names, in the command's zone."""
     return time_range.instant(text, option=option, now=now, zone=zone())
 
 
@@ -112,7 +112,7 @@ def window_text(since: datetime | None, until: datetime | None) -> str:
 
 
 def must_exist(ledger: str | None) -> None:
-    """Raise `CrewMeterError` where there is no ledger, for commands that must not create one."""
+    """Raise `CrewMeterError` where there is no ledger and none may be created."""
     from crewmeter_cost.ledger.store import Ledger
 
     Ledger.open(ledger, read_only=True).close()

@@ -179,7 +179,10 @@ def _parsed(text: str) -> dict[str, object] | None:
 
 
 def _charge(request: _Request, used: TokenUsage, format: Format) -> None:
-    """Print what the usage costs; exit code 0 also where it has no price."""
+    """Print what the usage costs.
+
+    Exit code 0 also where it has no price.
+    """
     outcome = charge(
         used,
         PriceBook.load(),
@@ -207,7 +210,10 @@ def _charge(request: _Request, used: TokenUsage, format: Format) -> None:
 
 
 def _print_charge(outcome: Charge) -> None:
-    """Print the lines of a charge: rates per 1M tokens, costs with their points in one column."""
+    """Print the lines of a charge.
+
+    Rates per 1M tokens, costs with their points in one column.
+    """
     quantities = [f"{line.quantity:,}" for line in outcome.items]
     rates = [_rate_text(line.item, line.rate_usd) for line in outcome.items]
     costs = [f"${exact_usd(line.cost_pusd)}" for line in outcome.items]
@@ -244,7 +250,10 @@ def _suggest(request: _Request) -> None:
 
 
 def _rates(request: _Request, format: Format) -> None:
-    """Print a model's rates; exit code 1 where no price is known."""
+    """Print a model's rates.
+
+    Exit code 1 where no price is known.
+    """
     table = read_rates(
         PriceBook.load(),
         provider=request.provider,

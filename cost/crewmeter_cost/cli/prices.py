@@ -1,4 +1,7 @@
-"""``crewmeter prices``: show a model's prices, update the book, check its age, coverage and sources. No network."""
+"""``crewmeter prices``.
+
+Show a model's prices, update the book, check its age, coverage and sources. No network.
+"""
 
 from __future__ import annotations
 
@@ -201,7 +204,7 @@ def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
 
 
 def _in_force(index: int, periods: Sequence[Period], asked: Window) -> bool:
-    """Whether a price list begins before the window ends, and the one that takes its place doesn't begin before the window does."""
+    """Return whether a price list applies at some time of the window."""
     since, until = (None if moment is None else nanoseconds(moment) for moment in asked)
 
     def begins(period: Period) -> int:

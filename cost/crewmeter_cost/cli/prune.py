@@ -1,4 +1,7 @@
-"""``crewmeter prune``: delete old detail; the hourly sums stay."""
+"""``crewmeter prune``: delete old detail.
+
+The hourly sums stay.
+"""
 
 from __future__ import annotations
 

@@ -105,7 +105,10 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _pace(book: Ledger) -> str:
-    """Where the whole ledger's month is heading, in a line; nothing where too little is known to say."""
+    """Where the whole ledger's month is heading, in a line.
+
+    Nothing where too little is known to say.
+    """
     now = datetime.now(UTC)
     ahead = outlook(book.engine, now=now)
     if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:

@@ -1,4 +1,7 @@
-"""``crewmeter reprice``: the history under today's book, before and after by model, and the way back."""
+"""``crewmeter reprice``.
+
+The history under today's book, before and after by model, and the way back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``crewmeter run SCRIPT [ARGS…]``: a Python program with the meter on, and otherwise as ``python`` would run it."""
+"""``crewmeter run SCRIPT [ARGS…]``.
+
+A Python program with the meter on, and otherwise as ``python`` would run it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``crewmeter runs``: the runs in the ledger, found by a filter or a text, in any order."""
+"""``crewmeter runs``.
+
+The runs in the ledger, found by a filter or a text, in any order.
+"""
 
 from __future__ import annotations
 

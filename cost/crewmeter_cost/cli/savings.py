@@ -1,4 +1,7 @@
-"""``crewmeter report --savings``: the largest avoidable costs, with the calls behind each."""
+"""``crewmeter report --savings``.
+
+The largest avoidable costs, with the calls behind each.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``crewmeter serve``: the sidecar that takes OTLP from any app and keeps the ledger."""
+"""``crewmeter serve``.
+
+The sidecar that takes OTLP from any app and keeps the ledger.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``crewmeter show RUN``: one run as a tree, with time, tokens and cost per node, and where the time went."""
+"""``crewmeter show RUN``.
+
+One run as a tree, with time, tokens and cost per node, and where the time went.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +147,10 @@ def _label(lines: str, node: Node) -> Text:
 
 
 def _bar(node: Node, begin: int, end: int) -> str:
-    """Where in the run the node was busy: a bar from its start to its end, at least a sliver wide."""
+    """Where in the run the node was busy.
+
+    A bar from its start to its end, at least a sliver wide.
+    """
     span = max(end - begin, 1)
     low = (node.started_ns - begin) * _BAR * 8 // span
     high = min(

@@ -1,4 +1,7 @@
-"""``crewmeter statement``: a month per team (or user, crew), as a page to print, JSON or CSV."""
+"""``crewmeter statement``.
+
+A month per team (or user, crew), as a page to print, JSON or CSV.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,10 @@ def _statement(
 
 
 def _window(month: str | None, since: str | None, until: str | None) -> tuple[datetime, datetime]:
-    """The month, or the hours between --since (default: this month's first) and --until (default: now)."""
+    """Return the month, or the hours between --since and --until.
+
+    Defaults are this month's first and now.
+    """
     now = datetime.now(UTC)
     if since is None and until is None:
         return month_bounds(month or f"{now:%Y-%m}")

@@ -1,4 +1,7 @@
-"""``crewmeter watch``: the ledger, live in a terminal, or look by look for a script."""
+"""``crewmeter watch``.
+
+The ledger, live in a terminal, or look by look for a script.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +173,10 @@ def _document(snapshot: Snapshot) -> dict[str, object]:
 
 
 def render(snapshot: Snapshot, *, name: str) -> RenderableType:
-    """One look as something Rich can print. Names are shown as they are: no markup in them is obeyed."""
+    """One look as something Rich can print.
+
+    Names are shown as they are: no markup in them is obeyed.
+    """
     now, midnight = snapshot.at, snapshot.at.replace(hour=0, minute=0, second=0, microsecond=0)
     since = "today" if snapshot.since == midnight else f"since {snapshot.since:%Y-%m-%d %H:%M}"
     minute = f"{counted(snapshot.calls_per_minute, 'call')}, {counted(snapshot.tokens_per_minute, 'token')}"

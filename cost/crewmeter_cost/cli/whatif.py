@@ -1,4 +1,7 @@
-"""``crewmeter whatif``: the history under other models, another tier, or a better cache."""
+"""``crewmeter whatif``.
+
+The history under other models, another tier, or a better cache.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +175,10 @@ def _instead(line: Line, change: Change) -> str:
 
 
 def _shown(line: Line) -> tuple[str, str, str]:
-    """What it cost, what it would, and the difference: dashes where no call is in the sums."""
+    """What it cost, what it would, and the difference.
+
+    Dashes where no call is in the sums.
+    """
     return (
         (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd))
         if line.calls

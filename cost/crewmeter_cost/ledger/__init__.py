@@ -1,1 +1,1 @@
-"""The ledger: SQLModel tables in SQLite or PostgreSQL, written in bulk, read through views and reports."""
+"""The ledger: tables in SQLite or PostgreSQL, bulk writes, views and reports."""

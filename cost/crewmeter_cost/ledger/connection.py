@@ -1,4 +1,7 @@
-"""SQLAlchemy engines as the ledger needs them: for PostgreSQL, and for queries on either."""
+"""SQLAlchemy engines as the ledger needs them.
+
+For PostgreSQL, and for queries on either.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _held: list[threading.Lock] = []
 
 
 def keep_safe(ledger: Ledger) -> None:
-    """Close this ledger's connections whenever the process forks, as long as the ledger lives."""
+    """Close this ledger's connections whenever the process forks, while it lives."""
     _ledgers.add(ledger)
 
 

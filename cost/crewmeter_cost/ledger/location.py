@@ -1,4 +1,6 @@
-"""Where the ledger is: a path or URL as a person wrote it, and how messages name it.
+"""Where the ledger is.
+
+A path or URL as a person wrote it, and how messages name it.
 
 SQLAlchemy is imported for servers only, so that an app with a SQLite ledger does without.
 """
@@ -63,7 +65,9 @@ def default_path() -> Path:
 
 
 def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.environ) -> LedgerUrl:
-    """Return the ledger's URL: the option, else `$CREWMETER_LEDGER`, else the default path.
+    """Return the ledger's URL.
+
+    The option, else `$CREWMETER_LEDGER`, else the default path.
 
     A plain path is SQLite. Raises `CrewMeterError` for a URL that is none, or whose database this
     ledger cannot live in.

@@ -18,7 +18,7 @@ _STATE = core_tables.ledger_state
 
 
 def pruned_before(connection: Connection) -> int:
-    """Return the moment (unix nanoseconds) before which detail was pruned, 0 for never."""
+    """Return the moment (unix ns) before which detail was pruned, 0 for never."""
     query = select(_STATE.c.value).where(_STATE.c.name == PRUNED_BEFORE)
     found = connection.execute(query).scalar()
     return int(found or 0)

@@ -1,4 +1,7 @@
-"""A damaged SQLite ledger is moved aside, never deleted, and a new one begun in its place."""
+"""Quarantine of damaged SQLite ledgers: moved aside, never deleted.
+
+A new file is begun at the old path.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ __all__ = ["is_damaged", "quarantine"]
 
 
 def is_damaged(path: Path) -> bool:
-    """True if the file is no SQLite database or fails SQLite's own quick check. False where it is sound, locked or missing."""
+    """True if the file is no SQLite database or fails SQLite's own quick check.
+
+    False where it is sound, locked or missing.
+    """
     if not path.exists():
         return False
     connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
@@ -27,7 +33,9 @@ def is_damaged(path: Path) -> bool:
 
 
 def quarantine(path: Path) -> Path | None:
-    """Rename a damaged ledger, with its WAL, to ``<name>.corrupt-<UTC time>``; returns where it is now.
+    """Rename a damaged ledger, with its WAL, to ``<name>.corrupt-<UTC time>``.
+
+    Returns where it is now.
 
     None where nothing was moved: the file is sound, or another process was quicker and a new ledger already stands there.
     """

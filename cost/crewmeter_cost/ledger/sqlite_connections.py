@@ -1,4 +1,7 @@
-"""The two connections of a process to a SQLite ledger: one writes batches, one reads totals."""
+"""The two connections of a process to a SQLite ledger.
+
+One writes batches, one reads totals.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ class SqliteConnections:
         self._reading = threading.Lock()
 
     def open(self) -> bool:
-        """Make the file where it is missing, and connect. False if its schema is an older one.
+        """Make the file where it is missing, and connect.
+
+        False if its schema is an older one.
 
         Raises `CrewMeterError`.
         """

@@ -1,4 +1,6 @@
-"""A SQLite ledger over `sqlite3` alone: made where it is missing, opened, and watched.
+"""A SQLite ledger over `sqlite3` alone.
+
+Made where it is missing, opened, and watched.
 
 The file can be deleted, moved, or replaced by a backup while a process holds it open. SQLite does
 not notice, and what is committed then is lost with the old file. `FileIdentity` tells: it is the
@@ -46,7 +48,9 @@ def identity_of(path: str | Path) -> FileIdentity | None:
 
 
 def prepare_file(path: Path) -> bool:
-    """Make the folder (0700) and the file (0600) where missing. True if the file is new.
+    """Make the folder (0700) and the file (0600) where missing.
+
+    True if the file is new.
 
     Raises `LedgerUnavailableError` naming the owner.
     """
@@ -81,7 +85,10 @@ def pragmas(*, durable: bool, read_only: bool) -> list[str]:
 def connect(
     path: Path, *, durable: bool, read_only: bool, busy_seconds: float
 ) -> sqlite3.Connection:
-    """Open a connection that begins no transactions of its own. Raises `sqlite3.Error`."""
+    """Open a connection that begins no transactions of its own.
+
+    Raises `sqlite3.Error`.
+    """
     may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     as_uri = read_only and not may_write
     connection = sqlite3.connect(

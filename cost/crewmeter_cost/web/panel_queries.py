@@ -1,4 +1,7 @@
-"""Runs the catalogue's queries on a ledger. The SQL comes from the catalogue alone; what a browser sends is only ever bound."""
+"""Runs the catalogue's queries on a ledger.
+
+The SQL comes from the catalogue alone; what a browser sends is only ever bound.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ def _statement(sql: str, lists: tuple[str, ...]) -> TextClause:
 def ask(
     engine: Engine, sql: str, parameters: Mapping[str, object], *, lists: Iterable[str] = ()
 ) -> dict[str, object]:
-    """Columns and rows of a query, as JSON can hold them, and the milliseconds it took. `lists` names the parameters that are lists."""
+    """Return a query's columns and rows as JSON values, and its milliseconds.
+
+    `lists` names the parameters that are lists.
+    """
     statement = _statement(sql, tuple(lists))
     bound = {
         name: value for name, value in parameters.items() if name in statement.compile().params
@@ -85,7 +91,10 @@ def _plain(value: object) -> object:
 
 
 def ask_panel(engine: Engine, panel: str, question: PanelParameters) -> dict[str, object]:
-    """One panel's answer. Raises `CrewMeterError` for a panel that is not in the catalogue."""
+    """One panel's answer.
+
+    Raises `CrewMeterError` for a panel that is not in the catalogue.
+    """
     entry = catalogue()["panels"].get(panel)
     if entry is None:
         raise CrewMeterError(f"there is no panel {panel!r}")
@@ -94,7 +103,10 @@ def ask_panel(engine: Engine, panel: str, question: PanelParameters) -> dict[str
 
 
 def choices(engine: Engine, name: str, question: PanelParameters) -> list[object]:
-    """The names a filter can be set to: those seen in the range. Raises `CrewMeterError` for an unknown filter."""
+    """The names a filter can be set to: those seen in the range.
+
+    Raises `CrewMeterError` for an unknown filter.
+    """
     entry = catalogue()["filters"].get(name)
     if entry is None:
         raise CrewMeterError(f"there is no filter {name!r}")

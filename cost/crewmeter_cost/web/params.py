@@ -1,4 +1,7 @@
-"""What a browser asks for: a time range, a bucket and filters, read from a query string and nothing taken on trust."""
+"""What a browser asks for.
+
+A time range, a bucket and filters, read from a query string and nothing taken on trust.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ _STEPS = ((3600, 60), (3 * 3600, 300), (4 * 86400, 3600), (14 * 86400, 21600))
 
 @dataclass(frozen=True, slots=True)
 class PanelParameters:
-    """Parameters of every panel query. Times in unix seconds, half-open; `bucket` in seconds; `budget` in USD a month."""
+    """Parameters of every panel query.
+
+    Times in unix seconds, half-open; `bucket` in seconds; `budget` in USD a month.
+    """
 
     since: int
     until: int
@@ -49,7 +55,10 @@ def auto_bucket(seconds: int) -> int:
 
 
 def moment(text: str, *, name: str, now: int) -> int:
-    """Unix seconds from ``now``, ``now-30d`` or a number of seconds. Raises `CrewMeterError` naming the parameter."""
+    """Unix seconds from ``now``, ``now-30d`` or a number of seconds.
+
+    Raises `CrewMeterError` naming the parameter.
+    """
     if match := _RELATIVE.fullmatch(text):
         return now - (int(match[1]) * _SECONDS[match[2]] if match[1] else 0)
     if re.fullmatch(r"\d{1,11}", text):
@@ -72,7 +81,10 @@ def _number(text: str, *, name: str, lowest: float, highest: float) -> float:
 def read_parameters(
     query: Mapping[str, Sequence[str]], *, filters: Sequence[str], now: int, budget: float
 ) -> PanelParameters:
-    """The question in a query string (name → its values). Unknown names are ignored; raises `CrewMeterError` for wrong ones."""
+    """The question in a query string (name → its values).
+
+    Unknown names are ignored; raises `CrewMeterError` for wrong ones.
+    """
 
     def one(name: str, default: str) -> str:
         return next(iter(query.get(name, ())), default)

@@ -1,4 +1,7 @@
-"""The page's routes: static files and a JSON API, both read-only, for `crewmeter open` and for the sidecar's ``/``."""
+"""The page's routes.
+
+Static files and a JSON API, both read-only, for `crewmeter open` and for the sidecar's ``/``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ _TYPES = {
 
 
 def page_routes(ledger: Ledger) -> list[Route]:
-    """Routes that show `ledger`: ``/``, ``/static/…`` and ``/api/…``. They hold no state; close the ledger yourself."""
+    """Routes that show `ledger`: ``/``, ``/static/…`` and ``/api/…``.
+
+    They hold no state; close the ledger yourself.
+    """
     files = _static_files()
 
     def static(request: Request) -> Response:
@@ -118,7 +124,10 @@ def page_routes(ledger: Ledger) -> list[Route]:
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """Every file of the page by name, read once; only what is listed here can be asked for."""
+    """Every file of the page by name, read once.
+
+    Only what is listed here can be asked for.
+    """
     folder = resources.files("crewmeter_cost.web").joinpath("static")
     found = {}
     for entry in folder.iterdir():

@@ -64,7 +64,10 @@ FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 def run_list(
     engine: Engine, question: PanelParameters, *, order: str, status: str, skip: int
 ) -> dict[str, object]:
-    """A page of runs in the range. Raises `CrewMeterError` for an unknown order or status."""
+    """A page of runs in the range.
+
+    Raises `CrewMeterError` for an unknown order or status.
+    """
     if order not in ORDERS:
         raise CrewMeterError(f"order={order!r} is not known", hint=f"one of {', '.join(ORDERS)}")
     if status not in (ANY, *_STATUSES):
@@ -82,7 +85,10 @@ def run_list(
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:
-    """One run: its totals and its nodes, steps and billed calls, each with id and parent. Raises `CrewMeterError` where there is none."""
+    """Return one run's totals, nodes, steps and billed calls.
+
+    Each has an id and a parent. Raises `CrewMeterError` where there is none.
+    """
     found = _dicts(ask(engine, _RUN, {"run_id": run_id}))
     if not found:
         raise CrewMeterError(f"there is no run {run_id!r} in this ledger")

@@ -30,7 +30,10 @@ _TAGS, _BUDGET, _ACCOUNT = core_tables.tag_set, core_tables.budget, core_tables.
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What was changed. `file_cleaned` is False where another reader kept old pages in use."""
+    """What was changed.
+
+    `file_cleaned` is False where another reader kept old pages in use.
+    """
 
     pseudonym: str
     calls: int

@@ -46,7 +46,10 @@ class Pruned:
 
 
 def _cutoff(before: datetime) -> int:
-    """Return the last whole hour (ns) not after `before`: reports read hours as a whole."""
+    """Return the last whole hour (ns) not after `before`.
+
+    Reports read hours as a whole.
+    """
     return (nanoseconds(before) or 0) // (HOUR * _NS) * HOUR * _NS
 
 
@@ -77,7 +80,9 @@ def _count(connection: Connection, table: Table, cutoff: int) -> int:
 def prune(
     ledger: Ledger, before: datetime, *, progress: Callable[[int], None] | None = None
 ) -> Pruned:
-    """Delete calls, steps and runs that started before `before`, rounded down to the hour.
+    """Delete calls, steps and runs that started before `before`.
+
+    The moment is rounded down to the hour.
 
     From then on spans from before that time are refused as duplicates: whether they were counted
     can no longer be told.

@@ -1,4 +1,4 @@
-"""Price the history again under today's book, as audited adjustments that can be undone.
+"""Re-pricing of recorded calls, as audited adjustments that can be undone.
 
 Every sum moves with them. Calls are visited in pages, each page one transaction, so that writers
 never wait long. A second run finds nothing left to change, also after a crash in the middle.
@@ -65,7 +65,10 @@ _NAMES = (
 
 @dataclass(slots=True)
 class ModelChange:
-    """What a repricing means for one model. Money in pico-USD, over the calls in the window."""
+    """What a repricing means for one model.
+
+    Money in pico-USD, over the calls in the window.
+    """
 
     calls: int = 0
     changed: int = 0

@@ -1,4 +1,7 @@
-"""The groups of a report while it adds up: packed, and cut to the first so many on request."""
+"""The groups of a report while it adds up.
+
+Packed, and cut to the first so many on request.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ class Groups:
         return self._amounts[start : start + _WIDTH].tolist()
 
     def halve(self) -> Groups:
-        """Keep half of the keys' class. Returns the other half, empty, for another reading."""
+        """Keep half of the keys' class.
+
+        Returns the other half, empty, for another reading.
+        """
         other = Groups(parts=self.parts * 2, part=self.part + self.parts)
         starts, amounts = self._starts, self._amounts
         self.parts *= 2

@@ -62,7 +62,10 @@ def run_conditions(connection: Connection, wanted: Filter) -> list[ColumnElement
 
 
 def call_conditions(connection: Connection, wanted: Filter) -> list[ColumnElement[bool]]:
-    """Return the conditions on `call`: names are the call's own, the rest is about its run."""
+    """Return the conditions on `call`.
+
+    Names are the call's own, the rest is about its run.
+    """
     conditions = [_negatable(term, _call_has(connection, term)) for term in wanted.names]
     return conditions + _in_matching_run(connection, wanted, _CALL.c.run)
 
@@ -88,14 +91,20 @@ def search_condition(text: str) -> ColumnElement[bool]:
 
 
 def cost_order() -> tuple[ColumnElement[int], ColumnElement[int]]:
-    """Return a run's cost as two columns that sort and compare exactly: USD, then pico-USD."""
+    """Return a run's cost as two columns that sort and compare exactly.
+
+    USD, then pico-USD.
+    """
     # The second column of a sum may exceed a dollar, so it is carried over here.
     whole = _RUN.c.cost_whole_usd + _RUN.c.cost_pusd // PICO
     return whole, _RUN.c.cost_pusd % PICO
 
 
 def _negatable(term: Term, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition, or its opposite for ``!=``; what has no such name is not equal."""
+    """Return the condition, or its opposite for ``!=``.
+
+    What has no such name is not equal.
+    """
     if term.operator == "!=":
         return not_(func.coalesce(condition, False))
     return condition
@@ -104,7 +113,7 @@ def _negatable(term: Term, condition: ColumnElement[bool]) -> ColumnElement[bool
 def _in_matching_run(
     connection: Connection, wanted: Filter, column: ColumnElement[Any]
 ) -> list[ColumnElement[bool]]:
-    """Return the condition that a call or step belongs to a run that matches the run's terms."""
+    """Return the condition that a call's or step's run matches the run's terms."""
     if not wanted.of_run:
         return []
     of_run = [_of_run(connection, term) for term in wanted.of_run]
@@ -138,7 +147,10 @@ def _of_run(connection: Connection, term: Term) -> ColumnElement[bool]:
 
 
 def _cost_is_known() -> ColumnElement[bool]:
-    """Return the condition that a run has a cost: a priced call, or no call that lacks a price."""
+    """Return the condition that a run has a cost.
+
+    A priced call, or no call that lacks a price.
+    """
     return or_(_RUN.c.priced_calls > 0, _RUN.c.unpriced_calls == 0)
 
 
@@ -157,7 +169,7 @@ def _cost(term: Term) -> ColumnElement[bool]:
 
 
 def _has_names(connection: Connection, terms: Sequence[Term]) -> ColumnElement[bool]:
-    """Return the condition that a run has all these names (positively; signs are ignored)."""
+    """Return the condition that a run has all these names, ignoring signs."""
     calls = [_call_has(connection, term) for term in terms]
     ways: list[ColumnElement[bool]] = [exists().where(_CALL.c.run == _RUN.c.id, *calls)]
     on_step = [term for term in terms if term.key in _ON_STEP]
@@ -183,7 +195,7 @@ def _has_tool(term: Term) -> ColumnElement[bool]:
 
 
 def _run_has(connection: Connection, term: Term) -> ColumnElement[bool] | None:
-    """Return the condition on the run's own columns, None for a name that runs do not carry."""
+    """Return the condition on the run's own columns, None for names it lacks."""
     if term.key in _ON_RUN:
         return _label(_RUN.c[term.key], term.key, term.value)
     if term.key.startswith("tag:"):
@@ -202,7 +214,7 @@ def _call_has(connection: Connection, term: Term) -> ColumnElement[bool]:
 
 
 def _step_has(connection: Connection, term: Term) -> ColumnElement[bool]:
-    """Return the condition that a tool step, or the run that it is joined to, has the name."""
+    """Return the condition that a tool step or its joined run has the name."""
     if term.key == "tool":
         return _label(_STEP.c.name, "tool", term.value)
     carried = _run_has(connection, term)

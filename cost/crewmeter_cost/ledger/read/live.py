@@ -1,4 +1,7 @@
-"""A snapshot of a ledger for the live view: active runs, spend, and the latest failures."""
+"""A snapshot of a ledger for the live view.
+
+Active runs, spend, and the latest failures.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ _EVERYTHING = Budget(amount_pusd=1, period="total")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed call or tool use; `time` in unix seconds."""
+    """One failed call or tool use.
+
+    `time` in unix seconds.
+    """
 
     time: int
     what: str
@@ -93,7 +99,7 @@ def look(
     past: bool = False,
     most: int = 8,
 ) -> Snapshot:
-    """Return what the ledger holds of the time up to `now`, at most `most` lines of each kind.
+    """Return the ledger's state up to `now`, at most `most` lines of each kind.
 
     Without `since` the spend is today's (UTC), failures are the last day's, and the newest runs
     are included however old. `past` says that there may be calls later than `now`.

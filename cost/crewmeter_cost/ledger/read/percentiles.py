@@ -1,4 +1,7 @@
-"""Percentiles of durations: exact for few calls, from counts per latency bucket for many."""
+"""Percentiles of durations.
+
+Exact for few calls, from counts per latency bucket for many.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def in_buckets(durations: Iterable[int]) -> Counter[int]:
 
 
 def quantiles(counts: Mapping[int, int]) -> Pair:
-    """Return the percentiles (s) from counts: linear inside a bucket, so at most 5 % off."""
+    """Return the percentiles (s) from counts.
+
+    Linear inside a bucket, so at most 5 % off.
+    """
     buckets = sorted(counts)
     seen = list(accumulate(counts[bucket] for bucket in buckets))
     if not seen or seen[-1] <= 0:

@@ -1,4 +1,4 @@
-"""What a report may be grouped by and filtered on, and how each group reads from the tables."""
+"""Groups and filters of reports, and how each group reads from the tables."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ def _is_tag(word: str) -> bool:
 
 
 def report_query(by: Sequence[str], where: Filter) -> ReportQuery:
-    """Return a checked request. Raises `CrewMeterError` naming the word that is no group."""
+    """Return a checked request.
+
+    Raises `CrewMeterError` naming the word that is no group.
+    """
     groups = tuple(dict.fromkeys(word.strip() for word in by))
     for word in groups:
         if word not in (*_NAMES, "run", *TIMES) and not _is_tag(word):
@@ -134,7 +137,7 @@ def _nearest(word: str) -> str:
 
 
 def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
-    """Split a filter into names that must be equal, which roll-ups answer, and the rest."""
+    """Split a filter into equal names, which roll-ups answer, and the rest."""
     equal: dict[str, str] = {}
     beyond = []
     for term in where.terms:
@@ -180,7 +183,10 @@ def _by_time(table: Any, name: str) -> ColumnElement[int]:
 
 
 def call_column(name: str) -> ColumnElement[Any]:
-    """Return a group's raw key on `call`: a label id, tag set, run number or unix seconds."""
+    """Return a group's raw key on `call`.
+
+    A label id, tag set, run number or unix seconds.
+    """
     if name in TIMES:
         return _by_time(_CALL, name)
     if name == "model":
@@ -216,5 +222,8 @@ def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
 
 
 def formatted_time(group: str, seconds: int) -> str:
-    """Return a time key as people write it: `2026-11-21T09:00Z`, `2026-11-21` or `2026-11`."""
+    """Return a time key as people write it.
+
+    `2026-11-21T09:00Z`, `2026-11-21` or `2026-11`.
+    """
     return datetime.fromtimestamp(seconds, UTC).strftime(_TIME_FORMATS[group])

@@ -1,4 +1,4 @@
-"""Reports: calls, tokens, cost and latency by any groups, exact to the pico-dollar.
+"""Reports of calls, tokens, cost and latency, exact to the pico-dollar.
 
 Whole hours are read from the roll-ups wherever one of them answers, the partial hours at the edges
 from the calls themselves. What no roll-up answers is read from the calls alone.
@@ -283,7 +283,7 @@ class _Reading:
             )
 
     def _by_month(self, key: Key) -> Key:
-        """Return a key with its day's month in place of the day, where months are the group."""
+        """Return a key with its day replaced by the month, where months are the group."""
         if "month" not in self._query.by:
             return key
         at = self._query.by.index("month")

@@ -33,7 +33,7 @@ class ReportNames:
         self._tags: dict[str, dict[int, str]] = {}
 
     def conditions(self, columns: dict[str, ColumnElement[Any]]) -> list[ColumnElement[bool]]:
-        """Return the report's filters as conditions on these columns (filter name → column)."""
+        """Return the filters as conditions on these columns (filter name → column)."""
         return [columns[name].in_(self._ids(name, value)) for name, value in self._query.where]
 
     def _ids(self, name: str, value: str) -> Any:

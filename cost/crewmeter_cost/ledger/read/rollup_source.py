@@ -1,4 +1,7 @@
-"""A report's numbers from the roll-ups: sums per hour, and latency counts per hour and day."""
+"""A report's numbers from the roll-ups.
+
+Sums per hour, and latency counts per hour and day.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def numbers(text: str) -> list[int]:
 
 
 def grouped(query: Select[Any], keys: Sequence[ColumnElement[Any]]) -> Select[Any]:
-    """Return a query with one row a key. Without keys: one row, or none for no rows at all."""
+    """Return a query with one row a key.
+
+    Without keys: one row, or none for no rows at all.
+    """
     return query.group_by(*keys) if keys else query.having(func.count() > 0)
 
 
@@ -90,7 +96,10 @@ class RollupSource:
     def sums_by_tag(
         self, key: str, first: int | None, last: int | None
     ) -> Iterator[tuple[Key, list[int]]]:
-        """Yield sums by the values of one tag. What has no such tag is the total less the rest."""
+        """Yield sums by the values of one tag.
+
+        What has no such tag is the total less the rest.
+        """
         values = self._tag_labels(key)
         by = self._query.by
         at = next(index for index, name in enumerate(by) if name not in TIMES)

@@ -1,4 +1,6 @@
-"""Which part of a time window roll-ups answer: whole hours. The rest is read from the calls. Pure.
+"""Which part of a time window roll-ups answer: whole hours.
+
+The rest is read from the calls. Pure.
 
 This is the one place for that arithmetic. Times are unix nanoseconds where a name says so, else
 unix seconds. Ranges are half-open, and None is without end.
@@ -27,7 +29,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Calls of a partial hour, to be added to (1) or taken from (-1) the sums of whole hours."""
+    """Calls of a partial hour, added to (1) or taken from (-1) whole-hour sums."""
 
     start_ns: int
     end_ns: int
@@ -38,7 +40,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where to read: the whole hours [first, last) from roll-ups, and edges from the calls."""
+    """Whole hours [first, last) to read from roll-ups, and edges from the calls."""
 
     first: int | None
     last: int | None

@@ -1,4 +1,4 @@
-"""Runs found by a filter and a text, in any order, with a bounded amount of reading."""
+"""Search for runs by filter and text, in any order, with bounded reading."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _MAX_SEARCH = 200
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Runs that match. `scanned_back_to` is set where older runs were not looked at (unix ns)."""
+    """Runs that match.
+
+    `scanned_back_to` is set where older runs were not looked at (unix ns).
+    """
 
     runs: tuple[Run, ...]
     scanned_back_to: int | None = None
@@ -92,7 +95,7 @@ def find_runs(
 
 
 def _started(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    """Return the conditions of the window, written so that the index on whole seconds serves."""
+    """Return the window's conditions, written to use the index on whole seconds."""
     start, end = nanoseconds(since), nanoseconds(until)
     conditions: list[ColumnElement[bool]] = []
     if start is not None:
@@ -110,7 +113,7 @@ def _from(start_ns: int) -> list[ColumnElement[bool]]:
 
 
 def _oldest_scanned(connection: Connection, times: list[ColumnElement[bool]]) -> int | None:
-    """Return the start of the oldest run to look at, None where all of them are few enough."""
+    """Return the start of the oldest run to look at, or None for all of them."""
     second = rounded(_RUN.c.started_ns, _NS)
     query = select(_RUN.c.started_ns).where(*times)
     query = query.order_by(second.desc(), _RUN.c.started_ns.desc())
@@ -119,7 +122,10 @@ def _oldest_scanned(connection: Connection, times: list[ColumnElement[bool]]) ->
 
 
 def _order_columns(order: Order) -> tuple[Any, ...]:
-    """Return the columns to sort by; runs that are equal come newest first."""
+    """Return the columns to sort by.
+
+    Runs that are equal come newest first.
+    """
     c = _RUN.c
     newest = (rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc())
     if order == "time":

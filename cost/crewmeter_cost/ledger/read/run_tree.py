@@ -1,4 +1,7 @@
-"""One run as a tree: what it did, how long each part took, and what each part cost."""
+"""One run as a tree.
+
+What it did, how long each part took, and what each part cost.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,7 @@ class RunTree:
 
 
 def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
-    """Return the tree of one run, of at most its first `limit` steps and first `limit` calls.
+    """Return the tree of one run, up to its first `limit` steps and calls.
 
     `runs.find_run` finds the run.
     """

@@ -1,4 +1,7 @@
-"""The columns of every table as plain data. Generated from `tables.py` by `generate.py`."""
+"""The columns of every table as plain data.
+
+Generated from `tables.py` by `generate.py`.
+"""
 
 from __future__ import annotations
 

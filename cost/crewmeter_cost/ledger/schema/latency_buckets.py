@@ -1,4 +1,7 @@
-"""The logarithmic buckets in which durations are counted. Their bounds are stored: never change."""
+"""The logarithmic buckets in which durations are counted.
+
+Their bounds are stored: never change.
+"""
 
 from __future__ import annotations
 

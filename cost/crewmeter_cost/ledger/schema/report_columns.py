@@ -91,12 +91,15 @@ def sums_of_calls() -> list[str]:
 
 
 def sums_of_models_in_tools() -> list[str]:
-    """Return what model calls made inside a tool add to the tool's row: tokens and cost."""
+    """Return what model calls made inside a tool add to the tool's row.
+
+    Tokens and cost.
+    """
     return ["0" if each.own_of_tools else each.call_sql for each in SUMS]
 
 
 def sums_of_tool_steps() -> list[str]:
-    """Return the SQL of every sum over tool calls (rows of `step`), in the order of `SUMS`."""
+    """Return the SQL of every sum over tool steps, in the order of `SUMS`."""
     return [each.step_sql for each in SUMS]
 
 

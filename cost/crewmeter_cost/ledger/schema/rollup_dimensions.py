@@ -1,4 +1,4 @@
-"""The questions that the hourly roll-ups answer, and the codes under which they are stored."""
+"""The dimensions of the hourly roll-ups, and the codes that store them."""
 
 from __future__ import annotations
 

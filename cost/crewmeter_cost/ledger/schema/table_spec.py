@@ -1,4 +1,4 @@
-"""Tables and columns as plain data, for statements that are built without SQLAlchemy."""
+"""Tables and columns as plain data, for statements built without SQLAlchemy."""
 
 from __future__ import annotations
 

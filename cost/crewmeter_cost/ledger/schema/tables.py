@@ -1,4 +1,6 @@
-"""The ledger's tables. Ids are binary, times nanoseconds since 1970, money integer pico-USD, names label ids.
+"""The ledger's tables.
+
+Ids are binary, times nanoseconds since 1970, money integer pico-USD, names label ids.
 
 Rows are narrow on purpose: a name stands once in `label`, a price once in `price_version`, a tag set once in `tag_set`.
 People and Grafana read the views (`views.py`), never these tables.
@@ -70,17 +72,26 @@ def _flag() -> Column[int]:
 
 
 def _time_index(name: str) -> Index:
-    """An index on whole unix seconds, the `time` column of the views: Grafana's time filters use it as they stand."""
+    """An index on whole unix seconds, the `time` column of the views.
+
+    Grafana's time filters use it as they stand.
+    """
     return Index(name, text("(started_ns / 1000000000)"))
 
 
 def _label(*, nullable: bool = True) -> Column[int]:
-    """A reference into `label`; no declared foreign key: checking two dozen a row would halve the intake, and labels stay."""
+    """A reference into `label`.
+
+    No declared foreign key: checking two dozen a row would halve the intake, and labels stay.
+    """
     return Column(Integer, nullable=nullable)
 
 
 class Label(SQLModel, table=True):
-    """Every name the ledger knows, once per kind (`provider`, `model`, `crew`, `agent`, `team`, `tag` as `key=value`, …)."""
+    """Every name in the ledger, once per kind.
+
+    Kinds are `provider`, `model`, `crew`, `agent`, `team`, `tag` (as `key=value`) and so on.
+    """
 
     __tablename__ = "label"
     __table_args__ = (UniqueConstraint("kind", "value"),)
@@ -90,7 +101,7 @@ class Label(SQLModel, table=True):
 
 
 class TagSet(SQLModel, table=True):
-    """A set of tags as canonical JSON (sorted keys), shared by every row that carries it."""
+    """A set of tags as canonical JSON (sorted keys), shared by all its rows."""
 
     __tablename__ = "tag_set"
     id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
@@ -98,7 +109,10 @@ class TagSet(SQLModel, table=True):
 
 
 class PriceVersion(SQLModel, table=True):
-    """Rates as they were when a charge was made. Append-only; `hash` is the content hash of provider, model and rates."""
+    """Rates as they were when a charge was made.
+
+    Append-only; `hash` is the content hash of provider, model and rates.
+    """
 
     __tablename__ = "price_version"
     id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
@@ -111,7 +125,7 @@ class PriceVersion(SQLModel, table=True):
 
 
 class RunRow(SQLModel, table=True):
-    """One run (the outermost crew, flow or agent), with its totals kept up to date by every insert."""
+    """One run (the outermost crew, flow or agent) and its running totals."""
 
     __tablename__ = "run"
     __table_args__ = (_time_index("run_time"),)
@@ -146,7 +160,10 @@ class RunRow(SQLModel, table=True):
 
 
 class StepRow(SQLModel, table=True):
-    """A node of a run's tree that is not billed itself: the run's root, tasks, agents, tools, memory queries …"""
+    """A node of a run's tree that is not billed itself.
+
+    The run's root, tasks, agents, tools, memory queries …
+    """
 
     __tablename__ = "step"
     __table_args__ = (
@@ -174,7 +191,10 @@ class StepRow(SQLModel, table=True):
 
 
 class CallRow(SQLModel, table=True):
-    """One billed call. `cost_pusd` is NULL exactly where `cost_status` says why there is no price."""
+    """One billed call.
+
+    `cost_pusd` is NULL exactly where `cost_status` says why there is no price.
+    """
 
     __tablename__ = "call"
     __table_args__ = (
@@ -236,7 +256,9 @@ class CallRow(SQLModel, table=True):
 
 
 class RollupHour(SQLModel, table=True):
-    """Sums per hour for one question (`dimension`) and its one or two keys (label ids; 0 is "none").
+    """Sums per hour for one `dimension` and its one or two keys.
+
+    Keys are label ids, 0 for none.
 
     `dimension` is a code of `rollups.DIMENSIONS`. The primary key keeps one question's hours together on disk.
     """
@@ -264,7 +286,7 @@ class RollupHour(SQLModel, table=True):
 
 
 class LatencyHour(SQLModel, table=True):
-    """Counts per logarithmic latency bucket, for p50/p95/p99 out of roll-ups (`rollups.bucket_of`)."""
+    """Counts per hour and logarithmic latency bucket, for p50, p95 and p99."""
 
     __tablename__ = "latency_hour"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -276,7 +298,10 @@ class LatencyHour(SQLModel, table=True):
 
 
 class LatencyDay(SQLModel, table=True):
-    """The same counts per day (UTC): a month's percentiles are read from 30 rows where the hours would be 720."""
+    """The same counts per day (UTC).
+
+    A month's percentiles are read from 30 rows where the hours would be 720.
+    """
 
     __tablename__ = "latency_day"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -288,7 +313,10 @@ class LatencyDay(SQLModel, table=True):
 
 
 class LatencyBucket(SQLModel, table=True):
-    """The upper bound of each latency bucket, for those who read the counts with SQL. Filled once, from `rollups.BOUNDS_NS`."""
+    """The upper bound of each latency bucket, for those who read the counts with SQL.
+
+    Filled once, from `rollups.BOUNDS_NS`.
+    """
 
     __tablename__ = "latency_bucket"
     bucket: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
@@ -296,7 +324,10 @@ class LatencyBucket(SQLModel, table=True):
 
 
 class StateRow(SQLModel, table=True):
-    """What the ledger remembers about itself: e.g. up to which second detail was pruned (`pruned_before`)."""
+    """What the ledger remembers about itself.
+
+    E.g. up to which second detail was pruned (`pruned_before`).
+    """
 
     __tablename__ = "ledger_state"
     name: str = Field(sa_column=Column(Text, primary_key=True))
@@ -314,7 +345,10 @@ class Repricing(SQLModel, table=True):
 
 
 class Adjustment(SQLModel, table=True):
-    """One call whose cost a repricing changed: before and after, for the auditors. Append-only."""
+    """One call whose cost a repricing changed: before and after, for the auditors.
+
+    Append-only.
+    """
 
     __tablename__ = "adjustment"
     __table_args__ = (Index("adjustment_repricing", "repricing"), Index("adjustment_call", "call"))
@@ -332,7 +366,10 @@ class Adjustment(SQLModel, table=True):
 
 
 class BudgetRow(SQLModel, table=True):
-    """A budget set with ``crewmeter budget set``: it holds for every app that writes this ledger."""
+    """A budget set with ``crewmeter budget set``.
+
+    It holds for every app that writes this ledger.
+    """
 
     __tablename__ = "budget"
     id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))
@@ -343,7 +380,7 @@ class BudgetRow(SQLModel, table=True):
 
 
 class BudgetAccount(SQLModel, table=True):
-    """What one budget's scope has spent in one period, and what is leased out to running apps."""
+    """One budget scope's spend in a period, and what is leased to running apps."""
 
     __tablename__ = "budget_account"
     __table_args__ = (UniqueConstraint("scope", "period_start"),)
@@ -357,7 +394,10 @@ class BudgetAccount(SQLModel, table=True):
 
 
 class BudgetLease(SQLModel, table=True):
-    """A slice of a budget that one process may spend without asking again. Returned, or expired if the process died."""
+    """A slice of a budget that one process may spend without asking again.
+
+    Returned, or expired if the process died.
+    """
 
     __tablename__ = "budget_lease"
     __table_args__ = (
@@ -372,7 +412,10 @@ class BudgetLease(SQLModel, table=True):
 
 
 class BudgetNotice(SQLModel, table=True):
-    """A threshold (50, 80, 100 %) of one budget that was announced in one period; its key makes that happen once."""
+    """A threshold (50, 80, 100 %) of one budget that was announced in one period.
+
+    Its key makes that happen once.
+    """
 
     __tablename__ = "budget_notice"
     __table_args__ = (UniqueConstraint("account", "percent"),)

@@ -99,7 +99,10 @@ def create(connection: Connection) -> None:
 
 
 def finish(connection: Connection) -> None:
-    """Make what follows from the code: views, bucket bounds, the mark of our SQLite files."""
+    """Make what follows from the code.
+
+    Views, bucket bounds, the mark of our SQLite files.
+    """
     from crewmeter_cost.ledger.schema.views import view_definitions
 
     for statement in view_definitions(connection.dialect.name).values():

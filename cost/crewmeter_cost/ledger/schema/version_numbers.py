@@ -1,4 +1,7 @@
-"""Which schema a ledger has: the revisions there are, and where the version is stored."""
+"""Which schema a ledger has.
+
+The revisions there are, and where the version is stored.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ APPLICATION_ID = 0x43524D54
 
 
 def known(version: str, ledger: str) -> str:
-    """Return the version. Raises `CrewMeterError` for one that only a newer crewmeter knows."""
+    """Return the version.
+
+    Raises `CrewMeterError` for one that only a newer crewmeter knows.
+    """
     if version not in REVISIONS:
         raise CrewMeterError(
             f"ledger {ledger} was written by a newer crewmeter "

@@ -1,4 +1,6 @@
-"""What people and Grafana read: plain columns, names as text, money in USD, durations in seconds, `time` in unix seconds.
+"""What people and Grafana read.
+
+Plain columns, names as text, money in USD, durations in seconds, `time` in unix seconds.
 
 Money here is floating point, for charts only; exact amounts come from `crewmeter report` and `export`.
 """
@@ -168,7 +170,10 @@ def _steps(backend: str) -> Select[Any]:
 
 
 def _hourly(name: str) -> Select[Any]:
-    """Return the view of one roll-up: its keys by name, then the summed columns of reports."""
+    """Return the view of one roll-up.
+
+    Its keys by name, then the summed columns of reports.
+    """
     c = _ROLLUP.c
     dimension = DIMENSIONS[name]
     named = _Named(_ROLLUP)
@@ -211,7 +216,10 @@ def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[A
 
 
 def detail_selects(backend: str) -> Mapping[str, Select[Any]]:
-    """Name → query of the views that have one row a call, run or step; for ``sqlite`` or ``postgresql``."""
+    """Name → query of the views that have one row a call, run or step.
+
+    For ``sqlite`` or ``postgresql``.
+    """
     return {"calls": _calls(backend), "runs": _runs(backend), "steps": _steps(backend)}
 
 

@@ -1,4 +1,7 @@
-"""One batch into the ledger, inside one transaction: new rows, and what only those add to sums."""
+"""One batch into the ledger, inside one transaction.
+
+New rows, and what only those add to sums.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class Written:
 def write_batch(
     transaction: Transaction, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step]
 ) -> Written:
-    """Write one batch. The caller holds the write lock, began the transaction and commits it."""
+    """Write one batch.
+
+    The caller holds the write lock, began the transaction and commits it.
+    """
     contexts = chain((call.context for call, _ in calls), (step.context for step in steps))
     run_ids = {context.run_id for context in contexts}
     transaction.runs.load(run_id for run_id in run_ids if run_id is not None)

@@ -1,4 +1,6 @@
-"""Match calls that two instrumentors report: one call is billed once, in the words of ours.
+"""Match calls that two instrumentors report.
+
+One call is billed once, in the words of ours.
 
 Two spans of one scope with one response id are two calls (a provider, or a cache before it, repeats
 itself). Two spans of different scopes with one response id are the same call seen twice. Our own
@@ -34,7 +36,7 @@ Positioned = tuple[int, "Row"]
 
 @dataclass(slots=True)
 class _Known:
-    """A call that is in the ledger (`number` is its id) or earlier in the batch (`position`)."""
+    """A call in the ledger (id `number`) or earlier in the batch (`position`)."""
 
     row: Row
     number: int | None
@@ -51,7 +53,7 @@ class DedupPlan:
 
 
 def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
-    """Sort a batch's rows into new calls and calls that replace another instrumentor's.
+    """Sort a batch into new calls and replacements of another instrumentor's.
 
     Calls that are known already are left out.
     """
@@ -106,7 +108,10 @@ class _Matching:
 
 
 def stored_row(values: Sequence[Any]) -> Row:
-    """Return a row read from the database in the shape of `CallRows.row`: binary as bytes."""
+    """Return a row read from the database in the shape of `CallRows.row`.
+
+    Binary as bytes.
+    """
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
 

@@ -1,4 +1,6 @@
-"""Names as small integers: each label, tag set and price version stands once in the ledger.
+"""Names as small integers.
+
+Each label, tag set and price version stands once in the ledger.
 
 What was looked up is remembered across transactions, so a name costs one look-up in a dict. Names
 first met in a transaction that is rolled back are forgotten again. Only the holder of the ledger's
@@ -34,7 +36,10 @@ _LONGEST_KEY, _LONGEST_VALUE = 100, 380
 
 
 def clean(name: str, longest: int = LONGEST_NAME) -> str:
-    """Return a name as every database takes it: without NUL and lone surrogates, not too long."""
+    """Return a name as every database takes it.
+
+    Without NUL and lone surrogates, not too long.
+    """
     if "\0" in name:
         name = name.replace("\0", "")
     name = name.encode("utf-8", "replace").decode()
@@ -84,7 +89,7 @@ class Labels:
         the declared one."""
 
     def begin(self, session: Session, frozen: Callable[[str], FrozenRates] | None = None) -> None:
-        """Use `session` for names not yet known, `frozen` for the rates behind a price version."""
+        """Use `session` for unknown names and `frozen` for the rates of a version."""
         self._session = session
         self._frozen = frozen
         self._added.clear()

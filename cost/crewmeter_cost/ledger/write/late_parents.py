@@ -1,4 +1,6 @@
-"""Give foreign calls their run when it arrives: parents end, and are reported, after children.
+"""Give foreign calls their run when it arrives.
+
+Parents end, and are reported, after children.
 
 Other instrumentors' spans name their context only in the parents. When steps and foreign calls of
 one trace have come together, each foreign call and step takes from its ancestors what it does not

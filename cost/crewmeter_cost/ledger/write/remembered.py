@@ -1,4 +1,4 @@
-"""What the writer remembers of the ledger between batches, and when that is out of date.
+"""What the writer caches of the ledger between batches, and its validity.
 
 SQLite counts the commits of other connections (`PRAGMA data_version`). While that count stands
 still, nobody but this writer changed the ledger, so a batch need not read the pruning mark, the

@@ -68,7 +68,10 @@ _GROUP = itemgetter(
 
 
 class _Group(NamedTuple):
-    """Calls of one hour that are alike in everything a roll-up asks for. 0 is "no name"."""
+    """Calls of one hour that are alike in everything a roll-up asks for.
+
+    0 is "no name".
+    """
 
     hour: int
     provider: int
@@ -119,7 +122,10 @@ class _Group(NamedTuple):
 
 
 class Tally:
-    """What a transaction adds to the roll-ups. `tags_of` gives the tag labels of a tag set."""
+    """What a transaction adds to the roll-ups.
+
+    `tags_of` gives the tag labels of a tag set.
+    """
 
     def __init__(self, tags_of: Callable[[int], Sequence[int]]) -> None:
         self._tags_of = tags_of
@@ -177,7 +183,7 @@ class Tally:
         amounts: Amounts,
         sign: int = 1,
     ) -> None:
-        """Add (or take back) one finished run with its totals, as `run_amounts` gives them."""
+        """Add (or subtract) one finished run with the totals of `run_amounts`."""
         hour = started_ns // _HOUR_NS * HOUR
         self._add((_CODE["run"], hour, name or 0, status), amounts, sign)
         self._latencies[LATENCY["run"], hour, name or 0, bucket_of(duration_ns)] += sign

@@ -1,4 +1,7 @@
-"""A call or step as the row in the ledger: names interned, ids binary, money and time integers."""
+"""A call or step as the row in the ledger.
+
+Names interned, ids binary, money and time integers.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,10 @@ def reported_pusd(text: str | None) -> int | None:
 
 
 def instant(nanoseconds: int) -> int:
-    """Clamp a time to what the column holds, 1970 to 2262: clocks jump, spans may be hostile."""
+    """Clamp a time to what the column holds, 1970 to 2262.
+
+    Clocks jump, spans may be hostile.
+    """
     return min(max(nanoseconds, 0), LARGEST)
 
 
@@ -216,7 +222,10 @@ class CallRows:
         )
 
     def _price(self, outcome: Outcome) -> _Price:
-        """Return the price. An amount that 64 bits cannot hold is no amount: `invalid_usage`."""
+        """Return the price.
+
+        An amount that 64 bits cannot hold is no amount: `invalid_usage`.
+        """
         if not isinstance(outcome, Charge):
             return _Price(None, outcome.status, None)
         version = self._labels.price_version[outcome.version]
@@ -253,7 +262,10 @@ def _state(call: Call) -> CallState:
 
 
 def _tokens(usage: TokenUsage) -> Row:
-    """Return the columns input_tokens … reasoning_tokens: parts of an unknown are unknown."""
+    """Return the columns input_tokens … reasoning_tokens.
+
+    Parts of an unknown are unknown.
+    """
     counts: list[int | None] = [None] * 6
     if usage.input is not None:
         counts[:4] = usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h
@@ -289,7 +301,7 @@ def step_row(step: Step, labels: Labels, *, run: int | None) -> Row:
 
 
 def _step_state(step: Step, details: dict[str, Any]) -> StepState:
-    """Return how a step ended, and take the mark of an abandoned one out of its details."""
+    """Return how a step ended, removing the abandoned mark from its details."""
     marks = [details.pop(name, False) for name in (ABANDONED, "abandoned")]
     if any(marks):
         return StepState.ABANDONED

@@ -238,7 +238,10 @@ class Runs:
             run.name = self._labels.of["run"][step.context.run_name or step.name]
 
     def save(self) -> None:
-        """Write what changed, with its share of the roll-ups. Call it before the roll-ups' own."""
+        """Write what changed, with its share of the roll-ups.
+
+        Call it before the roll-ups' own.
+        """
         for run in self._changed.values():
             self._contribute(run, 1)
             run.stored = True

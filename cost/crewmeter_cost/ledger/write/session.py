@@ -1,4 +1,6 @@
-"""One way to run a writer's statements: on `sqlite3` itself, or on a SQLAlchemy connection.
+"""One way to run a writer's statements.
+
+On `sqlite3` itself, or on a SQLAlchemy connection.
 
 The embedded writer and the sidecar run on `sqlite3`, so that an app never imports SQLAlchemy.
 PostgreSQL, and maintenance that mixes the writer's statements with queries of its own, run on a
@@ -36,7 +38,10 @@ class Cursor(Protocol):
 
 
 class Session(Protocol):
-    """Runs statements in the placeholder style of its database, in the running transaction."""
+    """A runner of statements in its database's placeholder style.
+
+    Statements run in the open transaction.
+    """
 
     backend: Backend
     most_values: int
@@ -49,7 +54,7 @@ class Session(Protocol):
         """Run a statement for each row."""
 
     def data_version(self) -> int | None:
-        """Return a number that changes when another connection commits, None where unknown."""
+        """Return a number that changes when another connection commits, or None."""
 
 
 class SqliteSession:
@@ -64,7 +69,7 @@ class SqliteSession:
         self.most_values = connection.getlimit(SQLITE_LIMIT_VARIABLE_NUMBER)
 
     def data_version(self) -> int | None:
-        """Return SQLite's own count of other connections' commits, as this connection sees it."""
+        """Return SQLite's count of other connections' commits."""
         version: int = self.execute("PRAGMA data_version").fetchone()[0]
         return version
 

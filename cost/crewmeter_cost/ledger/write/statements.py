@@ -123,7 +123,7 @@ class Statements:
         *,
         and_where: str = "",
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield `columns` of the rows whose column `by` is one of `values`, in order of id."""
+        """Yield `columns` of the rows whose `by` is one of `values`, by id."""
         names = ", ".join(_quoted(name) for name in columns)
         for start in range(0, len(values), _CHUNK):
             chunk = list(values[start : start + _CHUNK])

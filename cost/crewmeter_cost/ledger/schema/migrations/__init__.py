@@ -1,1 +1,4 @@
-"""Alembic's home: one file per revision of the ledger's tables. Views have no revisions; an upgrade makes them anew."""
+"""Alembic's home: one file per revision of the ledger's tables.
+
+Views have no revisions; an upgrade makes them anew.
+"""

@@ -1,4 +1,7 @@
-"""What Alembic runs: the revisions, on the connection (and in the transaction) that `run.upgrade` holds."""
+"""What Alembic runs.
+
+The revisions, on the connection (and in the transaction) that `run.upgrade` holds.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Upgrade an older ledger, all or nothing, inside the transaction of whoever found that it is older."""
+"""Upgrade of an older ledger, all or nothing.
+
+It runs inside the transaction of whoever found that the ledger is older.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The first ledger: names, runs, steps, calls, hourly sums and latency counts, repricings, budgets."""
+"""The first ledger.
+
+Names, runs, steps, calls, hourly sums and latency counts, repricings, budgets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Latency counts per day: a month's percentiles out of 30 rows a key instead of 720."""
+"""Latency counts per day.
+
+A month's percentiles out of 30 rows a key instead of 720.
+"""
 
 from __future__ import annotations
 
