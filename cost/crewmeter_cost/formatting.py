@@ -1,4 +1,6 @@
-"""Words and amounts in messages: counts, statuses and providers as people read them.
+"""Words and amounts in messages.
+
+Counts, statuses and providers as people read them.
 
 Codes stay in JSON and CSV. Imports nothing of the project.
 """
@@ -57,7 +59,10 @@ _PROVIDER: Mapping[str, str] = {
 
 
 def counted(amount: int, noun: str, plural: str | None = None) -> str:
-    """Return ``1 call``, ``2 calls``, ``12,345 calls``; `plural` where an s is not enough."""
+    """Return ``1 call``, ``2 calls``, ``12,345 calls``.
+
+    `plural` where an s is not enough.
+    """
     word = noun
     if amount != 1:
         word = plural or noun + "s"
@@ -65,7 +70,10 @@ def counted(amount: int, noun: str, plural: str | None = None) -> str:
 
 
 def cost_status_text(status: str) -> str:
-    """Return a cost status in words; a status that has none as it is, with spaces."""
+    """Return a cost status in words.
+
+    A status that has none as it is, with spaces.
+    """
     return COST_STATUS_TEXT.get(status, status.replace("_", " "))
 
 

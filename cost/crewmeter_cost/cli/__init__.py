@@ -1,4 +1,7 @@
-"""The command line ``crewmeter COMMAND``: one module a command, imported when it is called."""
+"""The command line ``crewmeter COMMAND``.
+
+One module a command, imported when it is called.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ def _print_version(requested: bool) -> None:
 
 
 def build(wanted: str | None) -> typer.Typer:
-    """Return the command line; only the module of the command `wanted` is imported."""
+    """Return the command line.
+
+    Only the module of the command `wanted` is imported.
+    """
     app = typer.Typer(
         cls=PlainGroup,
         no_args_is_help=True,
@@ -88,7 +94,10 @@ def _describe(app: typer.Typer, name: str, command: Command) -> None:
 
 
 def _examples(lines: tuple[str, ...]) -> str:
-    """Return examples as a help page ends with them; each one is a paragraph to Typer."""
+    """Return examples as a help page ends with them.
+
+    Each one is a paragraph to Typer.
+    """
     return "\n\n".join(("Examples:", *(f"  $ {line}" for line in lines)))
 
 

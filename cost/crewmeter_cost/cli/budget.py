@@ -321,7 +321,10 @@ def _remove(
 def _print_statuses(
     listed: Sequence[BudgetStatus], *, as_of: datetime | None, periods: bool
 ) -> None:
-    """Print one line a status. The bar takes what the names leave, and goes where that is none."""
+    """Print one line a status.
+
+    The bar takes what the names leave, and goes where that is none.
+    """
     when = "period" if periods else "resets"
     rows = []
     for each in listed:

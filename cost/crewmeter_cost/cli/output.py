@@ -1,4 +1,7 @@
-"""How commands print: tables for people, JSON for scripts, CSV that a spreadsheet may open."""
+"""How commands print.
+
+Tables for people, JSON for scripts, CSV that a spreadsheet may open.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def console() -> Console:
 
 
 def usd(pusd: int | None) -> str:
-    """Return pico-USD for a table; unknown is a dash.
+    """Return pico-USD for a table.
+
+    Unknown is a dash.
 
     Two decimals from a dollar up, four significant digits below.
     """
@@ -85,7 +90,10 @@ COST_LEGEND = "* without the calls that have no price"
 
 
 def without_price(unpriced: int, calls: int | None = None) -> str:
-    """Return what a sum leaves out: ``3 of 40 calls have no price and are not in the cost``."""
+    """Return what a sum leaves out.
+
+    ``3 of 40 calls have no price and are not in the cost``.
+    """
     left_out = counted(unpriced, "call")
     if calls is not None:
         left_out = f"{unpriced:,} of {counted(calls, 'call')}"
@@ -100,13 +108,19 @@ def print_json(document: object) -> None:
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Print rows as CSV with a header, in the order of `columns`; None is an empty cell."""
+    """Print rows as CSV with a header, in the order of `columns`.
+
+    None is an empty cell.
+    """
     sys.stdout.write(csv_line(columns))
     sys.stdout.writelines(csv_line(row.get(column) for column in columns) for row in rows)
 
 
 def shortened(name: str, width: int) -> str:
-    """Return a name of at most `width` characters, cut in the middle: both ends say which it is."""
+    """Return a name of at most `width` characters, cut in the middle.
+
+    Both ends say which it is.
+    """
     if len(name) <= width:
         return name
     if width < 3:

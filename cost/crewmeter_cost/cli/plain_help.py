@@ -1,4 +1,7 @@
-"""Help pages in words: no ``<bool>``, no ranges of numbers, one placeholder an option."""
+"""Help pages in words.
+
+No ``<bool>``, no ranges of numbers, one placeholder an option.
+"""
 
 from __future__ import annotations
 
