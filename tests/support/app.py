@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from support.environment import quiet_environment
 from support.rows import call_rows, step_rows
+from support.warm_python import run_python
 
 __all__ = ["Ran", "run_app"]
 
@@ -68,13 +68,8 @@ def run_app(
         }
         if provider_url:
             environment["PROVIDER_URL"] = provider_url
-        done = subprocess.run(
-            [python, str(path), *arguments],
-            env=environment | (env or {}),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
+        done = run_python(
+            str(path), *arguments, env=environment | (env or {}), python=python, timeout=timeout
         )
     if check and done.returncode != 0:
         raise AssertionError(
