@@ -126,10 +126,10 @@ def instrument(
         if settings.disabled:
             return Handle(None)
         # Imported here, so that `import crewmeter` stays light.
-        from crewmeter.budget_hook.protocol import guard_with
+        from crewmeter.budget_hook.protocol import find_budgets
         from crewmeter.lifecycle import Installation
 
-        meter = Installation(settings, tracer_provider, guard_with(budget, settings))
+        meter = Installation(settings, tracer_provider, find_budgets(budget, settings))
         meter.install()
         _handle = Handle(meter)
         return _handle

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TracerProvider
 
-    from crewmeter.budget_hook.before_call import Guard
+    from crewmeter.budget_hook.protocol import BudgetLookup
     from crewmeter.http.http_call import HttpExchange
     from crewmeter.settings import TracerSettings
     from crewmeter.spans.span import OpenSpan
@@ -58,7 +58,7 @@ class Installation:
         self,
         settings: TracerSettings,
         provider: TracerProvider | None,
-        guard: Guard | None = None,
+        budgets: BudgetLookup | None = None,
     ) -> None:
         self._settings = settings
         self._app_provider = AppTracerProvider(provider, settings.service_name)
@@ -69,8 +69,8 @@ class Installation:
             base_scope=settings.scope,
         )
         self._before_call: BeforeCallHook | None = None
-        if guard is not None:
-            self._before_call = BeforeCallHook(guard, settings.scope)
+        if budgets is not None:
+            self._before_call = BeforeCallHook(budgets, settings.scope)
         self._observer = SpanObserver(settings, self._app_provider.resource, self._before_call)
         self._processors: list[BatchProcessor] = []
         for name in settings.exporters:

@@ -11,7 +11,7 @@ pytest.importorskip("crewai")
 from support.rows import call_rows
 
 from crewmeter import semconv
-from crewmeter.budget_hook.protocol import guard_with
+from crewmeter.budget_hook.protocol import BudgetLookup, find_budgets
 from crewmeter.lifecycle import Installation
 from crewmeter.settings import read_settings
 
@@ -66,7 +66,11 @@ def guarded(ledger_path):
 
     def make(allowed):
         guard = Ledger(allowed)
-        meter = Installation(read_settings({}, ledger=str(ledger_path), summary=False), None, guard)
+        meter = Installation(
+            read_settings({}, ledger=str(ledger_path), summary=False),
+            None,
+            BudgetLookup(lambda: guard, guard),
+        )
         meter.install()
         meters.append(meter)
         return guard, meter
@@ -121,6 +125,6 @@ def test_a_faulty_guard_lets_calls_through(guarded, llm, fake_provider):
 
 def test_no_budget_no_work():
     """Without a budget nothing is asked; where the ledger is elsewhere there is no guard at all."""
-    guard = guard_with(None, read_settings({}))
-    assert not guard.active
-    assert guard_with(None, read_settings({}, endpoint="http://127.0.0.1:1")) is None
+    budgets = find_budgets(None, read_settings({}))
+    assert budgets.guard is None
+    assert find_budgets(None, read_settings({}, endpoint="http://127.0.0.1:1")) is None

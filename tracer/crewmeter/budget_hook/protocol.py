@@ -1,7 +1,7 @@
-"""Budgets as the app meets them: the error that stops a call, and the guard behind it, found through an entry point.
+"""Budgets as the app meets them: the error that stops a call, and what enforces them.
 
-The guard is the money side's: entry point ``guard`` of the group ``crewmeter_budget``, called as
-``guard(budget, ledger=…, endpoint=…, headers=…)``.
+What enforces budgets is the money side's: entry point ``guard`` of the group ``crewmeter_budget``,
+called as ``guard(budget, ledger=…, endpoint=…, headers=…)``.
 """
 
 from __future__ import annotations
@@ -10,26 +10,31 @@ import logging
 import os
 import threading
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from crewmeter.budget_hook.before_call import Guard
     from crewmeter.settings import TracerSettings
 
-__all__ = ["GROUP", "BudgetExceeded", "DeferredGuard", "guard_with"]
+__all__ = ["GROUP", "BudgetExceeded", "BudgetGuard", "BudgetLookup", "find_budgets"]
 
 logger = logging.getLogger("crewmeter")
 
 GROUP = "crewmeter_budget"
 FIRST_LOOK_S = 0.3
-"""How long (s) the very first call waits to learn whether the ledger keeps a budget. Mostly that is known long before."""
+"""How long (s) the very first call waits to learn whether the ledger holds a budget.
+
+Mostly that is known long before.
+"""
 
 
 class BudgetExceeded(Exception):
-    """A call was not made because a budget (or the loop guard) says so. Money is a decimal string in USD, None where unknown."""
+    """A call was not made because a budget, or a loop limit, forbids it.
+
+    Amounts are decimal strings in USD, None where unknown.
+    """
 
     def __init__(
         self,
@@ -40,13 +45,20 @@ class BudgetExceeded(Exception):
         limit_usd: str | None = None,
         resets_at: datetime | None = None,
     ) -> None:
+        """Say which budget, and how much of it is spent.
+
+        Args:
+            message: What people read.
+            budget: Its name or definition: ``team:growth 500 USD/month``; ``loop`` for a loop limit.
+            spent_usd: What is spent of it.
+            limit_usd: Its amount.
+            resets_at: When there is money again (UTC); None for a budget without a period.
+        """
         super().__init__(message)
         self.budget = budget
-        """Its name, or what it says: ``team:growth 500 USD/month``; ``loop`` for the loop guard."""
         self.spent_usd = spent_usd
         self.limit_usd = limit_usd
         self.resets_at = resets_at
-        """When there is money again (UTC); None for a budget that never resets by the clock."""
 
     def __reduce__(self) -> tuple[Callable[..., BudgetExceeded], tuple[object, ...]]:
         """Pickle as this class, also where it was raised as one of CrewAI's too."""
@@ -65,77 +77,109 @@ def _rebuilt(
     )
 
 
-def guard_with(budget: object, settings: TracerSettings) -> Guard | None:
-    """The guard for ``budget=`` and ``CREWMETER_BUDGETS``, else one that sees later whether the ledger keeps budgets of its own.
+class BudgetGuard(Protocol):
+    """What enforces budgets. ``attributes`` are a span's, under semconv's names.
 
-    None where no ledger is at hand to keep any. Raises ValueError where a budget is asked for and can't be meant, or no guard
-    is installed.
+    A refusal is an object with ``budget`` and ``reason``, and perhaps ``spent_usd``, ``limit_usd``
+    and ``resets_at``.
     """
-    where = _where(settings)
-    if budget is None and not os.environ.get("CREWMETER_BUDGETS", "").strip():
-        return DeferredGuard(lambda: _made(None, where)) if "endpoint" not in where else None
-    made = _made(budget, where)
-    if made is None:
-        raise ValueError(
-            "budget= needs a budget guard (entry point 'guard' of 'crewmeter_budget'); none is installed: leave budget out"
-        )
-    return made
-
-
-def _made(budget: object, where: Mapping[str, object]) -> Guard | None:
-    for point in entry_points(group=GROUP):
-        if point.name == "guard":
-            made: Guard | None = point.load()(budget, **where)
-            return made
-    return None
-
-
-def _where(settings: TracerSettings) -> dict[str, object]:
-    """Where the ledger is: here, or behind an endpoint."""
-    from crewmeter.settings import EMBEDDED
-
-    asked = os.environ.get("CREWMETER_BUDGETS_URL")
-    if not asked and EMBEDDED in settings.exporters:
-        return {"ledger": settings.ledger}
-    outside = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_ENDPOINT"
-    )
-    endpoint = asked or settings.endpoint or outside
-    return (
-        {"endpoint": endpoint, "headers": dict(settings.headers)}
-        if endpoint
-        else {"ledger": settings.ledger}
-    )
-
-
-class DeferredGuard:
-    """A `Guard` that is looked for in the background once CrewAI is there, since looking takes longer than `instrument` may."""
-
-    def __init__(self, find: Callable[[], Guard | None]) -> None:
-        self._find = find
-        self._guard: Guard | None = None
-        self._known = threading.Event()
-        self._waited = False
-        self._started = False
 
     @property
     def active(self) -> bool:
-        """Whether there is a budget to keep to."""
-        if self._started and not self._waited:
-            self._known.wait(FIRST_LOOK_S)
-            self._waited = True
-        return self._guard is not None and self._guard.active
+        """False while no budget applies; then nothing else is called."""
+
+    def start(self) -> None:
+        """Load what the first call will need: CrewAI is there."""
+
+    def reserve(
+        self,
+        attributes: Mapping[str, object],
+        *,
+        input_chars: int,
+        max_output_tokens: int | None = None,
+    ) -> Any:
+        """Return a reservation or a refusal.
+
+        A reservation that is ``urgent`` is settled as its call ends, others a moment later.
+        """
+
+    def exhausted(self, attributes: Mapping[str, object]) -> Any:
+        """Return a refusal where nothing at all may be spent any more, else None."""
+
+    def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Any:
+        """Return a refusal where this use of a tool is one too many, else None."""
+
+    def settle(
+        self,
+        reservation: Any,
+        attributes: Mapping[str, object] | None,
+        *,
+        duration_ns: int | None = None,
+    ) -> None:
+        """Replace a reservation by what the call cost; None for a call that was never made."""
+
+    def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
+        """Book a billed call that nobody reserved for."""
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child: locks, threads and connections are the parent's."""
+
+    def close(self) -> None:
+        """Give back what is reserved, and stop."""
+
+
+class BudgetLookup:
+    """Finds the guard: at once, or in the background once CrewAI is there.
+
+    Loading the money side takes longer than `crewmeter.instrument` may.
+    """
+
+    def __init__(
+        self, find: Callable[[], BudgetGuard | None], found: BudgetGuard | None = None
+    ) -> None:
+        self._find = find
+        self._guard = found
+        self._known = threading.Event()
+        self._has_waited = False
+        self._is_started = False
+        if found is not None:
+            self._known.set()
 
     @property
-    def undecided(self) -> bool:
+    def guard(self) -> BudgetGuard | None:
+        """The guard while a budget applies. The first call waits a moment for the answer."""
+        if self._is_started and not self._has_waited:
+            self._known.wait(FIRST_LOOK_S)
+            self._has_waited = True
+        guard = self._guard
+        return guard if guard is not None and guard.active else None
+
+    @property
+    def found(self) -> BudgetGuard | None:
+        """The guard, whether or not a budget applies; None where there is none, or not yet."""
+        return self._guard
+
+    @property
+    def is_undecided(self) -> bool:
         """Whether it is still being found out if there is a budget."""
         return not self._known.is_set()
 
     def start(self) -> None:
-        """Begin to look."""
-        if not self._started:
-            self._started = True
+        """Begin to look, or let the guard that is there load what it needs."""
+        if self._guard is not None:
+            self._guard.start()
+        elif not self._is_started:
+            self._is_started = True
             threading.Thread(target=self._look, name="crewmeter-budgets-look", daemon=True).start()
+
+    def after_fork(self) -> None:
+        """Begin anew in a forked child. A look that was under way stayed with the parent."""
+        if self._guard is not None:
+            self._guard.after_fork()
+        elif self._is_started:
+            self._known = threading.Event()
+            self._is_started = False
+            self.start()
 
     def _look(self) -> None:
         try:
@@ -145,56 +189,49 @@ class DeferredGuard:
         finally:
             self._known.set()
 
-    def reserve(
-        self,
-        attributes: Mapping[str, object],
-        *,
-        input_chars: int,
-        max_output_tokens: int | None = None,
-    ) -> Any:
-        """See `Guard`."""
-        guard = self._guard
-        return (
-            None
-            if guard is None
-            else guard.reserve(
-                attributes, input_chars=input_chars, max_output_tokens=max_output_tokens
-            )
+
+def find_budgets(budget: object, settings: TracerSettings) -> BudgetLookup | None:
+    """Return what enforces ``budget=``, ``CREWMETER_BUDGETS`` and the ledger's own budgets.
+
+    None where no ledger is at hand to hold any.
+
+    Raises:
+        ValueError: Where a budget is named that is malformed, or nothing is installed to enforce it.
+    """
+    location = _ledger_location(settings)
+    is_named = budget is not None or bool(os.environ.get("CREWMETER_BUDGETS", "").strip())
+    if not is_named:
+        if "endpoint" in location:
+            return None
+        return BudgetLookup(lambda: _load_guard(None, location))
+    guard = _load_guard(budget, location)
+    if guard is None:
+        raise ValueError(
+            f"budget= needs the entry point 'guard' of {GROUP!r}; "
+            "none is installed: leave budget out"
         )
+    return BudgetLookup(lambda: guard, guard)
 
-    def exhausted(self, attributes: Mapping[str, object]) -> Any:
-        """See `Guard`."""
-        return None if self._guard is None else self._guard.exhausted(attributes)
 
-    def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Any:
-        """See `Guard`."""
-        return None if self._guard is None else self._guard.tool(attributes, name, arguments)
+def _load_guard(budget: object, location: Mapping[str, object]) -> BudgetGuard | None:
+    for point in entry_points(group=GROUP):
+        if point.name == "guard":
+            guard: BudgetGuard | None = point.load()(budget, **location)
+            return guard
+    return None
 
-    def settle(
-        self,
-        reservation: Any,
-        attributes: Mapping[str, object] | None,
-        *,
-        duration_ns: int | None = None,
-    ) -> None:
-        """See `Guard`."""
-        if self._guard is not None:
-            self._guard.settle(reservation, attributes, duration_ns=duration_ns)
 
-    def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
-        """See `Guard`."""
-        if self._guard is not None:
-            self._guard.spend(attributes, duration_ns=duration_ns)
+def _ledger_location(settings: TracerSettings) -> dict[str, object]:
+    """Return where the ledger is: here, or behind an endpoint."""
+    from crewmeter.settings import EMBEDDED
 
-    def after_fork(self) -> None:
-        """See `Guard`. A look that was under way stayed with the parent, so it begins anew."""
-        if self._guard is not None:
-            self._guard.after_fork()
-        elif self._started:
-            self._known, self._started = threading.Event(), False
-            self.start()
-
-    def close(self) -> None:
-        """See `Guard`."""
-        if self._guard is not None:
-            self._guard.close()
+    url = os.environ.get("CREWMETER_BUDGETS_URL")
+    if not url and EMBEDDED in settings.exporters:
+        return {"ledger": settings.ledger}
+    outside = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    endpoint = url or settings.endpoint or outside
+    if endpoint:
+        return {"endpoint": endpoint, "headers": dict(settings.headers)}
+    return {"ledger": settings.ledger}

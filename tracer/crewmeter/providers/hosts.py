@@ -217,6 +217,9 @@ def canonical_provider(name: str | None) -> str | None:
     """
     if not name:
         return None
+    known = _CANONICAL.get(name)
+    if known is not None:
+        return known
     lowered = name.strip().lower()
     plain = lowered.replace("-", "_").replace(" ", "_")
     return _CANONICAL.get(lowered) or _CANONICAL.get(plain) or lowered or None

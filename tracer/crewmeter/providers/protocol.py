@@ -14,7 +14,7 @@ __all__ = [
     "NO_STREAM",
     "Headers",
     "Json",
-    "KeyTree",
+    "KnownKeys",
     "ProviderProtocol",
     "Route",
     "StreamFormat",
@@ -25,15 +25,24 @@ __all__ = [
 Json = Mapping[str, object]
 """A JSON object; made by `json`, so always a dict, which is quicker to tell than any mapping."""
 Headers = Mapping[str, str]
-KeyTree = Mapping[str, "KeyTree | None"]
-"""Known keys of a usage object: key → the tree of what is inside, or None for any value."""
 
 
-def keys(names: str, **inside: KeyTree | None) -> KeyTree:
-    """Return a `KeyTree` of the names in ``names``, with what is known ``inside`` some keys."""
-    tree: dict[str, KeyTree | None] = dict.fromkeys(names.split())
-    tree.update(inside)
-    return tree
+@dataclass(frozen=True, slots=True)
+class KnownKeys:
+    """Keys of a usage object that matter to the bill, or are known not to."""
+
+    names: frozenset[str]
+    inside: Mapping[str, KnownKeys]
+    """For some of the names, what is known of the objects (or lists of objects) under them."""
+
+    def __or__(self, other: KnownKeys) -> KnownKeys:
+        """Return the keys of both; what ``other`` says of the inside goes first."""
+        return KnownKeys(self.names | other.names, {**self.inside, **other.inside})
+
+
+def keys(names: str, **inside: KnownKeys) -> KnownKeys:
+    """Return the keys in ``names``, and those with something known ``inside``."""
+    return KnownKeys(frozenset((*names.split(), *inside)), inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,9 @@ class UsageShape:
     """The key that must be there."""
     read: Callable[[Raw, str | None], UsageDraft]
     """With the usage and the canonical provider, return the counts."""
-    known: KeyTree
+    known: KnownKeys
     """Every key that matters to the bill or is known not to. Any other makes the charge inexact."""
-    any_of: tuple[str, ...] = ()
+    any_of: frozenset[str] = frozenset()
     """Where not empty, one of these must be there as well."""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crewmeter.providers.json_values import as_map, as_text
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ResponseFacts"]
 
+_LONGEST_TIER = 64
+_IS_LIMIT = re.compile(r"limit|remaining|reset|policy|csrf|processing|speedtest|id$")
+"""Headers that speak of limits, ids and times, and of nothing used."""
 _MOST_FLAGS = 12
 _MOST_UNITS = 12
 _DEEPEST_MERGE = 6
@@ -50,6 +55,8 @@ class ResponseFacts:
         "_flags",
         "_from_headers",
         "_is_stale",
+        "_owns_reports",
+        "_price_tier",
         "_reported_cost_usd",
         "_reports",
         "_request_model",
@@ -90,8 +97,10 @@ class ResponseFacts:
         """Whether the provider has only taken the request, to answer it in the background."""
         self.web_searches = 0
         self._service_tier: str | None = None
+        self._price_tier: str | None = None
         self._reported_cost_usd: str | None = None
         self._reports: dict[str, object] = {}
+        self._owns_reports = False
         self._units: dict[str, int] = {}
         self._flags: dict[str, None] = {}
         self._from_headers: TokenUsage = MISSING
@@ -119,16 +128,10 @@ class ResponseFacts:
 
     @property
     def service_tier(self) -> str | None:
-        """The tier that served the request, where it is not the standard one by default."""
+        """The tier that served the request, as the answer names it."""
         if self._is_stale:
             self._read_reports()
-        return self._service_tier
-
-    @service_tier.setter
-    def service_tier(self, tier: str | None) -> None:
-        if self._is_stale:
-            self._read_reports()
-        self._service_tier = tier
+        return self._price_tier or self._service_tier
 
     @property
     def reported_cost_usd(self) -> str | None:
@@ -149,8 +152,15 @@ class ResponseFacts:
         Events of a stream restate or complete each other's counts, and some restate them as zero.
         No provider is known whose last report is right although it is lower.
         """
-        _merge(self._reports, usage, 0)
         self._is_stale = True
+        if not self._reports:
+            self._reports = dict(usage)  # mostly the only one
+            return
+        if not self._owns_reports:
+            first, self._reports = self._reports, {}
+            self._owns_reports = True
+            _merge(self._reports, first, 0)
+        _merge(self._reports, usage, 0)
 
     def report_headers(self, counts: Json) -> None:
         """Take counts from headers, which stand until the body reports its own."""
@@ -191,6 +201,10 @@ class ResponseFacts:
     def unit(self, name: str) -> int:
         """Return how many of a unit were counted."""
         return self._units.get(name, 0)
+
+    def set_price_tier(self, tier: str) -> None:
+        """Say which price list served the request, whatever ``service_tier`` calls it."""
+        self._price_tier = tier[:_LONGEST_TIER]
 
     def set_finish(self, *reasons: object) -> None:
         """Take the first of ``reasons`` that is a text."""
@@ -240,11 +254,10 @@ class ResponseFacts:
             if cost:
                 self._reported_cost_usd = reported_cost({"cost": cost})
 
-    def read_header_names(self, names: frozenset[str]) -> None:
+    def read_header_names(self, names: frozenset[str | bytes]) -> None:
         """Flag headers that read like a bill's and are not known."""
-        for name in unknown_names(names, _KNOWN_HEADERS):
-            if not name.startswith(("x-ratelimit", "anthropic-ratelimit", "x-litellm-model")):
-                self.flag_unknown(f"header.{name}")
+        for path in _unknown_headers(names):
+            self.flag_unknown(path)
 
     def fail(self, kind: str) -> None:
         """Say that the call failed. Whatever it has used until then is billed."""
@@ -296,6 +309,17 @@ class ResponseFacts:
             status=status,
             flags=tuple(dict.fromkeys((*usage.flags, *self._flags))),
         )
+
+
+@lru_cache(maxsize=256)
+def _unknown_headers(names: frozenset[str | bytes]) -> tuple[str, ...]:
+    """Return the paths of the headers to flag. One provider's answers have the same headers."""
+    texts = frozenset(
+        name.decode("latin-1").lower() if isinstance(name, bytes) else name.lower()
+        for name in names
+    )
+    found = unknown_names(texts, _KNOWN_HEADERS)
+    return tuple(f"header.{name}" for name in found if not _IS_LIMIT.search(name))
 
 
 def _merge(into: dict[str, object], report: Mapping[str, object], depth: int) -> None:

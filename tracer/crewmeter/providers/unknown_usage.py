@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crewmeter.providers.protocol import KeyTree
+    from crewmeter.providers.protocol import KnownKeys
 
 __all__ = ["FLAG", "flag_of", "is_nothing", "unknown_names", "unknown_paths"]
 
@@ -44,47 +44,39 @@ def is_nothing(value: object, depth: int = 0) -> bool:
     return value in ("0", "0.0")
 
 
-def unknown_paths(raw: Mapping[str, object], known: KeyTree) -> tuple[str, ...]:
+def unknown_paths(raw: Mapping[str, object], known: KnownKeys) -> tuple[str, ...]:
     """Return the flags of the keys in ``raw``, at any depth, that ``known`` does not have.
 
     Keys without a value, or with nothing but zeros in it, do not count. At most four flags.
     """
     found: list[str] = []
-    _walk(raw, known, "", found, 0)
+    _walk(raw, known, "", found)
     return tuple(found)
 
 
-def _walk(
-    raw: Mapping[str, object], known: KeyTree, above: str, found: list[str], depth: int
-) -> None:
-    for number, (key, value) in enumerate(raw.items()):
+def _walk(raw: Mapping[str, object], known: KnownKeys, above: str, found: list[str]) -> None:
+    names = raw.keys()
+    if not names <= known.names:
+        for key in list(names - known.names)[:_MOST_KEYS]:
+            _note(above, key, raw[key], found)
+    for key in known.inside.keys() & names:
+        value = raw[key]
         if not value:
             continue
-        if number > _MOST_KEYS or len(found) >= _MOST_PATHS:
-            return
-        inside = known.get(key, known) if isinstance(key, str) else known
-        if inside is None:
-            continue
-        if inside is known:
-            _note(above, key, value, found)
-        elif isinstance(value, Mapping):
-            _walk(value, inside, f"{above}{key}.", found, depth + 1)
-        elif isinstance(value, list | tuple):
-            _walk_list(value, inside, f"{above}{key}.", found, depth)
+        if isinstance(value, Mapping):
+            _walk(value, known.inside[key], f"{above}{key}.", found)
         else:
-            _note(above, key, value, found)
+            _walk_list(value, known.inside[key], f"{above}{key}.", found)
 
 
-def _walk_list(
-    values: list[object] | tuple[object, ...],
-    known: KeyTree,
-    above: str,
-    found: list[str],
-    depth: int,
-) -> None:
+def _walk_list(values: object, known: KnownKeys, above: str, found: list[str]) -> None:
+    if not isinstance(values, list | tuple):
+        if not hasattr(values, "__dict__"):  # an SDK's object is read like a mapping
+            _note(above, "", values, found)
+        return
     for item in values[:_MOST_KEYS]:
         if isinstance(item, Mapping):
-            _walk(item, known, above, found, depth + 1)
+            _walk(item, known, above, found)
         else:
             _note(above, "", item, found)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from crewmeter.providers.hosts import canonical_provider
 from crewmeter.providers.registry import SHAPES
@@ -11,6 +13,9 @@ from crewmeter.providers.reported_cost import reported_cost
 from crewmeter.providers.unknown_usage import unknown_paths
 from crewmeter.usage.draft import BadCount
 from crewmeter.usage.token_usage import MISSING, TokenUsage
+
+if TYPE_CHECKING:
+    from crewmeter.providers.protocol import UsageShape
 
 __all__ = ["read_usage", "reported_cost"]
 
@@ -27,16 +32,30 @@ def read_usage(
     """
     if type(raw) is not dict and not isinstance(raw, Mapping):  # the first is quicker, and the rule
         return MISSING
-    provider = canonical_provider(provider)
-    for shape in SHAPES:
+    shape = _shape_of(raw)
+    if shape is None:
+        return MISSING
+    try:
+        usage = shape.read(raw, canonical_provider(provider)).finish(operation)
+    except BadCount as bad:
+        return TokenUsage(status="invalid", flags=(f"bad_count:{bad.args[0]}",))
+    unknown = unknown_paths(raw, shape.known)
+    return replace(usage, flags=(*usage.flags, *unknown)) if unknown else usage
+
+
+def _shape_of(raw: Mapping[str, object]) -> UsageShape | None:
+    """Return the first shape whose keys ``raw`` has, with a value in the one required."""
+    for shape in _candidates(tuple(_REQUIRED & raw.keys())):
         if raw.get(shape.requires) is None:
             continue
-        if shape.any_of and not any(key in raw for key in shape.any_of):
-            continue
-        try:
-            usage = shape.read(raw, provider).finish(operation)
-        except BadCount as bad:
-            return TokenUsage(status="invalid", flags=(f"bad_count:{bad.args[0]}",))
-        unknown = unknown_paths(raw, shape.known)
-        return replace(usage, flags=(*usage.flags, *unknown)) if unknown else usage
-    return MISSING
+        if not shape.any_of or not shape.any_of.isdisjoint(raw):
+            return shape
+    return None
+
+
+_REQUIRED = frozenset(shape.requires for shape in SHAPES)
+
+
+@lru_cache(maxsize=1024)
+def _candidates(required: tuple[str, ...]) -> tuple[UsageShape, ...]:
+    return tuple(shape for shape in SHAPES if shape.requires in required)

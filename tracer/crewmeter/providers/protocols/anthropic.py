@@ -39,7 +39,7 @@ _ITERATION = keys(
     server_tool_use=_SERVER_TOOLS,
     output_tokens_details=keys("thinking_tokens reasoning_tokens text_tokens"),
 )
-ANTHROPIC_KEYS = {**_ITERATION, **keys("total_tokens", iterations=_ITERATION)}
+ANTHROPIC_KEYS = _ITERATION | keys("total_tokens", iterations=_ITERATION)
 
 
 def read_counts(raw: Raw, _: str | None) -> UsageDraft:
@@ -112,7 +112,7 @@ def read_message(facts: ResponseFacts, answer: Json) -> None:
     usage = as_map(answer.get("usage"))
     speed = usage.get("speed")
     if isinstance(speed, str) and speed not in ("", "standard"):
-        facts.service_tier = speed[:64]
+        facts.set_price_tier(speed)
     for block in as_list(answer.get("content")):
         name = as_map(block).get("name")
         if as_map(block).get("type") == "server_tool_use" and name in _BY_THE_HOUR:
@@ -152,13 +152,15 @@ ANTHROPIC = ProviderProtocol(
             "input_tokens",
             read_counts,
             ANTHROPIC_KEYS,
-            any_of=(
-                "cache_read_input_tokens",
-                "cache_creation_input_tokens",
-                "cache_creation",
-                "iterations",
-                "speed",
-                "inference_geo",
+            any_of=frozenset(
+                {
+                    "cache_read_input_tokens",
+                    "cache_creation_input_tokens",
+                    "cache_creation",
+                    "iterations",
+                    "speed",
+                    "inference_geo",
+                }
             ),
         ),
     ),

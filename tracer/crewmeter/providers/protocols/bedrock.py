@@ -135,14 +135,14 @@ def _read_converse(facts: ResponseFacts, answer: Json) -> None:
     facts.set_finish(answer.get("stopReason"))
     _set_tier(facts, as_map(answer.get("serviceTier")).get("type"))
     if as_map(answer.get("performanceConfig")).get("latency") == "optimized":
-        facts.service_tier = "optimized"
+        facts.set_price_tier("optimized")
     router = as_map(as_map(answer.get("trace")).get("promptRouter"))
     facts.response_model = as_text(router.get("invokedModelId")) or facts.response_model
 
 
 def _set_tier(facts: ResponseFacts, tier: object) -> None:
     if isinstance(tier, str) and tier and tier not in ("default", "standard"):
-        facts.service_tier = tier[:64]
+        facts.set_price_tier(tier)
 
 
 def _read_invoke(facts: ResponseFacts, answer: Json) -> None:
@@ -244,7 +244,7 @@ BEDROCK_INVOKE = ProviderProtocol(
             "prompt_token_count",
             _read_llama,
             keys("prompt_token_count generation_token_count"),
-            any_of=("generation_token_count",),
+            any_of=frozenset({"generation_token_count"}),
         ),
     ),
     read=_read_invoke,

@@ -58,11 +58,19 @@ _OUTPUT_FIELDS = {
 _CACHE_FIELDS = {"AUDIO": "cache_read_audio", "IMAGE": "cache_read_image"}
 _MODALITIES = frozenset({"TEXT", *_INPUT_FIELDS, "MODALITY_UNSPECIFIED"})
 _PER_MODALITY = keys("modality tokenCount token_count tokens")
-_DETAIL_KEYS = (
-    "promptTokensDetails prompt_tokens_details candidatesTokensDetails candidates_tokens_details "
-    "cacheTokensDetails cache_tokens_details toolUsePromptTokensDetails "
-    "tool_use_prompt_tokens_details responseTokensDetails response_tokens_details"
-)
+_DETAIL_FIELDS = {
+    "promptTokensDetails": _INPUT_FIELDS,
+    "prompt_tokens_details": _INPUT_FIELDS,
+    "toolUsePromptTokensDetails": _INPUT_FIELDS,
+    "tool_use_prompt_tokens_details": _INPUT_FIELDS,
+    "candidatesTokensDetails": _OUTPUT_FIELDS,
+    "candidates_tokens_details": _OUTPUT_FIELDS,
+    "responseTokensDetails": _OUTPUT_FIELDS,
+    "response_tokens_details": _OUTPUT_FIELDS,
+    "cacheTokensDetails": _CACHE_FIELDS,
+    "cache_tokens_details": _CACHE_FIELDS,
+}
+"""Lists of token counts by modality → the counts they belong to."""
 GEMINI_KEYS = keys(
     "promptTokenCount prompt_token_count candidatesTokenCount candidates_token_count "
     "responseTokenCount response_token_count thoughtsTokenCount thoughts_token_count "
@@ -74,7 +82,7 @@ GEMINI_KEYS = keys(
     "cache_creation_tokens "
     # What embedContent says of its billing, in characters of text that tokens bill.
     "billableCharacterCount billable_character_count",
-    **dict.fromkeys(_DETAIL_KEYS.split(), _PER_MODALITY),
+    **dict.fromkeys(_DETAIL_FIELDS, _PER_MODALITY),
 )
 
 
@@ -97,14 +105,8 @@ def read_metadata(raw: Raw, _: str | None) -> UsageDraft:
     draft = UsageDraft(reasoning=thoughts)
     _fill(draft, prompt, tools, answer, thoughts, total)
     draft.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
-    for names, fields in (
-        (("promptTokensDetails", "prompt_tokens_details"), _INPUT_FIELDS),
-        (("toolUsePromptTokensDetails", "tool_use_prompt_tokens_details"), _INPUT_FIELDS),
-        (("candidatesTokensDetails", "candidates_tokens_details"), _OUTPUT_FIELDS),
-        (("responseTokensDetails", "response_tokens_details"), _OUTPUT_FIELDS),
-        (("cacheTokensDetails", "cache_tokens_details"), _CACHE_FIELDS),
-    ):
-        add_modalities(draft, items(raw, *names), fields)
+    for name in _DETAIL_FIELDS.keys() & raw.keys():
+        add_modalities(draft, items(raw, name), _DETAIL_FIELDS[name])
     return draft
 
 
@@ -144,6 +146,8 @@ def _fill(
 def add_modalities(draft: UsageDraft, details: list[Raw], fields: dict[str, str]) -> None:
     """Add token counts by modality to the fields of ``draft`` that they belong to."""
     for detail in details:
+        if detail.get("modality") == "TEXT":
+            continue
         modality = str(detail.get("modality")).upper().rpartition(".")[2]
         number = count(detail, "tokenCount", "token_count", "tokens") or 0
         name = fields.get(modality)
@@ -178,7 +182,7 @@ def set_tier(facts: ResponseFacts, value: object) -> None:
         return
     name = value.upper()
     if name in _TIERS:
-        facts.service_tier = _TIERS[name]
+        facts.set_price_tier(_TIERS[name])
     elif name not in _STANDARD:
         facts.flag_unknown(f"tier.{name}")
 
@@ -267,13 +271,15 @@ GEMINI = ProviderProtocol(
             "prompt_token_count",
             read_metadata,
             GEMINI_KEYS,
-            any_of=(
-                "thoughts_token_count",
-                "tool_use_prompt_token_count",
-                "cached_content_token_count",
-                "traffic_type",
-                "prompt_tokens_details",
-                "candidates_tokens_details",
+            any_of=frozenset(
+                {
+                    "thoughts_token_count",
+                    "tool_use_prompt_token_count",
+                    "cached_content_token_count",
+                    "traffic_type",
+                    "prompt_tokens_details",
+                    "candidates_tokens_details",
+                }
             ),
         ),
         UsageShape("prompt_token_count", read_crewai_event, GEMINI_KEYS),

@@ -29,7 +29,7 @@ GENERIC = ProviderProtocol(
         UsageShape(
             "total_tokens",
             _read_total,
-            {**OPENAI_KEYS, **keys("image_pixels video_pixels text_tokens image_tokens")},
+            OPENAI_KEYS | keys("image_pixels video_pixels text_tokens image_tokens"),
         ),
     ),
 )

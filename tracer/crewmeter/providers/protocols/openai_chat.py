@@ -33,6 +33,15 @@ _PLAIN = frozenset(
     }
 )
 """What OpenAI itself sends. Whoever sends more is read with all the other names as well."""
+_PLAIN_INSIDE = frozenset({"cached_tokens", "audio_tokens"})
+_PLAIN_OUTSIDE = frozenset(
+    {
+        "reasoning_tokens",
+        "audio_tokens",
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+    }
+)
 _WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
 _TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
 SERVER_TOOLS = {
@@ -78,8 +87,7 @@ OPENAI_KEYS = keys(
     cache_creation_token_details=_TTL_SPLIT,
     server_tool_use=keys("web_search_requests web_fetch_requests tool_search_requests"),
     server_side_tool_usage_details=_SERVER_TOOL_KEYS,
-    **dict.fromkeys(COST_KEYS, None),
-)
+) | keys(" ".join(COST_KEYS))
 """Usage as OpenAI and its likes send it, by key. Names say what they are wherever they stand."""
 _RESPONSE_KEYS = frozenset(
     [
@@ -118,6 +126,7 @@ def read_usage_counts(raw: Raw, provider: str | None) -> UsageDraft:
     if inside:
         draft.cache_read = count(inside, "cached_tokens") or 0
         draft.input_audio = count(inside, "audio_tokens") or 0
+    if not inside.keys() <= _PLAIN_INSIDE:
         draft.input_image = count(inside, "image_tokens") or 0
         draft.input_video = count(inside, "video_tokens") or 0
         written = count(inside, "cache_creation_tokens", "cache_write_tokens")
@@ -127,6 +136,7 @@ def read_usage_counts(raw: Raw, provider: str | None) -> UsageDraft:
     if outside:
         draft.reasoning = count(outside, "reasoning_tokens") or 0
         draft.output_audio = count(outside, "audio_tokens") or 0
+    if not outside.keys() <= _PLAIN_OUTSIDE:
         draft.output_image = count(outside, "image_tokens") or 0
         draft.output_video = count(outside, "video_tokens") or 0
     if not raw.keys() <= _PLAIN:

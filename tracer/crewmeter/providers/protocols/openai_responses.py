@@ -64,21 +64,18 @@ _DETAILS = keys(
     "orchestration_input_cached_tokens orchestration_output_tokens",
     cached_tokens_details=keys("text_tokens audio_tokens image_tokens"),
 )
-INCLUSIVE_KEYS = {
-    **OPENAI_KEYS,
-    **keys(
-        "input_tokens output_tokens total_tokens context_details",
-        input_tokens_details=_DETAILS,
-        output_tokens_details=_DETAILS,
-        input_token_details=_DETAILS,
-        output_token_details=_DETAILS,
-        tool_calls_details=keys(
-            "",
-            search_web=keys("invocation"),
-            fetch_url=keys("invocation"),
-        ),
+INCLUSIVE_KEYS = OPENAI_KEYS | keys(
+    "input_tokens output_tokens total_tokens context_details",
+    input_tokens_details=_DETAILS,
+    output_tokens_details=_DETAILS,
+    input_token_details=_DETAILS,
+    output_token_details=_DETAILS,
+    tool_calls_details=keys(
+        "",
+        search_web=keys("invocation"),
+        fetch_url=keys("invocation"),
     ),
-}
+)
 
 
 def read_inclusive(raw: Raw, provider: str | None) -> UsageDraft:
