@@ -109,10 +109,14 @@ class SqliteConnections:
 
     def in_its_file(self) -> bool:
         """Whether the path leads to the file that is open."""
-        is_same = identity_of(self._path) == self._identity
+        is_same = self.identity_now() == self._identity
         if is_same and self._wal_identity is None:
             self._wal_identity = identity_of(self._beside("-wal"))
         return is_same
+
+    def identity_now(self) -> FileIdentity | None:
+        """Return which file the path leads to now, None for nothing."""
+        return identity_of(self._path)
 
     def read_one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return the first row of a query, on a connection that writers do not block."""

@@ -17,7 +17,6 @@ from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, explai
 from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
-from crewmeter_cost.ledger.sqlite_file import identity_of
 from crewmeter_cost.ledger.write.batch import Written, write_batch
 from crewmeter_cost.ledger.write.session import ConnectionSession
 from crewmeter_cost.ledger.write.transaction import WriterState
@@ -142,7 +141,15 @@ class Ledger:
 
     @property
     def engine(self) -> Engine:
-        """SQLAlchemy's engine on this ledger, for queries."""
+        """SQLAlchemy's engine on this ledger, for queries.
+
+        Its connections follow the path where the file was moved or replaced.
+        """
+        if self._sqlite is not None:
+            identity = self._sqlite.identity_now()
+            if self._engine is not None and identity != self._engine_identity:
+                self._engine.dispose()
+            self._engine_identity = identity
         if self._engine is None:
             from crewmeter_cost.ledger.connection import open_engine
 
@@ -254,19 +261,8 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection in one read transaction. Raises `CrewMeterError`."""
-        self._follow_file_with_readers()
         with self._explained(), self.engine.connect() as connection:
             yield connection
-
-    def _follow_file_with_readers(self) -> None:
-        """Let readers see the file that the path leads to now."""
-        path = sqlite_path(self.url)
-        if path is None:
-            return
-        identity = identity_of(path)
-        if self._engine is not None and identity != self._engine_identity:
-            self._engine.dispose()
-        self._engine_identity = identity
 
     def run_cost(self, run_id: str) -> RunCost | None:
         """Return the totals of a run so far, None where the ledger does not know it."""

@@ -18,11 +18,11 @@ from crewmeter_cost.ledger.write.rows import CALL, CallState
 from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = ["Amounts", "Tally", "run_amounts"]
+__all__ = ["Amounts", "Tally", "TallyRows", "run_amounts"]
 
 Amounts = list[int]
 """One number for each of `report_columns.SUMS`, in their order."""
@@ -46,7 +46,29 @@ _TOKENS = tuple(
 """Each sum of tokens, and the positions in a call's row that it adds together."""
 _OF_TOOLS = tuple(index for index, each in enumerate(SUMS) if each.own_of_tools)
 
-_CODE = {name: dimension.code for name, dimension in DIMENSIONS.items()}
+# Bound once: a batch looks them up for every group of calls.
+_TOTAL = DIMENSIONS["total"].code
+_MODEL = DIMENSIONS["model"].code
+_CREW = DIMENSIONS["crew"].code
+_CREW_MODEL = DIMENSIONS["crew_model"].code
+_TASK = DIMENSIONS["task"].code
+_TEAM = DIMENSIONS["team"].code
+_TEAM_CREW = DIMENSIONS["team_crew"].code
+_TEAM_MODEL = DIMENSIONS["team_model"].code
+_SERVICE = DIMENSIONS["service"].code
+_FINISH = DIMENSIONS["finish"].code
+_COST_STATUS = DIMENSIONS["cost_status"].code
+_ERROR = DIMENSIONS["error"].code
+_TAG = DIMENSIONS["tag"].code
+_TOOL = DIMENSIONS["tool"].code
+_RUN = DIMENSIONS["run"].code
+_TOTAL_LATENCY = LATENCY["total"]
+_MODEL_LATENCY = LATENCY["model"]
+_PROVIDER_LATENCY = LATENCY["provider"]
+_CREW_LATENCY = LATENCY["crew"]
+_AGENT_LATENCY = LATENCY["agent"]
+_TASK_LATENCY = LATENCY["task"]
+_TEAM_LATENCY = LATENCY["team"]
 _GROUP = itemgetter(
     CALL.provider,
     CALL.request_model,
@@ -90,35 +112,46 @@ class _Group(NamedTuple):
     finish_reason: int
     cost_status: int
 
-    def slots(self, tags: Sequence[int]) -> Iterator[Slot]:
-        """Yield every roll-up that these calls count in."""
-        hour = self.hour
-        yield _CODE["total"], hour, 0, 0
-        yield _CODE["model"], hour, self.provider, self.model
-        yield _CODE["crew"], hour, self.crew, self.agent
-        yield _CODE["crew_model"], hour, self.crew, self.model
-        yield _CODE["task"], hour, self.crew, self.task
-        yield _CODE["team"], hour, self.team, self.user
-        yield _CODE["team_crew"], hour, self.team, self.crew
-        yield _CODE["team_model"], hour, self.team, self.model
-        yield _CODE["service"], hour, self.service, self.environment
-        yield _CODE["finish"], hour, self.finish_reason, self.model
-        yield _CODE["cost_status"], hour, self.cost_status, self.model
+    def slots(self, tags: Sequence[int]) -> list[Slot]:
+        """Return every roll-up that these calls count in."""
+        hour, model = self.hour, self.model
+        slots = [
+            (_TOTAL, hour, 0, 0),
+            (_MODEL, hour, self.provider, model),
+            (_CREW, hour, self.crew, self.agent),
+            (_CREW_MODEL, hour, self.crew, model),
+            (_TASK, hour, self.crew, self.task),
+            (_TEAM, hour, self.team, self.user),
+            (_TEAM_CREW, hour, self.team, self.crew),
+            (_TEAM_MODEL, hour, self.team, model),
+            (_SERVICE, hour, self.service, self.environment),
+            (_FINISH, hour, self.finish_reason, model),
+            (_COST_STATUS, hour, self.cost_status, model),
+        ]
         if self.state:
-            yield _CODE["error"], hour, self.error_type, self.model
-        for tag in tags:
-            yield _CODE["tag"], hour, tag, 0
+            slots.append((_ERROR, hour, self.error_type, model))
+        slots.extend((_TAG, hour, tag, 0) for tag in tags)
+        return slots
 
-    def latencies(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (dimension, hour, key) of every latency count of these calls."""
-        hour = self.hour
-        yield LATENCY["total"], hour, 0
-        yield LATENCY["model"], hour, self.model
-        yield LATENCY["provider"], hour, self.provider
-        yield LATENCY["crew"], hour, self.crew
-        yield LATENCY["agent"], hour, self.agent
-        yield LATENCY["task"], hour, self.task
-        yield LATENCY["team"], hour, self.team
+    def latencies(self) -> tuple[tuple[int, int], ...]:
+        """Return (dimension, key) of every latency count of these calls."""
+        return (
+            (_TOTAL_LATENCY, 0),
+            (_MODEL_LATENCY, self.model),
+            (_PROVIDER_LATENCY, self.provider),
+            (_CREW_LATENCY, self.crew),
+            (_AGENT_LATENCY, self.agent),
+            (_TASK_LATENCY, self.task),
+            (_TEAM_LATENCY, self.team),
+        )
+
+
+class TallyRows(NamedTuple):
+    """What a tally adds to each table, as rows in the order of the table's columns."""
+
+    rollup_hour: list[tuple[int, ...]]
+    latency_hour: list[tuple[int, ...]]
+    latency_day: list[tuple[int, ...]]
 
 
 class Tally:
@@ -170,7 +203,7 @@ class Tally:
         amounts[_FAILED] = int(failed)
         amounts[_DURATION] = duration_ns
         hour = started_ns // _HOUR_NS * HOUR
-        self._add((_CODE["tool"], hour, tool or 0, agent or 0), amounts, sign)
+        self._add((_TOOL, hour, tool or 0, agent or 0), amounts, sign)
         self._latencies[LATENCY["tool"], hour, tool or 0, bucket_of(duration_ns)] += sign
 
     def run(
@@ -185,7 +218,7 @@ class Tally:
     ) -> None:
         """Add (or subtract) one finished run with the totals of `run_amounts`."""
         hour = started_ns // _HOUR_NS * HOUR
-        self._add((_CODE["run"], hour, name or 0, status), amounts, sign)
+        self._add((_RUN, hour, name or 0, status), amounts, sign)
         self._latencies[LATENCY["run"], hour, name or 0, bucket_of(duration_ns)] += sign
 
     def _add(self, slot: Slot, amounts: Amounts, sign: int) -> None:
@@ -195,34 +228,30 @@ class Tally:
         known = self._direct.get(slot)
         self._direct[slot] = amounts if known is None else list(map(add, known, amounts))
 
-    def rollups(self) -> list[tuple[int, ...]]:
-        """Return the rows of `rollup_hour`, those that are all zero left out."""
+    def rows(self) -> TallyRows:
+        """Return the rows to add to each table, those that are all zero left out."""
         sums = dict(self._direct)
+        hourly = self._latencies.copy()
         for key, amounts in self._groups.items():
             group = _group(key)
-            tags = self._tags_of(group.tag_set) if group.tag_set else ()
-            _spread(sums, group.slots(tags), amounts)
-            if group.tool:
-                # The tool's own steps count its calls, failures and time.
-                inside = list(amounts)
-                for index in _OF_TOOLS:
-                    inside[index] = 0
-                slot = _CODE["tool"], group.hour, group.tool, group.agent
-                _spread(sums, (slot,), inside)
-        rows = [(slot, _carried(sums[slot])) for slot in sorted(sums)]
-        return [(*slot, *amounts) for slot, amounts in rows if any(amounts)]
-
-    def latencies(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """Return the rows of `latency_hour` and of `latency_day`, zero counts left out."""
-        hourly = self._latencies.copy()
-        for key, buckets in self._durations.items():
-            for dimension, hour, name in _group(key).latencies():
-                for bucket, count in buckets.items():
-                    hourly[dimension, hour, name, bucket] += count
+            self._spread_amounts(sums, group, amounts)
+            for bucket, count in self._durations[key].items():
+                for dimension, name in group.latencies():
+                    hourly[dimension, group.hour, name, bucket] += count
         daily: defaultdict[Slot, int] = defaultdict(int)
         for (dimension, hour, name, bucket), count in hourly.items():
             daily[dimension, hour // DAY * DAY, name, bucket] += count
-        return _counts(hourly), _counts(daily)
+        return TallyRows(_nonzero_sums(sums), _nonzero_counts(hourly), _nonzero_counts(daily))
+
+    def _spread_amounts(self, sums: dict[Slot, Amounts], group: _Group, amounts: Amounts) -> None:
+        tags = self._tags_of(group.tag_set) if group.tag_set else ()
+        _spread(sums, group.slots(tags), amounts)
+        if group.tool:
+            # The tool's own steps count its calls, failures and time.
+            inside = list(amounts)
+            for index in _OF_TOOLS:
+                inside[index] = 0
+            _spread(sums, [(_TOOL, group.hour, group.tool, group.agent)], inside)
 
 
 def _group(key: tuple[int, ...]) -> _Group:
@@ -230,7 +259,7 @@ def _group(key: tuple[int, ...]) -> _Group:
     return _Group(hour, provider, requested or responded, *others)
 
 
-def _spread(sums: dict[Slot, Amounts], slots: Iterable[Slot], added: Amounts) -> None:
+def _spread(sums: dict[Slot, Amounts], slots: list[Slot], added: Amounts) -> None:
     for slot in slots:
         known = sums.get(slot)
         sums[slot] = added if known is None else list(map(add, known, added))
@@ -245,8 +274,13 @@ def _carried(amounts: Amounts) -> Amounts:
     return row
 
 
-def _counts(counts: defaultdict[Slot, int]) -> list[tuple[int, ...]]:
-    return [(*slot, count) for slot, count in sorted(counts.items()) if count]
+def _nonzero_sums(sums: dict[Slot, Amounts]) -> list[tuple[int, ...]]:
+    rows = [(slot, _carried(sums[slot])) for slot in sorted(sums)]
+    return [(*slot, *amounts) for slot, amounts in rows if any(amounts)]
+
+
+def _nonzero_counts(counts: defaultdict[Slot, int]) -> list[tuple[int, ...]]:
+    return [(*slot, counts[slot]) for slot in sorted(counts) if counts[slot]]
 
 
 def _call_amounts(row: Row) -> Amounts:

@@ -118,6 +118,8 @@ class Runs:
     def load_numbers(self, numbers: Iterable[int | None]) -> None:
         """Read runs by their number (`run.id`)."""
         wanted = {number for number in numbers if number is not None}
+        if wanted <= self._by_number.keys():
+            return
         for run in self._remembered.runs.values():
             if run.id in wanted:
                 self._by_number[run.id] = run

@@ -98,14 +98,14 @@ class Transaction:
     def save_sums(self) -> None:
         """Write run totals and roll-ups. The last statements before the commit."""
         self.runs.save()
-        hourly, daily = self._tally.latencies()
+        rows = self._tally.rows()
         changed = (
-            (columns.ROLLUP_HOUR, self._tally.rollups()),
-            (columns.LATENCY_HOUR, hourly),
-            (columns.LATENCY_DAY, daily),
+            (columns.ROLLUP_HOUR, rows.rollup_hour),
+            (columns.LATENCY_HOUR, rows.latency_hour),
+            (columns.LATENCY_DAY, rows.latency_day),
         )
-        for table, rows in changed:
-            self.statements.add_up(self.session, table, table.names, rows)
+        for table, added in changed:
+            self.statements.add_up(self.session, table, table.names, added)
             if self._tally.took_back:
                 # A group that nobody belongs to any more must not be reported with zeros.
-                self.statements.drop_empty(self.session, table, table.names, rows)
+                self.statements.drop_empty(self.session, table, table.names, added)
