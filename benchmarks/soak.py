@@ -94,7 +94,7 @@ def main() -> int:
     events = parser.parse_args().events
     ended = count()
     recorder = Recorder(lambda node: void(next(ended)), sampler=DEFAULT_ON)
-    teller = Teller(EventHandler(recorder, Content(), look_again=lambda: None))
+    teller = Teller(EventHandler(recorder, Content()))
     print(f"{'events':>10}  {'resident MB':>11}")
     print(f"{0:>10}  {resident_mb():>11.2f}")
     seen: list[float] = []

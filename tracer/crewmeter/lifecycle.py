@@ -16,13 +16,13 @@ from crewmeter import semconv
 from crewmeter.budget_hook.before_call import BeforeCallHook
 from crewmeter.crewai.deferred_work import keep_accounts
 from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, EventHandler
-from crewmeter.crewai.import_hook import when_imported
 from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
 from crewmeter.export.readable_span import readable
 from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
+from crewmeter.import_hook import when_imported
 from crewmeter.settings import EMBEDDED, OTLP
 from crewmeter.spans.context_propagation import carry_into_threads
 from crewmeter.spans.recorder import Recorder
@@ -79,7 +79,6 @@ class Installation:
         self._event_handler = EventHandler(
             self.recorder,
             settings.content,
-            look_again=observation.look_again,
             before_call=self._before_call,
         )
         self._undo: list[Callable[[], None]] = []
@@ -117,6 +116,7 @@ class Installation:
         _watch_forks(self)
 
     def _crewai_imported(self) -> None:
+        observation.look_again()
         try:
             self._event_handler.install()
         except Exception:  # a CrewAI we cannot watch must still be one that can be imported

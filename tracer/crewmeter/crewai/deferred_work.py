@@ -13,7 +13,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import attribution
-from crewmeter.crewai.import_hook import when_imported
+from crewmeter.import_hook import when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

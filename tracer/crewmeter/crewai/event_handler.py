@@ -46,12 +46,10 @@ class EventHandler:
         recorder: Recorder,
         content: Content,
         *,
-        look_again: Callable[[], None],
         before_call: BeforeCallHook | None = None,
     ) -> None:
         self._recorder = recorder
         self._content = content
-        self._look_again = look_again
         self._before_call = before_call
         self._budget_hooks = BudgetHooks(before_call) if before_call is not None else None
         self._limit = RateLimit()
@@ -206,7 +204,6 @@ class EventHandler:
         )
         if opening.labels:
             node.labels = opening.labels
-        self._look_again()
         if opening.call is not None:
             self._start_call(source, node, opening.call)
         self._add_content(node, opening.content)

@@ -8,10 +8,12 @@ pass through untouched.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crewmeter.http.clients import aiohttp, botocore, httpx, requests
 from crewmeter.http.http_call import HttpExchange, HttpObserver
+from crewmeter.import_hook import is_imported, when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,26 +38,30 @@ class _PatchedLibraries:
     def __init__(self, observer: HttpObserver) -> None:
         self.observer = observer
         self._undo: dict[str, Callable[[], None]] = {}
-        self._modules = 0
-        """How many modules were loaded at the last look."""
+        self._stop_waiting: list[Callable[[], None]] = []
+
+    def watch(self) -> None:
+        """Patch the libraries that are imported, and the others as soon as they are."""
+        self.look()
+        for name in _PATCHES:
+            if name not in self._undo:
+                self._stop_waiting.append(when_imported(name, partial(self._patch, name)))
 
     def look(self) -> None:
-        """Patch the libraries imported since the last look; almost free where there are none."""
-        if len(sys.modules) == self._modules:
-            return
-        self._modules = len(sys.modules)
-        for name, patch in _PATCHES.items():
-            module = sys.modules.get(name)
-            if module is None or name in self._undo:
-                continue
-            if _is_half_imported(module):
-                self._modules = 0  # look again, even if nothing else is imported meanwhile
-            else:
-                self._undo[name] = patch(module, self.observer)
+        """Patch the libraries imported since the last look."""
+        for name in _PATCHES:
+            if is_imported(name):
+                self._patch(name)
+
+    def _patch(self, name: str) -> None:
+        if name not in self._undo:
+            self._undo[name] = _PATCHES[name](sys.modules[name], self.observer)
 
     def uninstall(self) -> None:
         """Put every function back."""
         self.observer.active = False
+        while self._stop_waiting:
+            self._stop_waiting.pop()()
         for undo in reversed(self._undo.values()):
             undo()
         self._undo.clear()
@@ -63,10 +69,6 @@ class _PatchedLibraries:
         self.observer.give_up_background()
         if self in _installed:
             _installed.remove(self)
-
-
-def _is_half_imported(module: ModuleType) -> bool:
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 _installed: list[_PatchedLibraries] = []
@@ -77,7 +79,7 @@ def install(
 ) -> Callable[[], None]:
     """Observe HTTP exchanges until the returned function is called.
 
-    Libraries not yet imported are patched by `look_again`.
+    A library not yet imported is patched as soon as it is.
 
     Args:
         opened: Called in the caller's thread and context as a request is sent.
@@ -88,12 +90,12 @@ def install(
     """
     installation = _PatchedLibraries(HttpObserver(opened=opened, closed=closed))
     _installed.append(installation)
-    installation.look()
+    installation.watch()
     return installation.uninstall
 
 
 def look_again() -> None:
-    """Patch HTTP libraries imported since `install`; call it where a run starts."""
+    """Patch the libraries that were half imported at `install`, whose import is over."""
     for installation in _installed:
         installation.look()
 
