@@ -88,6 +88,24 @@ class LedgerSpanExporter(SpanExporter):
             except CrewMeterError as error:
                 self._complain(f"{error}; it is tried again when there is something to write")
 
+    @property
+    def is_durable(self) -> bool:
+        """True when every exported span is in the ledger, so no journal need hold it."""
+        return not self._spool
+
+    def replay_journals(self) -> None:
+        """Write what ended processes left in their journals. Never raises."""
+        from crewmeter_cost.ledger.write.journal import replay_journals
+
+        with self._lock:
+            path = self._journaled_ledger()
+            if path is None or self._spool:
+                return
+            try:
+                replay_journals(path, self._ready().ingest)
+            except (CrewMeterError, OSError) as error:
+                self._complain(f"{error}; calls of an ended process wait in its journal")
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write finished spans, or keep them for later. Never raises."""
         from crewmeter_cost.intake.sdk_spans import span_of
@@ -114,6 +132,7 @@ class LedgerSpanExporter(SpanExporter):
             return False
         try:
             self._drain()
+            self.replay_journals()
             return not self._spool
         finally:
             self._lock.release()
@@ -126,9 +145,9 @@ class LedgerSpanExporter(SpanExporter):
         try:
             self._closed = True
             self._drain()
+            self.replay_journals()
             if self._spool:
                 self._lost += len(self._spool)
-                self._spool.clear()
             if self._lost:
                 _log.warning(
                     "crewmeter: %d spans never reached the ledger%s", self._lost, self._where()
@@ -152,6 +171,14 @@ class LedgerSpanExporter(SpanExporter):
             return pipeline.ledger.run_cost(run_id)
         except CrewMeterError:
             return None
+
+    def _journaled_ledger(self) -> Path | None:
+        """The SQLite ledger beside which there are journals, else None."""
+        from crewmeter_cost.ledger.location import ledger_url, sqlite_path
+        from crewmeter_cost.ledger.write.journal import has_journals
+
+        path = sqlite_path(ledger_url(self._url))
+        return path if path is not None and has_journals(path) else None
 
     def _drain(self) -> None:
         """Write the spool in batches until it is empty or the ledger refuses."""

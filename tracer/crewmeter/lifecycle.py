@@ -18,6 +18,8 @@ from crewmeter.crewai.deferred_work import keep_accounts
 from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, EventHandler
 from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
+from crewmeter.export.journal import Journal
+from crewmeter.export.journal_format import journal_folder, ledger_file
 from crewmeter.export.readable_span import readable
 from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import AppTracerProvider
@@ -85,8 +87,13 @@ class Installation:
 
     def _batch_processor(self, name: str, *, first: bool) -> BatchProcessor:
         """Make the processor of one exporter. The first one also runs what is done once a span."""
+        resource = self._app_provider.resource
+        journal: Journal | None = None
+        if name == EMBEDDED:
+            ledger = ledger_file(self._settings.ledger)
+            journal = Journal(journal_folder(ledger), resource) if ledger is not None else None
         processor = BatchProcessor(
-            name, lambda: make_exporter(name, self._settings), self._app_provider.resource
+            name, lambda: make_exporter(name, self._settings), resource, journal
         )
         if first:
             processor.tick = self._tick

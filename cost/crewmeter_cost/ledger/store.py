@@ -18,6 +18,7 @@ from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
 from crewmeter_cost.ledger.write.batch import Written, write_batch
+from crewmeter_cost.ledger.write.journal import has_journals
 from crewmeter_cost.ledger.write.session import ConnectionSession
 from crewmeter_cost.ledger.write.transaction import WriterState
 from crewmeter_cost.money import PICO
@@ -121,9 +122,10 @@ class Ledger:
             CrewMeterError: What is wrong and the way out. `LedgerUnavailableError` where it may
                 work later, `LedgerCorruptError` where the file is damaged.
         """
-        ledger = cls(
-            ledger_url(url), read_only=read_only, durable=durable, busy_seconds=busy_seconds
-        )
+        where = ledger_url(url)
+        if read_only:
+            _recover(where)
+        ledger = cls(where, read_only=read_only, durable=durable, busy_seconds=busy_seconds)
         try:
             ledger._prepare()
         except CrewMeterError:
@@ -330,3 +332,13 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _recover(url: LedgerUrl) -> None:
+    """Write what ended apps left in their journals, before the ledger is read."""
+    path = sqlite_path(url)
+    if path is not None and has_journals(path):
+        # Imported here, since it writes through the whole pipeline, of which this is the end.
+        from crewmeter_cost.recovery import recover
+
+        recover(path)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.resources import Resource
 
+    from crewmeter.export.journal import Journal, Segment
     from crewmeter.spans.span import OpenSpan
 
 __all__ = ["BatchProcessor"]
@@ -44,6 +45,10 @@ IDLE_S = 60.0
 """How often (s) an idle processor wakes for housekeeping."""
 
 
+REPLAY_S = 10.0
+"""How often (s) the journals of ended processes are looked for."""
+
+
 class BatchProcessor:
     """One exporter's queue and thread.
 
@@ -55,8 +60,10 @@ class BatchProcessor:
         name: str,
         factory: Callable[[], SpanExporter],
         resource: Callable[[], Resource],
+        journal: Journal | None = None,
     ) -> None:
         self.name = name
+        self._journal = journal
         self.tick: Callable[[], None] | None = None
         """Runs after every batch and every idle minute, on the thread."""
         self.before_export: Callable[[OpenSpan], None] | None = None
@@ -86,6 +93,9 @@ class BatchProcessor:
         self._lost = 0
         self._failing = False
         self._exporting_since: float | None = None
+        self._next_replay = 0.0
+        self._exported: list[Segment] = []
+        """A journal's file for each span that was exported and may not be in the ledger yet."""
 
     @property
     def failing(self) -> bool:
@@ -107,8 +117,11 @@ class BatchProcessor:
 
     def put(self, node: OpenSpan) -> None:
         """Queue a finished node. Never blocks: a full queue loses it, which the thread reports."""
+        if self._journal is not None:
+            self._journal.append(node)
         if len(self._queue) >= CAPACITY:
-            self._lost += 1
+            # One in the journal is only late: it is read when the process has ended.
+            self._lost += node.journal is None
             return
         self._queue.append(node)
         if not self._wake.is_set():
@@ -161,12 +174,12 @@ class BatchProcessor:
             thread.join(timeout)
         if not thread.is_alive():
             return True
-        waiting = len(self._queue) + len(self._refused)
-        if waiting:
+        waiting = [node for node in (*self._queue, *self._refused) if node.journal is None]
+        if waiting or self._lost:
             logger.warning(
                 "crewmeter: gave up on %s at exit; %d spans not delivered",
                 self.name,
-                waiting + self._lost,
+                len(waiting) + self._lost,
             )
         return False
 
@@ -174,6 +187,8 @@ class BatchProcessor:
         """Begin afresh in a forked child: an empty queue, a new thread and exporter on use."""
         self._retired.append(self._exporter)
         self._reset()
+        if self._journal is not None:
+            self._journal.after_fork()
 
     # --- on the thread ------------------------------------------------------------------------
 
@@ -192,6 +207,8 @@ class BatchProcessor:
                 self._note_failure()
                 problem = f"cannot deliver to {self.name}: {type(error).__name__}: {error}"
                 self._report(problem)
+            self._release_journal()
+            self._replay_journals()
             self._busy = False
             if self._closing and not self._queue and not self._refused:
                 self._finish()
@@ -204,7 +221,7 @@ class BatchProcessor:
         if self._refused:
             backoff_s = FIRST_BACKOFF_S * 2**self._attempts
             self._hurry.wait(min(LONGEST_BACKOFF_S, backoff_s))
-        elif self._wake.wait(IDLE_S):
+        elif self._wake.wait(IDLE_S if self._journal is None else REPLAY_S):
             self._hurry.wait(DELAY_S)
 
     def _warm_up(self) -> None:
@@ -281,6 +298,7 @@ class BatchProcessor:
             self._exporting_since = None
         if result is not SpanExportResult.SUCCESS:
             return False
+        self._exported += [node.journal for node in batch if node.journal is not None]
         if self.after_export is not None:
             for node in batch:
                 self.after_export(node, exporter)
@@ -292,8 +310,27 @@ class BatchProcessor:
                 self.before_shutdown()
             if self._exporter is not None:
                 self._exporter.shutdown()
+            self._release_journal()
+            if self._journal is not None:
+                self._journal.close()
         except Exception as error:  # noqa: BLE001  # no traceback at the user's exit
             self._report(f"shutting {self.name} down: {type(error).__name__}: {error}")
+
+    def _replay_journals(self) -> None:
+        """Let the exporter write what ended processes left, now and then."""
+        replay = getattr(self._exporter, "replay_journals", None)
+        if self._journal is None or not callable(replay) or monotonic() < self._next_replay:
+            return
+        self._next_replay = monotonic() + REPLAY_S
+        replay()
+
+    def _release_journal(self) -> None:
+        """Let go of what the journal holds, if the exporter has written all it was given."""
+        if self._journal is None or not self._exported:
+            return
+        if getattr(self._exporter, "is_durable", True):
+            exported, self._exported = self._exported, []
+            self._journal.release(exported)
 
     def _report(self, problem: str) -> None:
         if self._limit.allows(monotonic()):

@@ -51,6 +51,8 @@ def status_of(node: OpenSpan) -> Status:
 
 def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
     """Return ``node`` as a span, made at the first call and the same afterwards."""
+    if node.readable is not None:
+        return node.readable
     with _lock:
         if node.readable is None:
             kind = SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
     from opentelemetry.util.types import AttributeValue
 
+    from crewmeter.export.journal import Segment
     from crewmeter.spans.model_call import ModelCall
 
 __all__ = ["CLIENT_KINDS", "ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
@@ -86,6 +87,7 @@ class OpenSpan:
         "ended_ns",
         "error_type",
         "event_id",
+        "journal",
         "key",
         "kind",
         "labels",
@@ -134,6 +136,8 @@ class OpenSpan:
         """On a crew: task id → task name."""
         self.run_usage: RunUsage | None = None
         self.readable: ReadableSpan | None = None
+        self.journal: Segment | None = None
+        """The file of the journal that holds this span until it is in the ledger."""
         self.tracer: Tracer | None = None
         """The user's, where the run's spans go through a provider of the user's."""
 
