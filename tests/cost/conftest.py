@@ -85,3 +85,17 @@ def month(tmp_path_factory):
             ledger, days=30, seed=3, until=datetime(2026, 11, 21, 12, tzinfo=UTC), calls_per_day=60
         )
         yield ledger
+
+
+@pytest.fixture
+def ledger_factory(tmp_path: Path):
+    """Opens as many new ledgers as a test asks for."""
+    opened: list[Ledger] = []
+
+    def make() -> Ledger:
+        opened.append(Ledger.open(str(tmp_path / f"{len(opened)}.db")))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.schema import columns
-from crewmeter_cost.ledger.write.call_dedup import plan
+from crewmeter_cost.ledger.write.call_dedup import merged_rows, plan
 from crewmeter_cost.ledger.write.late_parents import adopt
 from crewmeter_cost.ledger.write.rows import (
     CALL,
@@ -100,7 +100,16 @@ def _write_calls(transaction: Transaction, calls: Sequence[tuple[Call, Outcome]]
         transaction.count_call(new)
     rows = [(number, *new) for number, _, new in replaced]
     transaction.statements.change(transaction.session, columns.CALL, CALL_COLUMNS, rows)
+    _write_merged(transaction, deduplicated.merged)
     return _NewCalls(tuple(position for position, _ in inserted), len(replaced))
+
+
+def _write_merged(transaction: Transaction, merged: Sequence[tuple[Row, Row]]) -> None:
+    """Store the reports that were left out as steps, so that they are seen in their run."""
+    rows = merged_rows(transaction, merged)
+    inserted = _insert(transaction, columns.STEP, STEP_COLUMNS, list(enumerate(rows)))
+    for _, row in inserted:
+        transaction.runs.step(row[STEP.run])
 
 
 def _call_rows(

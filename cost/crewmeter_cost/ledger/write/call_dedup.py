@@ -1,46 +1,62 @@
-"""Match calls that two instrumentors report.
+"""Match calls that several spans report: one call is billed once, in the words that tell most.
 
-One call is billed once, in the words of ours.
+Two spans are one call where
+- different instrumentors report one response id,
+- one is the parent of the other and both report the same use (an inference holds no other), or
+- different instrumentors report the same use in one trace, at the same time.
+Two spans of one instrumentor side by side are two calls, however alike they are. So are two spans
+with different response ids.
 
-Two spans of one scope with one response id are two calls (a provider, or a cache before it, repeats
-itself). Two spans of different scopes with one response id are the same call seen twice. Our own
-tracer knows more about a call's context than any other instrumentor, so its row replaces a foreign
-one. Between foreign ones, the first stays.
+Our own tracer knows more about a call's context than any other instrumentor, so its row replaces a
+foreign one. Between foreign ones the row that tells more stays. What is left out is stored as a step
+of the kind `KIND_MERGED`, so that `show` can tell and a replay changes nothing.
 """
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.semconv import SCOPE
 from crewmeter_cost.ledger.schema import columns
-from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS
+from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS, STEP_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from crewmeter_cost.ledger.write.rows import Row
     from crewmeter_cost.ledger.write.transaction import Transaction
 
-__all__ = ["DedupPlan", "plan", "stored_row"]
+__all__ = ["KIND_MERGED", "DedupPlan", "merged_rows", "plan", "stored_row"]
 
+KIND_MERGED = "merged_call"
+"""The kind of a step that stands for a further report of a call."""
 RANDOM_ID_LENGTH = 20
 """A response id this long is random enough to be one call's whatever provider either instrumentor
 names (Azure is often called openai). Shorter ones (`1`, `cmpl-7` of a local server) count per
 provider."""
+_CLOCK_NS = 50_000_000
+"""How far the spans of two instrumentors may reach out of each other: one wraps the other, or both
+wrap the same function one after the other."""
 
 Positioned = tuple[int, "Row"]
 """A row, and its call's position in the batch."""
+SpanKey = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
 class _Known:
-    """A call in the ledger (id `number`) or earlier in the batch (`position`)."""
+    """A call that is in the ledger (`number` is its id) or earlier in the batch (`position`)."""
 
     row: Row
     number: int | None
     position: int = -1
+    scopes: set[int] = field(default_factory=set)
+    """The instrumentors that have reported it."""
+    stored: Row | None = None
+    """The row as it is in the ledger."""
 
 
 @dataclass(slots=True)
@@ -49,18 +65,20 @@ class DedupPlan:
 
     insert: list[Positioned] = field(default_factory=list)
     replace: list[tuple[int, Row, Row]] = field(default_factory=list)
-    """(id, row as it is stored, our row that replaces it)."""
+    """(id, row as it is stored, row that replaces it)."""
+    merged: list[tuple[Row, Row]] = field(default_factory=list)
+    """(row left out, row that stays for both)."""
 
 
 def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
-    """Sort a batch into new calls and replacements of another instrumentor's.
+    """Sort a batch's rows into new calls and calls that replace another instrumentor's.
 
     Calls that are known already are left out.
     """
-    if not transaction.remembered.several_scopes:
+    if not transaction.remembered.foreign_scopes:
         return DedupPlan(insert=rows)
-    keys = {row[CALL.response_key] for _, row in rows} - {None}
-    matching = _Matching(transaction.labels.of["scope"][SCOPE], _stored(transaction, keys))
+    matching = _Matching(transaction.labels.of["scope"][SCOPE])
+    matching.load(transaction, rows)
     for position, row in rows:
         matching.add(position, row)
     return matching.plan(rows)
@@ -69,73 +87,209 @@ def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
 class _Matching:
     """One batch being matched with the calls that are known."""
 
-    def __init__(self, ours: int, known: dict[int, list[_Known]]) -> None:
+    def __init__(self, ours: int) -> None:
         self._ours = ours
-        self._known = known
-        self._dropped: set[int] = set()
-        self._replace: dict[int, tuple[int, Row, Row]] = {}
+        self._by_key: defaultdict[int, list[_Known]] = defaultdict(list)
+        self._by_trace: defaultdict[bytes, list[_Known]] = defaultdict(list)
+        self._merged_spans: set[SpanKey] = set()
+        self._left_out: set[int] = set()
+        self._replaced: dict[int, _Known] = {}
+        self._merged: list[tuple[Row, _Known]] = []
+
+    def load(self, transaction: Transaction, rows: list[Positioned]) -> None:
+        """Read the calls that the batch may repeat."""
+        keys = {row[CALL.response_key] for _, row in rows} - {None}
+        traces = sorted({row[CALL.trace_id] for _, row in rows})
+        seen: dict[int, _Known] = {}
+        for by, values in (("response_key", sorted(keys)), ("trace_id", traces)):
+            names = ("id", *CALL_COLUMNS)
+            found = transaction.statements.select(
+                transaction.session, columns.CALL, names, by, values
+            )
+            for number, *stored in found:
+                row = stored_row(stored)
+                if number not in seen:
+                    seen[number] = _Known(row, number, stored=row)
+                    self._index(seen[number])
+        self._load_merged(transaction, traces, seen)
+
+    def _load_merged(
+        self, transaction: Transaction, traces: list[bytes], seen: dict[int, _Known]
+    ) -> None:
+        """Read which spans were left out before, and for which calls."""
+        kind = int(transaction.labels.of["kind"][KIND_MERGED])
+        names = ("trace_id", "span_id", "details")
+        found = transaction.statements.select(
+            transaction.session,
+            columns.STEP,
+            names,
+            "trace_id",
+            traces,
+            and_where=f" AND kind = {kind}",
+        )
+        by_span = {_span(known.row): known for known in seen.values()}
+        for trace, span, details in found:
+            self._merged_spans.add((bytes(trace), bytes(span)))
+            told = json.loads(details)
+            owner = by_span.get((bytes(trace), bytes.fromhex(told["same_call_as"])))
+            if owner is not None:
+                owner.scopes.add(int(told["scope"]))
+
+    def _index(self, known: _Known) -> None:
+        row = known.row
+        known.scopes.add(row[CALL.scope])
+        self._by_trace[row[CALL.trace_id]].append(known)
+        if row[CALL.response_key] is not None:
+            self._by_key[row[CALL.response_key]].append(known)
 
     def add(self, position: int, row: Row) -> None:
-        """Match one row. Rows without a response id are nobody's duplicate."""
-        key = row[CALL.response_key]
-        if key is None:
+        """Match one row."""
+        span = _span(row)
+        if span in self._merged_spans:
+            self._left_out.add(position)
             return
-        same_key = self._known.setdefault(key, [])
-        if any(_span(each.row) == _span(row) for each in same_key):
+        candidates = self._candidates(row)
+        if any(_span(each.row) == span for each in candidates):
             return  # a replay: the insert will ignore it
-        duplicate = next((each for each in same_key if _same_call(each.row, row)), None)
+        duplicate = next((each for each in candidates if _is_same(each, row)), None)
         if duplicate is None:
-            same_key.append(_Known(row, None, position))
-        elif row[CALL.scope] != self._ours:
-            self._dropped.add(position)
-        else:
+            self._index(_Known(row, None, position))
+            return
+        duplicate.scopes.add(row[CALL.scope])
+        if self._rank(row) > self._rank(duplicate.row):
             self._take_over(duplicate, position, row)
+        else:
+            self._left_out.add(position)
+            self._merged.append((row, duplicate))
+
+    def _candidates(self, row: Row) -> list[_Known]:
+        key = row[CALL.response_key]
+        found = list(self._by_key.get(key, ())) if key is not None else []
+        same_trace = self._by_trace.get(row[CALL.trace_id], ())
+        return [*found, *(each for each in same_trace if each not in found)]
+
+    def _rank(self, row: Row) -> tuple[bool, bool, int, bool]:
+        """Return how much a row tells."""
+        parts = (CALL.cache_read_tokens, CALL.cache_write_5m_tokens, CALL.cache_write_1h_tokens)
+        told = sum(bool(row[part]) for part in (*parts, CALL.reasoning_tokens, CALL.other_usage))
+        has_usage = row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
+        return row[CALL.scope] == self._ours, has_usage, told, row[CALL.response_id] is not None
 
     def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
-        """Let our row replace a foreign one, in the ledger or in this batch."""
-        if duplicate.number is None:
-            self._dropped.add(duplicate.position)
-            duplicate.position = position
-        else:
-            self._replace[position] = (duplicate.number, duplicate.row, row)
+        """Let a row replace one that tells less, in the ledger or in this batch."""
+        self._merged.append((duplicate.row, duplicate))
+        if duplicate.position >= 0:
+            self._left_out.add(duplicate.position)
+            self._replaced.pop(duplicate.position, None)
+        duplicate.position = position
         duplicate.row = row
+        if duplicate.number is not None:
+            self._replaced[position] = duplicate
+        if row[CALL.response_key] is not None:
+            self._by_key[row[CALL.response_key]].append(duplicate)
 
     def plan(self, rows: list[Positioned]) -> DedupPlan:
         """Return what is to be done."""
-        left_out = self._dropped | self._replace.keys()
+        left_out = self._left_out | self._replaced.keys()
         insert = [(position, row) for position, row in rows if position not in left_out]
-        return DedupPlan(insert, list(self._replace.values()))
+        replace = [
+            (known.number, known.stored, known.row)
+            for known in self._replaced.values()
+            if known.number is not None and known.stored is not None
+        ]
+        merged = [(row, known.row) for row, known in self._merged]
+        return DedupPlan(insert, replace, merged)
+
+
+def _is_same(known: _Known, row: Row) -> bool:
+    """Return whether a row reports a call that is known."""
+    other = known.row
+    if row[CALL.response_id] and row[CALL.response_id] == other[CALL.response_id]:
+        if row[CALL.scope] not in known.scopes and _share_id(other, row):
+            return True
+        return _nested(other, row) and _alike(other, row)
+    if row[CALL.response_id] and other[CALL.response_id]:
+        return False
+    if row[CALL.trace_id] != other[CALL.trace_id] or not _alike(other, row):
+        return False
+    if _nested(other, row):
+        return True
+    return row[CALL.scope] not in known.scopes and _simultaneous(other, row)
+
+
+def _share_id(one: Row, other: Row) -> bool:
+    """Return whether one response id means one call."""
+    providers = {one[CALL.provider], other[CALL.provider]}
+    is_random = len(one[CALL.response_id]) >= RANDOM_ID_LENGTH
+    return bool(len(providers) == 1 or None in providers or is_random)
+
+
+def _nested(one: Row, other: Row) -> bool:
+    """Return whether one span is the parent of the other."""
+    if one[CALL.trace_id] != other[CALL.trace_id]:
+        return False
+    return bool(
+        one[CALL.parent_span_id] == other[CALL.span_id]
+        or other[CALL.parent_span_id] == one[CALL.span_id]
+    )
+
+
+def _alike(one: Row, other: Row) -> bool:
+    """Return whether two rows report one model and the same use.
+
+    A report without usage is like any.
+    """
+    models = [{row[CALL.request_model], row[CALL.response_model]} - {None} for row in (one, other)]
+    if models[0] and models[1] and not models[0] & models[1]:
+        return False
+    counts = [(row[CALL.input_tokens], row[CALL.output_tokens]) for row in (one, other)]
+    return (None, None) in counts or counts[0] == counts[1]
+
+
+def _simultaneous(one: Row, other: Row) -> bool:
+    """Return whether one span lies within the other in time, but for the clock."""
+    starts = (one[CALL.started_ns], other[CALL.started_ns])
+    ends = [row[CALL.started_ns] + row[CALL.duration_ns] for row in (one, other)]
+    inside = starts[0] <= starts[1] + _CLOCK_NS and ends[1] <= ends[0] + _CLOCK_NS
+    around = starts[1] <= starts[0] + _CLOCK_NS and ends[0] <= ends[1] + _CLOCK_NS
+    return bool(inside or around)
+
+
+def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> list[Row]:
+    """Return the steps that stand for the reports that were left out."""
+    pairs = list(merged)
+    if not pairs:
+        return []
+    of = transaction.labels.of
+    kind = of["kind"][KIND_MERGED]
+    scopes = {row[CALL.scope] for row, _ in pairs} - {None}
+    names = dict(
+        transaction.statements.select(
+            transaction.session, columns.LABEL, ("id", "value"), "id", sorted(scopes)
+        )
+    )
+    rows = []
+    for left_out, stays in pairs:
+        details = {"same_call_as": stays[CALL.span_id].hex(), "scope": left_out[CALL.scope]}
+        values = {
+            "kind": kind,
+            "name": of["step"][names.get(left_out[CALL.scope]) or "another instrumentor"],
+            "details": json.dumps(details, sort_keys=True),
+            "state": min(left_out[CALL.state], 1),
+        }
+        rows.append(
+            tuple(
+                values[name] if name in values else left_out[getattr(CALL, name)]
+                for name in STEP_COLUMNS
+            )
+        )
+    return rows
 
 
 def stored_row(values: Sequence[Any]) -> Row:
-    """Return a row read from the database in the shape of `CallRows.row`.
-
-    Binary as bytes.
-    """
+    """Return a row read from the database in the shape of `CallRows.row`: binary as bytes."""
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
 
-def _stored(transaction: Transaction, keys: set[int]) -> dict[int, list[_Known]]:
-    known: dict[int, list[_Known]] = {}
-    names = ("id", *CALL_COLUMNS)
-    found = transaction.statements.select(
-        transaction.session, columns.CALL, names, "response_key", sorted(keys)
-    )
-    for number, *values in found:
-        row = stored_row(values)
-        known.setdefault(row[CALL.response_key], []).append(_Known(row, number))
-    return known
-
-
-def _span(row: Row) -> tuple[bytes, bytes]:
+def _span(row: Row) -> SpanKey:
     return row[CALL.trace_id], row[CALL.span_id]
-
-
-def _same_call(one: Row, other: Row) -> bool:
-    if one[CALL.scope] == other[CALL.scope]:
-        return False
-    text = one[CALL.response_id]
-    if text != other[CALL.response_id]:
-        return False  # two ids with one hash
-    providers = {one[CALL.provider], other[CALL.provider]}
-    return len(providers) == 1 or None in providers or len(text) >= RANDOM_ID_LENGTH
