@@ -217,6 +217,8 @@ class Installation:
         span = node.otel_span
         made = readable(node, self._app_provider.resource())
         span.set_attributes(dict(made.attributes or {}))
+        for event in made.events:
+            span.add_event(event.name, event.attributes, event.timestamp)
         if node.error_type is not None:
             span.set_status(made.status)
         span.end(node.ended_ns)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
 from crewmeter.crewai.budget_hooks import BudgetHooks
+from crewmeter.crewai.conversation_turns import TURN_ENDS, TURN_START, ConversationTurns
 from crewmeter.crewai.end_events import Ending, error_of
 from crewmeter.crewai.event_bus_listener import EventBusListener, descendants
 from crewmeter.crewai.event_to_span import TABLE, is_hidden
+from crewmeter.crewai.span_events import SPAN_EVENTS, span_event_attributes
 from crewmeter.crewai.start_events import Opening
 from crewmeter.log_rate_limit import RateLimit
 
@@ -53,6 +55,7 @@ class EventHandler:
         self._before_call = before_call
         self._budget_hooks = BudgetHooks(before_call) if before_call is not None else None
         self._limit = RateLimit()
+        self._turns = ConversationTurns()
         self._is_replaying: Callable[[], bool] = lambda: False
         self._undo: list[Callable[[], None]] = []
         self._inline = True
@@ -147,7 +150,9 @@ class EventHandler:
         """
         try:
             rule = TABLE.get(event.type)
-            if rule is not None and not self._is_replaying():
+            if rule is None:
+                self._add_span_event(source, event, now_ns)
+            elif not self._is_replaying():
                 self._apply(rule, source, event, now_ns)
         except Exception:  # the guard: the app must run as if we were not there
             if self._limit.allows(monotonic()):
@@ -159,6 +164,14 @@ class EventHandler:
                 )
         if self._before_call is not None and event.type in _EMBEDDING_EVENTS:
             self._refuse_embedding(self._before_call)
+
+    def _add_span_event(self, source: Any, event: Any, now_ns: int) -> None:
+        """Add an event that opens and closes nothing to the span around it."""
+        if event.type == TURN_START or event.type in TURN_ENDS:
+            self._turns.note(source, event)
+        elif event.type in SPAN_EVENTS and not self._is_replaying():
+            attributes = span_event_attributes(event)
+            self._recorder.add_event(event.parent_event_id, event.type, attributes, now_ns)
 
     def _refuse_embedding(self, before_call: BeforeCallHook) -> None:
         """Raise `BudgetExceeded` where an embedding must not be made here."""
@@ -189,6 +202,8 @@ class EventHandler:
         opening = rule.read(source, event)
         if not isinstance(opening, Opening):
             return
+        if rule.kind == semconv.KIND_FLOW:
+            opening.scope = {**(opening.scope or {}), **self._turns.scope_of(source)}
         node = self._recorder.open(
             event.event_id,
             parent_id,

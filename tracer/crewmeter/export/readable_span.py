@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -62,6 +62,7 @@ def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
                 parent=node.parent_context,
                 resource=resource,
                 attributes=attributes_of(node),
+                events=[Event(name, given, at_ns) for name, given, at_ns in node.events],
                 kind=kind,
                 status=status_of(node),
                 start_time=node.started_ns,

@@ -13,7 +13,7 @@ from crewmeter import semconv
 from crewmeter.spans.active_spans import ActiveSpans
 from crewmeter.spans.context_propagation import enter, leave, node_here, raw_node
 from crewmeter.spans.correlation import Correlator
-from crewmeter.spans.span import OpenSpan
+from crewmeter.spans.span import MOST_EVENTS, OpenSpan
 from crewmeter.spans.span_ids import SpanIds
 from crewmeter.spans.span_scope import assign_scope, task_scope
 
@@ -152,6 +152,20 @@ class Recorder:
         node.ended_ns = at_ns
         self.deliver(node)
         return node
+
+    def add_event(
+        self,
+        parent_id: str | None,
+        name: str,
+        attributes: Mapping[str, AttributeValue],
+        at_ns: int,
+    ) -> None:
+        """Add a span event to the open node of ``parent_id``, else to the one current here."""
+        node = self._active.find(parent_id)
+        if node is None or node.ended_ns is not None:
+            node = node_here()
+        if node is not None and len(node.events) < MOST_EVENTS:
+            node.events.append((name, attributes, at_ns))
 
     def hide(self, event_id: str, parent_id: str | None) -> None:
         """Make what happens under an event belong to the event's parent."""

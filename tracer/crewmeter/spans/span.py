@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from crewmeter.export.journal import Segment
     from crewmeter.spans.model_call import ModelCall
 
-__all__ = ["CLIENT_KINDS", "ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
+__all__ = ["CLIENT_KINDS", "MOST_EVENTS", "ROOT_KINDS", "Anchor", "OpenSpan", "RunUsage"]
 
 ROOT_KINDS = frozenset(
     {
@@ -35,6 +35,9 @@ An agent does so only as ``Agent.kickoff``, see `Recorder.open`.
 """
 CLIENT_KINDS = frozenset({semconv.KIND_LLM, semconv.KIND_EMBEDDING, semconv.KIND_MCP})
 """Kinds whose spans are calls to another service (OpenTelemetry's span kind CLIENT)."""
+
+MOST_EVENTS = 128
+"""Span events recorded per span, OpenTelemetry's default limit."""
 
 
 class RunUsage:
@@ -87,6 +90,7 @@ class OpenSpan:
         "ended_ns",
         "error_type",
         "event_id",
+        "events",
         "journal",
         "key",
         "kind",
@@ -124,6 +128,8 @@ class OpenSpan:
         self.parent: OpenSpan | None = None
         self.run: OpenSpan | None = None
         self.children: set[OpenSpan] = set()
+        self.events: list[tuple[str, Mapping[str, AttributeValue], int]] = []
+        """Moments inside the span: name, attributes, unix nanoseconds. At most `MOST_EVENTS`."""
         self.context: SpanContext
         self.parent_context: SpanContext | None = None
         self.otel_span: Span
