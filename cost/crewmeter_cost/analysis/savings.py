@@ -1,9 +1,8 @@
-"""The largest avoidable costs, each with the calls or runs that show it.
+"""The largest avoidable costs, each with the calls or runs that show it. Pure over billed calls.
 
-Pure over billed calls.
-
-Every figure is an upper bound of what could be saved and says how it was reached. Prompts are not in the ledger, so "the same
-call again" means the same agent, model and token counts within one run.
+Every amount is an upper bound of what could be saved, with the figures that prove it. Prompts are
+not in the ledger, so "the same call again" means the same agent, model and token counts within one
+run.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.semconv import EMBEDDINGS
 from crewmeter_cost.analysis.whatif import cached_usage
+from crewmeter_cost.formatting import counted
 from crewmeter_cost.pricing.charge import Charge, charge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.ledger.read.calls import Billed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Saving", "savings"]
 
 EXAMPLES = 5
-"""Ids shown behind each saving."""
+"""Ids listed with each saving."""
 ENOUGH_CALLS = 20
 """An agent with fewer calls says nothing about how well its prompts could be cached."""
 OVERSIZED = 4.0
@@ -37,25 +37,31 @@ OVERSIZED_TOKENS = 8_000
 
 _ADVICE = {
     "failed_runs": "runs that failed after spending; stop them earlier (crewmeter show RUN)",
-    "cache_misses": "input that would be cheaper if this agent's prompts were cached as well as the best agent's on the same model",
-    "repeated_calls": "the same agent, model and token counts again in one run: a retry or a loop; cache the answer or cap the iterations",
-    "oversized_contexts": f"input beyond {OVERSIZED:g} times what this agent usually sends; trim or summarise it",
-    "batchable": "not streamed, so nobody waited word by word; the batch tier sells the same tokens for less",
+    "cache_misses": "input that would be cheaper if this agent's prompts were cached as well as "
+    "the best agent's on the same model",
+    "repeated_calls": "the same agent, model and token counts again in one run: a retry or a loop; "
+    "cache the answer or cap the iterations",
+    "oversized_contexts": f"input beyond {OVERSIZED:g} times what this agent usually sends; trim "
+    "or summarise it",
+    "batchable": "not part of an agent's loop and not streamed; if no user waits for the answer, "
+    "the batch tier sells the same tokens for less",
 }
+_UNCERTAIN_FLAGS = frozenset({"tier_assumed", "cache_read_rate_missing"})
 
 
 @dataclass(slots=True)
 class Saving:
-    """One kind of avoidable cost of one crew, agent or run name.
-
-    `pusd` is integer pico-USD. `examples` are run or span ids, the most expensive first.
-    """
+    """One kind of avoidable cost of one crew, agent or operation. `pusd` is integer pico-USD."""
 
     kind: str
     subject: str
     calls: int = 0
     pusd: int = 0
-    behind: list[tuple[int, str]] = field(default_factory=list)
+    evidence: str = ""
+    """The figures that prove it, in words."""
+    runs: set[str] = field(default_factory=set)
+    largest: list[tuple[int, str]] = field(default_factory=list)
+    """The most expensive calls or runs, with their pico-USD."""
 
     @property
     def advice(self) -> str:
@@ -64,22 +70,41 @@ class Saving:
 
     @property
     def examples(self) -> list[str]:
-        """The dearest calls or runs behind it."""
-        return [name for _, name in sorted(self.behind, reverse=True)[:EXAMPLES]]
+        """The most expensive calls or runs behind it."""
+        ranked = sorted(self.largest, reverse=True)
+        return list(dict.fromkeys(name for _, name in ranked))[:EXAMPLES]
 
-    def add(self, pusd: int, example: str) -> None:
-        """One more call."""
+    def add(self, pusd: int, example: str, run_id: object) -> None:
+        """Add one call."""
         self.calls += 1
         self.pusd += pusd
-        self.behind.append((pusd, example))
-        if len(self.behind) > 20 * EXAMPLES:
-            self.behind = sorted(self.behind, reverse=True)[:EXAMPLES]
+        if run_id is not None:
+            self.runs.add(str(run_id))
+        self.largest.append((pusd, example))
+        if len(self.largest) > 20 * EXAMPLES:
+            self.largest = sorted(self.largest, reverse=True)[:EXAMPLES]
 
 
 class _Found(defaultdict[tuple[str, str], Saving]):
     def __missing__(self, key: tuple[str, str]) -> Saving:
         self[key] = saving = Saving(*key)
         return saving
+
+
+class _CacheUse(NamedTuple):
+    """The best share of cached input on one model, and who reached it."""
+
+    share: float
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Habits:
+    """What is usual: input by agent and model, cached shares, and the best share by model."""
+
+    input_tokens: Mapping[tuple[str, str], float]
+    cached_share: Mapping[tuple[str, str], float]
+    best_cache: Mapping[str, _CacheUse]
 
 
 def savings(
@@ -91,67 +116,103 @@ def savings(
 ) -> list[Saving]:
     """Return the `most` largest avoidable costs, most expensive first.
 
-    `calls` is read twice. `failed_runs` are ids of runs that ended in an error.
+    `calls` is read twice. `failed_runs` are the ids of runs that ended in an error.
     """
     found = _Found()
-    usual, best = _habits(calls())
+    habits = _habits(calls())
     seen: set[tuple[object, ...]] = set()
+    run_ids: set[object] = set()
     for call in calls():
-        if not call.cost_pusd:
-            continue
-        record, cost = call.record, call.cost_pusd or 0
-        agent = _subject(call)
-        span = str(record["span_id"])
-        if record["run_id"] in failed_runs:
-            found["failed_runs", str(record["crew"] or record["flow"] or agent)].add(
-                cost, str(record["run_id"])
-            )
-            continue
-        again = (record["run_id"], agent, record["request_model"], call.usage, record["operation"])
-        if record["run_id"] and again in seen and record["operation"] != EMBEDDINGS:
-            found["repeated_calls", agent].add(cost, span)
-            continue
-        seen.add(again)
-        _cheaper(found, call, agent, span, usual, best, book)
-    return sorted(
-        (saving for saving in found.values() if saving.pusd > 0),
-        key=lambda saving: (-saving.pusd, saving.kind, saving.subject),
-    )[:most]
+        run_ids.add(call.record["run_id"])
+        if call.cost_pusd:
+            _add_call(found, call, failed_runs, seen, habits, book)
+    for saving in found.values():
+        saving.evidence = _evidence(saving, habits, runs=len(run_ids))
+    avoidable = [saving for saving in found.values() if saving.pusd > 0]
+    avoidable.sort(key=lambda saving: (-saving.pusd, saving.kind, saving.subject))
+    return avoidable[:most]
 
 
-def _cheaper(
+def _add_call(
     found: _Found,
     call: Billed,
-    agent: str,
-    span: str,
-    usual: dict[tuple[str, str], float],
-    best: dict[str, float],
+    failed_runs: Collection[str],
+    seen: set[tuple[object, ...]],
+    habits: _Habits,
     book: PriceBook,
 ) -> None:
-    """What this call could have cost: less input, more of it cached, or in a batch."""
-    model, tokens = str(call.record["request_model"]), call.usage.input or 0
+    """Add one call to the savings that it is part of."""
+    record = call.record
     cost = call.cost_pusd or 0
-    median_input = usual.get((agent, model))
-    if median_input and tokens > max(OVERSIZED_TOKENS, OVERSIZED * median_input):
-        trimmed = _priced(call, _scaled(call.usage, round(OVERSIZED * median_input)), book)
-        if trimmed is not None and trimmed < cost:
-            found["oversized_contexts", agent].add(cost - trimmed, span)
-    share = best.get(model, 0.0)
-    if tokens and call.usage.cache_read / tokens < share:
-        cached = _priced(call, cached_usage(call.usage, share), book)
-        if cached is not None and cached < cost:
-            found["cache_misses", agent].add(cost - cached, span)
-    if call.streamed is False and call.service_tier is None:
-        batch = _priced(call, call.usage, book, tier="batch")
-        if batch is not None and batch < cost:
-            found["batchable", agent].add(cost - batch, span)
+    agent = _subject(call)
+    run_id = record["run_id"]
+    if run_id in failed_runs:
+        crew = str(record["crew"] or record["flow"] or agent)
+        found["failed_runs", crew].add(cost, str(run_id), run_id)
+        return
+    again = (run_id, agent, record["request_model"], call.usage, record["operation"])
+    if run_id and again in seen and record["operation"] != EMBEDDINGS:
+        found["repeated_calls", agent].add(cost, str(record["span_id"]), run_id)
+        return
+    seen.add(again)
+    _add_cheaper(found, call, habits, book)
 
 
-def _habits(calls: Iterable[Billed]) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
-    """Return median input by agent and model, and the best cached share by model.
+def _add_cheaper(found: _Found, call: Billed, habits: _Habits, book: PriceBook) -> None:
+    """Add what this call could have saved: less input, more of it cached, or in a batch."""
+    record = call.record
+    agent = _subject(call)
+    model = str(record["request_model"])
+    tokens = call.usage.input or 0
+    ways: dict[str, int | None] = {}
+    usual = habits.input_tokens.get((agent, model))
+    if usual and tokens > max(OVERSIZED_TOKENS, OVERSIZED * usual):
+        trimmed = _scaled(call.usage, round(OVERSIZED * usual))
+        ways["oversized_contexts"] = _priced(call, trimmed, book)
+    best = habits.best_cache.get(model)
+    if best and tokens and call.usage.cache_read / tokens < best.share:
+        ways["cache_misses"] = _priced(call, cached_usage(call.usage, best.share), book)
+    if record["agent"] is None and not call.streamed and call.service_tier is None:
+        # A step of an agent's loop waits for the answer before it, and a batch takes hours.
+        ways["batchable"] = _priced(call, call.usage, book, tier="batch")
+    cost = call.cost_pusd or 0
+    for kind, cheaper in ways.items():
+        if cheaper is not None and cheaper < cost:
+            saved = cost - cheaper
+            found[kind, agent].add(saved, str(record["span_id"]), record["run_id"])
 
-    Only agents with enough calls count.
-    """
+
+def _evidence(saving: Saving, habits: _Habits, *, runs: int) -> str:
+    """Return the figures that prove a saving."""
+    calls = counted(saving.calls, "call")
+    in_runs = f"in {counted(len(saving.runs), 'run')}"
+    if saving.kind == "failed_runs":
+        return f"{calls} in {len(saving.runs):,} failed runs of {runs:,}"
+    if saving.kind == "repeated_calls":
+        return f"{calls} repeat an identical one {in_runs}"
+    if saving.kind == "cache_misses":
+        return _cache_evidence(saving.subject, habits)
+    if saving.kind == "oversized_contexts":
+        usual = max(
+            (value for (agent, _), value in habits.input_tokens.items() if agent == saving.subject),
+            default=0,
+        )
+        return f"{calls} over {OVERSIZED * usual:,.0f} input tokens; the median is {usual:,.0f}"
+    return f"{calls} outside an agent's loop, on the standard tier"
+
+
+def _cache_evidence(agent: str, habits: _Habits) -> str:
+    """Return an agent's cached share beside the best one, model by model."""
+    parts = []
+    for (name, model), share in habits.cached_share.items():
+        best = habits.best_cache.get(model)
+        if name == agent and best is not None and best.agent != agent:
+            parts.append(f"{share:.0%} of input cached on {model}, {best.agent} {best.share:.0%}")
+    return "; ".join(parts) or "less cached than the best agent on the model"
+
+
+def _habits(calls: Iterable[Billed]) -> _Habits:
+    """Return what is usual, over agents with enough calls."""
     inputs: defaultdict[tuple[str, str], array[int]] = defaultdict(lambda: array("q"))
     cached: Counter[tuple[str, str]] = Counter()
     for call in calls:
@@ -160,14 +221,16 @@ def _habits(calls: Iterable[Billed]) -> tuple[dict[tuple[str, str], float], dict
             inputs[key].append(call.usage.input)
             cached[key] += call.usage.cache_read
     enough = {key: values for key, values in inputs.items() if len(values) >= ENOUGH_CALLS}
-    best: dict[str, float] = {}
-    for (agent, model), values in enough.items():
-        best[model] = max(best.get(model, 0.0), cached[agent, model] / sum(values))
-    return {key: median(values) for key, values in enough.items()}, best
+    shares = {key: cached[key] / sum(values) for key, values in enough.items()}
+    best: dict[str, _CacheUse] = {}
+    for (agent, model), share in shares.items():
+        if model not in best or share > best[model].share:
+            best[model] = _CacheUse(share, agent)
+    return _Habits({key: median(values) for key, values in enough.items()}, shares, best)
 
 
 def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
-    """The same call with less input, the cached parts in proportion."""
+    """Return the same call with less input, the cached parts in proportion."""
     share = tokens / (usage.input or 1)
     return replace(
         usage,
@@ -183,26 +246,30 @@ def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
 def _priced(
     call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
 ) -> int | None:
-    """Return what `usage` costs at the call's time, or None where it is not certain."""
+    """Return what `usage` costs where and when the call was made, None where that is uncertain."""
     record = call.record
     outcome = charge(
         usage,
         book,
-        provider=None if record["provider"] is None else str(record["provider"]),
-        model=None if record["request_model"] is None else str(record["request_model"]),
-        response_model=None if record["response_model"] is None else str(record["response_model"]),
+        provider=_text(record["provider"]),
+        model=_text(record["request_model"]),
+        response_model=_text(record["response_model"]),
         host=call.host,
         at_ns=call.started_ns,
         tier=tier or call.service_tier,
         operation=str(record["operation"]),
         duration_ns=call.duration_ns,
     )
-    known = isinstance(outcome, Charge) and not {"tier_assumed", "cache_read_rate_missing"} & set(
-        outcome.flags
-    )
-    return outcome.cost_pusd if known and isinstance(outcome, Charge) else None
+    if isinstance(outcome, Charge) and not _UNCERTAIN_FLAGS & set(outcome.flags):
+        return outcome.cost_pusd
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _subject(call: Billed) -> str:
+    """Return who made a call: the agent, else the crew or flow."""
     record = call.record
     return str(record["agent"] or record["crew"] or record["flow"] or "(no agent)")

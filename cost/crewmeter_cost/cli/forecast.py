@@ -116,7 +116,7 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
         ("scope", "left"),
         ("this month so far", "right"),
         ("month end", "right"),
-        ("4 times of 5 between", "right"),
+        ("80 % interval", "right"),
         ("history", "right"),
     ]
     cells = [
@@ -124,7 +124,7 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
             scope,
             usd(each.spent_pusd),
             usd(each.expected_pusd),
-            f"{usd(each.low_pusd)} and {usd(each.high_pusd)}",
+            f"{usd(each.low_pusd)} to {usd(each.high_pusd)}",
             counted(each.days_of_history, "day"),
         )
         for scope, each in projections

@@ -22,22 +22,26 @@ if TYPE_CHECKING:
 
 __all__ = ["print_savings"]
 
-_COLUMNS = ("kind", "subject", "calls", "cost_usd", "advice", "examples")
+_COLUMNS = ("kind", "subject", "calls", "cost_usd", "evidence", "advice", "examples")
+_KIND = {
+    "failed_runs": "cost of failed runs",
+    "cache_misses": "cache misses",
+    "repeated_calls": "identical calls",
+    "oversized_contexts": "oversized contexts",
+    "batchable": "batch tier",
+}
+_FAILED = text("SELECT run_id FROM runs WHERE status IN ('error', 'abandoned')")
 
 
 def print_savings(
     ledger: str | None, since: datetime | None, until: datetime | None, format: Format
 ) -> None:
-    """Find them and print them."""
-    with Ledger.open(ledger, read_only=True) as book:
-        with book.engine.connect() as connection:
-            failed = set(
-                connection.scalars(
-                    text("SELECT run_id FROM runs WHERE status IN ('error', 'abandoned')")
-                )
-            )
+    """Find the avoidable costs of a window and print them."""
+    with Ledger.open(ledger, read_only=True) as opened:
+        with opened.reading() as connection:
+            failed = set(connection.scalars(_FAILED))
         found = savings(
-            lambda: billed(book, since=since, until=until),
+            lambda: billed(opened, since=since, until=until),
             failed_runs=failed,
             book=PriceBook.load(),
         )
@@ -45,31 +49,34 @@ def print_savings(
     if format is Format.JSON:
         print_json({"currency": "USD", "rows": rows})
     elif format is Format.CSV:
-        print_csv(
-            _COLUMNS,
-            (
-                {**row, "examples": " ".join(saving.examples)}
-                for row, saving in zip(rows, found, strict=True)
-            ),
+        flat = (
+            {**row, "examples": " ".join(saving.examples)}
+            for row, saving in zip(rows, found, strict=True)
         )
-    elif not found:
-        sys.stdout.write("nothing avoidable found in this time\n")
+        print_csv(_COLUMNS, flat)
+    elif found:
+        _print(found)
     else:
-        headings = [
-            ("what", "left"),
-            ("whose", "left"),
-            ("calls", "right"),
-            ("at most", "right"),
-            ("look at", "left"),
-        ]
-        cells = [
-            (s.kind.replace("_", " "), s.subject, f"{s.calls:,}", usd(s.pusd), s.examples[0])
-            for s in found
-        ]
-        print_table("Avoidable costs (each at most; they overlap)", headings, cells)
-        for kind in dict.fromkeys(saving.kind for saving in found):
-            advice = next(saving.advice for saving in found if saving.kind == kind)
-            sys.stdout.write(f"{kind.replace('_', ' ')}: {advice}\n")
+        sys.stdout.write("no avoidable cost found in this window\n")
+
+
+def _print(found: list[Saving]) -> None:
+    columns = [
+        ("kind", "left"),
+        ("whose", "name"),
+        ("at most", "point"),
+        ("evidence", "left"),
+        ("see", "left"),
+    ]
+    cells = [
+        (_KIND[each.kind], each.subject, usd(each.pusd), each.evidence, each.examples[0])
+        for each in found
+    ]
+    title = "Avoidable costs (each an upper bound; they overlap)"
+    print_table(title, columns, cells, drop=("see",))
+    for kind in dict.fromkeys(each.kind for each in found):
+        advice = next(each.advice for each in found if each.kind == kind)
+        sys.stdout.write(f"{_KIND[kind]}: {advice}\n")
 
 
 def _row(saving: Saving) -> dict[str, object]:
@@ -78,6 +85,7 @@ def _row(saving: Saving) -> dict[str, object]:
         "subject": saving.subject,
         "calls": saving.calls,
         "cost_usd": exact_usd(saving.pusd),
+        "evidence": saving.evidence,
         "advice": saving.advice,
         "examples": saving.examples,
     }

@@ -1,7 +1,4 @@
-"""``crewmeter show RUN``.
-
-One run as a tree, with time, tokens and cost per node, and where the time went.
-"""
+"""``crewmeter show RUN``: one run as a tree, with time, tokens and cost of each step."""
 
 from __future__ import annotations
 
@@ -18,15 +15,23 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     window,
 )
-from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, without_price
+from crewmeter_cost.cli.output import (
+    COST_LEGEND,
+    console,
+    cost_cell,
+    print_csv,
+    print_json,
+    without_price,
+)
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from crewmeter_cost.ledger.read.run_tree import Node, RunTree
 
@@ -34,6 +39,10 @@ __all__ = ["print_tree", "register"]
 
 _BAR = 12
 """Width of the time bar in characters; each shows eight steps."""
+_TIMELINE_FROM = 78
+"""Columns of a terminal from which there is room for the timeline."""
+_TOKENS_FROM = 64
+"""Columns of a terminal from which there is room for the tokens."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _CSV = (
     "depth",
@@ -55,39 +64,42 @@ _STYLE = {"error": "red", "abandoned": "yellow", "running": "cyan"}
 _MARK = {"ok": "✓", "error": "✗", "abandoned": "?", "running": "…"}
 
 
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's id, the start of one, or `last`: the newest (between --since and --until).",
+    ),
+]
+
+
 def register(app: typer.Typer, help: str) -> None:
     """Add the command to the command line."""
+    app.command("show", help=help)(_show)
 
-    @app.command("show", help=help)
-    def command(
-        run: Annotated[
-            str,
-            typer.Argument(
-                metavar="RUN",
-                help="A run's id, the start of one, or `last`: the newest (between --since and --until).",
-            ),
-        ],
-        ledger: LedgerOption = None,
-        since: SinceOption = None,
-        until: UntilOption = None,
-        format: FormatOption = Format.TABLE,
-    ) -> None:
-        start, end = window(since, until)
-        with Ledger.open(ledger, read_only=True) as book:
-            tree = run_tree(book, find_run(book, run, since=start, until=end))
-        if format is Format.JSON:
-            print_json(tree.document())
-        elif format is Format.CSV:
-            print_csv(
-                _CSV,
-                ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root)),
-            )
-        else:
-            print_tree(tree)
+
+def _show(
+    run: RunArgument,
+    ledger: LedgerOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    format: FormatOption = Format.TABLE,
+    tz: ZoneOption = None,
+) -> None:
+    start, end = window(since, until)
+    with Ledger.open(ledger, read_only=True) as opened:
+        tree = run_tree(opened, find_run(opened, run, since=start, until=end))
+    if format is Format.JSON:
+        print_json(tree.document())
+    elif format is Format.CSV:
+        rows = ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root))
+        print_csv(_CSV, rows)
+    else:
+        print_tree(tree)
 
 
 def _walk(root: Node, stem: str = "") -> Iterator[tuple[str, Node]]:
-    """Every node with the lines that lead to it, from the top down."""
+    """Yield every node with the lines that lead to it, from the top down."""
     waiting = [(stem, "", root)]
     while waiting:
         lines, below, node = waiting.pop()
@@ -99,45 +111,56 @@ def _walk(root: Node, stem: str = "") -> Iterator[tuple[str, Node]]:
 
 
 def print_tree(tree: RunTree) -> None:
-    """The run as a table: what, when, how long, how many tokens, how much."""
-    run, root = tree.run, tree.root
-    begin = min((node.started_ns for _, node in _walk(root)), default=run.started_ns)
-    end = max((node.started_ns + (node.duration_ns or 0) for _, node in _walk(root)), default=begin)
-    rows = [
-        (
-            _label(lines, node),
-            _bar(node, begin, end),
-            _STYLE.get(node.status, "blue"),
-            _amounts(node),
-        )
-        for lines, node in _walk(root)
-    ]
-    headings = ("time", "in", "out", "cost")
+    """Print a run as a table: each step, when it was busy, how long, tokens and cost.
+
+    A narrow terminal goes without the timeline, then without the tokens.
+    """
+    nodes = list(_walk(tree.root))
+    begin = min(node.started_ns for _, node in nodes)
+    end = max(node.started_ns + (node.duration_ns or 0) for _, node in nodes)
+    amounts = [_amounts(node) for _, node in nodes]
+    headings = ["time", "in", "out", "cost"]
+    width = console().width
+    with_timeline = width >= _TIMELINE_FROM
+    if width < _TOKENS_FROM:
+        headings = ["time", "cost"]
+        amounts = [[cells[0], cells[3]] for cells in amounts]
     widths = [
-        max(len(heading), *(len(row[3][index]) for row in rows))
+        max(len(heading), *(len(cells[index]) for cells in amounts))
         for index, heading in enumerate(headings)
     ]
-    room = max(24, console().width - sum(widths) - _BAR - 2 * (len(widths) + 1))
-    table = Table(
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-        title=f"Run {run.run_id}",
-        title_justify="left",
-    )
-    table.add_column("what", no_wrap=True, max_width=room)
-    table.add_column("when", no_wrap=True, width=_BAR)
+    taken = sum(widths) + 2 * len(widths)
+    if with_timeline:
+        taken += _BAR + 2
+    room = max(12, width - taken)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("step", no_wrap=True, max_width=room)
+    if with_timeline:
+        table.add_column("timeline", no_wrap=True, width=_BAR)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for label, bar, style, amounts in rows:
+    for (lines, node), cells in zip(nodes, amounts, strict=True):
+        label = _label(lines, node)
         label.truncate(room, overflow="ellipsis")
-        table.add_row(label, Text(bar, style=style), *amounts)
-    console().print(table)
+        bar = [Text(_bar(node, begin, end), style=_STYLE.get(node.status, "blue"))]
+        table.add_row(label, *(bar if with_timeline else []), *cells)
+    out = console()
+    out.print(Text(f"Run {tree.run.run_id}", style="italic"))
+    out.print(table)
+    _print_legend(tree, amounts)
+
+
+def _print_legend(tree: RunTree, amounts: Sequence[Sequence[str]]) -> None:
+    """Print what the sums leave out, and what a star means where there is one."""
+    root = tree.root
     if root.unpriced_calls:
         sys.stdout.write(without_price(root.unpriced_calls, root.calls) + "\n")
+    if any(cells[-1].endswith("*") for cells in amounts):
+        sys.stdout.write(f"{COST_LEGEND}\n")
 
 
 def _label(lines: str, node: Node) -> Text:
+    """Return a step's place in the tree, its mark, kind, name and error."""
     label = Text(lines, style="dim")
     label.append(f"{_MARK.get(node.status, '?')} ", style=_STYLE.get(node.status, "green"))
     label.append(node.kind, style="dim").append(f" {node.name}")
@@ -147,31 +170,33 @@ def _label(lines: str, node: Node) -> Text:
 
 
 def _bar(node: Node, begin: int, end: int) -> str:
-    """Where in the run the node was busy.
-
-    A bar from its start to its end, at least a sliver wide.
-    """
+    """Return when in the run the node was busy: a bar from its start to its end."""
     span = max(end - begin, 1)
-    low = (node.started_ns - begin) * _BAR * 8 // span
-    high = min(
-        max((node.started_ns - begin + (node.duration_ns or 0)) * _BAR * 8 // span, low + 1),
-        _BAR * 8,
-    )
-    cells = []
-    for cell in range(_BAR):
-        filled = min(high, cell * 8 + 8) - max(low, cell * 8)
-        if filled <= 0:
-            cells.append(" ")
-        elif low > cell * 8 and filled < 8:
-            cells.append("▐" if filled >= 3 else "▕")  # there are no eighths from the right
-        else:
-            cells.append(_EIGHTHS[filled])
-    return "".join(cells)
+    eighths = _BAR * 8
+    start = node.started_ns - begin
+    low = start * eighths // span
+    # A bar is at least a sliver wide, so that no step is invisible.
+    high = min(max((start + (node.duration_ns or 0)) * eighths // span, low + 1), eighths)
+    return "".join(_bar_cell(cell * 8, low, high) for cell in range(_BAR))
+
+
+def _bar_cell(first: int, low: int, high: int) -> str:
+    """Return the character for the eighths [first, first + 8) of a bar from low to high."""
+    filled = min(high, first + 8) - max(low, first)
+    if filled <= 0:
+        return " "
+    if low > first and filled < 8:
+        # There are no characters that are filled by eighths from the right.
+        return "▐" if filled >= 3 else "▕"
+    return _EIGHTHS[filled]
 
 
 def _amounts(node: Node) -> list[str]:
-    time = "–" if node.duration_ns is None else f"{node.duration_ns / 1e9:,.2f}s"
+    """Return a step's time, tokens and cost; blanks where it made no call."""
+    seconds = "–"
+    if node.duration_ns is not None:
+        seconds = f"{node.duration_ns / 1e9:,.2f}s"
     if not node.calls:
-        return [time, "", "", ""]
+        return [seconds, "", "", ""]
     cost = cost_cell(node.cost_pusd, priced=node.priced_calls, unpriced=node.unpriced_calls)
-    return [time, f"{node.input_tokens:,}", f"{node.output_tokens:,}", cost]
+    return [seconds, f"{node.input_tokens:,}", f"{node.output_tokens:,}", cost]

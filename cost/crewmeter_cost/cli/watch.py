@@ -1,7 +1,4 @@
-"""``crewmeter watch``.
-
-The ledger, live in a terminal, or look by look for a script.
-"""
+"""``crewmeter watch``: the ledger, live in a terminal, or as snapshots for a script."""
 
 from __future__ import annotations
 
@@ -20,13 +17,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cli.options import Format, LedgerOption, window
-from crewmeter_cost.cli.output import console, cost_cell, exact_usd, usd
+from crewmeter_cost.cli.options import Format, LedgerOption, ZoneOption, window, zone
+from crewmeter_cost.cli.output import console, cost_cell, exact_usd, shortened, usd
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.live import Snapshot, look
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import moment, nanoseconds
+from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,13 +59,26 @@ FromOption = Annotated[
     str | None,
     typer.Option(
         "--since",
-        help="Spend, runs and failures from then on: 2026-11-01, 6h, month. Default: the spend of today.",
+        metavar="TIME",
+        help="Spend, runs and failures from then on: 2026-11-01, 6h, month. "
+        "Default: the spend of today.",
     ),
 ]
-AsOfOption = Annotated[str | None, typer.Option("--until", help="One look as of then.")]
-LineFormatOption = Annotated[
-    Format, typer.Option("--format", help="table, json or csv; json and csv are one line a look.")
+AsOfOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="One snapshot as of then.")
 ]
+LineFormatOption = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="table, json or csv; json and csv are one line a snapshot.",
+    ),
+]
+EveryOption = Annotated[
+    float, typer.Option("--every", min=0.2, metavar="SECONDS", help="Time between two snapshots.")
+]
+_NO_RUN = "no run yet: crewmeter demo, or an app with crewmeter.instrument()"
 
 
 def register(app: typer.Typer, line: str) -> None:
@@ -76,48 +87,45 @@ def register(app: typer.Typer, line: str) -> None:
 
 
 def _watch(
-    every: Annotated[
-        float, typer.Option("--every", min=0.2, help="Seconds between two looks.")
-    ] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one look and exit.")] = False,
+    every: EveryOption = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
     ledger: LedgerOption = None,
     since: FromOption = None,
     until: AsOfOption = None,
     format: LineFormatOption = Format.TABLE,
+    tz: ZoneOption = None,
 ) -> None:
     start, end = window(since, until)
-    with Ledger.open(ledger, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as opened:
         if once or end is not None:
-            _print(
-                look(book, now=end or datetime.now(UTC), since=start, past=end is not None),
-                book.name,
-                format,
-                first=True,
-            )
+            now = end or datetime.now(UTC)
+            snapshot = look(opened, now=now, since=start, past=end is not None)
+            _print(snapshot, opened.name, format, first=True)
         elif format is Format.TABLE and console().is_terminal:
-            _live(book, start, every)
+            _live(opened, start, every)
         else:
-            _lines(book, start, every, format)
+            _lines(opened, start, every, format)
 
 
-def _live(book: Ledger, since: datetime | None, every: float) -> None:
+def _live(ledger: Ledger, since: datetime | None, every: float) -> None:
+    """Redraw the screen until Ctrl-C."""
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(
-                    render(look(book, now=datetime.now(UTC), since=since), name=book.name),
-                    refresh=True,
-                )
+                snapshot = look(ledger, now=datetime.now(UTC), since=since)
+                live.update(render(snapshot, name=ledger.name), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             return
 
 
-def _lines(book: Ledger, since: datetime | None, every: float, format: Format) -> None:
+def _lines(ledger: Ledger, since: datetime | None, every: float, format: Format) -> None:
+    """Print snapshots one after the other until Ctrl-C."""
     first = True
     try:
         while True:
-            _print(look(book, now=datetime.now(UTC), since=since), book.name, format, first=first)
+            snapshot = look(ledger, now=datetime.now(UTC), since=since)
+            _print(snapshot, ledger.name, format, first=first)
             sys.stdout.flush()
             first = False
             time.sleep(every)
@@ -126,25 +134,26 @@ def _lines(book: Ledger, since: datetime | None, every: float, format: Format) -
 
 
 def _print(snapshot: Snapshot, name: str, format: Format, *, first: bool) -> None:
+    """Print one snapshot; CSV has its header before the first."""
     if format is Format.TABLE:
         console().print(render(snapshot, name=name))
-    elif format is Format.JSON:
-        sys.stdout.write(json.dumps(_document(snapshot), ensure_ascii=False) + "\n")
-    else:
-        document = _document(snapshot)
-        exceeded = sum(each.exceeded for each in snapshot.budgets)
-        counts = {
-            "running": len(snapshot.running),
-            "failures": len(snapshot.failures),
-            "exceeded": exceeded,
-        }
-        sys.stdout.write(
-            (csv_line(_CSV) if first else "")
-            + csv_line((document | counts)[column] for column in _CSV)
-        )
+        return
+    document = _document(snapshot)
+    if format is Format.JSON:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    counts = {
+        "running": len(snapshot.running),
+        "failures": len(snapshot.failures),
+        "exceeded": sum(each.exceeded for each in snapshot.budgets),
+    }
+    if first:
+        sys.stdout.write(csv_line(_CSV))
+    sys.stdout.write(csv_line((document | counts)[column] for column in _CSV))
 
 
 def _document(snapshot: Snapshot) -> dict[str, object]:
+    """Return a snapshot as JSON."""
     return {
         "at": moment(nanoseconds(snapshot.at) or 0),
         "since": moment(nanoseconds(snapshot.since) or 0),
@@ -159,68 +168,67 @@ def _document(snapshot: Snapshot) -> dict[str, object]:
             {**asdict(failure), "time": moment(failure.time * 10**9)}
             for failure in snapshot.failures
         ],
-        "budgets": [
-            {
-                "budget": each.budget.label,
-                "spent_usd": exact_usd(each.spent_pusd),
-                "amount_usd": exact_usd(each.budget.amount_pusd),
-                "percent": round(each.percent, 2),
-                "exceeded": each.exceeded,
-            }
-            for each in snapshot.budgets
-        ],
+        "budgets": [_budget_document(each) for each in snapshot.budgets],
+    }
+
+
+def _budget_document(each: BudgetStatus) -> dict[str, object]:
+    return {
+        "budget": each.budget.label,
+        "spent_usd": exact_usd(each.spent_pusd),
+        "amount_usd": exact_usd(each.budget.amount_pusd),
+        "percent": round(each.percent, 2),
+        "exceeded": each.exceeded,
     }
 
 
 def render(snapshot: Snapshot, *, name: str) -> RenderableType:
-    """One look as something Rich can print.
+    """Return a snapshot as something Rich can print; markup in names is printed, not interpreted."""
+    now = snapshot.at
+    title = Text(f"crewmeter  {now.astimezone(zone()):%Y-%m-%d %H:%M:%S} {zone_name(zone())}")
+    summary = Panel(_rates(snapshot), title=title, subtitle=Text(name), title_align="left")
+    parts: list[RenderableType] = [summary]
+    parts.append(_runs("active runs", snapshot.running, now, empty="no active runs"))
+    parts.append(_runs("finished runs", snapshot.finished, now, empty=_NO_RUN))
+    if snapshot.budgets:
+        parts.append(_budgets(snapshot.budgets))
+    if snapshot.failures:
+        parts.append(_failures(snapshot))
+    return Group(*parts)
 
-    Names are shown as they are: no markup in them is obeyed.
-    """
-    now, midnight = snapshot.at, snapshot.at.replace(hour=0, minute=0, second=0, microsecond=0)
-    since = "today" if snapshot.since == midnight else f"since {snapshot.since:%Y-%m-%d %H:%M}"
-    minute = f"{counted(snapshot.calls_per_minute, 'call')}, {counted(snapshot.tokens_per_minute, 'token')}"
+
+def _rates(snapshot: Snapshot) -> Text:
+    """Return the spend of the window and the hour, and the rates of the last minute."""
+    midnight = snapshot.at.replace(hour=0, minute=0, second=0, microsecond=0)
+    since = f"since {snapshot.since.astimezone(zone()):%Y-%m-%d %H:%M}"
+    if snapshot.since == midnight:
+        since = "today"
+    calls = counted(snapshot.calls_per_minute, "call")
+    tokens = counted(snapshot.tokens_per_minute, "token")
     rates = Text.assemble(
         (f"{since} ", "dim"),
         (usd(snapshot.spent_pusd), "bold"),
         ("   this hour ", "dim"),
         (usd(snapshot.hour_pusd), "bold"),
         ("   last minute ", "dim"),
-        (minute, "bold"),
+        (f"{calls}, {tokens}", "bold"),
     )
     if snapshot.unpriced_calls:
-        rates.append(
-            f"\n{counted(snapshot.unpriced_calls, 'call')} without a price, in no sum",
-            style="yellow",
-        )
-    title = Text(f"crewmeter  {now:%Y-%m-%d %H:%M:%S} UTC")
-    parts: list[RenderableType] = [
-        Panel(rates, title=title, subtitle=Text(name), title_align="left")
-    ]
-    parts.append(_runs("in flight", snapshot.running, now, empty="nothing runs"))
-    parts.append(
-        _runs(
-            "finished",
-            snapshot.finished,
-            now,
-            empty="no run yet: crewmeter demo, or an app with crewmeter.instrument()",
-        )
-    )
-    if snapshot.budgets:
-        parts.append(_budgets(snapshot.budgets))
-    if snapshot.failures:
-        table = _table("recent failures", ("time", "what", "error", "where"))
-        for failure in snapshot.failures:
-            at = datetime.fromtimestamp(failure.time, UTC)
-            clock = f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%d %b %H:%M}"
-            table.add_row(
-                clock,
-                Text(failure.what),
-                Text(failure.error_type, style="red"),
-                Text(failure.where),
-            )
-        parts.append(table)
-    return Group(*parts)
+        unpriced = counted(snapshot.unpriced_calls, "call")
+        rates.append(f"\n{unpriced} without a price, not included in totals", style="yellow")
+    return rates
+
+
+def _failures(snapshot: Snapshot) -> Table:
+    """Return the latest failures, their day only where it is not today."""
+    now = snapshot.at.astimezone(zone())
+    table = _table("recent failures", ("time", "operation", "error", "agent"))
+    for failure in snapshot.failures:
+        at = datetime.fromtimestamp(failure.time, zone())
+        form = "%H:%M:%S" if at.date() == now.date() else "%d %b %H:%M"
+        error = Text(failure.error_type, style="red")
+        table.add_row(f"{at:{form}}", Text(failure.what), error, Text(failure.where))
+    return table
 
 
 def _table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Table:
@@ -243,45 +251,52 @@ def _table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Ta
 
 
 def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> RenderableType:
+    """Return runs as a table; on a narrow terminal without their calls and tools."""
     if not lines:
-        return Text(f"{title}: {empty}", style="dim")
-    table = _table(
-        title,
-        ("", "run", "name", "time", "calls", "tools", "cost"),
-        right=("time", "calls", "tools", "cost"),
-    )
+        return Text(empty, style="dim")
+    narrow = console().width < 70
+    amounts = ("time", "cost") if narrow else ("time", "calls", "tools", "cost")
+    table = _table(title, ("", "run", "name", *amounts), right=("run", *amounts))
+    active = title == "active runs"
     for run in lines:
-        mark, style = _MARK.get("running" if title == "in flight" else run.status, ("?", ""))
-        seconds = (
-            now.timestamp() - run.started_ns / 1e9
-            if title == "in flight" or run.duration_ns is None
-            else run.duration_ns / 1e9
-        )
-        cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
-        table.add_row(
-            Text(mark, style=style),
-            run.run_id[:8],
-            Text(run.name or "(unnamed)"),
-            f"{seconds:,.1f} s",
-            f"{run.calls:,}",
-            f"{run.tool_calls:,}",
-            cost,
-        )
+        mark, style = _MARK.get("running" if active else run.status, ("?", ""))
+        seconds = now.timestamp() - run.started_ns / 1e9
+        if not active and run.duration_ns is not None:
+            seconds = run.duration_ns / 1e9
+        cells = [f"{seconds:,.1f} s", f"{run.calls:,}", f"{run.tool_calls:,}"]
+        cells.append(cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls))
+        if narrow:
+            del cells[1:3]
+        name = Text(shortened(run.name or "(unnamed)", 24 if narrow else 60))
+        table.add_row(Text(mark, style=style), run.run_id[:8], name, *cells)
     return table
 
 
 def _budgets(found: Sequence[BudgetStatus]) -> Table:
-    table = _table("budgets", ("budget", "", "spent", "limit"), right=("spent", "limit"))
+    """Return budgets with a bar each; on a narrow terminal the bar goes."""
+    narrow = console().width < 80
+    headings = ("budget", "spent", "limit") if narrow else ("budget", "", "spent", "limit")
+    table = _table("budgets", headings, right=("spent", "limit"))
     for each in found:
-        colour = "red" if each.exceeded else "yellow" if each.percent >= 80 else "green"
-        bar = ProgressBar(
-            total=100,
-            completed=min(100.0, each.percent),
-            width=24,
-            complete_style=colour,
-            finished_style=colour,
-        )
-        table.add_row(
-            Text(each.budget.label), bar, usd(each.spent_pusd), usd(each.budget.amount_pusd)
-        )
+        amounts = [usd(each.spent_pusd), usd(each.budget.amount_pusd)]
+        if narrow:
+            table.add_row(Text(shortened(each.budget.label, 32)), *amounts)
+        else:
+            table.add_row(Text(each.budget.label), _bar(each), *amounts)
     return table
+
+
+def _bar(each: BudgetStatus) -> ProgressBar:
+    """Return how much of a budget is spent as a bar in a warning's colour."""
+    colour = "green"
+    if each.exceeded:
+        colour = "red"
+    elif each.percent >= 80:
+        colour = "yellow"
+    return ProgressBar(
+        total=100,
+        completed=min(100.0, each.percent),
+        width=24,
+        complete_style=colour,
+        finished_style=colour,
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 from sqlalchemy import text
+from support.ledger_build import call, frozen, priced
 from typer.testing import CliRunner
 
 from crewmeter_cost.analysis.savings import savings
 from crewmeter_cost.cli import build
 from crewmeter_cost.ledger.read.calls import billed
 from crewmeter_cost.pricing.price_book import PriceBook
+from crewmeter_cost.records import CallContext
 
 
 def found(month, **options):
@@ -50,14 +53,23 @@ def test_a_saving_is_never_more_than_was_spent(month):
         assert set(saving.examples) <= spans
 
 
-def test_half_price_batches_save_half(month):
-    """Where the batch tier sells at half price, waiting for it saves half of what was not streamed."""
-    kinds, _ = found(month, most=1000)
-    counsel = next(
-        saving for saving in kinds if (saving.kind, saving.subject) == ("batchable", "Counsel")
-    )
-    spent = sum(call.cost_pusd or 0 for call in billed(month) if call.record["agent"] == "Counsel")
-    assert 0.3 * spent < counsel.pusd <= 0.5 * spent + counsel.calls
+def test_an_agents_loop_is_not_batchable(ledger):
+    """A batch takes hours: only calls that no agent's next step waits for are offered for it."""
+    alone = CallContext(run_id="00000000000000bb", crew=None, agent=None, flow="nightly")
+    calls = [(call(1), priced(3 * 10**9)), (call(2, context=alone), priced(3 * 10**9))]
+    ledger.write(calls, [], frozen)
+    found = savings(lambda: billed(ledger), failed_runs=(), book=PriceBook.load())
+    assert [(each.kind, each.subject) for each in found] == [("batchable", "nightly")]
+    assert found[0].pusd > 0
+    assert found[0].evidence == "1 call outside an agent's loop, on the standard tier"
+
+
+def test_each_saving_has_the_figures_that_prove_it(month):
+    """Failed runs of all runs, cached shares side by side, repeats and their runs."""
+    by_kind = {saving.kind: saving for saving in found(month, most=1000)[0]}
+    assert re.search(r"calls in \d+ failed runs of \d+", by_kind["failed_runs"].evidence)
+    assert "% of input cached on" in by_kind["cache_misses"].evidence
+    assert all(saving.evidence for saving in by_kind.values())
 
 
 def test_report_savings_prints_them(month):
@@ -68,4 +80,12 @@ def test_report_savings_prints_them(month):
     )
     rows = json.loads(done.stdout)["rows"]
     assert rows
-    assert set(rows[0]) == {"kind", "subject", "calls", "cost_usd", "advice", "examples"}
+    assert set(rows[0]) == {
+        "kind",
+        "subject",
+        "calls",
+        "cost_usd",
+        "evidence",
+        "advice",
+        "examples",
+    }
