@@ -275,7 +275,8 @@ class _LocalLedger:
 
     def report(self, by: Sequence[str], **question: Any) -> dict[str, Any]:
         start, end = _window(question.pop("since"), question.pop("until"))
-        return report(self._ledger, by=by, since=start, until=end, **question).document()
+        made = report(self._ledger, by=by, since=start, until=end, zone=read_zone(), **question)
+        return made.document()
 
     def runs(self, **question: Any) -> list[dict[str, Any]]:
         start, end = _window(question.pop("since"), question.pop("until"))

@@ -19,6 +19,7 @@ from crewmeter_cost.cli.options import (
     ZoneOption,
     window,
     window_text,
+    zone,
 )
 from crewmeter_cost.cli.output import (
     cost_cell,
@@ -88,7 +89,9 @@ def _report(
         return
     groups = [word for words in by or ["model"] for word in words.split(",")]
     with Ledger.open(ledger, read_only=True) as opened:
-        made = report(opened, by=groups, since=start, until=end, where=where, limit=limit)
+        made = report(
+            opened, by=groups, since=start, until=end, where=where, limit=limit, zone=zone()
+        )
         projected = ""
         if format is Format.TABLE and end is None and not where and "tool" not in groups:
             projected = _month_end(opened)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, func, literal_column
@@ -28,19 +28,35 @@ __all__ = [
     "call_column",
     "formatted_time",
     "number",
+    "read_by",
     "report_query",
     "rollup_columns",
     "rounded",
+    "time_group_start",
     "time_of",
     "tool_column",
 ]
 
-TIMES: Mapping[str, int] = {"hour": HOUR, "day": DAY, "month": DAY}
-"""Groups of time, and the seconds they are read by. Days become months afterwards."""
-_TIME_FORMATS = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+QUARTER_HOUR = "quarter-hour"
+"""Not a group of reports: what hours and days of zones such as +05:30 are put together from."""
+TIMES: Mapping[str, int] = {
+    "hour": HOUR,
+    "day": DAY,
+    "week": DAY,
+    "month": DAY,
+    QUARTER_HOUR: HOUR // 4,
+}
+"""Groups of time, and the seconds they are read by. Days become weeks and months afterwards."""
+_TIME_GROUPS = tuple(name for name in TIMES if name != QUARTER_HOUR)
+_TIME_FORMATS = {
+    "hour": "%Y-%m-%dT%H:00Z",
+    "day": "%Y-%m-%d",
+    "week": "%G-W%V",
+    "month": "%Y-%m",
+}
 
 _NAMES = ("model", "provider", "crew", "agent", "task", "tool", "user", "team", "session")
-GROUPS = (*_NAMES[:6], "run", *_NAMES[6:], "tag:KEY", *TIMES)
+GROUPS = (*_NAMES[:6], "run", *_NAMES[6:], "tag:KEY", *_TIME_GROUPS)
 """Everything `--by` takes."""
 
 _FILTERS = (*_NAMES, "run", "service", "environment")
@@ -77,7 +93,7 @@ class ReportQuery:
     @property
     def tag(self) -> str | None:
         """The KEY if this is grouped by one tag and nothing else but time."""
-        if self.where or self.beyond.terms or len(self.names) != 1:
+        if self.where or self.beyond.terms or len(self.names) != 1 or QUARTER_HOUR in self.by:
             return None
         (name,) = self.names
         return name[4:] if name.startswith("tag:") else None
@@ -85,7 +101,7 @@ class ReportQuery:
     @property
     def dimension(self) -> str | None:
         """The roll-up that answers this, None where only the calls themselves can."""
-        if self.beyond.terms:
+        if self.beyond.terms or QUARTER_HOUR in self.by:
             return None
         for name, dimension in DIMENSIONS.items():
             if name in _NO_GROUPS or (name == "tool") != self.of_tools:
@@ -122,7 +138,7 @@ def report_query(by: Sequence[str], where: Filter) -> ReportQuery:
     """
     groups = tuple(dict.fromkeys(word.strip() for word in by))
     for word in groups:
-        if word not in (*_NAMES, "run", *TIMES) and not _is_tag(word):
+        if word not in (*_NAMES, "run", *_TIME_GROUPS) and not _is_tag(word):
             raise CrewMeterError(f"cannot group by {word!r}", hint=_nearest(word))
     query = ReportQuery(groups, *_split(where))
     _check_combination(query)
@@ -221,9 +237,44 @@ def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
     return columns
 
 
-def formatted_time(group: str, seconds: int) -> str:
-    """Return a time key as people write it.
+def formatted_time(group: str, seconds: int, zone: tzinfo = UTC) -> str:
+    """Return a time key as people write it, in a zone.
 
-    `2026-11-21T09:00Z`, `2026-11-21` or `2026-11`.
+    `2026-11-21T09:00Z` (elsewhere `2026-11-21T10:00+01:00`), `2026-11-21`, `2026-W47`, `2026-11`.
     """
-    return datetime.fromtimestamp(seconds, UTC).strftime(_TIME_FORMATS[group])
+    moment = datetime.fromtimestamp(seconds, zone)
+    if group == "hour" and zone is not UTC:
+        return moment.isoformat(timespec="minutes")
+    return moment.strftime(_TIME_FORMATS[group])
+
+
+def time_group_start(group: str, seconds: int, zone: tzinfo = UTC) -> int:
+    """Return when the hour, day, week or month that a moment is in began in a zone (unix s)."""
+    moment = datetime.fromtimestamp(seconds, zone)
+    start = moment.replace(minute=0, second=0)
+    if group == "hour":
+        return int(start.timestamp())
+    start = start.replace(hour=0, fold=0)
+    if group == "week":
+        start -= timedelta(days=start.weekday())
+    elif group == "month":
+        start = start.replace(day=1)
+    return int(start.timestamp())
+
+
+def read_by(group: str, zone: tzinfo) -> str:
+    """Return the group of time that one in a zone is put together from.
+
+    Roll-ups are by hours of UTC, so a zone off by a part of an hour needs quarters from the calls.
+    """
+    if group not in TIMES or zone is UTC:
+        return group
+    return "hour" if _off_by_whole_hours(zone) else QUARTER_HOUR
+
+
+def _off_by_whole_hours(zone: tzinfo) -> bool:
+    """Return whether a zone's offsets of this century are whole hours."""
+    offsets = (
+        zone.utcoffset(datetime(year, month, 1)) for year in range(2000, 2038) for month in (1, 7)
+    )
+    return all(offset is None or offset.total_seconds() % HOUR == 0 for offset in offsets)

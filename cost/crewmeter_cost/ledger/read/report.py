@@ -6,8 +6,8 @@ from the calls themselves. What no roll-up answers is read from the calls alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.filters import parse_filter
@@ -15,7 +15,13 @@ from crewmeter_cost.ledger.metadata import pruned_before
 from crewmeter_cost.ledger.read.aggregate import first_of
 from crewmeter_cost.ledger.read.detail_source import DetailSource
 from crewmeter_cost.ledger.read.percentiles import Percentiles, in_buckets
-from crewmeter_cost.ledger.read.query import TIMES, formatted_time, report_query
+from crewmeter_cost.ledger.read.query import (
+    TIMES,
+    formatted_time,
+    read_by,
+    report_query,
+    time_group_start,
+)
 from crewmeter_cost.ledger.read.report_names import ReportNames
 from crewmeter_cost.ledger.read.rollup_source import RollupSource
 from crewmeter_cost.ledger.read.rollup_windows import report_window
@@ -143,6 +149,7 @@ def report(
     until: datetime | None = None,
     where: Filter | Mapping[str, str] | Iterable[str] | str | None = None,
     limit: int | None = None,
+    zone: tzinfo = UTC,
 ) -> Report:
     """Return what the calls in [since, until) came to, by the given groups.
 
@@ -154,6 +161,7 @@ def report(
         where: What to count, in the grammar of `filters`.
         limit: The most rows, in bounded memory (among equals the names known longest). The total
             is over all groups.
+        zone: Where hours, days, weeks and months begin.
 
     Returns:
         The report.
@@ -163,7 +171,7 @@ def report(
     """
     query = report_query(by, parse_filter(where))
     with ledger.reading() as connection:
-        return _Reading(connection, query, since, until).report(limit)
+        return _Reading(connection, query, since, until, zone).report(limit)
 
 
 class _Reading:
@@ -175,7 +183,16 @@ class _Reading:
         query: ReportQuery,
         since: datetime | None,
         until: datetime | None,
+        zone: tzinfo,
     ) -> None:
+        self._by = query.by
+        self._zone = zone
+        self._time_groups = [
+            (at, group)
+            for at, group in enumerate(query.by)
+            if group in ("week", "month") or read_by(group, zone) != group
+        ]
+        query = replace(query, by=tuple(read_by(group, zone) for group in query.by))
         self._query = query
         self._since = since
         self._until = until
@@ -201,7 +218,7 @@ class _Reading:
         return Report(
             since=self._since,
             until=self._until,
-            group_by=by,
+            group_by=self._by,
             rows=tuple(rows),
             total=ReportRow((), named_sums(total), *percentiles.of(None)),
             notes=tuple(self._notes),
@@ -223,9 +240,9 @@ class _Reading:
         return sorted(rows, key=lambda row: _order(row, chronological=chronological))
 
     def _group_names(self, index: int, keys: set[int | str]) -> Mapping[int | str, str | None]:
-        group = self._query.by[index]
+        group = self._by[index]
         if group in TIMES:
-            return {key: formatted_time(group, int(key)) for key in keys}
+            return {key: formatted_time(group, int(key), self._zone) for key in keys}
         return self._names.names(group, keys)
 
     # --- sums -----------------------------------------------------------------------------------
@@ -247,11 +264,11 @@ class _Reading:
         if window is None:
             self._note_pruned(self._since_ns)
             for key, sums, _ in self._detail.sums(self._since_ns, self._until_ns):
-                yield self._by_month(key), sums
+                yield self._grouped_time(key), sums
             return
         if window.whole:
             for key, sums in self._rolled_up(window):
-                yield self._by_month(key), sums
+                yield self._grouped_time(key), sums
         self._at_edges = []
         for edge in window.edges:
             yield from self._edge_sums(edge)
@@ -268,7 +285,7 @@ class _Reading:
         timed = few and self._query.latency is not None
         found = self._detail.sums(edge.start_ns, edge.end_ns, sign=edge.sign, timed=timed, few=few)
         for raw, sums, durations in found:
-            key = self._by_month(raw)
+            key = self._grouped_time(raw)
             if durations:
                 self._at_edges.append((key, durations, edge.sign))
             yield key, sums
@@ -282,13 +299,14 @@ class _Reading:
                 "this grouping counts only what is left of them"
             )
 
-    def _by_month(self, key: Key) -> Key:
-        """Return a key with its day replaced by the month, where months are the group."""
-        if "month" not in self._query.by:
+    def _grouped_time(self, key: Key) -> Key:
+        """Return a key with the start of its time group in place of the time it was read by."""
+        if not self._time_groups:
             return key
-        at = self._query.by.index("month")
-        first = datetime.fromtimestamp(int(key[at]), UTC).replace(day=1)
-        return (*key[:at], int(first.timestamp()), *key[at + 1 :])
+        parts = list(key)
+        for at, group in self._time_groups:
+            parts[at] = time_group_start(group, int(parts[at]), self._zone)
+        return tuple(parts)
 
     # --- percentiles ----------------------------------------------------------------------------
 
@@ -300,7 +318,7 @@ class _Reading:
         percentiles = Percentiles()
         if calls <= EXACT_CALLS and complete:
             for key, durations in self._detail.durations(self._since_ns, self._until_ns):
-                percentiles.add_durations(self._by_month(key), durations)
+                percentiles.add_durations(self._grouped_time(key), durations)
         elif window is not None and self._query.latency is not None:
             self._count_buckets(percentiles, window, self._query.latency, wanted)
         elif complete and calls <= COUNTED_CALLS:
@@ -309,7 +327,7 @@ class _Reading:
 
     def _count_one_by_one(self, percentiles: Percentiles, wanted: set[Key] | None) -> None:
         for raw, durations in self._detail.durations(self._since_ns, self._until_ns):
-            key = self._by_month(raw)
+            key = self._grouped_time(raw)
             counts = in_buckets(durations)
             percentiles.count_total(counts)
             if wanted is None or key in wanted:
@@ -325,7 +343,7 @@ class _Reading:
         apart = wanted is not None or "hour" in by
         if window.whole:
             for raw, counts in self._rollups.latencies(latency, first, last, by=by, only=wanted):
-                percentiles.count(self._by_month(raw), counts)
+                percentiles.count(self._grouped_time(raw), counts)
         if window.whole and apart:
             narrowed = self._query.where or self._query.of_tools
             everything = latency if narrowed else "total"
@@ -343,7 +361,7 @@ class _Reading:
         for edge in edges:
             if edge.calls > HELD_CALLS:
                 for raw, durations in self._detail.durations(edge.start_ns, edge.end_ns):
-                    yield self._by_month(raw), durations, edge.sign
+                    yield self._grouped_time(raw), durations, edge.sign
 
 
 def _order(row: ReportRow, *, chronological: bool) -> tuple[object, ...]:
