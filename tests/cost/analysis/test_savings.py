@@ -9,6 +9,7 @@ from sqlalchemy import text
 from support.ledger_build import call, frozen, priced
 from typer.testing import CliRunner
 
+from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.analysis.savings import savings
 from crewmeter_cost.cli import build
 from crewmeter_cost.ledger.read.calls import billed
@@ -56,7 +57,10 @@ def test_a_saving_is_never_more_than_was_spent(month):
 def test_an_agents_loop_is_not_batchable(ledger):
     """A batch takes hours: only calls that no agent's next step waits for are offered for it."""
     alone = CallContext(run_id="00000000000000bb", crew=None, agent=None, flow="nightly")
-    calls = [(call(1), priced(3 * 10**9)), (call(2, context=alone), priced(3 * 10**9))]
+    calls = [
+        (call(1), priced(3 * 10**9)),
+        (call(2, context=alone, usage=TokenUsage(1000, 100)), priced(3 * 10**9)),
+    ]
     ledger.write(calls, [], frozen)
     found = savings(lambda: billed(ledger), failed_runs=(), book=PriceBook.load())
     assert [(each.kind, each.subject) for each in found] == [("batchable", "nightly")]
