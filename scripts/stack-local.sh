@@ -72,7 +72,8 @@ printf '%s' "$CREWMETER_TOKEN" >"$data/prometheus/crewmeter-token"
 chmod 600 "$data/prometheus/crewmeter-token"
 start prometheus prometheus --config.file="$data/prometheus/prometheus.yml" --storage.tsdb.path="$data/prometheus/data" \
     --web.listen-address="127.0.0.1:$prometheus"
-start alertmanager prometheus-alertmanager --config.file="$root/dashboards/prometheus/alertmanager.yml" --storage.path="$data/alertmanager" \
+export ALERTMANAGER=prometheus-alertmanager ALERTS=${ALERTS:-off}
+start alertmanager "$root/scripts/alertmanager.sh" "$root/dashboards/prometheus/alertmanager.yml" --storage.path="$data/alertmanager" \
     --web.listen-address="127.0.0.1:$alertmanager" --cluster.listen-address=
 
 ready collector "http://127.0.0.1:$health/"

@@ -24,6 +24,7 @@ __all__ = [
     "drift",
     "page_rendered",
     "rendered",
+    "runbooks",
     "shipped",
     "text_files",
 ]
@@ -70,7 +71,7 @@ def text_files(
         f"{base}/datasources/crewmeter.yml": provisioning.render_sources(sources),
         f"{base}/dashboards/crewmeter.yml": provisioning.render_folders(sources),
         f"{base}/alerting/rules.yml": provisioning.render_alerting(thresholds, sources.dialect),
-        f"{base}/alerting/contacts.yml": provisioning.render_contacts(),
+        f"{base}/alerting/contacts.yml": provisioning.render_contacts(sources),
     }
 
 
@@ -102,6 +103,13 @@ def rendered(thresholds: Thresholds) -> dict[str, str]:
 def page_rendered() -> str:
     """Return the local page's catalogue as JSON text."""
     return render_catalogue()
+
+
+def runbooks() -> dict[str, str]:
+    """Return the runbooks by file name."""
+    inside = _PACKAGE / "rendered" / "runbooks"
+    folder = inside if inside.is_dir() else _PACKAGE.parents[1] / "docs/runbooks"
+    return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
 
 
 def shipped(dialect: Dialect) -> dict[str, str]:

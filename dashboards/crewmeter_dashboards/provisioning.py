@@ -59,6 +59,7 @@ class Sources:
     """PostgreSQL's ``sslmode``; for ClickHouse anything but "disable" means TLS."""
     prometheus: str = "http://prometheus:9090"
     tempo: str = "http://tempo:3200"
+    alertmanager: str = "http://alertmanager:9093"
     boards: str = "/etc/grafana/dashboards/crewmeter"
     """Folder in Grafana's container with the boards' JSON."""
 
@@ -188,7 +189,7 @@ def _rule(alert: LedgerAlert, thresholds: Thresholds, dialect: Dialect) -> dict[
         "labels": {"severity": alert.severity, "product": "crewmeter"},
         "annotations": {
             "summary": alert.summary,
-            "runbook_url": f"{thresholds.runbooks}{alert.runbook}.md",
+            "runbook_url": thresholds.runbook_url(alert.runbook),
             "__dashboardUid__": board.uid,
             "__panelId__": str(number),
         },
@@ -242,46 +243,33 @@ def _condition(alert: LedgerAlert) -> dict[str, object]:
     }
 
 
-def render_contacts() -> str:
-    """Return ``alerting/contacts.yml``: two receivers and their policy.
+def render_contacts(sources: Sources) -> str:
+    """Return ``alerting/contacts.yml``: Alertmanager as the one receiver, and the policy.
 
-    Only rules with ``product=crewmeter`` are routed to the page receiver; the root receiver takes
-    the rest, so check it against your own.
+    Alertmanager tells pages from tickets, so receivers are configured once for both kinds of rule.
     """
-    header = (
-        HEADER
-        + "# Provisioned policies replace Grafana's whole notification tree: merge them with "
+    header = HEADER + (
+        "# Provisioned policies replace Grafana's whole notification tree: merge them with "
         "yours where you already have one.\n"
     )
-
-    def receiver(name: str) -> dict[str, object]:
-        settings = {"url": f"http://127.0.0.1:9087/{name}", "httpMethod": "POST"}
-        return {
-            "orgId": 1,
-            "name": f"crewmeter {name}",
-            "receivers": [{"uid": f"crewmeter-{name}", "type": "webhook", "settings": settings}],
-        }
-
+    name = "crewmeter Alertmanager"
+    receiver = {
+        "uid": "crewmeter-alertmanager",
+        "type": "prometheus-alertmanager",
+        "settings": {"url": sources.alertmanager},
+    }
     policy = {
         "orgId": 1,
-        "receiver": "crewmeter ticket",
+        "receiver": name,
         "group_by": ["grafana_folder", "alertname"],
         "group_wait": "30s",
         "group_interval": "5m",
-        "repeat_interval": "24h",
-        "routes": [
-            {
-                "receiver": "crewmeter page",
-                "object_matchers": [["product", "=", "crewmeter"], ["severity", "=", "page"]],
-                "group_wait": "10s",
-                "repeat_interval": "1h",
-            }
-        ],
+        "repeat_interval": "4h",
     }
     return to_yaml(
         {
             "apiVersion": 1,
-            "contactPoints": [receiver("page"), receiver("ticket")],
+            "contactPoints": [{"orgId": 1, "name": name, "receivers": [receiver]}],
             "policies": [policy],
         },
         header=header,

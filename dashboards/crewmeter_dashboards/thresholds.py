@@ -34,6 +34,12 @@ class Thresholds:
         value: float = numbers[name]
         return value
 
+    def runbook_url(self, name: str) -> str:
+        """Return the address of a runbook: a page under `runbooks`, or where it says ``{name}``."""
+        if "{name}" in self.runbooks:
+            return self.runbooks.replace("{name}", name)
+        return f"{self.runbooks.rstrip('/')}/{name}/"
+
     @property
     def month_shares(self) -> tuple[float, ...]:
         """Return the shares of the monthly budget that raise an alert, ascending."""
@@ -41,8 +47,10 @@ class Thresholds:
         return tuple(spend["month_shares"])
 
 
-def load(overrides: Path | None = None) -> Thresholds:
+def load(overrides: Path | None = None, *, runbooks: str | None = None) -> Thresholds:
     """Return the shipped thresholds with those of `overrides` on top.
+
+    `runbooks` goes before either.
 
     Raises:
         ThresholdsError: A name is unknown or a value is wrong.
@@ -55,8 +63,8 @@ def load(overrides: Path | None = None) -> Thresholds:
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ThresholdsError(f"{overrides}: {error}") from error
         _merge(shipped, mine, str(overrides))
-    runbooks = shipped.pop("runbooks")
-    return Thresholds(runbooks=runbooks, sections=shipped)
+    shipped_runbooks = shipped.pop("runbooks")
+    return Thresholds(runbooks=runbooks or shipped_runbooks, sections=shipped)
 
 
 def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: str = "") -> None:

@@ -151,15 +151,17 @@ def test_month_alerts_do_not_fire_together():
 
 def test_contact_points_and_policy_are_valid():
     """Receivers and routes pass the schema, and every route has its receiver."""
-    document = yaml.safe_load(render_contacts())
+    document = yaml.safe_load(render_contacts(Sources(dialect=Dialect.SQLITE)))
     names = {point["name"] for point in document["contactPoints"]}
     for point in document["contactPoints"]:
         for receiver in point["receivers"]:
+            # The schema is of the HTTP API, which has a shorter name for the type.
+            receiver["type"] = receiver["type"].removeprefix("prometheus-")
             assert [
                 error.message for error in _definition("ContactPoint").iter_errors(receiver)
             ] == []
     (policy,) = document["policies"]
-    assert {policy["receiver"], *(route["receiver"] for route in policy["routes"])} == names
+    assert {policy["receiver"]} == names
     policy.pop("orgId")
     assert [error.message for error in _definition("NotificationPolicy").iter_errors(policy)] == []
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,10 +58,10 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"crewmeter_dashboards.{name}")
 
 
-def _thresholds(path: Path | None) -> Any:
+def _thresholds(path: Path | None, runbooks: str | None = None) -> Any:
     module = _module("thresholds")
     try:
-        return module.load(path)
+        return module.load(path, runbooks=runbooks)
     except module.ThresholdsError as error:
         raise CrewMeterError(
             str(error),
@@ -135,6 +136,16 @@ def export(
             "--boards", help="Where Grafana will find the boards. Default: DIR/dashboards."
         ),
     ] = None,
+    alertmanager: Annotated[
+        str, typer.Option("--alertmanager", help="Alertmanager as Grafana reaches it.")
+    ] = "http://alertmanager:9093",
+    runbooks_url: Annotated[
+        str | None,
+        typer.Option(
+            "--runbooks-url",
+            help="Where alerts link to: your copy of runbooks/, or an address with {name}.",
+        ),
+    ] = None,
     thresholds: ThresholdsOption = None,
 ) -> None:
     """Write everything an existing Grafana and Prometheus need.
@@ -142,15 +153,18 @@ def export(
     A password is never written: Grafana reads it from the environment.
     """
     target = boards or str(directory.resolve() / "dashboards")
-    sources = _sources(ledger, prometheus, tempo, target)
+    sources = replace(_sources(ledger, prometheus, tempo, target), alertmanager=alertmanager)
     files = _module("files")
     written: dict[str, str] = {
         f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()
     }
-    written |= files.text_files(_thresholds(thresholds), sources, folder="provisioning")
+    written |= files.text_files(
+        _thresholds(thresholds, runbooks_url), sources, folder="provisioning"
+    )
+    written |= {f"runbooks/{name}": text for name, text in files.runbooks().items()}
     _write(directory, written)
     sys.stdout.write(
-        f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/. Next: docs/dashboards.md\n"
+        f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/, runbooks/\n"
     )
 
 

@@ -12,10 +12,11 @@ __all__ = ["FOLDERS", "SINGLE", "stack_files"]
 SINGLE = (
     "docker-compose.yml",
     ".env.example",
+    "scripts/alertmanager.sh",
     "scripts/build-collector.sh",
     "scripts/postgres-reader.sh",
 )
-FOLDERS = ("collector-config", "dashboards/grafana", "dashboards/prometheus")
+FOLDERS = ("collector-config", "dashboards/grafana", "dashboards/prometheus", "docs/runbooks")
 """pyproject.toml puts the same ones into the wheel; a test compares the two."""
 
 _CHECKOUT = Path(__file__).parents[3]
