@@ -14,7 +14,13 @@ from crewmeter.providers.protocols.bedrock import BEDROCK, BEDROCK_INVOKE
 from crewmeter.providers.protocols.cohere import COHERE
 from crewmeter.providers.protocols.gemini import GEMINI
 from crewmeter.providers.protocols.gemini_interactions import GEMINI_INTERACTIONS
-from crewmeter.providers.protocols.generic import GENERIC, UNROUTED, is_free, operation_by_path
+from crewmeter.providers.protocols.generic import (
+    GENERIC,
+    UNROUTED,
+    is_collection,
+    is_free,
+    operation_by_path,
+)
 from crewmeter.providers.protocols.mistral import MISTRAL_MODERATION, MISTRAL_OCR
 from crewmeter.providers.protocols.ollama import OLLAMA
 from crewmeter.providers.protocols.openai_audio import OPENAI_SPEECH, OPENAI_TRANSCRIPTION
@@ -124,6 +130,8 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
     path = path.rstrip("/")
     provider = provider_of_host(host)
     found = _route(path, provider)
+    if provider is not None and is_collection(path):
+        return None  # messages of a thread are no call to a model
     if found is None:
         return _unrouted(path, host, port, provider)
     route, protocol = found

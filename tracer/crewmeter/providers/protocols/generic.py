@@ -9,7 +9,7 @@ from crewmeter.providers.protocol import ProviderProtocol, UsageShape, keys
 from crewmeter.providers.protocols.openai_chat import OPENAI_KEYS, read_usage_counts
 from crewmeter.usage.draft import Raw, UsageDraft, count
 
-__all__ = ["GENERIC", "UNROUTED", "is_free", "operation_by_path"]
+__all__ = ["GENERIC", "UNROUTED", "is_collection", "is_free", "operation_by_path"]
 
 _READ_ONLY_PROVIDERS = ("voyageai", "jina_ai")
 
@@ -69,11 +69,14 @@ _OPERATIONS = (
 )
 
 
+def is_collection(path: str) -> bool:
+    """Tell whether a path belongs to a collection that costs nothing to write to."""
+    return _FREE_FAMILIES.search(path) is not None and not _BILLED_INSIDE.search(path)
+
+
 def is_free(path: str) -> bool:
     """Tell whether a POST to ``path`` at a provider's host costs nothing."""
-    if _FREE_ENDINGS.search(path):
-        return True
-    return _FREE_FAMILIES.search(path) is not None and not _BILLED_INSIDE.search(path)
+    return _FREE_ENDINGS.search(path) is not None or is_collection(path)
 
 
 def operation_by_path(path: str) -> str:

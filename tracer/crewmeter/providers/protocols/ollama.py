@@ -29,7 +29,7 @@ def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
 
 
 def _read_embedding(raw: Raw, _: str | None) -> UsageDraft:
-    return UsageDraft(input=count(raw, "prompt_eval_count"), output=0)
+    return UsageDraft(input=count(raw, "prompt_eval_count"))
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:

@@ -203,22 +203,22 @@ def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
     answer = count(raw, "completion_tokens")
     total = count(raw, "total_tokens")
     prompt = draft.input
+    draft.add_unit("citation_token", count(raw, "citation_tokens"))
     if answer is None:
         if total and prompt is not None:
             draft.output = max(0, total - prompt)
         return
     draft.output = answer
     if prompt is None:
-        if total and total >= answer:
+        # With reasoning, which may be beside the answer, the total does not tell.
+        if total and total >= answer and not draft.reasoning:
             draft.input = total - answer
         return
     reasoning = draft.reasoning
-    citations = count(raw, "citation_tokens") or 0
-    if provider == "perplexity" and (citations or reasoning > answer):
+    if provider == "perplexity" and reasoning > answer:
         draft.output = answer + reasoning
-        draft.add_unit("citation_token", citations)
-    elif citations:
-        draft.add_unit("citation_token", citations)
+        if total and total not in (prompt + answer, prompt + draft.output):
+            draft.flags.append(_TOTAL_MISMATCH)
     elif not total or total == prompt + answer:
         return
     elif reasoning and total == prompt + answer + reasoning:
