@@ -67,15 +67,41 @@ def test_tags_come_from_both_sides():
 @pytest.mark.parametrize(
     ("environ", "arguments", "culprit"),
     [
-        ({"CREWMETER_LOG": "loud"}, {}, "CREWMETER_LOG='loud'"),
-        ({"CREWMETER_TAGS": "team"}, {}, "'team' is not key=value"),
         ({}, {"endpoint": "http://"}, "endpoint 'http://'"),
+        ({}, {"endpoint": "http://[bad"}, "endpoint 'http://"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(environ, arguments, culprit):
     """The error names the setting and says what to write."""
     with pytest.raises(ValueError, match=culprit.replace("(", "\\(")):
         read_settings(environ, **arguments)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CREWMETER_LOG": "debug"},
+        {"CREWMETER_TAGS": "team"},
+        {"CREWMETER_TAGS": "=x,,a=b"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"},
+        {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://[bad"},
+    ],
+)
+def test_a_malformed_environment_variable_is_ignored_with_a_warning(environ, caplog):
+    """A typing error in a deployment must not stop the app: it is named, and metering goes on."""
+    settings = read_settings(environ)
+    assert settings.log == "off"
+    assert settings.exporters == ("crewmeter",)
+    assert next(iter(environ.values())).split(",")[0] in caplog.text
+
+
+@pytest.mark.parametrize("name", ["CREWMETER_LOG", "CREWMETER_TAGS", "CREWMETER_BUDGETS"])
+def test_no_environment_variable_makes_instrument_raise(name, monkeypatch, tmp_path, caplog):
+    """`instrument()` warns and goes on, as for every other fault."""
+    monkeypatch.setenv(name, "debug")
+    monkeypatch.setenv("CREWMETER_LEDGER", str(tmp_path / "ledger.db"))
+    crewmeter.instrument().uninstrument()
+    assert name in caplog.text
 
 
 def test_a_budget_without_a_guard_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["EMBEDDED", "OTLP", "TracerSettings", "read_settings"]
+
+logger = logging.getLogger("crewmeter")
 
 EMBEDDED = "crewmeter"
 OTLP = "otlp"
@@ -56,10 +59,11 @@ def read_settings(
     """Resolve the settings: arguments over environment over defaults.
 
     Raises:
-        ValueError: A value cannot be meant. The message names the culprit.
+        ValueError: An argument is malformed. The message names the culprit. A malformed
+            environment variable is ignored with a warning.
     """
     outside = _endpoint(environ, endpoint)
-    environment_tags = parse_tags(environ.get("CREWMETER_TAGS", ""))
+    environment_tags = _environment_tags(environ)
     return TracerSettings(
         exporters=_exporters(
             environ, endpoint=outside, has_argument=endpoint is not None, ledger=ledger
@@ -82,11 +86,24 @@ def _lowered(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name, "").strip().lower()
 
 
+def _environment_tags(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of ``CREWMETER_TAGS``, without the parts that are malformed."""
+    tags: dict[str, str] = {}
+    for part in environ.get("CREWMETER_TAGS", "").split(","):
+        try:
+            tags |= parse_tags(part)
+        except ValueError as error:
+            logger.warning("crewmeter: %s; it is ignored", error)
+    return tags
+
+
 def _log_mode(environ: Mapping[str, str]) -> str:
     mode = _lowered(environ, "CREWMETER_LOG") or "off"
-    if mode not in _LOG_MODES:
-        raise ValueError(f"CREWMETER_LOG={mode!r}: choose one of {', '.join(_LOG_MODES)}")
-    return mode
+    if mode in _LOG_MODES:
+        return mode
+    modes = ", ".join(_LOG_MODES)
+    logger.warning("crewmeter: CREWMETER_LOG=%r is ignored: choose one of %s", mode, modes)
+    return "off"
 
 
 def _endpoint(environ: Mapping[str, str], argument: str | None) -> str | None:
@@ -99,9 +116,18 @@ def _endpoint(environ: Mapping[str, str], argument: str | None) -> str | None:
     if not endpoint:
         return None
     url = endpoint if "//" in endpoint else f"//{endpoint}"
-    if urlsplit(url).hostname is None:
-        raise ValueError(f"endpoint {endpoint!r} is no URL; write e.g. http://collector:4318")
-    return endpoint
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # an unclosed bracket, say
+        host = None
+    if host is not None:
+        return endpoint
+    problem = f"endpoint {endpoint!r} is no URL; write e.g. http://collector:4318"
+    if argument:
+        raise ValueError(problem)
+    # A mistake in the environment must not stop the app. It is metered without the endpoint.
+    logger.warning("crewmeter: %s; it is ignored", problem)
+    return None
 
 
 def _wants_metrics(environ: Mapping[str, str], endpoint: str | None) -> bool:

@@ -48,20 +48,34 @@ def guard(
 ) -> BudgetLoader:
     """Return what enforces ``budget``, ``CREWMETER_BUDGETS`` and the ledger's own budgets.
 
-    With ``endpoint`` the sidecar there holds the accounts. Raises ValueError for a budget that is
-    malformed.
+    With ``endpoint`` the sidecar there holds the accounts. Raises ValueError for a ``budget`` that
+    is malformed. A malformed environment variable must not stop the app: it is logged as an error.
     """
     try:
         plan = plan_of(budget)
-        text = os.environ.get("CREWMETER_BUDGETS", "").strip()
-        if text:
-            from crewmeter_cost.budgets.repository import combine
-
-            more = read_plan(text)
-            plan = BudgetPlan(combine(plan.budgets, more.budgets), plan.limits or more.limits)
     except CrewMeterError as error:
         raise ValueError(f"{error.message} ({error.hint})") from error
+    more = _plan_of_environment()
+    if more.budgets:
+        from crewmeter_cost.budgets.repository import combine
+
+        plan = BudgetPlan(combine(plan.budgets, more.budgets), plan.limits)
+    plan = BudgetPlan(plan.budgets, plan.limits or more.limits)
     return BudgetLoader(plan, ledger, endpoint=endpoint, headers=headers)
+
+
+def _plan_of_environment() -> BudgetPlan:
+    """Return the plan of ``CREWMETER_BUDGETS``, an empty one where it is malformed."""
+    text = os.environ.get("CREWMETER_BUDGETS", "").strip()
+    if not text:
+        return BudgetPlan()
+    try:
+        return read_plan(text)
+    except CrewMeterError as error:
+        log.error(
+            "crewmeter: %s (%s); NO budget of that variable is enforced", error.message, error.hint
+        )
+        return BudgetPlan()
 
 
 def has_budgets(ledger: str | None) -> bool | None:

@@ -39,14 +39,20 @@ class RemoteBalanceStore:
     """
 
     def __init__(self, endpoint: str, headers: Mapping[str, str]) -> None:
-        parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+        problem = CrewMeterError(
+            f"{endpoint!r} is no address of a sidecar", hint="write http://host:4318"
+        )
+        try:
+            parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+            port = parts.port
+        except ValueError:
+            raise problem from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CrewMeterError(
-                f"{endpoint!r} is no address of a sidecar", hint="write http://host:4318"
-            )
+            raise problem
         self._secure = parts.scheme == "https"
         self._host = parts.hostname
-        port = parts.port or (443 if self._secure else _HTTP_PORT)
+        if port is None:
+            port = 443 if self._secure else _HTTP_PORT
         # An OTLP endpoint may name the gRPC port. The API is on the HTTP port beside it.
         self._port = _HTTP_PORT if port == _GRPC_PORT else port
         self._base = parts.path.rstrip("/").removesuffix("/v1/traces")

@@ -22,6 +22,7 @@ VARIABLES = frozenset(
         "CREWMETER_CAPTURE_CONTENT",
         "CREWMETER_LEDGER",
         "CREWMETER_LOG",
+        "CREWMETER_LOG_LEVEL",
         "CREWMETER_PRICES",
         "CREWMETER_TAGS",
         "CREWMETER_TOKEN",

@@ -1,6 +1,6 @@
-"""Runs the catalogue's queries on a ledger.
+"""Queries of the panel catalogue, run on a ledger.
 
-The SQL comes from the catalogue alone; what a browser sends is only ever bound.
+The SQL comes from the catalogue alone. What a browser sends is only ever bound.
 """
 
 from __future__ import annotations
@@ -25,12 +25,23 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.web.params import PanelParameters
 
-__all__ = ["ask", "ask_panel", "catalogue", "choices", "public_catalogue"]
+__all__ = [
+    "NotInCatalogueError",
+    "ask",
+    "ask_panel",
+    "catalogue",
+    "choices",
+    "public_catalogue",
+]
+
+
+class NotInCatalogueError(CrewMeterError):
+    """A panel, filter or run that does not exist."""
 
 
 @cache
 def catalogue() -> dict[str, Any]:
-    """The committed catalogue (`crewmeter_dashboards.local_page` writes it)."""
+    """Return the committed catalogue (`crewmeter_dashboards.local_page` writes it)."""
     document: dict[str, Any] = json.loads(
         resources.files("crewmeter_cost.web").joinpath("panels.json").read_text("utf-8")
     )
@@ -58,60 +69,49 @@ def _statement(sql: str, lists: tuple[str, ...]) -> TextClause:
 def ask(
     engine: Engine, sql: str, parameters: Mapping[str, object], *, lists: Iterable[str] = ()
 ) -> dict[str, object]:
-    """Return a query's columns and rows as JSON values, and its milliseconds.
+    """Return columns and rows of a query, as JSON can hold them, and its milliseconds.
 
     `lists` names the parameters that are lists.
     """
     statement = _statement(sql, tuple(lists))
-    bound = {
-        name: value for name, value in parameters.items() if name in statement.compile().params
-    }
+    used = statement.compile().params
+    bound = {name: value for name, value in parameters.items() if name in used}
     started = time.perf_counter()
     with engine.connect() as connection:
         result = connection.execute(statement, bound)
         columns = list(result.keys())
         rows = [[_plain(value) for value in row] for row in result]
-    return {
-        "columns": columns,
-        "rows": rows,
-        "milliseconds": round((time.perf_counter() - started) * 1000, 1),
-    }
+    milliseconds = (time.perf_counter() - started) * 1000
+    return {"columns": columns, "rows": rows, "milliseconds": round(milliseconds, 1)}
 
 
 def _plain(value: object) -> object:
+    """Return a value that JSON and JavaScript hold exactly, where there is one."""
     if isinstance(value, Decimal):
-        return (
-            int(value)
-            if value == value.to_integral_value() and abs(value) < 2**53
-            else float(value)
-        )
+        is_whole = value == value.to_integral_value()
+        return int(value) if is_whole and abs(value) < 2**53 else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def ask_panel(engine: Engine, panel: str, question: PanelParameters) -> dict[str, object]:
-    """One panel's answer.
-
-    Raises `CrewMeterError` for a panel that is not in the catalogue.
-    """
+def ask_panel(engine: Engine, panel: str, parameters: PanelParameters) -> dict[str, object]:
+    """Return what one panel shows. Raises `NotInCatalogueError` for an unknown panel."""
     entry = catalogue()["panels"].get(panel)
     if entry is None:
-        raise CrewMeterError(f"there is no panel {panel!r}")
+        raise NotInCatalogueError(f"there is no panel {panel!r}")
     sql = entry["sql"][engine.dialect.name]
-    return ask(engine, sql, question.parameters(), lists=question.filters)
+    return ask(engine, sql, parameters.parameters(), lists=parameters.filters)
 
 
-def choices(engine: Engine, name: str, question: PanelParameters) -> list[object]:
-    """The names a filter can be set to: those seen in the range.
+def choices(engine: Engine, name: str, parameters: PanelParameters) -> list[object]:
+    """Return the names a filter can be set to: those seen in the range.
 
-    Raises `CrewMeterError` for an unknown filter.
+    Raises `NotInCatalogueError` for an unknown filter.
     """
     entry = catalogue()["filters"].get(name)
     if entry is None:
-        raise CrewMeterError(f"there is no filter {name!r}")
-    answer = ask(
-        engine, entry["sql"][engine.dialect.name], question.parameters(), lists=question.filters
-    )
-    rows: Any = answer["rows"]
-    return [row[0] for row in rows]
+        raise NotInCatalogueError(f"there is no filter {name!r}")
+    sql = entry["sql"][engine.dialect.name]
+    found: Any = ask(engine, sql, parameters.parameters(), lists=parameters.filters)["rows"]
+    return [row[0] for row in found]

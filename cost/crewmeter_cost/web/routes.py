@@ -1,6 +1,6 @@
-"""The page's routes.
+"""The page's routes: static files and a JSON API, both read-only.
 
-Static files and a JSON API, both read-only, for `crewmeter open` and for the sidecar's ``/``.
+They serve `crewmeter open` and the sidecar's ``/``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ from starlette.routing import Route
 from crewmeter_cost.budgets.repository import in_force
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import COST_STATUS_TEXT
+from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.web import run_pages
-from crewmeter_cost.web.panel_queries import ask_panel, catalogue, choices, public_catalogue
+from crewmeter_cost.web.panel_queries import (
+    NotInCatalogueError,
+    ask_panel,
+    catalogue,
+    choices,
+    public_catalogue,
+)
 from crewmeter_cost.web.params import ANY, read_parameters
 
 if TYPE_CHECKING:
@@ -46,6 +53,7 @@ HEADERS = {
 }
 """On every answer: nothing but our own files runs, nothing leaves, nobody frames us."""
 
+_MOST_SKIP = 9_999_999
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -56,9 +64,9 @@ _TYPES = {
 
 
 def page_routes(ledger: Ledger) -> list[Route]:
-    """Routes that show `ledger`: ``/``, ``/static/…`` and ``/api/…``.
+    """Return routes that show `ledger`: ``/``, ``/static/…`` and ``/api/…``.
 
-    They hold no state; close the ledger yourself.
+    They hold no state. Close the ledger yourself.
     """
     files = _static_files()
 
@@ -67,67 +75,50 @@ def page_routes(ledger: Ledger) -> list[Route]:
         if found is None:
             return _json({"error": "not found"}, status=404)
         body, media_type = found
-        return Response(
-            body, media_type=media_type, headers={**HEADERS, "Cache-Control": "no-cache"}
-        )
+        headers = {**HEADERS, "Cache-Control": "no-cache"}
+        return Response(body, media_type=media_type, headers=headers)
 
     def boards(_request: Request) -> Response:
-        return _json(
-            public_catalogue()
-            | {
-                "budget_usd": monthly_budget(ledger.engine),
-                "words": dict(COST_STATUS_TEXT),
-                "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
-            }
-        )
+        own = {
+            "budget_usd": monthly_budget(ledger.engine),
+            "words": dict(COST_STATUS_TEXT),
+            "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
+        }
+        return _json({**public_catalogue(), **own})
 
-    def panel(request: Request) -> Response:
-        return _answer(
-            lambda: ask_panel(
-                ledger.engine, request.path_params["panel"], _question(ledger, request)
-            )
-        )
+    def panel(request: Request) -> dict[str, object]:
+        return ask_panel(ledger.engine, request.path_params["panel"], _parameters(ledger, request))
 
-    def filter_choices(request: Request) -> Response:
-        return _answer(
-            lambda: {
-                "values": choices(
-                    ledger.engine, request.path_params["name"], _question(ledger, request)
-                )
-            }
-        )
+    def filter_choices(request: Request) -> dict[str, object]:
+        values = choices(ledger.engine, request.path_params["name"], _parameters(ledger, request))
+        return {"values": values}
 
-    def run_list(request: Request) -> Response:
+    def run_list(request: Request) -> dict[str, object]:
         query = request.query_params
-        return _answer(
-            lambda: run_pages.run_list(
-                ledger.engine,
-                _question(ledger, request),
-                order=query.get("order", "time"),
-                status=query.get("status", ANY),
-                skip=_skip(query.get("skip", "0")),
-            )
+        return run_pages.run_list(
+            ledger.engine,
+            _parameters(ledger, request),
+            order=query.get("order", "time"),
+            status=query.get("status", ANY),
+            skip=bounded_integer(query.get("skip", "0"), name="skip", lowest=0, highest=_MOST_SKIP),
         )
 
-    def run(request: Request) -> Response:
-        return _answer(lambda: run_pages.run_tree(ledger.engine, request.path_params["run_id"]))
+    def run(request: Request) -> dict[str, object]:
+        return run_pages.run_tree(ledger.engine, request.path_params["run_id"])
 
     return [
         Route("/", static),
         Route("/static/{name:path}", static),
         Route("/api/boards", boards),
-        Route("/api/panels/{panel}", panel),
-        Route("/api/filters/{name}", filter_choices),
-        Route("/api/page/runs", run_list),
-        Route("/api/page/runs/{run_id}", run),
+        Route("/api/panels/{panel}", _endpoint(panel)),
+        Route("/api/filters/{name}", _endpoint(filter_choices)),
+        Route("/api/page/runs", _endpoint(run_list)),
+        Route("/api/page/runs/{run_id}", _endpoint(run)),
     ]
 
 
 def _static_files() -> dict[str, tuple[bytes, str]]:
-    """Every file of the page by name, read once.
-
-    Only what is listed here can be asked for.
-    """
+    """Return every file of the page by name, read once. Only these are served."""
     folder = resources.files("crewmeter_cost.web").joinpath("static")
     found = {}
     for entry in folder.iterdir():
@@ -150,39 +141,35 @@ def monthly_budget(engine: Engine) -> float:
     return min(amounts, default=0.0)
 
 
-def _question(ledger: Ledger, request: Request) -> PanelParameters:
+def _parameters(ledger: Ledger, request: Request) -> PanelParameters:
     query = {name: request.query_params.getlist(name) for name in request.query_params}
-    known = catalogue()
     return read_parameters(
         query,
-        filters=tuple(known["filters"]),
+        filters=tuple(catalogue()["filters"]),
         now=int(time.time()),
         budget=monthly_budget(ledger.engine),
     )
 
 
-def _skip(text: str) -> int:
-    if not text.isdecimal() or len(text) > 7:
-        raise CrewMeterError(f"skip={text!r} is not a number of runs")
-    return int(text)
+def _endpoint(document: Callable[[Request], dict[str, object]]) -> Callable[[Request], Response]:
+    """Return an endpoint that gives a document as JSON, and errors as 4xx and 503."""
+
+    def endpoint(request: Request) -> Response:
+        try:
+            return _json(document(request))
+        except NotInCatalogueError as error:
+            return _problem(error.message, error.hint, status=404)
+        except CrewMeterError as error:
+            return _problem(error.message, error.hint, status=400)
+        except DBAPIError as error:
+            message = f"the ledger did not answer: {error.orig}"
+            return _problem(message, "try again; crewmeter doctor looks closer", status=503)
+
+    return endpoint
 
 
-def _answer(ask: Callable[[], dict[str, object]]) -> Response:
-    try:
-        return _json(ask())
-    except CrewMeterError as error:
-        return _json(
-            {"error": error.message, "hint": error.hint},
-            status=404 if error.message.startswith("there is no") else 400,
-        )
-    except DBAPIError as error:
-        return _json(
-            {
-                "error": f"the ledger did not answer: {error.orig}",
-                "hint": "try again; crewmeter doctor looks closer",
-            },
-            status=503,
-        )
+def _problem(message: str, hint: str | None, *, status: int) -> Response:
+    return _json({"error": message, "hint": hint}, status=status)
 
 
 def _json(document: object, *, status: int = 200) -> Response:

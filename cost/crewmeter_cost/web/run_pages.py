@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.web.panel_queries import ask
+from crewmeter_cost.web.panel_queries import NotInCatalogueError, ask
 from crewmeter_cost.web.params import ANY
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["ORDERS", "run_list", "run_tree"]
 
 NEWEST = 10_000
-"""Orders other than by time look at so many of the newest runs, so that they take milliseconds on any ledger."""
+"""Orders other than by time look at so many of the newest runs.
+
+So they take milliseconds on any ledger.
+"""
 
 ORDERS = {
     "time": "time DESC",
@@ -24,7 +27,7 @@ ORDERS = {
     "duration": "COALESCE(duration_seconds, 0) DESC",
     "calls": "calls DESC",
 }
-"""Order → its SQL; the browser names one of these, it never writes one."""
+"""Order → its SQL. The browser names one of these, it never writes one."""
 
 PAGE = 100
 _STATUSES = ("ok", "error", "abandoned", "running")
@@ -62,41 +65,39 @@ FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 
 
 def run_list(
-    engine: Engine, question: PanelParameters, *, order: str, status: str, skip: int
+    engine: Engine, parameters: PanelParameters, *, order: str, status: str, skip: int
 ) -> dict[str, object]:
-    """A page of runs in the range.
+    """Return a page of runs in the range.
 
     Raises `CrewMeterError` for an unknown order or status.
     """
     if order not in ORDERS:
         raise CrewMeterError(f"order={order!r} is not known", hint=f"one of {', '.join(ORDERS)}")
     if status not in (ANY, *_STATUSES):
-        raise CrewMeterError(
-            f"status={status!r} is not known", hint=f"one of {', '.join(_STATUSES)}"
-        )
-    parameters = {
-        **question.parameters(),
-        "status": (status,),
-        "skip": skip,
-        "newest": NEWEST if order != "time" else skip + PAGE,
-    }
-    answer = ask(engine, _STATEMENTS[order], parameters, lists=_LISTS)
-    return {**answer, "page": PAGE, "newest": NEWEST}
+        hint = f"one of {', '.join(_STATUSES)}"
+        raise CrewMeterError(f"status={status!r} is not known", hint=hint)
+    newest = skip + PAGE if order == "time" else NEWEST
+    bound = {**parameters.parameters(), "status": (status,), "skip": skip, "newest": newest}
+    found = ask(engine, _STATEMENTS[order], bound, lists=_LISTS)
+    return {**found, "page": PAGE, "newest": NEWEST}
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:
-    """Return one run's totals, nodes, steps and billed calls.
+    """Return one run: its totals and its nodes, each with id and parent.
 
-    Each has an id and a parent. Raises `CrewMeterError` where there is none.
+    Nodes are steps and billed calls. Raises `NotInCatalogueError` where there is no such run.
     """
-    found = _dicts(ask(engine, _RUN, {"run_id": run_id}))
+    found = _rows(engine, _RUN, run_id)
     if not found:
-        raise CrewMeterError(f"there is no run {run_id!r} in this ledger")
-    steps = [{**node, "billed": False} for node in _dicts(ask(engine, _STEPS, {"run_id": run_id}))]
-    calls = [{**node, "billed": True} for node in _dicts(ask(engine, _CALLS, {"run_id": run_id}))]
+        raise NotInCatalogueError(f"there is no run {run_id!r} in this ledger")
+    steps = _rows(engine, _STEPS, run_id)
+    calls = _rows(engine, _CALLS, run_id)
+    nodes = [{**node, "billed": False} for node in steps]
+    nodes += [{**node, "billed": True} for node in calls]
     truncated = len(steps) == _MOST_NODES or len(calls) == _MOST_NODES
-    return {"run": found[0], "nodes": steps + calls, "truncated": truncated}
+    return {"run": found[0], "nodes": nodes, "truncated": truncated}
 
 
-def _dicts(answer: dict[str, Any]) -> list[dict[str, object]]:
-    return [dict(zip(answer["columns"], row, strict=True)) for row in answer["rows"]]
+def _rows(engine: Engine, sql: str, run_id: str) -> list[dict[str, object]]:
+    found: dict[str, Any] = ask(engine, sql, {"run_id": run_id})
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]

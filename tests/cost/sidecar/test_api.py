@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from support.sidecars import request
@@ -109,3 +110,54 @@ def test_health_is_plain(filled):
     """Probes get a word and no facts."""
     assert (filled.get("/healthz").status, filled.get("/healthz").text) == (200, "ok\n")
     assert (filled.get("/readyz").status, filled.get("/readyz").text) == (200, "ready\n")
+
+
+@pytest.mark.parametrize("name", ["since", "until"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31",
+        "9999-12-31T23:59:59-14:00",
+        "10000-01-01",
+        "-1",
+        "1e400",
+        "99999999999999999999 days",
+        "999999 years",
+    ],
+)
+def test_the_ends_of_the_calendar_are_answered_in_words(sidecar, name, moment):
+    """A time that no ledger can hold is a 400 with the reason, on every path that takes one."""
+    for path in ("/api/report", "/api/runs"):
+        answer = sidecar.get(f"{path}?{urlencode({name: moment})}")
+        assert answer.status == 400, (path, answer.text)
+        assert moment.split()[0] in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "moment", ["99999999999", "253402300800", "now-999999w", "-1", "1e9", "\u0663"]
+)
+def test_the_page_refuses_times_no_ledger_can_hold(sidecar, moment):
+    """Unix seconds past the year 2262 do not fit the ledger's nanoseconds."""
+    for path in ("/api/panels/spend_over_time", "/api/page/runs", "/api/filters/crew"):
+        for name in ("from", "to"):
+            answer = sidecar.get(f"{path}?{urlencode({name: moment})}")
+            assert answer.status in (400, 404), (path, answer.text)
+
+
+@pytest.mark.parametrize(
+    "limit", ["00000000199999", "9" * 32, "9" * 5000, "0", "-1", "1.0", "\u00b2"]
+)
+def test_a_limit_is_checked_by_its_value(sidecar, limit):
+    """Leading zeros passed, and 32 digits were a 500."""
+    for path, name in (
+        ("/api/report", "limit"),
+        ("/api/runs", "limit"),
+        ("/api/runs", "offset"),
+        ("/api/page/runs", "skip"),
+    ):
+        answer = sidecar.get(f"{path}?{urlencode({name: limit})}")
+        allowed = limit == "0" and name in ("offset", "skip")
+        small = name != "limit" and limit == "00000000199999"
+        assert answer.status == (200 if allowed or small else 400), (path, name, answer.text)

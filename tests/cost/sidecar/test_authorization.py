@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import subprocess
 from base64 import b64encode
@@ -227,3 +228,99 @@ def test_hostile_names_stay_names(fresh):
             "/api/report?" + query.replace(" ", "%20").replace("'", "%27").replace(";", "%3B")
         ).status in (200, 400)
     assert len(fresh.stored()) == len(HOSTILE)
+
+
+OWN_ORIGINS = ["http://{host}"]
+FOREIGN_ORIGINS = [
+    "http://evil.example",
+    "http://evil.example:4318",
+    "null",
+    "http://localhost:3000",
+    "http://localhost.evil.example",
+    "file://",
+    "",
+    "http://127.0.0.1@evil.example",
+]
+LOOPBACK_HOSTS = ["127.0.0.1:{port}", "localhost:{port}", "LOCALHOST", "[::1]:{port}", "127.0.0.1"]
+FOREIGN_HOSTS = [
+    "evil.example",
+    "evil.example:4318",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "evil.example#localhost",
+    "localhost@evil.example",
+    "localhost:evil",
+    "10.0.0.1",
+    "",
+]
+ROUTES = [*ENDPOINTS, ("POST", "/api/budgets/lease"), ("POST", "/api/budgets/settle")]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_without_keys_every_route_answers_to_this_machine_only(sidecar, method, path):
+    """Every route × Host × Origin: a page whose name was pointed here (DNS rebinding) gets 403."""
+    body = b"{}" if method == "POST" else None
+    for template in LOOPBACK_HOSTS:
+        host = template.format(port=sidecar.port)
+        assert sidecar.ask(method, path, body, {"host": host}).status != 403
+        own = {"host": host, "origin": f"http://{host}"}
+        assert sidecar.ask(method, path, body, own).status != 403
+        for origin in FOREIGN_ORIGINS:
+            foreign = {"host": host, "origin": origin}
+            assert sidecar.ask(method, path, body, foreign).status == 403, (host, origin)
+    for host in FOREIGN_HOSTS:
+        assert sidecar.ask(method, path, body, {"host": host}).status in (400, 403), host
+        rebound = {"host": host, "origin": f"http://{host}"}
+        assert sidecar.ask(method, path, body, rebound).status in (400, 403), host
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, BOTH])
+def test_with_keys_a_foreign_page_is_refused_before_its_key(locked, method, path, key):
+    """A browser may send a stored password along, so a foreign Origin is refused whatever the key.
+
+    The Host may be any: behind a proxy it is the proxy's.
+    """
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    body = b"{}" if method == "POST" else None
+    for host in ("meter.example", "127.0.0.1"):
+        own = headers | {"host": host, "origin": f"https://{host}"}
+        assert locked.ask(method, path, body, own).status != 403
+        foreign = headers | {"host": host, "origin": "http://evil.example"}
+        assert locked.ask(method, path, body, foreign).status == 403
+
+
+def test_a_second_host_or_origin_hides_nothing(sidecar):
+    """Two Host headers, or two Origins, are refused."""
+    for extra in (b"Host: evil.example\r\n", b"Origin: http://evil.example\r\n"):
+        own = b"Origin: http://localhost\r\n" if extra.startswith(b"Origin") else b""
+        with socket.create_connection(("127.0.0.1", sidecar.port), timeout=60) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + own + extra + b"\r\n")
+            status = client.recv(4096).split()[1]
+        assert status in (b"400", b"403")
+
+
+@pytest.mark.parametrize("name", ["origin", "sec-fetch-site", "referer"])
+def test_grpc_takes_nothing_from_a_web_page(nursery, tmp_path, name):
+    """A browser sends these with every request of a page, and no OTLP client does."""
+    with nursery.start(tmp_path / "ledger.db", grpc=True) as running:
+        with grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel:
+            export = channel.unary_unary(
+                "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+            )
+            with pytest.raises(grpc.RpcError) as caught:
+                export(request(1), metadata=((name, "http://evil.example"),))
+        assert caught.value.code().name == "PERMISSION_DENIED"
+        assert running.stored() == []
+
+
+def test_the_grpc_port_gives_a_browser_nothing(nursery, tmp_path):
+    """Browsers speak HTTP/1.1 without TLS, and the gRPC port does not."""
+    with nursery.start(tmp_path / "ledger.db", grpc=True) as running:
+        with socket.create_connection(("127.0.0.1", running.grpc_port), timeout=60) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n\r\n")
+            answer = b""
+            while part := client.recv(4096):
+                answer += part
+        assert b"HTTP/1.1 200" not in answer
+        assert running.stored() == []

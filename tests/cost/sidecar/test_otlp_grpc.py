@@ -31,12 +31,11 @@ def test_acknowledged_spans_are_in_the_ledger(running, channel):
     assert running.metric('crewmeter_ingest_requests_total{outcome="ok",protocol="grpc"}') >= 1
 
 
-def test_gzip_is_taken(running, channel):
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_taken(running, channel, compression):
     """gRPC clients compress per call."""
     before = len(running.stored())
-    channel.unary_unary(SERVICE.format("trace", "Trace"))(
-        request(5), compression=grpc.Compression.Gzip
-    )
+    channel.unary_unary(SERVICE.format("trace", "Trace"))(request(5), compression=compression)
     assert len(running.stored()) == before + 5
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
+import socket
+import time
 import zlib
 
+import pytest
 import zstandard
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from support.paths import SPAN_FIXTURES
@@ -160,3 +164,40 @@ def test_two_instrumentors_on_one_crew_are_billed_once(fresh):
     chats, embeddings = rows["gpt-4o-mini"], rows["text-embedding-3-small"]
     assert (chats["calls"], chats["input_tokens"], chats["output_tokens"]) == (4, 3000, 680)
     assert (embeddings["calls"], embeddings["input_tokens"]) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("signal", "field"),
+    [("metrics", "rejectedDataPoints"), ("logs", "rejectedLogRecords")],
+)
+def test_partial_success_in_json_is_named_after_the_signal(sidecar, signal, field):
+    """The three services share field numbers in protobuf, and no field name in JSON."""
+    answer = sidecar.ask("POST", f"/v1/{signal}", b"{}", {"content-type": "application/json"})
+    assert (answer.status, set(answer.json()["partialSuccess"])) == (200, {field, "errorMessage"})
+
+
+def test_a_kept_alive_connection_answers_without_delay(sidecar):
+    """With Nagle's algorithm each response of two segments waited 40 ms for the client."""
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=60)
+    quickest = {}
+    for path in ("/healthz", "/api/report", "/metrics"):
+        times = []
+        for _ in range(15):
+            began = time.perf_counter()
+            connection.request("GET", path)
+            connection.getresponse().read()
+            times.append(time.perf_counter() - began)
+        quickest[path] = min(times)
+    connection.close()
+    assert quickest["/healthz"] < 0.035, quickest
+    assert min(quickest.values()) < 0.035
+
+
+@pytest.mark.parametrize("length", ["\u00b2", "1e3", "-1", "+5", "9" * 40, " "])
+def test_a_length_that_is_no_number_is_refused(sidecar, length):
+    """ "²" is a digit to Python, and no length."""
+    head = b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=60) as client:
+        client.sendall(head + b"Content-Length: " + length.encode("latin-1") + b"\r\n\r\n{}")
+        answer = client.recv(4096)
+    assert answer == b"" or answer.split()[1] in (b"400", b"413")

@@ -294,7 +294,7 @@ def test_the_log_takes_in_what_libraries_say():
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.getLogger('asyncio').exception('lost')\n"
     )
-    environ = {**os.environ, "CREWMETER_LOG": ""}
+    environ = {**os.environ, "CREWMETER_LOG_LEVEL": ""}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environ
     )
