@@ -244,7 +244,7 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
         usage = holder.get("usage")
         if isinstance(usage, dict):
             facts.report(usage)
-    if choice and _SEARCH_MODELS.search(facts.request_model or ""):
+    if answer.get("choices") and _SEARCH_MODELS.search(facts.request_model or ""):
         facts.count_searches(1)  # each answer costs a search (platform.openai.com/docs/pricing)
     gateway = as_map(as_map(answer.get("provider_metadata")).get("gateway"))
     if "cost" in gateway:  # Vercel's AI gateway
