@@ -243,16 +243,17 @@ class LedgerSpanExporter(SpanExporter):
         """
         from crewmeter_cost.ledger.database_errors import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-        from crewmeter_cost.ledger.quarantine import quarantine
+        from crewmeter_cost.ledger.recovery import set_aside
 
         if not isinstance(error, LedgerCorruptError):
             return False
-        if self._pipeline is not None:
-            self._pipeline.ledger.close()
-            self._pipeline = None
         path = sqlite_path(ledger_url(self._url))
+        if path is None:
+            return False
+        opened = [] if self._pipeline is None else [self._pipeline.ledger]
+        self._pipeline = None
         try:
-            aside = None if path is None else quarantine(path)
+            aside = set_aside(path, error, opened)
         except OSError as problem:
             _log.error("crewmeter: %s, and it could not be moved aside: %s", error, problem)
             return False

@@ -12,6 +12,7 @@ from crewmeter_cost.ledger.location import display_url, sqlite_path
 
 if TYPE_CHECKING:
     from crewmeter_cost.ledger.location import LedgerUrl
+    from crewmeter_cost.ledger.sqlite_file import FileIdentity
 
 __all__ = [
     "DAMAGE",
@@ -29,6 +30,9 @@ class LedgerUnavailableError(CrewMeterError):
 
 class LedgerCorruptError(CrewMeterError):
     """The file is damaged, and waiting will not mend it."""
+
+    found_in: FileIdentity | None = None
+    """The file, where a check of its bytes found the damage and not a statement that failed."""
 
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

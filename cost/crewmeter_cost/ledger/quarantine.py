@@ -1,62 +1,85 @@
-"""Quarantine of damaged SQLite ledgers: moved aside, never deleted.
+"""Move a damaged SQLite ledger aside, whole and under a name of its own, so a new one can begin.
 
-A new file is begun at the old path.
+Nothing is deleted or overwritten: the file, its write-ahead log and its index are the evidence.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import os
 import time
 from typing import TYPE_CHECKING
+
+from crewmeter_cost.ledger.integrity import damage_of
+from crewmeter_cost.ledger.sqlite_file import identity_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["is_damaged", "quarantine"]
+    from crewmeter_cost.ledger.sqlite_file import FileIdentity
+
+__all__ = ["quarantine"]
+
+_BESIDE = ("-wal", "-shm")
 
 
-def is_damaged(path: Path) -> bool:
-    """True if the file is no SQLite database or fails SQLite's own quick check.
+def quarantine(path: Path, *, damaged: FileIdentity | None = None) -> Path | None:
+    """Rename a damaged ledger to `<name>.corrupt-<UTC time>`, and return where it is now.
 
-    False where it is sound, locked or missing.
+    `damaged` is the file that was found to be damaged, where that is known. None where nothing was
+    moved: the file is sound, or another process was quicker and a new ledger is at the path. Raises
+    `OSError` where it cannot be moved.
     """
-    if not path.exists():
-        return False
-    connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-    try:
-        return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    finally:
-        connection.close()
-
-
-def quarantine(path: Path) -> Path | None:
-    """Rename a damaged ledger, with its WAL, to ``<name>.corrupt-<UTC time>``.
-
-    Returns where it is now.
-
-    None where nothing was moved: the file is sound, or another process was quicker and a new ledger already stands there.
-    """
-    try:
-        found = path.stat().st_ino
-    except FileNotFoundError:
+    found = identity_of(path)
+    if found is None or (found != damaged and damage_of(path) is None):
         return None
-    if not is_damaged(path):
-        return None
-    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    beside = {suffix: identity_of(_beside(path, suffix)) for suffix in _BESIDE}
+    aside = _reserved_name(path)
     try:
         path.rename(aside)
     except FileNotFoundError:
+        aside.unlink()
         return None
-    if (
-        aside.stat().st_ino != found
-    ):  # another process had put a new one there between the check and the rename
-        aside.rename(path)
+    if identity_of(aside) != found:
+        _put_back(aside, path)
         return None
-    for suffix in ("-wal", "-shm"):
-        beside = path.with_name(path.name + suffix)
-        if beside.exists():
-            beside.rename(aside.with_name(aside.name + suffix))
+    for suffix, identity in beside.items():
+        _move(_beside(path, suffix), identity, _beside(aside, suffix))
     return aside
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _reserved_name(path: Path) -> Path:
+    """Return a name that is free, with an empty file that holds it: a rename replaces only that."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    number = 1
+    while True:
+        ending = stamp if number == 1 else f"{stamp}-{number}"
+        aside = _beside(path, f".corrupt-{ending}")
+        try:
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            number += 1
+        else:
+            return aside
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Return a ledger that another process had put there between the check and the rename."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    aside.unlink()
+
+
+def _move(path: Path, identity: FileIdentity | None, target: Path) -> None:
+    """Rename a file unless it is another one by now: a new ledger has a log of its own."""
+    if identity is None or identity_of(path) != identity:
+        return
+    try:
+        path.rename(target)
+    except FileNotFoundError:
+        return

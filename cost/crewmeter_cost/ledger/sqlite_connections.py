@@ -30,7 +30,9 @@ __all__ = ["SqliteConnections"]
 _log = logging.getLogger("crewmeter")
 
 _abandoned: list[sqlite3.Connection] = []
-"""A parent's connections in a forked child. Closing them there could delete the parent's WAL."""
+"""Connections that must not be closed: a parent's in a forked child, and those to a damaged file.
+
+Closing them could fold the WAL into the file and delete it."""
 
 
 class SqliteConnections:
@@ -175,7 +177,7 @@ class SqliteConnections:
         return self._path.with_name(self._path.name + suffix)
 
     def abandon(self) -> None:
-        """Drop both connections without closing them: they belong to the parent process."""
+        """Drop both connections without closing them."""
         if self._session is not None:
             _abandoned.append(self._session.connection)
         if self._reader is not None:

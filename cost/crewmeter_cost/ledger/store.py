@@ -13,10 +13,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, explain
+from crewmeter_cost.ledger.database_errors import (
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    explain,
+)
 from crewmeter_cost.ledger.fork_safety import keep_safe
+from crewmeter_cost.ledger.integrity import damage_of
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
+from crewmeter_cost.ledger.sqlite_file import identity_of
 from crewmeter_cost.ledger.write.batch import Written, write_batch
 from crewmeter_cost.ledger.write.journal import has_journals
 from crewmeter_cost.ledger.write.session import ConnectionSession
@@ -295,6 +301,36 @@ class Ledger:
             if getattr(error, "orig", None) is None:
                 raise
             raise explain(error, self.url) from error
+
+    def verify(self) -> None:
+        """Check the bytes of a SQLite ledger and of its write-ahead log.
+
+        Takes about a second for 500 MB, and keeps no writer waiting. Raises `LedgerCorruptError`.
+        """
+        path = sqlite_path(self.url)
+        if path is None:
+            return
+        found = identity_of(path)
+        damage = damage_of(path)
+        if damage is not None:
+            error = LedgerCorruptError(
+                f"ledger {self.name} is damaged: {damage}",
+                hint="it is moved away and what can be read of it is copied to a new file",
+            )
+            error.found_in = found
+            raise error
+
+    def abandon(self) -> None:
+        """Drop every connection to a damaged ledger without closing it.
+
+        Closing the last one would copy its write-ahead log into the file, and delete the log.
+        """
+        with self.lock:
+            if self._sqlite is not None:
+                self._sqlite.abandon()
+            if self._engine is not None:
+                self._engine.dispose(close=False)
+            self._state.forget()
 
     def _disconnect(self) -> None:
         if self._sqlite is not None:

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.database_errors import LedgerCorruptError
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -51,6 +52,8 @@ _GC_THRESHOLDS = (200_000, 20, 100)
 
 At its defaults that takes a fifth of the processor time.
 """
+VERIFY_SECONDS = 3600.0
+"""How often the ledger's bytes are checked."""
 _WATCH_SECONDS = 0.5
 """How often threads are looked after."""
 
@@ -131,6 +134,7 @@ class Sidecar:
         self._writer.start()
         self._gauges.start()
         watch = asyncio.create_task(self._watch_threads())
+        check = asyncio.create_task(self._watch_ledger())
         grpc_server: Any = None
         try:
             announced = f"OTLP/HTTP {_url(self._settings, listener)}"
@@ -149,6 +153,7 @@ class Sidecar:
         finally:
             self._stopping = True
             watch.cancel()
+            check.cancel()
             if grpc_server is not None:
                 await grpc_server.stop(limits.drain_seconds)
             self._receiver.close()
@@ -213,6 +218,16 @@ class Sidecar:
 
     def _threads(self) -> tuple[SupervisedThread, ...]:
         return self._writer.thread, self._receiver.reader.thread, self._gauges.thread
+
+    async def _watch_ledger(self) -> None:
+        """Check the ledger's bytes every hour, and have a damaged one set aside."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(VERIFY_SECONDS)
+            try:
+                await loop.run_in_executor(None, self._ledgers.reading.verify)
+            except LedgerCorruptError as error:
+                self._writer.suspect(error)
 
     async def _watch_threads(self) -> None:
         """Start threads anew that were killed from outside their own code."""

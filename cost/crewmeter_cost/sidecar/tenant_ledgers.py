@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-from crewmeter_cost.ledger.quarantine import quarantine
+from crewmeter_cost.ledger.recovery import set_aside
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class SidecarLedgers:
         self._path: Path | None = sqlite_path(ledger_url(url))
         self._knows_server = True
         try:
+            # Before it is opened: SQLite drops what follows a damaged frame of the WAL.
+            Ledger(ledger_url(url)).verify()
             self.ledger = Ledger.open(url, durable=True)
         except LedgerCorruptError as error:
             reopened = self.reopen(error)
@@ -71,10 +73,10 @@ class SidecarLedgers:
         """
         if self._path is None:
             return None
+        opened: list[Ledger] = []
         if hasattr(self, "reading"):  # not yet, when the damage shows on opening
-            self.ledger.close()
-            self.reading.close()
-        aside = quarantine(self._path)
+            opened = [self.ledger, self.reading]
+        aside = set_aside(self._path, error, opened)
         if aside is not None:
             log.critical("%s; it is now at %s and a new ledger is begun", error.message, aside)
         try:

@@ -239,6 +239,15 @@ class Runs:
         if run.name is None:
             run.name = self._labels.of["run"][step.context.run_name or step.name]
 
+    def restore(
+        self, number: int, *, status: str, started_ns: int, duration_ns: int | None
+    ) -> None:
+        """Set when a run began and how it ended, as another ledger has it."""
+        run = self._change(number)
+        run.status = status
+        run.started_ns = started_ns
+        run.duration_ns = duration_ns
+
     def save(self) -> None:
         """Write what changed, with its share of the roll-ups.
 

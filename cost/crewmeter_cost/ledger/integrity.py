@@ -1,0 +1,113 @@
+"""Checks of a SQLite ledger's bytes: its pages, and the checksums of its write-ahead log.
+
+SQLite verifies a WAL's checksums when it recovers one, not while connections are open. Bytes that
+change on disk under a live writer are read as they are, so they are looked for here. The format:
+https://sqlite.org/fileformat2.html#the_write_ahead_log
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import sys
+from array import array
+from typing import TYPE_CHECKING
+
+from crewmeter_cost.ledger.database_errors import DAMAGE, primary_code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["damage_of", "wal_damage"]
+
+_WAL_HEADER = struct.Struct(">IIIIIIII")
+"""Magic, version, page size, checkpoint sequence, two salts, two checksums."""
+_FRAME_HEADER = struct.Struct(">IIIIII")
+"""Page, database size after a commit, two salts, two checksums."""
+_BIG_ENDIAN_MAGIC = 0x377F0683
+_LITTLE_ENDIAN_MAGIC = 0x377F0682
+_WORD = 0xFFFFFFFF
+
+
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with a ledger's file or WAL, None where nothing is found.
+
+    A file that is missing or locked counts as sound. Takes about a second for 500 MB.
+    """
+    if not path.exists():
+        return None
+    frame = wal_damage(path.with_name(f"{path.name}-wal"))
+    if frame is not None:
+        return f"frame {frame} of its write-ahead log has a wrong checksum"
+    return _page_damage(path)
+
+
+def _page_damage(path: Path) -> str | None:
+    # Read-only: closing another kind of connection could fold the WAL into a damaged file.
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+        try:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        return str(error) if primary_code(error) in DAMAGE else None
+    return None if found == "ok" else str(found).splitlines()[-1]
+
+
+def wal_damage(path: Path) -> int | None:
+    """Return the first frame (from 1) of a WAL that is damaged, None where there is none.
+
+    A frame at the end may be half written, and frames after it may be left from before the last
+    checkpoint. So a bad frame counts only where a frame of the same generation follows it.
+    """
+    try:
+        data = path.read_bytes()
+        before = data[: _WAL_HEADER.size]
+        frame = _first_bad_frame(data)
+        with path.open("rb") as again:
+            unchanged = again.read(_WAL_HEADER.size) == before
+    except OSError:
+        return None
+    # A WAL that was begun anew meanwhile was read half old, half new.
+    return frame if unchanged else None
+
+
+def _first_bad_frame(data: bytes) -> int | None:
+    if len(data) < _WAL_HEADER.size:
+        return None
+    magic, _, page_size, _, *salts, first, second = _WAL_HEADER.unpack_from(data)
+    if magic not in (_BIG_ENDIAN_MAGIC, _LITTLE_ENDIAN_MAGIC):
+        return None
+    big_endian = magic == _BIG_ENDIAN_MAGIC
+    sums = (first, second)
+    size = _FRAME_HEADER.size + page_size
+    count = (len(data) - _WAL_HEADER.size) // size
+    starts = [_WAL_HEADER.size + index * size for index in range(count)]
+    for number, start in enumerate(starts, 1):
+        _, _, *frame_salts, first, second = _FRAME_HEADER.unpack_from(data, start)
+        if frame_salts != salts:
+            return None
+        page = start + _FRAME_HEADER.size
+        sums = _checksum(data[start : start + 8], sums, big_endian=big_endian)
+        sums = _checksum(data[page : page + page_size], sums, big_endian=big_endian)
+        if sums != (first, second):
+            follows = any(_salts(data, later) == salts for later in starts[number:])
+            return number if follows else None
+    return None
+
+
+def _salts(data: bytes, start: int) -> list[int]:
+    return list(_FRAME_HEADER.unpack_from(data, start)[2:4])
+
+
+def _checksum(data: bytes, sums: tuple[int, int], *, big_endian: bool) -> tuple[int, int]:
+    """Return SQLite's running checksum after these bytes."""
+    words = array("I", data)
+    if big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    first, second = sums
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & _WORD
+        second = (second + odd + first) & _WORD
+    return first, second
