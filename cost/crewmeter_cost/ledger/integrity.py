@@ -46,6 +46,8 @@ def _page_damage(path: Path) -> str | None:
     # Read-only: closing another kind of connection could fold the WAL into a damaged file.
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+        # What it says of a damaged schema may quote bytes that are no text.
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
