@@ -2,6 +2,7 @@
 #   make demo        a real crew against a local fake provider: what it cost, where the time went
 #   make test        the fast tests
 #   make test-all    every test: installs Prometheus, Alertmanager and Chromium by apt, builds the collector with Go
+#   make truth       every case of tests/truth, right, honest or wrong; writes docs/truth.md
 #   make lint        ruff, mypy, import directions, house rules, drift of generated files
 #   make coverage    every test, with the lines that none of them reaches
 #   make stack-local collector, sidecar, Prometheus and Alertmanager as plain processes on loopback
@@ -13,11 +14,11 @@ WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 3 / 2 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 ARGS ?=
 
-.PHONY: demo test test-all test-rest lint coverage stack-local clean help
+.PHONY: demo test test-all test-rest truth lint coverage stack-local clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 demo: $(VENV)/.demo
 	@$(BIN)/crewmeter demo $(ARGS)
@@ -40,6 +41,9 @@ coverage: $(VENV)/.services
 	@$(BIN)/python -m coverage run -m pytest $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report --skip-covered --sort=cover
+
+truth: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python -m truth.run $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

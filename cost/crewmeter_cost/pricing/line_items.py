@@ -226,7 +226,10 @@ def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
             lines.note("search_context_assumed", UPPER)
     if "model_router_token" not in counted:
         lines.add("model_router", usage.input or 0, "model_router_token")
-    if usage.web_searches:
+    if "search_response" in rates:
+        # Every response of these models is a search, whether or not anyone counted it.
+        lines.add("web_search", usage.web_searches or 1, "search_response")
+    elif usage.web_searches:
         if lines.add("web_search", usage.web_searches, "web_search") is None:
             lines.note("web_search_rate_missing", LOWER)
         elif any(unit.startswith("web_search:") for unit in rates):
@@ -265,6 +268,9 @@ def _add_units(lines: Lines, usage: TokenUsage) -> None:
             lines.note(f"{kind}_rate_missing", LOWER)
 
 
+_STANDARD_IMAGE = "standard:1024x1024"
+
+
 def _add_images(lines: Lines, name: str, quantity: int) -> bool:
     """Charge images at the price of their quality and size, or at the one price there is."""
     rates = lines.band.rates
@@ -272,7 +278,7 @@ def _add_images(lines: Lines, name: str, quantity: int) -> bool:
     if name in sized or not sized:
         return lines.add(name, quantity, name, "image") is not None
     _, _, mark = name.partition(":")
-    quality, _, size = mark.partition(":")
+    quality, _, size = (mark or _STANDARD_IMAGE).partition(":")
     if quality in ("", "auto", "standard") and f"image:standard:{size}" in sized:
         return lines.add(name, quantity, f"image:standard:{size}") is not None
     return False

@@ -24,7 +24,7 @@ from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Overrides
 from crewmeter_cost.pricing.regions import bedrock_region, is_regional
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from crewmeter_cost.pricing.catalogue.file_format import Entry
     from crewmeter_cost.pricing.unit_prices import Plan, Price
@@ -54,6 +54,8 @@ _GEOGRAPHIC = Decimal("1.1")
 _REMEMBERED = 8192
 """Resolutions kept; a flood of made-up model names starts the memory afresh instead of growing it."""
 _LONGEST_NAME = 512
+_LATEST_NS = 2**62
+"""After every dated price."""
 _CHAINS: dict[str, tuple[str, ...]] = {
     "gcp.vertex_ai": ("gcp.vertex_ai", "gcp.gemini"),
     "gcp.gemini": ("gcp.gemini", "gcp.vertex_ai"),
@@ -270,7 +272,7 @@ class PriceBook:
         return PriceHistory(
             provider or "unknown",
             requested,
-            found.entry if found else None,
+            self._with_lower_tiers(found) if found else None,
             tier=_tier(key.tier),
             flags=flags,
             rules=rules,
@@ -339,18 +341,37 @@ class PriceBook:
     def _surcharge(self, provider: str, found: _Found, requested: str) -> dict[str, Price]:
         """Return prices beside the entry's own: fees, and media that only a lower source prices."""
         prices: dict[str, Price] = dict(self._corrections.fees.get(provider, {}))
-        for source in self._sources:
-            if source is found.source or provider == "openrouter":
-                continue
-            match = model_matching.find(found.entry.provider, found.name, has=source.has)
-            entry = source.entry(found.entry.provider, match.name) if match else None
-            if entry is not None:
-                first = prices_at(entry.periods, 0, None)
-                filled = {unit: price for unit, price in first.items() if _FILLED.fullmatch(unit)}
-                prices = {**prices, **filled}
+        for entry in self._lower_entries(found):
+            first = prices_at(entry.periods, 0, None)
+            filled = {unit: price for unit, price in first.items() if _FILLED.fullmatch(unit)}
+            prices = {**prices, **filled}
         if provider == "azure.ai.openai" and _ROUTER.fullmatch(requested.lower()):
             prices["model_router_token"] = _ROUTER_PRICE
         return prices
+
+    def _with_lower_tiers(self, found: _Found) -> Entry:
+        """Return the entry with the service tiers that only a lower source prices."""
+        entry = found.entry
+        known = {period.get("tier") for period in entry.periods}
+        for lower in self._lower_entries(found):
+            added = [period for period in lower.periods if period.get("tier") not in known]
+            if added and _same_standard(entry, lower):
+                entry = replace(entry, periods=(*entry.periods, *added))
+        return entry
+
+    def _lower_entries(self, found: _Found) -> Iterator[Entry]:
+        """Yield what the other sources list of the same model at the same seller."""
+        seller = found.entry.provider
+        if seller == "openrouter":
+            # It resells many makers' models and bills no fees of theirs.
+            return
+        for source in self._sources:
+            if source is found.source:
+                continue
+            match = model_matching.find(seller, found.name, has=source.has)
+            entry = source.entry(seller, match.name) if match else None
+            if entry is not None:
+                yield entry
 
     def _find(self, provider: str, names: Sequence[str], host: str | None) -> _Found | None:
         """Return the entry of the first name that any source lists, better sources first."""
@@ -469,6 +490,12 @@ def _flags(
     if found and found.entry.source == "litellm":
         flags.append("litellm_price")
     return tuple(flags)
+
+
+def _same_standard(one: Entry, other: Entry) -> bool:
+    """Return whether two sources agree on today's price of plain text."""
+    prices = [prices_at(entry.periods, _LATEST_NS, None) for entry in (one, other)]
+    return all(prices[0].get(unit) == prices[1].get(unit) for unit in ("input", "output"))
 
 
 def _resold(entry: Entry) -> Entry:

@@ -61,6 +61,7 @@ SINGLE = frozenset(
         "code_execution",
         "document_search",
         "tool_call",
+        "search_response",
         GPU_HOUR,
         FREE,
     }
@@ -69,7 +70,9 @@ SINGLE = frozenset(
 
 A qualifier follows a colon: ``image:hd:1024x1024``.
 """
-_UNCOMMON = frozenset({"request", "output_reasoning", "model_router_token", GPU_HOUR, FREE})
+_UNCOMMON = frozenset(
+    {"request", "search_response", "output_reasoning", "model_router_token", GPU_HOUR, FREE}
+)
 """Units charged on a call of text in and text out that are not one of the five common ones."""
 _MILLION = 1_000_000
 

@@ -186,7 +186,7 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | 
         draft.add_unit(unit, count(tools, name))
     draft.add_unit("search_source", count(raw, "num_sources_used"))
     size = raw.get("search_context_size")
-    if provider == "perplexity" and size in ("low", "medium", "high"):
+    if size in ("low", "medium", "high"):
         draft.add_unit(f"request:{size}", 1)  # docs.perplexity.ai/getting-started/pricing
     hides_cached = provider == "azure.ai.openai" and "cached_prompt_tokens" in raw and not inside
     if hides_cached and not draft.cache_read:
