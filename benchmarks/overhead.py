@@ -1,287 +1,202 @@
-"""What the meter costs the app, against the same app without it, in one run.
+"""Measure what metering costs an app, against the same app without it, in one run.
 
-``python benchmarks/overhead.py [--calls 400] [--kickoffs 40] [--pairs 3]`` prints the median of one LLM call through
-CrewAI's native OpenAI client and of one kickoff, and what the meter adds to them: blocks without and with it take turns, and
-the median of the differences between neighbours is told, since a busy machine slows both alike. Then what ``instrument()``
-takes, memory, exit time with a healthy ledger, a refusing and a silent endpoint, and what is kept after ``os._exit`` and
-``kill -9``. Every figure stands beside its limit.
-The stand-in provider runs in a process of its own, so that only the app's side is measured.
+    python benchmarks/overhead.py               # 1,500 calls an arm, five pairs: about eight minutes
+    python benchmarks/overhead.py --write       # also writes the table of docs/benchmarks.md
+    python benchmarks/overhead.py --calls 60 --pairs 1 --kickoffs 3    # to see that it works
+
+Each arm runs in processes of its own, in turn: bare, embedded ledger, OTLP out. The fake provider and
+the OTLP sink are other processes. Everything until the flush counts. The figures are ratios within a
+pair, the median over the pairs, since a busy machine slows both alike.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
-import socket
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
-import textwrap
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
-QUIET = {
-    "CREWAI_DISABLE_TELEMETRY": "true",
-    "CREWAI_TRACING_ENABLED": "false",
-    "CREWAI_TESTING": "true",
-    "OPENAI_API_KEY": "sk-stand-in",
-}
+from apps import markdown_table, run_observed, versions_line, write_section
+from services import Service, silent_endpoint, started
 
-SERVER = """
-import signal, sys
-from crewmeter_cost.demo.fake_provider import FakeProvider
-with FakeProvider() as server:
-    print(server.base_url("openai"), flush=True)
-    sys.stdin.read()
-"""
-
-APP = """
-import json, os, statistics, sys, time
-import crewai
-from crewai import LLM, Agent, Crew, Task
-import crewmeter
-
-calls, kickoffs, blocks = int(sys.argv[1]), int(sys.argv[2]), 10
-llm = LLM(model="gpt-4o-mini", base_url=os.environ["STANDIN"], api_key="sk-stand-in")
-
-def one_call():
-    llm.call("Say hello.")
-
-def one_kickoff():
-    agent = Agent(role="Writer", goal="Write", backstory="Writes.", llm=llm)
-    Crew(agents=[agent], tasks=[Task(description="Write one line.", expected_output="A line.", agent=agent)]).kickoff()
-
-def timed(act, count):
-    samples = []
-    for _ in range(count):
-        begun = time.perf_counter_ns()
-        act()
-        samples.append(time.perf_counter_ns() - begun)
-    return samples
-
-def rss():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-timed(one_call, 50), timed(one_kickoff, 3)
-before = rss()
-begun = time.perf_counter()
-handle = crewmeter.instrument()
-instrument_s = time.perf_counter() - begun
-timed(one_call, 50), timed(one_kickoff, 3)
-handle.flush(5)
-memory = rss() - before
-handle.uninstrument()
-median = statistics.median
-def block(settle):
-    # The same before either kind: the steady state is meant, what opening costs is measured on its own.
-    timed(one_call, 3), timed(one_kickoff, 1), settle(5), time.sleep(0.5)
-    timed(one_call, 3)
-    return median(timed(one_call, calls // blocks)) / 1e3, median(timed(one_kickoff, max(1, kickoffs // blocks))) / 1e6
-bare, on = [], []
-for _ in range(blocks):
-    bare.append(block(lambda _: None))
-    handle = crewmeter.instrument()
-    on.append(block(handle.flush))
-    handle.flush(5)
-    handle.uninstrument()
-call, kick = zip(*bare)
-added, added_kick = zip(*[(with_us - without_us, with_ms - without_ms) for (with_us, with_ms), (without_us, without_ms) in zip(on, bare)])
-print("RESULT" + json.dumps({"bare_us": median(call), "added_us": median(added), "bare_kick_ms": median(kick),
-    "added_kick_ms": median(added_kick), "instrument_ms": instrument_s * 1e3, "memory_mb": memory / 2**20}))
-"""
-
-EXIT = """
-import os, sys, time
-from crewai import LLM
-if sys.argv[1] == "on":
-    import crewmeter
-    crewmeter.instrument()
-llm = LLM(model="gpt-4o-mini", base_url=os.environ["STANDIN"], api_key="sk-stand-in")
-for _ in range(5):
-    llm.call("Say hello.")
-print("RESULT" + str(time.time()), flush=True)
-"""
-
-DEATH = """
-import os, signal, sys, time
-from crewai import LLM
-import crewmeter
-crewmeter.instrument()
-llm = LLM(model="gpt-4o-mini", base_url=os.environ["STANDIN"], api_key="sk-stand-in")
-llm.call("Warm up."); crewmeter.flush(5)
-for _ in range(23):
-    llm.call("Say hello.")
-time.sleep(0.5)
-os._exit(0) if sys.argv[1] == "exit" else os.kill(os.getpid(), signal.SIGKILL)
-"""
+ARMS = {"crewmeter": "embedded", "crewmeter-otlp": "OTLP"}
+LOADS = ("full speed", "20 ms thinking", "8 threads", "64 coroutines", "kickoff")
+# Figure, its name in the app's result, and the limit in percent of a bare call (embedded, full speed).
+FIGURES = (
+    ("processor time", "cpu", 10),
+    ("on the calling thread", "cpu_calling", 4),
+    ("mean, flush included", "mean_with_flush", 7),
+    ("median", "median", None),
+    ("p95", "p95", 10),
+)
+EXIT_LIMIT_SECONDS = 2.0
+DEATH_CALLS = 24
+Run = dict[str, dict]
 
 
-@contextmanager
-def stand_in():
-    """The stand-in provider in a process of its own; gives its base URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.stdin.close()
-        process.wait(timeout=5)
+def measure(options: argparse.Namespace, provider: Service, sink: Service) -> list[Run]:
+    """Run every arm once a pair; the order turns, so that none is always first."""
+    runs = []
+    order = ["bare", *ARMS]
+    for pair in range(options.pairs):
+        run: Run = {}
+        for arm in order:
+            with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as home:
+                done = run_observed(
+                    arm,
+                    "load",
+                    str(options.calls),
+                    str(options.kickoffs),
+                    home=Path(home),
+                    provider=provider.url,
+                    sink=sink.url,
+                    timeout=1800,
+                )
+            if done.result is None:
+                sys.exit(done.stderr)
+            run[arm] = done.result
+        runs.append(run)
+        order = order[1:] + order[:1]
+        print(f"pair {pair + 1} of {options.pairs} done", file=sys.stderr)
+    return runs
 
 
-@contextmanager
-def black_hole():
-    """A port that accepts nothing and answers nothing: a full backlog swallows every connection attempt."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        fillers = []
-        for _ in range(4):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-            fillers.append(filler)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            for filler in fillers:
-                filler.close()
+def read(runs: list[Run], arm: str, path: tuple[str, ...]) -> list[float]:
+    """Return a figure of an arm in each pair."""
+    figures = []
+    for run in runs:
+        found = run[arm]
+        for key in path:
+            found = found[key]
+        figures.append(found)
+    return figures
 
 
-def app(code: str, *args: str, base_url: str, home: Path, **env: str) -> tuple[str, float, int]:
-    """Run an app; its RESULT line, when it ended (unix seconds), and its exit code."""
-    script = home / "app.py"
-    script.write_text(textwrap.dedent(code))
-    full = {
-        **os.environ,
-        **QUIET,
-        "HOME": str(home),
-        "CREWAI_STORAGE_DIR": str(home),
-        "STANDIN": base_url,
-        **env,
-    }
-    done = subprocess.run(
-        [sys.executable, str(script), *args],
-        env=full,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    ended = time.time()
-    results = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    if not results and done.returncode not in (0, -signal.SIGKILL):
-        sys.exit(done.stderr)
-    return (results[-1].removeprefix("RESULT") if results else ""), ended, done.returncode
+def typical(runs: list[Run], *path: str) -> float:
+    """Return the median of a bare figure."""
+    return statistics.median(read(runs, "bare", path))
 
 
-def exit_seconds(mode: str, base_url: str, home: Path, **env: str) -> float:
-    """Seconds from the app's last line to the end of its process."""
-    told, ended, _ = app(EXIT, mode, base_url=base_url, home=home, **env)
-    return ended - float(told)
+def added(runs: list[Run], arm: str, *path: str) -> float:
+    """Return the median, over the pairs, of what an arm adds to a figure."""
+    pairs = zip(read(runs, arm, path), read(runs, "bare", path), strict=True)
+    return statistics.median(with_us - bare for with_us, bare in pairs)
 
 
-def kept(how: str, base_url: str, home: Path) -> int:
-    """Calls in the ledger after the process died without a goodbye."""
-    ledger = home / f"{how}.db"
-    app(DEATH, how, base_url=base_url, home=home, CREWMETER_LEDGER=str(ledger))
-    with sqlite3.connect(ledger) as connection:
-        return connection.execute("SELECT count(*) FROM call").fetchone()[0]
+def added_percent(runs: list[Run], arm: str, load: str, figure: str) -> float:
+    """Return what an arm adds to a figure, in percent of a bare call.
+
+    A thread's share is given in percent of the whole processor time of a bare call.
+    """
+    base = "cpu" if figure.startswith("cpu") else figure
+    with_us = read(runs, arm, (load, figure))
+    without = read(runs, "bare", (load, figure))
+    whole = read(runs, "bare", (load, base))
+    triples = zip(with_us, without, whole, strict=True)
+    return statistics.median(100 * (more - less) / bare for more, less, bare in triples)
 
 
-def row(name: str, value: str, limit: str, ok: bool) -> bool:
-    print(f"{name:<58}{value:>16}{limit:>16}  {'ok' if ok else 'OVER'}")
-    return ok
+def load_rows(runs: list[Run]) -> list[list[str]]:
+    """Return the rows on sustained load."""
+    rows = []
+    for load in LOADS:
+        for title, figure, limit in FIGURES:
+            if load == "20 ms thinking" and figure in ("mean_with_flush", "median", "p95"):
+                continue  # a pause hides in them
+            limited = limit is not None and load == "full speed"
+            bare = typical(runs, load, figure)
+            more = [f"{added_percent(runs, arm, load, figure):+.1f} %" for arm in ARMS]
+            stated = f"+{limit} %" if limited else ""
+            rows.append([f"{load}: {title}", f"{bare:,.0f} µs", *more, stated])
+    return rows
 
 
-def main() -> None:
+def opening_rows(runs: list[Run]) -> list[list[str]]:
+    """Return the rows on the first two seconds, and on memory."""
+    rows = []
+    for title, figure, limit in (
+        ("first two seconds: processor time", "cpu", "+0.25 s"),
+        ("first ten calls together", "first_ten_calls", ""),
+    ):
+        bare = typical(runs, "opening", figure)
+        more = [f"{added(runs, arm, 'opening', figure):+.3f} s" for arm in ARMS]
+        rows.append([title, f"{bare:.3f} s", *more, limit])
+    more = [f"{added(runs, arm, 'memory_mb'):+.1f} MB" for arm in ARMS]
+    rows.append(["memory", f"{typical(runs, 'memory_mb'):.0f} MB", *more, "+12 MB"])
+    return rows
+
+
+def exit_seconds(arm: str, provider: Service, endpoint: str) -> float:
+    """Return the seconds from the app's last line to the end of its process."""
+    with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as home:
+        done = run_observed(arm, "exit", home=Path(home), provider=provider.url, sink=endpoint)
+    return done.ended - float(str(done.result))
+
+
+def exit_rows(options: argparse.Namespace, provider: Service, sink: Service) -> list[list[str]]:
+    """Return the rows on how long the app takes to end."""
+    with silent_endpoint() as silent:
+        cases = (
+            ("exit, ledger", "crewmeter", sink.url),
+            ("exit, endpoint answers", "crewmeter-otlp", sink.url),
+            ("exit, endpoint refuses", "crewmeter-otlp", "http://127.0.0.1:9"),
+            ("exit, endpoint is silent", "crewmeter-otlp", silent),
+        )
+        bare = statistics.median(
+            exit_seconds("bare", provider, sink.url) for _ in range(options.exits)
+        )
+        rows = []
+        for title, arm, endpoint in cases:
+            seconds = [exit_seconds(arm, provider, endpoint) for _ in range(options.exits)]
+            more = f"{statistics.median(seconds) - bare:+.2f} s"
+            cells = [more, ""] if arm == "crewmeter" else ["", more]
+            rows.append([title, f"{bare:.2f} s", *cells, f"+{EXIT_LIMIT_SECONDS:g} s"])
+    return rows
+
+
+def death_rows(provider: Service, sink: Service) -> list[list[str]]:
+    """Return the rows on what is in the ledger after a sudden end."""
+    rows = []
+    for how, title in (("exit", "stored after os._exit"), ("kill", "stored after kill -9")):
+        with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as home:
+            run_observed(
+                "crewmeter", "death", how, home=Path(home), provider=provider.url, sink=sink.url
+            )
+            with sqlite3.connect(Path(home, "ledger.db")) as ledger:
+                (calls,) = ledger.execute("SELECT count(*) FROM call").fetchone()
+        rows.append([title, "", f"{calls} of {DEATH_CALLS}", "", str(DEATH_CALLS)])
+    return rows
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--calls", type=int, default=1500, help="calls an arm and kind of load")
     parser.add_argument("--kickoffs", type=int, default=40)
-    parser.add_argument("--pairs", type=int, default=3)
-    asked = parser.parse_args()
-    passed = []
-    print(f"{'':<58}{'measured':>16}{'limit':>16}")
-    with tempfile.TemporaryDirectory() as folder, stand_in() as url:
-        home = Path(folder)
-        ledger = {"CREWMETER_LEDGER": str(home / "ledger.db")}
-        told, _, _ = app(
-            APP, str(asked.calls), str(asked.kickoffs), base_url=url, home=home, **ledger
-        )
-        got = json.loads(told)
-        print(f"{'one LLM call, uninstrumented':<58}{got['bare_us']:>13.0f} µs")
-        print(f"{'one kickoff, uninstrumented':<58}{got['bare_kick_ms']:>13.2f} ms")
-        added = got["added_us"]
-        passed.append(
-            row("one LLM call, added (median)", f"+{added:.0f} µs", "+100 µs", added <= 100)
-        )
-        added = got["added_kick_ms"]
-        passed.append(row("one kickoff, added (median)", f"+{added:.2f} ms", "+2 ms", added <= 2))
-        passed.append(
-            row(
-                "instrument(), crewai imported",
-                f"{got['instrument_ms']:.0f} ms",
-                "150 ms",
-                got["instrument_ms"] <= 150,
-            )
-        )
-        passed.append(
-            row("memory added", f"+{got['memory_mb']:.1f} MB", "+25 MB", got["memory_mb"] <= 25)
-        )
-        with black_hole() as silent:
-            refused = {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            }
-            swallowed = {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": silent,
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            }
-            bare = statistics.median(exit_seconds("off", url, home) for _ in range(asked.pairs))
-            for name, env, limit in (
-                ("exit, embedded ledger", ledger, 0.2),
-                ("exit, endpoint refuses", refused, 2.0),
-                ("exit, endpoint swallows", swallowed, 2.0),
-                (
-                    "exit, gRPC endpoint refuses",
-                    {**refused, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-                    2.0,
-                ),
-                (
-                    "exit, gRPC endpoint swallows",
-                    {**swallowed, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-                    2.0,
-                ),
-            ):
-                added = (
-                    statistics.median(
-                        exit_seconds("on", url, home, **env) for _ in range(asked.pairs)
-                    )
-                    - bare
-                )
-                passed.append(
-                    row(
-                        f"{name}, added to {bare:.2f} s",
-                        f"{added:+.2f} s",
-                        f"+{limit} s",
-                        added <= limit,
-                    )
-                )
-        for how, name in (
-            ("exit", "calls kept after os._exit"),
-            ("kill", "calls kept after kill -9"),
-        ):
-            count = kept(how, url, home)
-            passed.append(row(name, f"{count} of 24", "24", count == 24))
-    sys.exit(0 if all(passed) else 1)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--exits", type=int, default=2, help="processes a kind of exit")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print the table, and write it where that is wanted."""
+    options = parse_arguments()
+    with started("provider") as provider, started("sink") as sink:
+        runs = measure(options, provider, sink)
+        rows = load_rows(runs) + opening_rows(runs)
+        rows += exit_rows(options, provider, sink) + death_rows(provider, sink)
+    heads = ["", "bare", *(f"{title}, added" for title in ARMS.values()), "limit (embedded)"]
+    table = markdown_table(heads, rows)
+    print(table)
+    if options.write:
+        measured = versions_line(sys.executable, ["crewmeter", "crewai", "openai"])
+        counts = f"{options.calls:,} calls an arm and load, {options.pairs} pairs"
+        write_section("overhead", f"Measured {measured}; {counts}.\n\n{table}")
 
 
 if __name__ == "__main__":
