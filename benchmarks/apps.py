@@ -101,7 +101,7 @@ def versions_line(python: str, distributions: list[str]) -> str:
 def write_section(name: str, text: str) -> None:
     """Replace a generated section of docs/benchmarks.md."""
     page = PAGE.read_text("utf-8")
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
     if pattern.search(page) is None:
         sys.exit(f"error: no section {name!r} in {PAGE}")
     PAGE.write_text(pattern.sub(lambda found: found[1] + text + "\n" + found[2], page), "utf-8")

@@ -317,7 +317,7 @@ def words() -> Figure:
 
 def comment_lines(found: list[Module]) -> float:
     """Comment lines per 100 lines."""
-    count = sum(len(re.findall(r"^\s*#", module.text, re.M)) for module in found)
+    count = sum(len(re.findall(r"^\s*#", module.text, re.MULTILINE)) for module in found)
     return round(100 * count / sum(module.lines for module in found), 1)
 
 

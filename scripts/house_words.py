@@ -53,7 +53,7 @@ SPARED_PHRASES = {
     r"\.peek\(": "a method of Python's buffered readers",
     r"place-(items|content|self)": "a property of CSS",
 }
-RESERVATION = re.compile(r"reserv|budget", re.I)
+RESERVATION = re.compile(r"reserv|budget", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def retired_words() -> list[Use]:
     """Return every use of a retired word."""
     words = "|".join(f"(?P<w{number}>{word})" for number, word in enumerate(RETIRED))
     # Parts of identifiers count: `kept_rows`, `STAND_IN`, `keptRows`.
-    pattern = re.compile(rf"(?<![A-Za-z])(?:{words})(?![a-z])", re.I)
-    spared = re.compile("|".join(SPARED_PHRASES), re.I)
+    pattern = re.compile(rf"(?<![A-Za-z])(?:{words})(?![a-z])", re.IGNORECASE)
+    spared = re.compile("|".join(SPARED_PHRASES), re.IGNORECASE)
     instead = list(RETIRED.values())
     found = []
     for path in tracked_texts():

@@ -102,7 +102,7 @@ def _component(gomod: str) -> str:
 
     The gRPC exporter is called otlp_grpc in configurations.
     """
-    module = gomod.split()[0].rsplit("/", 1)[1]
+    module = gomod.split(maxsplit=1)[0].rsplit("/", 1)[1]
     if module == "otlpexporter":
         return "otlpgrpc"
     return re.sub(r"(processor|receiver|exporter|connector|extension)$", "", module)

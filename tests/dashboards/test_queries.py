@@ -168,7 +168,7 @@ def test_hostile_filter_values_are_only_values(ledger):
 
 
 def _escaped(sql: str, dialect: Dialect) -> str:
-    """psycopg reads % as the start of a parameter.
+    """Psycopg reads % as the start of a parameter.
 
     SQLite's driver does not.
     """

@@ -417,7 +417,7 @@ def _recorded(
 
 
 def test_rules_and_alertmanager_are_accepted_by_their_own_checkers():
-    """promtool check rules and amtool check-config."""
+    """Promtool check rules and amtool check-config."""
     _run(
         [
             program("promtool"),
@@ -431,7 +431,7 @@ def test_rules_and_alertmanager_are_accepted_by_their_own_checkers():
 
 
 def test_pages_and_tickets_go_their_own_ways():
-    """amtool routes each severity to its receiver."""
+    """Amtool routes each severity to its receiver."""
     for severity in ("page", "ticket"):
         command = [
             program("amtool"),

@@ -206,7 +206,10 @@ def test_calls_in_threads_a_tool_starts_belong_to_it(stage):
 
 
 def test_a_cached_tool_result_is_marked(stage):
-    """A tool step says that it came from CrewAI's cache exactly where the tool did not run. (1.15 runs it again, 1.13 does not.)"""
+    """A tool step says that it came from CrewAI's cache exactly where the tool did not run.
+
+    CrewAI 1.15 runs it again, 1.13 does not.
+    """
     _, rows = stage.of("tool_cache")
     really_ran = [row["parent_span_id"] for row in rows if row["request_model"] == "gpt-4o"]
     tools = [step for step in stage.steps_of("tool_cache") if step["kind"] == "tool"]

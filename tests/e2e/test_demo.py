@@ -25,7 +25,7 @@ UNTIL = datetime(2026, 11, 21, 9, tzinfo=UTC)
 def _crewmeter(tmp_path, *words, **env):
     command = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()", *words]
     environment = os.environ | quiet_environment(tmp_path) | {"COLUMNS": "100", **env}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=6000)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def _load(path, **options):

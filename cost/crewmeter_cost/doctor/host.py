@@ -1,4 +1,4 @@
-"""Is a variable misspelt, and does another instrumentor watch the same calls?"""
+"""Checks for misspelt variables, and for instrumentors that watch the same calls."""
 
 from __future__ import annotations
 

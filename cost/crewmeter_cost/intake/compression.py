@@ -48,7 +48,7 @@ def opened(body: bytes, encoding: str, *, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
-    """zlib's three framings; a gzip body may have several members one after the other."""
+    """Zlib's three framings; a gzip body may have several members one after the other."""
     parts: list[bytes] = []
     size = 0
     rest = body

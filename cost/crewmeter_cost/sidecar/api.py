@@ -43,7 +43,7 @@ _MOST_NODES = 10_000
 def health_routes(
     metrics: SidecarMetrics,
     not_ready: Callable[[], str | None],
-    remarks: Callable[[], list[str]] = lambda: [],
+    remarks: Callable[[], list[str]] = list,
 ) -> list[Route]:
     """Return ``/healthz``, ``/readyz`` and ``/metrics``.
 

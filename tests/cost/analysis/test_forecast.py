@@ -149,8 +149,11 @@ def test_a_run_is_in_flight_until_it_ends(month):
 
 
 def test_a_report_that_reaches_now_says_where_the_month_is_heading(tmp_path):
-    """One line under the table where a week of history is known and money was spent this month; none for a window that is closed,
-    filtered or of tools, none with less history, and never in JSON."""
+    """A report that reaches now ends with one line on the month, where a week of history is known.
+
+    There is none for a window that is closed, filtered or of tools, none with less history, and
+    never in JSON.
+    """
     now = datetime.now(UTC)
     for days, heard in ((10, True), (3, False)):
         path = str(tmp_path / f"{days}.db")

@@ -241,7 +241,7 @@ def test_the_rules_are_where_prometheus_looks():
 
 @pytest.mark.services
 def test_prometheus_and_alertmanager_accept_their_configs(tmp_path):
-    """promtool and amtool check what the stack mounts, laid out as it is mounted."""
+    """Promtool and amtool check what the stack mounts, laid out as it is mounted."""
     if shutil.which("promtool") is None or shutil.which("amtool") is None:
         pytest.skip("promtool or amtool is not installed (scripts/install-services.sh)")
     (tmp_path / "rules").mkdir()

@@ -156,6 +156,8 @@ def test_one_module_imports_genai_prices():
     importing = [
         path.name
         for path in sources
-        if re.search(r"^\s*(?:from|import) genai_prices", path.read_text(encoding="utf-8"), re.M)
+        if re.search(
+            r"^\s*(?:from|import) genai_prices", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
     ]
     assert importing == ["compile_genai.py"]

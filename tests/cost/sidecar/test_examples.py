@@ -61,7 +61,7 @@ def test_nothing_runs_as_root():
 
 
 def test_the_systemd_unit_is_understood(tmp_path):
-    """systemd itself finds nothing wrong with the unit."""
+    """Systemd itself finds nothing wrong with the unit."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     unit = tmp_path / "crewmeter.service"

@@ -195,7 +195,7 @@ def test_too_many_at_once_are_told_to_come_back(nursery, tmp_path):
 
 
 def test_too_many_connections_are_told_to_come_back(nursery, tmp_path):
-    """uvicorn's own 503 had no Retry-After, so that clients dropped what they sent."""
+    """Uvicorn's own 503 had no Retry-After, so that clients dropped what they sent."""
     limits = SMALL | {"connections": 2, "body_seconds": 60}
     with nursery.start(tmp_path / "ledger.db", limits=limits) as running:
         busy = []
@@ -260,8 +260,9 @@ def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
 
 
 def test_names_without_end_cost_disk_and_not_memory(fresh):
-    """Every call names a model never seen before: all are in the ledger, and memory stays under the limit however many come, and
-    whatever report is asked for: rows are limited, totals are not.
+    """Models never seen before, one a call: all are in the ledger, and memory stays in its limit.
+
+    That holds however many come and whatever is reported: rows are limited, totals are not.
     """
     marker, batch = b"model-00000000", 2_000
     ids = [(b"T" * 15 + b"%d" % (number % 10), b"S" * 8) for number in range(batch)]

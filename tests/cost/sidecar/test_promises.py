@@ -286,7 +286,7 @@ def test_every_line_of_the_log_is_json(nursery, tmp_path):
 
 
 def test_the_log_takes_in_what_libraries_say():
-    """asyncio's complaints, warnings and exceptions with their traceback: one JSON object a line each, crewmeter's own at their level."""
+    """Asyncio's complaints, warnings and exceptions with their traceback: one JSON object a line each, crewmeter's own at their level."""
     program = (
         "import logging, warnings; from crewmeter_cost.sidecar.json_logs import configure; configure()\n"
         "warnings.warn('old\\nstyle')\n"

@@ -24,7 +24,7 @@ NATIVE = [name for name in PROVIDERS if not name.startswith("litellm")]
 
 @pytest.fixture(scope="module")
 def spans():
-    """crewmeter installed for the module, its spans in memory."""
+    """Crewmeter installed for the module, its spans in memory."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

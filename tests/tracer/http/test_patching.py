@@ -173,7 +173,7 @@ def test_httpx_over_aiohttp_is_one_exchange(seen):
 
 
 def test_a_redirected_request_is_one_exchange(seen):
-    """requests follows a redirect by sending again; it is still one call to the model."""
+    """Requests follows a redirect by sending again; it is still one call to the model."""
     with (
         canned(BODY) as there,
         canned(status=307, location=there.url + PATH) as here,

@@ -23,7 +23,8 @@ _DEEPEST = 6
 _MOST_KEYS = 200
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9_.\-]+")
 _BILL_WORDS = re.compile(
-    r"usage|cost|bill|price|pricing|tier|token|credit|fee\b|fees|charge|speed|traffic", re.I
+    r"usage|cost|bill|price|pricing|tier|token|credit|fee\b|fees|charge|speed|traffic",
+    re.IGNORECASE,
 )
 
 

@@ -1,4 +1,4 @@
-"""Patch httpx (and httpx2): OpenAI, Anthropic, Google's sync client, LiteLLM, Cohere, Ollama …"""
+"""Patches of httpx and httpx2: OpenAI, Anthropic, Google's sync client, LiteLLM and more."""
 
 from __future__ import annotations
 
