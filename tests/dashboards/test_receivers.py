@@ -67,7 +67,7 @@ def test_a_receiver_is_filled_in_by_the_environment(kind, tmp_path):
 @pytest.mark.services
 @pytest.mark.parametrize("kind", RECEIVERS)
 def test_alertmanager_accepts_the_receiver(kind, tmp_path):
-    """amtool check-config on what the script would start with."""
+    """Amtool check-config on what the script would start with."""
     path = tmp_path / "alertmanager.yml"
     path.write_text(_started(RECEIVERS[kind]).stdout, "utf-8")
     command = [program("amtool"), "check-config", str(path)]

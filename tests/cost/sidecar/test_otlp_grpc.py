@@ -24,7 +24,7 @@ def channel(running):
 
 
 def test_acknowledged_spans_are_in_the_ledger(running, channel):
-    """gRPC answers after the commit too."""
+    """GRPC answers after the commit too."""
     before = len(running.stored())
     assert channel.unary_unary(SERVICE.format("trace", "Trace"))(request(30)) == b""
     assert len(running.stored()) == before + 30
@@ -33,7 +33,7 @@ def test_acknowledged_spans_are_in_the_ledger(running, channel):
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_compressed_messages_are_taken(running, channel, compression):
-    """gRPC clients compress per call."""
+    """GRPC clients compress per call."""
     before = len(running.stored())
     channel.unary_unary(SERVICE.format("trace", "Trace"))(request(5), compression=compression)
     assert len(running.stored()) == before + 5
