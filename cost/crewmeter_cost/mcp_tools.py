@@ -19,8 +19,7 @@ from crewmeter.providers.hosts import canonical_provider
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.analysis.budget_forecast import outlook, projection_document
 from crewmeter_cost.analysis.run_comparison import Side, compare_sides
-from crewmeter_cost.budgets.repository import in_force, status
-from crewmeter_cost.budgets.status_document import status_document
+from crewmeter_cost.budgets.repository import in_force, status, status_document
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs

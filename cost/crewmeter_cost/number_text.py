@@ -79,8 +79,8 @@ def bounded_integer(text: str, *, name: str, lowest: int, highest: int) -> int:
         value = int(digits)
         if lowest <= value <= highest:
             return value
-    shown = text if len(text) <= 40 else f"{text[:37]}..."
-    raise CrewMeterError(f"{name}={shown!r} is not a whole number from {lowest} to {highest}")
+    quoted = text if len(text) <= 40 else f"{text[:37]}..."
+    raise CrewMeterError(f"{name}={quoted!r} is not a whole number from {lowest} to {highest}")
 
 
 def _with_point(text: str) -> str:

@@ -30,7 +30,7 @@ from crewmeter_cost.number_text import bounded_integer, exact_decimal
     ],
 )
 def test_a_number_is_read_as_written(text, value):
-    """Thousands stand in groups of three, the fraction behind a point."""
+    """Groups of thousands have three digits, the fraction behind a point."""
     assert exact_decimal(text) == Decimal(value)
 
 

@@ -1,1 +1,1 @@
-"""Budgets: an amount per period for a scope, reserved before a call and settled after it."""
+"""Budgets: an amount per period for a scope, reserved before a call, settled after."""

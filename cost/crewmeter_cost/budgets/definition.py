@@ -118,7 +118,10 @@ def parse_budget(source: str | Mapping[str, object] | Budget, *, where: str = "b
 
 
 def refuse_contradictions(budgets: Iterable[Budget], *, where: str) -> None:
-    """Raise `CrewMeterError` where two budgets share a name, or a scope, period and severity."""
+    """Refuse two budgets of one name, or of one scope, period and severity.
+
+    Raises `CrewMeterError`.
+    """
     seen: dict[tuple[str, str | None, str, bool], Budget] = {}
     names: set[str] = set()
     for budget in budgets:

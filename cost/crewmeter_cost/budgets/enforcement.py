@@ -1,4 +1,4 @@
-"""The app's side of budgets: a reservation before every call and a settlement after it.
+"""Enforcing budgets in an app: a reservation before each call, settled after it.
 
 No call far from a limit touches the ledger: a lease is spent locally, under one lock held for a few
 arithmetic operations. Only a lease that runs out costs a request to the account. Near the limit
@@ -49,7 +49,7 @@ _SCOPE_ATTRIBUTE = {
 
 @dataclass(slots=True)
 class Reservation:
-    """Money set aside for one call that has not ended: which pools hold how much of it.
+    """Money set aside for one call: which pools hold how much of it.
 
     `urgent` where a limit is near, so that the next call must know what this one cost.
     """

@@ -1,4 +1,6 @@
-"""Budget accounts in the ledger, one per scope and period, out of which processes lease money.
+"""Budget accounts in the ledger, out of which processes lease money.
+
+There is one per scope and period.
 
 A lease is money set aside, so that the sum of what is spent and what may be spent never passes the
 limit, however many processes run. A process that dies leaves its lease to expire. What it spent is
@@ -121,7 +123,7 @@ def settle(
     returned_pusd: int,
     actual_pusd: int | None = None,
 ) -> Balance:
-    """Book `spent_pusd`, return `returned_pusd` of the lease, and renew what is left of it.
+    """Book what was spent, return a part of the lease, and renew the rest.
 
     `actual_pusd` is what the ledger's own rows say was spent in the period. Where that is more
     (another app without budgets, a process that died), it replaces the account's sum.

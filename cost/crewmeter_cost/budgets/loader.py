@@ -1,4 +1,4 @@
-"""The entry point ``guard`` of ``crewmeter_budget``: budgets for `crewmeter.instrument`.
+"""Entry point ``guard`` of ``crewmeter_budget``: budgets for `instrument()`.
 
 The ledger and the price book load in the background. The first call waits for a budget named in
 code or environment, and for one the ledger is known to hold. Without any, nothing is loaded.
@@ -46,7 +46,7 @@ def guard(
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> BudgetLoader:
-    """Return what enforces ``budget``, ``CREWMETER_BUDGETS`` and the ledger's own budgets.
+    """Return what enforces ``budget``, the environment's and the ledger's budgets.
 
     With ``endpoint`` the sidecar there holds the accounts. Raises ValueError for a ``budget`` that
     is malformed. A malformed environment variable must not stop the app: it is logged as an error.
@@ -79,9 +79,11 @@ def _plan_of_environment() -> BudgetPlan:
 
 
 def has_budgets(ledger: str | None) -> bool | None:
-    """Return whether a SQLite ledger holds any budget, found with the standard library alone.
+    """Return whether a SQLite ledger holds any budget.
 
-    False where there is no file yet. None for a server, which only a driver can query.
+    It takes the standard library alone.
+
+        False where there is no file yet. None for a server, which only a driver can query.
     """
     location = ledger or os.environ.get("CREWMETER_LEDGER")
     text = location or str(Path.home() / ".crewmeter" / "ledger.db")
@@ -102,7 +104,7 @@ def has_budgets(ledger: str | None) -> bool | None:
 
 
 class BudgetLoader:
-    """Budgets that are there at once and are enforced a moment later, when they are loaded."""
+    """Budgets that are there at once and are enforced when they are loaded."""
 
     def __init__(
         self,
@@ -217,7 +219,7 @@ class BudgetLoader:
         return self._enforcer
 
     def _blocked(self) -> BudgetRefusal | None:
-        """Return the refusal of a budget with ``on_unknown = block`` that could not be loaded."""
+        """Return the refusal of a blocking budget that could not be loaded."""
         if self._loaded is None:
             return None
         for budget in self._named:
@@ -251,7 +253,7 @@ class BudgetLoader:
         return None
 
     def _look(self) -> None:
-        """Load what is needed if the ledger holds budgets, or if only a driver can find out."""
+        """Load what is needed if the ledger holds budgets, or may hold some."""
         found = has_budgets(self._ledger)
         if found is False:
             return

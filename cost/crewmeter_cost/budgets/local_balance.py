@@ -28,7 +28,10 @@ _MOST_ACCOUNTS = 10_000
 
 
 class BalanceUnavailableError(Exception):
-    """The account can't be read. `perhaps_done` where the request may have been carried out."""
+    """The account can't be read.
+
+    `perhaps_done` where the request may have been carried out all the same.
+    """
 
     def __init__(self, reason: str, *, perhaps_done: bool = False) -> None:
         super().__init__(reason)
@@ -128,7 +131,7 @@ class LocalBalanceStore:
         return balance
 
     def notice(self, budget: Budget, window: Window, spent: int) -> None:
-        """Announce a threshold newly reached, once per period, whichever process sees it first."""
+        """Announce a threshold newly reached, once per period over all processes."""
         reached = crossed(spent, budget.amount_pusd)
         if not reached:
             return
@@ -146,7 +149,10 @@ class LocalBalanceStore:
         self._announced[account] = reached[-1]
 
     def account(self, budget: Budget, window: Window) -> int:
-        """Return the account's id, opened with what the ledger says was spent where it is new."""
+        """Return the account's id.
+
+        A new one is opened with what the ledger says was spent.
+        """
         scope = f"{budget.scope}:{budget.value or ''}/{budget.period}/{budget.timezone}"
         key = (scope, window.start or 0)
         found = self._accounts.get(key)

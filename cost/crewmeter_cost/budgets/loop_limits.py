@@ -44,7 +44,7 @@ def is_loop_form(text: str) -> bool:
 
 
 def parse_limits(source: object, *, where: str) -> LoopLimits:
-    """Return limits from ``"loop calls=50 same_tool=5 stop"`` or a mapping with these keys.
+    """Return limits from ``"loop calls=50 stop"`` or a mapping with these keys.
 
     Raises `CrewMeterError` naming `where` and the key at fault.
     """

@@ -1,4 +1,4 @@
-"""When a budget's period began and when it resets, in the budget's own time zone. Pure."""
+"""When a budget's period began and when it resets, in its own time zone."""
 
 from __future__ import annotations
 

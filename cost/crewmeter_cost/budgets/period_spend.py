@@ -86,7 +86,7 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
 def hourly_pusd(
     engine: Engine, *, scope: str, value: str | None, start: int, end: int
 ) -> dict[int, int]:
-    """Return integer pico-USD per hour in [start, end), for a scope that has a roll-up.
+    """Return pico-USD per hour in [start, end), for a scope that has a roll-up.
 
     Keys are unix seconds of an hour's start. Hours without calls are absent.
     """
@@ -105,7 +105,10 @@ def hourly_pusd(
 
 
 def names_since(engine: Engine, scope: str, start: int) -> list[str]:
-    """Return the names of a scope's kind with calls since `start` (unix seconds), sorted."""
+    """Return the sorted names of a scope's kind with calls since `start`.
+
+    `start` is in unix seconds.
+    """
     dimension, key = _ROLLUP_KEYS[scope]
     of_kind = _rollup.c.dimension == DIMENSIONS[dimension].code
     ids = select(_rollup.c[key or "key"]).where(of_kind & (_rollup.c.hour >= start)).distinct()
@@ -120,7 +123,7 @@ def _label_id(connection: Connection, kind: str, value: str | None) -> int | Non
 
 
 def _calls_of(connection: Connection, scope: _Scope) -> ColumnElement[bool]:
-    """Return the condition for a scope's calls, for the part of an hour outside roll-ups."""
+    """Return the condition for a scope's calls, for hours not wholly in a window."""
     if scope.label is None:
         return _call.c.id.is_not(None)
     if scope.kind == "model":

@@ -39,7 +39,9 @@ class BudgetPlan:
 
 
 def read_plan(text: str, *, where: str = "CREWMETER_BUDGETS") -> BudgetPlan:
-    """Return the plan of a file (TOML or YAML), or of short forms separated by ``;``.
+    """Return the plan of a file (TOML or YAML), or of several short forms.
+
+    Short forms are separated by ``;``.
 
     Raises `CrewMeterError` for a missing or malformed file, and for budgets that contradict.
     """
@@ -168,7 +170,7 @@ def _parse_yaml(content: str, path: Path) -> object:
     import yaml  # only where someone wrote YAML
 
     class WithoutAliases(yaml.SafeLoader):
-        """A loader that refuses aliases, which a few hundred bytes can blow up to gigabytes."""
+        """A loader that refuses aliases: a few hundred bytes could become gigabytes."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):

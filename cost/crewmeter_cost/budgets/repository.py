@@ -1,4 +1,6 @@
-"""Budgets stored in the ledger (``crewmeter budget set``), which hold for every app that writes it.
+"""Budgets stored in the ledger, which hold for every app that writes it.
+
+``crewmeter budget set`` stores them.
 
 A row may have been written by a newer version. Keys this version does not know are ignored, and a
 budget it cannot enforce is skipped with a warning that names it, so that one row never stops the
@@ -23,6 +25,7 @@ from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.plan import read_budgets
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.schema.tables import BudgetRow, table_of
+from crewmeter_cost.money import exact_usd, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,11 +37,13 @@ __all__ = [
     "BudgetStatus",
     "budgets_of_environment",
     "combine",
+    "definition_document",
     "history",
     "in_force",
     "remove",
     "save",
     "status",
+    "status_document",
     "stored_budgets",
     "stored_since",
 ]
@@ -56,7 +61,7 @@ MOST_PERIODS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """What is spent of a budget, in integer pico-USD, in the period that began at `since`.
+    """What is spent of a budget (pico-USD) in the period that began at `since`.
 
     Both moments are UTC. None where the period has no such end.
     """
@@ -100,7 +105,10 @@ def stored_budgets(engine: Engine) -> tuple[Budget, ...]:
 
 
 def stored_since(engine: Engine) -> dict[Budget, int]:
-    """Return the budgets of this ledger, oldest first, with unix nanoseconds of their setting."""
+    """Return the budgets of this ledger, oldest first, with when each was set.
+
+    Times are unix nanoseconds.
+    """
     columns = select(_budget.c.name, _budget.c.definition, _budget.c.created_ns)
     with engine.connect() as connection:
         rows = connection.execute(columns.order_by(_budget.c.created_ns, _budget.c.id)).all()
@@ -113,7 +121,10 @@ def stored_since(engine: Engine) -> dict[Budget, int]:
 
 
 def remove(engine: Engine, name: str) -> None:
-    """Delete a budget by its name or label. Raises `CrewMeterError` naming those there are."""
+    """Delete a budget by its name or label.
+
+    Raises `CrewMeterError` naming those there are.
+    """
     with engine.begin() as connection:
         deleted = connection.execute(delete(_budget).where(_budget.c.name == name))
     if deleted.rowcount:
@@ -127,7 +138,10 @@ def remove(engine: Engine, name: str) -> None:
 
 
 def budgets_of_environment() -> tuple[Budget, ...]:
-    """Return the budgets of ``CREWMETER_BUDGETS``. Raises `CrewMeterError` for a malformed one."""
+    """Return the budgets of ``CREWMETER_BUDGETS``.
+
+    Raises `CrewMeterError` for a malformed one.
+    """
     text = os.environ.get("CREWMETER_BUDGETS", "").strip()
     return read_budgets(text) if text else ()
 
@@ -141,7 +155,10 @@ def in_force(engine: Engine) -> tuple[Budget, ...]:
 
 
 def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
-    """Return both, without those of `farther` whose scope, period and severity `nearer` has."""
+    """Return both, without those of `farther` that `nearer` replaces.
+
+    One replaces another of the same scope, period and severity.
+    """
     taken = {_subject(budget) for budget in nearer}
     return (*nearer, *(budget for budget in farther if _subject(budget) not in taken))
 
@@ -168,7 +185,7 @@ def status(
 def history(
     engine: Engine, budgets: Sequence[Budget], *, since: datetime, until: datetime
 ) -> list[BudgetStatus]:
-    """Return each budget's status at the end of every period that overlaps [since, until).
+    """Return each budget's status at the end of every period in [since, until).
 
     Oldest first, the last one as of `until`. Raises `CrewMeterError` for more than `MOST_PERIODS`.
     """
@@ -189,6 +206,38 @@ def history(
     return found
 
 
+def definition_document(budget: Budget) -> dict[str, object]:
+    """Return a budget's settings."""
+    return {
+        "budget": budget.label,
+        "scope": budget.scope_text,
+        "amount_usd": exact_usd(budget.amount_pusd),
+        "period": budget.period,
+        "hard": budget.hard,
+        "on_unknown": budget.on_unknown,
+        "timezone": budget.timezone,
+        "webhook": budget.webhook,
+    }
+
+
+def status_document(each: BudgetStatus) -> dict[str, object]:
+    """Return what is spent of a budget in one period."""
+    budget = each.budget
+    starts_at = None if each.since is None else utc_text(each.since)
+    resets_at = None if each.resets_at is None else utc_text(each.resets_at)
+    return {
+        "budget": budget.label,
+        "scope": budget.scope_text,
+        "period": budget.period,
+        "spent_usd": exact_usd(each.spent_pusd),
+        "amount_usd": exact_usd(budget.amount_pusd),
+        "percent": round(each.percent, 2),
+        "exceeded": each.exceeded,
+        "starts_at": starts_at,
+        "resets_at": resets_at,
+    }
+
+
 def _periods_backwards(
     budget: Budget, since: datetime, until: datetime
 ) -> Iterator[tuple[datetime | None, datetime, datetime | None]]:
@@ -206,7 +255,7 @@ def _budget_of(name: str, definition: str) -> Budget | None:
         document = json.loads(definition)
         known = {key: value for key, value in document.items() if key in _FIELDS}
         budget = Budget(**known)
-        # Parsing what it says checks period, scope, severity and time zone in one place.
+        # Parsing what it says checks period, scope, severity and time zone.
         parse_budget(
             {
                 "amount": budget.amount_text,

@@ -42,7 +42,7 @@ SILENCE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class BudgetRefusal:
-    """Why a call may not be made: the budget, what is spent, its limit and when it resets.
+    """Why a call may not be made: the budget, its spend and limit, and its reset.
 
     Amounts are integer pico-USD, the moment is UTC.
     """
@@ -159,7 +159,10 @@ class LeasedPool:
         self._warned = False
 
     def reserve(self, pusd: int, *, sure: bool, now: float) -> int | BudgetRefusal:
-        """Implement `Pool`. The account is read only where the lease does not cover the call."""
+        """Implement `Pool`.
+
+        The account is read only where the lease does not cover the call.
+        """
         if not self._budget.hard:
             return 0
         self._used_since_sync = True
@@ -211,7 +214,7 @@ class LeasedPool:
     def _book(self, spent: int, returned: int, *, look: bool) -> None:
         """Book at the account. Where that fails, keep the amounts for later.
 
-        They are not kept where the request may have been carried out: then the ledger's rows
+        They are dropped where the request may have been carried out: then the ledger's rows
         correct the account.
         """
         try:
@@ -273,7 +276,10 @@ class LeasedPool:
             return pusd
 
     def _request(self, need: int) -> Balance:
-        """Return a new lease, after booking what was spent, so that the limit is judged on it."""
+        """Return a new lease, after booking what was spent.
+
+        So the limit is judged on the latest sum.
+        """
         with self._lock:
             spent, self._spent = self._spent, 0
             beyond = min(0, self._left)

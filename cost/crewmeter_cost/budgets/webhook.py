@@ -1,4 +1,6 @@
-"""Posting a notice to a webhook: signed, retried, bounded in time, and never to an internal host.
+"""Notices to a webhook, signed and retried, within a time limit.
+
+They never go to an internal host.
 
 The address is resolved once, checked, and connected to as checked, so that a name can't point
 elsewhere a moment later (DNS rebinding). Redirects are not followed.
@@ -82,7 +84,7 @@ class WebhookAddress:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Return whether an address is a host on the public internet, and embeds no other address."""
+    """Return whether an address is on the public internet and embeds no other."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     if not address.is_global or address.is_multicast or address.is_reserved:
@@ -185,7 +187,7 @@ def _headers(body: bytes) -> dict[str, str]:
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, in the resolver's order, within `TIMEOUT_SECONDS`.
+    """Return the addresses of a host, within `TIMEOUT_SECONDS`.
 
     `getaddrinfo` has no timeout of its own, so it runs in a thread that may be left behind.
     """

@@ -15,14 +15,15 @@ from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.repository import (
     BudgetStatus,
     budgets_of_environment,
+    definition_document,
     history,
     in_force,
     remove,
     save,
     status,
+    status_document,
     stored_since,
 )
-from crewmeter_cost.budgets.status_document import definition_document, status_document
 from crewmeter_cost.budgets.webhook import check_target
 from crewmeter_cost.cli.options import (
     Format,

@@ -25,12 +25,17 @@ __all__ = ["MirrorTable", "mirrored_tables"]
 _MODULUS = 2**31 - 1
 """Keeps a fingerprint below 2³¹, so that the sum over a slice fits 64 bits in every database."""
 _STEP = 7919
-"""Columns weigh 1, 1 + 7919, 1 + 2 × 7919 …: values that change places change the fingerprint."""
+"""Columns weigh 1, 1 + 7919, 1 + 2 × 7919 …: two values exchanged change the fingerprint."""
 _SLICE = 600
 """Seconds of detail compared as one."""
 
-_COUNT, _MAYBE, _REAL, _REAL_MAYBE = "Int64", "Nullable(Int64)", "Float64", "Nullable(Float64)"
-_ID, _TEXT, _NAME = "String", "Nullable(String)", "LowCardinality(Nullable(String))"
+_COUNT = "Int64"
+_MAYBE = "Nullable(Int64)"
+_REAL = "Float64"
+_REAL_MAYBE = "Nullable(Float64)"
+_ID = "String"
+_TEXT = "Nullable(String)"
+_NAME = "LowCardinality(Nullable(String))"
 
 _CALLS: Mapping[str, str] = {
     "time": _COUNT,
@@ -151,17 +156,19 @@ def _fingerprint(table: Table) -> ColumnElement[int]:
 
     Texts count by their length, since they are set once or grow.
     """
-    terms: list[ColumnElement[int]] = []
-    for number, column in enumerate(column for column in table.columns if column.name != "id"):
+    total: ColumnElement[int] | None = None
+    columns = [column for column in table.columns if column.name != "id"]
+    for number, column in enumerate(columns):
         value: ColumnElement[Any] = column
         if isinstance(column.type, Text):
             value = func.length(column)
         elif not isinstance(column.type, Integer):
             continue  # trace and span ids are the key
-        terms.append((cast(func.coalesce(value, -1), BigInteger) % _MODULUS) * (1 + number * _STEP))
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+        bounded = cast(func.coalesce(value, -1), BigInteger) % _MODULUS
+        term = bounded * (1 + number * _STEP)
+        total = term if total is None else total + term
+    if total is None:
+        raise ValueError(f"table {table.name} has no column to compare")
     return (total % _MODULUS).label("fingerprint")
 
 
@@ -172,20 +179,27 @@ def _detail(
     known = {column.name: column for column in view.selected_columns}
     own = [known[column] if column in known else table.c[column] for column in columns]
     fingerprint = _fingerprint(table)
-    rows = view.with_only_columns(*own, fingerprint)
-    time = table.c.started_ns // SECOND_NS
     return MirrorTable(
-        f"{name}_copy", columns, ("time", *key), rows, table, time, fingerprint, _SLICE, True
+        name=f"{name}_copy",
+        columns=columns,
+        key=("time", *key),
+        rows=view.with_only_columns(*own, fingerprint),
+        source=table,
+        time=table.c.started_ns // SECOND_NS,
+        fingerprint=fingerprint,
+        slice_seconds=_SLICE,
+        pruned=True,
     )
 
 
 def _rollups() -> MirrorTable:
-    table, key, key2 = (
-        core_tables.rollup_hour,
-        core_tables.label.alias("key_name"),
-        core_tables.label.alias("key2_name"),
-    )
-    c, fingerprint = table.c, _fingerprint(table)
+    table = core_tables.rollup_hour
+    key = core_tables.label.alias("key_name")
+    key2 = core_tables.label.alias("key2_name")
+    c = table.c
+    fingerprint = _fingerprint(table)
+    source = table.outerjoin(key, key.c.id == c.key)
+    source = source.outerjoin(key2, key2.c.id == c.key2)
     dimension = case({each.code: name for name, each in DIMENSIONS.items()}, value=c.dimension)
     rows = select(
         dimension.label("dimension"),
@@ -196,16 +210,27 @@ def _rollups() -> MirrorTable:
         key2.c.value.label("key2"),
         *(c[name] for name in _SUMS),
         fingerprint,
-    ).select_from(table.outerjoin(key, key.c.id == c.key).outerjoin(key2, key2.c.id == c.key2))
-    order = ("dimension", "time", "key_id", "key2_id")
+    )
     return MirrorTable(
-        "rollup_copy", _ROLLUPS, order, rows, table, c.hour, fingerprint, HOUR, False
+        name="rollup_copy",
+        columns=_ROLLUPS,
+        key=("dimension", "time", "key_id", "key2_id"),
+        rows=rows.select_from(source),
+        source=table,
+        time=c.hour,
+        fingerprint=fingerprint,
+        slice_seconds=HOUR,
+        pruned=False,
     )
 
 
 def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> MirrorTable:
-    key, bound, c = core_tables.label.alias("key_name"), core_tables.latency_bucket, table.c
+    key = core_tables.label.alias("key_name")
+    bound = core_tables.latency_bucket
+    c = table.c
     fingerprint = _fingerprint(table)
+    source = table.join(bound, bound.c.bucket == c.bucket)
+    source = source.outerjoin(key, key.c.id == c.key)
     dimension = case({code: each for each, code in LATENCY.items()}, value=c.dimension)
     rows = select(
         dimension.label("dimension"),
@@ -216,10 +241,17 @@ def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Mirro
         bound.c.le_seconds,
         c["count"],
         fingerprint,
-    ).select_from(table.join(bound, bound.c.bucket == c.bucket).outerjoin(key, key.c.id == c.key))
-    order = ("dimension", "time", "key_id", "bucket")
+    )
     return MirrorTable(
-        f"{name}_copy", _LATENCIES, order, rows, table, c[start], fingerprint, slice_seconds, False
+        name=f"{name}_copy",
+        columns=_LATENCIES,
+        key=("dimension", "time", "key_id", "bucket"),
+        rows=rows.select_from(source),
+        source=table,
+        time=c[start],
+        fingerprint=fingerprint,
+        slice_seconds=slice_seconds,
+        pruned=False,
     )
 
 

@@ -72,7 +72,8 @@ def copy(
     `progress` is called with the rows compared.
 
     A whole copy also makes the tables and views; one with `since` needs them made.
-    What the ledger pruned stays in the mirror. Writers of the ledger are not kept waiting: what they add meanwhile is for the next copy.
+    What the ledger pruned stays in the mirror. Writers of the ledger do not wait: what they add
+    meanwhile is for the next copy.
     """
     tables = mirrored_tables(ledger.engine.dialect.name)
     if since is None:
@@ -98,7 +99,9 @@ class _Copy:
     def __init__(
         self, ledger: Ledger, client: Client, table: MirrorTable, floor: int | None
     ) -> None:
-        self._ledger, self._client, self._table = ledger, client, table
+        self._ledger = ledger
+        self._client = client
+        self._table = table
         self._floor = floor if floor is not None else -(2**62)
         self._names = [*table.columns, "fingerprint", "version", "removed"]
         self._key = [list(table.columns).index(name) for name in table.key]
@@ -144,46 +147,62 @@ class _Copy:
 
         Neighbours are joined up to `BATCH` rows.
         """
-        start = end = None
+        start: int | None = None
+        end = 0
         size = 0
         for number in sorted(ours.keys() | theirs.keys()):
-            mine, other = ours.get(number, _NOTHING), theirs.get(number, _NOTHING)
-            size += max(mine.rows, other.rows)
-            kept = (number + 1) * self._table.slice_seconds <= self._floor and not mine.rows
-            if mine == other or kept:
+            mine = ours.get(number, _NOTHING)
+            other = theirs.get(number, _NOTHING)
+            rows = max(mine.rows, other.rows)
+            size += rows
+            # Before the floor the ledger was pruned, and the mirror has what it lacks.
+            is_pruned = (number + 1) * self._table.slice_seconds <= self._floor and not mine.rows
+            if mine == other or is_pruned:
                 continue
-            if start is None or end is None or size > BATCH:
-                if start is not None and end is not None:
-                    yield start, end
-                start, size = number, max(mine.rows, other.rows)
+            if start is not None and size > BATCH:
+                yield start, end
+                start = None
+            if start is None:
+                start = number
+                size = rows
             end = number + 1
-        if start is not None and end is not None:
+        if start is not None:
             yield start, end
 
     def _send(self, start: int, end: int) -> int:
-        """Send what differs in [start, end) and return the number of rows compared.
+        """Send what differs in [start, end), and return how many rows were compared.
 
-        Times in unix seconds.
+        Times are unix seconds.
         """
-        table, compared = self._table, 0
-        keys = ", ".join(table.key)
-        found = self._client.query(
-            f"SELECT {keys}, fingerprint FROM {table.name} FINAL WHERE time >= {{start:Int64}} AND time < {{end:Int64}}",  # noqa: S608 - constants
-            parameters={"start": start, "end": end},
-        )
-        there: dict[tuple[Any, ...], int] = {tuple(row[:-1]): row[-1] for row in found.result_rows}
+        table = self._table
+        theirs = self._rows_of_mirror(start, end)
         rows: list[tuple[Any, ...]] = []
+        compared = 0
+        query = table.rows.where(table.time >= start, table.time < end)
         with self._ledger.reading() as connection:
-            for row in connection.execute(table.rows.where(table.time >= start, table.time < end)):
+            for row in connection.execute(query):
                 compared += 1
-                if there.pop(tuple(row[at] for at in self._key), None) != row[-1]:
+                key = tuple(row[at] for at in self._key)
+                if theirs.pop(key, None) != row[-1]:
                     rows.append((*row, self._version, 0))
-        gone = [self._gone(key) for key in there if key[table.key.index("time")] >= self._floor]
+        time_at = table.key.index("time")
+        gone = [self._gone(key) for key in theirs if key[time_at] >= self._floor]
         if rows or gone:
             self._client.insert(table.name, [*rows, *gone], column_names=self._names)
         self.sent += len(rows)
         self.removed += len(gone)
         return compared
+
+    def _rows_of_mirror(self, start: int, end: int) -> dict[tuple[Any, ...], int]:
+        """Return key → fingerprint of the mirror's rows in [start, end)."""
+        name = self._table.name
+        keys = ", ".join(self._table.key)
+        found = self._client.query(
+            f"SELECT {keys}, fingerprint FROM {name} FINAL "  # noqa: S608 - constants
+            "WHERE time >= {start:Int64} AND time < {end:Int64}",
+            parameters={"start": start, "end": end},
+        )
+        return {tuple(row[:-1]): row[-1] for row in found.result_rows}
 
     def _gone(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
         known = dict(zip(self._table.key, key, strict=True))

@@ -1,1 +1,1 @@
-"""`crewmeter serve`: OTLP in over gRPC and HTTP, the ledger behind, metrics, an API and a page out."""
+"""`crewmeter serve`: OTLP in, the ledger behind, metrics, an API and a page out."""

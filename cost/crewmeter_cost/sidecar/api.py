@@ -1,4 +1,4 @@
-"""What people and programs read from a sidecar: health, metrics, and the ledger's reports.
+"""What is read from a sidecar: health, metrics, and the ledger's reports.
 
 Reports have the shape that the command line prints.
 """

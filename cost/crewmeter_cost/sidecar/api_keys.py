@@ -1,4 +1,7 @@
-"""Bearer keys and their roles: ``ingest`` (send spans) and ``read`` (metrics, page, API)."""
+"""Bearer keys and their roles.
+
+``ingest`` sends spans, ``read`` reads metrics, page and API.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may send requests: keys and roles, and the Host and Origin that browsers send."""
+"""Who may send requests: keys, roles, and the Host and Origin of browsers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def role_of(path: str) -> str | None:
 
 
 class AuthorizationMiddleware:
-    """Reject requests from foreign web pages (403) and requests without a valid key (401).
+    """Rejects requests of foreign web pages (403) and without a valid key (401).
 
     A web page can make a browser send requests here. Those carry an Origin, which must be this
     sidecar's own. Where a page lets its own name resolve to 127.0.0.1 (DNS rebinding), its Origin
@@ -86,7 +86,10 @@ class AuthorizationMiddleware:
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
-    """Return every value of a header: a second Host or Origin must not hide behind the first."""
+    """Return every value of a header.
+
+    A second Host or Origin must not hide behind the first.
+    """
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 

@@ -1,4 +1,4 @@
-"""Budgets at a sidecar: accounts for apps on other hosts, metrics of the budgets, and notices."""
+"""Budgets at a sidecar: accounts for apps on other hosts, metrics and notices."""
 
 from __future__ import annotations
 
@@ -106,7 +106,10 @@ class _BudgetAccounts:
         self._balance_store: LocalBalanceStore
 
     def serve(self, verb: str, body: bytes) -> Balance:
-        """Return the account after the request. Raises `CrewMeterError` for a malformed one."""
+        """Return the account after the request.
+
+        Raises `CrewMeterError` for a malformed request.
+        """
         ledger = self._ledgers.ledger
         if self._ledger is not ledger:  # the first request, or the ledger was exchanged
             self._ledger = ledger
@@ -222,7 +225,7 @@ class BudgetGauges:
         self._stop.set()
 
     def collect(self) -> Iterator[Metric]:
-        """Return ``crewmeter_budget_spent_usd`` and ``crewmeter_budget_limit_usd`` by budget."""
+        """Return the gauges of what is spent and of the limit, by budget."""
         spent = GaugeMetricFamily(
             semconv.PROM_BUDGET_SPENT,
             "Spent of a budget in its current period, in USD.",

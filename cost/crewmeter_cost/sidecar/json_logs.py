@@ -1,4 +1,4 @@
-"""The sidecar's log: one JSON object a line on stderr, for whatever collects a container's logs."""
+"""The sidecar's log: one JSON object a line on stderr."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def description_route() -> Route:
 
 
 async def http_error(_request: Request, error: Exception) -> Response:
-    """Answer a path or a method that does not exist, in the shape of every other error."""
+    """Answer a path or method that does not exist, in the shape of all errors."""
     if not isinstance(error, HTTPException):
         raise error
     hint = "GET /api/openapi.json describes what there is"

@@ -55,7 +55,10 @@ _BROWSER_METADATA = ("origin", "sec-fetch-site", "referer")
 async def start_grpc(
     settings: SidecarSettings, receiver: Receiver, metrics: SidecarMetrics
 ) -> tuple[grpc.aio.Server, int]:
-    """Return a running server and its port. Raises `CrewMeterError` where the port is taken."""
+    """Return a running server and its port.
+
+    Raises `CrewMeterError` where the port is taken.
+    """
     server = _server(settings.limits)
     arrivals = _Arrivals(settings.limits)
     traces = _export(settings, metrics, _stored(receiver, arrivals))
@@ -104,7 +107,7 @@ def _listen(server: grpc.aio.Server, settings: SidecarSettings) -> int:
 
 
 def _service(package: str, name: str, handler: Handler) -> grpc.GenericRpcHandler[bytes, bytes]:
-    """Return a service whose one method takes and returns bytes, read by our own reader."""
+    """Return a service whose one method takes and returns bytes."""
     method = grpc.stream_unary_rpc_method_handler(handler)
     return grpc.method_handlers_generic_handler(_SERVICE.format(package, name), {"Export": method})
 

@@ -54,7 +54,7 @@ _REJECTED = {
 
 @dataclass(frozen=True, slots=True)
 class _Accepted:
-    """What became of an accepted request: its outcome in the metrics, and what was refused."""
+    """What became of an accepted request: its outcome, and what was refused."""
 
     outcome: str
     refused: int = 0

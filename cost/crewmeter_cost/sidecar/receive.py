@@ -107,7 +107,10 @@ class BodyReservation:
         return RefusedRequest("timeout", f"the body did not arrive in {seconds:g} s")
 
     async def hold(self, size: int) -> None:
-        """Count `size` more bytes. Raises `RefusedRequest` where there is no room for them."""
+        """Count `size` more bytes.
+
+        Raises `RefusedRequest` where there is no room for them.
+        """
         receiver = self._receiver
         for _ in range(_POLLS):
             if not receiver.held or receiver.held + size <= receiver.limits.held_bytes:

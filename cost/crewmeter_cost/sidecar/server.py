@@ -1,4 +1,4 @@
-"""One sidecar from start to stop: ledger, writer, HTTP and gRPC, in the order that loses nothing."""
+"""One sidecar from start to stop, in the order that loses nothing."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Sidecar:
         )
 
     async def run(self) -> None:
-        """Serve until told to stop (SIGTERM, SIGINT), then drain.
+        """Serve until stopped by a signal (SIGTERM, SIGINT), then drain.
 
         No new requests, those under way answered, the queue written.
         """
@@ -185,7 +185,7 @@ class Sidecar:
         """Log where the acknowledged spans are: only what was looked at."""
         if problem is None and self._writer.failure is None:
             log.info(
-                "stopped; every acknowledged batch was committed, and the ledger %s is in place",
+                "stopped; every acknowledged batch was committed, and the ledger %s is at its location",
                 self._ledgers.ledger.name,
             )
             return
@@ -249,7 +249,7 @@ class Sidecar:
         return None
 
     def _remarks(self) -> list[str]:
-        """Return what ``/readyz`` says beside "ready": threads that died and were restarted."""
+        """Return what ``/readyz`` says beside "ready": restarted threads."""
         return [
             f"the thread {thread.name} died and was restarted {thread.restarts} times"
             for thread in self._threads()
@@ -258,7 +258,10 @@ class Sidecar:
 
 
 def serve(settings: SidecarSettings, *, clock: Callable[[], int] = time.time_ns) -> None:
-    """Run a sidecar until it is told to stop. Raises `CrewMeterError` where it cannot start."""
+    """Run a sidecar until it is stopped.
+
+    Raises `CrewMeterError` where it cannot start.
+    """
     sidecar = Sidecar(checked(settings), clock=clock)
     gc.collect()
     gc.freeze()

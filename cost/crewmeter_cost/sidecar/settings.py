@@ -1,4 +1,4 @@
-"""How a sidecar runs: addresses, ledger, keys, certificate and limits, checked at the start."""
+"""How a sidecar runs: addresses, ledger, keys, certificate and limits."""
 
 from __future__ import annotations
 

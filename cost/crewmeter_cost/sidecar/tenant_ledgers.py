@@ -1,4 +1,4 @@
-"""The sidecar's two ledgers, one to write and one to read, and what happens when they go away.
+"""The sidecar's two ledgers, one to write and one to read.
 
 A SQLite file can be damaged, deleted, moved, or replaced by a backup while it is open. SQLite
 notices only damage: what is committed after the file was moved goes with it, and nobody finds it at
@@ -88,7 +88,7 @@ class SidecarLedgers:
         return self.ledger if aside is not None else None
 
     def change(self) -> str | None:
-        """Return how the ledger at the configured location is another than the one open, or None.
+        """Return how the ledger at its location differs from the one open, or None.
 
         Raises `LedgerUnavailableError` where a database server does not say.
         """
@@ -134,7 +134,9 @@ class SidecarLedgers:
         self.ledger.close()
 
     def _identify(self) -> Identity | None:
-        """Return what tells this ledger from another at the same location, None for nothing there.
+        """Return what tells this ledger from another at its location.
+
+        None for nothing there.
 
         Raises `LedgerUnavailableError` where a database server does not say.
         """

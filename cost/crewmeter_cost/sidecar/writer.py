@@ -115,7 +115,7 @@ class Writer:
         return self.thread.problem or self._failure or self._missing
 
     def suspect(self, error: LedgerCorruptError) -> None:
-        """Have the file checked before the next transaction, since a reader found it damaged."""
+        """Have a file that a reader found damaged checked before the next transaction."""
         self._suspicion = error
 
     def start(self) -> None:
@@ -156,7 +156,7 @@ class Writer:
         return batch.done
 
     def _run(self) -> None:
-        """Write group after group until told to stop."""
+        """Write group after group until stopped."""
         while (group := self._next_group()) is not None:
             if not group:
                 self._look_while_idle()
@@ -167,7 +167,7 @@ class Writer:
                     self._recovered(suspicion)
                 self._write_group(group)
             except BaseException as error:
-                # The thread dies of this. Whoever waits is told first, and may try again.
+                # The thread dies of this. Whoever waits gets an answer first, and may try again.
                 problem = CrewMeterError(f"the writer ended by {type(error).__name__}")
                 self._answer([batch for batch in group if not batch.done.done()], problem)
                 raise
@@ -203,7 +203,7 @@ class Writer:
             self._missing = None
 
     def _write_group(self, group: Sequence[_QueuedBatch]) -> None:
-        """Write a group in one transaction, or each batch alone where one can't be written."""
+        """Write a group in one transaction, or each batch alone where one fails."""
         try:
             self._commit(group)
         except CrewMeterError as error:

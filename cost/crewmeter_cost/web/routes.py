@@ -129,7 +129,7 @@ def _static_files() -> dict[str, tuple[bytes, str]]:
 
 
 def monthly_budget(engine: Engine) -> float:
-    """Return the budget for everything per month that is in force (USD), or 0 for none.
+    """Return the monthly budget for everything that is in force (USD), 0 for none.
 
     A hard and a soft one may both be: the smaller is what the month is compared with.
     """

@@ -113,7 +113,7 @@ def test_the_log_says_at_the_end_only_what_was_looked_at(nursery, tmp_path):
             if gone and not (folder / "ledger.db").exists():
                 assert "may not be in" in str(last["message"])
             else:
-                assert "is in place" in str(last["message"])
+                assert "is at its location" in str(last["message"])
 
 
 @pytest.mark.services

@@ -1,4 +1,4 @@
-"""What the ledger took in, as Prometheus series: calls, money, tokens, durations, runs, tools.
+"""What the ledger took in, as Prometheus series.
 
 There is never a series per user.
 """
@@ -45,7 +45,7 @@ _provider_of = lru_cache(maxsize=1024)(lambda declared, host: resolve_provider(d
 
 
 class CallMetrics:
-    """A prometheus-client collector of the rows that each committed batch really inserted."""
+    """A prometheus-client collector of the rows that were really inserted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -131,7 +131,10 @@ class CallMetrics:
         yield from families
 
     def record(self, calls: Iterable[tuple[Call, Outcome]], steps: Iterable[Step]) -> None:
-        """Count what a transaction inserted. Call it after the commit, with inserted rows only."""
+        """Count what a transaction inserted.
+
+        Call it after the commit, with inserted rows only.
+        """
         with self._lock:
             self._record_calls(calls)
             for step in steps:

@@ -1,4 +1,4 @@
-"""Every metric of the sidecar in one registry: what it metered, and how intake and ledger do."""
+"""Every metric of the sidecar in one registry."""
 
 from __future__ import annotations
 
