@@ -33,8 +33,12 @@ _BATCH_SPANS = 500
 
 
 def has_journals(ledger: Path) -> bool:
-    """Return True where a journal lies beside a SQLite ledger, of a live process or not."""
-    return bool(_files(ledger))
+    """Return True where a process that has ended left a journal beside a SQLite ledger."""
+    for path in _files(ledger):
+        with _claimed(path) as descriptor:
+            if descriptor is not None:
+                return True
+    return False
 
 
 def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
