@@ -24,9 +24,11 @@ from crewmeter.export.readable_span import readable
 from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
+from crewmeter.http.response_cache import observe_cache
 from crewmeter.import_hook import when_imported
 from crewmeter.settings import EMBEDDED, OTLP
 from crewmeter.spans.context_propagation import carry_into_threads
+from crewmeter.spans.correlation import note_cache_hit
 from crewmeter.spans.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class Installation:
         undo_http = observation.install(opened=self._exchange_opened, closed=self._exchange_closed)
         self._undo.append(undo_http)
         self._undo.append(carry_into_threads())
+        self._undo.append(observe_cache(note_cache_hit))
         self._undo.append(keep_accounts())
         self._undo.append(hush_exporters())
         self._undo.append(self._event_handler.uninstall)

@@ -65,6 +65,8 @@ _FLOOR_FLAGS = frozenset(
 """Usage flags of a lower bound: tokens that may stand beside the counts are not billed."""
 _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
+_NOT_SENT = "not_sent"
+"""Usage flag of a call that was answered without a request to the provider."""
 _AGREES_WITHIN = Decimal("0.01")
 _AGREES_USD = Decimal("0.000001")
 """A reported cost diverges where it is off by more than 1 % and more than a millionth of a USD."""
@@ -109,6 +111,8 @@ def charge(
         quick = _quick(usage, plan)
         if quick is not None:
             return quick
+    if _NOT_SENT in usage.flags:
+        return _uncharged(plan, usage, book)
     outcome = _computed(usage, plan, operation, duration_ns)
     if reported_cost_usd is None:
         return outcome
@@ -310,6 +314,16 @@ def _computed(
         return Unpriced("unknown_model", reason, provider, model, flags)
     status = _status(usage, _bound(flags, plan.bound, lines.bound))
     return _charged(plan, status, flags, tuple(lines.items))
+
+
+def _uncharged(plan: Plan | Unpriced, usage: TokenUsage, book: PriceBook) -> Charge:
+    """Return no cost at all, for a call that nobody sent. It needs no price."""
+    flags = tuple(dict.fromkeys((*plan.flags, *usage.flags)))
+    if isinstance(plan, Plan):
+        return _charged(plan, "cached", flags, ())
+    frozen = book.reported(plan.provider or "unknown")
+    model = plan.model or "unknown"
+    return Charge(0, "cached", (), frozen.provider, model, "provider", frozen.hash, flags)
 
 
 def _charged(

@@ -16,6 +16,7 @@ __all__ = [
     "crew_name",
     "declared_provider",
     "endpoint_of",
+    "has_mocked_client",
     "joined",
     "object_key",
     "short",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 _LIMIT = 128
+_CLIENTS = ("client", "async_client", "_client", "_async_client")
+"""Attributes in which LLM objects hold the clients of their providers."""
 
 
 def text(value: object) -> str | None:
@@ -112,3 +115,14 @@ def joined(event: Any, fields: tuple[str, ...]) -> str | None:
     """Return the values of some fields of an event as one key."""
     values = [str(getattr(event, name, "")) for name in fields]
     return "/".join(values) or None
+
+
+def has_mocked_client(source: Any) -> bool:
+    """Return True for an LLM object whose client is a mock of ``unittest``, which sends nothing."""
+    private = getattr(source, "__pydantic_private__", None) or {}
+    public = getattr(source, "__dict__", {})
+    for name in _CLIENTS:
+        client = private.get(name, public.get(name))
+        if type(client).__module__ == "unittest.mock":
+            return True
+    return False

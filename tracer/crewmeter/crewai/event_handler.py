@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crewmeter import semconv
 from crewmeter.crewai.budget_hooks import BudgetHooks
 from crewmeter.crewai.conversation_turns import TURN_ENDS, TURN_START, ConversationTurns
+from crewmeter.crewai.display_names import has_mocked_client
 from crewmeter.crewai.end_events import Ending, error_of
 from crewmeter.crewai.event_bus_listener import EventBusListener, descendants
 from crewmeter.crewai.event_to_span import TABLE, is_hidden
@@ -256,6 +257,8 @@ class EventHandler:
             node = self._renamed(event, ending.key)
         if node is not None and node.call is not None:
             _add_outcome(node.call, event)
+            if not node.call.exchanges and has_mocked_client(source):
+                node.call.not_sent = True
             self._close(node, rule, event, ending, now_ns)
         elif self._recorder.find_ended_call(ending.key, _usage_of(event)) is None:
             self._record_unannounced(rule, source, event, now_ns)

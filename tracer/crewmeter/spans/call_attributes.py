@@ -63,6 +63,9 @@ def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue
     usage, source = _usage(call, provider)
     if usage.status == "missing" and node.error_type is not None and _was_refused(exchange):
         usage = _with_flag(usage, "rejected")
+    if source == "event" and usage.status == "reported" and not call.exchanges:
+        # Either nothing was sent, or by a client that is not observed. Only the former is free.
+        usage = _with_flag(usage, "not_sent" if call.not_sent else "no_exchange")
     values: dict[str, AttributeValue | None] = {
         semconv.OPERATION: call.operation,
         semconv.PROVIDER: provider,

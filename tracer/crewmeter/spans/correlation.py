@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from crewmeter.spans.span import OpenSpan
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["Correlator"]
+__all__ = ["Correlator", "note_cache_hit"]
 
 _INFERENCE = frozenset({semconv.CHAT, semconv.TEXT_COMPLETION, semconv.GENERATE_CONTENT})
 _SLACK_NS = 5_000_000
@@ -235,6 +235,16 @@ class Correlator:
                 return False
             owner.billed = True
             return True
+
+
+def note_cache_hit() -> None:
+    """Note that the call open in this context was answered from a cache.
+
+    Where a request is sent all the same, its exchange is what counts.
+    """
+    node = node_here()
+    if node is not None and node.call is not None:
+        node.call.not_sent = True
 
 
 def _called_by_crewai() -> bool:

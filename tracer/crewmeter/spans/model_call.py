@@ -46,6 +46,7 @@ class ModelCall:
         "finish_reason",
         "first_chunk_ns",
         "model",
+        "not_sent",
         "operation",
         "origin",
         "pending",
@@ -78,6 +79,8 @@ class ModelCall:
         self.first_chunk_ns: int | None = None
         self.counter_window: object | None = None
         """The counter of the LLM object while the call is open, see `usage.llm_counters`."""
+        self.not_sent = False
+        """Known to have been answered without a request: from a cache, or by a mock."""
         self.pending = False
         """Ended for CrewAI, but its exchange is still open and nothing else knows the usage."""
 
