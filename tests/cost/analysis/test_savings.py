@@ -57,9 +57,12 @@ def test_a_saving_is_never_more_than_was_spent(month):
 def test_an_agents_loop_is_not_batchable(ledger):
     """A batch takes hours: only calls that no agent's next step waits for are offered for it."""
     alone = CallContext(run_id="00000000000000bb", crew=None, agent=None, flow="nightly")
+    # The batch price of this model is dated after the helper's own noon.
+    times = {"started_ns": 1_795_000_000 * 10**9, "ended_ns": 1_795_000_002 * 10**9}
+    usage = TokenUsage(1000, 100)
     calls = [
-        (call(1), priced(3 * 10**9)),
-        (call(2, context=alone, usage=TokenUsage(1000, 100)), priced(3 * 10**9)),
+        (call(1, **times), priced(3 * 10**9)),
+        (call(2, context=alone, usage=usage, **times), priced(3 * 10**9)),
     ]
     ledger.write(calls, [], frozen)
     found = savings(lambda: billed(ledger), failed_runs=(), book=PriceBook.load())
