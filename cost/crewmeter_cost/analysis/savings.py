@@ -187,7 +187,7 @@ def _evidence(saving: Saving, habits: _Habits, *, runs: int) -> str:
     calls = counted(saving.calls, "call")
     in_runs = f"in {counted(len(saving.runs), 'run')}"
     if saving.kind == "failed_runs":
-        return f"{calls} in {len(saving.runs):,} failed runs of {runs:,}"
+        return f"{calls} in {counted(len(saving.runs), 'failed run')} of {runs:,}"
     if saving.kind == "repeated_calls":
         return f"{calls} repeat an identical one {in_runs}"
     if saving.kind == "cache_misses":
