@@ -1,7 +1,7 @@
 """What a budget's guard costs, and how far a shared hard budget is overshot.
 
 ``python benchmarks/budgets.py`` prints the time of one reserve + settle with no budget near and with no budget at all, and the
-overshoot of a hard budget in one process, in 4 processes with 8 threads each, and of a real crew against a stand-in provider,
+overshoot of a hard budget in one process, in 4 processes with 8 threads each, and of a real crew against a fake provider,
 beside their limits.
 """
 
@@ -123,7 +123,7 @@ def crew(folder: str) -> tuple[int, int, str]:
         environment |= {
             "CREWMETER_LEDGER": f"{folder}/crew.db",
             "CREWMETER_BUDGETS": "0.002 USD/day",
-            "OPENAI_API_KEY": "sk-standin",
+            "OPENAI_API_KEY": "sk-fake",
         }
         environment |= {
             "CREWAI_DISABLE_TELEMETRY": "true",
@@ -138,7 +138,7 @@ def crew(folder: str) -> tuple[int, int, str]:
             check=True,
             timeout=120,
         )
-        calls = len(provider.books.billed)
+        calls = len(provider.billing_log.billed)
     return calls, calls * COST - 2_000_000_000, json.loads(done.stdout.splitlines()[-1])
 
 

@@ -202,12 +202,12 @@ def run_provider() -> None:
 
     def take() -> dict[str, float]:
         counts = new_counts()
-        for entry in server.books.billed:
+        for entry in server.billing_log.billed:
             counts["calls"] += 1
             counts["input"] += entry.usage.input or 0
             counts["output"] += entry.usage.output or 0
             counts["cost_usd"] += (expected_pusd(entry) or 0) / 1e12
-        server.books.clear()
+        server.billing_log.clear()
         return counts
 
     with FakeProvider() as server:

@@ -68,7 +68,7 @@ def play(fake_provider, line: Collector, folder: Path, *apps: str, **environment
 
 
 def delivered(fake_provider) -> int:
-    return sum(billed_lines(fake_provider.books.billed).values())
+    return sum(billed_lines(fake_provider.billing_log.billed).values())
 
 
 def test_real_crews_arrive_exactly_although_traces_are_sampled(
@@ -94,14 +94,14 @@ def test_real_crews_arrive_exactly_although_traces_are_sampled(
         seconds=20,
         what="every billed call in the ledger",
     )
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.billing_log.billed)
     time.sleep(3)  # every trace is decided
     assert len({span.trace_id for span in trace_end.spans}) <= 3, (
         "the trace back end got more than the sample"
     )
     total = sidecar.report("crew", "agent")["total"]
     assert total["unpriced_calls"] == 0
-    assert total["calls"] == len(fake_provider.books.billed)
+    assert total["calls"] == len(fake_provider.billing_log.billed)
 
 
 def test_what_the_apps_sampler_drops_is_billed_and_not_traced(
@@ -122,7 +122,7 @@ def test_what_the_apps_sampler_drops_is_billed_and_not_traced(
     )
     play(fake_provider, gateway, tmp_path, "simple", OTEL_TRACES_SAMPLER="always_off")
     wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20)
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.billing_log.billed)
     time.sleep(3)
     assert trace_end.spans == []
 
@@ -151,7 +151,7 @@ def test_an_outage_with_crashes_in_it_leaves_the_ledger_exact(
         what="every billed call in the ledger",
     )
     time.sleep(2)  # what was sent twice has arrived twice by now
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.billing_log.billed)
 
 
 def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar, tmp_path):
@@ -176,9 +176,9 @@ def test_opentelemetry_instrument_works_through_it(fake_provider, line, sidecar,
     run_app(
         starter, ledger=tmp_path / "not-used.db", provider_url=fake_provider.url, env=environment
     )
-    assert fake_provider.books.billed
+    assert fake_provider.billing_log.billed
     wait_until(lambda: sidecar.calls() >= delivered(fake_provider), seconds=20)
-    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.books.billed)
+    assert ledger_lines(call_rows(sidecar.ledger)) == billed_lines(fake_provider.billing_log.billed)
 
 
 def _other_instrumentors() -> list[str]:

@@ -23,7 +23,7 @@ before = registries()
 handle = crewmeter.instrument(tags={"colour": "red"})
 again = crewmeter.instrument(tags={"colour": "blue"})
 during = registries()
-llm = crewai.LLM(model="gpt-4o-mini", base_url=STANDIN + "/v1", api_key="sk-standin")
+llm = crewai.LLM(model="gpt-4o-mini", base_url=FAKE_PROVIDER + "/v1", api_key="sk-fake")
 with crewmeter.attribute(user="ines", team="growth", session="s-42", env="prod"):
     crewai.Agent(role="R", goal="g", backstory="b", llm=llm).kickoff("hello")
 flushed = handle.flush(5.0), crewmeter.flush()
@@ -33,7 +33,7 @@ crewmeter.uninstrument()
 print("ANSWER" + json.dumps({
     "one_handle": handle is again, "changed": before != during, "restored": before == registries(), "flushed": flushed,
 }))
-""".replace("STANDIN", '__import__("os").environ["PROVIDER_URL"]')
+""".replace("FAKE_PROVIDER", '__import__("os").environ["PROVIDER_URL"]')
 
 PLAIN = """
 from opentelemetry import trace

@@ -76,7 +76,7 @@ def test_totals_add_up_to_the_invoice(stage, app):
 def test_response_ids_are_the_providers(stage):
     """Where the provider names a response, the row carries that name, and no name stands twice."""
     ids = [row["response_id"] for row in stage.rows if row["response_id"]]
-    billed = {entry.response_id for entry in stage.fake_provider.books.billed}
+    billed = {entry.response_id for entry in stage.fake_provider.billing_log.billed}
     assert len(ids) == len(set(ids))
     assert set(ids) <= billed
 

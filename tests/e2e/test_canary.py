@@ -58,8 +58,8 @@ def _play(tmp_path, **env):
             python=APPS_PYTHON,
             env=extra,
         )
-        assert fake_provider.books.calls >= 4
-        assert len(fake_provider.books.refused) == 1
+        assert fake_provider.billing_log.calls >= 4
+        assert len(fake_provider.billing_log.refused) == 1
     assert '"error": null' in ran.stdout
     return ran, log.read_bytes()
 

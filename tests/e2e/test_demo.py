@@ -1,4 +1,4 @@
-"""``crewmeter demo``: a real crew whose bill agrees with the stand-in's books, and a history that is the same every time."""
+"""``crewmeter demo``: a real crew whose bill agrees with the fake provider's books, and a history that is the same every time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import pytest
 from support.apps_python import has
 from support.environment import quiet_environment
 from support.rows import call_rows, run_rows, step_rows
+from support.sidecars import Nursery
 
 from crewmeter import semconv
 from crewmeter_cost.demo.history.ledger import history
 from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
 
 UNTIL = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -216,15 +218,14 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_live_demo_adds_up(tmp_path, columns):
-    """The demo's ledger says what the stand-in billed; its screen fits; settings of the user's own apps do not leak into it."""
+    """The ledger has what the fake provider billed, the screen fits, the user's ledger is apart."""
     env = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
         "CREWMETER_LEDGER": str(tmp_path / "real.db"),
         "COLUMNS": columns,
     }
     done = _crewmeter(tmp_path, "demo", **env)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The ledger says the same." in done.stdout
+    assert "The ledger has the same." in done.stdout
     assert "$0.005243" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines() if "--ledger" not in line) <= int(
         columns
@@ -238,3 +239,44 @@ def test_the_live_demo_adds_up(tmp_path, columns):
         ("gpt-5", "error"),
     ]
     assert rows[2]["ttft_ns"]
+
+
+@pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
+def test_the_live_demo_goes_where_the_otlp_variables_say(tmp_path):
+    """With an endpoint the crew's spans arrive there, and no demo ledger is made."""
+    with Nursery() as nursery, nursery.start(tmp_path / "served.db") as sidecar:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sidecar.port}"}
+        done = _crewmeter(tmp_path, "demo", **endpoint)
+        assert done.returncode == 0, done.stdout + done.stderr
+        total = sidecar.get("/api/report?by=crew").json()["total"]
+    assert (total["calls"], total["failed_calls"]) == (4, 1)
+    assert total["cost_usd"].startswith("0.005243")
+    assert not (tmp_path / ".crewmeter" / "demo.db").exists()
+
+
+def test_sample_data_goes_where_the_otlp_variables_say(tmp_path):
+    """`demo --days` sends its spans to the endpoint: a sidecar has what a ledger would have."""
+    path = tmp_path / "ledger.db"
+    words = ("demo", "--days", "2", "--calls-per-day", "60", "--until", "2026-11-20T12:00Z")
+    direct = tmp_path / "direct.db"
+    done = _crewmeter(tmp_path, *words, "--ledger", str(direct))
+    assert done.returncode == 0, done.stderr
+    with Nursery() as nursery, nursery.start(path) as sidecar:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sidecar.port}"}
+        sent = _crewmeter(tmp_path, *words, **endpoint)
+        assert sent.returncode == 0, sent.stderr
+        assert "sent to http://127.0.0.1" in sent.stdout
+        served = sidecar.get("/api/report?by=crew").json()["total"]
+    with Ledger.open(str(direct), read_only=True) as ledger:
+        assert served == report(ledger, by=["crew"]).document()["total"]
+
+
+def test_a_demo_whose_endpoint_takes_nothing_fails(tmp_path):
+    """Exit 1 with the address and the way out."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+    }
+    done = _crewmeter(tmp_path, "demo", "--days", "1", "--calls-per-day", "20", **environment)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 did not take the spans" in done.stderr

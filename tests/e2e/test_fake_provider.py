@@ -1,4 +1,4 @@
-"""The stand-in against the providers' own SDKs: what they read is what its books say."""
+"""The fake provider against the providers' own SDKs: what they read is what its books say."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CACHED = "[[usage:in=1000 read=400 w5m=200 w1h=100 out=300]]"
 
 @pytest.fixture
 def openai_client(fake_provider):
-    """OpenAI's SDK, pointed at the stand-in."""
+    """OpenAI's SDK, pointed at the fake provider."""
     openai = pytest.importorskip("openai")
     with openai.OpenAI(
-        base_url=fake_provider.base_url(), api_key="sk-standin", max_retries=2
+        base_url=fake_provider.base_url(), api_key="sk-fake", max_retries=2
     ) as client:
         yield client
 
@@ -37,7 +37,7 @@ def test_openai_chat_reports_what_the_books_say(fake_provider, openai_client):
     assert (usage.completion_tokens, usage.completion_tokens_details.reasoning_tokens) == (300, 120)
     assert [
         (entry.usage.input, entry.usage.output, entry.delivered)
-        for entry in fake_provider.books.billed
+        for entry in fake_provider.billing_log.billed
     ] == [(1000, 300, True)]
 
 
@@ -55,7 +55,7 @@ def test_a_stream_tells_usage_only_when_asked(fake_provider, openai_client, aske
         == "one two three"
     )
     assert any(chunk.usage for chunk in chunks) is asked
-    assert fake_provider.books.calls == 1
+    assert fake_provider.billing_log.calls == 1
 
 
 def test_tools_are_called_in_turn(openai_client):
@@ -90,8 +90,8 @@ def test_a_refusal_is_not_billed(fake_provider, openai_client):
     """``[[fail:429 x1]]`` refuses once; the SDK's own retry is the one exchange billed."""
     openai_client.chat.completions.create(model="gpt-4o", messages=_ask("[[fail:429 x1]]"))
     assert (
-        fake_provider.books.calls,
-        [refused.status for refused in fake_provider.books.refused],
+        fake_provider.billing_log.calls,
+        [refused.status for refused in fake_provider.billing_log.refused],
     ) == (1, [429])
 
 
@@ -103,7 +103,7 @@ def test_a_cut_stream_is_billed_but_not_delivered(fake_provider, openai_client):
     )
     with pytest.raises(httpx.RemoteProtocolError):
         list(stream)
-    assert [(entry.delivered, entry.streamed) for entry in fake_provider.books.billed] == [
+    assert [(entry.delivered, entry.streamed) for entry in fake_provider.billing_log.billed] == [
         (False, True)
     ]
 
@@ -170,7 +170,7 @@ def test_anthropic_counts_cache_apart(fake_provider):
             seen.cache_creation.ephemeral_5m_input_tokens,
             seen.cache_creation.ephemeral_1h_input_tokens,
         ) == (200, 100)
-    assert {entry.usage.input for entry in fake_provider.books.billed} == {1000}
+    assert {entry.usage.input for entry in fake_provider.billing_log.billed} == {1000}
 
 
 def test_gemini_counts_thoughts_apart(fake_provider):
@@ -222,7 +222,7 @@ def test_bedrock_frames_are_binary(fake_provider, monkeypatch):
         300,
         1300,
     )
-    assert fake_provider.books.billed[0].request_model == "us.amazon.nova-pro-v1:0"
+    assert fake_provider.billing_log.billed[0].request_model == "us.amazon.nova-pro-v1:0"
 
 
 def test_azure_names_the_deployment(fake_provider):
@@ -235,7 +235,7 @@ def test_azure_names_the_deployment(fake_provider):
         credential=AzureKeyCredential("fake-key"),
     ) as client:
         assert client.complete(messages=_ask(USAGE)).usage.prompt_tokens == 1000
-    assert [(entry.provider, entry.model) for entry in fake_provider.books.billed] == [
+    assert [(entry.provider, entry.model) for entry in fake_provider.billing_log.billed] == [
         ("azure.ai.openai", "gpt-4o")
     ]
 
@@ -251,9 +251,9 @@ def test_one_server_plays_many_providers(openai_client):
             model="anthropic/claude-sonnet-4.5", messages=_ask("[[usage:in=900 out=100]]")
         ).usage
         assert usage.model_extra["cost"] == pytest.approx(0.001)
-        assert [(entry.provider, entry.reported_cost_usd) for entry in server.books.billed] == [
-            ("openrouter", "0.001000000000")
-        ]
+        assert [
+            (entry.provider, entry.reported_cost_usd) for entry in server.billing_log.billed
+        ] == [("openrouter", "0.001000000000")]
 
 
 def test_a_script_decides_before_the_text(openai_client):
@@ -284,7 +284,7 @@ def test_embeddings_are_vectors(fake_provider, openai_client):
     """As many unit vectors as texts, in either encoding."""
     vectors = openai_client.embeddings.create(model="text-embedding-3-small", input=["a", "b"]).data
     assert [sum(vector.embedding) for vector in vectors] == [1.0, 1.0]
-    assert fake_provider.books.billed[0].operation == "embeddings"
+    assert fake_provider.billing_log.billed[0].operation == "embeddings"
 
 
 def test_nonsense_does_not_stop_the_server(fake_provider, openai_client):

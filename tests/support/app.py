@@ -47,7 +47,7 @@ def run_app(
 ) -> Ran:
     """Run `script` (a file, or source text with a newline in it) with ``CREWMETER_LEDGER`` set to `ledger`.
 
-    The app finds the stand-in through ``PROVIDER_URL``. With `check` a non-zero exit fails the test, showing stderr.
+    The app finds the fake provider through ``PROVIDER_URL``. With `check` a non-zero exit fails the test, showing stderr.
     """
     with tempfile.TemporaryDirectory(prefix="crewmeter-app-", ignore_cleanup_errors=True) as home:
         path = (
@@ -64,7 +64,7 @@ def run_app(
         }
         environment |= quiet_environment(Path(home)) | {
             "CREWMETER_LEDGER": str(ledger),
-            "OPENAI_API_KEY": "sk-standin",
+            "OPENAI_API_KEY": "sk-fake",
         }
         if provider_url:
             environment["PROVIDER_URL"] = provider_url

@@ -1,4 +1,4 @@
-"""A server that answers with exactly the bytes a test wants, for protocols and accidents the stand-in does not know."""
+"""A server that answers with exactly the bytes a test wants, for protocols and accidents the fake provider does not know."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A small real crew under one foreign instrumentor; `capture.py` runs it in that instrumentor's own environment.
 
-python capture_crew.py INSTRUMENTOR    with OPENAI_BASE_URL (a stand-in) and OTEL_EXPORTER_OTLP_ENDPOINT (a receiver) set
+python capture_crew.py INSTRUMENTOR    with OPENAI_BASE_URL (a fake provider) and OTEL_EXPORTER_OTLP_ENDPOINT (a receiver) set
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def langfuse():
     import langfuse.openai  # the import is what instruments
 
     client = product.Langfuse(
-        public_key="pk-lf-stand-in",
-        secret_key="sk-lf-stand-in",
+        public_key="pk-lf-fake",
+        secret_key="sk-lf-fake",
         host=ENDPOINT,
         environment="staging",
     )
@@ -222,7 +222,7 @@ def run_native() -> None:
         ("openai/gpt-4o-mini", {}),
         (
             "gemini/gemini-2.5-flash",
-            {"client_params": {"http_options": {"base_url": fake_provider}}, "api_key": "stand-in"},
+            {"client_params": {"http_options": {"base_url": fake_provider}}, "api_key": "fake"},
         ),
         (
             "bedrock/amazon.nova-lite-v1:0",

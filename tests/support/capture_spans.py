@@ -13,7 +13,7 @@ NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environmen
     pip install crewai langfuse                                                                    # langfuse
     pip install crewai[google-genai,bedrock]                                                       # crewai_native
 
-Each fixture holds what the stand-in billed (``billed``) beside the requests (``requests``). Contents are cut short, counts are not.
+Each fixture holds what the fake provider billed (``billed``) beside the requests (``requests``). Contents are cut short, counts are not.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def capture(name: str, python: str) -> None:
             "CREWAI_TRACING_ENABLED": "false",
             "CREWAI_TESTING": "true",
             "OPENAI_BASE_URL": fake_provider.base_url("openai"),
-            "OPENAI_API_KEY": "sk-stand-in",
+            "OPENAI_API_KEY": "sk-fake",
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": fake_provider.url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         }
@@ -129,7 +129,7 @@ def capture(name: str, python: str) -> None:
             timeout=900,
             cwd=home,
         )
-        billed = [asdict(entry) for entry in fake_provider.books.billed]
+        billed = [asdict(entry) for entry in fake_provider.billing_log.billed]
     server.shutdown()
     requests = [as_json(body) for body in server.bodies]
     spans = sum(

@@ -1,4 +1,4 @@
-"""CrewAI's own clients for every provider, pointed at a stand-in, and a recorder of what the wire seam says of them."""
+"""CrewAI's own clients for every provider, pointed at a fake provider, and a recorder of what the wire seam says of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROVIDERS = (
 
 
 def llm(provider: str, fake_provider, **options):
-    """CrewAI's LLM object for ``provider``, speaking to the stand-in."""
+    """CrewAI's LLM object for ``provider``, speaking to the fake provider."""
     from crewai import LLM
 
     url = fake_provider.url

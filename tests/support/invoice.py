@@ -103,7 +103,7 @@ def window(
     """The exchanges billed and the rows written while one app ran."""
     billed = [
         entry
-        for entry in fake_provider.books.billed
+        for entry in fake_provider.billing_log.billed
         if played.began_ns <= entry.at_ns <= played.ended_ns
     ]
     return billed, [

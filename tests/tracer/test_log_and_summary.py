@@ -17,7 +17,9 @@ from crewai.tools import tool
 
 def billed(fake_provider) -> list[tuple[int, int]]:
     """What the provider billed, as (input, output) tokens."""
-    return sorted((entry.usage.input, entry.usage.output) for entry in fake_provider.books.billed)
+    return sorted(
+        (entry.usage.input, entry.usage.output) for entry in fake_provider.billing_log.billed
+    )
 
 
 def booked(meter) -> list[tuple[object, object]]:

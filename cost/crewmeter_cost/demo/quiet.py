@@ -23,18 +23,20 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def quiet_crewai() -> Iterator[None]:
-    """Enter before CrewAI is first imported: it reads these variables once.
+def quiet_crewai(*, with_otel: bool = False) -> Iterator[None]:
+    """Keep CrewAI from calling home, asking, printing and leaving files; enter before its import.
 
-    ``OTEL_*`` and ``CREWMETER_*`` settings meant for the user's own apps are put aside, so that a demo's play money goes to the
-    demo's ledger and nowhere else.
+    CrewAI reads these variables once. ``OTEL_*`` and ``CREWMETER_*`` settings meant for the user's
+    own apps are put aside, so that sample data goes to the demo's ledger and nowhere else;
+    `with_otel` keeps the ``OTEL_*`` ones, for a demo that is sent to an endpoint.
     """
     before = dict(os.environ)
     level = logging.getLogger("crewai").level
+    removed = ("CREWMETER_",) if with_otel else ("OTEL_", "CREWMETER_")
     with tempfile.TemporaryDirectory(
         prefix="crewmeter-demo-", ignore_cleanup_errors=True
     ) as storage:
-        for name in [name for name in os.environ if name.startswith(("OTEL_", "CREWMETER_"))]:
+        for name in [name for name in os.environ if name.startswith(removed)]:
             del os.environ[name]
         os.environ.update(_QUIET, CREWAI_STORAGE_DIR=storage)
         logging.getLogger("crewai").setLevel(logging.CRITICAL)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
-from crewmeter_cost.cli.output import cost_cell, usd, without_price
+from crewmeter_cost.cli.output import cost_cell, print_table, usd, without_price
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.report import report
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.read.report import Report, ReportRow
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["money", "next_steps", "settle", "spend_by_day"]
+__all__ = ["agrees", "billed_text", "money", "next_steps", "spend_by_day"]
 
 _HEADINGS = ("calls", "failed", "input", "cached", "output", "p95", "cost")
+_DROPPED_WHEN_NARROW = ("cached", "p95", "failed", "input", "output")
 _BAR = 28
 """Characters of the longest bar."""
 
@@ -43,40 +44,18 @@ def money(
     The most expensive comes first.
     """
     found = report(ledger, by=by, since=since, until=until)
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        show_footer=True,
-        header_style="dim",
-    )
-    shown = [(row, _cells(row)) for row in found.rows[:top]]
-    columns = list(zip(_HEADINGS, _cells(found.total), *(cells for _, cells in shown), strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    room = (
-        max(12, console.width - sum(width + 2 for width in widths)) // len(by) - 1
-    )  # figures whole, names as far as they fit
-    for index, group in enumerate(by):
-        table.add_column(
-            group,
-            footer="total" if index == 0 else "",
-            overflow="ellipsis",
-            no_wrap=True,
-            max_width=room,
-        )
-    for (heading, total, *_), width in zip(columns, widths, strict=True):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=width, footer=total)
-    for row, cells in shown:
-        table.add_row(*(Text(key or "–") for key in row.keys), *cells)
+    shown = found.rows[:top]
+    columns = [(group, "name") for group in by]
+    columns += [(heading, "right") for heading in _HEADINGS[:-1]]
+    columns.append(("cost", "point"))
+    rows = [[*(key or "–" for key in row.keys), *_cells(row)] for row in shown]
+    footer = ["total", *[""] * (len(by) - 1), *_cells(found.total)]
+    print_table(title, columns, rows, footer=footer, drop=_DROPPED_WHEN_NARROW)
     if len(found.rows) > top:
-        table.add_row(Text(f"… {len(found.rows) - top} more", style="dim"))
-    console.print(table)
-    if found.total.sums["unpriced_calls"]:
-        console.print(
-            f"[yellow]* {without_price(found.total.sums['unpriced_calls'])}, and not counted as $0.[/]"
-        )
+        console.print(Text(f"… {len(found.rows) - top} more", style="dim"))
+    unpriced = found.total.sums["unpriced_calls"]
+    if unpriced:
+        console.print(f"[yellow]* {without_price(unpriced)}, and not counted as $0.[/]")
     return found
 
 
@@ -99,27 +78,54 @@ def _short(tokens: int) -> str:
     return f"{tokens / 1e3:,.0f}k" if tokens < 999_500 else f"{tokens / 1e6:,.1f}M"
 
 
-def settle(console: Console, found: Report, books: BillingLog) -> bool:
-    """Compare the ledger with the provider's record, and return whether they agree."""
+def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:
+    """Print the ledger's totals beside the fake provider's, and return whether they agree."""
     sums = found.total.sums
-    kept = (
-        sums["calls"] - sums["failed_calls"],
-        sums["input_tokens"],
-        sums["output_tokens"],
-        sums["failed_calls"],
+    ours = _Billed(
+        calls=sums["calls"] - sums["failed_calls"],
+        input_tokens=sums["input_tokens"],
+        output_tokens=sums["output_tokens"],
+        refused=sums["failed_calls"],
     )
-    billed = (books.calls, books.input_tokens, books.output_tokens, len(books.refused))
-    console.print(f"The stand-in's own books: {_account(billed)}.")
-    if kept == billed:
-        console.print("[green]The ledger says the same.[/]")
+    theirs = _billed(billing_log)
+    console.print(f"The fake provider's billing log: {theirs.text}.")
+    if ours == theirs:
+        console.print("[green]The ledger has the same.[/]")
         return True
-    console.print(f"[red]The ledger says otherwise: {_account(kept)}.[/]")
+    console.print(f"[red]The ledger has something else: {ours.text}.[/]")
     return False
 
 
-def _account(figures: tuple[int, int, int, int]) -> str:
-    calls, tokens_in, tokens_out, refused = figures
-    return f"{counted(calls, 'call')} billed, {counted(tokens_in, 'token')} in, {tokens_out:,} out; {counted(refused, 'call')} refused"
+def billed_text(billing_log: BillingLog) -> str:
+    """Return what the fake provider billed and refused, in words."""
+    return _billed(billing_log).text
+
+
+@dataclass(frozen=True, slots=True)
+class _Billed:
+    """Calls and tokens that were billed, and calls that were refused."""
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    refused: int
+
+    @property
+    def text(self) -> str:
+        """The figures in words."""
+        return (
+            f"{counted(self.calls, 'call')} billed, {counted(self.input_tokens, 'token')} in, "
+            f"{self.output_tokens:,} out; {counted(self.refused, 'call')} refused"
+        )
+
+
+def _billed(billing_log: BillingLog) -> _Billed:
+    return _Billed(
+        calls=billing_log.calls,
+        input_tokens=billing_log.input_tokens,
+        output_tokens=billing_log.output_tokens,
+        refused=len(billing_log.refused),
+    )
 
 
 def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:

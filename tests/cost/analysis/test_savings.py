@@ -75,7 +75,8 @@ def test_each_saving_has_the_figures_that_prove_it(month):
     """Failed runs of all runs, cached shares side by side, repeats and their runs."""
     by_kind = {saving.kind: saving for saving in found(month, most=1000)[0]}
     assert re.search(r"calls? in \d+ failed runs? of \d+", by_kind["failed_runs"].evidence)
-    assert "% of input cached on" in by_kind["cache_misses"].evidence
+    caches = [each for each in found(month, most=1000)[0] if each.kind == "cache_misses"]
+    assert any("% of input cached on" in each.evidence for each in caches)
     assert all(saving.evidence for saving in by_kind.values())
 
 

@@ -1,4 +1,4 @@
-"""What the apps share: where the stand-in is, and models that speak to it. Standard library and CrewAI only."""
+"""What the apps share: where the fake provider is, and models that speak to it. Standard library and CrewAI only."""
 
 import os
 
@@ -8,7 +8,7 @@ from crewai.tools import tool
 URL = os.environ["PROVIDER_URL"]
 USAGE = "[[usage:in=1000 read=400 out=300]]"
 
-os.environ.setdefault("OPENAI_API_KEY", "sk-standin")
+os.environ.setdefault("OPENAI_API_KEY", "sk-fake")
 os.environ["OPENAI_BASE_URL"] = os.environ["OPENAI_API_BASE"] = (
     f"{URL}/v1"  # clients CrewAI makes without telling them its base_url
 )
@@ -19,8 +19,8 @@ os.environ["AWS_ENDPOINT_URL_BEDROCK_RUNTIME"] = URL
 
 
 def openai_llm(model="gpt-4o-mini", **more):
-    """CrewAI's native OpenAI client, pointed at the stand-in."""
-    return LLM(model=f"openai/{model}", base_url=f"{URL}/v1", api_key="sk-standin", **more)
+    """CrewAI's native OpenAI client, pointed at the fake provider."""
+    return LLM(model=f"openai/{model}", base_url=f"{URL}/v1", api_key="sk-fake", **more)
 
 
 @tool
@@ -48,7 +48,7 @@ def agent(role="Researcher", llm=None, tools=(), **more):
 
 
 def task(worker, text="Say hello.", **more):
-    """A task for `worker`; `text` may hold directives for the stand-in."""
+    """A task for `worker`; `text` may hold directives for the fake provider."""
     return Task(description=text, expected_output="a sentence", agent=worker, **more)
 
 

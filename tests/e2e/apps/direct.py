@@ -8,7 +8,7 @@ from crewai.tools import tool
 @tool
 def second_opinion(q: str) -> str:
     """Ask another model directly."""
-    with openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-standin") as client:
+    with openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-fake") as client:
         done = client.chat.completions.create(
             model="gpt-4o",
             messages=[{"role": "user", "content": f"{q} [[usage:in=640 read=64 out=32]]"}],

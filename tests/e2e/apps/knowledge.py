@@ -6,7 +6,7 @@ from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSourc
 EMBEDDER = {
     "provider": "openai",
     "config": {
-        "api_key": "sk-standin",
+        "api_key": "sk-fake",
         "model_name": "text-embedding-3-small",
         "api_base": f"{URL}/v1",
     },

@@ -5,7 +5,7 @@ from common import URL, agent, crew, openai_llm, task
 EMBEDDER = {
     "provider": "openai",
     "config": {
-        "api_key": "sk-standin",
+        "api_key": "sk-fake",
         "model_name": "text-embedding-3-small",
         "api_base": f"{URL}/v1",
     },

@@ -12,7 +12,7 @@ class Mine(BaseLLM):
             if isinstance(messages, str)
             else "\n".join(str(message["content"]) for message in messages)
         )
-        with openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-standin") as client:
+        with openai.OpenAI(base_url=f"{URL}/v1", api_key="sk-fake") as client:
             answer = client.chat.completions.create(
                 model="gpt-4o", messages=[{"role": "user", "content": text}]
             )

@@ -13,14 +13,14 @@ class Verdict(BaseModel):
 
 
 def make(kind, stream):
-    """The native client `kind`, pointed at the stand-in."""
+    """The native client `kind`, pointed at the fake provider."""
     if kind == "openai":
         return openai_llm(stream=stream)
     if kind == "responses":
         return openai_llm(stream=stream, api="responses")
     if kind == "anthropic":
         return LLM(
-            model="anthropic/claude-sonnet-4-5", base_url=URL, api_key="sk-standin", stream=stream
+            model="anthropic/claude-sonnet-4-5", base_url=URL, api_key="sk-fake", stream=stream
         )
     if kind == "gemini":
         return LLM(
@@ -42,7 +42,7 @@ def make(kind, stream):
         return LLM(
             model="openai/gpt-4o-mini",
             base_url=f"{URL}/v1",
-            api_key="sk-standin",
+            api_key="sk-fake",
             stream=stream,
             is_litellm=True,
         )

@@ -105,7 +105,7 @@ def test_a_refusal_stops_the_call(guarded, llm, fake_provider, ledger_path, capl
     with pytest.raises(Exception, match=r"budget|block|abort"):
         llm.call("two")
     meter.flush(20)
-    assert len(fake_provider.books.billed) == 1
+    assert len(fake_provider.billing_log.billed) == 1
     assert any(
         "budget team search: the budget is spent" in record.getMessage()
         for record in caplog.records
@@ -120,7 +120,7 @@ def test_a_faulty_guard_lets_calls_through(guarded, llm, fake_provider):
     guard, _ = guarded(9)
     guard.reserve = None
     assert llm.call("hello")
-    assert len(fake_provider.books.billed) == 1
+    assert len(fake_provider.billing_log.billed) == 1
 
 
 def test_no_budget_no_work():

@@ -101,7 +101,7 @@ def test_a_spent_budget_stops_every_way_to_call(
     """$0.002 and calls of $0.00025: eight are billed, the ninth raises `BudgetExceeded` out of kickoff and nothing is billed after."""
     budgeted()
     made, error = until_refused(caller(way, llm, worker, job, team, fake_provider))
-    assert made == len(fake_provider.books.billed) == CALLS
+    assert made == len(fake_provider.billing_log.billed) == CALLS
     assert (error.budget, error.spent_usd, error.limit_usd) == (
         "everything 0.002 USD/day",
         "0.0019968",
@@ -150,7 +150,7 @@ def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fa
     pytest.importorskip("lancedb")
     budgeted("0.0019968 USD/day")
     until_refused(lambda: llm.call(f"hello {USAGE}"))
-    fake_provider.books.clear()
+    fake_provider.billing_log.clear()
     config = {
         "api_key": "sk-standin",
         "model_name": "text-embedding-3-small",
@@ -163,7 +163,7 @@ def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fa
     )
     with pytest.raises(crewmeter.BudgetExceeded):
         crew.kickoff()
-    assert fake_provider.books.billed == []
+    assert fake_provider.billing_log.billed == []
 
 
 def test_a_looping_crew_is_stopped(budgeted, worker, job, team, fake_provider):
@@ -183,7 +183,7 @@ def test_a_looping_crew_is_stopped(budgeted, worker, job, team, fake_provider):
         team(job(worker(tools=[lookup]), f"Look. {endless}")).kickoff()
     assert stopped.value.budget == "loop"
     assert len(used) == 2
-    assert len(fake_provider.books.billed) <= 4
+    assert len(fake_provider.billing_log.billed) <= 4
 
 
 def test_a_run_that_calls_too_often_is_stopped(budgeted, worker, job, team, fake_provider):
@@ -191,6 +191,6 @@ def test_a_run_that_calls_too_often_is_stopped(budgeted, worker, job, team, fake
     budgeted("loop calls=2 stop")
     with pytest.raises(crewmeter.BudgetExceeded, match="3 model calls"):
         team(*(job(worker(role), USAGE) for role in ("A", "B", "C"))).kickoff()
-    assert len(fake_provider.books.billed) == 2
+    assert len(fake_provider.billing_log.billed) == 2
     team(job(worker("A"), USAGE)).kickoff()
-    assert len(fake_provider.books.billed) == 3
+    assert len(fake_provider.billing_log.billed) == 3

@@ -108,7 +108,7 @@ def test_without_the_seam_the_books_are_exact(
 
     calls = call_rows(ledger_path)
     assert sorted((call["input_tokens"], call["output_tokens"]) for call in calls) == sorted(
-        (entry.usage.input, entry.usage.output) for entry in fake_provider.books.billed
+        (entry.usage.input, entry.usage.output) for entry in fake_provider.billing_log.billed
     )
     assert {call["crew"] for call in calls} == {"demo", None}
     assert {step["kind"] for step in step_rows(ledger_path)} == {"crew", "task", "agent"}

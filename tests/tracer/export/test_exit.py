@@ -174,5 +174,5 @@ call(1)
         provider_url=fake_provider.url,
     )
     assert "child True" in ran.stdout
-    assert len(ran.calls) == len(fake_provider.books.billed) == 6
+    assert len(ran.calls) == len(fake_provider.billing_log.billed) == 6
     assert len({call["span_id"] for call in ran.calls}) == 6

@@ -87,7 +87,7 @@ def test_a_call_that_returned_is_read_after_any_end(fake_provider, tmp_path, end
         timeout=patience(120),
     )
     assert ran.returncode == returncode, ran.stderr
-    assert len(fake_provider.books.billed) == calls
+    assert len(fake_provider.billing_log.billed) == calls
     assert calls_read(ran.ledger) == calls
     assert calls_read(ran.ledger) == calls, "a second reader finds nothing more"
     assert not has_journals(ran.ledger)
@@ -116,7 +116,7 @@ def test_children_of_multiprocessing_lose_nothing(fake_provider, tmp_path, way, 
         provider_url=fake_provider.url,
         timeout=patience(120),
     )
-    assert len(ran.calls) == len(fake_provider.books.billed) == calls
+    assert len(ran.calls) == len(fake_provider.billing_log.billed) == calls
     assert not has_journals(ran.ledger)
 
 
@@ -137,7 +137,7 @@ if __name__ == "__main__":
         provider_url=fake_provider.url,
         timeout=patience(180),
     )
-    assert len(ran.calls) == len(fake_provider.books.billed) == 2
+    assert len(ran.calls) == len(fake_provider.billing_log.billed) == 2
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ print(sum(pids))
         script, ledger=tmp_path / "l.db", provider_url=fake_provider.url, timeout=patience(180)
     )
     returned = int(ran.stdout.split()[-1])
-    assert returned <= calls_read(ran.ledger) <= len(fake_provider.books.billed)
+    assert returned <= calls_read(ran.ledger) <= len(fake_provider.billing_log.billed)
 
 
 # --- the file ---------------------------------------------------------------------------------

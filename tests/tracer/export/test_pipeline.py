@@ -44,7 +44,7 @@ def test_usage_is_never_sampled_away(ledger_path, llm, fake_provider, monkeypatc
         llm.call("hello")
     handle.uninstrument()
     rows = call_rows(ledger_path)
-    assert len(rows) == len(fake_provider.books.billed) == 60
+    assert len(rows) == len(fake_provider.billing_log.billed) == 60
     assert len(memory.get_finished_spans()) < 20
 
 

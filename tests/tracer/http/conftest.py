@@ -43,7 +43,7 @@ def provider_server():
 @pytest.fixture
 def server(provider_server):
     """The stand-in with empty books."""
-    provider_server.books.clear()
+    provider_server.billing_log.clear()
     return provider_server
 
 

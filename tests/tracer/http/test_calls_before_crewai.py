@@ -32,7 +32,7 @@ def test_a_call_before_any_event_is_recorded(ledger_path, fake_provider, client,
     script = FIRST_CALL.format(client=client, call=call)
     ran = run_app(script, ledger=ledger_path, provider_url=fake_provider.url)
     assert [row["user"] for row in ran.calls] == ["early"]
-    assert len(fake_provider.books.billed) == 1
+    assert len(fake_provider.billing_log.billed) == 1
 
 
 def test_embeddings_at_construction_are_recorded(ledger_path, fake_provider):
@@ -54,7 +54,9 @@ source = StringKnowledgeSource(content="fact " * 3000, chunk_size=1000, chunk_ov
 crew = Crew(agents=[agent], tasks=[task], knowledge_sources=[source], embedder=embedder)
 """
     ran = run_app(script, ledger=ledger_path, provider_url=fake_provider.url)
-    billed = [entry for entry in fake_provider.books.billed if entry.operation == "embeddings"]
+    billed = [
+        entry for entry in fake_provider.billing_log.billed if entry.operation == "embeddings"
+    ]
     assert billed
     assert len([row for row in ran.calls if row["operation"] == "embeddings"]) == len(billed)
 

@@ -22,7 +22,7 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
 ):
     """Whatever client, protocol and way of reading: one exchange, closed, its tokens, id and model those of the provider's books."""
     call(llm(provider, server, stream=stream), BILL, way=way)
-    (billed,) = server.books.billed
+    (billed,) = server.billing_log.billed
     (exchange,) = seen.closed
     assert exchange is seen.opened[0]
     # Not every protocol has a field for reasoning; it is information only and never added.
@@ -73,7 +73,7 @@ def test_the_tier_that_served_the_call_is_known(server, seen, provider, stream):
 def test_web_searches_are_counted(server, seen, provider):
     """Searches are billed per request, besides their tokens."""
     call(llm(provider, server), "x [[usage:in=100 out=50 searches=2]]", way="sync")
-    assert seen.closed[0].usage.web_searches == server.books.billed[0].usage.web_searches == 2
+    assert seen.closed[0].usage.web_searches == server.billing_log.billed[0].usage.web_searches == 2
 
 
 def test_each_attempt_is_an_exchange_and_only_the_last_is_paid(server, seen):
@@ -83,7 +83,7 @@ def test_each_attempt_is_an_exchange_and_only_the_last_is_paid(server, seen):
     call(model, "x [[fail:429 x2]]", way="sync")
     assert [exchange.status_code for exchange in seen.closed] == [429, 429, 200]
     assert [exchange.usage.flags for exchange in seen.closed] == [("rejected",), ("rejected",), ()]
-    assert len(seen.paid) == len(server.books.billed) == 1
+    assert len(seen.paid) == len(server.billing_log.billed) == 1
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -91,7 +91,7 @@ def test_a_refused_request_is_not_billed_and_says_why(server, seen, provider):
     """An HTTP error status ends the exchange with neither token count, flagged as turned away."""
     with pytest.raises(Exception):  # noqa: B017,PT011 - each SDK has its own
         call(llm(provider, server), "x [[fail:400]]", way="sync")
-    assert server.books.billed == []
+    assert server.billing_log.billed == []
     assert seen.closed
     assert {exchange.error_type for exchange in seen.closed} == {"400"}
     assert all(

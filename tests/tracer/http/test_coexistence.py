@@ -35,7 +35,7 @@ def _ask(server):
 
 
 def _agrees(server, seen):
-    billed = [(entry.operation, entry.usage) for entry in server.books.billed]
+    billed = [(entry.operation, entry.usage) for entry in server.billing_log.billed]
     return [(exchange.operation, exchange.usage) for exchange in seen.closed] == billed and len(
         billed
     ) == 4

@@ -206,7 +206,7 @@ def test_openais_client(server, seen):
     build_embedder({"provider": "openai", "config": config})(
         ["The keeper lit the lamp.", "Ships passed."]
     )
-    (billed,) = server.books.billed
+    (billed,) = server.billing_log.billed
     (exchange,) = seen.closed
     assert (exchange.usage, exchange.request_model) == (billed.usage, "text-embedding-3-small")
 
@@ -237,7 +237,7 @@ def test_bedrocks_client(server, seen):
         body=json.dumps({"inputText": "The keeper lit the lamp."}),
     )
     assert json.loads(answer["body"].read())["embedding"]
-    (billed,) = server.books.billed
+    (billed,) = server.billing_log.billed
     (exchange,) = seen.closed
     assert (exchange.operation, exchange.usage) == ("embeddings", billed.usage)
 
@@ -271,7 +271,7 @@ def test_memory_embeds_in_the_context_it_was_called_in(server, tmp_path):
         uninstall()
     assert {operation for operation, _ in found} == {"chat", "embeddings"}
     assert {where for _, where in found} == {"here"}
-    assert len(found) == len(server.books.billed)
+    assert len(found) == len(server.billing_log.billed)
 
 
 def test_knowledge_is_embedded(server, seen, tmp_path, monkeypatch):
@@ -293,7 +293,7 @@ def test_knowledge_is_embedded(server, seen, tmp_path, monkeypatch):
     knowledge.add_sources()
     knowledge.query(["towers"])
     assert [exchange.usage for exchange in seen.closed] == [
-        entry.usage for entry in server.books.billed
+        entry.usage for entry in server.billing_log.billed
     ]
     assert len(seen.closed) >= 2
 

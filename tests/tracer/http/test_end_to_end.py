@@ -77,7 +77,9 @@ def test_one_billed_span_for_each_bill(server, spans, provider, stream, way):
         _line(usage_from_attributes(span.attributes), span.attributes.get(semconv.RESPONSE_ID))
         for span in billed
     )
-    assert got == Counter(_line(entry.usage, entry.response_id) for entry in server.books.billed)
+    assert got == Counter(
+        _line(entry.usage, entry.response_id) for entry in server.billing_log.billed
+    )
     assert {span.attributes[semconv.USAGE_SOURCE] for span in billed} == {
         "stream" if stream else "wire"
     }

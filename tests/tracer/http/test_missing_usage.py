@@ -56,10 +56,11 @@ def litellm_tools(request):
 def agrees(server, seen) -> bool:
     """Every paid exchange has exactly the usage the provider billed for it, and each bill has its exchange."""
     billed = {
-        (entry.response_id, replace(entry.usage, reasoning=0)) for entry in server.books.billed
+        (entry.response_id, replace(entry.usage, reasoning=0))
+        for entry in server.billing_log.billed
     }
     paid = {(exchange.response_id, replace(exchange.usage, reasoning=0)) for exchange in seen.paid}
-    return billed == paid and len(seen.paid) == len(server.books.billed) > 0
+    return billed == paid and len(seen.paid) == len(server.billing_log.billed) > 0
 
 
 def test_1_litellm_with_tools_and_no_functions(server, seen):
@@ -87,7 +88,7 @@ def test_2_functions_given(server, seen, provider, stream):
     ):  # CrewAI leaves the first stream at the tool use, before its usage
         first, second = seen.opened
         assert (first.usage.status, second.usage.status) == ("estimated", "reported")
-        assert second.usage == server.books.billed[1].usage
+        assert second.usage == server.billing_log.billed[1].usage
     else:
         assert agrees(server, seen)
 
@@ -126,7 +127,7 @@ def test_5_openai_stream_cut_short(server, seen, provider, way):
     with suppress(Exception):  # some SDKs raise, some take it for the end
         call(llm(provider, server, stream=True), text, way=way)
     exchange = seen.closed[0]
-    (billed, *_) = server.books.billed
+    (billed, *_) = server.billing_log.billed
     assert not billed.delivered
     assert exchange.usage.status == "estimated"
     assert "stream_cut" in exchange.usage.flags
@@ -171,7 +172,7 @@ def test_8_bedrock_streamed_structured_output(server, seen, way):
         response_model=Report,
     )
     (exchange,) = seen.opened
-    (billed,) = server.books.billed
+    (billed,) = server.billing_log.billed
     assert exchange.usage.status == "estimated"
     assert "output_estimated" in exchange.usage.flags
     assert exchange.usage.input == pytest.approx(billed.usage.input, rel=0.5)

@@ -208,7 +208,7 @@ def test_an_interceptor_sees_and_is_seen(server, seen):
             return message
 
     call(llm("openai", server, interceptor=Marks()), "hello", way="sync")
-    assert len(seen.paid) == len(server.books.billed) == 1
+    assert len(seen.paid) == len(server.billing_log.billed) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored")  # the socket nobody closes is the point

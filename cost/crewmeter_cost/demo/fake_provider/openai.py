@@ -133,7 +133,7 @@ def _frame(answer: Answer, kind: str) -> dict[str, object]:
         "created": answer.created,
         "model": answer.model,
         "service_tier": answer.tier or "default",
-        "system_fingerprint": "fp_standin",
+        "system_fingerprint": "fp_fake",
     }
 
 

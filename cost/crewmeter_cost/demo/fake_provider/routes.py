@@ -1,4 +1,4 @@
-"""Every protocol the stand-in speaks, in the order their paths are tried."""
+"""Every protocol the fake provider speaks, in the order their paths are tried."""
 
 from __future__ import annotations
 

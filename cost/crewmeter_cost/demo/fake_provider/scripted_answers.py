@@ -39,7 +39,7 @@ _REASONING_MODELS = re.compile(r"(^|/)(o[134]|gpt-5|gemini-2\.5)")
 _STRUCTURED = "structured_output"
 """CrewAI's name for the tool through which Gemini and Bedrock hand in a structured answer."""
 _CHARS_PER_TOKEN = 4
-"""A rule of thumb for English; the stand-in only has to count the same way every time."""
+"""A rule of thumb for English; the fake provider only has to count the same way every time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the stand-in sends back. `usage` None means "count it from the texts"."""
+    """What the fake provider sends back. `usage` None means "count it from the texts"."""
 
     text: str = ""
     tool_calls: tuple[ToolUse, ...] = ()

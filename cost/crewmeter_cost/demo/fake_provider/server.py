@@ -63,7 +63,7 @@ class FakeProvider:
         port: int = 0,
         gateway_rate_usd: float | None = None,
     ) -> None:
-        self.books = BillingLog()
+        self.billing_log = BillingLog()
         self._script = script
         self._directed = Directed()
         self._latency_s = latency_s
@@ -72,7 +72,10 @@ class FakeProvider:
         self._server = _Server(("127.0.0.1", port), _Connection)
         self._server.fake_provider = self
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="crewmeter-standin", daemon=True
+            target=self._server.serve_forever,
+            args=(0.05,),
+            name="crewmeter-fake-provider",
+            daemon=True,
         )
 
     def __enter__(self) -> Self:
@@ -125,7 +128,7 @@ class FakeProvider:
             404,
             {
                 "error": {
-                    "message": f"the stand-in speaks no protocol at {path}",
+                    "message": f"the fake provider speaks no protocol at {path}",
                     "type": "not_found",
                 }
             },
@@ -136,9 +139,9 @@ class FakeProvider:
         reply = (self._script(prompt) if self._script else None) or self._directed(prompt)
         if delay := self._latency_s + reply.delay_s:
             time.sleep(delay)
-        number = self.books.next_number()
+        number = self.billing_log.next_number()
         if reply.drop or reply.status != 200:
-            self.books.refuse(
+            self.billing_log.refuse(
                 Refused(
                     number,
                     dialect.name,
@@ -152,14 +155,14 @@ class FakeProvider:
                     wire,
                     reply.status,
                     dialect.failure(
-                        reply.status, f"the stand-in was told to answer {reply.status}"
+                        reply.status, f"the fake provider was told to answer {reply.status}"
                     ),
                 )
             return not reply.drop
         answer = self._decide(prompt, reply, number)
         streamed = prompt.stream and dialect.stream is not None
         cut = streamed and reply.cut_after is not None
-        self.books.bill(
+        self.billing_log.bill(
             _entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut)
         )
         if not streamed or dialect.stream is None:

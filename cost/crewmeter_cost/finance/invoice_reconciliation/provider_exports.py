@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file's lines, its format, and the provider whose books it is (None for FOCUS)."""
+    """A file's lines, its format, and the provider whose export it is (None for FOCUS)."""
 
     format: str
     provider: str | None
@@ -202,7 +202,7 @@ _FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], Line | 
     ),
     "focus": (frozenset({"ChargePeriodStart", "BilledCost", "ChargeCategory"}), None, _focus),
 }
-"""Format → the columns that tell it, whose books it is, and how a row is read."""
+"""Format → the columns that tell it, whose export it is, and how a row is read."""
 
 
 def read_export(path: Path) -> Export:
