@@ -1,4 +1,7 @@
-"""CrewAI's own clients for every provider, pointed at a fake provider, and a recorder of what the wire seam says of them."""
+"""CrewAI's own clients for every provider, and a recorder of their HTTP exchanges.
+
+The clients are pointed at a fake provider.
+"""
 
 from __future__ import annotations
 
@@ -88,18 +91,18 @@ class Recorder:
     """The exchanges seen, in the order they were opened and closed."""
 
     def __init__(self) -> None:
-        self.opened: list[observation.Exchange] = []
-        self.closed: list[observation.Exchange] = []
+        self.opened: list[observation.HttpExchange] = []
+        self.closed: list[observation.HttpExchange] = []
 
     @property
-    def paid(self) -> list[observation.Exchange]:
+    def paid(self) -> list[observation.HttpExchange]:
         """Those that were not turned away."""
         return [exchange for exchange in self.closed if "rejected" not in exchange.usage.flags]
 
 
 @contextmanager
 def recording():
-    """Install the seam for the time of the block."""
+    """Observe HTTP exchanges for the time of the block."""
     recorder = Recorder()
     uninstall = observation.install(opened=recorder.opened.append, closed=recorder.closed.append)
     try:

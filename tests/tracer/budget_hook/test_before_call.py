@@ -1,4 +1,4 @@
-"""Budgets: a guard is asked before every call and told after it, and its refusal stops the call."""
+"""Budgets: a guard reserves before every call and settles after it, and a refusal stops the call."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_faulty_guard_lets_calls_through(guarded, llm, fake_provider):
 
 
 def test_no_budget_no_work():
-    """Without a budget nothing is asked; where the ledger is elsewhere there is no guard at all."""
+    """Without a budget no guard is called; where the ledger is elsewhere there is no guard at all."""
     budgets = find_budgets(None, read_settings({}))
     assert budgets.guard is None
     assert find_budgets(None, read_settings({}, endpoint="http://127.0.0.1:1")) is None

@@ -1,4 +1,7 @@
-"""Real crews against a stand-in provider: a spent budget stops them, whichever way they call, and the provider bills nothing more."""
+"""Real crews against a fake provider: a spent budget stops them, whichever way they call.
+
+The provider bills nothing more.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def caller(way, llm, worker, job, team, fake_provider):
             llm = LLM(
                 model="openai/gpt-4o-mini",
                 base_url=f"{fake_provider.url}/v1",
-                api_key="sk-standin",
+                api_key="sk-fake",
                 stream=True,
             )
             return lambda: team(job(worker(llm=llm), text)).kickoff()
@@ -85,7 +88,7 @@ def caller(way, llm, worker, job, team, fake_provider):
             other = LLM(
                 model="openai/gpt-4o-mini",
                 base_url=f"{fake_provider.url}/v1",
-                api_key="sk-standin",
+                api_key="sk-fake",
                 is_litellm=True,
             )
             return lambda: other.call(text)
@@ -112,7 +115,7 @@ def test_a_spent_budget_stops_every_way_to_call(
     assert (type(copy), copy.spent_usd) == (crewmeter.BudgetExceeded, error.spent_usd)
 
 
-def test_a_budget_kept_in_the_ledger_holds_without_being_named(ledger_path, llm, fake_provider):
+def test_a_budget_stored_in_the_ledger_holds_without_being_named(ledger_path, llm, fake_provider):
     """`crewmeter budget set` is enough; what an earlier process spent counts."""
     with Ledger.open(str(ledger_path)) as ledger:
         save(ledger.engine, parse_budget("0.0005 USD/day"), now_ns=1)
@@ -152,7 +155,7 @@ def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fa
     until_refused(lambda: llm.call(f"hello {USAGE}"))
     fake_provider.billing_log.clear()
     config = {
-        "api_key": "sk-standin",
+        "api_key": "sk-fake",
         "model_name": "text-embedding-3-small",
         "api_base": f"{fake_provider.url}/v1",
     }

@@ -1,4 +1,4 @@
-"""One stand-in for the whole area, and its address where Bedrock's clients look for it."""
+"""One fake provider for the whole area, and its address where Bedrock's clients look for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def clients():
 
 @pytest.fixture(scope="session")
 def provider_server():
-    """The stand-in, started once; Bedrock's clients find it through their own environment variables."""
+    """The fake provider, started once; Bedrock's clients find it through their own environment variables."""
     with FakeProvider() as server:
         names = {
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": server.url,
@@ -42,7 +42,7 @@ def provider_server():
 
 @pytest.fixture
 def server(provider_server):
-    """The stand-in with empty books."""
+    """The fake provider with an empty billing log."""
     provider_server.billing_log.clear()
     return provider_server
 

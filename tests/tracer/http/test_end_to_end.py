@@ -46,7 +46,7 @@ def _crew(provider, server, *, stream):
     agent = Agent(
         role="keeper",
         goal="keep",
-        backstory="kept",
+        backstory="brief",
         llm=llm(provider, server, stream=stream),
         tools=[look_up],
     )
@@ -69,7 +69,7 @@ def test_one_billed_span_for_each_bill(server, spans, provider, stream, way):
     """Crew, agent, tool: the tokens on the billed spans are the provider's, exchange by exchange."""
     crew = _crew(provider, server, stream=stream)
     crew.name = f"{provider} {stream} {way}"
-    # CrewAI can't use tools in a streamed Responses call and gives up; what it asked for until then is billed.
+    # CrewAI can't use tools in a streamed Responses call and gives up; what it requested until then is billed.
     with suppress(ValueError) if (provider, stream) == ("responses", True) else nullcontext():
         crew.kickoff() if way == "sync" else asyncio.run(crew.akickoff())
     billed = _billed(spans, crew.name)

@@ -87,7 +87,7 @@ def test_speech_by_characters(seen):
     assert exchange.usage == TokenUsage(units=(("character", 9),))
 
 
-def test_speech_by_tokens_is_not_told_by_a_sound(seen):
+def test_speech_by_tokens_is_not_known_from_a_sound(seen):
     """gpt-4o-mini-tts bills audio tokens, which a sound file does not say."""
     client = client_with(b"\xff\xfb\x90sound")
     client.audio.speech.create(model="gpt-4o-mini-tts", voice="alloy", input="hello")
@@ -159,7 +159,7 @@ USAGE = {
 
 
 def test_an_answer_in_the_background_is_one_call(seen):
-    """It is asked for with a POST and fetched with GETs; the last of them says what it used."""
+    """It is requested with a POST and fetched with GETs; the last of them says what it used."""
     done = response("completed", USAGE)
     client = client_with(response("queued"), response("in_progress"), 500, done, done)
     client.responses.create(model="gpt-5", input="x", background=True)

@@ -11,8 +11,8 @@ import pytest
 from crewmeter.usage.estimate import TextTally, estimate_request
 
 TEXTS = {
-    "prose": "The crew was asked to research the history of lighthouses on the northern coast, and to write a short and friendly "
-    "report about how they were built, who kept them, and why most were automated at the end of the last century. "
+    "prose": "The crew was to research the history of lighthouses on the northern coast, and to write a short and friendly "
+    "report about how they were built, who ran them, and why most were automated at the end of the last century. "
     * 8,
     "code": Path(__file__).read_text(encoding="utf-8"),
     "json": json.dumps(
@@ -34,7 +34,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """OpenAI's cl100k, from the copy that LiteLLM ships; the network is not asked."""
+    """OpenAI's cl100k, from the copy that LiteLLM ships; the network is not used."""
     tiktoken = pytest.importorskip("tiktoken")
     litellm = pytest.importorskip("litellm")
     os.environ["TIKTOKEN_CACHE_DIR"] = str(

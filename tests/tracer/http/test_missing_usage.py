@@ -64,7 +64,7 @@ def agrees(server, seen) -> bool:
 
 
 def test_1_litellm_with_tools_and_no_functions(server, seen):
-    """LiteLLM asked with tools but without functions gives a started event and no end: the wire has the bill."""
+    """LiteLLM called with tools but without functions gives a started event and no end: the wire has the bill."""
     call(llm("litellm", server), ASK, way="sync", tools=TOOLS)
     assert agrees(server, seen)
 

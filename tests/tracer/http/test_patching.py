@@ -97,7 +97,7 @@ def test_two_installations_each_see_the_exchange_once():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
-    """Whatever our own code raises, the host's call goes on; the log names type and place, at most once a minute."""
+    """Whatever our own code raises, the host's call goes on; the log names type and line, at most once a minute."""
 
     def explode(_):
         raise RuntimeError("secret prompt")
@@ -183,7 +183,7 @@ def test_a_redirected_request_is_one_exchange(seen):
     assert len(seen.closed) == 1
 
 
-def test_a_model_asked_by_an_interceptor_is_an_exchange_of_its_own(seen):
+def test_a_model_called_by_an_interceptor_is_an_exchange_of_its_own(seen):
     """CrewAI's interceptors run inside a request; a guard model they ask is billed too."""
     with canned(BODY) as server, httpx.Client() as guard:
 
@@ -212,8 +212,8 @@ def test_an_interceptor_sees_and_is_seen(server, seen):
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored")  # the socket nobody closes is the point
-def test_an_answer_left_unread_holds_nothing_and_is_told_later(seen):
-    """A streamed answer nobody reads is freed as ever; its end is told at the next look."""
+def test_an_answer_left_unread_holds_nothing_and_is_announced_later(seen):
+    """A streamed answer nobody reads is freed as ever; its end is announced at the next look."""
     with canned(b"data: {}\n\n", content_type="text/event-stream") as server:
         session = requests.Session()
         response = session.post(server.url + PATH, data=ASK, stream=True)
@@ -240,7 +240,7 @@ def test_the_response_is_left_as_it_was(seen):
         assert not {"iter_bytes", "aiter_bytes", "close", "aclose"} & set(vars(response))
 
 
-def test_nothing_of_a_prompt_or_key_is_kept(seen):
+def test_nothing_of_a_prompt_or_key_is_retained(seen):
     """An exchange holds names and numbers; no field of it has a word of the prompt, the answer or the key."""
     body = {
         "id": "c",

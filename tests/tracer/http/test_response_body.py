@@ -156,7 +156,7 @@ def test_a_stream_given_up_by_its_reader_is_estimated(seen):
     assert exchange.usage.output > 0
 
 
-def test_a_broken_connection_is_told_and_still_raised(seen, post):
+def test_a_broken_connection_is_recorded_and_still_raised(seen, post):
     """The caller gets its own library's exception; the exchange says what it knows."""
     broken = canned(STREAM[:900], content_type="text/event-stream", cut=True)
     with (
@@ -565,7 +565,7 @@ def test_other_requests_are_not_looked_at(seen, post):
     assert seen.opened == []
 
 
-def test_a_gateways_price_is_kept_beside(seen):
+def test_a_gateways_price_is_recorded_beside(seen):
     """LiteLLM's proxy says in a header what a call cost it."""
     with canned(
         json.dumps({**CHAT, "usage": USAGE}).encode(), x_litellm_response_cost="0.0125"

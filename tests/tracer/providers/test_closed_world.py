@@ -12,7 +12,7 @@ from crewmeter.providers.registry import SHAPES
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.usage.token_usage import TokenUsage
 
-# provider → usage as it was recorded, and the keys without which nothing can be told
+# provider → usage as it was recorded, and the keys without which nothing is known
 RECORDED: dict[str, tuple[str, dict[str, object], tuple[str, ...]]] = {
     "openai chat": (
         "openai",

@@ -174,7 +174,7 @@ DIMENSIONS = [
         "fast",
     ),
     (
-        "a place of inference with a surcharge",
+        "a region of inference with a surcharge",
         "anthropic",
         None,
         {"usage": {**CLAUDE, "inference_geo": "us"}},
@@ -349,15 +349,15 @@ DIMENSIONS = [
 
 @pytest.mark.parametrize("case", DIMENSIONS, ids=lambda case: case[0])
 def test_what_the_price_depends_on_is_read(case):
-    """Tiers, fees, places and stated costs, where each provider puts them."""
+    """Tiers, fees, regions and stated costs, where each provider puts them."""
     _, protocol, provider, answer, name, expected = case
     assert getattr(facts_of(protocol, answer, provider=provider), name) == expected
 
 
 def test_each_answer_of_a_search_model_costs_a_search():
-    """gpt-4o-search-preview searches for every answer (platform.openai.com/docs/pricing)."""
+    """gpt-5-search-api searches for every answer (platform.openai.com/docs/pricing)."""
     answer = {"choices": [{}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
-    facts = facts_of("openai", answer, model="gpt-4o-search-preview")
+    facts = facts_of("openai", answer, model="gpt-5-search-api")
     assert facts.usage == TokenUsage(9, 1, web_searches=1)
 
 

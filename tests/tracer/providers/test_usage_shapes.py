@@ -265,7 +265,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         T(10, 12, reasoning=7),
     ),
     (
-        "gemini's OpenAI door leaves thoughts out of completion_tokens",
+        "gemini's OpenAI endpoint leaves thoughts out of completion_tokens",
         "gemini",
         {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115},
         T(10, 105, reasoning=100),
@@ -488,7 +488,7 @@ def test_a_broken_count_is_invalid_and_never_a_number(shape, bad):
         assert usage.flags == (f"bad_count:{key}",)
 
 
-def test_an_operation_settles_a_missing_output():
+def test_an_operation_decides_a_missing_output():
     """An embedding has no output, so a lone input count is complete; for a chat it is not."""
     assert read_usage({"input_tokens": 7}, operation="embeddings") == TokenUsage(7, 0)
     assert read_usage({"input_tokens": 7}, operation="chat").status == "missing"

@@ -1,1 +1,1 @@
-"""Budget checks before a call: the hook CrewAI runs, and what it expects of a budget."""
+"""Budget checks before a call, and what they expect of a budget."""

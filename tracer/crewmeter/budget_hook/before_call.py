@@ -1,4 +1,7 @@
-"""Budgets in the app: reserve before a model call, settle after it, refuse. Knows no CrewAI."""
+"""Budgets in the app: reserve before a model call, settle after it, refuse.
+
+Knows no CrewAI.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ _SETTLED = object()
 
 
 class BeforeCallHook:
-    """Reserves before each call and settles after it. A fault in it lets the call through."""
+    """Reserves before each call and settles after it.
+
+    A fault in it lets the call through.
+    """
 
     def __init__(self, budgets: BudgetLookup, base_scope: Mapping[str, object]) -> None:
         self._budgets = budgets
@@ -48,7 +54,10 @@ class BeforeCallHook:
 
     @property
     def wanted(self) -> bool:
-        """Whether CrewAI's before-call hooks are needed: there is a budget, or there may be one."""
+        """Whether CrewAI's before-call hooks are needed.
+
+        There is a budget, or there may be one.
+        """
         return self._budgets.is_undecided or self._budgets.guard is not None
 
     def start(self) -> None:
@@ -144,9 +153,9 @@ class BeforeCallHook:
             node.call.reservation = reservation
 
     def is_urgent(self, node: OpenSpan) -> bool:
-        """Tell whether the next call must know what this finished one cost: a limit is near.
+        """Tell whether the next call must know what this finished one cost.
 
-        Otherwise the export thread settles it.
+        A limit is near. Otherwise the export thread settles it.
         """
         call = node.call
         if call is None:
@@ -158,7 +167,10 @@ class BeforeCallHook:
         return bool(is_near) and self._budgets.guard is not None
 
     def seen(self, node: OpenSpan) -> None:
-        """Settle a finished call's reservation, or book the call; once, however often it comes."""
+        """Settle a finished call's reservation, or book the call.
+
+        Once, however often it comes.
+        """
         call = node.call
         if call is None or call.reservation is _SETTLED:
             return
@@ -186,7 +198,10 @@ class BeforeCallHook:
             self._budgets.found.close()
 
     def _error_of(self, outcome: Any) -> BudgetExceeded | None:
-        """Return the error of a refusal; None for anything else."""
+        """Return the error of a refusal.
+
+        None for anything else.
+        """
         reason = getattr(outcome, "reason", None)
         if reason is None:
             return None

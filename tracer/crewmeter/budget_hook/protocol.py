@@ -1,4 +1,4 @@
-"""Budgets as the app meets them: the error that stops a call, and what enforces them.
+"""The error that stops a call, and what enforces budgets.
 
 What enforces budgets is the money side's: entry point ``guard`` of the group ``crewmeter_budget``,
 called as ``guard(budget, ledger=…, endpoint=…, headers=…)``.
@@ -86,7 +86,10 @@ class BudgetGuard(Protocol):
 
     @property
     def active(self) -> bool:
-        """False while no budget applies; then nothing else is called."""
+        """False while no budget applies.
+
+        Then nothing else is called.
+        """
 
     def start(self) -> None:
         """Load what the first call will need: CrewAI is there."""
@@ -116,7 +119,10 @@ class BudgetGuard(Protocol):
         *,
         duration_ns: int | None = None,
     ) -> None:
-        """Replace a reservation by what the call cost; None for a call that was never made."""
+        """Replace a reservation by what the call cost.
+
+        ``attributes`` is None for a call that was never made.
+        """
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
         """Book a billed call that nobody reserved for."""
@@ -156,7 +162,10 @@ class BudgetLookup:
 
     @property
     def found(self) -> BudgetGuard | None:
-        """The guard, whether or not a budget applies; None where there is none, or not yet."""
+        """The guard, whether or not a budget applies.
+
+        None where there is none, or not yet.
+        """
         return self._guard
 
     @property
@@ -191,7 +200,7 @@ class BudgetLookup:
 
 
 def find_budgets(budget: object, settings: TracerSettings) -> BudgetLookup | None:
-    """Return what enforces ``budget=``, ``CREWMETER_BUDGETS`` and the ledger's own budgets.
+    """Return what enforces the budgets of code, environment and ledger.
 
     None where no ledger is at hand to hold any.
 

@@ -1,1 +1,4 @@
-"""Observe providers' HTTP calls, by whichever library they are sent. Knows no vendor."""
+"""Observation of providers' HTTP calls, by whichever library they are sent.
+
+Knows no vendor.
+"""

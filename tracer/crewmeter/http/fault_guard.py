@@ -1,4 +1,7 @@
-"""The one guard of HTTP observation: the host's HTTP call must not notice a fault of ours."""
+"""The one guard of HTTP observation.
+
+The host's HTTP call must not notice a fault of ours.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _swallowed = 0
 
 
 def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R | None]:
-    """Log whatever goes wrong in ``method``, at most once a minute, and return None instead."""
+    """Log what goes wrong in ``method`` once a minute, and return None instead."""
 
     @functools.wraps(method)
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -41,7 +44,10 @@ def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
 
 
 def report_fault(what: str, error: Exception) -> None:
-    """Log what went wrong by type and line; never the message, which may quote a body."""
+    """Log what went wrong by type and line.
+
+    Never the message, which may quote a body.
+    """
     global _last_logged_ns, _swallowed
     now = time.monotonic_ns()
     _swallowed += 1

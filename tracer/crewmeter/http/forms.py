@@ -1,4 +1,4 @@
-"""Multipart forms that an SDK has not encoded yet: their plain fields as a JSON object.
+"""Plain fields of multipart forms that an SDK has not encoded yet.
 
 Transcriptions, image edits and videos name their model in one. Files are left alone.
 """
@@ -18,7 +18,10 @@ _LONGEST_VALUE = 4096
 
 
 def fields_as_json(fields: Iterable[tuple[object, object]]) -> bytes:
-    """Return the short text fields of a form as a JSON object, b"" where there are none."""
+    """Return the short text fields of a form as a JSON object.
+
+    b"" where there are none.
+    """
     found: dict[str, str] = {}
     for _, (name, value) in zip(range(_MOST_FIELDS), fields, strict=False):
         if isinstance(value, bytes) and len(value) <= _LONGEST_VALUE:

@@ -31,7 +31,10 @@ T = TypeVar("T")
 
 
 class _Fact(Generic[T]):
-    """A fact of an exchange's answer; parses the response body on first access."""
+    """A fact of an exchange's answer.
+
+    Parses the response body on first access.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -45,10 +48,10 @@ class _Fact(Generic[T]):
 
 
 class HttpExchange:
-    """One HTTP request that a provider may bill, as its URL, bodies and status tell it.
+    """One HTTP request that a provider may bill.
 
-    Numbers and names only, never content. Fields fill in as they become known, so reading them is
-    valid at any time. After `done` nothing changes any more.
+    What its URL, bodies and status say. Numbers and names only, never content. Fields fill in as
+    they become known, so reading them is valid at any time. After `done` nothing changes any more.
     """
 
     __slots__ = (
@@ -150,7 +153,10 @@ class HttpExchange:
         return self._request_model
 
     def read_later(self, read: Callable[[HttpExchange], None]) -> None:
-        """Put off reading the answer until somebody wants it: the export thread, not the app's."""
+        """Put off reading the answer until somebody wants it.
+
+        That is the export thread, and not the app's.
+        """
         self._unread = read
 
     def _read(self) -> None:
@@ -194,7 +200,10 @@ class HttpObserver:
         self._opened(exchange)
 
     def close(self, exchange: HttpExchange) -> None:
-        """Announce the end of an exchange, once. One answered in the background stays open."""
+        """Announce the end of an exchange, once.
+
+        One answered in the background stays open.
+        """
         if exchange.done:
             return
         if exchange.in_background and self._waits(exchange):

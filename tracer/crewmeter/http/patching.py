@@ -1,4 +1,7 @@
-"""Wrap the function by which an HTTP library sends; the same for every library."""
+"""Wrappers of the function by which an HTTP library sends.
+
+They are the same for every library.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ class SendHooks(Protocol):
 
     @property
     def library(self) -> str:
-        """Name of the library; see `crewmeter.http.http_call.sending_library`."""
+        """Name of the library.
+
+        See `crewmeter.http.http_call.sending_library`.
+        """
 
     @property
     def begin(self) -> Callable[..., HttpExchange | None]:

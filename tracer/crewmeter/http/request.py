@@ -1,4 +1,7 @@
-"""How an exchange begins, and how it ends without an answer; the same for every HTTP library."""
+"""How an exchange begins, and how it ends without an answer.
+
+The same for every HTTP library.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,7 @@ def _wants_background(body: bytes) -> bool:
 
 
 def is_nested(library: str) -> bool:
-    """Tell whether the request is the lower half of one already observed, or its redirect.
+    """Tell whether the request is part of one already observed, or its redirect.
 
     A request that httpx makes inside another of its own is a request of its own: an interceptor
     that calls a model first.

@@ -1,4 +1,7 @@
-"""Response bodies as they pass: read into the exchange, without holding anything up."""
+"""Response bodies, read into the exchange as they pass.
+
+Nothing is held up by it.
+"""
 
 from __future__ import annotations
 
@@ -207,9 +210,9 @@ class BodyObserver:
         return self._request() if self._request is not None else b""
 
     def _estimate(self, why: str) -> None:
-        """Say what an answer has used until now; exact where the provider got to say it.
+        """Estimate what an answer has used until now.
 
-        ``why`` becomes a flag.
+        Exact where the provider got to say it. ``why`` becomes a flag.
         """
         exchange = self.exchange
         parser = self._parser

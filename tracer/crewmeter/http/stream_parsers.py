@@ -65,7 +65,10 @@ class StreamParser(Protocol):
 
 
 def stream_parser(content_type: str, exchange: HttpExchange) -> StreamParser | None:
-    """Return the parser for a stream of this content type; None for a single document."""
+    """Return the parser for a stream of this content type.
+
+    None for a single document.
+    """
     if not is_stream(content_type):
         return None
     if content_type.startswith(EVENT_STREAM):
@@ -74,7 +77,10 @@ def stream_parser(content_type: str, exchange: HttpExchange) -> StreamParser | N
 
 
 class _TextCount:
-    """Counts the pieces of an answer by their keys. At most 2 KB wait; nothing is stored."""
+    """Counts the pieces of an answer by their keys.
+
+    At most 2 KB wait; nothing is stored.
+    """
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         self._keys = keys
@@ -92,7 +98,10 @@ class _TextCount:
             self._count()
 
     def _take_piece(self, block: bytes, at: int) -> int:
-        """Take the JSON string at ``at``, or one later after a space; return where it ends."""
+        """Take the JSON string at ``at``, and return where it ends.
+
+        It may begin one later, after a space.
+        """
         if block[at : at + 1] == b" ":
             at += 1
         if block[at : at + 1] != b'"':

@@ -1,1 +1,1 @@
-"""What is known of each provider: its hosts, its protocols, and how to read its answers."""
+"""What is known of each provider: hosts, protocols, and reading answers."""

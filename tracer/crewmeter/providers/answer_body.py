@@ -27,7 +27,10 @@ _decoder = json.JSONDecoder()
 
 
 def read_body(facts: ResponseFacts, body: bytes) -> None:
-    """Read a whole answer. A large one (embeddings) is searched for its usage, not parsed."""
+    """Read a whole answer.
+
+    A large one (embeddings) is searched for its usage, not parsed.
+    """
     if facts.protocol.answer_is_media:
         return
     is_embedding = facts.operation == semconv.EMBEDDINGS

@@ -1,4 +1,4 @@
-"""Provider names as the GenAI conventions spell them, and the provider behind a host.
+"""Provider names in the GenAI conventions' spelling, and providers' hosts.
 
 Pure and stdlib only; the app's side and the money side both use it. A name here stands for one
 invoice, so all of Azure's services (Azure OpenAI, AI Inference, Foundry) are ``azure.ai.openai``.
@@ -231,9 +231,9 @@ def is_provider(name: str) -> bool:
 
 
 def provider_of_host(host: str | None) -> str | None:
-    """Return the provider that bills requests to ``host``; None where that can't be known.
+    """Return the provider that bills requests to ``host``.
 
-    ``host`` is a host name without a port.
+    None where that can't be known. ``host`` is a host name without a port.
     """
     if not host:
         return None
@@ -255,7 +255,10 @@ def provider_of_host(host: str | None) -> str | None:
 
 
 def is_model_path(provider: str, path: str) -> bool:
-    """Tell whether a request to a provider's host may be one to a model, and not to a database."""
+    """Tell whether a request to a provider's host may be one to a model.
+
+    Some hosts serve databases besides.
+    """
     words = _MODEL_PATHS.get(provider)
     return words is None or any(word in path for word in words)
 

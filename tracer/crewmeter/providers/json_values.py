@@ -13,7 +13,10 @@ _LONGEST_NAME = 300
 
 
 def as_text(value: object) -> str | None:
-    """Return ``value`` if it is a text, short; else None."""
+    """Return ``value`` if it is a text, short.
+
+    Else None.
+    """
     return value[:_LONGEST_NAME] if isinstance(value, str) and value else None
 
 

@@ -36,7 +36,10 @@ class KnownKeys:
     """For some of the names, what is known of the objects (or lists of objects) under them."""
 
     def __or__(self, other: KnownKeys) -> KnownKeys:
-        """Return the keys of both; what ``other`` says of the inside goes first."""
+        """Return the keys of both.
+
+        What ``other`` says of the inside goes first.
+        """
         return KnownKeys(self.names | other.names, {**self.inside, **other.inside})
 
 

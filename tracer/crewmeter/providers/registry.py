@@ -1,4 +1,4 @@
-"""Every protocol, in the order in which they are tried; and the one behind an address."""
+"""Every protocol in the order of trial, and the one behind an address."""
 
 from __future__ import annotations
 
@@ -110,9 +110,10 @@ class Endpoint:
 
 
 def find_endpoint(path: str, host: str | None = None, port: int | None = None) -> Endpoint | None:
-    """Return what a POST to ``path``, without its query, is for; None where it calls no model.
+    """Return what a POST to ``path`` is for.
 
-    Without a ``host``, ``path`` is a whole URL. The result is cached: an app has few addresses.
+    None where it calls no model. ``path`` has no query. Without a ``host``, ``path`` is a whole
+    URL. The result is cached: an app has few addresses.
     """
     return _find(path[:_LONGEST_PATH], host, port)
 
@@ -163,7 +164,7 @@ def _route(path: str, provider: str | None) -> tuple[Route, ProviderProtocol] | 
 def _unrouted(
     path: str, host: str | None, port: int | None, provider: str | None
 ) -> Endpoint | None:
-    """Return the endpoint of a request that a known provider may bill and nobody here knows."""
+    """Return the endpoint of a request that a provider may bill and no route knows."""
     if provider is None or not is_model_path(provider, path) or is_free(path):
         return None
     return Endpoint(

@@ -17,10 +17,10 @@ _PARSE_UP_TO = 4 * 2**20
 
 
 def model_in_body(body: bytes) -> str | None:
-    """Return the model a request's body names; None where it names none.
+    """Return the model a request's body names.
 
-    ``"model"`` in quotes can't stand inside a JSON string, so a single one is the key. Where
-    there are more, the body is parsed.
+    None where it names none. ``"model"`` in quotes can't stand inside a JSON string, so a single
+    one is the key. Where there are more, the body is parsed.
     """
     first = body.find(_KEY)
     if first < 0:

@@ -1,4 +1,7 @@
-"""What a provider's answer says about its bill: ids, models, tier, usage. Numbers, not content."""
+"""What a provider's answer says about its bill: ids, models, tier, usage.
+
+Numbers, not content.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ _KNOWN_HEADERS = frozenset(
 
 
 class ResponseFacts:
-    """Gathers what one answer says, from its headers, its body or the events of its stream.
+    """What one answer says in its headers, its body or the events of its stream.
 
     Reports of usage are put together as they come and read when somebody asks for `usage`.
     """
@@ -313,7 +316,10 @@ class ResponseFacts:
 
 @lru_cache(maxsize=256)
 def _unknown_headers(names: frozenset[str | bytes]) -> tuple[str, ...]:
-    """Return the paths of the headers to flag. One provider's answers have the same headers."""
+    """Return the paths of the headers to flag.
+
+    One provider's answers have the same headers.
+    """
     texts = frozenset(
         name.decode("latin-1").lower() if isinstance(name, bytes) else name.lower()
         for name in names
@@ -323,7 +329,10 @@ def _unknown_headers(names: frozenset[str | bytes]) -> tuple[str, ...]:
 
 
 def _merge(into: dict[str, object], report: Mapping[str, object], depth: int) -> None:
-    """Add ``report`` to ``into``: numbers never fall, objects are merged, the rest is replaced."""
+    """Add ``report`` to ``into`` so that no number falls.
+
+    Objects are merged, the rest is replaced.
+    """
     for key, value in report.items():
         if value is None:
             continue
@@ -354,7 +363,10 @@ def _is_lower(value: object, before: object) -> bool:
 
 
 def _longer(before: list[object], value: list[object]) -> list[object]:
-    """Return the list that says more: the longer one, of equals the later unless all zero."""
+    """Return the list that says more.
+
+    The longer one. Of equals the later, unless its numbers are lower.
+    """
     if len(value) < len(before):
         return before
     if len(value) > len(before):

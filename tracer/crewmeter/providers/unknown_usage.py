@@ -29,7 +29,10 @@ _BILL_WORDS = re.compile(
 
 
 def flag_of(path: str) -> str:
-    """Return the flag for ``path``, which may be hostile: printable, without spaces, short."""
+    """Return the flag for ``path``, which may be hostile.
+
+    Printable, without spaces, short.
+    """
     return FLAG + _NOT_PLAIN.sub("_", path[: 2 * _LONGEST_PATH])[:_LONGEST_PATH]
 
 
@@ -46,7 +49,7 @@ def is_nothing(value: object, depth: int = 0) -> bool:
 
 
 def unknown_paths(raw: Mapping[str, object], known: KnownKeys) -> tuple[str, ...]:
-    """Return the flags of the keys in ``raw``, at any depth, that ``known`` does not have.
+    """Return a flag for each key in ``raw``, at any depth, that is not ``known``.
 
     Keys without a value, or with nothing but zeros in it, do not count. At most four flags.
     """
@@ -92,9 +95,10 @@ def _note(above: str, key: object, value: object, found: list[str]) -> None:
 
 @lru_cache(maxsize=256)
 def unknown_names(names: frozenset[str], known: frozenset[str]) -> tuple[str, ...]:
-    """Return those of ``names`` that read like a bill's and are not ``known``, at most four.
+    """Return those of ``names`` that read like a bill's and are not ``known``.
 
-    For keys of an answer and names of headers, most of which have nothing to do with money.
+    At most four. For keys of an answer and names of headers, most of which have nothing to do with
+    money.
     """
     fresh = sorted(name for name in names - known if _BILL_WORDS.search(name[:_LONGEST_PATH]))
     return tuple(fresh[:_MOST_PATHS])

@@ -23,12 +23,13 @@ __all__ = ["read_usage", "reported_cost"]
 def read_usage(
     raw: Mapping[str, object] | None, *, provider: str | None = None, operation: str | None = None
 ) -> TokenUsage:
-    """Return the usage that a provider, an SDK or a CrewAI event reports. Never raises.
+    """Return the usage that a provider, an SDK or a CrewAI event reports.
 
-    ``provider`` (any spelling) and ``operation`` only decide what the keys leave open. Both token
-    counts of a ``reported`` usage are known. Nothing recognised, or all zeros, is ``missing``. A
-    count that is negative, absurd or no whole number, or parts that exceed the whole, are
-    ``invalid``. Neither has counts. What no reader knows is flagged ``unknown_usage:PATH``.
+    Never raises. ``provider`` (any spelling) and ``operation`` only decide what the keys leave
+    open. Both token counts of a ``reported`` usage are known. Nothing recognised, or all zeros, is
+    ``missing``. A count that is negative, absurd or no whole number, or parts that exceed the
+    whole, are ``invalid``. Neither has counts. What no reader knows is flagged
+    ``unknown_usage:PATH``.
     """
     if type(raw) is not dict and not isinstance(raw, Mapping):  # the first is quicker, and the rule
         return MISSING

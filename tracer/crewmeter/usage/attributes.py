@@ -1,4 +1,7 @@
-"""A `TokenUsage` as span attributes, and back: the one reader of counts on spans of any dialect."""
+"""A `TokenUsage` as span attributes, and back.
+
+The one reader of counts on spans of any dialect.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,7 @@ def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
 
 
 def plain_usage_from_attributes(attributes: Mapping[str, object], operation: str) -> TokenUsage:
-    """Return `usage_from_attributes` of a span of ours, with a short way for plain counts.
+    """Return the usage of a span of ours, with a short way for plain counts.
 
     Plain is an input, an output, perhaps a cached part, and nothing more; most spans are.
     """
@@ -149,11 +152,11 @@ def usage_from_attributes(
     operation: str | None = None,
     names: CountNames = GENAI_COUNTS,
 ) -> TokenUsage:
-    """Return the usage a span reports; the inverse of `usage_attributes`. Never raises.
+    """Return the usage a span reports. Never raises.
 
-    Status ``missing`` where the span does not give both counts (embeddings and reranks have no
-    output), ``invalid`` where it cannot be true: a negative, fractional or absurd count, or more
-    cached tokens than input.
+    The inverse of `usage_attributes`. Status ``missing`` where the span does not give both counts
+    (embeddings and reranks have no output), ``invalid`` where it cannot be true: a negative,
+    fractional or absurd count, or more cached tokens than input.
     """
     said = attributes.get(semconv.USAGE_STATUS)
     status = usage_status(said) if isinstance(said, str) else None
@@ -230,7 +233,10 @@ def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | No
 
 
 def _units(value: object) -> dict[str, int]:
-    """Read the ``name=number`` texts of a span. Raises `BadCount` for one that is no count."""
+    """Read the ``name=number`` texts of a span.
+
+    Raises `BadCount` for one that is no count.
+    """
     units: dict[str, int] = {}
     listed = value if isinstance(value, list | tuple) else ()
     for text in listed[:_MOST_UNITS]:
@@ -242,9 +248,10 @@ def _units(value: object) -> dict[str, int]:
 
 
 def _is_anthropic(attributes: Mapping[str, object]) -> bool:
-    """Tell whether Anthropic answered: its own counts leave cached tokens out of the input.
+    """Tell whether Anthropic answered.
 
-    Some instrumentors pass them on as they are.
+    Its own counts leave cached tokens out of the input. Some instrumentors pass them on as they
+    are.
     """
     names = (semconv.PROVIDER, "gen_ai.system", "llm.system")
     return any(attributes.get(name) == "anthropic" for name in names)

@@ -1,4 +1,7 @@
-"""Counts on their way to a `TokenUsage`: read one by one, then checked against each other."""
+"""Counts on their way to a `TokenUsage`.
+
+They are read one by one, then checked against each other.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ class BadCount(ValueError):
 
 
 def count(raw: Raw, *keys: str) -> int | None:
-    """Return the first of ``keys`` that is above zero, else zero if any was there, else None.
+    """Return the first of ``keys`` that is above zero.
+
+    Else zero if any was there, else None.
 
     Raises:
         BadCount: Where the value is negative, absurd or no whole number.
@@ -43,7 +48,10 @@ def count(raw: Raw, *keys: str) -> int | None:
 
 
 def part(raw: Raw, *keys: str) -> Raw:
-    """Return the first nested mapping (or object with fields) under one of ``keys``, else {}."""
+    """Return the first nested mapping under one of ``keys``, else {}.
+
+    An object with fields counts as one.
+    """
     for key in keys:
         value = raw.get(key)
         if type(value) is dict or isinstance(value, Mapping):  # the first is quicker, and the rule
@@ -89,7 +97,10 @@ class UsageDraft:
     flags: list[str] = field(default_factory=list)
 
     def add_unit(self, name: str, number: int | None) -> None:
-        """Count ``number`` more of the unit ``name``; None and zero change nothing."""
+        """Count ``number`` more of the unit ``name``.
+
+        None and zero change nothing.
+        """
         if number:
             self.units[name] = self.units.get(name, 0) + number
 
@@ -111,7 +122,10 @@ class UsageDraft:
         return total
 
     def finish(self, operation: str | None) -> TokenUsage:
-        """Return the usage if its parts fit the whole, else one that is missing or invalid."""
+        """Return the usage if its parts fit the whole.
+
+        Else one that is missing or invalid.
+        """
         if self.output is None and operation in _READS_ONLY:
             self.output = 0
         if self.units and self.input is None and self.output is None:

@@ -1,8 +1,10 @@
-"""Token counts where a provider gave none because its answer was cut off: counted from the length of the text, and flagged.
+"""Token counts from the length of a text, where a provider gave none.
 
-Method: a sum over characters by kind, with weights fitted to OpenAI's cl100k tokenizer over prose, code, JSON and tables.
-Against it the error is within ±20 % for such texts in Latin script, and ±25 % for Cyrillic, Chinese and Japanese, as
-``tests/tracer/http/test_estimate.py`` holds; other tokenizers differ from it by as much again. Nothing but counts is kept of the text.
+Its answer was cut off. The counts are flagged. Method: a sum over characters by kind, with weights
+fitted to OpenAI's cl100k tokenizer over prose, code, JSON and tables. Against it the error is
+within ±20 % for such texts in Latin script, and ±25 % for Cyrillic, Chinese and Japanese, as
+``tests/tracer/http/test_estimate.py`` holds; other tokenizers differ from it by as much again.
+Nothing but counts is kept of the text.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ def _weight(point: int) -> float:
 
 
 def estimate_request(body: bytes) -> int | None:
-    """Input tokens of a model request from its JSON body (messages, tools, system prompt); None where it can't be told."""
+    """Return the input tokens of a model request, estimated from its JSON body.
+
+    From messages, tools and system prompt. None where the body does not tell.
+    """
     if not body or len(body) > _PARSE_UP_TO:
         return None
     try:
@@ -103,7 +108,10 @@ _PROMPT_KEYS = (
 
 
 def _walk(part: object, tally: TextTally) -> None:
-    """Tally every string inside; explicit stack, since a body may be nested deeper than Python's."""
+    """Tally every string inside.
+
+    With a stack of its own, since a body may be nested deeper than Python's.
+    """
     stack = [part]
     while stack:
         item = stack.pop()

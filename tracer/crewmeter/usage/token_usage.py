@@ -30,12 +30,13 @@ Unit = tuple[str, int]
 
 @value_class
 class TokenUsage:
-    """What one call used, in tokens unless said otherwise. ``None`` is "not known", never zero.
+    """What one call used, in tokens unless said otherwise.
 
-    ``input`` includes the cached tokens and ``output`` includes reasoning, as the GenAI
-    conventions have it. The cache fields are disjoint subsets of ``input``. ``reasoning`` is
-    information only and never added. Audio, image and video counts are subsets of ``input`` and
-    ``output``; ``cache_read_audio`` and ``cache_read_image`` are subsets of ``cache_read`` as well.
+    ``None`` is "not known", never zero. ``input`` includes the cached tokens and ``output``
+    includes reasoning, as the GenAI conventions have it. The cache fields are disjoint subsets of
+    ``input``. ``reasoning`` is information only and never added. Audio, image and video counts are
+    subsets of ``input`` and ``output``; ``cache_read_audio`` and ``cache_read_image`` are subsets
+    of ``cache_read`` as well.
     """
 
     input: int | None = None
@@ -116,17 +117,26 @@ _EXTRA = tuple(
 
 
 def usage_status(text: str | None) -> UsageStatus | None:
-    """Return ``text`` as a `UsageStatus`; None where it is not one."""
+    """Return ``text`` as a `UsageStatus`.
+
+    None where it is not one.
+    """
     return _STATUSES.get(text)
 
 
 def extra_usage(usage: TokenUsage) -> dict[str, Any]:
-    """Return everything beyond the plain token counts, as JSON can hold it; {} for most calls."""
+    """Return everything beyond the plain token counts, as JSON can hold it.
+
+    {} for most calls.
+    """
     return {name: value for name in _EXTRA if (value := getattr(usage, name))}
 
 
 def from_extra(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `TokenUsage` that `extra_usage` wrote. Unknown names are left out."""
+    """Return the arguments of `TokenUsage` that `extra_usage` wrote.
+
+    Unknown names are left out.
+    """
     values = {name: extra[name] for name in _EXTRA if name in extra}
     if "units" in values:
         values["units"] = tuple((str(name), number) for name, number in values["units"])

@@ -1,4 +1,7 @@
-"""Patch aiohttp: Google's async client, Azure's async clients, and direct users of it."""
+"""The patch of aiohttp.
+
+Google's async client, Azure's async clients, and direct users of it.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ def _body(kwargs: Mapping[str, Any]) -> bytes:
 
 
 class _ObservedContent:
-    """A response's `StreamReader`, with what is read from it given to an observer first."""
+    """A response's `StreamReader` that gives what is read to an observer first."""
 
     __slots__ = ("_inner", "_iterators", "_observer")
 
@@ -192,6 +195,9 @@ class _ObservedContent:
         return self._iterators[1](self)
 
     def set_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Do as `StreamReader.set_exception`, called when a response is closed before its end."""
+        """Do as `StreamReader.set_exception`.
+
+        It is called when a response is closed before its end.
+        """
         self._inner.set_exception(*args, **kwargs)
         self._observer.end(cut=True)

@@ -1,4 +1,4 @@
-"""Patch botocore and aiobotocore: Bedrock's calls, whole and streamed, sync and async."""
+"""The patch of botocore and aiobotocore: Bedrock's calls."""
 
 from __future__ import annotations
 
@@ -197,7 +197,10 @@ def _request_body(params: Mapping[str, Any]) -> bytes:
 
 
 def _observe_events(stream: Any, observer: BodyObserver) -> None:
-    """Read the raw frames of an event stream on their way to its parser, and its close."""
+    """Read the raw frames of an event stream on their way to its parser.
+
+    Its close is observed as well.
+    """
     frames = stream._event_generator
 
     def see(frame: Any) -> None:

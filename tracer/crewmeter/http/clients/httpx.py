@@ -1,4 +1,7 @@
-"""Patches of httpx and httpx2: OpenAI, Anthropic, Google's sync client, LiteLLM and more."""
+"""The patch of httpx and httpx2, by which most SDKs send.
+
+OpenAI, Anthropic, Google's sync client, LiteLLM, Cohere, Ollama …
+"""
 
 from __future__ import annotations
 

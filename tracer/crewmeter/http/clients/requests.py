@@ -1,4 +1,4 @@
-"""Patch requests: Azure's sync clients, and embedders that use it."""
+"""The patch of requests: Azure's sync clients, and embedders that use it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def _body(request: Any) -> bytes:
 
 
 class _StreamedResponse:
-    """Replaces ``iter_content``, on which all readers of a response stand, and ``close``."""
+    """Replaces the readers of a response that is streamed, until its body ends.
+
+    All of them use ``iter_content``.
+    """
 
     def __init__(self, observer: BodyObserver, response: Any) -> None:
         self._observer = observer

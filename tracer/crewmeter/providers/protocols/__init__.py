@@ -1,1 +1,1 @@
-"""One file for each way to speak to models: all that is known of it, as one frozen value."""
+"""One file for each way to speak to models, each a frozen value."""

@@ -80,7 +80,10 @@ _KEYS = keys(
 
 
 def read_counts(raw: Raw, _: str | None) -> UsageDraft:
-    """Read Converse's counts: input leaves out cached tokens, unless the total says otherwise."""
+    """Read Converse's counts.
+
+    Input leaves out cached tokens, unless the total says otherwise.
+    """
     read = count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount") or 0
     written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount") or 0
     fresh = count(raw, "inputTokens")
@@ -116,7 +119,10 @@ def _read_llama(raw: Raw, _: str | None) -> UsageDraft:
 
 
 def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
-    """Return what a Rerank request is billed for: its queries, by hundreds of documents."""
+    """Return what a Rerank request is billed for.
+
+    Its queries, by hundreds of documents.
+    """
     queries = len(as_list(params.get("queries")))
     documents = len(as_list(params.get("sources")))
     units = max(1, queries) * max(1, -(-documents // _DOCUMENTS_A_QUERY))
@@ -161,7 +167,7 @@ def _read_invoke(facts: ResponseFacts, answer: Json) -> None:
 
 
 def _titan(answer: Json) -> dict[str, object]:
-    """Return the output tokens of a Titan text answer, under the name that usage has for them."""
+    """Return the output tokens of a Titan text answer, as usage names them."""
     results = [as_map(result).get("tokenCount") for result in as_list(answer.get("results"))]
     counts = [number for number in results if isinstance(number, int)]
     return {"generated_token_count": sum(counts)} if counts else {}

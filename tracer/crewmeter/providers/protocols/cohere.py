@@ -31,7 +31,10 @@ _KEYS = keys(
 
 
 def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
-    """Read ``billed_units``, which the invoice counts; ``tokens`` is what the model saw."""
+    """Read ``billed_units``, which the invoice counts.
+
+    ``tokens`` is what the model saw.
+    """
     billed = part(raw, "billed_units")
     draft = UsageDraft(search_units=count(billed, "search_units") or 0)
     text = count(billed, "input_tokens", "total_tokens")

@@ -118,7 +118,10 @@ def _fill(
     thoughts: int,
     total: int | None,
 ) -> None:
-    """Set input and output. A zero is left out of the JSON, so the total tells what is missing."""
+    """Set input and output.
+
+    A zero is left out of the JSON, so the total tells what is missing.
+    """
     if prompt is None and answer is not None and total:
         prompt = max(0, total - tools - answer - thoughts)
     if prompt is None:
@@ -230,7 +233,7 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
 
 
 def report_statistics(facts: ResponseFacts, statistics: list[object]) -> None:
-    """Report the sum of the token counts that Google's embedding answers give per text."""
+    """Report the sum of the token counts that Google gives per embedded text."""
     total = 0
     is_counted = False
     for item in statistics:

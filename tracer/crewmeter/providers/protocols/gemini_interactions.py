@@ -1,4 +1,4 @@
-"""Gemini's Interactions API: ``/interactions``, whole, streamed or in the background."""
+"""Gemini's Interactions API: whole, streamed or in the background."""
 
 from __future__ import annotations
 

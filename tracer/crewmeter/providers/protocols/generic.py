@@ -1,4 +1,4 @@
-"""Usage that no provider has to itself, and requests to endpoints that nobody here knows."""
+"""Usage of no provider in particular, and requests to unknown endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _READ_ONLY_PROVIDERS = ("voyageai", "jina_ai")
 
 
 def _read_total(raw: Raw, provider: str | None) -> UsageDraft:
-    """Read ``total_tokens`` alone: Voyage and Jina only read. Elsewhere the split is not known."""
+    """Read ``total_tokens`` alone.
+
+    Voyage and Jina only read. Elsewhere the split is not known.
+    """
     reads_only = provider in _READ_ONLY_PROVIDERS or "image_pixels" in raw or "text_tokens" in raw
     return UsageDraft(input=count(raw, "total_tokens"), output=0 if reads_only else None)
 

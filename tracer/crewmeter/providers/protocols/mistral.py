@@ -1,4 +1,7 @@
-"""Mistral's OCR and moderation; its chat speaks OpenAI's protocol."""
+"""Mistral's OCR and moderation.
+
+Its chat speaks OpenAI's protocol.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,10 @@ _COUNTS = ("prompt_eval_count", "eval_count")
 
 
 def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
-    """Read both counts. A prompt that was evaluated before is left out, and costs nothing."""
+    """Read both counts.
+
+    A prompt that was evaluated before is left out, and costs nothing.
+    """
     return UsageDraft(input=count(raw, "prompt_eval_count") or 0, output=count(raw, "eval_count"))
 
 

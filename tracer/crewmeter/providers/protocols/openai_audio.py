@@ -1,4 +1,7 @@
-"""OpenAI's audio: transcription and translation by tokens or time, speech by characters."""
+"""OpenAI's audio: transcription, translation and speech.
+
+Billed by tokens, by time, or by characters.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ _MISTRAL_SECONDS = "prompt_audio_seconds"
 
 
 def _milliseconds(value: object) -> int | None:
-    """Return a duration in seconds as whole milliseconds; None where it is none."""
+    """Return a duration in seconds as whole milliseconds.
+
+    None where it is none.
+    """
     if isinstance(value, str):
         try:
             value = float(value[:20])
@@ -53,7 +59,7 @@ def _read_duration(raw: Raw, _: str | None) -> UsageDraft:
 
 
 def _read_transcription(facts: ResponseFacts, answer: Json) -> None:
-    """Take the duration where there is no usage: whisper's verbose answer, rounded up to seconds.
+    """Take the duration where there is no usage: whisper's verbose answer.
 
     The bill counts whole seconds (platform.openai.com/docs/pricing).
     """

@@ -1,4 +1,7 @@
-"""OpenAI's chat completions, completions and embeddings, and the many who speak like them."""
+"""OpenAI's chat completions, completions and embeddings.
+
+And the many providers who speak like them.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,8 @@ _RESPONSE_KEYS = frozenset(
         "obfuscation",
     ]
 )
-_SEARCH_MODELS = re.compile(r"-search-(?:preview|api)")
+_SEARCH_MODELS = re.compile(r"-search-api")
+"""Chat models that search for every answer. The search-preview ones are priced per request."""
 _TOTAL_MISMATCH = "unknown_usage:total_tokens"
 
 
@@ -160,7 +164,10 @@ def _read_writes(
 
 
 def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | None) -> int | None:
-    """Read what CrewAI, LiteLLM and other providers add, and return the cache-write tokens."""
+    """Read what CrewAI, LiteLLM and other providers add.
+
+    Returns the cache-write tokens.
+    """
     draft.cache_read = (
         count(raw, "cached_prompt_tokens")
         or draft.cache_read
@@ -231,7 +238,7 @@ def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
 
 
 def _is_beside(draft: UsageDraft, raw: Raw, rest: int) -> bool:
-    """Tell whether ``rest``, what a total has beyond its parts, are tokens that are read."""
+    """Tell whether ``rest`` of a total are tokens that are read elsewhere."""
     cached = draft.cache_read + (count(raw, *_WRITTEN) or 0)
     return rest in (cached, draft.cache_read)
 
@@ -245,7 +252,7 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
         if isinstance(usage, dict):
             facts.report(usage)
     if answer.get("choices") and _SEARCH_MODELS.search(facts.request_model or ""):
-        facts.count_searches(1)  # each answer costs a search (platform.openai.com/docs/pricing)
+        facts.count_searches(1)
     gateway = as_map(as_map(answer.get("provider_metadata")).get("gateway"))
     if "cost" in gateway:  # Vercel's AI gateway
         facts.report({"cost": gateway.get("cost")})

@@ -1,4 +1,7 @@
-"""OpenAI's Responses API, and those who speak it (Azure, xAI, OpenRouter, Perplexity)."""
+"""OpenAI's Responses API, and those who speak it.
+
+Azure, xAI, OpenRouter and Perplexity do.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ INCLUSIVE_KEYS = OPENAI_KEYS | keys(
 
 
 def read_inclusive(raw: Raw, provider: str | None) -> UsageDraft:
-    """Read ``input_tokens`` with everything in it: Responses, images, CrewAI's Anthropic event."""
+    """Read ``input_tokens`` with everything in it.
+
+    Responses, images, CrewAI's Anthropic event.
+    """
     draft = UsageDraft(input=count(raw, "input_tokens"), output=count(raw, "output_tokens"))
     inside = part(raw, "input_tokens_details", "input_token_details")
     outside = part(raw, "output_tokens_details", "output_token_details")

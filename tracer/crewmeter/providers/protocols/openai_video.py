@@ -16,7 +16,10 @@ _MOST_SECONDS = 10_000
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
-    """Count the seconds ordered. The job is billed when it has succeeded, which is not seen."""
+    """Count the seconds ordered.
+
+    The job is billed when it has succeeded, which is not seen.
+    """
     seconds = str(answer.get("seconds") or "")
     if seconds.isdecimal() and int(seconds[:9]) <= _MOST_SECONDS:
         facts.count_units("output_video_ms", int(seconds) * 1000)

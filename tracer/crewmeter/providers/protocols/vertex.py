@@ -1,4 +1,7 @@
-"""Google's ``:predict``: embeddings and images (Imagen), on Vertex AI and at AI Studio."""
+"""Google's ``:predict``: embeddings, images (Imagen) and videos (Veo).
+
+On Vertex AI and at AI Studio.
+"""
 
 from __future__ import annotations
 
