@@ -96,6 +96,13 @@ class UsageDraft:
     units: dict[str, int] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
 
+    def take(self, raw: Raw, fields: Mapping[str, str]) -> None:
+        """Set counts from keys of ``raw``: key → the count's name here."""
+        for key in fields.keys() & raw.keys():
+            number = count(raw, key)
+            if number:
+                setattr(self, fields[key], number)
+
     def add_unit(self, name: str, number: int | None) -> None:
         """Count ``number`` more of the unit ``name``.
 
@@ -128,23 +135,27 @@ class UsageDraft:
         """
         if self.output is None and operation in _READS_ONLY:
             self.output = 0
-        if self.units and self.input is None and self.output is None:
+        total_in = self.input
+        total_out = self.output
+        if self.units and total_in is None and total_out is None:
             return self._value()
-        if self.input is None or self.output is None:
+        if total_in is None or total_out is None:
             return self._one_sided()
-        if not self._fits(self.input, self.output):
-            return TokenUsage(status="invalid", flags=(*self.flags, "parts_exceed_whole"))
+        if not self._fits(total_in, total_out):
+            flags = (*self.flags, "parts_exceed_whole")
+            return TokenUsage(status="invalid", flags=flags)
         fees = self.search_units or self.web_searches or self.units
-        if not (self.input or self.output or fees):
+        if not (total_in or total_out or fees):
             return TokenUsage(status="missing", flags=("zero_usage",))
-        if self.reasoning > self.output:
+        if self.reasoning > total_out:
             self.flags.append("reasoning_exceeds_output")
-            self.reasoning = self.output
+            self.reasoning = total_out
         return self._value()
 
     def _one_sided(self) -> TokenUsage:
-        known = self.input or self.output
-        return TokenUsage(status="missing", flags=("split_not_reported",)) if known else MISSING
+        if not (self.input or self.output):
+            return MISSING
+        return TokenUsage(status="missing", flags=("split_not_reported",))
 
     def _fits(self, total_in: int, total_out: int) -> bool:
         cached = self.cache_read + self.cache_write_5m + self.cache_write_1h

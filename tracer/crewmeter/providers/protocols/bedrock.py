@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
@@ -56,6 +57,8 @@ FREE_OPERATIONS = frozenset(
     ]
 )
 """API calls of the run-time services that cost nothing."""
+_STANDARD_TIERS = frozenset({"", "default", "standard"})
+_LONGEST_COUNT = 15
 _DOCUMENTS_A_QUERY = 100
 """Bedrock bills a rerank query per hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
 _COUNT_HEADERS = {
@@ -69,6 +72,14 @@ _METRICS = {
     "outputTokens": "outputTokenCount",
     "cacheReadInputTokens": "cacheReadInputTokenCount",
     "cacheWriteInputTokens": "cacheWriteInputTokenCount",
+}
+_LLAMA = {
+    "prompt_token_count": "prompt_token_count",
+    "generation_token_count": "generation_token_count",
+}
+_CACHE_READ = {
+    "cacheReadInputTokenCount": "cache_read",
+    "cacheReadInputTokens": "cache_read",
 }
 _KEYS = keys(
     "inputTokens outputTokens totalTokens cacheReadInputTokens cacheReadInputTokenCount "
@@ -84,38 +95,52 @@ def read_counts(raw: Raw, _: str | None) -> UsageDraft:
 
     Input leaves out cached tokens, unless the total says otherwise.
     """
-    read = count(raw, "cacheReadInputTokens", "cacheReadInputTokenCount") or 0
-    written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount") or 0
+    draft = UsageDraft()
+    draft.take(raw, _CACHE_READ)
+    written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
+    split = _writes_by_ttl(raw)
+    written = draft.add_cache_writes(written, split.get("5m"), split.get("1h"))
+    cached = draft.cache_read + written
     fresh = count(raw, "inputTokens")
     output = count(raw, "outputTokens")
     total = count(raw, "totalTokens")
-    draft = UsageDraft(cache_read=read)
-    split: dict[object, int] = {}
+    if total and output is None and fresh is not None:
+        output = max(0, total - fresh - cached)
+    if total and fresh is None and output is not None:
+        fresh = max(0, total - output - cached)
+    draft.output = output
+    if fresh is not None:
+        draft.input = fresh + cached
+    if total and fresh is not None and output is not None:
+        _check_total(draft, fresh + output, total)
+    return draft
+
+
+def _writes_by_ttl(raw: Raw) -> dict[str, int]:
+    split: dict[str, int] = {}
     for detail in items(raw, "cacheDetails"):
         ttl = str(detail.get("ttl"))
-        split[ttl] = split.get(ttl, 0) + (count(detail, "inputTokens") or 0)
-    written = draft.add_cache_writes(written, split.get("5m"), split.get("1h"))
-    if output is None and total and fresh is not None:
-        output = max(0, total - fresh - read - written)
-    if fresh is None and total and output is not None:
-        fresh = max(0, total - output - read - written)
-    draft.output = output
-    if fresh is None:
-        return draft
-    draft.input = fresh + read + written
-    if total and output is not None and total != draft.input + output:
-        if total == fresh + output:
-            draft.input = fresh
-        else:
-            draft.flags.append("unknown_usage:totalTokens")
-    return draft
+        number = count(detail, "inputTokens") or 0
+        split[ttl] = split.get(ttl, 0) + number
+    return split
+
+
+def _check_total(draft: UsageDraft, uncached: int, total: int) -> None:
+    """Take the total's word for what the input has in it."""
+    cached = draft.cache_read + draft.cache_write_5m + draft.cache_write_1h
+    if total == uncached + cached:
+        return
+    if total == uncached and draft.input is not None:
+        draft.input -= cached
+    else:
+        draft.flags.append("unknown_usage:totalTokens")
 
 
 def _read_llama(raw: Raw, _: str | None) -> UsageDraft:
     """Read Llama's counts on ``invoke_model``."""
-    return UsageDraft(
-        input=count(raw, "prompt_token_count"), output=count(raw, "generation_token_count")
-    )
+    prompt = count(raw, "prompt_token_count")
+    output = count(raw, "generation_token_count")
+    return UsageDraft(input=prompt, output=output)
 
 
 def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
@@ -123,10 +148,15 @@ def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
 
     Its queries, by hundreds of documents.
     """
-    queries = len(as_list(params.get("queries")))
+    queries = max(1, len(as_list(params.get("queries"))))
     documents = len(as_list(params.get("sources")))
-    units = max(1, queries) * max(1, -(-documents // _DOCUMENTS_A_QUERY))
-    return TokenUsage(0, 0, search_units=units, flags=("units_counted_in_request",))
+    hundreds = max(1, math.ceil(documents / _DOCUMENTS_A_QUERY))
+    return TokenUsage(
+        input=0,
+        output=0,
+        search_units=queries * hundreds,
+        flags=("units_counted_in_request",),
+    )
 
 
 def invoked_operation(model: str | None) -> str:
@@ -139,15 +169,20 @@ def invoked_operation(model: str | None) -> str:
 
 def _read_converse(facts: ResponseFacts, answer: Json) -> None:
     facts.set_finish(answer.get("stopReason"))
-    _set_tier(facts, as_map(answer.get("serviceTier")).get("type"))
-    if as_map(answer.get("performanceConfig")).get("latency") == "optimized":
+    tier = as_map(answer.get("serviceTier"))
+    _set_tier(facts, tier.get("type"))
+    performance = as_map(answer.get("performanceConfig"))
+    if performance.get("latency") == "optimized":
         facts.set_price_tier("optimized")
-    router = as_map(as_map(answer.get("trace")).get("promptRouter"))
-    facts.response_model = as_text(router.get("invokedModelId")) or facts.response_model
+    trace = as_map(answer.get("trace"))
+    router = as_map(trace.get("promptRouter"))
+    routed = as_text(router.get("invokedModelId"))
+    if routed is not None:
+        facts.response_model = routed
 
 
 def _set_tier(facts: ResponseFacts, tier: object) -> None:
-    if isinstance(tier, str) and tier and tier not in ("default", "standard"):
+    if isinstance(tier, str) and tier not in _STANDARD_TIERS:
         facts.set_price_tier(tier)
 
 
@@ -155,27 +190,40 @@ def _read_invoke(facts: ResponseFacts, answer: Json) -> None:
     read_message(facts, answer)
     metrics = as_map(answer.get("amazon-bedrock-invocationMetrics"))
     if metrics and not facts.has_report("input_tokens"):
-        facts.report({ours: metrics[name] for ours, name in _METRICS.items() if name in metrics})
+        facts.report(_renamed(metrics, _METRICS))
     if "inputTextTokenCount" in answer:
-        facts.report({"inputTextTokenCount": answer["inputTextTokenCount"], **_titan(answer)})
+        facts.report(_titan_usage(answer))
     if "prompt_token_count" in answer:
-        names = ("prompt_token_count", "generation_token_count")
-        facts.report({name: answer.get(name) for name in names})
+        facts.report(_renamed(answer, _LLAMA))
     images = as_list(answer.get("images")) or as_list(answer.get("artifacts"))
     if images:
         facts.count_units("image", len(images))
 
 
-def _titan(answer: Json) -> dict[str, object]:
-    """Return the output tokens of a Titan text answer, as usage names them."""
-    results = [as_map(result).get("tokenCount") for result in as_list(answer.get("results"))]
-    counts = [number for number in results if isinstance(number, int)]
-    return {"generated_token_count": sum(counts)} if counts else {}
+def _renamed(holder: Json, names: dict[str, str]) -> dict[str, object]:
+    """Return the values under ``names``: the name wanted → the name in ``holder``."""
+    return {wanted: holder[name] for wanted, name in names.items() if name in holder}
+
+
+def _titan_usage(answer: Json) -> dict[str, object]:
+    """Return the counts of a Titan answer, as usage names them."""
+    usage: dict[str, object] = {"inputTextTokenCount": answer["inputTextTokenCount"]}
+    output = None
+    for result in as_list(answer.get("results")):
+        number = as_map(result).get("tokenCount")
+        if isinstance(number, int):
+            output = (output or 0) + number
+    if output is not None:
+        usage["generated_token_count"] = output
+    return usage
 
 
 def _read_invoke_headers(facts: ResponseFacts, headers: Headers) -> None:
-    found = {ours: headers.get(name, "") for ours, name in _COUNT_HEADERS.items()}
-    counts = {name: int(text) for name, text in found.items() if text.isdecimal()}
+    counts: dict[str, object] = {}
+    for name, header in _COUNT_HEADERS.items():
+        text = headers.get(header, "")
+        if text.isdecimal():
+            counts[name] = int(text[:_LONGEST_COUNT])
     if counts:
         facts.report_headers(counts)
     facts.response_id = headers.get("x-amzn-requestid")

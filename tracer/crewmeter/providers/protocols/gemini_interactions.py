@@ -25,6 +25,17 @@ __all__ = ["GEMINI_INTERACTIONS"]
 _INPUT_FIELDS = {"AUDIO": "input_audio", "IMAGE": "input_image", "VIDEO": "input_video"}
 _OUTPUT_FIELDS = {"AUDIO": "output_audio", "IMAGE": "output_image", "VIDEO": "output_video"}
 _CACHE_FIELDS = {"AUDIO": "cache_read_audio", "IMAGE": "cache_read_image"}
+_MODALITY_FIELDS = {
+    "input_tokens_by_modality": _INPUT_FIELDS,
+    "tool_use_tokens_by_modality": _INPUT_FIELDS,
+    "output_tokens_by_modality": _OUTPUT_FIELDS,
+    "cached_tokens_by_modality": _CACHE_FIELDS,
+}
+_COUNTS = {
+    "total_thought_tokens": "reasoning",
+    "total_reasoning_tokens": "reasoning",
+    "total_cached_tokens": "cache_read",
+}
 _PER_MODALITY = keys("modality tokens")
 _KEYS = keys(
     "total_input_tokens total_output_tokens total_thought_tokens total_reasoning_tokens "
@@ -44,34 +55,43 @@ _OTHER_TOOLS = frozenset({"file_search_call", "code_execution_call", "mcp_server
 
 def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
     """Read the totals. Thoughts and tokens of tool use are beside output and input."""
-    thoughts = count(raw, "total_thought_tokens", "total_reasoning_tokens") or 0
-    answer = count(raw, "total_output_tokens")
+    draft = UsageDraft()
+    draft.take(raw, _COUNTS)
     prompt = count(raw, "total_input_tokens")
+    answer = count(raw, "total_output_tokens")
     tools = count(raw, "total_tool_use_tokens") or 0
+    if prompt is not None:
+        draft.input = prompt + tools
+    if answer is not None:
+        draft.output = answer + draft.reasoning
     total = count(raw, "total_tokens")
-    draft = UsageDraft(reasoning=thoughts)
-    draft.input = None if prompt is None else prompt + tools
-    draft.output = None if answer is None else answer + thoughts
     if total and draft.input is not None:
-        if draft.output is None:
-            draft.output = max(total - draft.input, 0)
-        elif total == draft.input + (answer or 0):
-            draft.output = answer
-        elif total != draft.input + draft.output:
-            draft.flags.append("unknown_usage:total_tokens")
-    draft.cache_read = count(raw, "total_cached_tokens") or 0
-    add_modalities(draft, items(raw, "input_tokens_by_modality"), _INPUT_FIELDS)
-    add_modalities(draft, items(raw, "tool_use_tokens_by_modality"), _INPUT_FIELDS)
-    add_modalities(draft, items(raw, "output_tokens_by_modality"), _OUTPUT_FIELDS)
-    add_modalities(draft, items(raw, "cached_tokens_by_modality"), _CACHE_FIELDS)
-    for tool in items(raw, "grounding_tool_count"):
+        _check_total(draft, answer, total - draft.input)
+    for name in _MODALITY_FIELDS.keys() & raw.keys():
+        add_modalities(draft, items(raw, name), _MODALITY_FIELDS[name])
+    _count_grounding(draft, items(raw, "grounding_tool_count"))
+    return draft
+
+
+def _check_total(draft: UsageDraft, answer: int | None, rest: int) -> None:
+    """Compare the output with ``rest``, what the total has beyond the input."""
+    if draft.output is None:
+        draft.output = max(rest, 0)
+    elif rest == answer:
+        draft.output = rest  # the thoughts are in it
+    elif rest != draft.output:
+        draft.flags.append("unknown_usage:total_tokens")
+
+
+def _count_grounding(draft: UsageDraft, tools: list[Raw]) -> None:
+    for tool in tools:
         number = count(tool, "count")
         kind = str(tool.get("type"))
         if kind == "google_search":
             draft.web_searches += number or 0
         else:
-            draft.add_unit(_GROUNDING_UNITS.get(kind, "tool_call"), number)
-    return draft
+            unit = _GROUNDING_UNITS.get(kind, "tool_call")
+            draft.add_unit(unit, number)
 
 
 def _unwrap(_: ResponseFacts, answer: Json) -> Json:

@@ -24,7 +24,17 @@ from crewmeter.usage.draft import Raw, UsageDraft, count, part
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["OPENAI_CHAT", "OPENAI_KEYS", "OPENAI_STREAM", "SERVER_TOOLS", "SNOWFLAKE", "read_chat"]
+__all__ = [
+    "CACHED_FIELDS",
+    "INPUT_FIELDS",
+    "OPENAI_CHAT",
+    "OPENAI_KEYS",
+    "OPENAI_STREAM",
+    "OUTPUT_FIELDS",
+    "SERVER_TOOLS",
+    "SNOWFLAKE",
+    "read_chat",
+]
 
 _PLAIN = frozenset(
     {
@@ -37,13 +47,26 @@ _PLAIN = frozenset(
 )
 """What OpenAI itself sends. Whoever sends more is read with all the other names as well."""
 _PLAIN_INSIDE = frozenset({"cached_tokens", "audio_tokens"})
-_PLAIN_OUTSIDE = frozenset(
-    {
-        "reasoning_tokens",
-        "audio_tokens",
-        "accepted_prediction_tokens",
-        "rejected_prediction_tokens",
-    }
+INPUT_FIELDS = {
+    "cached_tokens": "cache_read",
+    "cache_read_input_tokens": "cache_read",
+    "audio_tokens": "input_audio",
+    "image_tokens": "input_image",
+    "video_tokens": "input_video",
+}
+"""Keys of the details of an input → the counts they are."""
+CACHED_FIELDS = {"audio_tokens": "cache_read_audio", "image_tokens": "cache_read_image"}
+OUTPUT_FIELDS = {
+    "reasoning_tokens": "reasoning",
+    "audio_tokens": "output_audio",
+    "image_tokens": "output_image",
+    "video_tokens": "output_video",
+}
+_CACHED_NAMES = (
+    "prompt_cache_hit_tokens",
+    "cache_read_input_tokens",
+    "cached_tokens",
+    "cached_prompt_text_tokens",
 )
 _WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
 _TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
@@ -118,6 +141,7 @@ _RESPONSE_KEYS = frozenset(
 )
 _SEARCH_MODELS = re.compile(r"-search-api")
 """Chat models that search for every answer. The search-preview ones are priced per request."""
+_GOOGLE = ("gcp.gemini", "gcp.vertex_ai")
 _TOTAL_MISMATCH = "unknown_usage:total_tokens"
 
 
@@ -126,25 +150,17 @@ def read_usage_counts(raw: Raw, provider: str | None) -> UsageDraft:
     draft = UsageDraft(input=count(raw, "prompt_tokens"))
     inside = part(raw, "prompt_tokens_details")
     outside = part(raw, "completion_tokens_details")
+    draft.take(inside, INPUT_FIELDS)
+    draft.take(outside, OUTPUT_FIELDS)
     written = None
-    if inside:
-        draft.cache_read = count(inside, "cached_tokens") or 0
-        draft.input_audio = count(inside, "audio_tokens") or 0
     if not inside.keys() <= _PLAIN_INSIDE:
-        draft.input_image = count(inside, "image_tokens") or 0
-        draft.input_video = count(inside, "video_tokens") or 0
         written = count(inside, "cache_creation_tokens", "cache_write_tokens")
-        cached = part(inside, "cached_tokens_details")
-        draft.cache_read_audio = count(cached, "audio_tokens") or 0
-        draft.cache_read_image = count(cached, "image_tokens") or 0
-    if outside:
-        draft.reasoning = count(outside, "reasoning_tokens") or 0
-        draft.output_audio = count(outside, "audio_tokens") or 0
-    if not outside.keys() <= _PLAIN_OUTSIDE:
-        draft.output_image = count(outside, "image_tokens") or 0
-        draft.output_video = count(outside, "video_tokens") or 0
+        draft.take(part(inside, "cached_tokens_details"), CACHED_FIELDS)
     if not raw.keys() <= _PLAIN:
-        written = _read_other_names(draft, raw, inside, provider) or written
+        _read_other_names(draft, raw, inside)
+        _flag_hidden_cache(draft, raw, inside, provider)
+        _add_request_size(draft, raw, provider)
+        written = count(raw, *_WRITTEN) or written
     _read_output(draft, raw, provider)
     if written:
         _read_writes(draft, raw, inside, written, provider)
@@ -159,32 +175,21 @@ def _read_writes(
     five = count(split, "ephemeral_5m_input_tokens")
     hour = count(split, "ephemeral_1h_input_tokens")
     is_openai = provider in (None, "openai", "azure.ai.openai")
-    own_name = not count(inside, "cache_creation_tokens") and not count(raw, *_WRITTEN)
-    draft.add_cache_writes(written, five, hour, one_kind=own_name and is_openai)
+    other_names = count(inside, "cache_creation_tokens") or count(raw, *_WRITTEN)
+    one_kind = is_openai and not other_names
+    draft.add_cache_writes(written, five, hour, one_kind=one_kind)
 
 
-def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | None) -> int | None:
-    """Read what CrewAI, LiteLLM and other providers add.
-
-    Returns the cache-write tokens.
-    """
-    draft.cache_read = (
-        count(raw, "cached_prompt_tokens")
-        or draft.cache_read
-        or count(
-            raw,
-            "prompt_cache_hit_tokens",
-            "cache_read_input_tokens",
-            "cached_tokens",
-            "cached_prompt_text_tokens",
-        )
-        or 0
-    )
+def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
+    """Read what CrewAI, LiteLLM and other providers add."""
+    cached = count(raw, "cached_prompt_tokens") or draft.cache_read
+    draft.cache_read = cached or count(raw, *_CACHED_NAMES) or 0
     draft.reasoning = count(raw, "reasoning_tokens") or draft.reasoning
     tools = part(raw, "server_side_tool_usage_details")
+    server_tools = part(raw, "server_tool_use")
     draft.web_searches = (
         count(raw, "num_search_queries")
-        or count(part(raw, "server_tool_use"), "web_search_requests")
+        or count(server_tools, "web_search_requests")
         or count(inside, "web_search_requests")
         or count(tools, "web_search_calls")
         or 0
@@ -192,13 +197,21 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | 
     for name, unit in SERVER_TOOLS.items():
         draft.add_unit(unit, count(tools, name))
     draft.add_unit("search_source", count(raw, "num_sources_used"))
+
+
+def _add_request_size(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
+    """Count the request's fee by its search context (docs.perplexity.ai, "Pricing")."""
     size = raw.get("search_context_size")
-    if size in ("low", "medium", "high"):
-        draft.add_unit(f"request:{size}", 1)  # docs.perplexity.ai/getting-started/pricing
-    hides_cached = provider == "azure.ai.openai" and "cached_prompt_tokens" in raw and not inside
-    if hides_cached and not draft.cache_read:
-        draft.flags.append("cached_not_reported")  # CrewAI's Azure SDK drops the cached count
-    return count(raw, *_WRITTEN)
+    if provider == "perplexity" and size in ("low", "medium", "high"):
+        draft.add_unit(f"request:{size}", 1)
+
+
+def _flag_hidden_cache(draft: UsageDraft, raw: Raw, inside: Raw, provider: str | None) -> None:
+    """Say that CrewAI's Azure SDK drops the cached count."""
+    if draft.cache_read or inside:
+        return
+    if provider == "azure.ai.openai" and "cached_prompt_tokens" in raw:
+        draft.flags.append("cached_not_reported")
 
 
 def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
@@ -207,55 +220,61 @@ def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
     Reasoning is inside ``completion_tokens``, but beside it at xAI, Perplexity and Gemini's
     OpenAI endpoint: the total tells.
     """
+    draft.add_unit("citation_token", count(raw, "citation_tokens"))
     answer = count(raw, "completion_tokens")
     total = count(raw, "total_tokens")
     prompt = draft.input
-    draft.add_unit("citation_token", count(raw, "citation_tokens"))
+    draft.output = answer
     if answer is None:
         if total and prompt is not None:
             draft.output = max(0, total - prompt)
-        return
-    draft.output = answer
-    if prompt is None:
+    elif prompt is None:
         # With reasoning, which may be beside the answer, the total does not tell.
-        if total and total >= answer and not draft.reasoning:
-            draft.input = total - answer
-        return
-    reasoning = draft.reasoning
-    if provider == "perplexity" and reasoning > answer:
-        draft.output = answer + reasoning
+        if total and not draft.reasoning:
+            draft.input = max(0, total - answer)
+    elif provider == "perplexity" and draft.reasoning > answer:
+        draft.output = answer + draft.reasoning
         if total and total not in (prompt + answer, prompt + draft.output):
             draft.flags.append(_TOTAL_MISMATCH)
-    elif not total or total == prompt + answer:
+    elif total:
+        _fit_total(draft, raw, total - prompt, answer, provider)
+
+
+def _fit_total(draft: UsageDraft, raw: Raw, rest: int, answer: int, provider: str | None) -> None:
+    """Compare ``answer`` with ``rest``, what the total has beyond the prompt."""
+    if rest == answer:
         return
-    elif reasoning and total == prompt + answer + reasoning:
-        draft.output = answer + reasoning
-    elif provider in ("gcp.gemini", "gcp.vertex_ai") and total > prompt + answer:
-        draft.output = total - prompt
-        draft.reasoning = max(reasoning, total - prompt - answer)
-    elif not _is_beside(draft, raw, total - prompt - answer):
+    if draft.reasoning and rest == answer + draft.reasoning:
+        draft.output = rest
+    elif provider in _GOOGLE and rest > answer:
+        draft.output = rest
+        draft.reasoning = max(draft.reasoning, rest - answer)
+    elif rest - answer not in _cached_counts(draft, raw):
         draft.flags.append(_TOTAL_MISMATCH)
 
 
-def _is_beside(draft: UsageDraft, raw: Raw, rest: int) -> bool:
-    """Tell whether ``rest`` of a total are tokens that are read elsewhere."""
-    cached = draft.cache_read + (count(raw, *_WRITTEN) or 0)
-    return rest in (cached, draft.cache_read)
+def _cached_counts(draft: UsageDraft, raw: Raw) -> tuple[int, int]:
+    """Return what a total may have beside prompt and answer: cached tokens."""
+    written = count(raw, *_WRITTEN) or 0
+    return draft.cache_read, draft.cache_read + written
 
 
 def read_chat(facts: ResponseFacts, answer: Json) -> None:
     """Take finish reason, and usage where others than OpenAI put it."""
     choice = first_map(answer.get("choices"))
     facts.set_finish(choice.get("finish_reason"))
-    for holder in (as_map(answer.get("x_groq")), choice):  # Groq; Moonshot's streams
-        usage = holder.get("usage")
-        if isinstance(usage, dict):
-            facts.report(usage)
+    usage = choice.get("usage")  # Moonshot's streams
+    if isinstance(usage, dict):
+        facts.report(usage)
+    if "x_groq" in answer:
+        groq = as_map(answer["x_groq"])
+        facts.report(as_map(groq.get("usage")))
+    if "provider_metadata" in answer:  # Vercel's AI gateway
+        metadata = as_map(answer["provider_metadata"])
+        gateway = as_map(metadata.get("gateway"))
+        facts.report({"cost": gateway.get("cost")})
     if answer.get("choices") and _SEARCH_MODELS.search(facts.request_model or ""):
         facts.count_searches(1)
-    gateway = as_map(as_map(answer.get("provider_metadata")).get("gateway"))
-    if "cost" in gateway:  # Vercel's AI gateway
-        facts.report({"cost": gateway.get("cost")})
 
 
 OPENAI_STREAM = StreamFormat(

@@ -17,7 +17,13 @@ from crewmeter.providers.protocol import (
     UsageShape,
     keys,
 )
-from crewmeter.providers.protocols.openai_chat import OPENAI_KEYS, SERVER_TOOLS
+from crewmeter.providers.protocols.openai_chat import (
+    CACHED_FIELDS,
+    INPUT_FIELDS,
+    OPENAI_KEYS,
+    OUTPUT_FIELDS,
+    SERVER_TOOLS,
+)
 from crewmeter.usage.draft import Raw, UsageDraft, count, part
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["INCLUSIVE_KEYS", "OPENAI_RESPONSES", "read_inclusive"]
 
+_TOP_FIELDS = {"cached_prompt_tokens": "cache_read", "reasoning_tokens": "reasoning"}
 _FREE_ITEMS = frozenset(
     [
         "message",
@@ -86,22 +93,21 @@ def read_inclusive(raw: Raw, provider: str | None) -> UsageDraft:
 
     Responses, images, CrewAI's Anthropic event.
     """
-    draft = UsageDraft(input=count(raw, "input_tokens"), output=count(raw, "output_tokens"))
+    draft = UsageDraft()
+    draft.take(raw, _TOP_FIELDS)
     inside = part(raw, "input_tokens_details", "input_token_details")
     outside = part(raw, "output_tokens_details", "output_token_details")
-    cached = count(raw, "cached_prompt_tokens")
-    draft.cache_read = cached or count(inside, "cached_tokens", "cache_read_input_tokens") or 0
+    draft.take(outside, OUTPUT_FIELDS)
+    if inside:
+        cached = draft.cache_read
+        draft.take(inside, INPUT_FIELDS)
+        draft.cache_read = cached or draft.cache_read
+        draft.take(part(inside, "cached_tokens_details"), CACHED_FIELDS)
+    draft.input = count(raw, "input_tokens")
+    draft.output = count(raw, "output_tokens")
     written = count(raw, "cache_creation_tokens")
     openai_writes = count(inside, "cache_write_tokens")
     draft.add_cache_writes(written or openai_writes, None, None, one_kind=not written)
-    draft.reasoning = count(outside, "reasoning_tokens") or count(raw, "reasoning_tokens") or 0
-    draft.input_audio = count(inside, "audio_tokens") or 0
-    draft.output_audio = count(outside, "audio_tokens") or 0
-    draft.input_image = count(inside, "image_tokens") or 0
-    draft.output_image = count(outside, "image_tokens") or 0
-    cached_media = part(inside, "cached_tokens_details")
-    draft.cache_read_audio = count(cached_media, "audio_tokens") or 0
-    draft.cache_read_image = count(cached_media, "image_tokens") or 0
     _read_fees(draft, raw)
     _complete_by_total(draft, count(raw, "total_tokens"))
     return draft
@@ -124,14 +130,16 @@ def _complete_by_total(draft: UsageDraft, total: int | None) -> None:
     """Find a part that is missing by the total, or say that they do not agree."""
     if not total:
         return
-    if draft.input is None and draft.output is not None and total >= draft.output:
-        draft.input = total - draft.output
-    elif draft.output is None and draft.input is not None and total >= draft.input:
-        draft.output = total - draft.input
-    elif draft.input is not None and draft.output is not None:
-        rest = total - draft.input - draft.output
+    total_in = draft.input
+    total_out = draft.output
+    if total_in is None and total_out is not None:
+        draft.input = max(total - total_out, 0)
+    elif total_out is None and total_in is not None:
+        draft.output = max(total - total_in, 0)
+    elif total_in is not None and total_out is not None:
+        rest = total - total_in - total_out
         if rest and rest == draft.reasoning:
-            draft.output += rest
+            draft.output = total_out + rest
         elif rest:
             draft.flags.append("unknown_usage:total_tokens")
 
@@ -148,9 +156,11 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
     status = as_text(answer.get("status"))
     facts.is_unfinished = status in _UNFINISHED
     if status and not facts.is_unfinished:
-        facts.set_finish(as_map(answer.get("incomplete_details")).get("reason"), status)
-        if status == "failed":
-            facts.fail(as_text(as_map(answer.get("error")).get("code")) or "failed")
+        incomplete = as_map(answer.get("incomplete_details"))
+        facts.set_finish(incomplete.get("reason"), status)
+    if status == "failed":
+        error = as_map(answer.get("error"))
+        facts.fail(as_text(error.get("code")) or "failed")
     output = answer.get("output")
     if isinstance(output, list):
         _count_items(facts, output)
