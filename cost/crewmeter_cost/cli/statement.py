@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, window
+from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, ZoneOption, window
 from crewmeter_cost.cli.output import (
     exact_usd,
     print_csv,
@@ -30,6 +30,7 @@ from crewmeter_cost.finance.statement import (
     month_bounds,
     whole_hours,
 )
+from crewmeter_cost.finance.statement_context import StatementContext, read_context
 from crewmeter_cost.finance.statement_html import render
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text
@@ -60,6 +61,23 @@ _COLUMNS = (
 )
 
 
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page to print here.")
+]
+OrganisationOption = Annotated[
+    str | None,
+    typer.Option("--organisation", metavar="NAME", help="Whose statement it is, for its head."),
+]
+AllocateOption = Annotated[
+    str,
+    typer.Option(
+        "--allocate",
+        metavar="RULE",
+        help="Share what has no owner: none, proportional, even, or weights growth=2,core=1.",
+    ),
+]
+
+
 def register(app: typer.Typer, line: str) -> None:
     """Add the command to the command line."""
     app.command("statement", help=line)(_statement)
@@ -67,53 +85,40 @@ def register(app: typer.Typer, line: str) -> None:
 
 def _statement(
     month: Annotated[
-        str | None, typer.Option("--month", help="The month, as 2026-11. Default: this month.")
+        str | None,
+        typer.Option("--month", metavar="MONTH", help="As 2026-11. Default: this month."),
     ] = None,
-    by: Annotated[str, typer.Option("--by", help=f"Who is charged: {', '.join(BY)}.")] = "team",
-    allocate: Annotated[
-        str,
-        typer.Option(
-            help="Share what has no owner: none, proportional, even, or weights growth=2,core=1."
-        ),
-    ] = "none",
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page to print here.")] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="GROUP", help=f"Who is charged: {', '.join(BY)}.")
+    ] = "team",
+    allocate: AllocateOption = "none",
+    html: HtmlOption = None,
+    organisation: OrganisationOption = None,
     ledger: LedgerOption = None,
     since: FromOption = None,
     until: ToOption = None,
     format: FormatOption = Format.TABLE,
+    tz: ZoneOption = None,
 ) -> None:
-    first, last = _window(month, since, until)
-    with Ledger.open(ledger, read_only=True) as book:
-        statement = build(book.engine, since=first, until=last, by=by, rule=allocate)
-    rows = [_row(account) for account in _everyone(statement)]
-    if html is not None:
-        _write(html, render(statement))
-    elif format is Format.JSON:
-        print_json(
-            {
-                "month": statement.month and f"{statement.month:%Y-%m}",
-                "since": utc_text(statement.since),
-                "until": utc_text(statement.until),
-                "by": by,
-                "allocate": allocate,
-                "currency": "USD",
-                "rows": rows,
-                "total_usd": exact_usd(statement.total_pusd),
-                "unpriced_calls": statement.unpriced_calls,
-            }
-        )
-    elif format is Format.CSV:
-        print_csv(_COLUMNS, rows)
-    else:
-        _print(statement)
-
-
-def _window(month: str | None, since: str | None, until: str | None) -> tuple[datetime, datetime]:
-    """Return the month, or the hours between --since and --until.
-
-    Defaults are this month's first and now.
-    """
     now = datetime.now(UTC)
+    first, last = _window(month, since, until, now)
+    with Ledger.open(ledger, read_only=True) as opened:
+        statement = build(opened.engine, since=first, until=last, by=by, rule=allocate)
+        context = read_context(opened.engine, statement, now=now, organisation=organisation)
+    if html is not None:
+        _write(html, render(statement, context))
+    elif format is Format.JSON:
+        print_json(_document(statement))
+    elif format is Format.CSV:
+        print_csv(_COLUMNS, [_row(account) for account in statement.everyone])
+    else:
+        _print(statement, context)
+
+
+def _window(
+    month: str | None, since: str | None, until: str | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """Return the month, or the hours from --since (default: this month's first) to --until."""
     if since is None and until is None:
         return month_bounds(month or f"{now:%Y-%m}")
     if month is not None:
@@ -122,20 +127,25 @@ def _window(month: str | None, since: str | None, until: str | None) -> tuple[da
         )
     start, end = window(since, until)
     end = end or now
-    start = start or (end - timedelta(microseconds=1)).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
-    if start >= end:
-        raise CrewMeterError(
-            f"--since {since} is in the future", hint="give a time in the past, or --until"
-        )
+    if start is None:
+        last_moment = end - timedelta(microseconds=1)
+        start = last_moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return whole_hours(start, end)
 
 
-def _everyone(statement: Statement) -> tuple[Account, ...]:
-    return (
-        (*statement.accounts, statement.unassigned) if statement.unassigned else statement.accounts
-    )
+def _document(statement: Statement) -> dict[str, object]:
+    """Return the statement as JSON, amounts as exact decimal strings."""
+    return {
+        "month": statement.month and f"{statement.month:%Y-%m}",
+        "since": utc_text(statement.since),
+        "until": utc_text(statement.until),
+        "by": statement.by,
+        "allocate": statement.rule,
+        "currency": "USD",
+        "rows": [_row(account) for account in statement.everyone],
+        "total_usd": exact_usd(statement.total_pusd),
+        "unpriced_calls": statement.unpriced_calls,
+    }
 
 
 def _row(account: Account) -> dict[str, object]:
@@ -152,44 +162,53 @@ def _row(account: Account) -> dict[str, object]:
     }
 
 
-def _print(statement: Statement) -> None:
-    if not _everyone(statement):
+def _print(statement: Statement, context: StatementContext) -> None:
+    payers = statement.everyone
+    title = f"{statement.title}: {statement.period(context.drawn_up)}"
+    if statement.month is None:
+        title = statement.title
+    if not payers:
         sys.stdout.write(f"{statement.title}: nothing was called\n")
         return
     shared = statement.rule != "none"
-    headings = [
-        (statement.by, "left"),
-        ("calls", "right"),
-        ("unpriced", "right"),
-        ("direct", "right"),
-        *([("shared", "right")] if shared else []),
-        ("total", "right"),
-    ]
-    cells = [
-        (
-            account.name or "(unassigned)",
-            f"{account.calls:,}",
-            f"{account.unpriced_calls:,}",
-            "unpriced" if account.unknown else usd(account.direct_pusd),
-            *([usd(account.shared_pusd)] if shared else []),
-            "unpriced" if account.unknown else usd(account.total_pusd),
-        )
-        for account in _everyone(statement)
-    ]
-    calls = sum(account.calls for account in _everyone(statement))
-    footer = (
-        "total",
-        f"{calls:,}",
-        f"{statement.unpriced_calls:,}",
-        *[""] * (len(headings) - 4),
-        usd(statement.total_pusd),
-    )
-    print_table(statement.title, headings, cells, footer=footer)
+    columns = [(statement.by, "name"), ("calls", "right"), ("unpriced", "right")]
+    columns.append(("direct", "right"))
+    if shared:
+        columns.append(("shared", "right"))
+    columns += [("total", "right"), ("last month", "right"), ("budget", "right")]
+    rows = [_cells(account, context, shared=shared) for account in payers]
+    calls = sum(account.calls for account in payers)
+    footer = ["total", f"{calls:,}", f"{statement.unpriced_calls:,}"]
+    footer.append(usd(sum(account.direct_pusd for account in payers)))
+    if shared:
+        footer.append(usd(sum(account.shared_pusd for account in payers)))
+    footer += [usd(statement.total_pusd), "", ""]
+    dropped = ("budget", "last month", "unpriced", "calls", "direct", "shared")
+    print_table(title, columns, rows, footer=footer, drop=dropped)
     if statement.unpriced_calls:
+        left_out = without_price(statement.unpriced_calls)
+        sys.stdout.write(f"{left_out}: `crewmeter prices check` says why\n")
+    ahead = context.forecast
+    if ahead is not None and ahead.days_of_history:
         sys.stdout.write(
-            f"{without_price(statement.unpriced_calls)}: `crewmeter prices check` says why\n"
+            f"forecast for the month: {usd(ahead.expected_pusd)} "
+            f"(80 % interval {usd(ahead.low_pusd)} to {usd(ahead.high_pusd)})\n"
         )
     sys.stdout.write("a page to print: crewmeter statement --html statement.html\n")
+
+
+def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[str]:
+    direct, total = usd(account.direct_pusd), usd(account.total_pusd)
+    if account.unknown:
+        direct = total = "unpriced"
+    cells = [account.name or "(unassigned)", f"{account.calls:,}"]
+    cells += [f"{account.unpriced_calls:,}", direct]
+    if shared:
+        cells.append(usd(account.shared_pusd))
+    change = context.change(account.name, account.total_pusd)
+    budget = context.budgets.get(account.name)
+    cells += [total, "–" if change is None else f"{change:+,.0f} %", usd(budget)]
+    return cells
 
 
 def _write(path: Path, text: str) -> None:
@@ -197,7 +216,7 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise CrewMeterError(
-            f"can't write {str(path)!r} ({error.strerror})",
+            f"cannot write {str(path)!r} ({error.strerror})",
             hint="give --html a file in a folder that exists",
         ) from error
     sys.stdout.write(f"written: {path} (open it in a browser; print it for a PDF)\n")

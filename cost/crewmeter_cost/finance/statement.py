@@ -80,31 +80,50 @@ class Statement:
     @property
     def month(self) -> date | None:
         """The first day of the month that this is of, None for any other window."""
-        first, following = self.since.date(), _following(self.since)
-        return (
-            first
-            if self.since == self.since.replace(day=1, hour=0) and self.until == following
-            else None
-        )
+        begins = self.since == self.since.replace(day=1, hour=0)
+        if begins and self.until == _following(self.since):
+            return self.since.date()
+        return None
+
+    @property
+    def everyone(self) -> tuple[Account, ...]:
+        """Every payer, and what nobody owns where there is such a thing."""
+        if self.unassigned is None:
+            return self.accounts
+        return (*self.accounts, self.unassigned)
 
     @property
     def title(self) -> str:
         """``Statement for November 2026``, or the window."""
-        span = f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} (UTC)"
-        return f"Statement for {span if self.month is None else format(self.month, '%B %Y')}"
+        if self.month is not None:
+            return f"Statement for {self.month:%B %Y}"
+        return f"Statement for {self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} (UTC)"
+
+    def period(self, now: datetime) -> str:
+        """Return the days that are covered: ``1 to 26 November 2026 (month to date)``."""
+        if self.month is None:
+            return f"{self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} UTC"
+        last = (self.until - timedelta(days=1)).date()
+        to_date = ""
+        if self.since <= now < self.until:
+            last = now.astimezone(UTC).date()
+            to_date = " (month to date)"
+        return f"1 to {last.day} {last:%B %Y}{to_date}"
 
     @property
     def total_pusd(self) -> int:
         """Every pico-dollar of the window's ledger."""
-        return sum(account.total_pusd for account in self.accounts) + (
-            self.unassigned.total_pusd if self.unassigned else 0
-        )
+        return sum(account.total_pusd for account in self.everyone)
 
     @property
     def unpriced_calls(self) -> int:
-        """Calls no price is known for: not in any sum."""
-        everyone = (*self.accounts, self.unassigned) if self.unassigned else self.accounts
-        return sum(account.unpriced_calls for account in everyone)
+        """Calls without a price, which no sum includes."""
+        return sum(account.unpriced_calls for account in self.everyone)
+
+    @property
+    def tokens(self) -> int:
+        """Input and output tokens of every call."""
+        return sum(account.input_tokens + account.output_tokens for account in self.everyone)
 
 
 def month_bounds(text: str) -> tuple[datetime, datetime]:

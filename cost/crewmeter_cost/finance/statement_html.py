@@ -15,99 +15,150 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.formatting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from crewmeter_cost.finance.statement import Account, Statement
+    from crewmeter_cost.finance.statement_context import StatementContext
 
 __all__ = ["render"]
+
+_AXIS = 56
+"""Width of the column of amounts left of a chart, in SVG units."""
+_DAY_WIDTH = 20
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --faint: #66727f; --line: #d8dee4; --bar: #0072b2; --ground: #ffffff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9aa7b4; --line: #313b46; --bar: #56b4e9; --ground: #10161d } }
-@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff } section { break-inside: avoid } }
+@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff } section { break-before: page } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
        margin: 2rem auto; max-width: 62rem; padding: 0 1.5rem }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem } p { margin: .3rem 0; color: var(--faint) }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
 th { color: var(--faint); font-weight: 600 } tfoot td { font-weight: 700; border-bottom: 0 }
-svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } text { fill: var(--faint); font-size: 10px }
+svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } line { stroke: var(--line) } text { fill: var(--faint); font-size: 10px }
 .note { border-left: 3px solid #d55e00; padding-left: .8rem; color: var(--ink) }
 .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
 """
 
 
-def render(statement: Statement) -> str:
-    """Return the whole HTML document.
-
-    Tables show cents, the ledger keeps the pico-dollars.
-    """
+def render(statement: Statement, context: StatementContext) -> str:
+    """Return the whole document as text; amounts have two decimals, the ledger has them all."""
     title = statement.title
-    everyone = [
-        *statement.accounts,
-        *(
-            [statement.unassigned]
-            if statement.unassigned and statement.unassigned.total_pusd
-            else []
-        ),
-    ]
+    payers = [account for account in statement.everyone if account.name or account.total_pusd]
     parts = [
-        f"<h1>{escape(title)}</h1><p>By {escape(statement.by)}. LLM spend from the crewmeter ledger, UTC days, USD.</p>",
-        _unpriced_note(statement),
-        _summary(statement, everyone),
-        *(_section(account, statement) for account in everyone),
+        _header(statement, context),
+        _unpriced_note(statement, context),
+        _summary(statement, context, payers),
+        _outlook(context),
+        *(_section(account, statement, context) for account in payers),
     ]
     body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
+    )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
-def _unpriced_note(statement: Statement) -> str:
+def _header(statement: Statement, context: StatementContext) -> str:
+    """Return the title, the period, who it is for, and when it was drawn up."""
+    lines = [f"Period: {statement.period(context.drawn_up)}"]
+    if context.organisation:
+        lines.insert(0, context.organisation)
+    lines.append(f"Drawn up: {context.drawn_up:%Y-%m-%d %H:%M} UTC")
+    lines.append(f"By {statement.by}. Spend on language models, UTC days, in USD.")
+    text = "<br>".join(escape(line) for line in lines)
+    return f"<h1>{escape(statement.title)}</h1><p>{text}</p>"
+
+
+def _unpriced_note(statement: Statement, context: StatementContext) -> str:
+    """Return how much is not included in the amounts, and what to do about it."""
     if not statement.unpriced_calls:
         return ""
-    what = f"Without a known price, and so in no sum: {counted(statement.unpriced_calls, 'call')}."
-    return f'<p class="note">{what} <code>crewmeter prices check</code> names their models.</p>'
-
-
-def _summary(statement: Statement, everyone: Iterable[Account]) -> str:
-    shared = statement.rule != "none"
-    headings = [
-        statement.by,
-        "calls",
-        "failed",
-        "input tokens",
-        "output tokens",
-        *(["direct", "shared"] if shared else []),
-        "USD",
-    ]
-    rows = [
-        [
-            _name(account),
-            f"{account.calls:,}",
-            f"{account.failed_calls:,}",
-            f"{account.input_tokens:,}",
-            f"{account.output_tokens:,}",
-            *([_usd(account.direct_pusd), _usd(account.shared_pusd)] if shared else []),
-            "unpriced" if account.unknown else _usd(account.total_pusd),
-        ]
-        for account in everyone
-    ]
-    rule = (
-        f"<p>Cost without a {escape(statement.by)} is shared out: {escape(statement.rule)}.</p>"
-        if shared
-        else ""
+    share = context.unpriced_tokens / statement.tokens if statement.tokens else 0.0
+    calls = counted(statement.unpriced_calls, "call")
+    text = (
+        f"Not included in the amounts: {calls} ({share:.1%} of all tokens), because no price is "
+        "known for their models. Ask whoever runs crewmeter to add the prices; the amounts are "
+        "then corrected for this period, too."
     )
-    foot = f'<tfoot><tr><td colspan="{len(headings) - 1}">Total</td><td>{_usd(statement.total_pusd)}</td></tr></tfoot>'
-    return _table(headings, rows, foot) + rule
+    return f'<p class="note">{escape(text)}</p>'
 
 
-def _section(account: Account, statement: Statement) -> str:
+def _summary(statement: Statement, context: StatementContext, payers: Sequence[Account]) -> str:
+    """Return the table of payers, with a sum in every column."""
+    shared = statement.rule != "none"
+    headings = [statement.by, "calls", "failed", "input tokens", "output tokens"]
+    if shared:
+        headings += ["direct", "shared"]
+    headings += ["USD", "against last month", "budget a month"]
+    rows = [_summary_row(account, context, shared=shared) for account in payers]
+    counts = ("calls", "failed_calls", "input_tokens", "output_tokens")
+    sums = [f"{sum(getattr(account, name) for account in payers):,}" for name in counts]
+    if shared:
+        sums += [
+            _usd(sum(account.direct_pusd for account in payers)),
+            _usd(sum(account.shared_pusd for account in payers)),
+        ]
+    before = sum(context.previous.values())
+    total = statement.total_pusd
+    change = 100 * (total - before) / before if before else None
+    budget = sum(context.budgets.get(account.name, 0) for account in payers)
+    sums += [_usd(total), _percent(change), _usd(budget) if budget else "–"]
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in ["Total", *sums])
+    rule = ""
+    if shared:
+        how = escape(f"Cost without a {statement.by} is shared out: {statement.rule}.")
+        rule = f"<p>{how}</p>"
+    return _table(headings, rows, f"<tfoot><tr>{cells}</tr></tfoot>") + rule
+
+
+def _summary_row(account: Account, context: StatementContext, *, shared: bool) -> list[str]:
+    cells = [
+        _name(account),
+        f"{account.calls:,}",
+        f"{account.failed_calls:,}",
+        f"{account.input_tokens:,}",
+        f"{account.output_tokens:,}",
+    ]
+    if shared:
+        cells += [_usd(account.direct_pusd), _usd(account.shared_pusd)]
+    cells.append("no price known" if account.unknown else _usd(account.total_pusd))
+    budget = context.budgets.get(account.name)
+    cells.append(_percent(context.change(account.name, account.total_pusd)))
+    cells.append("–" if budget is None else _usd(budget))
+    return cells
+
+
+def _outlook(context: StatementContext) -> str:
+    """Return where the month is heading, where it is not over."""
+    ahead = context.forecast
+    if ahead is None or not ahead.days_of_history:
+        return ""
+    return (
+        f"<p>Forecast for the whole month: {_usd(ahead.expected_pusd)} USD "
+        f"(80 % interval {_usd(ahead.low_pusd)} to {_usd(ahead.high_pusd)}).</p>"
+    )
+
+
+def _section(account: Account, statement: Statement, context: StatementContext) -> str:
+    """Return one payer's page: spend, budget, a chart a day, and what it went on."""
     lists = "".join(
         f"<div>{_breakdown(what, amounts)}</div>" for what, amounts in account.detail_pusd.items()
     )
+    facts = []
+    change = context.change(account.name, account.total_pusd)
+    if change is not None:
+        facts.append(f"{_percent(change)} against the same days of last month")
+    budget = context.budgets.get(account.name)
+    if budget:
+        share = 100 * account.total_pusd / budget
+        facts.append(f"{share:,.0f} % of the budget of {_usd(budget)} USD a month")
+    beside = f"<p>{escape('; '.join(facts))}</p>" if facts else ""
     return (
-        f"<section><h2>{escape(_name(account))}: {_usd(account.total_pusd)} USD</h2>"
+        f"<section><h2>{escape(_name(account))}: {_usd(account.total_pusd)} USD</h2>{beside}"
         f'{_chart(account.daily_pusd, statement)}<div class="columns">{lists}</div></section>'
     )
 
@@ -118,31 +169,49 @@ def _breakdown(what: str, amounts: Mapping[str, int]) -> str:
 
 
 def _chart(daily: Mapping[date, int], statement: Statement) -> str:
-    first, last = statement.since.date(), (statement.until - timedelta(microseconds=1)).date()
+    """Return a bar a day with both axes, empty where nothing was spent."""
+    first = statement.since.date()
+    last = (statement.until - timedelta(microseconds=1)).date()
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     most = max(daily.get(day, 0) for day in days)
     if not most:
         return ""
+    width = _AXIS + len(days) * _DAY_WIDTH
     bars = "".join(_bar(n, day, daily.get(day, 0), most) for n, day in enumerate(days))
     every = max(5, -(-len(days) // 12))
     labels = "".join(
-        f'<text x="{n * 20 + 10}" y="112" text-anchor="middle">{_spoken(day, statement)}</text>'
+        f'<text x="{_AXIS + n * _DAY_WIDTH + 10}" y="116" text-anchor="middle">'
+        f"{_day_text(day, statement)}</text>"
         for n, day in enumerate(days)
         if n % every == 0 or day == last
     )
-    top = f'<text x="0" y="8">{_usd(most)} USD</text>'
-    return f'<svg viewBox="0 0 {len(days) * 20} 116" role="img" aria-label="Spend per day, at most {_usd(most)} USD">{top}{bars}{labels}</svg>'
+    label = f"Spend per day, at most {_usd(most)} USD"
+    return (
+        f'<svg viewBox="0 0 {width} 120" role="img" aria-label="{label}">'
+        f"{_axis(most, width)}{bars}{labels}</svg>"
+    )
 
 
-def _spoken(day: date, statement: Statement) -> str:
+def _axis(most: int, width: int) -> str:
+    """Return the USD axis: lines at nothing, half and the most, each with its amount."""
+    lines = []
+    for amount, y in ((0, 100), (most // 2, 55), (most, 10)):
+        lines.append(f'<line x1="{_AXIS}" x2="{width}" y1="{y}" y2="{y}"/>')
+        text = "0" if amount == 0 else _usd(amount)
+        lines.append(f'<text x="{_AXIS - 4}" y="{y + 3}" text-anchor="end">{text}</text>')
+    lines.append(f'<text x="{_AXIS - 4}" y="116" text-anchor="end">USD</text>')
+    return "".join(lines)
+
+
+def _day_text(day: date, statement: Statement) -> str:
     return f"{day.day}" if statement.month else f"{day.day} {day:%b}"
 
 
 def _bar(number: int, day: date, amount: int, most: int) -> str:
-    height = f"{amount * 90 / most:.1f}"
+    height = amount * 90 / most
     return (
-        f'<rect x="{number * 20 + 2}" y="{100 - amount * 90 / most:.1f}" width="16" height="{height}">'
-        f"<title>{day:%b} {day.day}: {_usd(amount)} USD</title></rect>"
+        f'<rect x="{_AXIS + number * _DAY_WIDTH + 2}" y="{100 - height:.1f}" width="16" '
+        f'height="{height:.1f}"><title>{day:%b} {day.day}: {_usd(amount)} USD</title></rect>'
     )
 
 
@@ -158,7 +227,13 @@ def _name(account: Account) -> str:
     return account.name or "(unassigned)"
 
 
+def _percent(change: float | None) -> str:
+    return "–" if change is None else f"{change:+,.0f} %"
+
+
 def _usd(pusd: int) -> str:
-    """Cents for amounts people pay, four decimals below a dollar."""
+    """Return USD with two decimals; an amount that would vanish is ``< 0.01``."""
     value = Decimal(pusd).scaleb(-12)
-    return f"{value:,.2f}" if abs(value) >= 1 or not value else f"{value:.4f}"
+    if value and abs(value) < Decimal("0.005"):
+        return "< 0.01" if value > 0 else "> −0.01"
+    return f"{value:,.2f}"

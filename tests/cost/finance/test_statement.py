@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from crewmeter_cost.cli import build as commands
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.statement import build, month_bounds
+from crewmeter_cost.finance.statement_context import StatementContext, read_context
 from crewmeter_cost.finance.statement_html import render
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.money import exact_usd
@@ -39,7 +41,9 @@ def test_the_page_prints_without_scripts_and_escapes_names(month):
     """A team called <script> is a name."""
     statement = build(month.engine, **NOVEMBER, by="team")
     statement.accounts[0].name = "<script>alert(1)</script>"
-    page = render(replace(statement, accounts=statement.accounts))
+    context = StatementContext(datetime(2026, 11, 21, tzinfo=UTC), organisation="<b>Acme</b>")
+    page = render(replace(statement, accounts=statement.accounts), context)
+    assert "<b>" not in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "http" not in page
@@ -104,3 +108,42 @@ def test_a_statement_takes_a_month_or_a_window(month):
         with pytest.raises(CrewMeterError, match="--since"):
             told(month, *words)
     assert "nothing was called" in told(month, "--month", "2001-01")
+
+
+def test_a_statement_for_finance_says_what_it_covers(month):
+    """Period, date, organisation, change against last month, budget, forecast and unpriced share."""
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    statement = build(month.engine, **NOVEMBER, by="team")
+    payer = statement.accounts[0]
+    found = read_context(month.engine, statement, now=now, organisation="Acme Ltd")
+    context = replace(
+        found,
+        budgets={payer.name: 2 * payer.total_pusd},
+        previous={payer.name: payer.total_pusd // 2},
+    )
+    page = render(statement, context)
+    assert "Acme Ltd" in page
+    assert "1 to 21 November 2026 (month to date)" in page
+    assert "Drawn up: 2026-11-21 12:00 UTC" in page
+    assert "50 % of the budget of" in page
+    assert "+100 % against the same days of last month" in page
+    assert "Forecast for the whole month" in page
+    assert "% of all tokens)" in page
+    earlier = build(
+        month.engine,
+        since=datetime(2026, 10, 1, tzinfo=UTC),
+        until=datetime(2026, 10, 21, 12, tzinfo=UTC),
+        by="team",
+    )
+    assert found.previous == {each.name: each.total_pusd for each in earlier.everyone}
+
+
+def test_amounts_have_two_decimals_and_none_vanishes(month):
+    """Every amount has cents, and less than half a cent is said to be less."""
+    statement = build(month.engine, **NOVEMBER, by="user")
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    page = render(statement, read_context(month.engine, statement, now=now))
+    amounts = re.findall(r"<td>(-?[\d,]+\.\d+)</td>", page)
+    assert amounts
+    assert all(len(amount.partition(".")[2]) == 2 for amount in amounts)
+    assert ">0.00<" not in page
