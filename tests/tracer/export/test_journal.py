@@ -259,6 +259,26 @@ def test_cut_and_damaged_lines_cost_only_themselves(journal, ledger):
     assert replay_journals(ledger, read.extend) == 1
 
 
+def test_a_span_that_cannot_be_read_is_dropped_alone(journal, ledger, caplog):
+    """Else it would come back with every replay, and hold up the rest."""
+    for _ in range(5):
+        journal.append(finished([]))
+    journal.close()
+    (path,) = files(ledger)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], b'["span",1,2,3,4,5,6,7,{}]\n', *lines[3:]]))
+    read = []
+
+    def write(batch):
+        if any(span.trace_id == 1 for span in batch):
+            raise TypeError("no id")
+        read.extend(batch)
+
+    assert replay_journals(ledger, write) == 6
+    assert len(read) == 5
+    assert files(ledger) == []
+
+
 def test_a_journal_is_emptied_and_begun_anew_as_it_grows(journal, ledger, monkeypatch):
     """The folder holds what is not in the ledger yet, whatever passed through it."""
     monkeypatch.setattr("crewmeter.export.journal.TRUNCATE_BYTES", 2_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 
 import pytest
 from opentelemetry import metrics as otel_metrics
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, TraceIdRatioBased
+from support.patience import patience
 from support.rows import call_rows, step_rows
 
 import crewmeter
@@ -90,6 +92,7 @@ class Keeper:
     def __init__(self, failures=0):
         self.failures = failures
         self.spans = []
+        self.batches = []
         self.closed = False
 
     def export(self, spans):
@@ -97,6 +100,7 @@ class Keeper:
             self.failures -= 1
             return SpanExportResult.FAILURE
         self.spans += spans
+        self.batches.append(len(spans))
         return SpanExportResult.SUCCESS
 
     def run_cost(self, run_id):
@@ -272,3 +276,34 @@ def test_the_instrumentor_does_what_instrument_does(ledger_path, llm):
     llm.call("hello")
     instrumentor.uninstrument()
     assert len(call_rows(ledger_path)) == 1
+
+
+def test_batches_grow_under_load():
+    """A tenth of a second apart in an idle app, up to four tenths where spans come thick."""
+    exporter = Keeper()
+    post = batch_processor(exporter)
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        for node in finished()[:1]:
+            for _ in range(10):
+                post.put(node)
+        time.sleep(0.02)
+    post.flush(10)
+    post.close(5)
+    # A fixed tenth of a second would make some thirty batches.
+    assert 3 <= len(exporter.batches) <= 16
+
+
+def test_the_end_of_a_run_is_delivered_at_once(monkeypatch):
+    """However long a batch would wait for company."""
+    monkeypatch.setattr("crewmeter.export.batch_processor.DELAY_S", 600.0)
+    monkeypatch.setattr("crewmeter.export.batch_processor.LONGEST_DELAY_S", 600.0)
+    exporter = Keeper()
+    post = batch_processor(exporter)
+    for node in finished():
+        post.put(node)
+    until = time.monotonic() + patience(10)
+    while not exporter.batches and time.monotonic() < until:
+        time.sleep(0.01)
+    assert exporter.batches
+    post.close(5)

@@ -7,6 +7,7 @@ holds when the process ends is read here by whoever lives: another app, its pare
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.export.journal_format import FILE_SUFFIX, journal_folder, read_spans
+from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.records import Span
 
 try:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from crewmeter.export.journal_format import JournalSpan
 
 __all__ = ["has_journals", "replay_journals"]
+
+_log = logging.getLogger("crewmeter")
 
 _BATCH_SPANS = 500
 
@@ -62,10 +66,27 @@ def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
             with open(descriptor, "rb", closefd=False) as lines:
                 spans = map(_span, read_spans(lines))
                 while batch := list(islice(spans, _BATCH_SPANS)):
-                    write(batch)
+                    _write(batch, write)
                     count += len(batch)
             path.unlink(missing_ok=True)
     return count
+
+
+def _write(batch: list[Span], write: Callable[[list[Span]], object]) -> None:
+    """Write a batch. A span that cannot be read is dropped, and only that one.
+
+    Else one such span would come back with every replay.
+    """
+    try:
+        write(batch)
+    except (CrewMeterError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a damaged file makes of a span
+        if len(batch) == 1:
+            _log.warning("crewmeter: a span of an ended process was dropped: %r", error)
+            return
+        for span in batch:
+            _write([span], write)
 
 
 def _files(ledger: Path) -> list[Path]:
