@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -197,6 +198,11 @@ def journal(ledger):
     return Journal(journal_folder(ledger), lambda: resource)
 
 
+def written(path):
+    """What is written of a file whose space is reserved."""
+    return path.read_bytes().rstrip(b"\0")
+
+
 def files(ledger):
     return sorted(journal_folder(ledger).glob("*.jsonl"))
 
@@ -253,7 +259,7 @@ def test_cut_and_damaged_lines_cost_only_themselves(journal, ledger):
     journal.append(finished([]))
     journal.close()
     (path,) = files(ledger)
-    whole = path.read_bytes()
+    whole = written(path)
     path.write_bytes(b'nonsense\n["span",1]\n[]\n{}\n\xff\xfe\n' + whole + whole[:-20])
     read = []
     assert replay_journals(ledger, read.extend) == 1
@@ -265,7 +271,7 @@ def test_a_span_that_cannot_be_read_is_dropped_alone(journal, ledger, caplog):
         journal.append(finished([]))
     journal.close()
     (path,) = files(ledger)
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = written(path).splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], b'["span",1,2,3,4,5,6,7,{}]\n', *lines[3:]]))
     read = []
 
@@ -281,7 +287,7 @@ def test_a_span_that_cannot_be_read_is_dropped_alone(journal, ledger, caplog):
 
 def test_a_journal_is_emptied_and_begun_anew_as_it_grows(journal, ledger, monkeypatch):
     """The folder holds what is not in the ledger yet, whatever passed through it."""
-    monkeypatch.setattr("crewmeter.export.journal.TRUNCATE_BYTES", 2_000)
+    monkeypatch.setattr("crewmeter.export.journal.REUSE_BYTES", 2_000)
     monkeypatch.setattr("crewmeter.export.journal.SEGMENT_BYTES", 5_000)
     waiting = []
     for number in range(200):
@@ -291,7 +297,7 @@ def test_a_journal_is_emptied_and_begun_anew_as_it_grows(journal, ledger, monkey
         if number % 10 == 9:
             journal.release(waiting)
             waiting = []
-        assert sum(path.stat().st_size for path in files(ledger)) < 20_000
+        assert len(files(ledger)) < 4
     journal.close()
     assert files(ledger) == []
 
@@ -309,18 +315,16 @@ def test_a_folder_that_cannot_be_written_turns_the_journal_off(journal, ledger):
 
 
 def test_a_full_disk_turns_the_journal_off(journal, ledger, monkeypatch):
-    """Half a line is never continued, and nothing is raised."""
-    journal.append(finished([]))
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, line: real(fd, line[:10]))
+    """Space is reserved before it is used, nothing is raised, and no file is left."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
     node = finished([])
     journal.append(node)
-    monkeypatch.undo()
     assert node.journal is None
-    journal.append(finished([]))
-    journal.close()
-    read = []
-    assert replay_journals(ledger, read.extend) == 1
+    assert files(ledger) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ decision 0014.
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import threading
 from itertools import count
@@ -15,7 +16,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from crewmeter.export.journal_format import FILE_SUFFIX, resource_line, span_line
-from crewmeter.export.readable_span import readable
+from crewmeter.export.readable_span import final_attributes
 from crewmeter.log_rate_limit import RateLimit
 
 try:
@@ -36,9 +37,9 @@ __all__ = ["Journal", "Segment"]
 logger = logging.getLogger("crewmeter")
 
 SEGMENT_BYTES = 1_000_000
-"""Size (bytes) from which a new file is begun, so that the old one can be deleted."""
-TRUNCATE_BYTES = 64_000
-"""Size (bytes) from which a file without pending spans is emptied."""
+"""Size (bytes) of a file. A new one is begun where a line does not fit."""
+REUSE_BYTES = 64_000
+"""Bytes from which a file without pending spans is written from its beginning again."""
 RETRY_S = 60.0
 """How long (s) the journal is off after it could not be written."""
 
@@ -48,29 +49,47 @@ _number = count()
 class Segment:
     """One file of a journal, locked as long as its process lives."""
 
-    __slots__ = ("descriptor", "path", "pending", "resource", "size")
+    __slots__ = ("_map", "descriptor", "path", "pending", "resource", "size")
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self.descriptor = descriptor
+        _reserve(descriptor)
+        self._map = mmap.mmap(descriptor, SEGMENT_BYTES)
         self.size = 0
         self.pending = 0
         """Spans in it that are not in the ledger yet."""
         self.resource: Resource | None = None
         """The resource that the last line of its kind names."""
 
+    def fits(self, line: bytes) -> bool:
+        """Return True where there is room for a line."""
+        return self.size + len(line) < SEGMENT_BYTES
+
     def write(self, line: bytes) -> None:
-        """Append a line. Raises OSError where it is not written whole."""
-        if os.write(self.descriptor, line) != len(line):
-            raise OSError("the disk is full")
-        self.size += len(line)
+        """Append a line. It is a copy into the page cache, which survives the process."""
+        end = self.size + len(line)
+        self._map[self.size : end] = line
+        self.size = end
+
+    def reuse(self) -> None:
+        """Forget what is in it, and write from the beginning again."""
+        self._map[: self.size] = bytes(self.size)
+        self.size = 0
+        self.resource = None
+
+    def close(self) -> None:
+        """Give up the file and its lock. A reader takes what is left in it."""
+        self._map.close()
+        os.close(self.descriptor)
 
 
 class Journal:
     """Finished spans on disk until they are in the ledger.
 
-    A line is one ``write`` to a file opened for appending, so it survives whatever ends the process.
-    It does not survive a power cut. Where it cannot be written, spans wait in memory only.
+    A line is copied into a map of the file: no system call, and no moment in which another thread
+    takes the interpreter. It survives whatever ends the process, but not a power cut. Where there
+    is no file, spans wait in memory only.
     """
 
     def __init__(self, folder: Path, resource: Callable[[], Resource]) -> None:
@@ -91,15 +110,11 @@ class Journal:
             return
         try:
             resource = self._resource()
-            span = readable(node, resource)
-            line = span_line(node, span.attributes or {})
+            line = span_line(node, final_attributes(node))
             with self._lock:
-                segment = self._writable()
+                segment = self._writable(line, resource)
                 if segment is None:
                     return
-                if segment.resource is not resource:
-                    segment.write(resource_line(resource.attributes))
-                    segment.resource = resource
                 segment.write(line)
                 segment.pending += 1
             node.journal = segment
@@ -115,11 +130,8 @@ class Journal:
                 self._full.remove(segment)
                 _delete(segment)
             current = self._segment
-            if current is None or current.pending > 0 or current.size < TRUNCATE_BYTES:
-                return
-            os.ftruncate(current.descriptor, 0)
-            current.size = 0
-            current.resource = None
+            if current is not None and current.pending <= 0 and current.size >= REUSE_BYTES:
+                current.reuse()
 
     def close(self) -> None:
         """Delete the files whose spans are all in the ledger, and leave the others to be read."""
@@ -131,7 +143,7 @@ class Journal:
                 if segment is None:
                     continue
                 if segment.pending > 0:
-                    os.close(segment.descriptor)
+                    segment.close()
                 else:
                     _delete(segment)
 
@@ -141,22 +153,27 @@ class Journal:
         self._reset()
         for segment in inherited:
             if segment is not None:
-                os.close(segment.descriptor)
+                segment.close()
 
-    def _writable(self) -> Segment | None:
-        """Return the file to write to, None while the journal is off."""
+    def _writable(self, line: bytes, resource: Resource) -> Segment | None:
+        """Return the file to write ``line`` to, None while the journal is off."""
         segment = self._segment
-        if segment is not None and segment.size < SEGMENT_BYTES:
+        if segment is not None and segment.resource is resource and segment.fits(line):
             return segment
         if monotonic() < self._off_until:
             return None
-        if segment is not None:
-            self._full.append(segment)
-        self._segment = _begin(self._folder)
-        return self._segment
+        named = resource_line(resource.attributes)
+        if segment is None or not segment.fits(named + line):
+            if segment is not None:
+                self._full.append(segment)
+                self._segment = None
+            segment = self._segment = _begin(self._folder)
+        segment.write(named)
+        segment.resource = resource
+        return segment
 
     def _turn_off(self, error: Exception) -> None:
-        """Write no journal for a while, and close the file that may end in half a line."""
+        """Write no journal for a while."""
         with self._lock:
             self._off_until = monotonic() + RETRY_S
             if self._segment is not None:
@@ -171,7 +188,7 @@ def _begin(folder: Path) -> Segment:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.lstat(folder).st_uid != os.geteuid():
         raise OSError(f"{folder} belongs to somebody else")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     while True:
         path = folder / f"{os.getpid()}-{time_ns():x}-{next(_number)}{FILE_SUFFIX}"
         descriptor = os.open(path, flags, 0o600)
@@ -181,12 +198,29 @@ def _begin(folder: Path) -> Segment:
             # A reader was faster. It finds nothing in the file and deletes it.
             os.close(descriptor)
             continue
-        if os.fstat(descriptor).st_nlink:
+        if not os.fstat(descriptor).st_nlink:
+            os.close(descriptor)
+            continue
+        try:
             return Segment(path, descriptor)
-        os.close(descriptor)
+        except OSError:  # no space
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+
+
+def _reserve(descriptor: int) -> None:
+    """Reserve the space of a file, or raise OSError.
+
+    A process that writes to a map where the disk has no space is killed.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, SEGMENT_BYTES)
+    elif os.pwrite(descriptor, bytes(SEGMENT_BYTES), 0) != SEGMENT_BYTES:  # macOS
+        raise OSError("no space left on the disk")
 
 
 def _delete(segment: Segment) -> None:
     """Delete a file before its lock is given up, so that nobody reads it in between."""
     segment.path.unlink(missing_ok=True)
-    os.close(segment.descriptor)
+    segment.close()

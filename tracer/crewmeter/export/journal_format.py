@@ -98,7 +98,9 @@ def span_line(node: OpenSpan, attributes: Mapping[str, object]) -> bytes:
     """Return the line of a finished node."""
     context = node.context
     parent = node.parent_context
-    values = {name: value for name, value in attributes.items() if name not in _CONTENT}
+    values = attributes
+    if not _CONTENT.isdisjoint(attributes):
+        values = {name: value for name, value in attributes.items() if name not in _CONTENT}
     record = (
         "span",
         f"{context.trace_id:032x}",
@@ -117,6 +119,9 @@ def read_spans(lines: Iterable[bytes]) -> Iterator[JournalSpan]:
     """Read a journal's spans. Lines that are cut or damaged are skipped."""
     resource: Mapping[str, object] = {}
     for line in lines:
+        if line.startswith(b"\0"):
+            # The rest of the file is not written yet.
+            return
         record = _record(line)
         if not record:
             continue

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["attributes_of", "readable", "status_of"]
+__all__ = ["attributes_of", "final_attributes", "readable", "status_of"]
 
 _OK = Status(StatusCode.UNSET)
 _scope = InstrumentationScope(semconv.SCOPE, version())
@@ -42,6 +42,13 @@ def attributes_of(node: OpenSpan) -> dict[str, AttributeValue]:
     return attributes
 
 
+def final_attributes(node: OpenSpan) -> dict[str, AttributeValue]:
+    """Return the attributes of a node that will not change any more, read once."""
+    if node.final_attributes is None:
+        node.final_attributes = attributes_of(node)
+    return node.final_attributes
+
+
 def status_of(node: OpenSpan) -> Status:
     """Return ERROR where something failed. Its message is there if content is captured."""
     if node.error_type is None:
@@ -61,7 +68,7 @@ def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
                 context=node.context,
                 parent=node.parent_context,
                 resource=resource,
-                attributes=attributes_of(node),
+                attributes=final_attributes(node),
                 events=[Event(name, given, at_ns) for name, given, at_ns in node.events],
                 kind=kind,
                 status=status_of(node),

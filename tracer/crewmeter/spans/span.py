@@ -91,6 +91,7 @@ class OpenSpan:
         "error_type",
         "event_id",
         "events",
+        "final_attributes",
         "journal",
         "key",
         "kind",
@@ -141,6 +142,8 @@ class OpenSpan:
         self.labels: Mapping[str, str] | None = None
         """On a crew: task id → task name."""
         self.run_usage: RunUsage | None = None
+        self.final_attributes: dict[str, AttributeValue] | None = None
+        """All attributes, once it is finished and the journal or an exporter needs them."""
         self.readable: ReadableSpan | None = None
         self.journal: Segment | None = None
         """The file of the journal that holds this span until it is in the ledger."""
