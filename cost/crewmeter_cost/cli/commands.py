@@ -95,7 +95,7 @@ _ALL = (
         "Write a monthly statement per team, ready to print.",
         (
             "crewmeter statement --month 2026-10",
-            "crewmeter statement --html november.html --organisation 'Acme Ltd'",
+            "crewmeter statement --by team --html november.html",
         ),
     ),
     (
@@ -159,13 +159,13 @@ _ALL = (
         "stack",
         _OPERATE,
         "Write the whole stack (compose file, collector, boards) for your project.",
-        ("crewmeter stack init", "crewmeter stack init observability"),
+        ("crewmeter stack init observability", "crewmeter stack init observability --force"),
     ),
     (
         "dashboards",
         _OPERATE,
         "Export and check Grafana boards and alert rules.",
-        ("crewmeter dashboards export boards", "crewmeter dashboards check"),
+        ("crewmeter dashboards export boards --ledger ledger.db", "crewmeter dashboards check"),
     ),
     (
         "alerts",
@@ -189,7 +189,10 @@ _ALL = (
         "mirror",
         _OPERATE,
         "Keep a copy of the ledger in ClickHouse, for boards over long histories.",
-        ("crewmeter mirror clickhouse://host/crewmeter", "crewmeter mirror URL --every 60"),
+        (
+            "crewmeter mirror --to clickhouse://host/crewmeter",
+            "crewmeter mirror --to clickhouse://host/crewmeter --every 60",
+        ),
     ),
 )
 
