@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from crewmeter_cost.ledger.schema.tables import BudgetAccount, BudgetLease, table_of
+from crewmeter_cost.ledger.schema import core_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +33,8 @@ LEASE_SECONDS = 30
 MOST_PUSD = 9_000_000 * 10**12
 """The largest amount an account can hold (int64)."""
 
-_account = table_of(BudgetAccount)
-_lease = table_of(BudgetLease)
+_account = core_tables.budget_account
+_lease = core_tables.budget_lease
 
 _CLOCKS = {
     # julianday() has millisecond precision in every SQLite; unixepoch('subsec') needs 3.42.

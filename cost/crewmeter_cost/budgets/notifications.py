@@ -14,7 +14,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from crewmeter_cost.budgets import webhook
-from crewmeter_cost.ledger.schema.tables import BudgetNotice, table_of
+from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.money import utc_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ log = logging.getLogger("crewmeter")
 
 PERCENTS = (50, 80, 100)
 
-_notice = table_of(BudgetNotice)
+_notice = core_tables.budget_notice
 
 
 def crossed(spent_pusd: int, limit_pusd: int) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
-from crewmeter_cost.ledger.schema.tables import CallRow, Label, RollupHour, TagSet, table_of
 from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["hourly_pusd", "names_since", "spent_pusd"]
 
-_call = table_of(CallRow)
-_rollup = table_of(RollupHour)
-_tag_set = table_of(TagSet)
-_label = table_of(Label)
+_call = core_tables.call
+_rollup = core_tables.rollup_hour
+_tag_set = core_tables.tag_set
+_label = core_tables.label
 
 HOUR = 3600
 SECOND_NS = 10**9

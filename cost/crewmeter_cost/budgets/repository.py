@@ -24,7 +24,7 @@ from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.plan import read_budgets
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.schema.tables import BudgetRow, table_of
+from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.money import exact_usd, utc_text
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ __all__ = [
 
 log = logging.getLogger("crewmeter")
 
-_budget = table_of(BudgetRow)
+_budget = core_tables.budget
 _FIELDS = {field.name for field in fields(Budget)}
 _skipped: set[str] = set()
 """Names of rows that were warned about, once per process."""

@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.allocation import allocate, weights_for
+from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
-from crewmeter_cost.ledger.schema.tables import Label, RollupHour, table_of
 from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BY", "Account", "Statement", "build", "month_bounds", "whole_hours"]
 
-_rollup = table_of(RollupHour)
-_label = table_of(Label)
+_rollup = core_tables.rollup_hour
+_label = core_tables.label
 
 BY = {"team": ("team", "key"), "user": ("team", "key2"), "crew": ("crew", "key")}
 """What a statement can be by → the roll-up dimension, and which of its keys it is."""

@@ -15,6 +15,7 @@ from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore, window_at
 from crewmeter_cost.budgets.notifications import announce, crossed
 from crewmeter_cost.budgets.reservations import BudgetRefusal, LeasedPool, RunPool
+from crewmeter_cost.ledger.schema.generate import model_tables
 
 NOW = 1_795_000_000.0
 
@@ -27,7 +28,7 @@ def engine(tmp_path):
     def _wal(connection, _record):
         connection.execute("PRAGMA journal_mode=WAL")
 
-    SQLModel.metadata.create_all(engine)
+    SQLModel.metadata.create_all(engine, tables=model_tables())
     yield engine
     engine.dispose()
 
