@@ -10,7 +10,7 @@ import tomllib
 
 __all__ = ["toml_mistake"]
 
-_PLACE = re.compile(r"\s*\((?:at line (\d+), column \d+|at end of document)\)$")
+_POSITION = re.compile(r"\s*\((?:at line (\d+), column \d+|at end of document)\)$")
 _WORDS = {
     "Illegal character '\\n'": "a text that begins here is not closed",
     "Cannot overwrite a value": "this key stands there twice",
@@ -28,7 +28,7 @@ def toml_mistake(text: str, error: Exception) -> tuple[int, str]:
     that opens it, the first from which on the text can't be read.
     """
     said = str(error)
-    context = _PLACE.search(said)
+    context = _POSITION.search(said)
     problem = said[: context.start()] if context else said
     if context and context[1]:
         return int(context[1]), _WORDS.get(problem) or problem[:1].lower() + problem[1:]

@@ -57,7 +57,7 @@ def launch(
         exec(code, main.__dict__)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001  the interpreter's own place: it reports whatever a program does not catch
+    except BaseException as error:  # noqa: BLE001  as the interpreter does: it reports whatever a program does not catch
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
         sys.excepthook(type(error), error.with_traceback(trace), trace)  # without this frame
         sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
@@ -81,7 +81,7 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
     path = Path(target)
     if path.is_dir() or path.suffix in (".zip", ".pyz"):
         sys.path[0] = str(path)
-        return _module("__main__", shown=target)
+        return _module("__main__", displayed=target)
     try:
         with io.open_code(str(path.absolute())) as file:
             source = file.read()
@@ -98,12 +98,12 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
         sys.exit(1)
 
 
-def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeType]:
+def _module(target: str, *, displayed: str | None = None) -> tuple[ModuleType, CodeType]:
     """``python -m MODULE``: the current folder leads the path.
 
     A package runs its ``__main__``.
     """
-    if shown is None:
+    if displayed is None:
         sys.path[0] = os.getcwd()
     try:
         spec = importlib.util.find_spec(target)
@@ -121,7 +121,7 @@ def _module(target: str, *, shown: str | None = None) -> tuple[ModuleType, CodeT
     )
     if spec is None or code is None:
         raise CrewMeterError(
-            f"{shown or target!r} has nothing to run",
+            f"{displayed or target!r} has nothing to run",
             hint="crewmeter run -m MODULE [ARGS…]; a package needs a __main__.py",
         )
     return _main(spec.origin or target, spec), code

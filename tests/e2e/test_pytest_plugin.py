@@ -52,7 +52,13 @@ def session(tmp_path_factory):
     (folder / "test_crew.py").write_text(TESTS)
     # 2,000 tokens in and 100 out cost $0.006 on gpt-4o.
     reply = Reply(text="done", usage=TokenUsage(input=2000, output=100))
-    words = ["-p", "crewmeter_cost.pytest_plugin", "-p", "no:cacheprovider", "--crewmeter"]
+    words = [
+        "-p",
+        "crewmeter_cost.integrations.pytest_plugin",
+        "-p",
+        "no:cacheprovider",
+        "--crewmeter",
+    ]
     words += ["--crewmeter-baseline", "baseline.json", "--junitxml", "junit.xml", "-q"]
     with FakeProvider(lambda _prompt: reply) as fake_provider:
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -16,7 +16,7 @@ from support.paths import TESTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crewmeter_cost.demo.fake_provider import Billed, FakeProvider
+    from crewmeter_cost.demo.fake_provider import BilledExchange, FakeProvider
 
 __all__ = ["Played", "billed_lines", "expected_pusd", "ledger_lines", "window"]
 
@@ -35,7 +35,7 @@ class Played:
     error: str | None
 
 
-def expected_pusd(entry: Billed) -> int | None:
+def expected_pusd(entry: BilledExchange) -> int | None:
     """What the provider charges for an exchange, integer pico-USD, each item rounded half to even; None without a rate."""
     rates = _RATES.get(f"{entry.provider} {entry.request_model}")
     if rates is None:
@@ -59,7 +59,7 @@ def expected_pusd(entry: Billed) -> int | None:
     return int(sum(items))
 
 
-def billed_lines(entries: Sequence[Billed]) -> Counter[tuple[object, ...]]:
+def billed_lines(entries: Sequence[BilledExchange]) -> Counter[tuple[object, ...]]:
     """What the server billed and told its client, as comparable lines."""
     return Counter(
         (
@@ -99,7 +99,7 @@ def ledger_lines(rows: Sequence[dict[str, object]]) -> Counter[tuple[object, ...
 
 def window(
     fake_provider: FakeProvider, rows: Sequence[dict[str, object]], played: Played
-) -> tuple[list[Billed], list[dict[str, object]]]:
+) -> tuple[list[BilledExchange], list[dict[str, object]]]:
     """The exchanges billed and the rows written while one app ran."""
     billed = [
         entry

@@ -13,7 +13,7 @@ from support.invoice import Played, window
 from support.paths import APPS
 
 if TYPE_CHECKING:
-    from crewmeter_cost.demo.fake_provider import Billed, FakeProvider
+    from crewmeter_cost.demo.fake_provider import BilledExchange, FakeProvider
 
 __all__ = ["APPS", "Stage", "perform"]
 
@@ -28,7 +28,7 @@ class Stage:
     rows: list[dict[str, object]]
     steps: list[dict[str, object]]
 
-    def of(self, app: str) -> tuple[list[Billed], list[dict[str, object]]]:
+    def of(self, app: str) -> tuple[list[BilledExchange], list[dict[str, object]]]:
         """(billed exchanges, ledger rows) of one app."""
         return window(self.fake_provider, self.rows, self.played[app])
 

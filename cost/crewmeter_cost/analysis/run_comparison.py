@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.read.runs import Run
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["Comparison", "Side", "Step", "StepPair", "Totals", "compare_sides", "totals_of"]
+__all__ = ["ComparedStep", "Comparison", "Side", "StepPair", "Totals", "compare_sides", "totals_of"]
 
 EXPLANATIONS = 3
 """Lines that explain a difference before the details."""
@@ -96,7 +96,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class Step:
+class ComparedStep:
     """Occurrences of one step on one side, without its children (costs in pico-USD)."""
 
     count: int = 0
@@ -127,8 +127,8 @@ class StepPair:
     """One step on both sides, where a side without it counts zero."""
 
     path: tuple[str, ...]
-    a: Step
-    b: Step
+    a: ComparedStep
+    b: ComparedStep
 
     @property
     def cost_change(self) -> int:
@@ -214,7 +214,10 @@ def compare_sides(ledger: Ledger, a: Side, b: Side) -> Comparison:
     """Return how b differs from a."""
     steps_a, steps_b = _steps(ledger, a), _steps(ledger, b)
     paths = list(dict.fromkeys((*steps_a, *steps_b)))
-    pairs = [StepPair(path, steps_a.get(path, Step()), steps_b.get(path, Step())) for path in paths]
+    pairs = [
+        StepPair(path, steps_a.get(path, ComparedStep()), steps_b.get(path, ComparedStep()))
+        for path in paths
+    ]
     by_money = any(pair.cost_change for pair in pairs)
 
     def weight(pair: StepPair) -> tuple[float, int]:
@@ -273,11 +276,11 @@ def _tool_calls(ledger: Ledger, side: Side) -> int:
     return tools.total.sums["calls"]
 
 
-def _steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
+def _steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], ComparedStep]:
     """Return a side's steps by their path."""
     if side.run is None:
         return _grouped_steps(ledger, side)
-    steps: dict[tuple[str, ...], Step] = defaultdict(Step)
+    steps: dict[tuple[str, ...], ComparedStep] = defaultdict(ComparedStep)
     for path, node in _walk(run_tree(ledger, side.run).root):
         _add_node(steps[path], node)
     return steps
@@ -293,7 +296,7 @@ def _walk(root: Node) -> Iterator[tuple[tuple[str, ...], Node]]:
         waiting += [(path, child) for child in reversed(node.children)]
 
 
-def _add_node(step: Step, node: Node) -> None:
+def _add_node(step: ComparedStep, node: Node) -> None:
     """Add one node without its children, which are steps of their own."""
     step.count += 1
     step.failed += node.status in ("error", "abandoned")
@@ -307,9 +310,9 @@ def _add_node(step: Step, node: Node) -> None:
     step.cost_pusd += node.cost - sum(child.cost for child in node.children)
 
 
-def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
+def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], ComparedStep]:
     """Return the groups of a window or version: model calls, then tools."""
-    steps: dict[tuple[str, ...], Step] = {}
+    steps: dict[tuple[str, ...], ComparedStep] = {}
     where = side.where
     since = side.since
     until = side.until
@@ -326,13 +329,13 @@ def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Step]:
     return steps
 
 
-def _group_step(row: ReportRow, *, of_tools: bool) -> Step:
+def _group_step(row: ReportRow, *, of_tools: bool) -> ComparedStep:
     """Return a group as a step.
 
     A tool's cost is that of the calls made inside it, which have their own group.
     """
     sums = row.sums
-    step = Step(
+    step = ComparedStep(
         count=sums["calls"], failed=sums["failed_calls"], seconds=sums["duration_ns"] / 10**9
     )
     if not of_tools:

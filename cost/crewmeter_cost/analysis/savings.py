@@ -1,4 +1,6 @@
-"""The largest avoidable costs, each with the calls or runs that show it. Pure over billed calls.
+"""The largest avoidable costs.
+
+Each with the calls or runs that show it. Pure over billed calls.
 
 Every amount is an upper bound of what could be saved, with the figures that prove it. Prompts are
 not in the ledger, so "the same call again" means the same agent, model and token counts within one
@@ -51,7 +53,7 @@ _UNCERTAIN_FLAGS = frozenset({"tier_assumed", "cache_read_rate_missing"})
 
 @dataclass(slots=True)
 class Saving:
-    """One kind of avoidable cost of one crew, agent or operation. `pusd` is integer pico-USD."""
+    """One kind of avoidable cost of one crew, agent or operation, in pico-USD."""
 
     kind: str
     subject: str
@@ -100,7 +102,7 @@ class _CacheUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Habits:
-    """What is usual: input by agent and model, cached shares, and the best share by model."""
+    """Usual input by agent and model, cached shares, and the best by model."""
 
     input_tokens: Mapping[tuple[str, str], float]
     cached_share: Mapping[tuple[str, str], float]
@@ -159,7 +161,7 @@ def _add_call(
 
 
 def _add_cheaper(found: _Found, call: Billed, habits: _Habits, book: PriceBook) -> None:
-    """Add what this call could have saved: less input, more of it cached, or in a batch."""
+    """Add what this call could have saved by less input, caching or a batch."""
     record = call.record
     agent = _subject(call)
     model = str(record["request_model"])
@@ -246,7 +248,7 @@ def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
 def _priced(
     call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
 ) -> int | None:
-    """Return what `usage` costs where and when the call was made, None where that is uncertain."""
+    """Return what `usage` costs at that time, None where that is uncertain."""
     record = call.record
     outcome = charge(
         usage,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.read.calls import Billed
     from crewmeter_cost.pricing.price_book import PriceBook
 
-__all__ = ["Change", "Line", "cached_usage", "compare"]
+__all__ = ["Change", "WhatIfLine", "cached_usage", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Line:
+class WhatIfLine:
     """One model's history under the change.
 
     Money in integer pico-USD, over the calls whose prices are both known.
@@ -67,25 +67,27 @@ _ASSUMED = {
 """Flag of a charge → what it means for the comparison."""
 
 
-def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[Line]:
+def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[WhatIfLine]:
     """Return each model that the change affects, most expensive first.
 
     Calls keep their tokens and their time: the price of that day applies.
     """
-    lines: dict[tuple[str, str], Line] = {}
+    lines: dict[tuple[str, str], WhatIfLine] = {}
     for call in billed:
         model = str(call.record["request_model"] or call.record["response_model"] or "")
         instead = change.models.get(model) or change.models.get(str(call.record["response_model"]))
         if change.models and instead is None:
             continue
         line = lines.setdefault(
-            (model, instead or model), Line(model or "(unknown)", instead or model)
+            (model, instead or model), WhatIfLine(model or "(unknown)", instead or model)
         )
         _add(line, call, instead, change, book)
     return sorted(lines.values(), key=lambda line: (-line.was_pusd, line.model))
 
 
-def _add(line: Line, call: Billed, instead: str | None, change: Change, book: PriceBook) -> None:
+def _add(
+    line: WhatIfLine, call: Billed, instead: str | None, change: Change, book: PriceBook
+) -> None:
     record = call.record
     provider, model = (
         _split(instead) if instead else (_text(record["provider"]), _text(record["request_model"]))

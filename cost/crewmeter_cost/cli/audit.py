@@ -26,13 +26,16 @@ from crewmeter_cost.cli.output import print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.invoice_reconciliation.compare import (
     Claim,
-    Comparison,
+    ModelComparison,
     Sums,
     claim_of,
     compare,
     total_of,
 )
-from crewmeter_cost.finance.invoice_reconciliation.provider_exports import Export, read_export
+from crewmeter_cost.finance.invoice_reconciliation.provider_exports import (
+    ProviderExport,
+    read_export,
+)
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.store import Ledger
 
@@ -71,10 +74,10 @@ def register(app: typer.Typer, help: str) -> None:
         export = read_export(file)
         first, last = _days(export, since, until)
         share = Decimal(str(tolerance)) / 100
-        with Ledger.open(ledger, read_only=True) as books:
+        with Ledger.open(ledger, read_only=True) as opened:
             seller = canonical_provider(provider) or export.provider
-            comparisons = compare(books.engine, export, provider=seller, since=first, until=last)
-            claim = claim_of(books.engine, since=first, until=last)
+            comparisons = compare(opened.engine, export, provider=seller, since=first, until=last)
+            claim = claim_of(opened.engine, since=first, until=last)
         document = _document(file, export, comparisons, claim, share)
         if format is Format.JSON:
             print_json(document)
@@ -93,7 +96,7 @@ def register(app: typer.Typer, help: str) -> None:
             raise typer.Exit(1)
 
 
-def _days(export: Export, since: str | None, until: str | None) -> tuple[str, str]:
+def _days(export: ProviderExport, since: str | None, until: str | None) -> tuple[str, str]:
     """The days to compare: the export's, narrowed by --since and --until."""
     start, end = window(since, until)
     first, last = min(line.day for line in export.lines), max(line.day for line in export.lines)
@@ -119,7 +122,11 @@ def _side(sums: Sums) -> dict[str, Any]:
 
 
 def _document(
-    file: Path, export: Export, comparisons: list[Comparison], claim: Claim | None, share: Decimal
+    file: Path,
+    export: ProviderExport,
+    comparisons: list[ModelComparison],
+    claim: Claim | None,
+    share: Decimal,
 ) -> dict[str, Any]:
     ours, theirs = total_of(comparisons)
     rows = [
@@ -211,4 +218,6 @@ def _claimed(claim: dict[str, int]) -> str:
 
 
 def _cell(value: object) -> str:
-    return "–" if value is None else f"${value}" if isinstance(value, str) else f"{value:,}"
+    if value is None:
+        return "–"
+    return f"${value}" if isinstance(value, str) else f"{value:,}"

@@ -182,7 +182,10 @@ def _set(
 
 
 def _already_spent(each: BudgetStatus) -> str:
-    """Return what a budget that was just set has spent already, and what follows from it."""
+    """Return what a budget that was just set has spent already.
+
+    And what follows from it.
+    """
     spent = f"{usd(each.spent_pusd)} of {usd(each.budget.amount_pusd)} spent in this period"
     share = f"{each.percent:,.0f} %"
     if not each.exceeded:
@@ -262,7 +265,7 @@ def _print_definitions(budgets: Sequence[Budget], set_at: Mapping[Budget, int]) 
 
 
 def _known(ledger: str | None) -> tuple[Mapping[Budget, int], tuple[Budget, ...]]:
-    """Return when each of the ledger's budgets was set (unix ns), and all that are in force.
+    """Return when the ledger's budgets were set (unix ns), and all in force.
 
     Without a ledger, those of the environment.
     """

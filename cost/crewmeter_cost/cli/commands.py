@@ -1,4 +1,4 @@
-"""Every command: its group in ``crewmeter --help``, its line of help, and two examples."""
+"""Every command, with its group, its line of help and two examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS", "Command"]
 
-_LOOK, _MONEY, _RUN, _OPERATE = "Look", "Money", "Run", "Operate"
+_LOOK = "Look"
+_MONEY = "Money"
+_RUN = "Run"
+_OPERATE = "Operate"
 
 
 @dataclass(frozen=True, slots=True)

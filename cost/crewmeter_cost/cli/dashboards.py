@@ -51,7 +51,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _module(name: str) -> Any:
-    """A module of `crewmeter_dashboards`, loaded when asked.
+    """A module of `crewmeter_dashboards`, loaded on first use.
 
     The rest of the command line does without it.
     """

@@ -127,7 +127,10 @@ def _run_crew(out: Console, ledger: str | None) -> Performance:
 
 
 def _crew(out: Console, where: str) -> None:
-    """Run the crew, print its bill, and exit 1 where the fake provider billed otherwise."""
+    """Run the crew and print its bill.
+
+    Exit 1 where the fake provider billed something else.
+    """
     from crewmeter_cost.cli.show import print_tree
     from crewmeter_cost.demo.summary import agrees, money, next_steps
     from crewmeter_cost.ledger.read.run_tree import run_tree
@@ -161,7 +164,10 @@ def _crew(out: Console, where: str) -> None:
 
 
 def _crew_to(out: Console, endpoint: str) -> None:
-    """Run the crew and send its spans to an endpoint; exit 1 where it does not take them."""
+    """Run the crew and send its spans to an endpoint.
+
+    Exit 1 where it does not take them.
+    """
     from crewmeter_cost.demo.summary import billed_text
 
     played = _run_crew(out, None)
@@ -235,7 +241,10 @@ def _history_to(out: Console, endpoint: str, sample: _Sample) -> None:
 def _with_progress(
     out: Console, sample: _Sample, work: Callable[[Callable[[float], None]], int]
 ) -> int:
-    """Do the work with a progress bar; it is told the share that is done, 0 to 1."""
+    """Do the work with a progress bar.
+
+    `work` reports the share that is done.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (

@@ -56,7 +56,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _focus(book: Ledger, start: datetime | None, end: datetime | None, where: Filter) -> None:
-    left_out = focus.Export()
+    left_out = focus.FocusExport()
     sys.stdout.writelines(focus.rows(billed(book, since=start, until=end, where=where), left_out))
     if left_out.unpriced_calls:
         sys.stderr.write(

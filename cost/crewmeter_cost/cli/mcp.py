@@ -21,7 +21,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 def _mcp(ledger: LedgerOption = None) -> None:
     try:
-        from crewmeter_cost.mcp_tools import build_server
+        from crewmeter_cost.integrations.mcp_tools import build_server
     except ModuleNotFoundError as error:
         raise CrewMeterError(
             f"crewmeter mcp needs the package {error.name!r}", hint="pip install 'crewmeter[mcp]'"

@@ -62,12 +62,10 @@ def register(app: typer.Typer, help: str) -> None:
 def _say(sent: CopyResult) -> None:
     rows = ", ".join(f"{count:,} {name}" for name, count in sent.rows.items() if count)
     removed = sum(sent.removed.values())
-    said = (
-        f"sent {rows}"
-        if rows
-        else "nothing to send: ledger and mirror are the same"
-        if not removed
-        else "sent nothing new"
-    )
-    sys.stdout.write(f"{said}{f'; removed {removed:,}' if removed else ''}\n")
+    done = f"sent {rows}"
+    if not rows:
+        done = "sent nothing new" if removed else "nothing to send: ledger and mirror are the same"
+    if removed:
+        done += f"; removed {removed:,}"
+    sys.stdout.write(f"{done}\n")
     sys.stdout.flush()

@@ -138,7 +138,7 @@ def print_table(
     footer: Sequence[str] | None = None,
     drop: Sequence[str] = (),
 ) -> None:
-    """Print a table that fits the terminal, whatever its width, with every amount whole.
+    """Print a table that fits the terminal, with every amount whole.
 
     Each column is (heading, side). Side ``name`` is shortened in the middle where there is no room,
     ``left`` is folded, ``right`` and ``point`` (decimal points below each other) are never cut.
@@ -198,7 +198,10 @@ class _Fitted:
                 self._columns[index] = (heading.rjust(width), side)
 
     def drop_columns(self, headings: Sequence[str], width: int) -> None:
-        """Remove columns, in the order given, until the rest fits with names at their shortest."""
+        """Remove columns.
+
+        In the order given, until the rest fits with names at their shortest.
+        """
         for heading in headings:
             if self._narrowest() <= width:
                 return
@@ -243,13 +246,14 @@ class _Fitted:
         """Return the table as Rich prints it."""
         has_footer = self._footer is not None
         table = Table(show_footer=has_footer, header_style="bold", box=None, pad_edge=False)
-        for index, (heading, side) in enumerate(self._columns):
+        footer = self._footer or [""] * len(self._columns)
+        for (heading, side), foot in zip(self._columns, footer, strict=True):
             table.add_column(
                 heading,
                 justify="right" if side == "right" else "left",
                 no_wrap=side != "left",
                 overflow="fold",
-                footer=Text(self._footer[index]) if self._footer is not None else "",
+                footer=Text(foot),
             )
         for row in self._rows:
             table.add_row(*(Text(cell) for cell in row))

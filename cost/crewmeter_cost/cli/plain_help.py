@@ -13,7 +13,7 @@ __all__ = ["PlainCommand", "PlainGroup"]
 
 
 def _simplify(parameter: Any) -> None:
-    """Give an option the placeholder that a person reads beside it, and take types away."""
+    """Give an option a placeholder in words, and take its type away."""
     if parameter.param_type_name == "option":
         name = max(parameter.opts, key=len).lstrip("-")
         if parameter.metavar is None:

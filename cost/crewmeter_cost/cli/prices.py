@@ -126,13 +126,13 @@ def _size(tokens: int) -> str:
 
 
 def _show(
-    model: str, provider: str | None, ledger: str | None, asked: Window, format: Format
+    model: str, provider: str | None, ledger: str | None, span: Window, format: Format
 ) -> None:
     listings = Library().listings(model, provider)
     used: list[Charged] = []
     if ledger is not None:
         with Ledger.open(ledger, read_only=True) as book:
-            used = charged(book, model, provider, since=asked[0], until=asked[1])
+            used = charged(book, model, provider, since=span[0], until=span[1])
     if not listings and not used:
         where = f" at {provider}" if provider else ""
         raise CrewMeterError(
@@ -140,7 +140,7 @@ def _show(
             hint="check the spelling, or add it to your prices file",
             exit_code=1,
         )
-    rows = [row for listing in listings for row in _listed(listing, asked)]
+    rows = [row for listing in listings for row in _listed(listing, span)]
     if format is Format.TABLE:
         columns = [("provider", "left"), ("when", "left"), ("prices", "left"), ("source", "left")]
         print_table(
@@ -158,9 +158,9 @@ def _show(
                 )
                 for each in used
             ]
-            print_table(f"Charged in this ledger, {window_text(*asked)}", columns, cells)
+            print_table(f"Charged in this ledger, {window_text(*span)}", columns, cells)
         elif ledger is not None:
-            sys.stdout.write(f"nothing was charged for it in this ledger, {window_text(*asked)}\n")
+            sys.stdout.write(f"nothing was charged for it in this ledger, {window_text(*span)}\n")
         return
     if ledger is not None:
         rows = [{**row, **dict.fromkeys(_USED)} for row in rows] + [_used(each) for each in used]
@@ -181,11 +181,11 @@ def _show(
         )
 
 
-def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
+def _listed(listing: Listing, span: Window) -> Iterator[dict[str, Any]]:
     """The price lists of one source that are in force at some time of the window."""
     periods = listing.entry.periods
     for index, period in enumerate(periods):
-        if _in_force(index, periods, asked):
+        if _in_force(index, periods, span):
             prices = {
                 unit: _text(price)  # type: ignore[arg-type]  # str or list
                 for unit, price in period.items()
@@ -203,9 +203,9 @@ def _listed(listing: Listing, asked: Window) -> Iterator[dict[str, Any]]:
             yield dict(zip(_LISTED, given, strict=True))
 
 
-def _in_force(index: int, periods: Sequence[Period], asked: Window) -> bool:
+def _in_force(index: int, periods: Sequence[Period], span: Window) -> bool:
     """Return whether a price list applies at some time of the window."""
-    since, until = (None if moment is None else nanoseconds(moment) for moment in asked)
+    since, until = (None if moment is None else nanoseconds(moment) for moment in span)
 
     def begins(period: Period) -> int:
         return date_ns(str(period["from"])) if "from" in period else 0
@@ -287,18 +287,18 @@ def _update(file: Path | None) -> None:
     )
 
 
-def _check(ledger: str | None, asked: Window, max_age: int | None, format: Format) -> None:
+def _check(ledger: str | None, span: Window, max_age: int | None, format: Format) -> None:
     library = Library()
     today = datetime.now(UTC)
     newest = library.newest_price(today.date())
     age = (today.date() - newest).days if newest else None
-    covered = coverage.of_ledger(ledger, since=asked[0], until=asked[1])
+    covered = coverage.of_ledger(ledger, since=span[0], until=span[1])
     disagreements = list(library.disagreements(int(today.timestamp()) * _NS))
-    asked_for = {(row.provider, row.model) for row in covered or ()}
+    requested = {(row.provider, row.model) for row in covered or ()}
     relevant = (
         disagreements
         if covered is None
-        else [each for each in disagreements if (each.provider, each.model) in asked_for]
+        else [each for each in disagreements if (each.provider, each.model) in requested]
     )
     document = {
         "book": {

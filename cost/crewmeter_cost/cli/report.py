@@ -104,14 +104,17 @@ def _report(
         _print(made)
         sys.stdout.write(projected)
     if made.limit is not None and made.truncated:
-        shown = f"{len(made.rows):,} of {made.groups:,} rows"
-        sys.stderr.write(f"note: {shown}; the total is over all of them\n")
+        printed = f"{len(made.rows):,} of {made.groups:,} rows"
+        sys.stderr.write(f"note: {printed}; the total is over all of them\n")
     for note in made.notes:
         sys.stderr.write(f"note: {note}\n")
 
 
 def _month_end(ledger: Ledger) -> str:
-    """Return a line on this month's end; nothing where too little is known to project it."""
+    """Return a line on this month's end.
+
+    Nothing where too little is known to project it.
+    """
     now = datetime.now(UTC)
     ahead = outlook(ledger.engine, now=now)
     if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:
@@ -151,7 +154,7 @@ def _print(made: Report) -> None:
 
 
 def _side(group: str) -> str:
-    """Return how a group's keys are printed: ids and times whole, names as far as they fit."""
+    """Return how the keys of a group are printed: whole, or as far as they fit."""
     return "right" if group in TIMES or group == "run" else "name"
 
 

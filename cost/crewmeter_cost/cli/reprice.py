@@ -61,7 +61,7 @@ def register(app: typer.Typer, help: str) -> None:
             typer.Option("--undo", metavar="ID", help="Set back what this repricing changed."),
         ] = None,
         reason: Annotated[
-            str, typer.Option("--reason", help="Kept with the adjustments, for the auditors.")
+            str, typer.Option("--reason", help="Stored with the adjustments, for the auditors.")
         ] = "",
         format: FormatOption = Format.TABLE,
     ) -> None:

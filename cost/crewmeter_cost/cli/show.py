@@ -1,4 +1,4 @@
-"""``crewmeter show RUN``: one run as a tree, with time, tokens and cost of each step."""
+"""``crewmeter show RUN``: one run as a tree of steps."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _print_legend(tree: RunTree, amounts: Sequence[Sequence[str]]) -> None:
 
 
 def _label(lines: str, node: Node) -> Text:
-    """Return a step's place in the tree, its mark, kind, name and error."""
+    """Return a step's lines in the tree, its mark, kind, name and error."""
     label = Text(lines, style="dim")
     label.append(f"{_MARK.get(node.status, '?')} ", style=_STYLE.get(node.status, "green"))
     label.append(node.kind, style="dim").append(f" {node.name}")
@@ -181,7 +181,7 @@ def _bar(node: Node, begin: int, end: int) -> str:
 
 
 def _bar_cell(first: int, low: int, high: int) -> str:
-    """Return the character for the eighths [first, first + 8) of a bar from low to high."""
+    """Return the character of a bar for the eight eighths from `first` on."""
     filled = min(high, first + 8) - max(low, first)
     if filled <= 0:
         return " "
@@ -192,7 +192,10 @@ def _bar_cell(first: int, low: int, high: int) -> str:
 
 
 def _amounts(node: Node) -> list[str]:
-    """Return a step's time, tokens and cost; blanks where it made no call."""
+    """Return a step's time, tokens and cost.
+
+    Blanks where it made no call.
+    """
     seconds = "–"
     if node.duration_ns is not None:
         seconds = f"{node.duration_ns / 1e9:,.2f}s"

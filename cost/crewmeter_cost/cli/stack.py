@@ -42,25 +42,32 @@ def register(app: typer.Typer, help: str) -> None:
         written = write_stack(folder, version=metadata.version("crewmeter"), overwrite=force)
         if format is Format.JSON:
             print_json(
-                {"folder": str(folder), "written": list(written.files), "kept": list(written.kept)}
+                {
+                    "folder": str(folder),
+                    "written": list(written.files),
+                    "retained": list(written.retained),
+                }
             )
         elif format is Format.CSV:
             rows = [{"file": name, "done": "written"} for name in written.files]
             print_csv(
-                ["file", "done"], rows + [{"file": name, "done": "kept"} for name in written.kept]
+                ["file", "done"],
+                rows + [{"file": name, "done": "retained"} for name in written.retained],
             )
         else:
-            _tell(folder, len(written.files), written.kept)
+            _tell(folder, len(written.files), written.retained)
 
     app.add_typer(group, name="stack", help=help)
 
 
-def _tell(folder: Path, count: int, kept: tuple[str, ...]) -> None:
+def _tell(folder: Path, count: int, retained: tuple[str, ...]) -> None:
     out = console()
     out.print(Text(f"{counted(count, 'file')} written to {folder}"))
-    if kept:
-        shown = ", ".join(kept[:5]) + (f" and {len(kept) - 5} more" if len(kept) > 5 else "")
-        out.print(Text(f"kept as they are: {shown} (--force overwrites all but .env)"))
+    if retained:
+        printed = ", ".join(retained[:5]) + (
+            f" and {len(retained) - 5} more" if len(retained) > 5 else ""
+        )
+        out.print(Text(f"retained as they are: {printed} (--force overwrites all but .env)"))
     out.print()
     out.print(Text("next:", style="bold"))
     for line in (

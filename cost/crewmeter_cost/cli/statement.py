@@ -118,7 +118,10 @@ def _statement(
 def _window(
     month: str | None, since: str | None, until: str | None, now: datetime
 ) -> tuple[datetime, datetime]:
-    """Return the month, or the hours from --since (default: this month's first) to --until."""
+    """Return the month, or the hours between --since and --until.
+
+    Without --since they begin with the month.
+    """
     if since is None and until is None:
         return month_bounds(month or f"{now:%Y-%m}")
     if month is not None:

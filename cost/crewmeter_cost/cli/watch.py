@@ -1,4 +1,4 @@
-"""``crewmeter watch``: the ledger, live in a terminal, or as snapshots for a script."""
+"""``crewmeter watch``: the ledger, live in a terminal or as snapshots."""
 
 from __future__ import annotations
 
@@ -134,7 +134,10 @@ def _lines(ledger: Ledger, since: datetime | None, every: float, format: Format)
 
 
 def _print(snapshot: Snapshot, name: str, format: Format, *, first: bool) -> None:
-    """Print one snapshot; CSV has its header before the first."""
+    """Print one snapshot.
+
+    CSV has its header before the first.
+    """
     if format is Format.TABLE:
         console().print(render(snapshot, name=name))
         return
@@ -183,7 +186,10 @@ def _budget_document(each: BudgetStatus) -> dict[str, object]:
 
 
 def render(snapshot: Snapshot, *, name: str) -> RenderableType:
-    """Return a snapshot as something Rich can print; markup in names is printed, not interpreted."""
+    """Return a snapshot as something Rich can print.
+
+    Markup in names is printed, not interpreted.
+    """
     now = snapshot.at
     title = Text(f"crewmeter  {now.astimezone(zone()):%Y-%m-%d %H:%M:%S} {zone_name(zone())}")
     summary = Panel(_rates(snapshot), title=title, subtitle=Text(name), title_align="left")
@@ -251,7 +257,10 @@ def _table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Ta
 
 
 def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> RenderableType:
-    """Return runs as a table; on a narrow terminal without their calls and tools."""
+    """Return runs as a table.
+
+    On a narrow terminal without their calls and tools.
+    """
     if not lines:
         return Text(empty, style="dim")
     narrow = console().width < 70
@@ -273,7 +282,10 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
 
 
 def _budgets(found: Sequence[BudgetStatus]) -> Table:
-    """Return budgets with a bar each; on a narrow terminal the bar goes."""
+    """Return budgets with a bar each.
+
+    On a narrow terminal the bar goes.
+    """
     narrow = console().width < 80
     headings = ("budget", "spent", "limit") if narrow else ("budget", "", "spent", "limit")
     table = _table("budgets", headings, right=("spent", "limit"))

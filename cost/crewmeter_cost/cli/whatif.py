@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crewmeter_cost.analysis.whatif import Change, Line, compare
+from crewmeter_cost.analysis.whatif import Change, WhatIfLine, compare
 from crewmeter_cost.cli.options import (
     Format,
     FormatOption,
@@ -44,7 +44,7 @@ _COLUMNS = (
     "difference_usd",
     "reason",
 )
-_CANNOT_KNOW = (
+_NOT_MODELLED = (
     "the other model's tokenizer may count these texts differently",
     "it may answer longer or shorter, need more or fewer steps, and cache differently",
     "whether its answers would have been good enough",
@@ -95,7 +95,7 @@ def _whatif(
             "whatif_usd": exact_usd(sum(line.would_pusd for line in lines)),
         }
         print_json(
-            {"currency": "USD", "rows": rows, "total": total, "cannot_know": list(_CANNOT_KNOW)}
+            {"currency": "USD", "rows": rows, "total": total, "cannot_know": list(_NOT_MODELLED)}
         )
     elif format is Format.CSV:
         print_csv(_COLUMNS, rows)
@@ -115,7 +115,12 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _row(line: Line) -> dict[str, object]:
+def _exact(line: WhatIfLine, pusd: int) -> str | None:
+    """Return an amount, None where no call is in the sums."""
+    return exact_usd(pusd) if line.calls else None
+
+
+def _row(line: WhatIfLine) -> dict[str, object]:
     return {
         "model": line.model,
         "instead": line.instead,
@@ -123,15 +128,17 @@ def _row(line: Line) -> dict[str, object]:
         "unknown_calls": line.unknown_calls,
         "input_tokens": line.input_tokens,
         "output_tokens": line.output_tokens,
-        "cost_usd": exact_usd(line.was_pusd) if line.calls else None,
-        "whatif_usd": exact_usd(line.would_pusd) if line.calls else None,
-        "difference_usd": exact_usd(line.difference_pusd) if line.calls else None,
+        "cost_usd": _exact(line, line.was_pusd),
+        "whatif_usd": _exact(line, line.would_pusd),
+        "difference_usd": _exact(line, line.difference_pusd),
         "reason": line.reason or None,
         "assumed": line.assumed or None,
     }
 
 
-def _print(lines: list[Line], change: Change, start: datetime | None, end: datetime | None) -> None:
+def _print(
+    lines: list[WhatIfLine], change: Change, start: datetime | None, end: datetime | None
+) -> None:
     if not lines:
         sys.stdout.write(
             f"no calls to {', '.join(change.models) or 'any model'} in {window_text(start, end)}\n"
@@ -146,7 +153,7 @@ def _print(lines: list[Line], change: Change, start: datetime | None, end: datet
         ("difference", "right"),
     ]
     cells = [
-        (line.model, _instead(line, change), f"{line.calls:,}", *_shown(line)) for line in lines
+        (line.model, _instead(line, change), f"{line.calls:,}", *_amounts(line)) for line in lines
     ]
     was, would = sum(line.was_pusd for line in lines), sum(line.would_pusd for line in lines)
     print_table(
@@ -164,17 +171,17 @@ def _print(lines: list[Line], change: Change, start: datetime | None, end: datet
         if line.assumed:
             sys.stdout.write(f"{line.model}: {line.assumed}\n")
     if change.models:
-        sys.stdout.write("it can't know: " + "; ".join(_CANNOT_KNOW) + "\n")
+        sys.stdout.write("not modelled: " + "; ".join(_NOT_MODELLED) + "\n")
 
 
-def _instead(line: Line, change: Change) -> str:
+def _instead(line: WhatIfLine, change: Change) -> str:
     how = [line.instead] if change.models else []
     how += [change.tier] if change.tier else []
     how += [f"{change.cached_share:.0%} cached"] if change.cached_share is not None else []
     return ", ".join(how)
 
 
-def _shown(line: Line) -> tuple[str, str, str]:
+def _amounts(line: WhatIfLine) -> tuple[str, str, str]:
     """What it cost, what it would, and the difference.
 
     Dashes where no call is in the sums.
@@ -187,4 +194,7 @@ def _shown(line: Line) -> tuple[str, str, str]:
 
 
 def _signed(pusd: int) -> str:
-    return "no change" if not pusd else f"{'−' if pusd < 0 else '+'}{usd(abs(pusd))}"
+    if not pusd:
+        return "no change"
+    sign = "−" if pusd < 0 else "+"
+    return f"{sign}{usd(abs(pusd))}"

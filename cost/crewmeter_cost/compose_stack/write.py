@@ -13,7 +13,7 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DOCKERFILE", "Written", "write_stack"]
+__all__ = ["DOCKERFILE", "WrittenFiles", "write_stack"]
 
 _SECRETS = (
     "CREWMETER_TOKEN",
@@ -36,15 +36,15 @@ CMD ["serve", "--host", "0.0.0.0"]
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WrittenFiles:
     """What `write_stack` did, as paths inside the folder."""
 
     files: tuple[str, ...]
-    kept: tuple[str, ...]
+    retained: tuple[str, ...]
     """Already there and left alone."""
 
 
-def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Written:
+def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> WrittenFiles:
     """Write the stack into `folder`, creating it if needed.
 
     Existing files stay unless `overwrite`, and ``.env`` always stays.
@@ -52,10 +52,10 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
     Raises `CrewMeterError` where the folder can't be written.
     """
     written: list[str] = []
-    kept: list[str] = []
+    retained: list[str] = []
     try:
         for name, source in stack_files().items():
-            _put(folder, name, source.read_bytes(), written, kept, overwrite=overwrite)
+            _put(folder, name, source.read_bytes(), written, retained, overwrite=overwrite)
             if name.endswith(".sh") and name in written:
                 (folder / name).chmod(0o755)
         _put(
@@ -63,26 +63,32 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
             "Dockerfile",
             DOCKERFILE.replace("VERSION", version).encode(),
             written,
-            kept,
+            retained,
             overwrite=overwrite,
         )
         keys = _with_keys((folder / ".env.example").read_text())
-        _put(folder, ".env", keys.encode(), written, kept, overwrite=False)
+        _put(folder, ".env", keys.encode(), written, retained, overwrite=False)
         (folder / ".env").chmod(0o600)
     except OSError as error:
         raise CrewMeterError(
             f"{error.filename or folder} can't be written: {error.strerror}",
             hint="choose another folder",
         ) from error
-    return Written(tuple(written), tuple(kept))
+    return WrittenFiles(tuple(written), tuple(retained))
 
 
 def _put(
-    folder: Path, name: str, content: bytes, written: list[str], kept: list[str], *, overwrite: bool
+    folder: Path,
+    name: str,
+    content: bytes,
+    written: list[str],
+    retained: list[str],
+    *,
+    overwrite: bool,
 ) -> None:
     target = folder / name
     if target.exists() and not overwrite:
-        kept.append(name)
+        retained.append(name)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)

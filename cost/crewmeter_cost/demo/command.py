@@ -42,7 +42,7 @@ class Performance:
 
 
 def demo_ledger() -> str:
-    """Return ``~/.crewmeter/demo.db``: sample data stays out of the ledger of real runs."""
+    """Return ``~/.crewmeter/demo.db``, apart from the ledger of real runs."""
     return str(Path.home() / ".crewmeter" / "demo.db")
 
 

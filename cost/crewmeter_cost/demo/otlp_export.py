@@ -41,7 +41,9 @@ def send_history(
     calls_per_day: int,
     progress: Callable[[float], None] = lambda done: None,
 ) -> int:
-    """Send the sample data of the `days` days before `until`, and return how many spans it has.
+    """Send the sample data of the `days` days before `until`.
+
+    And return how many spans it has.
 
     Raises `CrewMeterError` where the endpoint does not take them.
     """
@@ -69,7 +71,10 @@ def send_history(
 
 
 def _exporter() -> SpanExporter:
-    """Return the exporter of the protocol that the variables name; HTTP by default."""
+    """Return the exporter of the protocol that the variables name.
+
+    HTTP by default.
+    """
     variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     protocol = next((os.environ[name] for name in variables if os.environ.get(name)), "")
     if protocol.strip() == "grpc":
@@ -82,7 +87,10 @@ def _exporter() -> SpanExporter:
 
 
 def _readable(span: Span, resources: dict[tuple[tuple[str, str], ...], Resource]) -> ReadableSpan:
-    """Return a span as the SDK's exporters take it; spans of one service share a resource."""
+    """Return a span as the SDK's exporters take it.
+
+    Spans of one service share a resource.
+    """
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope

@@ -24,7 +24,9 @@ _QUIET = {
 
 @contextlib.contextmanager
 def quiet_crewai(*, with_otel: bool = False) -> Iterator[None]:
-    """Keep CrewAI from calling home, asking, printing and leaving files; enter before its import.
+    """Keep CrewAI from calling home, asking, printing and leaving files.
+
+    Enter before its import.
 
     CrewAI reads these variables once. ``OTEL_*`` and ``CREWMETER_*`` settings meant for the user's
     own apps are put aside, so that sample data goes to the demo's ledger and nowhere else;

@@ -44,11 +44,11 @@ def money(
     The most expensive comes first.
     """
     found = report(ledger, by=by, since=since, until=until)
-    shown = found.rows[:top]
+    listed = found.rows[:top]
     columns = [(group, "name") for group in by]
     columns += [(heading, "right") for heading in _HEADINGS[:-1]]
     columns.append(("cost", "point"))
-    rows = [[*(key or "–" for key in row.keys), *_cells(row)] for row in shown]
+    rows = [[*(key or "–" for key in row.keys), *_cells(row)] for row in listed]
     footer = ["total", *[""] * (len(by) - 1), *_cells(found.total)]
     print_table(title, columns, rows, footer=footer, drop=_DROPPED_WHEN_NARROW)
     if len(found.rows) > top:
@@ -79,7 +79,10 @@ def _short(tokens: int) -> str:
 
 
 def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:
-    """Print the ledger's totals beside the fake provider's, and return whether they agree."""
+    """Print the ledger's totals beside the fake provider's.
+
+    And return whether they agree.
+    """
     sums = found.total.sums
     ours = _Billed(
         calls=sums["calls"] - sums["failed_calls"],

@@ -54,7 +54,10 @@ def target_of(environ: Mapping[str, str]) -> Target | None:
     )
     grpc = protocol.strip().lower() == "grpc" or (not protocol and parts.port == 4317)
     secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 4317 if grpc else 4318)
+    usual_port = 4317 if grpc else 4318
+    if secure:
+        usual_port = 443
+    port = parts.port or usual_port
     pairs = (
         environ.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS")
         or environ.get("OTEL_EXPORTER_OTLP_HEADERS")

@@ -47,16 +47,18 @@ def check_versions(
 
 def check_python(version: tuple[int, ...]) -> Finding:
     """Check the Python version: crewmeter needs 3.11, CrewAI at most 3.13."""
-    shown = ".".join(map(str, version))
+    versions_text = ".".join(map(str, version))
     if version < (3, 11):
-        return failed("python", f"Python {shown} is too old", "use Python 3.11, 3.12 or 3.13")
+        return failed(
+            "python", f"Python {versions_text} is too old", "use Python 3.11, 3.12 or 3.13"
+        )
     if version >= (3, 14):
         return note(
             "python",
-            f"Python {shown}: crewmeter runs, CrewAI does not",
+            f"Python {versions_text}: crewmeter runs, CrewAI does not",
             "use Python 3.11, 3.12 or 3.13 for the app",
         )
-    return ok("python", f"Python {shown}")
+    return ok("python", f"Python {versions_text}")
 
 
 def _check_crewai(installed: Callable[[str], str]) -> Finding:
@@ -101,18 +103,18 @@ def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
         )
     low, high = OPENTELEMETRY
     found = {version for version in versions.values() if version is not None}
-    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
+    versions_text = ", ".join(f"{name} {version}" for name, version in versions.items())
     if len(found) > 1:
         newest = max(found)
         return failed(
             "opentelemetry",
-            f"OpenTelemetry packages of different releases: {shown}",
+            f"OpenTelemetry packages of different releases: {versions_text}",
             " ".join(["pip install", *(f"opentelemetry-{name}=={newest}" for name in versions)]),
         )
     if min(found) < low or max(found) >= high:
         return failed(
             "opentelemetry",
-            f"OpenTelemetry {shown}: crewmeter works with {low} up to, not including, {high}",
+            f"OpenTelemetry {versions_text}: crewmeter works with {low} up to, not including, {high}",
             "pip install --upgrade crewmeter",
         )
     return ok("opentelemetry", f"OpenTelemetry {min(found)}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.read.calls import Billed
     from crewmeter_cost.pricing.charge_result import Item
 
-__all__ = ["COLUMNS", "Export", "rows"]
+__all__ = ["COLUMNS", "FocusExport", "rows"]
 
 COLUMNS = (
     "BilledCost",
@@ -129,14 +129,14 @@ class _Sum:
 
 
 @dataclass(slots=True)
-class Export:
+class FocusExport:
     """What an export holds and what it left out, known once it was read to its end."""
 
     unpriced_calls: int = 0
     total_pusd: int = 0
 
 
-def rows(billed: Iterable[Billed], export: Export) -> Iterator[str]:
+def rows(billed: Iterable[Billed], export: FocusExport) -> Iterator[str]:
     """Yield CSV lines, header first.
 
     `billed` comes in order of time, so that one day is held in memory at once.

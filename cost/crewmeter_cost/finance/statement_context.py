@@ -1,4 +1,7 @@
-"""What stands beside a statement's sums: its period in words, last month, budgets and forecast."""
+"""What stands beside a statement's sums.
+
+Its period in words, last month, budgets and forecast.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class StatementContext:
     """Tokens of calls without a price, which no sum includes."""
 
     def change(self, name: str, total_pusd: int) -> float | None:
-        """Return a payer's change against last month in per cent, None without a last month."""
+        """Return a payer's change against last month in per cent.
+
+        None without a last month.
+        """
         before = self.previous.get(name)
         return None if not before else 100 * (total_pusd - before) / before
 

@@ -44,7 +44,10 @@ svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } line
 
 
 def render(statement: Statement, context: StatementContext) -> str:
-    """Return the whole document as text; amounts have two decimals, the ledger has them all."""
+    """Return the whole document as text.
+
+    Amounts have two decimals, the ledger has them all.
+    """
     title = statement.title
     payers = [account for account in statement.everyone if account.name or account.total_pusd]
     parts = [
@@ -232,7 +235,10 @@ def _percent(change: float | None) -> str:
 
 
 def _usd(pusd: int) -> str:
-    """Return USD with two decimals; an amount that would vanish is ``< 0.01``."""
+    """Return USD with two decimals.
+
+    An amount that would vanish is ``< 0.01``.
+    """
     value = Decimal(pusd).scaleb(-12)
     if value and abs(value) < Decimal("0.005"):
         return "< 0.01" if value > 0 else "> −0.01"

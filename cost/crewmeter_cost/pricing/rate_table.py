@@ -1,4 +1,7 @@
-"""A model's rates by service tier and request size, and a charge, as JSON documents."""
+"""A model's rates by service tier and request size.
+
+And a charge, as JSON documents.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,10 @@ class RateTable:
     reason: str | None = None
 
     def document(self) -> dict[str, object]:
-        """Return the contract's JSON, with the rates of every tier beside the standard items."""
+        """Return the contract's JSON.
+
+        With the rates of every tier beside the standard items.
+        """
         standard = [rate for rate in self.rates if rate.tier == self.tiers()[0]]
         return {
             "cost_usd": None,
@@ -109,7 +115,10 @@ def _price_text(rate: Rate) -> str:
 
 
 def _label(item: str, above: int) -> str:
-    """Return what a line is called: ``input, over 200k tokens``; fees say that they are each."""
+    """Return what a line is called: ``input, over 200k tokens``.
+
+    Fees say that they are each.
+    """
     label = item.replace("_", " ")
     if item in SINGLE:
         label += " (each)"
@@ -127,7 +136,10 @@ def read_rates(
     at_ns: int,
     tier: str | None,
 ) -> RateTable:
-    """Return the rates of a model: of one tier where given, else of every tier it is sold on."""
+    """Return the rates of a model.
+
+    Of one tier where given, else of every tier it is sold on.
+    """
 
     def plan_of(wanted: str | None) -> Plan | Unpriced:
         return book.plan(provider, model, host, None, wanted, at_ns)
@@ -187,7 +199,10 @@ def charge_document(outcome: Outcome, *, provider: str | None, model: str) -> di
 
 
 def charge_items(outcome: Outcome) -> list[dict[str, object]]:
-    """Return the lines of a charge; none where there is no charge."""
+    """Return the lines of a charge.
+
+    None where there is no charge.
+    """
     if not isinstance(outcome, Charge):
         return []
     return [

@@ -26,7 +26,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 @pytest.fixture(scope="module")
 def exported(month):
     """The rows, and what was left out."""
-    export = focus.Export()
+    export = focus.FocusExport()
     return list(csv.DictReader(focus.rows(billed(month), export))), export
 
 

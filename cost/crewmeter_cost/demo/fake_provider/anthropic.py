@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.demo.fake_provider.protocol import (
     Answer,
     Arrived,
-    Dialect,
+    ProviderDialect,
     as_list,
     as_map,
     event,
@@ -167,7 +167,7 @@ def _failure(status: int, message: str) -> Mapping[str, object]:
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 
-MESSAGES = Dialect(
+MESSAGES = ProviderDialect(
     name="anthropic",
     provider="anthropic",
     operation="chat",

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from crewmeter_cost.demo.fake_provider.protocol import (
     Answer,
     Arrived,
-    Dialect,
+    ProviderDialect,
     as_list,
     as_map,
     flatten,
@@ -185,7 +185,7 @@ def _whole_titan(answer: Answer) -> Mapping[str, object]:
     }
 
 
-CONVERSE = Dialect(
+CONVERSE = ProviderDialect(
     name="bedrock",
     provider="aws.bedrock",
     operation="chat",
@@ -204,7 +204,7 @@ CONVERSE_STREAM = replace(
     stream=_stream,
     stream_type="application/vnd.amazon.eventstream",
 )
-TITAN_EMBED = Dialect(
+TITAN_EMBED = ProviderDialect(
     name="bedrock.embeddings",
     provider="aws.bedrock",
     operation="embeddings",

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["Billed", "BillingLog", "Refused"]
+__all__ = ["BilledExchange", "BillingLog", "Refused"]
 
 
 @dataclass(frozen=True, slots=True)
-class Billed:
+class BilledExchange:
     """One exchange the provider charges for."""
 
     number: int
@@ -57,7 +57,7 @@ class BillingLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requests = 0
-        self.billed: list[Billed] = []
+        self.billed: list[BilledExchange] = []
         self.refused: list[Refused] = []
 
     def next_number(self) -> int:
@@ -66,7 +66,7 @@ class BillingLog:
             self._requests += 1
             return self._requests
 
-    def bill(self, entry: Billed) -> None:
+    def bill(self, entry: BilledExchange) -> None:
         """Note an exchange that is charged for."""
         with self._lock:
             self.billed.append(entry)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.demo.fake_provider.protocol import (
     Answer,
     Arrived,
-    Dialect,
+    ProviderDialect,
     as_list,
     as_map,
     event,
@@ -106,21 +106,19 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 def _stream(answer: Answer) -> Iterator[bytes]:
     """Yield whole responses as events whose usage grows and is complete in the last."""
     calls = _calls(answer)
-    shown: list[list[dict[str, object]]] = (
+    parts_sent: list[list[dict[str, object]]] = (
         [calls] if calls else [[{"text": piece}] for piece in pieces(answer.reply.text)]
     )
     so_far = {
         "promptTokenCount": answer.usage.input or 0,
         "totalTokenCount": answer.usage.input or 0,
     }
-    for index, parts in enumerate(shown):
-        last = index == len(shown) - 1
-        yield event(
-            {
-                **_frame(answer, parts, "STOP" if last else None),
-                "usageMetadata": _usage(answer) if last else so_far,
-            }
-        )
+    for index, parts in enumerate(parts_sent):
+        finish = None
+        usage: Mapping[str, object] = so_far
+        if index == len(parts_sent) - 1:
+            finish, usage = "STOP", _usage(answer)
+        yield event({**_frame(answer, parts, finish), "usageMetadata": usage})
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:
@@ -134,14 +132,14 @@ def _failure(status: int, message: str) -> Mapping[str, object]:
 
 
 def _read_embed(arrived: Arrived) -> Prompt:
-    asked = as_list(arrived.body.get("requests")) or [arrived.body]
+    requested = as_list(arrived.body.get("requests")) or [arrived.body]
     return Prompt(
         dialect="gemini.embeddings",
         provider="gcp.gemini",
         operation="embeddings",
         model=arrived.parts["model"],
-        text="\n".join(flatten(request.get("content")) for request in asked),
-        inputs=len(asked),
+        text="\n".join(flatten(request.get("content")) for request in requested),
+        inputs=len(requested),
         body=arrived.body,
     )
 
@@ -162,7 +160,7 @@ def _whole_embed(answer: Answer) -> Mapping[str, object]:
     )
 
 
-GENERATE = Dialect(
+GENERATE = ProviderDialect(
     name="gemini",
     provider="gcp.gemini",
     operation="chat",
@@ -179,7 +177,7 @@ STREAM = replace(
     read=_read_stream,
     stream=_stream,
 )
-EMBED = Dialect(
+EMBED = ProviderDialect(
     name="gemini.embeddings",
     provider="gcp.gemini",
     operation="embeddings",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.demo.fake_provider.protocol import (
     Answer,
     Arrived,
-    Dialect,
+    ProviderDialect,
     as_list,
     as_map,
     event,
@@ -184,6 +184,21 @@ def failure(status: int, message: str) -> Mapping[str, object]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
+def _embedded_text(text: object) -> str:
+    """Return a text to embed, with as many words as a client counted tokens."""
+    if isinstance(text, str):
+        return text
+    tokens = len(text) if isinstance(text, list) else 1
+    return "tok " * tokens
+
+
+def _inputs(texts: list[object]) -> int:
+    """Return how many texts are embedded. A list of token numbers is one."""
+    if texts and isinstance(texts[0], int):
+        return 1
+    return max(1, len(texts))
+
+
 def _read_embeddings(arrived: Arrived) -> Prompt:
     given = arrived.body.get("input", "")
     texts: list[object] = given if isinstance(given, list) else [given]
@@ -192,18 +207,15 @@ def _read_embeddings(arrived: Arrived) -> Prompt:
         provider="openai",
         operation="embeddings",
         model=str(arrived.body.get("model", "")),
-        text="\n".join(
-            text if isinstance(text, str) else "tok " * (len(text) if isinstance(text, list) else 1)
-            for text in texts
-        ),
-        inputs=max(1, len(texts)) if not (texts and isinstance(texts[0], int)) else 1,
+        text="\n".join(_embedded_text(text) for text in texts),
+        inputs=_inputs(texts),
         body=arrived.body,
     )
 
 
 def _whole_embeddings(answer: Answer) -> Mapping[str, object]:
-    asked = answer.prompt.body.get("dimensions")
-    length = asked if isinstance(asked, int) else _DIMENSIONS
+    requested = answer.prompt.body.get("dimensions")
+    length = requested if isinstance(requested, int) else _DIMENSIONS
     return {
         "object": "list",
         "data": [
@@ -232,7 +244,7 @@ def _vector(prompt: Prompt, index: int, length: int) -> object:
     return base64.b64encode(raw).decode()
 
 
-CHAT = Dialect(
+CHAT = ProviderDialect(
     name="openai.chat",
     provider="openai",
     operation="chat",
@@ -243,7 +255,7 @@ CHAT = Dialect(
     failure=failure,
     response_id=lambda answer: answer.ident("chatcmpl-"),
 )
-EMBEDDINGS = Dialect(
+EMBEDDINGS = ProviderDialect(
     name="openai.embeddings",
     provider="openai",
     operation="embeddings",

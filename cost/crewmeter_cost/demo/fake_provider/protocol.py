@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from crewmeter.usage.token_usage import TokenUsage
     from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt, Reply
 
-__all__ = ["Answer", "Arrived", "Dialect", "as_list", "as_map", "event", "flatten", "pieces"]
+__all__ = [
+    "Answer",
+    "Arrived",
+    "ProviderDialect",
+    "as_list",
+    "as_map",
+    "event",
+    "flatten",
+    "pieces",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
+class ProviderDialect:
     """One endpoint of one provider's API."""
 
     name: str

@@ -10,7 +10,7 @@ from crewmeter_cost.demo.fake_provider.openai import failure
 from crewmeter_cost.demo.fake_provider.protocol import (
     Answer,
     Arrived,
-    Dialect,
+    ProviderDialect,
     as_list,
     as_map,
     event,
@@ -166,7 +166,7 @@ def _stream(answer: Answer) -> Iterator[bytes]:
     yield typed("response.completed", response=_frame(answer, "completed"))
 
 
-RESPONSES = Dialect(
+RESPONSES = ProviderDialect(
     name="openai.responses",
     provider="openai",
     operation="chat",

@@ -9,11 +9,11 @@ from crewmeter_cost.demo.fake_provider import anthropic, azure, bedrock, gemini,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crewmeter_cost.demo.fake_provider.protocol import Dialect
+    from crewmeter_cost.demo.fake_provider.protocol import ProviderDialect
 
 __all__ = ["DIALECTS"]
 
-DIALECTS: Sequence[Dialect] = (
+DIALECTS: Sequence[ProviderDialect] = (
     openai.CHAT,
     openai.EMBEDDINGS,
     responses.RESPONSES,

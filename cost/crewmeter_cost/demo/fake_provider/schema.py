@@ -46,9 +46,10 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
             )
             return sample(chosen, home, depth + 1)
     kind = schema.get("type")
-    kind = (
-        kind.lower() if isinstance(kind, str) else "object" if "properties" in schema else "string"
-    )
+    if isinstance(kind, str):
+        kind = kind.lower()
+    else:
+        kind = "object" if "properties" in schema else "string"
     if kind == "object":
         properties = schema.get("properties")
         return (

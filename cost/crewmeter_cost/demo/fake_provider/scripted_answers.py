@@ -7,7 +7,7 @@ A test or demo steers it with directives in the prompt's text, so that the scrip
     [[usage:in=1000 read=400 w5m=0 w1h=0 out=300 reasoning=120 searches=0]]   tokens to bill
     [[fail:429 x2]]                 refuse the first two such requests with this HTTP status
     [[drop]] [[cut]] [[slow:0.2]]   close the connection unanswered, cut the stream (billed), wait (seconds)
-    [[garbage]]                     a billed answer that is no JSON where JSON was asked for
+    [[garbage]]                     a billed answer that is no JSON where JSON was requested for
     [[tier:flex]] [[model:NAME]]    service tier and model to report in the response
 """
 

@@ -17,8 +17,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from crewmeter_cost.demo.fake_provider.billing_log import Billed, BillingLog, Refused
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, Dialect
+from crewmeter_cost.demo.fake_provider.billing_log import BilledExchange, BillingLog, Refused
+from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, ProviderDialect
 from crewmeter_cost.demo.fake_provider.routes import DIALECTS
 from crewmeter_cost.demo.fake_provider.scripted_answers import (
     Directed,
@@ -135,7 +135,7 @@ class FakeProvider:
         )
         return True
 
-    def _exchange(self, dialect: Dialect, prompt: Prompt, wire: BufferedIOBase) -> bool:
+    def _exchange(self, dialect: ProviderDialect, prompt: Prompt, wire: BufferedIOBase) -> bool:
         reply = (self._script(prompt) if self._script else None) or self._directed(prompt)
         if delay := self._latency_s + reply.delay_s:
             time.sleep(delay)
@@ -204,8 +204,10 @@ def _strip_provider(path: str) -> tuple[str | None, str]:
     return provider, "/" + rest
 
 
-def _entry(dialect: Dialect, answer: Answer, *, streamed: bool, delivered: bool) -> Billed:
-    return Billed(
+def _entry(
+    dialect: ProviderDialect, answer: Answer, *, streamed: bool, delivered: bool
+) -> BilledExchange:
+    return BilledExchange(
         number=answer.number,
         dialect=dialect.name,
         provider=answer.prompt.provider,
@@ -248,7 +250,7 @@ def _write_json(
 
 
 def _write_stream(
-    wire: BufferedIOBase, dialect: Dialect, answer: Answer, chunks: Iterator[bytes]
+    wire: BufferedIOBase, dialect: ProviderDialect, answer: Answer, chunks: Iterator[bytes]
 ) -> None:
     """Write a chunked response, without its last chunk if the reply is to be cut."""
     wire.write(

@@ -249,14 +249,15 @@ def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     first_token = run.now
     run.wait((usage.output or 0) / model.tokens_per_s, 0.2)
     attributes = _about_call(model) | usage_attributes(usage)
+    finish = "stop" if last else "tool_calls"
+    if rng.random() < 0.008:
+        finish = "length"
     attributes |= {
         semconv.OPERATION: semconv.CHAT,
         semconv.KIND: semconv.KIND_LLM,
         semconv.RESPONSE_MODEL: model.answers_as,
         semconv.RESPONSE_ID: f"resp-{rng.getrandbits(96):024x}",
-        semconv.FINISH_REASONS: (
-            "length" if rng.random() < 0.008 else "stop" if last else "tool_calls",
-        ),
+        semconv.FINISH_REASONS: (finish,),
     }
     if model.tier:
         attributes[semconv.SERVICE_TIER] = model.tier
@@ -342,7 +343,10 @@ def _tool(run: _Run, tool: Tool, parent: str) -> None:
     started, rng = run.now, run.rng
     cached = rng.random() < tool.cached
     failed = not cached and rng.random() < tool.fails
-    run.wait(0.002 if cached else tool.seconds * (4 if failed else 1), 0.5)
+    seconds = tool.seconds * 4 if failed else tool.seconds
+    if cached:
+        seconds = 0.002
+    run.wait(seconds, 0.5)
     attributes: dict[str, object] = {
         semconv.KIND: semconv.KIND_TOOL,
         semconv.OPERATION: semconv.EXECUTE_TOOL,

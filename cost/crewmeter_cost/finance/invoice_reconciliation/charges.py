@@ -51,7 +51,7 @@ def charged(
     named = select(_LABEL.c.id).where(func.lower(_LABEL.c.value) == model.lower())
     within = [c.started_ns >= start] if start is not None else []
     within += [c.started_ns < end] if end is not None else []
-    asked = or_(
+    requested = or_(
         c.request_model.in_(named),
         c.response_model.in_(named),
         func.lower(_VERSION.c.model) == model.lower(),
@@ -62,7 +62,7 @@ def charged(
     query = (
         select(*columns, func.count(), first, func.max(c.started_ns))
         .select_from(joined)
-        .where(and_(asked, *within))
+        .where(and_(requested, *within))
     )
     with ledger.reading() as connection:
         rows = connection.execute(query.group_by(_VERSION.c.id, *columns).order_by(first)).all()

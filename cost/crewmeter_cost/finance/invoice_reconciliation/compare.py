@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from crewmeter_cost.finance.invoice_reconciliation.provider_exports import Export
+    from crewmeter_cost.finance.invoice_reconciliation.provider_exports import ProviderExport
 
-__all__ = ["Claim", "Comparison", "Sums", "claim_of", "compare", "total_of"]
+__all__ = ["Claim", "ModelComparison", "Sums", "claim_of", "compare", "total_of"]
 
 _DAY = 86_400
 _BOOKED = text(
@@ -50,7 +50,7 @@ class Sums:
 
 
 @dataclass(slots=True)
-class Comparison:
+class ModelComparison:
     """A day and model in the ledger and in the export, where either may be missing."""
 
     day: str
@@ -92,13 +92,13 @@ def _seconds(day: str) -> int:
 
 
 def compare(
-    engine: Engine, export: Export, *, provider: str | None, since: str, until: str
-) -> list[Comparison]:
+    engine: Engine, export: ProviderExport, *, provider: str | None, since: str, until: str
+) -> list[ModelComparison]:
     """Return both sides for every day and model, by day and then by size.
 
     `since` and `until` are days, both included.
     """
-    found: dict[tuple[str, str], Comparison] = {}
+    found: dict[tuple[str, str], ModelComparison] = {}
     with engine.connect() as connection:
         rows = connection.execute(
             _BOOKED, {"since": _seconds(since), "until": _seconds(until) + _DAY}
@@ -106,7 +106,7 @@ def compare(
     for row in rows:
         if provider in (None, row.provider) and row.model:
             day = f"{datetime.fromtimestamp(int(row.day) * _DAY, UTC):%Y-%m-%d}"
-            entry = found.setdefault((day, model_key(row.model)), Comparison(day, row.model))
+            entry = found.setdefault((day, model_key(row.model)), ModelComparison(day, row.model))
             _add(
                 entry.ledger,
                 row.requests,
@@ -118,7 +118,7 @@ def compare(
     for line in export.lines:
         if since <= line.day <= until:
             entry = found.setdefault(
-                (line.day, model_key(line.model)), Comparison(line.day, line.model)
+                (line.day, model_key(line.model)), ModelComparison(line.day, line.model)
             )
             _add(
                 entry.provider,
@@ -191,7 +191,7 @@ def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
     )
 
 
-def total_of(comparisons: Iterable[Comparison]) -> tuple[Decimal, Decimal]:
+def total_of(comparisons: Iterable[ModelComparison]) -> tuple[Decimal, Decimal]:
     """Both sides' cost over everything compared, in USD."""
     ours = theirs = Decimal(0)
     for each in comparisons:

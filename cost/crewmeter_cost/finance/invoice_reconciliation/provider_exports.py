@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Export", "Line", "model_key", "read_export"]
+__all__ = ["ExportLine", "ProviderExport", "model_key", "read_export"]
 
 _DATE = re.compile(r"-20\d\d-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$")
 _AGAIN = "export the file again, without editing it"
@@ -30,7 +30,7 @@ _EXACT = -2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ExportLine:
     """An export's amounts for a day and model, None where it has no such column."""
 
     day: str
@@ -44,12 +44,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """A file's lines, its format, and the provider whose export it is (None for FOCUS)."""
+class ProviderExport:
+    """A file's lines, its format, and the provider whose export it is.
+
+    None for FOCUS.
+    """
 
     format: str
     provider: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[ExportLine, ...]
 
 
 def model_key(name: str) -> str:
@@ -130,17 +133,17 @@ class _Cells:
         ) and exponent >= _EXACT and amount else Decimal(0)
 
 
-def _openai_cost(cells: _Cells) -> Line:
+def _openai_cost(cells: _Cells) -> ExportLine:
     cost, slack = cells.dollars("amount_value", "amount_currency")
     model = cells.text("line_item").partition(",")[0]
-    return Line(
+    return ExportLine(
         cells.day("start_time_iso", "start_time"), model or "(not named)", cost, slack_usd=slack
     )
 
 
-def _openai_usage(cells: _Cells) -> Line:
+def _openai_usage(cells: _Cells) -> ExportLine:
     day, model = cells.day("start_time_iso", "start_time"), cells.text("model") or "(not named)"
-    return Line(
+    return ExportLine(
         day,
         model,
         None,
@@ -150,17 +153,17 @@ def _openai_usage(cells: _Cells) -> Line:
     )
 
 
-def _anthropic_cost(cells: _Cells) -> Line:
+def _anthropic_cost(cells: _Cells) -> ExportLine:
     cost, slack = cells.dollars("cost_usd")
-    return Line(
+    return ExportLine(
         cells.day("usage_date_utc"), cells.text("model") or "(not named)", cost, slack_usd=slack
     )
 
 
-def _anthropic_usage(cells: _Cells) -> Line:
+def _anthropic_usage(cells: _Cells) -> ExportLine:
     of_input = ("no_cache", "cache_write_5m", "cache_write_1h", "cache_write", "cache_read")
     counted = cells.count(*(f"usage_input_tokens_{kind}" for kind in of_input))
-    return Line(
+    return ExportLine(
         cells.day("usage_date_utc"),
         cells.text("model_version") or "(not named)",
         None,
@@ -169,7 +172,7 @@ def _anthropic_usage(cells: _Cells) -> Line:
     )
 
 
-def _focus(cells: _Cells) -> Line | None:
+def _focus(cells: _Cells) -> ExportLine | None:
     if cells.text("ServiceCategory") not in ("", "AI and Machine Learning"):
         return None
     cost, slack = cells.dollars("BilledCost", "BillingCurrency")
@@ -180,10 +183,10 @@ def _focus(cells: _Cells) -> Line | None:
         if len(sku) > 2
         else resource or cells.text("ChargeDescription") or sku[0]
     )
-    return Line(cells.day("ChargePeriodStart"), model or "(not named)", cost, slack_usd=slack)
+    return ExportLine(cells.day("ChargePeriodStart"), model or "(not named)", cost, slack_usd=slack)
 
 
-_FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], Line | None]]] = {
+_FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], ExportLine | None]]] = {
     "openai-cost": (frozenset({"start_time", "amount_value", "line_item"}), "openai", _openai_cost),
     "openai-usage": (
         frozenset({"start_time", "num_model_requests", "input_tokens", "output_tokens", "model"}),
@@ -205,7 +208,7 @@ _FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], Line | 
 """Format → the columns that tell it, whose export it is, and how a row is read."""
 
 
-def read_export(path: Path) -> Export:
+def read_export(path: Path) -> ProviderExport:
     """Read an export whose format is recognised by its columns.
 
     Raises `CrewMeterError` for anything that is not understood.
@@ -234,12 +237,12 @@ def read_export(path: Path) -> Export:
         raise CrewMeterError(
             f"{path} has no rows", hint="export a period in which there were calls"
         )
-    return Export(name, provider, lines)
+    return ProviderExport(name, provider, lines)
 
 
 def _lines(
-    reader: csv.DictReader[str], path: Path, read: Callable[[_Cells], Line | None]
-) -> Iterator[Line]:
+    reader: csv.DictReader[str], path: Path, read: Callable[[_Cells], ExportLine | None]
+) -> Iterator[ExportLine]:
     for row in reader:
         if None in row or None in row.values():
             raise CrewMeterError(

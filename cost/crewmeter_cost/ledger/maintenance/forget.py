@@ -1,6 +1,6 @@
 """Forgetting a person: their name becomes a random pseudonym, every sum stays.
 
-Rows name people by the number of a label, so the name stands in few places: its labels, the tag
+Rows name people by the number of a label, so the name is found in little else: its labels, the tag
 sets that carry it, and the budgets that were set for it.
 """
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Forgotten", "forget_user"]
 
-_CALL, _RUN, _LABEL = core_tables.call, core_tables.run, core_tables.label
-_TAGS, _BUDGET, _ACCOUNT = core_tables.tag_set, core_tables.budget, core_tables.budget_account
+_CALL = core_tables.call
+_RUN = core_tables.run
+_LABEL = core_tables.label
+_TAGS = core_tables.tag_set
+_BUDGET = core_tables.budget
+_ACCOUNT = core_tables.budget_account
 
 
 @dataclass(frozen=True, slots=True)

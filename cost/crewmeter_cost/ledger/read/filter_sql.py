@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["call_conditions", "cost_order", "run_conditions", "search_condition", "step_conditions"]
 
-_CALL, _STEP, _RUN = core_tables.call, core_tables.step, core_tables.run
+_CALL = core_tables.call
+_STEP = core_tables.step
+_RUN = core_tables.run
 _LABEL, _TAGS = core_tables.label, core_tables.tag_set
 
 _ON_STEP = ("crew", "flow", "task", "agent")

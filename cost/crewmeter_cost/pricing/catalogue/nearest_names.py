@@ -18,12 +18,15 @@ _SUGGESTIONS = 3
 
 
 def nearest_models(name: str, provider: str | None = None) -> list[str]:
-    """Return the listed names most like `name`, best first; of one provider where given."""
-    asked = name.lower().rpartition("/")[2]
+    """Return the listed names most like `name`, best first.
+
+    Of one provider where given.
+    """
+    wanted = name.lower().rpartition("/")[2]
     listed = dict.fromkeys(_listed(provider)) or dict.fromkeys(_listed(None))
     # Names of another length class cannot be alike, and comparing all of them takes seconds.
-    near = [each for each in listed if abs(len(each) - len(asked)) <= 4 and ":" not in each]
-    return difflib.get_close_matches(asked, near, n=_SUGGESTIONS, cutoff=_ALIKE)
+    near = [each for each in listed if abs(len(each) - len(wanted)) <= 4 and ":" not in each]
+    return difflib.get_close_matches(wanted, near, n=_SUGGESTIONS, cutoff=_ALIKE)
 
 
 def _listed(provider: str | None) -> Iterator[str]:

@@ -1,0 +1,1 @@
+"""Other programs that use the ledger: assistants over MCP, and pytest."""
