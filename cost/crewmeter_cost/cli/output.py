@@ -85,7 +85,7 @@ def cost_cell(pusd: int | None, *, priced: int, unpriced: int) -> str:
     return f"{usd(pusd)}{star}"
 
 
-COST_LEGEND = "* without the calls that have no price"
+COST_LEGEND = "* not exact: without calls that have no price, or with bounds and estimates"
 """What the star of `cost_cell` means; printed below a table that has one."""
 
 

@@ -28,6 +28,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.invoice_reconciliation import coverage
 from crewmeter_cost.finance.invoice_reconciliation.charges import Charged, charged
 from crewmeter_cost.formatting import counted
+from crewmeter_cost.ledger.read.unknown_usage import UnknownUsage, unknown_usage
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import nanoseconds
 from crewmeter_cost.pricing.catalogue import files
@@ -293,6 +294,10 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
     newest = library.newest_price(today.date())
     age = (today.date() - newest).days if newest else None
     covered = coverage.of_ledger(ledger, since=span[0], until=span[1])
+    unknown_parts: list[UnknownUsage] = []
+    if covered:
+        with Ledger.open(ledger, read_only=True) as book:
+            unknown_parts = unknown_usage(book, since=span[0], until=span[1])
     disagreements = list(library.disagreements(int(today.timestamp()) * _NS))
     requested = {(row.provider, row.model) for row in covered or ()}
     relevant = (
@@ -311,6 +316,7 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
         "fallback": {"source": "litellm", "version": library.litellm.version},
         "ledger": None if covered is None else [row._asdict() for row in covered],
         "disagreements": [_disagreement(each) for each in relevant],
+        "unknown_usage": [part._asdict() for part in unknown_parts],
     }
     if format is Format.JSON:
         print_json(document)
@@ -326,6 +332,12 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
             else "newest price: none is dated\n"
         )
         _print_check(covered, document["disagreements"], len(disagreements))  # type: ignore[arg-type]  # the list made above
+        if unknown_parts:
+            rows = [[part.provider, part.path, f"{part.calls:,}"] for part in unknown_parts]
+            columns = [("provider", "left"), ("path", "left"), ("calls", "right")]
+            print_table(
+                "Usage that nobody knows: these calls cost at least what is shown", columns, rows
+            )
     old = max_age is not None and age is not None and age > max_age
     unknown = sum(row.today is None for row in covered or ())
     if old:

@@ -201,5 +201,8 @@ def _amounts(node: Node) -> list[str]:
         seconds = f"{node.duration_ns / 1e9:,.2f}s"
     if not node.calls:
         return [seconds, "", "", ""]
-    cost = cost_cell(node.cost_pusd, priced=node.priced_calls, unpriced=node.unpriced_calls)
+    unpriced = node.unpriced_calls
+    cost = cost_cell(node.cost_pusd, priced=node.priced_calls, unpriced=unpriced)
+    if node.inexact_calls and not cost.endswith("*"):
+        cost += "*"
     return [seconds, f"{node.input_tokens:,}", f"{node.output_tokens:,}", cost]

@@ -118,6 +118,7 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
         if not (operation == "rerank" or usage.search_units or usage.units):
             lines.note("input_not_reported", LOWER)
         return
+    rates = lines.band.rates
     rest = usage.input - usage.cache_read - usage.cache_write_5m - usage.cache_write_1h
     media = _Media(usage, rest, lines.band)
     if usage.input_audio and "input_audio" not in lines.band.rates:
@@ -130,6 +131,9 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
         lines.note("input_rate_missing", LOWER)
     cached_text = usage.cache_read - media.audio_read - media.image_read
     _add_cached(lines, cached_text, usage.cache_write_5m, usage.cache_write_1h)
+    if usage.cache_write_5m and "cache_ttl_assumed" in usage.flags and "cache_write_1h" in rates:
+        # Writes for an hour cost more, and nobody told that these are not.
+        lines.note("cache_ttl_assumed", LOWER)
     lines.add("input_audio", media.audio, "input_audio")
     lines.add("cache_audio_read", media.audio_read, "cache_audio_read", "input_audio", "cache_read")
     lines.add("input_image", media.image, "input_image")

@@ -120,6 +120,8 @@ class UsageDraft:
         without a time to live count as five-minute writes, flagged ``cache_ttl_assumed``.
         """
         split = (five or 0) + (hour or 0)
+        if total and split > total:
+            self.flags.append("counts_disagree")
         total = max(total or 0, split)
         rest = total - split
         if rest and not one_kind:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.write.rows import CallState, StepState
 from crewmeter_cost.money import exact_usd, moment
-from crewmeter_cost.pricing.charge_result import OLD_STATUSES
+from crewmeter_cost.pricing.charge_result import EXACT, OLD_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +36,7 @@ _COUNTS = (
     "failed_calls",
     "unpriced_calls",
     "priced_calls",
+    "inexact_calls",
     "input_tokens",
     "output_tokens",
 )
@@ -60,6 +61,8 @@ class Node:
     failed_calls: int = 0
     unpriced_calls: int = 0
     priced_calls: int = 0
+    inexact_calls: int = 0
+    """Calls whose cost is a bound or an estimate."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost: int = 0
@@ -227,6 +230,7 @@ def _call_node(row: RowMapping) -> Node:
         failed_calls=int(state is not CallState.OK),
         unpriced_calls=int(not priced and state is not CallState.REJECTED),
         priced_calls=int(priced),
+        inexact_calls=int(priced and details["cost_status"] not in EXACT),
         input_tokens=row["input_tokens"] or 0,
         output_tokens=row["output_tokens"] or 0,
         cost=row["cost_pusd"] or 0,

@@ -32,6 +32,8 @@ Crews run for minutes.
 """
 CALLS_BOUNDS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 """Model calls per run; loops show in the upper ones."""
+_MOST_PATHS = 100
+"""Paths of unknown usage that have a series of their own. A hostile sender cannot make more."""
 _COUNTER_LIMIT = 5_000
 _HISTOGRAM_LIMIT = 1_000
 _OPERATIONS = {semconv.EMBEDDINGS: "embeddings", semconv.RERANK: "rerank"}
@@ -83,6 +85,13 @@ class CallMetrics:
             ("provider", "model", "reason"),
             limit=_COUNTER_LIMIT,
         )
+        self._unknown_usage = CounterSeries(
+            semconv.PROM_UNKNOWN_USAGE,
+            "Calls whose usage has a part that nobody knows, by its path. Their cost is a bound.",
+            ("provider", "path"),
+            limit=_COUNTER_LIMIT,
+        )
+        self._usage_path = LabelValues(_MOST_PATHS, absent="unknown")
         self._runs = CounterSeries(
             semconv.PROM_RUNS, "Finished runs.", ("name", "kind", "status"), limit=_COUNTER_LIMIT
         )
@@ -120,6 +129,7 @@ class CallMetrics:
                 self._cost,
                 self._tokens,
                 self._unpriced,
+                self._unknown_usage,
                 self._runs,
                 self._tools,
             )
@@ -181,8 +191,17 @@ class CallMetrics:
             self._cost.add((provider, model, crew, self._team.of(call.context.team)), sum(costs))
         elif not rejected:
             self._unpriced.add((provider, model, outcome.status), len(group))
+        for one, _ in group:
+            if one.usage.flags:
+                self._record_unknown_usage(provider, one.usage.flags)
         self._record_tokens((provider, model), [one.usage for one, _ in group])
         self._record_times((operation, model, status), [one for one, _ in group])
+
+    def _record_unknown_usage(self, provider: str, flags: Sequence[str]) -> None:
+        for flag in flags:
+            kind, _, path = flag.partition(":")
+            if kind == "unknown_usage":
+                self._unknown_usage.add((provider, self._usage_path.of(path)), 1)
 
     def _record_tokens(self, labels: tuple[str, str], usages: Sequence[TokenUsage]) -> None:
         counts = {
