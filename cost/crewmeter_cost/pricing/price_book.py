@@ -361,17 +361,17 @@ class PriceBook:
 
     def _lower_entries(self, found: _Found) -> Iterator[Entry]:
         """Yield what the other sources list of the same model at the same seller."""
-        seller = found.entry.provider
-        if seller == "openrouter":
+        if found.seller == "openrouter":
             # It resells many makers' models and bills no fees of theirs.
             return
+        chain = _CHAINS.get(found.seller, (found.seller,))
         for source in self._sources:
             if source is found.source:
                 continue
-            match = model_matching.find(seller, found.name, has=source.has)
-            entry = source.entry(seller, match.name) if match else None
-            if entry is not None:
-                yield entry
+            entries = (_listed(source, seller, found.name, chain) for seller in chain)
+            hit = next((entry for entry in entries if entry is not None), None)
+            if hit is not None:
+                yield hit[0]
 
     def _find(self, provider: str, names: Sequence[str], host: str | None) -> _Found | None:
         """Return the entry of the first name that any source lists, better sources first."""

@@ -36,8 +36,21 @@ UNITS = (
     "request",
     "web_search",
     "search_unit",
+    "search_response",
+    "storage_search",
+    "document_search",
+    "x_search",
+    "code_execution",
+    "maps_grounding",
+    "character",
+    "page",
+    "annotated_page",
+    "image",
+    "input_second",
+    "output_second",
+    "audio_hour",
 )
-"""What a price may be given for: tokens per million, the last three per one."""
+"""What a price may be given for: tokens per million, those from ``request`` on per one."""
 _SECTIONS = (
     "currency",
     "aliases",
