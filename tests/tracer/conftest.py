@@ -1,4 +1,4 @@
-"""A meter in this process, a stand-in provider for the whole module, and what the ledger says afterwards."""
+"""A meter in this process, a fake provider for the whole module, and what the ledger says afterwards."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def meter(tmp_path, ledger_path):
 
 @pytest.fixture
 def llm(fake_provider):
-    """CrewAI's native OpenAI client, pointed at the stand-in."""
+    """CrewAI's native OpenAI client, pointed at the fake provider."""
     from crewai import LLM
 
-    return LLM(model="openai/gpt-4o-mini", base_url=f"{fake_provider.url}/v1", api_key="sk-standin")
+    return LLM(model="openai/gpt-4o-mini", base_url=f"{fake_provider.url}/v1", api_key="sk-fake")
 
 
 @pytest.fixture

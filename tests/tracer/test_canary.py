@@ -80,7 +80,7 @@ def test_no_content_in_ledger_bytes_or_logs(sung, ledger_path, collector, caplog
     assert "birds" in lines
     for scope in (written, sent, lines.encode()):
         assert WORD.encode() not in scope
-        assert b"sk-standin" not in scope
+        assert b"sk-fake" not in scope
 
 
 def test_content_is_there_when_asked_for(sung, collector):
@@ -93,4 +93,4 @@ def test_content_is_there_when_asked_for(sung, collector):
     sent = b"".join(bodies)
     assert b"canaryword sings" in sent
     assert b"gen_ai.tool.call.arguments" in sent
-    assert b"sk-standin" not in sent
+    assert b"sk-fake" not in sent

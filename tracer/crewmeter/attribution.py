@@ -1,4 +1,4 @@
-"""The account that calls are made on: user, team, session and tags, in a context variable."""
+"""The account that calls are made on: user, team, session and tags."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def attribute(
 
 
 def current() -> Mapping[str, str] | None:
-    """Return the span attributes of the enclosing `attribute` blocks, None outside any."""
+    """Return the attributes of the enclosing `attribute` blocks, None outside any."""
     return _current.get()
 
 

@@ -1,4 +1,4 @@
-"""One running installation: what `instrument` sets up and `uninstrument` takes down.
+"""A running installation: what `instrument` sets up and `uninstrument` takes down.
 
 Events and HTTP exchanges feed a recorder. Its finished spans go to batch processors, each with one
 exporter.
@@ -88,7 +88,7 @@ class Installation:
         self._undo: list[Callable[[], None]] = []
 
     def _batch_processor(self, name: str, *, first: bool) -> BatchProcessor:
-        """Make the processor of one exporter. The first one also runs what is done once a span."""
+        """Make the processor of one exporter. The first also runs what is done once."""
         resource = self._app_provider.resource
         journal: Journal | None = None
         if name == EMBEDDED:
@@ -138,7 +138,10 @@ class Installation:
             processor.start()
 
     def uninstall(self) -> None:
-        """Stop watching and leave everything as it was. What is finished is still delivered."""
+        """Stop watching and leave everything as it was.
+
+        What is finished is still delivered.
+        """
         while self._undo:
             self._undo.pop()()
         self.close()
@@ -197,7 +200,7 @@ class Installation:
             self._before_call.exchange_closed(exchange)
 
     def _deliver(self, node: OpenSpan) -> None:
-        """End the user's provider's span of a finished node, and queue it for our exporters."""
+        """End the user's own span of a finished node, and queue it for our exporters."""
         ends_theirs = node.tracer is not None and node.otel_span.is_recording()
         if ends_theirs:
             self._end_theirs(node)
@@ -211,7 +214,7 @@ class Installation:
                     processor.put(node)
 
     def _is_exported_by_theirs(self, processor: BatchProcessor) -> bool:
-        """Return True where the user's provider sends to the same endpoint as ``processor``."""
+        """Return True where the user's provider sends to the endpoint of ``processor``."""
         if processor.name != OTLP or self._settings.endpoint is not None:
             return False
         return self._app_provider.exports_otlp

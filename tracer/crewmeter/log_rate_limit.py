@@ -15,7 +15,7 @@ class RateLimit:
         """How many lines were refused so far."""
 
     def allows(self, now_s: float) -> bool:
-        """Return True if a line may be written at ``now_s`` (seconds, any monotonic clock)."""
+        """Return True if a line may be written at ``now_s`` (any monotonic clock)."""
         if now_s < self._next:
             self.held_back += 1
             return False

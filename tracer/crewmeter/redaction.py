@@ -49,7 +49,7 @@ _SCRUBBED_BEYOND = 4096
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What of a run's content goes on spans. ``enabled`` is False unless the user wants it."""
+    """What of a run's content goes on spans: none, unless the user wants it."""
 
     enabled: bool = False
     limit: int = 8192
@@ -80,7 +80,7 @@ def scrub(text: str) -> str:
 
 
 def capture_wanted(requested: bool, environ: Mapping[str, str]) -> bool:
-    """Return True if the caller, our variable or OpenTelemetry's says to capture content."""
+    """Return True if the caller or the environment says to capture content."""
     if requested or _value(environ, "CREWMETER_CAPTURE_CONTENT") in _TRUE:
         return True
     return _value(environ, "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT") in _OTEL_ON

@@ -1,4 +1,6 @@
-"""Every attribute, metric and span name crewmeter writes or reads, once; this module imports nothing.
+"""Every attribute, metric and span name that crewmeter writes or reads, once.
+
+This module imports nothing.
 
 Names without the ``crewmeter.`` prefix follow the OpenTelemetry GenAI semantic conventions
 (repository ``open-telemetry/semantic-conventions-genai``, status "development", read in 2026);
@@ -7,7 +9,7 @@ Names without the ``crewmeter.`` prefix follow the OpenTelemetry GenAI semantic 
 
 from __future__ import annotations
 
-# --- GenAI conventions: the operation -----------------------------------------------------------------------------
+# --- GenAI conventions: the operation ----------------------------------------------------------
 OPERATION = "gen_ai.operation.name"
 PROVIDER = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
@@ -20,19 +22,15 @@ REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
 REQUEST_TOP_P = "gen_ai.request.top_p"
 REQUEST_SEED = "gen_ai.request.seed"
 AGENT_NAME = "gen_ai.agent.name"
-AGENT_ID = "gen_ai.agent.id"
 WORKFLOW_NAME = "gen_ai.workflow.name"
 TOOL_NAME = "gen_ai.tool.name"
-TOOL_CALL_ID = "gen_ai.tool.call.id"
-TOOL_TYPE = "gen_ai.tool.type"
 CONVERSATION_ID = "gen_ai.conversation.id"
-DATA_SOURCE_ID = "gen_ai.data_source.id"
 MCP_METHOD = "mcp.method.name"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 
-# --- GenAI conventions: usage (tokens). Input includes cached tokens, output includes reasoning --------------------
+# --- GenAI conventions: usage (tokens). Input includes cached tokens, output includes reasoning ---
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
@@ -40,7 +38,7 @@ CACHE_WRITE_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
 CACHE_WRITE_TOKENS_RENAMED = "gen_ai.usage.cache_write.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 
-# --- crewmeter: usage the conventions do not split -----------------------------------------------------------------
+# --- crewmeter: usage the conventions do not split ---------------------------------------------
 CACHE_WRITE_5M_TOKENS = "crewmeter.usage.cache_write_5m.input_tokens"
 CACHE_WRITE_1H_TOKENS = "crewmeter.usage.cache_write_1h.input_tokens"
 INPUT_AUDIO_TOKENS = "crewmeter.usage.input_audio_tokens"
@@ -56,18 +54,21 @@ CACHE_READ_IMAGE_TOKENS = "crewmeter.usage.cache_read_image_tokens"
 USAGE_UNITS = "crewmeter.usage.units"
 """String array of ``name=number``: what is billed and is no token (`TokenUsage.units`)."""
 USAGE_STATUS = "crewmeter.usage.status"
-"""``reported`` | ``missing`` | ``estimated`` | ``reconciled`` | ``invalid``: how much the token counts can be trusted."""
+"""How far to trust the token counts.
+
+``reported`` | ``missing`` | ``estimated`` | ``reconciled`` | ``invalid``
+"""
 USAGE_SOURCE = "crewmeter.usage.source"
 """``event`` | ``wire`` | ``stream`` | ``counter``: where the token counts were read."""
 USAGE_FLAGS = "crewmeter.usage.flags"
 """String array: what was assumed, e.g. ``cache_ttl_assumed``, ``cached_not_reported``."""
 SERVICE_TIER = "crewmeter.service_tier"
 REPORTED_COST_USD = "crewmeter.cost.reported_usd"
-"""Decimal string: what the provider itself said the call cost. Kept beside the computed charge, never instead of it."""
+"""What the provider itself said the call cost (decimal string). Stored beside our own charge."""
 TIME_TO_FIRST_TOKEN = "gen_ai.response.time_to_first_chunk"
 """Seconds (double) from the start of the call to its first streamed chunk."""
 
-# --- crewmeter: where in the crew ----------------------------------------------------------------------------------
+# --- crewmeter: where in the crew --------------------------------------------------------------
 KIND = "crewmeter.kind"
 RUN_ID = "crewmeter.run.id"
 RUN_KIND = "crewmeter.run.kind"
@@ -80,11 +81,16 @@ TOOL = "crewmeter.tool.name"
 DECLARED_PROVIDER = "crewmeter.provider.declared"
 """The provider the client names, before its host had a say."""
 CALL_ORIGIN = "crewmeter.call.origin"
-"""``event`` (CrewAI reported the call) | ``wire`` (only its HTTP exchange did) | ``residual`` (only a counter did)."""
-SAMPLED_OUT = "crewmeter.sampled_out"
-"""True on a span that the head sampler dropped: for the ledger only, collectors keep it from the trace back end.
+"""Who reported the call: ``event`` (CrewAI) | ``wire`` (its HTTP exchange only) | ``residual``.
 
-An attribute, because OTLP's flags can't say it: the Python exporter never sets the sampled bit, so a clear bit means nothing."""
+A residual is what only a counter reported.
+"""
+SAMPLED_OUT = "crewmeter.sampled_out"
+"""True on a span that the head sampler dropped. Collectors send it to the ledger only.
+
+An attribute, since OTLP's flags cannot say it: the Python exporter never sets the sampled bit, so a
+clear bit means nothing.
+"""
 ABANDONED = "crewmeter.abandoned"
 REPLAYED = "crewmeter.replayed"
 CACHED_RESULT = "crewmeter.tool.cached"
@@ -94,24 +100,24 @@ GUARDRAIL_PASSED = "crewmeter.guardrail.passed"
 PAUSED = "crewmeter.paused"
 """A flow or method that stopped to wait for a human; it resumes as a new span."""
 
-# --- crewmeter: attribution ----------------------------------------------------------------------------------------
+# --- crewmeter: attribution --------------------------------------------------------------------
 USER = "crewmeter.user"
 TEAM = "crewmeter.team"
 SESSION = "crewmeter.session"
 TAG_PREFIX = "crewmeter.tag."
 
-# --- Content, only when asked for ----------------------------------------------------------------------------------
+# --- Content, only when the user wants it --------------------------------------------------------
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
 TOOL_RESULT = "gen_ai.tool.call.result"
 
-# --- Resource ------------------------------------------------------------------------------------------------------
+# --- Resource ----------------------------------------------------------------------------------
 SERVICE_NAME = "service.name"
 ENVIRONMENT = "deployment.environment.name"
 ENVIRONMENT_OLD = "deployment.environment"
 
-# --- Operations (values of OPERATION) ------------------------------------------------------------------------------
+# --- Operations (values of OPERATION) ----------------------------------------------------------
 CHAT = "chat"
 TEXT_COMPLETION = "text_completion"
 GENERATE_CONTENT = "generate_content"
@@ -128,8 +134,6 @@ UNROUTED = "unrouted"
 EXECUTE_TOOL = "execute_tool"
 INVOKE_AGENT = "invoke_agent"
 INVOKE_WORKFLOW = "invoke_workflow"
-RETRIEVAL = "retrieval"
-PLAN = "plan"
 BILLED_OPERATIONS = frozenset(
     {
         CHAT,
@@ -147,7 +151,7 @@ BILLED_OPERATIONS = frozenset(
     }
 )
 
-# --- Kinds (values of KIND), the nodes of a run's tree -------------------------------------------------------------
+# --- Kinds (values of KIND), the nodes of a run's tree -----------------------------------------
 KIND_FLOW = "flow"
 KIND_CREW = "crew"
 KIND_METHOD = "flow_method"
@@ -168,13 +172,13 @@ KIND_TEST = "test"
 KIND_EVALUATION = "evaluation"
 KIND_OTHER = "other"
 
-# --- OpenTelemetry metrics the app's side emits --------------------------------------------------------------------
+# --- OpenTelemetry metrics the app's side emits ------------------------------------------------
 METRIC_OPERATION_DURATION = "gen_ai.client.operation.duration"
 METRIC_TOKEN_USAGE = "gen_ai.client.token.usage"
 METRIC_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 TOKEN_TYPE = "gen_ai.token.type"
 
-# --- Prometheus metrics of the sidecar (the contract) --------------------------------------------------------------
+# --- Prometheus metrics of the sidecar (the contract) ------------------------------------------
 PROM_COST = "crewmeter_cost_usd_total"
 PROM_CALLS = "crewmeter_llm_calls_total"
 PROM_TOKENS = "crewmeter_tokens_total"

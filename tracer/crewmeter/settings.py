@@ -140,7 +140,7 @@ def _wants_metrics(environ: Mapping[str, str], endpoint: str | None) -> bool:
 def _exporters(
     environ: Mapping[str, str], *, endpoint: str | None, has_argument: bool, ledger: str | None
 ) -> tuple[str, ...]:
-    """Return the names of the exporters, the endpoint's or the embedded one by default.
+    """Return the exporters' names, by default the endpoint's or the embedded one.
 
     An ``endpoint=`` or ``ledger=`` of the caller's adds its exporter to those of the environment.
     """

@@ -1,4 +1,4 @@
-"""Every row of the event table, told by CrewAI's own event objects on CrewAI's own bus."""
+"""Every row of the event table, outcome by CrewAI's own event objects on CrewAI's own bus."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass
-class Told:
+class Outcome:
     """What became of one row: its rows in the ledger and what the process looked like meanwhile and afterwards."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -210,21 +210,21 @@ def tell(recorder, make):
     handle, path = recorder
     outer = Source()
 
-    def run(events: list[Emitted], name: str, replayed: Emitted | None) -> Told:
-        told = Told()
+    def run(events: list[Emitted], name: str, replayed: Emitted | None) -> Outcome:
+        outcome = Outcome()
         crewai_event_bus.emit(outer, make("crew_kickoff_started", crew_name=name))
         before = trace.get_current_span()
         for source, event in events:
             crewai_event_bus.emit(source, event)
-            told.was_current |= trace.get_current_span() is not before
+            outcome.was_current |= trace.get_current_span() is not before
         if replayed is not None:
             crewai_event_bus.replay(*replayed)
-        told.left_open = handle._meter.recorder.open_count - 1
+        outcome.left_open = handle._meter.recorder.open_count - 1
         crewai_event_bus.emit(outer, make("crew_kickoff_completed", crew_name=name))
         assert handle._meter.recorder.open_count == 0
-        return told
+        return outcome
 
-    def told(name: str, *events: Emitted, replayed: Emitted | None = None) -> Told:
+    def outcome(name: str, *events: Emitted, replayed: Emitted | None = None) -> Outcome:
         from support.rows import call_rows, step_rows
 
         if replayed is not None and not hasattr(crewai_event_bus, "replay"):
@@ -244,7 +244,7 @@ def tell(recorder, make):
         )
         return result
 
-    return told
+    return outcome
 
 
 def test_no_row_is_without_an_event():
@@ -267,23 +267,23 @@ def test_every_scope_of_crewai_is_a_row():
 def test_a_pair_is_one_closed_span(tell, make, end):
     """A start and an end make one span of the table's kind below its run, current meanwhile, an error where the end says so."""
     source, start = Source(), start_of(end)
-    told = tell(f"pair {end}", (source, make(start)), (source, make(end)))
-    assert told.left_open == 0
-    assert told.was_current
-    (step,) = told.steps
+    outcome = tell(f"pair {end}", (source, make(start)), (source, make(end)))
+    assert outcome.left_open == 0
+    assert outcome.was_current
+    (step,) = outcome.steps
     stem = stem_of(start)
     assert (step["kind"], step["name"]) == (TABLE[end].kind, NAMES.get(stem, stem))
     assert step["status"] == ("error" if TABLE[end].failed else "ok")
     failed = "ValueError" if end in {"method_execution_failed", "flow_failed"} else "_OTHER"
     assert step["error_type"] == (failed if TABLE[end].failed else None)
-    assert told.calls == []
+    assert outcome.calls == []
 
 
 @pytest.mark.parametrize("kind", POINTS)
 def test_a_point_is_a_failed_span_of_no_length(tell, make, kind):
     """A tool that could not be chosen, fed or run is a failed tool step; the type of its failure says which."""
-    told = tell(f"point {kind}", (Source(), make(kind)))
-    (step,) = told.steps
+    outcome = tell(f"point {kind}", (Source(), make(kind)))
+    (step,) = outcome.steps
     expected = "ValueError" if kind == "tool_execution_error" else kind
     assert (step["kind"], step["name"], step["status"], step["error_type"]) == (
         "tool",
@@ -291,15 +291,15 @@ def test_a_point_is_a_failed_span_of_no_length(tell, make, kind):
         "error",
         expected,
     )
-    assert told.left_open == 0
+    assert outcome.left_open == 0
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_start_without_its_end_goes_with_its_run(tell, make, end):
     """When the end never comes, the run's own end closes the span, and finds the run though CrewAI's pairing slips by one."""
-    told = tell(f"forgotten {end}", (Source(), make(start_of(end))))
-    assert [step["kind"] for step in told.steps] == [TABLE[end].kind]
-    assert told.left_open == 1, "open until the run ended, and no longer"
+    outcome = tell(f"forgotten {end}", (Source(), make(start_of(end))))
+    assert [step["kind"] for step in outcome.steps] == [TABLE[end].kind]
+    assert outcome.left_open == 1, "open until the run ended, and no longer"
 
 
 @pytest.mark.parametrize(
@@ -307,8 +307,8 @@ def test_a_start_without_its_end_goes_with_its_run(tell, make, end):
 )
 def test_a_replayed_event_makes_nothing(tell, make, kind):
     """What a checkpoint's restore dispatches again through the bus's `replay` happened, and was billed, before."""
-    told = tell(f"replayed {kind}", replayed=(Source(), make(kind)))
-    assert (told.steps, told.calls, told.left_open) == ([], [], 0)
+    outcome = tell(f"replayed {kind}", replayed=(Source(), make(kind)))
+    assert (outcome.steps, outcome.calls, outcome.left_open) == ([], [], 0)
 
 
 def test_a_call_is_billed_by_its_event_and_timed_by_its_first_chunk(tell, make):
@@ -324,17 +324,17 @@ def test_a_call_is_billed_by_its_event_and_timed_by_its_first_chunk(tell, make):
         finish_reason="stop",
         response_id="r-1",
     )
-    told = tell(
+    outcome = tell(
         "call", (Source(), start), (Source(), chunk), (Source(), end), replayed=(Source(), end)
     )
-    (call,) = told.calls
+    (call,) = outcome.calls
     assert (call["input_tokens"], call["output_tokens"], call["finish_reason"]) == (
         1000,
         20,
         "stop",
     )
     assert call["ttft_ns"] is not None
-    assert told.left_open == 0
+    assert outcome.left_open == 0
 
 
 def test_a_failed_call_is_a_row(tell, make):
@@ -343,8 +343,8 @@ def test_a_failed_call_is_a_row(tell, make):
         make(f"llm_call_{word}", call_id="call-2", model="gpt-4o-mini")
         for word in ("started", "failed")
     )
-    told = tell("failed call", (Source(), start), (Source(), end))
-    (call,) = told.calls
+    outcome = tell("failed call", (Source(), start), (Source(), end))
+    (call,) = outcome.calls
     assert (call["status"], call["input_tokens"], call["cost_pusd"]) == ("error", None, None)
 
 
@@ -364,13 +364,13 @@ def test_a_tool_that_reports_failure_failed(tell, make):
     failure = reports.ToolFailure(
         message="no such page", reason=reports.ToolFailureReason.TOOL_REPORTED
     )
-    told = tell(
+    outcome = tell(
         "reported",
         (Source(), make("tool_usage_started")),
         (Source(), make("tool_failure_detected", failure=failure, policy="warn")),
         (Source(), make("tool_usage_finished", failure=failure)),
     )
-    (step,) = told.steps
+    (step,) = outcome.steps
     assert (step["status"], step["error_type"]) == ("error", "tool_failure")
 
 
@@ -387,12 +387,12 @@ def test_a_cached_result_says_so(tell, make):
 
 def test_a_guardrail_that_says_no_ran_well(tell, make):
     """A refusal is the guardrail's result, not its failure; the step tells which attempt it judged."""
-    told = tell(
+    outcome = tell(
         "guarded",
         (Source(), make("llm_guardrail_started", retry_count=2)),
         (Source(), make("llm_guardrail_completed", success=False, error="too long", retry_count=2)),
     )
-    (step,) = told.steps
+    (step,) = outcome.steps
     assert step["status"] == "ok"
     assert step["details"] == '{"attempts": 2, "passed": false}'
     assert "too long" not in str(step)
@@ -411,12 +411,12 @@ def test_a_guardrail_that_says_no_ran_well(tell, make):
 )
 def test_another_agents_failure_is_one(tell, make, stem, fields, error):
     """A2A tells its failures by the status of a completed event; there is no event of failure."""
-    told = tell(
+    outcome = tell(
         f"{stem} {fields}",
         (Source(), make(f"{stem}_started")),
         (Source(), make(f"{stem}_completed", **fields)),
     )
-    (step,) = told.steps
+    (step,) = outcome.steps
     assert (step["status"], step["error_type"]) == ("error" if error else "ok", error)
 
 

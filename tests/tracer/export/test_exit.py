@@ -17,7 +17,7 @@ import os, sys, time
 import crewmeter
 handle = crewmeter.instrument(summary=False)
 from crewai import LLM
-llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1", api_key="sk-standin")
+llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1", api_key="sk-fake")
 def call(n=5):
     for _ in range(n):
         llm.call("hello")

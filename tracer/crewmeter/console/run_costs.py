@@ -19,14 +19,17 @@ _USD_PER_PICO = Decimal(10) ** -12
 
 
 class RunCharge(NamedTuple):
-    """The cost of a run. ``usd`` is None where calls were made and none of them has a price."""
+    """The cost of a run.
+
+    ``usd`` is None where calls were made and none of them has a price.
+    """
 
     usd: Decimal | None
     unpriced_calls: int
 
 
 def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCharge | None:
-    """Return the cost of the run that ``node`` is, None where the exporter does not know."""
+    """Return the cost of the run ``node``, None where the exporter does not know."""
     run_cost = getattr(exporter, "run_cost", None)
     if not callable(run_cost):
         return None

@@ -1,4 +1,4 @@
-"""CrewAI's own hooks before model and tool calls, registered while a budget is active.
+"""CrewAI's hooks before model and tool calls, registered while a budget is active.
 
 Each registered hook slows every call, so they are taken out when there is no budget.
 """

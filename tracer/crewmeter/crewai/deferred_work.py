@@ -101,7 +101,7 @@ def _with_accounts(original: Any) -> Any:
 
 
 def _started_later(original: Any) -> Any:
-    """Wrap a coroutine function, so that its coroutine runs on the account of the call."""
+    """Wrap a coroutine function, so that it runs on the account of its call."""
 
     async def run(account: Mapping[str, str] | None, args: Any, kwargs: Any) -> Any:
         with attribution.as_account(account):

@@ -118,7 +118,7 @@ def joined(event: Any, fields: tuple[str, ...]) -> str | None:
 
 
 def has_mocked_client(source: Any) -> bool:
-    """Return True for an LLM object whose client is a mock of ``unittest``, which sends nothing."""
+    """Return True for an LLM object whose client is a mock, which sends nothing."""
     private = getattr(source, "__pydantic_private__", None) or {}
     public = getattr(source, "__dict__", {})
     for name in _CLIENTS:

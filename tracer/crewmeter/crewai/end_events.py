@@ -129,7 +129,7 @@ def llm_ended(source: Any, event: Any) -> Ending:
 
 
 def error_of(event: Any, unnamed: str = "_OTHER") -> str:
-    """Return the type of what failed, which has low cardinality, and never its message.
+    """Return the type of what failed, of low cardinality, and never its message.
 
     It is the event's own, else that of the exception in flight, else ``unnamed``.
     """

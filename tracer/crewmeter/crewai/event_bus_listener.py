@@ -26,7 +26,10 @@ CrewAI's handlers run in a pool, so ends overtake starts.
 
 
 class EventBusListener:
-    """A thread that hands events to ``handle(source, event, at_ns)`` one by one, oldest first."""
+    """A thread that hands on events one by one, oldest first.
+
+    ``handle`` receives the source, the event and its time (ns).
+    """
 
     def __init__(self, bus: Any, handle: Callable[[Any, Any, int], None]) -> None:
         self._bus = bus

@@ -1,4 +1,4 @@
-"""The wrapper round CrewAI's event bus, and the guard that keeps our faults from the app."""
+"""The wrapper round CrewAI's event bus, and the guard against our own faults."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class EventHandler:
     # --- one event ----------------------------------------------------------------------------
 
     def handle(self, source: Any, event: Any, now_ns: int) -> None:
-        """Handle one event. Whatever goes wrong in crewmeter ends here, in a rare log line.
+        """Handle one event. What goes wrong in crewmeter ends here, in a rare log line.
 
         Raises:
             BudgetExceeded: Memory or knowledge is about to embed, and a hard budget is spent.
@@ -264,7 +264,7 @@ class EventHandler:
             self._record_unannounced(rule, source, event, now_ns)
 
     def _renamed(self, event: Any, key: str | None) -> OpenSpan | None:
-        """Return the open call that CrewAI pairs with this end, if the end's call id is new.
+        """Return the open call that CrewAI pairs with an end whose call id is new.
 
         A custom model outside ``llm_call_context`` gets two ids.
         """

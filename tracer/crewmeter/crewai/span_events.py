@@ -92,7 +92,7 @@ _LONGEST = 200
 
 
 def span_event_attributes(event: Any) -> dict[str, str | int | float | bool]:
-    """Return the attributes of a span event: the listed fields that hold a plain value."""
+    """Return the attributes of a span event: its listed fields with a plain value."""
     attributes: dict[str, str | int | float | bool] = {}
     for name in SPAN_EVENTS[event.type]:
         value = getattr(event, name, None)

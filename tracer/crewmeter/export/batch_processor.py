@@ -1,4 +1,4 @@
-"""The queue and thread of one exporter: bounded, in the background, in small batches.
+"""The queue and thread of one exporter: bounded, in the background, in batches.
 
 It never stands in the app's way, also not at its exit.
 """
@@ -121,7 +121,10 @@ class BatchProcessor:
         thread.start()
 
     def put(self, node: OpenSpan) -> None:
-        """Queue a finished node. Never blocks: a full queue loses it, which the thread reports."""
+        """Queue a finished node. Never blocks.
+
+        A full queue loses it, which the thread reports.
+        """
         if self._journal is not None:
             self._journal.append(node)
         if len(self._queue) >= CAPACITY:
@@ -161,7 +164,7 @@ class BatchProcessor:
         return bool(self._queue or self._refused or self._busy or self._wake.is_set())
 
     def close(self, timeout: float) -> bool:
-        """Export what is queued and shut the exporter down, in at most ``timeout`` seconds.
+        """Export what is queued and shut the exporter down, within ``timeout`` seconds.
 
         What remains then is lost and reported.
 
@@ -192,7 +195,7 @@ class BatchProcessor:
         return False
 
     def after_fork(self) -> None:
-        """Begin afresh in a forked child: an empty queue, a new thread and exporter on use."""
+        """Begin afresh in a forked child: an empty queue, and a new thread on use."""
         self._retired.append(self._exporter)
         self._reset()
         if self._journal is not None:
@@ -234,7 +237,7 @@ class BatchProcessor:
             self._hurry.wait(self._delay_s)
 
     def _adapt_delay(self, waiting: int) -> None:
-        """Wait longer for the next batch where this one is large, and shorter where it is small."""
+        """Wait longer for the next batch where this one is large, shorter where small."""
         factor = 2.0 if waiting >= LOADED_SPANS else 0.5
         self._delay_s = min(LONGEST_DELAY_S, max(DELAY_S, self._delay_s * factor))
 

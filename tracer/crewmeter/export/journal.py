@@ -122,7 +122,7 @@ class Journal:
             self._turn_off(error)
 
     def release(self, segments: Iterable[Segment]) -> None:
-        """Note that a span of each of these is in the ledger, and delete what is done with."""
+        """Note that a span of each of these is in the ledger, and delete what is done."""
         with self._lock:
             for segment in segments:
                 segment.pending -= 1
@@ -134,7 +134,7 @@ class Journal:
                 current.reuse()
 
     def close(self) -> None:
-        """Delete the files whose spans are all in the ledger, and leave the others to be read."""
+        """Delete the files whose spans are all in the ledger, and leave the others."""
         with self._lock:
             segments = [*self._full, self._segment]
             self._segment = None
@@ -148,7 +148,10 @@ class Journal:
                     _delete(segment)
 
     def after_fork(self) -> None:
-        """Begin a journal of its own in a forked child. The parent's stays locked by the parent."""
+        """Begin a journal of its own in a forked child.
+
+        The parent's stays locked by the parent.
+        """
         inherited = [*self._full, self._segment]
         self._reset()
         for segment in inherited:

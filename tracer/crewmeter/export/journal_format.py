@@ -53,7 +53,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 @dataclass(frozen=True, slots=True)
 class JournalSpan:
-    """One span as a journal holds it. Times are nanoseconds since 1970, ids lower-case hex."""
+    """One span as a journal holds it.
+
+    Times are nanoseconds since 1970, ids lower-case hex.
+    """
 
     trace_id: str
     span_id: str

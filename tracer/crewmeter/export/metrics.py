@@ -86,7 +86,7 @@ class _Instruments:
 
 
 class ClientMetrics:
-    """The recorder of billed spans. Without a provider and an endpoint it does nothing."""
+    """The recorder of billed spans, idle without a provider and an endpoint."""
 
     def __init__(self, settings: TracerSettings, resource: Callable[[], Resource]) -> None:
         self._settings = settings

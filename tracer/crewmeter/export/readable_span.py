@@ -50,7 +50,7 @@ def final_attributes(node: OpenSpan) -> dict[str, AttributeValue]:
 
 
 def status_of(node: OpenSpan) -> Status:
-    """Return ERROR where something failed. Its message is there if content is captured."""
+    """Return ERROR where something failed, with the message if content is captured."""
     if node.error_type is None:
         return _OK
     return Status(StatusCode.ERROR, node.message)

@@ -1,4 +1,4 @@
-"""The readers of finished spans in the app: metrics, budgets, log lines and the summary.
+"""The readers of finished spans: metrics, budgets, log lines and the summary.
 
 All of it runs on the export thread.
 """
@@ -31,7 +31,7 @@ logger = logging.getLogger("crewmeter")
 
 
 class SpanObserver:
-    """The one that looks at every span before its export, and again when it is exported."""
+    """The one that looks at every span before its export, and again after it."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A finished model call as span attributes: everything the ledger needs to price it."""
+"""A finished model call as span attributes: what the ledger needs to price it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _server(call: ModelCall) -> tuple[str | None, int | None]:
 
 
 def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
-    """Return (usage, its source): the exchange's, else the event's, else the counter's."""
+    """Return (usage, source): the exchange's, else the event's, else the counter's."""
     exchange = call.exchange
     if exchange is not None and is_known(exchange):
         return exchange.usage, "stream" if exchange.streamed else "wire"

@@ -1,4 +1,4 @@
-"""The current node: that of the OpenTelemetry context, or the one a thread was started with."""
+"""The current node: the OpenTelemetry context's, or the one a thread began with."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class Recorder:
         attributes: Mapping[str, AttributeValue],
         at_ns: int,
     ) -> None:
-        """Add a span event to the open node of ``parent_id``, else to the one current here."""
+        """Add a span event to the open node of ``parent_id``, else to the current one."""
         node = self._active.find(parent_id)
         if node is None or node.ended_ns is not None:
             node = node_here()
@@ -211,7 +211,7 @@ class Recorder:
     def find_ended_call(
         self, call_id: str | None, usage: Mapping[str, object] | None
     ) -> OpenSpan | None:
-        """Return the ended call that a further end event repeats, None for a bill of its own."""
+        """Return the ended call that an end event repeats, None for one of its own."""
         return self._correlator.find_ended(call_id, usage)
 
     # --- calls --------------------------------------------------------------------------------

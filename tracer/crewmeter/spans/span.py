@@ -41,7 +41,10 @@ MOST_EVENTS = 128
 
 
 class RunUsage:
-    """The usage of a run so far, for its summary line. Filled on the export thread only."""
+    """The usage of a run so far, for its summary line.
+
+    Filled on the export thread only.
+    """
 
     __slots__ = (
         "calls",

@@ -29,7 +29,7 @@ _NO_STATE = TraceState()
 
 
 class SpanIds:
-    """The source of ids: the user's tracer where there is one, else our own random numbers."""
+    """The source of ids: the user's tracer, else our own random numbers."""
 
     def __init__(self, sampler: Sampler, tracer: Callable[[], Tracer | None]) -> None:
         self._sampler = sampler
