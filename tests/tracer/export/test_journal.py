@@ -350,3 +350,16 @@ def test_app_and_ledger_agree_where_the_ledger_is(text, monkeypatch, tmp_path):
 def test_only_a_sqlite_file_has_journals(text):
     """Beside a server's ledger there is no folder to write to."""
     assert ledger_file(text, {}) is None
+
+
+def test_no_empty_folder_is_left(journal, ledger):
+    """Neither by the process itself nor by a reader."""
+    node = finished([])
+    journal.append(node)
+    journal.release([node.journal])
+    journal.close()
+    assert not journal_folder(ledger).exists()
+    journal.append(finished([]))
+    journal.close()
+    assert replay_journals(ledger, lambda _: None) == 1
+    assert not journal_folder(ledger).exists()

@@ -11,6 +11,7 @@ import logging
 import mmap
 import os
 import threading
+from contextlib import suppress
 from itertools import count
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING
@@ -42,6 +43,10 @@ REUSE_BYTES = 64_000
 """Bytes from which a file without pending spans is written from its beginning again."""
 RETRY_S = 60.0
 """How long (s) the journal is off after it could not be written."""
+
+_ATTEMPTS = 10
+"""How often a file is tried for that a reader, or the end of another process, takes away."""
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 _number = count()
 
@@ -146,6 +151,8 @@ class Journal:
                     segment.close()
                 else:
                     _delete(segment)
+        with suppress(OSError):  # not empty, or never made
+            self._folder.rmdir()
 
     def after_fork(self) -> None:
         """Begin a journal of its own in a forked child.
@@ -188,28 +195,29 @@ class Journal:
 
 def _begin(folder: Path) -> Segment:
     """Make a file, readable by its owner only, and lock it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.lstat(folder).st_uid != os.geteuid():
-        raise OSError(f"{folder} belongs to somebody else")
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    while True:
+    for _ in range(_ATTEMPTS):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.lstat(folder).st_uid != os.geteuid():
+            raise OSError(f"{folder} belongs to somebody else")
         path = folder / f"{os.getpid()}-{time_ns():x}-{next(_number)}{FILE_SUFFIX}"
-        descriptor = os.open(path, flags, 0o600)
+        try:
+            descriptor = os.open(path, _NEW_FILE, 0o600)
+        except FileNotFoundError:
+            # A process that has ended took the empty folder away.
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A reader that was faster finds nothing in the file and deletes it.
+            if os.fstat(descriptor).st_nlink:
+                return Segment(path, descriptor)
         except BlockingIOError:
-            # A reader was faster. It finds nothing in the file and deletes it.
-            os.close(descriptor)
-            continue
-        if not os.fstat(descriptor).st_nlink:
-            os.close(descriptor)
-            continue
-        try:
-            return Segment(path, descriptor)
-        except OSError:  # no space
+            pass
+        except OSError:
             path.unlink(missing_ok=True)
             os.close(descriptor)
             raise
+        os.close(descriptor)
+    raise OSError(f"no file of our own in {folder}")
 
 
 def _reserve(descriptor: int) -> None:

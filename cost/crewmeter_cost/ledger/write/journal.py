@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,9 @@ def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
                     _write(batch, write)
                     count += len(batch)
             path.unlink(missing_ok=True)
+    if count:
+        with suppress(OSError):  # another process has a journal there
+            journal_folder(ledger).rmdir()
     return count
 
 
