@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from crewmeter.usage.token_usage import TokenUsage
-    from crewmeter_cost.ledger.read.calls import Billed
+    from crewmeter_cost.ledger.read.calls import BilledCall
     from crewmeter_cost.pricing.price_book import PriceBook
 
 __all__ = ["Saving", "savings"]
@@ -110,7 +110,7 @@ class _Habits:
 
 
 def savings(
-    calls: Callable[[], Iterable[Billed]],
+    calls: Callable[[], Iterable[BilledCall]],
     *,
     failed_runs: Collection[str],
     book: PriceBook,
@@ -137,7 +137,7 @@ def savings(
 
 def _add_call(
     found: _Found,
-    call: Billed,
+    call: BilledCall,
     failed_runs: Collection[str],
     seen: set[tuple[object, ...]],
     habits: _Habits,
@@ -160,7 +160,7 @@ def _add_call(
     _add_cheaper(found, call, habits, book)
 
 
-def _add_cheaper(found: _Found, call: Billed, habits: _Habits, book: PriceBook) -> None:
+def _add_cheaper(found: _Found, call: BilledCall, habits: _Habits, book: PriceBook) -> None:
     """Add what this call could have saved by less input, caching or a batch."""
     record = call.record
     agent = _subject(call)
@@ -213,7 +213,7 @@ def _cache_evidence(agent: str, habits: _Habits) -> str:
     return "; ".join(parts) or "less cached than the best agent on the model"
 
 
-def _habits(calls: Iterable[Billed]) -> _Habits:
+def _habits(calls: Iterable[BilledCall]) -> _Habits:
     """Return what is usual, over agents with enough calls."""
     inputs: defaultdict[tuple[str, str], array[int]] = defaultdict(lambda: array("q"))
     cached: Counter[tuple[str, str]] = Counter()
@@ -246,7 +246,7 @@ def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
 
 
 def _priced(
-    call: Billed, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
+    call: BilledCall, usage: TokenUsage, book: PriceBook, *, tier: str | None = None
 ) -> int | None:
     """Return what `usage` costs at that time, None where that is uncertain."""
     record = call.record
@@ -271,7 +271,7 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _subject(call: Billed) -> str:
+def _subject(call: BilledCall) -> str:
     """Return who made a call: the agent, else the crew or flow."""
     record = call.record
     return str(record["agent"] or record["crew"] or record["flow"] or "(no agent)")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from crewmeter.usage.token_usage import TokenUsage
-    from crewmeter_cost.ledger.read.calls import Billed
+    from crewmeter_cost.ledger.read.calls import BilledCall
     from crewmeter_cost.pricing.price_book import PriceBook
 
 __all__ = ["Change", "WhatIfLine", "cached_usage", "compare"]
@@ -67,7 +67,7 @@ _ASSUMED = {
 """Flag of a charge → what it means for the comparison."""
 
 
-def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[WhatIfLine]:
+def compare(billed: Iterable[BilledCall], change: Change, book: PriceBook) -> list[WhatIfLine]:
     """Return each model that the change affects, most expensive first.
 
     Calls keep their tokens and their time: the price of that day applies.
@@ -86,7 +86,7 @@ def compare(billed: Iterable[Billed], change: Change, book: PriceBook) -> list[W
 
 
 def _add(
-    line: WhatIfLine, call: Billed, instead: str | None, change: Change, book: PriceBook
+    line: WhatIfLine, call: BilledCall, instead: str | None, change: Change, book: PriceBook
 ) -> None:
     record = call.record
     provider, model = (

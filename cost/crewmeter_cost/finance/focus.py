@@ -21,7 +21,7 @@ from crewmeter_cost.pricing.charge import items_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from crewmeter_cost.ledger.read.calls import Billed
+    from crewmeter_cost.ledger.read.calls import BilledCall
     from crewmeter_cost.pricing.charge_result import Item
 
 __all__ = ["COLUMNS", "FocusExport", "rows"]
@@ -136,7 +136,7 @@ class FocusExport:
     total_pusd: int = 0
 
 
-def rows(billed: Iterable[Billed], export: FocusExport) -> Iterator[str]:
+def rows(billed: Iterable[BilledCall], export: FocusExport) -> Iterator[str]:
     """Yield CSV lines, header first.
 
     `billed` comes in order of time, so that one day is held in memory at once.
@@ -157,7 +157,7 @@ def rows(billed: Iterable[Billed], export: FocusExport) -> Iterator[str]:
     yield from _written(sums)
 
 
-def _add(sums: dict[_Key, _Sum], day: str, call: Billed) -> None:
+def _add(sums: dict[_Key, _Sum], day: str, call: BilledCall) -> None:
     """Add a call's line items to the day's rows.
 
     A cost that no line item explains (a provider's own figure, a rounding) is a row of its own.

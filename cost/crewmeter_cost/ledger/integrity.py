@@ -1,4 +1,4 @@
-"""Checks of a SQLite ledger's bytes: its pages, and the checksums of its write-ahead log.
+"""Checks of a SQLite ledger's bytes: its pages and its log's checksums.
 
 SQLite verifies a WAL's checksums when it recovers one, not while connections are open. Bytes that
 change on disk under a live writer are read as they are, so they are looked for here. The format:
@@ -58,7 +58,7 @@ def _page_damage(path: Path) -> str | None:
 
 
 def wal_damage(path: Path) -> int | None:
-    """Return the first frame (from 1) of a WAL that is damaged, None where there is none.
+    """Return the first damaged frame (from 1) of a WAL, None for a sound one.
 
     A frame at the end may be half written, and frames after it may be left from before the last
     checkpoint. So a bad frame counts only where a frame of the same generation follows it.

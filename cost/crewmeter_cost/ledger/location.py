@@ -53,7 +53,7 @@ class LedgerUrl:
         return URL.create("sqlite", database=self.database)
 
     def render_as_string(self, *, hide_password: bool = True) -> str:
-        """Return the URL as text, with `***` in place of a password unless told otherwise."""
+        """Return the URL as text, with `***` for a password by default."""
         if self.server is not None:
             return self.server.render_as_string(hide_password=hide_password)
         return f"sqlite:///{self.database}"

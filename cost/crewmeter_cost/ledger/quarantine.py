@@ -1,4 +1,4 @@
-"""Move a damaged SQLite ledger aside, whole and under a name of its own, so a new one can begin.
+"""A damaged SQLite ledger is moved aside, whole and under its own name.
 
 Nothing is deleted or overwritten: the file, its write-ahead log and its index are the evidence.
 """
@@ -23,7 +23,7 @@ _BESIDE = ("-wal", "-shm")
 
 
 def quarantine(path: Path, *, damaged: FileIdentity | None = None) -> Path | None:
-    """Rename a damaged ledger to `<name>.corrupt-<UTC time>`, and return where it is now.
+    """Rename a damaged ledger to `<name>.corrupt-<UTC time>`, its new path.
 
     `damaged` is the file that was found to be damaged, where that is known. None where nothing was
     moved: the file is sound, or another process was quicker and a new ledger is at the path. Raises
@@ -52,7 +52,10 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _reserved_name(path: Path) -> Path:
-    """Return a name that is free, with an empty file that holds it: a rename replaces only that."""
+    """Return a free name, reserved by an empty file.
+
+    A rename replaces nothing but that file.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     number = 1
     while True:
@@ -67,7 +70,7 @@ def _reserved_name(path: Path) -> Path:
 
 
 def _put_back(aside: Path, path: Path) -> None:
-    """Return a ledger that another process had put there between the check and the rename."""
+    """Put back a new ledger that was renamed by mistake."""
     try:
         os.link(aside, path)
     except FileExistsError:
@@ -76,7 +79,10 @@ def _put_back(aside: Path, path: Path) -> None:
 
 
 def _move(path: Path, identity: FileIdentity | None, target: Path) -> None:
-    """Rename a file unless it is another one by now: a new ledger has a log of its own."""
+    """Rename a file unless it is another one by now.
+
+    A new ledger has a log of its own.
+    """
     if identity is None or identity_of(path) != identity:
         return
     try:

@@ -73,8 +73,9 @@ def pragmas(*, durable: bool, read_only: bool) -> list[str]:
     """Return how every connection is set up."""
     cache_kib = 64_000 if durable else 4_000
     checkpoint_pages = 4_000 if durable else 1_000
+    synchronous = "FULL" if durable else "NORMAL"
     return [
-        f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}",
+        f"PRAGMA synchronous = {synchronous}",
         f"PRAGMA cache_size = {-cache_kib}",
         f"PRAGMA wal_autocheckpoint = {checkpoint_pages}",
         "PRAGMA temp_store = MEMORY",

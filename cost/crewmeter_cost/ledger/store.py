@@ -143,7 +143,7 @@ class Ledger:
         """Connect, and bring the schema up to date."""
         if self._sqlite is None or not self._sqlite.open():
             with self._explained():
-                from crewmeter_cost.ledger.schema.version import bring_up_to_date
+                from crewmeter_cost.ledger.schema.creation import bring_up_to_date
 
                 bring_up_to_date(self.engine, read_only=self._read_only)
 

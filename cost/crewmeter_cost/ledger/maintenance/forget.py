@@ -36,7 +36,7 @@ _ACCOUNT = core_tables.budget_account
 class Forgotten:
     """What was changed.
 
-    `file_cleaned` is False where another reader kept old pages in use.
+    `file_cleaned` is False where another reader held old pages.
     """
 
     pseudonym: str

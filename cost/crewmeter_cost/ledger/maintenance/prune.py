@@ -85,7 +85,7 @@ def prune(
     The moment is rounded down to the hour.
 
     From then on spans from before that time are refused as duplicates: whether they were counted
-    can no longer be told.
+    is no longer known.
 
     Args:
         ledger: The ledger to prune, which others may write meanwhile.

@@ -1,4 +1,4 @@
-"""Copy what can be read of a damaged SQLite ledger into a new one, with its sums computed afresh.
+"""Copies of what can be read of a damaged ledger, with sums computed afresh.
 
 The damaged file is not touched. Ranges of rows that cannot be read are halved until what is lost is
 single rows. Of a damaged write-ahead log, SQLite takes the commits before the damage.
@@ -74,7 +74,10 @@ def salvage(damaged: Path, target: Path) -> Salvaged:
 
 
 def _copy(damaged: Path, folder: Path) -> Path:
-    """Copy the file and its WAL, without the index of the WAL: so SQLite checks every frame."""
+    """Copy the file and its WAL, not the WAL's index.
+
+    Without the index SQLite checks every frame.
+    """
     copied = folder / "ledger.db"
     shutil.copyfile(damaged, copied)
     with contextlib.suppress(FileNotFoundError):
@@ -185,7 +188,7 @@ class _Salvage:
 
 
 def _is_whole(table: TableSpec, row: Row) -> bool:
-    """Whether every value is of its column's type, as far as SQLite would have let it in."""
+    """Whether every value is of its column's type."""
     kinds: dict[str, type | tuple[type, ...]] = {"text": str, "bytes": bytes, "float": float}
     return all(
         column.nullable if value is None else isinstance(value, kinds.get(column.type, int))

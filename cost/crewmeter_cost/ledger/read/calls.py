@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["FIELDS", "FORMATS", "Billed", "billed", "calls"]
+__all__ = ["FIELDS", "FORMATS", "BilledCall", "billed", "calls"]
 
 FIELDS = (
     "started_at",
@@ -107,7 +107,7 @@ _COUNTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Billed:
+class BilledCall:
     """One billed call read back: its record, and what a charge needs."""
 
     record: dict[str, object]
@@ -227,7 +227,7 @@ def billed(
     since: datetime | None = None,
     until: datetime | None = None,
     where: Filter | None = None,
-) -> Iterator[Billed]:
+) -> Iterator[BilledCall]:
     """Yield the same calls with what is needed to charge them again."""
     names = _Names()
     for page in pages(ledger, names, since=since, until=until, where=where):
@@ -235,10 +235,10 @@ def billed(
             yield _billed(row, names)
 
 
-def _billed(row: Mapping[Any, Any], names: _Names) -> Billed:
+def _billed(row: Mapping[Any, Any], names: _Names) -> BilledCall:
     frozen = names("price", row["price_version"])
     unpriced = row["cost_pusd"] is None and row["state"] != CallState.REJECTED
-    return Billed(
+    return BilledCall(
         record=_record(row, names),
         started_ns=row["started_ns"],
         duration_ns=row["duration_ns"],
@@ -270,6 +270,8 @@ def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
     frozen = name("price", row["price_version"])
     version, source = frozen[:2] if frozen else (None, None)
     cost = row["cost_pusd"]
+    cost_usd = None if cost is None else exact_usd(cost)
+    status = "ok" if row["state"] == CallState.OK else "error"
     record = {
         "started_at": moment(row["started_ns"]),
         "duration_seconds": row["duration_ns"] / 1e9,
@@ -277,15 +279,15 @@ def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
         "trace_id": bytes(row["trace_id"]).hex(),
         "span_id": bytes(row["span_id"]).hex(),
         "tags": json.loads(tags) if tags else {},
-        "status": "ok" if row["state"] == CallState.OK else "error",
-        "cost_usd": None if cost is None else exact_usd(cost),
+        "status": status,
+        "cost_usd": cost_usd,
         "price_source": source,
         "price_version": version,
     }
     record |= {field: name("label", row[field]) for field in _NAMED}
     record |= {field: row[field] for field in _COUNTS}
-    status = str(record["cost_status"])
-    record["cost_status"] = OLD_STATUSES.get(status, status)
+    cost_status = str(record["cost_status"])
+    record["cost_status"] = OLD_STATUSES.get(cost_status, cost_status)
     return {field: record[field] for field in FIELDS}
 
 

@@ -38,8 +38,11 @@ __all__ = ["DetailSource"]
 ROWS = 50_000
 """Calls added up by one statement."""
 
-_CALL, _STEP, _RUN = core_tables.call, core_tables.step, core_tables.run
-_LABEL, _ROLLUP = core_tables.label, core_tables.rollup_hour
+_CALL = core_tables.call
+_STEP = core_tables.step
+_RUN = core_tables.run
+_LABEL = core_tables.label
+_ROLLUP = core_tables.rollup_hour
 _NS = 10**9
 _HOUR_NS = HOUR * _NS
 _WIDTH = len(SUMS)

@@ -66,7 +66,9 @@ _NO_GROUPS = ("run", "tag", "error", "finish", "cost_status")
 """Roll-ups for views. Reports are not grouped by their keys."""
 _NO_LATENCIES = ("run", "ttft")
 """Latency counts of something else than calls."""
-_CALL, _STEP, _RUN = core_tables.call, core_tables.step, core_tables.run
+_CALL = core_tables.call
+_STEP = core_tables.step
+_RUN = core_tables.run
 _NS = 10**9
 
 

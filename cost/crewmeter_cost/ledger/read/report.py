@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.read.aggregate import Key, Ranked
     from crewmeter_cost.ledger.read.query import ReportQuery
-    from crewmeter_cost.ledger.read.rollup_windows import Edge, Window
+    from crewmeter_cost.ledger.read.rollup_windows import Edge, ReportWindow
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["COLUMN_NAMES", "Report", "ReportRow", "report"]
@@ -129,8 +129,8 @@ class Report:
         With a limit it also says how many groups there are and whether some were left out.
         """
         document: dict[str, object] = {
-            "since": None if self.since is None else utc_text(self.since),
-            "until": None if self.until is None else utc_text(self.until),
+            "since": _time_text(self.since),
+            "until": _time_text(self.until),
             "currency": "USD",
             "group_by": list(self.group_by),
             "rows": [row.document(self.group_by) for row in self.rows],
@@ -139,6 +139,10 @@ class Report:
         if self.limit is not None:
             document |= {"groups": self.groups, "truncated": self.truncated}
         return document
+
+
+def _time_text(when: datetime | None) -> str | None:
+    return None if when is None else utc_text(when)
 
 
 def report(
@@ -247,7 +251,7 @@ class _Reading:
 
     # --- sums -----------------------------------------------------------------------------------
 
-    def _window(self) -> Window | None:
+    def _window(self) -> ReportWindow | None:
         """Return where to read, None where no roll-up answers."""
         if self._query.dimension is None and self._query.tag is None:
             return None
@@ -259,7 +263,7 @@ class _Reading:
             with_empty=self._query.of_tools,
         )
 
-    def _sums(self, window: Window | None) -> Iterator[tuple[Key, list[int]]]:
+    def _sums(self, window: ReportWindow | None) -> Iterator[tuple[Key, list[int]]]:
         """Yield keys and sums to be added up. A key may come several times."""
         if window is None:
             self._note_pruned(self._since_ns)
@@ -273,13 +277,13 @@ class _Reading:
         for edge in window.edges:
             yield from self._edge_sums(edge)
 
-    def _rolled_up(self, window: Window) -> Iterable[tuple[Key, list[int]]]:
+    def _rolled_up(self, window: ReportWindow) -> Iterable[tuple[Key, list[int]]]:
         if self._query.dimension is not None:
             return self._rollups.sums(self._query.dimension, window.first, window.last)
         return self._rollups.sums_by_tag(str(self._query.tag), window.first, window.last)
 
     def _edge_sums(self, edge: Edge) -> Iterator[tuple[Key, list[int]]]:
-        """Yield the sums of an edge. Durations that are read with them are kept for later."""
+        """Yield the sums of an edge. Durations read with them are stored for later."""
         self._note_pruned(edge.start_ns)
         few = edge.calls <= HELD_CALLS
         timed = few and self._query.latency is not None
@@ -300,7 +304,7 @@ class _Reading:
             )
 
     def _grouped_time(self, key: Key) -> Key:
-        """Return a key with the start of its time group in place of the time it was read by."""
+        """Return a key with the start of its time group instead of the time it was read by."""
         if not self._time_groups:
             return key
         parts = list(key)
@@ -311,7 +315,7 @@ class _Reading:
     # --- percentiles ----------------------------------------------------------------------------
 
     def _percentiles(
-        self, window: Window | None, calls: int, wanted: set[Key] | None
+        self, window: ReportWindow | None, calls: int, wanted: set[Key] | None
     ) -> Percentiles:
         """Return the percentiles of each (wanted) group."""
         complete = (self._since_ns or 0) >= self._pruned_ns
@@ -334,7 +338,7 @@ class _Reading:
                 percentiles.count(key, counts)
 
     def _count_buckets(
-        self, percentiles: Percentiles, window: Window, latency: str, wanted: set[Key] | None
+        self, percentiles: Percentiles, window: ReportWindow, latency: str, wanted: set[Key] | None
     ) -> None:
         """Count from the roll-ups, and the durations at the edges."""
         by = self._query.by

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportNames"]
 
-_RUN, _LABEL, _TAGS = core_tables.run, core_tables.label, core_tables.tag_set
+_RUN = core_tables.run
+_LABEL = core_tables.label
+_TAGS = core_tables.tag_set
 _CHUNK = 5000
 
 
@@ -46,7 +48,7 @@ class ReportNames:
         return select(_LABEL.c.id).where(_LABEL.c.kind == name, _LABEL.c.value == value)
 
     def key(self, values: Iterable[Any]) -> Key:
-        """Return a raw key: 0 for no name, and the tag's value in place of a tag set."""
+        """Return a raw key: 0 for no name, the tag's value for a tag set."""
         return tuple(
             self._part(value, name) for value, name in zip(values, self._query.by, strict=True)
         )

@@ -2,7 +2,7 @@
 
 The rest is read from the calls. Pure.
 
-This is the one place for that arithmetic. Times are unix nanoseconds where a name says so, else
+All of that arithmetic is here. Times are unix nanoseconds where a name says so, else
 unix seconds. Ranges are half-open, and None is without end.
 """
 
@@ -16,7 +16,7 @@ from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, HOUR
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Edge", "Range", "Span", "Window", "hour_parts", "report_window", "whole_days"]
+__all__ = ["Edge", "Range", "ReportWindow", "Span", "hour_parts", "report_window", "whole_days"]
 
 _NS = 10**9
 _HOUR_NS = HOUR * _NS
@@ -39,7 +39,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ReportWindow:
     """Whole hours [first, last) to read from roll-ups, and edges from the calls."""
 
     first: int | None
@@ -59,7 +59,7 @@ def report_window(
     count: Callable[[list[Span]], list[int]],
     pruned_ns: int,
     with_empty: bool = False,
-) -> Window:
+) -> ReportWindow:
     """Return how to read [since, until).
 
     Of the hour that a window begins or ends in, the part with fewer calls is read: that inside, to
@@ -69,7 +69,7 @@ def report_window(
     """
     if since_ns is not None and until_ns is not None and _in_one_hour(since_ns, until_ns):
         (calls,) = count([(since_ns, until_ns)])
-        return Window(0, 0, (Edge(since_ns, until_ns, 1, calls),))
+        return ReportWindow(0, 0, (Edge(since_ns, until_ns, 1, calls),))
     cuts = [cut for cut in (since_ns, until_ns) if cut is not None and cut % _HOUR_NS]
     parts = [part for cut in cuts for part in _parts_of_hour(cut)]
     counts = iter(count(parts) if parts else ())
@@ -84,7 +84,7 @@ def report_window(
         else:
             last = edge.start_ns if edge.sign > 0 else edge.end_ns
     read = tuple(edge for edge in edges if edge.calls or with_empty)
-    return Window(_seconds(first), _seconds(last), read)
+    return ReportWindow(_seconds(first), _seconds(last), read)
 
 
 def _in_one_hour(since_ns: int, until_ns: int) -> bool:

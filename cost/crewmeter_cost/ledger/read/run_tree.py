@@ -29,7 +29,8 @@ __all__ = ["Node", "RunTree", "run_tree"]
 DEEPEST = 100
 """Nodes nested deeper (no crew is, hostile spans may be) hang on their ancestor at this depth."""
 
-_CALL, _STEP, _LABEL = core_tables.call, core_tables.step, core_tables.label
+_CALL, _STEP = core_tables.call, core_tables.step
+_LABEL = core_tables.label
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
 _COUNTS = (
     "calls",
@@ -79,8 +80,14 @@ class Node:
             return None
         return self.cost
 
+    @property
+    def duration_seconds(self) -> float | None:
+        """None while it is running."""
+        return None if self.duration_ns is None else self.duration_ns / 1e9
+
     def document(self) -> dict[str, object]:
         """Return the node as JSON, with its children."""
+        cost = self.cost_pusd
         return {
             "kind": self.kind,
             "name": self.name,
@@ -88,13 +95,13 @@ class Node:
             "error_type": self.error_type,
             "span_id": self.span_id,
             "started_at": moment(self.started_ns),
-            "duration_seconds": None if self.duration_ns is None else self.duration_ns / 1e9,
+            "duration_seconds": self.duration_seconds,
             "calls": self.calls,
             "failed_calls": self.failed_calls,
             "unpriced_calls": self.unpriced_calls,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
-            "cost_usd": None if self.cost_pusd is None else exact_usd(self.cost_pusd),
+            "cost_usd": None if cost is None else exact_usd(cost),
             "details": self.details,
             "children": [child.document() for child in self.children],
         }
@@ -216,10 +223,11 @@ def _call_node(row: RowMapping) -> Node:
     details: dict[str, Any] = {"cost_status": OLD_STATUSES.get(cost_status, cost_status)}
     if row["ttft_ns"] is not None:
         details["ttft_seconds"] = row["ttft_ns"] / 1e9
+    kind = "embedding" if row["operation"] == "embeddings" else "llm"
     return Node(
         span_id=bytes(row["span_id"]).hex(),
         parent_span_id=_hex(row["parent_span_id"]),
-        kind="embedding" if row["operation"] == "embeddings" else "llm",
+        kind=kind,
         name=row["model"] or "unknown model",
         status="ok" if state is CallState.OK else "error",
         error_type=row["error"],

@@ -31,7 +31,10 @@ __all__ = ["columns_module", "model_tables", "sqlite_schema"]
 _FOLDER = Path(__file__).parent
 COLUMNS_FILE = _FOLDER / "columns.py"
 SQLITE_FILE = _FOLDER / "sqlite_schema.sql"
-_HEAD = '''"""The columns of every table as plain data. Generated from `tables.py` by `generate.py`."""
+_HEAD = '''"""The columns of every table as plain data.
+
+Generated from `tables.py` by `generate.py`.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,7 @@ def sqlite_schema() -> str:
 
 def _sqlite_statements() -> Iterator[str]:
     # These need `columns.py`, which may only just have been written.
-    from crewmeter_cost.ledger.schema.version import bucket_rows, version_table
+    from crewmeter_cost.ledger.schema.creation import bucket_rows, version_table
     from crewmeter_cost.ledger.schema.views import view_definitions
 
     dialect = registry.load("sqlite")()

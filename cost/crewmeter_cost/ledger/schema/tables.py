@@ -335,7 +335,7 @@ class StateRow(SQLModel, table=True):
 
 
 class Repricing(SQLModel, table=True):
-    """One `crewmeter reprice` job: what it was asked, and whether it was undone."""
+    """One `crewmeter reprice` job: when, why, and whether it was undone."""
 
     __tablename__ = "repricing"
     id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True))

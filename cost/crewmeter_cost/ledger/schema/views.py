@@ -37,10 +37,15 @@ _CONTEXT = ("crew", "flow", "task", "agent", "tool", "user", "team", "session")
 _STEP_CONTEXT = ("kind", "name", "crew", "flow", "task", "agent")
 _RUN_NAMES = ("name", "service", "environment", "team", "user", "session")
 
-_CALL, _RUN, _STEP = core_tables.call, core_tables.run, core_tables.step
-_LABEL, _TAGS = core_tables.label, core_tables.tag_set
-_ROLLUP, _BUCKET = core_tables.rollup_hour, core_tables.latency_bucket
-_LATENCY_HOUR, _LATENCY_DAY = core_tables.latency_hour, core_tables.latency_day
+_CALL = core_tables.call
+_RUN = core_tables.run
+_STEP = core_tables.step
+_LABEL = core_tables.label
+_TAGS = core_tables.tag_set
+_ROLLUP = core_tables.rollup_hour
+_BUCKET = core_tables.latency_bucket
+_LATENCY_HOUR = core_tables.latency_hour
+_LATENCY_DAY = core_tables.latency_day
 
 
 class _Named:
@@ -50,7 +55,7 @@ class _Named:
         self.joined: FromClause = table
 
     def name(self, reference: ColumnElement[Any], label: str) -> ColumnElement[Any]:
-        """The text behind a label reference, as column `label`."""
+        """Return the text behind a label reference, as column `label`."""
         names = _LABEL.alias(f"{label}_name")
         self.joined = self.joined.outerjoin(names, names.c.id == reference)
         return names.c.value.label(label)
@@ -74,7 +79,7 @@ def _usd(pusd: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _whole(table: Table) -> ColumnElement[Any]:
-    """Cost of a sum kept in two columns."""
+    """Return the cost of a sum that is stored in two columns."""
     total: ColumnElement[Any] = table.c.cost_whole_usd + _usd(table.c.cost_pusd)
     return total
 

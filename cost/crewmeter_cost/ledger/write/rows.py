@@ -161,7 +161,7 @@ class CallRows:
         self._cost_status = of["cost_status"]
 
     def context(self, context: CallContext) -> Row:
-        """Return the columns crew … environment, as they stand in a row."""
+        """Return the columns crew … environment of a row."""
         labels = self._labels
         of = labels.of
         return (
@@ -185,7 +185,8 @@ class CallRows:
         price = self._price(outcome)
         started, duration = _times(call)
         response_id = _response_id(call.response_id)
-        first_token = call.time_to_first_token_ns
+        first_token = _instant(call.time_to_first_token_ns)
+        response_hash = _key(response_id)
         usage_flags = labels.flags[usage.flags] if usage.flags else None
         cost_flags = labels.flags[outcome.flags] if outcome.flags else None
         return (
@@ -195,7 +196,7 @@ class CallRows:
             run,
             started,
             duration,
-            None if first_token is None else instant(first_token),
+            first_token,
             self._operation[call.operation],
             self._origin[call.origin],
             self._scope[call.scope],
@@ -204,7 +205,7 @@ class CallRows:
             self._model[call.request_model],
             self._model[call.response_model],
             response_id,
-            None if response_id is None else response_key(response_id),
+            response_hash,
             *context,
             _state(call),
             self._error[call.error_type],
@@ -249,6 +250,14 @@ def _response_id(text: str | None) -> str | None:
     if len(text) <= _LONGEST_ID and text.isascii() and "\0" not in text:
         return text
     return clean(text, _LONGEST_ID) or None
+
+
+def _key(response_id: str | None) -> int | None:
+    return None if response_id is None else response_key(response_id)
+
+
+def _instant(nanoseconds: int | None) -> int | None:
+    return None if nanoseconds is None else instant(nanoseconds)
 
 
 def _span_id(text: str | None) -> bytes | None:

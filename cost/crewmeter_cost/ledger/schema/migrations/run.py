@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import inspect
 
-from crewmeter_cost.ledger.schema.version import finish
+from crewmeter_cost.ledger.schema.creation import finish
 from crewmeter_cost.ledger.schema.views import view_definitions
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What becomes of a damaged SQLite ledger: it is moved aside, and what can be read is copied."""
+"""A damaged SQLite ledger is moved aside, and what can be read is copied."""
 
 from __future__ import annotations
 
