@@ -14,11 +14,14 @@ WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 3 / 2 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 ARGS ?=
 
-.PHONY: demo test test-all test-rest truth lint coverage stack-local clean help
+.PHONY: wheel demo test test-all test-rest truth lint coverage stack-local clean help
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '2,8s/^# *//p' Makefile
+
+wheel: $(VENV)/.demo
+	@$(BIN)/python -c 'from importlib.metadata import version; from pathlib import Path; from crewmeter_cost.compose_stack.wheel import installed_wheel, wheel_name; target = Path("dist", wheel_name(version("crewmeter"))); target.parent.mkdir(exist_ok=True); target.write_bytes(installed_wheel()); print(target)'
 
 demo: $(VENV)/.demo
 	@$(BIN)/crewmeter demo $(ARGS)

@@ -37,9 +37,17 @@ def register(app: typer.Typer, help: str) -> None:
         force: Annotated[
             bool, typer.Option("--force", help="Overwrite files that are there (never .env).")
         ] = False,
+        from_index: Annotated[
+            bool,
+            typer.Option(
+                "--from-index",
+                help="Build the image from the package index, not from the installed version.",
+            ),
+        ] = False,
         format: FormatOption = Format.TABLE,
     ) -> None:
-        written = write_stack(folder, version=metadata.version("crewmeter"), overwrite=force)
+        version = metadata.version("crewmeter")
+        written = write_stack(folder, version=version, overwrite=force, from_index=from_index)
         if format is Format.JSON:
             print_json(
                 {

@@ -52,6 +52,6 @@ def _home(name: str) -> Path:
     if (_CHECKOUT / "pyproject.toml").is_file():
         return _CHECKOUT / name
     package, _, rest = name.partition("/")
-    if package == "dashboards":
+    if package in ("dashboards", "docs"):
         return Path(str(files("crewmeter_dashboards"))) / "rendered" / rest
     return Path(__file__).parent / "files" / name

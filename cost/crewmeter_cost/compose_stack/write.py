@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.compose_stack.files import stack_files
+from crewmeter_cost.compose_stack.wheel import installed_wheel, wheel_name
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ _SECRETS = (
 )
 
 DOCKERFILE = """\
-# crewmeter for docker-compose.yml, from the Python package index.
+# crewmeter for docker-compose.yml, SOURCE.
 FROM python:3.13-slim
 ARG EXTRAS=sidecar,postgres
-RUN pip install --no-cache-dir "crewmeter[sidecar,postgres,${EXTRAS}]==VERSION" \\
+COPYRUN pip install --no-cache-dir "REQUIREMENT" \\
     && useradd --uid 10001 --create-home crewmeter \\
     && install -d -o 10001 -g 10001 /var/lib/crewmeter
 USER 10001:10001
@@ -44,10 +45,13 @@ class WrittenFiles:
     """Already there and left alone."""
 
 
-def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> WrittenFiles:
+def write_stack(
+    folder: Path, *, version: str, overwrite: bool = False, from_index: bool = False
+) -> WrittenFiles:
     """Write the stack into `folder`, creating it if needed.
 
-    Existing files stay unless `overwrite`, and ``.env`` always stays.
+    Existing files stay unless `overwrite`, and ``.env`` always stays. The image is built from a
+    wheel of the installed version, which is written too, or `from_index`.
 
     Raises `CrewMeterError` where the folder can't be written.
     """
@@ -58,14 +62,11 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
             _put(folder, name, source.read_bytes(), written, retained, overwrite=overwrite)
             if name.endswith(".sh") and name in written:
                 (folder / name).chmod(0o755)
-        _put(
-            folder,
-            "Dockerfile",
-            DOCKERFILE.replace("VERSION", version).encode(),
-            written,
-            retained,
-            overwrite=overwrite,
-        )
+        recipe = _recipe(version, from_index=from_index).encode()
+        _put(folder, "Dockerfile", recipe, written, retained, overwrite=overwrite)
+        if not from_index:
+            wheel = f"wheels/{wheel_name(version)}"
+            _put(folder, wheel, installed_wheel(), written, retained, overwrite=overwrite)
         keys = _with_keys((folder / ".env.example").read_text())
         _put(folder, ".env", keys.encode(), written, retained, overwrite=False)
         (folder / ".env").chmod(0o600)
@@ -75,6 +76,20 @@ def write_stack(folder: Path, *, version: str, overwrite: bool = False) -> Writt
             hint="choose another folder",
         ) from error
     return WrittenFiles(tuple(written), tuple(retained))
+
+
+def _recipe(version: str, *, from_index: bool) -> str:
+    """Return the image's Dockerfile for a version."""
+    extras = "sidecar,postgres,${EXTRAS}"
+    if from_index:
+        parts = ("from the Python package index", "", f"crewmeter[{extras}]=={version}")
+    else:
+        wheel = f"/wheels/{wheel_name(version)}[{extras}]"
+        parts = ("from the wheel beside it", "COPY wheels /wheels\n", wheel)
+    text = DOCKERFILE
+    for mark, part in zip(("SOURCE", "COPY", "REQUIREMENT"), parts, strict=True):
+        text = text.replace(mark, part, 1)
+    return text
 
 
 def _put(

@@ -277,7 +277,10 @@ def test_stack_init_writes_a_project_with_keys_of_its_own(project):
     assert len(secrets) == 4
     assert all(len(secret) >= 24 for secret in secrets)
     assert (project / ".env").stat().st_mode & 0o077 == 0
-    assert re.search(r"crewmeter\[.*\]==\d+\.\d+", (project / "Dockerfile").read_text())
+    recipe = (project / "Dockerfile").read_text()
+    wheel = re.search(r"/(wheels/crewmeter-\d+\.\d+\S*\.whl)\[", recipe)[1]
+    assert (project / wheel).is_file()
+    assert "COPY wheels /wheels" in recipe
     assert os.access(project / "scripts/build-collector.sh", os.X_OK)
     for name in re.findall(
         r"^COPY (?!--from)(.+) \S+$",

@@ -1,0 +1,69 @@
+"""Texts that people read use the field's words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.paths import ROOT
+
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
+from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
+from crewmeter_dashboards.thresholds import load
+
+WORDS = (
+    "tap|brake|courier|shelf|peek|door|twins?|witness|lent|hungry|minded|asked|told|kept|shown|"
+    "stand-?in|dear|dearer|dearest|settles?|settled|in place of|take place|imaginary|to mend"
+)
+RETIRED = re.compile(rf"\b({WORDS})\b", re.IGNORECASE)
+MEANT = {
+    "budgets.md": {"settle"},  # reserve and settle are the field's words for budgets
+    "CHANGELOG.md": {"settle", "tap"},  # the old names of what moved
+}
+FOLDERS = (
+    "docs/**/*.md",
+    "*.md",
+    "collector-config/*",
+    "examples/**/*",
+    "docker-compose.yml",
+    ".env.example",
+    "cost/crewmeter_cost/web/static/[!u]*.*",
+    "dashboards/web/*.mjs",
+    "dashboards/prometheus/*.yml",
+)
+FILES = sorted({path for pattern in FOLDERS for path in ROOT.glob(pattern) if path.is_file()})
+
+
+def _retired(text: str, allowed: set[str] = frozenset()) -> list[str]:
+    return [
+        f"{match[0]}: {text[max(0, match.start() - 40) : match.end() + 30]!r}"
+        for match in RETIRED.finditer(text)
+        if match[0].lower() not in allowed
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_uses_plain_words(path: Path):
+    """Documents, comments of configurations and the page's own texts."""
+    assert _retired(path.read_text("utf-8"), MEANT.get(path.name, set())) == []
+
+
+@pytest.mark.parametrize("panel", CATALOGUE.values(), ids=lambda panel: panel.id)
+def test_a_panel_uses_plain_words(panel):
+    """Title, description, headings and what an empty panel says."""
+    texts = [panel.title, panel.description, panel.empty]
+    texts += [column.title for column in panel.columns.values()]
+    assert _retired("\n".join(texts)) == []
+
+
+def test_alerts_use_plain_words_and_name_their_limit():
+    """A text says what is wrong and by how much: a value, and the limit where there is one."""
+    for alert in prometheus_alerts(load()):
+        assert _retired(f"{alert.summary}\n{alert.description}") == []
+        assert "times faster" not in alert.summary
+        if alert.name != "SidecarDown":
+            assert "$value" in alert.summary, alert.name
+    for alert in ledger_alerts(load()):
+        assert _retired(f"{alert.title}\n{alert.summary}") == []

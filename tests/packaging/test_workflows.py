@@ -1,0 +1,70 @@
+"""The workflows that the owner's forge runs: complete, pinned, and with few rights."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from support.paths import ROOT
+
+WORKFLOWS = {path.name: path for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
+
+
+def _jobs(name: str) -> dict:
+    return yaml.safe_load(WORKFLOWS[name].read_text("utf-8"))["jobs"]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_may_read_and_no_more_unless_a_job_says_so(name):
+    """The token of a push from anywhere can change nothing."""
+    document = yaml.safe_load(WORKFLOWS[name].read_text("utf-8"))
+    assert document["permissions"] == {"contents": "read"}
+    for job in document["jobs"].values():
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"] == {"persist-credentials": False}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_action_and_program_has_a_version(name):
+    """Tomorrow's run is today's."""
+    for job in _jobs(name).values():
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.search(r"@(v\d+|release/v\d+|[0-9a-f]{40})$", step["uses"]), step
+            for requirement in re.findall(r"pip install ([a-z].*)", step.get("run", "")):
+                assert all("==" in part for part in requirement.split()), requirement
+
+
+def test_ci_covers_the_three_systems_and_the_whole_of_ci_run():
+    """Linux runs everything; macOS and Windows run the fast tests."""
+    jobs = _jobs("ci.yml")
+    assert any(step.get("run") == ".ci/run" for step in jobs["everything"]["steps"])
+    systems = jobs["fast"]["strategy"]["matrix"]["os"]
+    assert [system.partition("-")[0] for system in systems] == ["ubuntu", "macos", "windows"]
+
+
+def test_a_release_is_tried_attested_and_published_without_a_stored_token():
+    """What is uploaded was installed and run, has a list of components, and needs an approval."""
+    jobs = _jobs("release.yml")
+    build = jobs["build"]["steps"]
+    runs = " ".join(step.get("run", "") for step in build)
+    uses = " ".join(step.get("uses", "") for step in build)
+    assert "crewmeter report" in runs
+    assert "cyclonedx" in runs
+    assert "attest-build-provenance" in uses
+    assert "attest-sbom" in uses
+    for job in ("publish", "image"):
+        assert jobs[job]["environment"] == "release"
+        assert jobs[job]["needs"] == "build"
+    secrets = re.findall(r"secrets\.(\w+)", WORKFLOWS["release.yml"].read_text("utf-8"))
+    assert set(secrets) == {"GITHUB_TOKEN"}
+
+
+def test_files_that_workflows_name_exist():
+    """Scripts, constraints and folders are where the steps say."""
+    for path in WORKFLOWS.values():
+        text = path.read_text("utf-8")
+        for name in re.findall(r"(?:scripts|\.ci|dashboards)/[\w./-]+|constraints\.txt", text):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
