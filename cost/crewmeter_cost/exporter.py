@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Span
 
-__all__ = ["LedgerSpanExporter"]
+__all__ = ["LedgerSpanExporter", "unwritten_spans"]
 
 _log = logging.getLogger("crewmeter")
 
@@ -148,6 +148,7 @@ class LedgerSpanExporter(SpanExporter):
             self.replay_journals()
             if self._spool:
                 self._lost += len(self._spool)
+                _unwritten.extend(self._spool)
             if self._lost:
                 _log.warning(
                     "crewmeter: %d spans never reached the ledger%s", self._lost, self._where()
@@ -295,6 +296,15 @@ class LedgerSpanExporter(SpanExporter):
 
     def _where(self) -> str:
         return f" {self._pipeline.ledger.name}" if self._pipeline is not None else ""
+
+
+_unwritten: list[Span] = []
+"""Spans of this process that no ledger took before its exporter was shut down."""
+
+
+def unwritten_spans() -> list[Span]:
+    """Return the spans that were lost when the exporters of this process were shut down."""
+    return list(_unwritten)
 
 
 def _weakly(exporter: LedgerSpanExporter) -> Callable[[], None]:

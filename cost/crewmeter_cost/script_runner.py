@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
 
+    from crewmeter_cost.ledger.read.report import ReportRow
+
 __all__ = ["launch"]
 
 _INTERRUPTED = 130
@@ -128,13 +130,7 @@ def _module(target: str, *, displayed: str | None = None) -> tuple[ModuleType, C
 
 
 def _summarise(ledger: str | None, began: datetime) -> None:
-    """One line on stderr.
-
-    What the ledger got since the program began, and how to see more. Silent where there is nothing
-    to say.
-    """
-    from crewmeter_cost.cli.output import usd
-    from crewmeter_cost.formatting import counted
+    """Print one line on stderr: what the ledger got since the program began, or what was lost."""
     from crewmeter_cost.ledger.read.report import report
     from crewmeter_cost.ledger.read.runs import runs
     from crewmeter_cost.ledger.store import Ledger
@@ -145,21 +141,55 @@ def _summarise(ledger: str | None, began: datetime) -> None:
             count = len(runs(opened, since=began, limit=None))
     except CrewMeterError as error:
         sys.stderr.write(f"crewmeter: no summary: {error.message}\n")
-        return
+    else:
+        sys.stderr.write(f"crewmeter: {_summary(total, count, ledger)}\n")
+    loss = _loss()
+    if loss:
+        sys.stderr.write(f"crewmeter: {loss}\n")
+
+
+def _summary(total: ReportRow, runs: int, ledger: str | None) -> str:
+    """Return runs, calls, tokens and cost in words, and how to see more."""
+    from crewmeter_cost.cli.output import usd
+    from crewmeter_cost.formatting import counted
+
     sums = total.sums
-    if not sums["calls"] and not count:
-        sys.stderr.write("crewmeter: no crew ran and no model was called\n")
-        return
-    cost = [usd(total.cost_pusd)] if sums["priced_calls"] else []
-    unpriced = (
-        [f"{counted(sums['unpriced_calls'], 'call')} unpriced"] if sums["unpriced_calls"] else []
-    )
-    parts = [
-        counted(count, "run"),
-        counted(sums["calls"], "call")
-        + (f" ({sums['failed_calls']:,} failed)" if sums["failed_calls"] else ""),
-        f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens",
-        " and ".join([*cost, *unpriced]) or "nothing billed",
-        "crewmeter show last" + (f" --ledger {ledger}" if ledger else ""),
-    ]
-    sys.stderr.write(f"crewmeter: {' · '.join(parts)}\n")
+    if not sums["calls"] and not runs:
+        return "no crew ran and no model was called"
+    calls = counted(sums["calls"], "call")
+    if sums["failed_calls"]:
+        calls += f" ({sums['failed_calls']:,} failed)"
+    cost = []
+    if sums["priced_calls"]:
+        cost.append(usd(total.cost_pusd))
+    if sums["unpriced_calls"]:
+        cost.append(f"{counted(sums['unpriced_calls'], 'call')} unpriced")
+    show = "crewmeter show last"
+    if ledger:
+        show += f" --ledger {ledger}"
+    tokens = f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens"
+    billed = " and ".join(cost) or "nothing billed"
+    return " · ".join([counted(runs, "run"), calls, tokens, billed, show])
+
+
+def _loss() -> str:
+    """Return which calls reached no ledger and what they cost; nothing where all did."""
+    from crewmeter_cost.cli.output import usd
+    from crewmeter_cost.exporter import unwritten_spans
+    from crewmeter_cost.formatting import counted
+    from crewmeter_cost.intake.classify import read
+    from crewmeter_cost.pricing.charge import Charge, charge_call
+    from crewmeter_cost.pricing.price_book import PriceBook
+    from crewmeter_cost.records import Call
+
+    found = [read(span) for span in unwritten_spans()]
+    calls = [each for each in found if isinstance(each, Call)]
+    if not calls:
+        return ""
+    book = PriceBook.load()
+    charges = [charge_call(call, book) for call in calls]
+    priced = [each.cost_pusd for each in charges if isinstance(each, Charge)]
+    cost = usd(sum(priced)) if priced else "of unknown cost"
+    unpriced = len(calls) - len(priced)
+    without = f" and {counted(unpriced, 'call')} without a price" if priced and unpriced else ""
+    return f"NOT RECORDED: {counted(len(calls), 'call')}, {cost}{without}; the ledger took none"

@@ -165,3 +165,25 @@ def test_a_crew_is_metered_without_a_changed_line(run, fake_provider, tmp_path, 
     rows = call_rows(tmp_path / "ledger.db")
     assert [row["input_tokens"] for row in rows] == [1200, 900]
     assert "crewmeter: 1 run · 2 calls · 2,100 in + 290 out tokens · $0.0004698" in done.stderr
+
+
+def test_a_loss_is_said_in_calls_and_dollars_on_the_last_line(
+    run, fake_provider, tmp_path, program
+):
+    """Where no ledger took the calls, the last line says how many there were and what they cost."""
+    (tmp_path / "file").write_text("")
+    path = program(
+        "import os\n"
+        "from crewai import LLM\n"
+        "base = os.environ['FAKE_PROVIDER']\n"
+        "LLM(model='openai/gpt-4o', base_url=base, api_key='none').call("
+        "'hello [[usage:in=1000 out=100]]')\n"
+    )
+    done = run(
+        path,
+        FAKE_PROVIDER=fake_provider.base_url(),
+        CREWMETER_LEDGER=str(tmp_path / "file" / "ledger.db"),
+    )
+    assert done.returncode == 0, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "crewmeter: NOT RECORDED: 1 call, $0.003500; the ledger took none"

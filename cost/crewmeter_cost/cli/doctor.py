@@ -16,9 +16,10 @@ from rich.text import Text
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption
 from crewmeter_cost.cli.output import console, print_csv, print_json
 from crewmeter_cost.doctor import FAILED, NOTE, OK, Finding, examine
+from crewmeter_cost.formatting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["register"]
 
@@ -68,13 +69,18 @@ def _show(findings: Iterable[Finding]) -> list[Finding]:
             line.add_row("", "", Text.assemble(("→ ", "cyan"), finding.hint))
         out.print(line)
         made.append(finding)
+    out.print()
+    out.print(Text(_summary(made), style="bold"))
+    return made
+
+
+def _summary(made: Sequence[Finding]) -> str:
+    """Return the counts in words: ``8 passed``, ``1 failed, 2 warnings, 5 passed``."""
     failures = sum(finding.status == FAILED for finding in made)
     notes = sum(finding.status == NOTE for finding in made)
-    out.print()
-    out.print(
-        Text(
-            f"{failures} to mend, {notes} to know, {len(made) - failures - notes} in order",
-            style="bold",
-        )
-    )
-    return made
+    parts = [f"{len(made) - failures - notes} passed"]
+    if notes:
+        parts.insert(0, counted(notes, "warning"))
+    if failures:
+        parts.insert(0, f"{failures} failed")
+    return ", ".join(parts)

@@ -53,14 +53,14 @@ def register(app: typer.Typer, help: str) -> None:
                 {
                     "folder": str(folder),
                     "written": list(written.files),
-                    "retained": list(written.retained),
+                    "kept": list(written.retained),
                 }
             )
         elif format is Format.CSV:
             rows = [{"file": name, "done": "written"} for name in written.files]
             print_csv(
                 ["file", "done"],
-                rows + [{"file": name, "done": "retained"} for name in written.retained],
+                rows + [{"file": name, "done": "kept"} for name in written.retained],
             )
         else:
             _tell(folder, len(written.files), written.retained)

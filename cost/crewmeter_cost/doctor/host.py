@@ -17,6 +17,7 @@ __all__ = ["VARIABLES", "check_instrumentors", "check_variables"]
 
 VARIABLES = frozenset(
     {
+        "CREWMETER_ALERTMANAGER_URL",
         "CREWMETER_BUDGETS",
         "CREWMETER_BUDGETS_URL",
         "CREWMETER_CAPTURE_CONTENT",
@@ -26,6 +27,8 @@ VARIABLES = frozenset(
         "CREWMETER_PRICES",
         "CREWMETER_TAGS",
         "CREWMETER_TOKEN",
+        "CREWMETER_TRACE_URL",
+        "CREWMETER_TZ",
         "CREWMETER_WEBHOOK_ALLOW_INTERNAL",
         "CREWMETER_WEBHOOK_SECRET",
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,15 +45,30 @@ def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
 
 
 def _can_be_made(path: Path) -> Finding:
-    """Return whether the file can be created: its nearest existing folder is writable."""
+    """Return whether the ledger can be created, by creating it for a moment where it would be."""
     folder = next(parent for parent in path.parents if parent.exists())
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not folder.is_dir():
         return failed(
             "ledger",
-            f"{path} can't be made: {folder} is not writable",
-            "set CREWMETER_LEDGER to a path you may write, or chown the folder",
+            f"{path} cannot be created: {folder} is a file, not a folder",
+            "set CREWMETER_LEDGER to a path in a folder",
         )
-    return ok("ledger", f"{path} isn't there yet; the first run makes it")
+    # Permission bits alone do not tell: root passes them, a read-only mount or a full disk fails.
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix=".crewmeter-doctor-", dir=folder) as trial,
+            Ledger.open(str(Path(trial) / "ledger.db")) as ledger,
+        ):
+            ledger.write([])
+    except CrewMeterError as error:
+        return failed("ledger", f"{path} cannot be created: {error.message}", error.hint)
+    except OSError as error:
+        return failed(
+            "ledger",
+            f"{path} cannot be created in {folder}: {error.strerror}",
+            "set CREWMETER_LEDGER to a path that you may write, or chown the folder",
+        )
+    return ok("ledger", f"{path} is not there yet, and can be created by the first run")
 
 
 def check_prices(today: date | None = None) -> Finding:

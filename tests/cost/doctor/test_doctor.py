@@ -104,7 +104,7 @@ def test_what_is_broken_is_named_and_the_exit_code_says_so(tmp_path):
     assert "nobody listens" in checks["endpoint"]["says"]
     for_people = doctor("--quick", CREWMETER_LEDGER=str(broken))
     assert for_people.returncode == 1
-    assert "1 to mend" in for_people.stdout
+    assert "1 failed" in for_people.stdout
 
 
 def test_versions_outside_the_tested_range_are_told():
@@ -163,6 +163,18 @@ def test_the_ledger_is_opened_as_an_app_would(tmp_path):
     assert check_ledger("nonsense://x", {}).status == FAILED
     assert check_ledger(str(tmp_path / "a/b.db"), {}).status == OK
     assert not (tmp_path / "a").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_cannot_be_created_is_a_failure(tmp_path):
+    """It is tried, not guessed from permissions, which root passes: a file is no folder."""
+    (tmp_path / "file").write_text("")
+    found = check_ledger(str(tmp_path / "file" / "ledger.db"), {})
+    assert found.status == FAILED
+    assert "is a file, not a folder" in found.says
+    nowhere = check_ledger("/proc/crewmeter/ledger.db", {})
+    assert nowhere.status == FAILED
+    assert nowhere.hint
 
 
 @pytest.mark.parametrize(
