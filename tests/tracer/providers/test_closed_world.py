@@ -230,6 +230,14 @@ def at(usage, path):
     return usage
 
 
+def says_something(value) -> bool:
+    """Tell whether a value has anything but zeros in it."""
+    if isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        return any(says_something(item) for item in inside)
+    return bool(value)
+
+
 def is_exact(usage: TokenUsage) -> bool:
     """Tell whether a charge of this usage would be called exact."""
     doubts = ("unknown_usage:", "cached_not_reported", "cache_ttl_assumed")
@@ -350,7 +358,8 @@ def mutations(draw):
         opaque = path and path[0] in ("cost", "cost_details", "tokens")
         keys = at(changed, path).items()
         has_unknown |= not opaque and any(
-            (str(k).startswith("new_") or str(k).endswith("_zz")) and v for k, v in keys
+            (str(k).startswith("new_") or str(k).endswith("_zz")) and says_something(v)
+            for k, v in keys
         )
     return provider, changed, has_unknown
 

@@ -23,14 +23,29 @@ def fields_as_json(fields: Iterable[tuple[object, object]]) -> bytes:
     b"" where there are none.
     """
     found: dict[str, str] = {}
-    for _, (name, value) in zip(range(_MOST_FIELDS), fields, strict=False):
-        if isinstance(value, bytes) and len(value) <= _LONGEST_VALUE:
-            value = value.decode("utf-8", "replace")
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(name, str) and isinstance(value, str) and len(value) <= _LONGEST_VALUE:
-            found.setdefault(name, value)
-    return json.dumps(found).encode() if found else b""
+    for name, value in fields:
+        text = _text(value)
+        if isinstance(name, str) and text is not None:
+            found.setdefault(name, text)
+        if len(found) >= _MOST_FIELDS:
+            break
+    if not found:
+        return b""
+    return json.dumps(found).encode()
+
+
+def _text(value: object) -> str | None:
+    """Return a field's value as a short text.
+
+    None for a file, and for a long one.
+    """
+    if isinstance(value, bytes):
+        value = value[: _LONGEST_VALUE + 1].decode("utf-8", "replace")
+    elif type(value) is int:
+        value = str(value)
+    if isinstance(value, str) and len(value) <= _LONGEST_VALUE:
+        return value
+    return None
 
 
 def httpx_fields(stream: Any) -> bytes:
@@ -38,5 +53,10 @@ def httpx_fields(stream: Any) -> bytes:
     fields = getattr(stream, "fields", None)
     if not isinstance(fields, list):
         return b""
-    plain = [field for field in fields if not hasattr(field, "file")]
-    return fields_as_json((getattr(f, "name", None), getattr(f, "value", None)) for f in plain)
+    plain = []
+    for field in fields:
+        if not hasattr(field, "file"):
+            name = getattr(field, "name", None)
+            value = getattr(field, "value", None)
+            plain.append((name, value))
+    return fields_as_json(plain)

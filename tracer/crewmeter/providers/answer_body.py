@@ -67,10 +67,11 @@ def _read_large(facts: ResponseFacts, body: bytes) -> None:
     Numbers fill the middle, so nothing there is lost.
     """
     answer: dict[str, object] = {}
-    for edge in (body[-_EDGE:], body[:_EDGE]):
-        _search_edge(edge, answer)
+    _search_edge(body[-_EDGE:], answer)
+    _search_edge(body[:_EDGE], answer)
     facts.read(answer)
-    if facts.usage.status == "missing" and facts.protocol.counts_without_text:
+    is_missing = facts.usage.status == "missing"
+    if is_missing and facts.protocol.counts_without_text:
         counts = [int(digits) for digits in _PER_TEXT.findall(body)]
         if counts:
             facts.report({"token_count": sum(counts)})

@@ -13,23 +13,28 @@ _LONGEST_NAME = 300
 
 
 def as_text(value: object) -> str | None:
-    """Return ``value`` if it is a text, short.
-
-    Else None.
-    """
-    return value[:_LONGEST_NAME] if isinstance(value, str) and value else None
+    """Return ``value`` if it is a text, short, else None."""
+    if isinstance(value, str) and value:
+        return value[:_LONGEST_NAME]
+    return None
 
 
 def as_map(value: object) -> Json:
     """Return ``value`` if it is a JSON object, else an empty one."""
-    return value if isinstance(value, dict) else {}
+    if isinstance(value, dict):
+        return value
+    return {}
 
 
 def as_list(value: object) -> list[object]:
     """Return ``value`` if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
+    if isinstance(value, list):
+        return value
+    return []
 
 
 def first_map(value: object) -> Json:
     """Return the first item of a list of JSON objects, else an empty one."""
-    return as_map(value[0]) if isinstance(value, list) and value else {}
+    if isinstance(value, list) and value:
+        return as_map(value[0])
+    return {}

@@ -10,6 +10,7 @@ __all__ = ["COST_KEYS", "reported_cost"]
 _TICKS_PER_USD = Decimal(10**10)
 """xAI bills in ticks of a dollar: docs.x.ai/developers/cost-tracking."""
 _MOST_USD = 10**9
+_MOST_TICKS = 10**20
 _LONGEST_NUMBER = 40
 _PLAIN_KEYS = ("cost", "estimated_cost", "total_cost", "cost_usd", "cost_in_usd")
 """``cost``: OpenRouter, Perplexity, LiteLLM. ``estimated_cost``: DeepInfra."""
@@ -26,13 +27,16 @@ def reported_cost(raw: Mapping[str, object] | None) -> str | None:
     if raw is None or COST_KEYS.isdisjoint(raw):
         return None
     ticks = raw.get("cost_in_usd_ticks")
-    if type(ticks) is int and 0 <= ticks < 10**20:
+    if type(ticks) is int and 0 <= ticks < _MOST_TICKS:
         return _text(Decimal(ticks) / _TICKS_PER_USD)
     amount = _first_amount(raw)
     upstream = _upstream(raw)
-    if upstream is not None and (raw.get("is_byok") is True or not amount):
+    is_fee = raw.get("is_byok") is True or not amount
+    if upstream is not None and is_fee:
         amount = (amount or Decimal(0)) + upstream
-    return None if amount is None else _text(amount)
+    if amount is None:
+        return None
+    return _text(amount)
 
 
 def _first_amount(raw: Mapping[str, object]) -> Decimal | None:

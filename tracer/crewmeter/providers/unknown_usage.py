@@ -61,16 +61,18 @@ def unknown_paths(raw: Mapping[str, object], known: KnownKeys) -> tuple[str, ...
 def _walk(raw: Mapping[str, object], known: KnownKeys, above: str, found: list[str]) -> None:
     names = raw.keys()
     if not names <= known.names:
-        for key in list(names - known.names)[:_MOST_KEYS]:
+        unknown = list(names - known.names)
+        for key in unknown[:_MOST_KEYS]:
             _note(above, key, raw[key], found)
     for key in known.inside.keys() & names:
         value = raw[key]
+        path = f"{above}{key}."
         if not value:
             continue
         if isinstance(value, Mapping):
-            _walk(value, known.inside[key], f"{above}{key}.", found)
+            _walk(value, known.inside[key], path, found)
         else:
-            _walk_list(value, known.inside[key], f"{above}{key}.", found)
+            _walk_list(value, known.inside[key], path, found)
 
 
 def _walk_list(values: object, known: KnownKeys, above: str, found: list[str]) -> None:

@@ -5,6 +5,7 @@ The one reader of counts on spans of any dialect.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ __all__ = [
     "usage_from_attributes",
 ]
 
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0010ffff]|[\ud800-\udfff]")
 _MOST_FLAGS = 16
 _MOST_UNITS = 16
 _MOST_DIGITS = 12
@@ -87,6 +89,11 @@ _RARE_COUNTS: tuple[tuple[str, str], ...] = (
     ("search_units", semconv.SEARCH_UNITS),
 )
 _ALL_COUNTS = _COUNTS + _RARE_COUNTS
+_RARE_FIELDS = {attribute: name for name, attribute in _RARE_COUNTS}
+_WRITE_FIELDS = {
+    semconv.CACHE_WRITE_5M_TOKENS: "cache_write_5m",
+    semconv.CACHE_WRITE_1H_TOKENS: "cache_write_1h",
+}
 _RARE_NAMES = frozenset({attribute for _, attribute in _RARE_COUNTS} | {semconv.USAGE_UNITS})
 _BEYOND_PLAIN = frozenset(
     {
@@ -118,7 +125,8 @@ def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
     if written:
         attributes[semconv.CACHE_WRITE_TOKENS] = written
     if usage.units:
-        attributes[semconv.USAGE_UNITS] = tuple(f"{name}={number}" for name, number in usage.units)
+        pairs = [f"{name}={number}" for name, number in usage.units]
+        attributes[semconv.USAGE_UNITS] = tuple(pairs)
     if usage.flags:
         attributes[semconv.USAGE_FLAGS] = usage.flags
     return attributes
@@ -183,41 +191,50 @@ def _clean(value: str) -> str:
     """Return ``value`` short and without what PostgreSQL refuses or a terminal obeys."""
     value = value[:_LONGEST_TEXT]
     if not value.isprintable():
-        value = "".join(character if character.isprintable() else " " for character in value)
+        value = _UNPRINTABLE.sub(" ", value)
     return value.strip()
 
 
 def _flags(value: object) -> tuple[str, ...]:
     """Return the flags on the span (a list, or one text), each once."""
     listed = value if isinstance(value, list | tuple) else (value,)
-    texts = (_clean(flag) for flag in listed[:_MOST_FLAGS] if isinstance(flag, str))
-    return tuple(dict.fromkeys(flag for flag in texts if flag))
+    flags: dict[str, None] = {}
+    for flag in listed[:_MOST_FLAGS]:
+        if isinstance(flag, str):
+            flags[_clean(flag)] = None
+    flags.pop("", None)
+    return tuple(flags)
 
 
 def _draft(attributes: Mapping[str, object], names: CountNames) -> UsageDraft:
-    draft = UsageDraft(
-        input=_first(attributes, names.input),
-        output=_first(attributes, names.output),
-        cache_read=_first(attributes, names.cache_read) or 0,
-        cache_write_5m=_first(attributes, (semconv.CACHE_WRITE_5M_TOKENS,)) or 0,
-        cache_write_1h=_first(attributes, (semconv.CACHE_WRITE_1H_TOKENS,)) or 0,
-        reasoning=_first(attributes, names.reasoning) or 0,
-    )
+    draft = UsageDraft()
+    draft.input = _first(attributes, names.input)
+    draft.output = _first(attributes, names.output)
+    draft.cache_read = _first(attributes, names.cache_read) or 0
+    draft.reasoning = _first(attributes, names.reasoning) or 0
+    draft.take(attributes, _WRITE_FIELDS)
     if not attributes.keys().isdisjoint(_RARE_NAMES):
-        for name, attribute in _RARE_COUNTS:
-            setattr(draft, name, count(attributes, attribute) or 0)
+        draft.take(attributes, _RARE_FIELDS)
         draft.units = _units(attributes.get(semconv.USAGE_UNITS))
     written = _first(attributes, names.cache_write) or 0
     rest = written - draft.cache_write_5m - draft.cache_write_1h
     if rest > 0:
         draft.cache_write_5m += rest
         draft.flags.append("cache_ttl_assumed")
-    inside = draft.cache_read + draft.cache_write_5m + draft.cache_write_1h
-    if draft.input is not None and inside:
-        beside = inside > draft.input > 0 and _is_anthropic(attributes)
-        if names.cache_beside_input or beside:
-            draft.input += inside
+    _add_cache_beside(draft, attributes, names)
     return draft
+
+
+def _add_cache_beside(
+    draft: UsageDraft, attributes: Mapping[str, object], names: CountNames
+) -> None:
+    """Add cached tokens to an input that leaves them out."""
+    cached = draft.cache_read + draft.cache_write_5m + draft.cache_write_1h
+    if draft.input is None or not cached:
+        return
+    exceeds = cached > draft.input > 0
+    if names.cache_beside_input or (exceeds and _is_anthropic(attributes)):
+        draft.input += cached
 
 
 def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | None:
@@ -238,10 +255,13 @@ def _units(value: object) -> dict[str, int]:
     Raises `BadCount` for one that is no count.
     """
     units: dict[str, int] = {}
-    listed = value if isinstance(value, list | tuple) else ()
-    for text in listed[:_MOST_UNITS]:
-        name, _, digits = _clean(str(text)[:_LONGEST_TEXT]).rpartition("=")
-        if not name or not digits.isdecimal() or len(digits) > _MOST_DIGITS:
+    if not isinstance(value, list | tuple):
+        return units
+    for text in value[:_MOST_UNITS]:
+        clean = _clean(str(text)[:_LONGEST_TEXT])
+        name, _, digits = clean.rpartition("=")
+        is_count = digits.isdecimal() and len(digits) <= _MOST_DIGITS
+        if not name or not is_count:
             raise BadCount("units")
         units[name] = int(digits)
     return units

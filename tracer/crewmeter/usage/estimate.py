@@ -29,7 +29,7 @@ _PARSE_UP_TO = 8 * 2**20
 
 
 class TextTally:
-    """How many tokens the text that went by may be."""
+    """An estimate of the tokens of the text that went by."""
 
     __slots__ = ("_tokens",)
 
@@ -41,19 +41,27 @@ class TextTally:
         plain = text.encode("ascii", "ignore")
         digits = len(plain) - len(plain.translate(None, _DIGITS))
         marks = len(plain) - len(plain.translate(None, _MARKS))
-        self._tokens += _LETTER * (len(plain) - digits - marks) + _DIGIT * digits + _MARK * marks
-        if len(plain) != len(text):
-            for character in text:
-                if character > "\x7f":
-                    self._tokens += _weight(ord(character))
+        letters = len(plain) - digits - marks
+        self._tokens += _LETTER * letters
+        self._tokens += _DIGIT * digits
+        self._tokens += _MARK * marks
+        if len(plain) == len(text):
+            return
+        for character in text:
+            if character > "\x7f":
+                self._tokens += _weight(ord(character))
 
     def tokens(self) -> int:
-        """The estimate: at least 1 where there was any text."""
-        return max(1, round(self._tokens)) if self._tokens else 0
+        """Return the estimate: at least 1 where there was any text."""
+        if not self._tokens:
+            return 0
+        return max(1, round(self._tokens))
 
 
 def _weight(point: int) -> float:
-    return _ACCENTED if point < _ALPHABETIC_FROM else _ALPHABETIC if point < _WIDE_FROM else _WIDE
+    if point < _ALPHABETIC_FROM:
+        return _ACCENTED
+    return _ALPHABETIC if point < _WIDE_FROM else _WIDE
 
 
 def estimate_request(body: bytes) -> int | None:

@@ -23,10 +23,12 @@ __all__ = ["ANTHROPIC", "ANTHROPIC_STREAM", "read_message", "unwrap_event"]
 
 _NEUTRAL_GEO = frozenset({"global", "not_available", "unknown", ""})
 """Places of inference that cost nothing extra (docs.claude.com, "Data residency")."""
+_NORMAL_SPEED = frozenset({"", "standard"})
 _COUNTS = (
     "input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens "
     "service_tier speed inference_geo type"
 )
+_CACHE_READ = {"cache_read_input_tokens": "cache_read"}
 _TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
 _SERVER_TOOLS = keys(
     # Searches have a fee. Fetches and the search for tools cost their tokens only.
@@ -64,31 +66,30 @@ def read_counts(raw: Raw, _: str | None) -> UsageDraft:
 
 
 def _sum_iterations(draft: UsageDraft, iterations: list[Raw]) -> None:
-    total = UsageDraft(input=0, output=0)
+    output = 0
+    draft.input = 0
     for iteration in iterations:
-        one = UsageDraft(output=count(iteration, "output_tokens"))
+        one = UsageDraft()
         _add_input(one, iteration)
-        total.input = (total.input or 0) + (one.input or 0)
-        total.output = (total.output or 0) + (one.output or 0)
-        total.cache_read += one.cache_read
-        total.cache_write_5m += one.cache_write_5m
-        total.cache_write_1h += one.cache_write_1h
-        total.flags.extend(flag for flag in one.flags if flag not in total.flags)
-    draft.input = total.input
-    draft.output = max(total.output or 0, draft.output or 0)
-    draft.cache_read = total.cache_read
-    draft.cache_write_5m = total.cache_write_5m
-    draft.cache_write_1h = total.cache_write_1h
-    draft.flags.extend(total.flags)
+        draft.input += one.input or 0
+        draft.cache_read += one.cache_read
+        draft.cache_write_5m += one.cache_write_5m
+        draft.cache_write_1h += one.cache_write_1h
+        output += count(iteration, "output_tokens") or 0
+        draft.flags = [*draft.flags, *one.flags]
+    draft.flags = list(dict.fromkeys(draft.flags))
+    draft.output = max(output, draft.output or 0)
 
 
 def _add_input(draft: UsageDraft, raw: Raw) -> None:
     split = part(raw, "cache_creation")
+    total = count(raw, "cache_creation_input_tokens")
     five = count(split, "ephemeral_5m_input_tokens")
     hour = count(split, "ephemeral_1h_input_tokens")
-    written = draft.add_cache_writes(count(raw, "cache_creation_input_tokens"), five, hour)
-    draft.cache_read = count(raw, "cache_read_input_tokens") or 0
-    draft.input = (count(raw, "input_tokens") or 0) + draft.cache_read + written
+    written = draft.add_cache_writes(total, five, hour)
+    draft.take(raw, _CACHE_READ)
+    uncached = count(raw, "input_tokens") or 0
+    draft.input = uncached + draft.cache_read + written
 
 
 def unwrap_event(facts: ResponseFacts, answer: Json) -> Json:
@@ -108,15 +109,21 @@ def unwrap_event(facts: ResponseFacts, answer: Json) -> Json:
 
 def read_message(facts: ResponseFacts, answer: Json) -> None:
     """Take why the answer stopped, and the price list that served it."""
-    facts.set_finish(answer.get("stop_reason"), as_map(answer.get("delta")).get("stop_reason"))
+    delta = as_map(answer.get("delta"))
+    facts.set_finish(answer.get("stop_reason"), delta.get("stop_reason"))
     usage = as_map(answer.get("usage"))
     speed = usage.get("speed")
-    if isinstance(speed, str) and speed not in ("", "standard"):
+    if isinstance(speed, str) and speed not in _NORMAL_SPEED:
         facts.set_price_tier(speed)
-    for block in as_list(answer.get("content")):
-        name = as_map(block).get("name")
-        if as_map(block).get("type") == "server_tool_use" and name in _BY_THE_HOUR:
-            facts.flag("tool_fees_not_counted")
+    for item in as_list(answer.get("content")):
+        block = as_map(item)
+        if block.get("type") == "server_tool_use":
+            _flag_fees(facts, block.get("name"))
+
+
+def _flag_fees(facts: ResponseFacts, tool: object) -> None:
+    if isinstance(tool, str) and tool in _BY_THE_HOUR:
+        facts.flag("tool_fees_not_counted")
 
 
 _BY_THE_HOUR = frozenset({"code_execution", "bash_code_execution", "text_editor_code_execution"})

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COHERE"]
 
+_FIELDS = {"search_units": "search_units", "image_tokens": "input_image"}
 _KEYS = keys(
     "cached_tokens api_version warnings",
     billed_units=keys(
@@ -36,31 +37,29 @@ def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
     ``tokens`` is what the model saw.
     """
     billed = part(raw, "billed_units")
-    draft = UsageDraft(search_units=count(billed, "search_units") or 0)
+    draft = UsageDraft()
+    draft.take(billed, _FIELDS)
     text = count(billed, "input_tokens", "total_tokens")
-    image = count(billed, "image_tokens") or 0
-    draft.input_image = image
     draft.output = count(billed, "output_tokens")
-    if text is not None or image or draft.output is None:
-        draft.input = (text or 0) + image
-    if draft.output is None and not _has_output(raw):
+    if text is not None or draft.input_image or draft.output is None:
+        draft.input = (text or 0) + draft.input_image
+    saw = part(raw, "tokens")
+    if draft.output is None and not count(saw, "output_tokens"):
         draft.output = 0
     if count(billed, "classifications"):
         draft.flags.append("unknown_usage:classifications")
-    if count(billed, "images") and not image:
+    if count(billed, "images") and not draft.input_image:
         draft.flags.append("unknown_usage:images")
     return draft
 
 
-def _has_output(raw: Raw) -> bool:
-    """Tell whether an answer that bills no output made some all the same."""
-    return bool(count(part(raw, "tokens"), "output_tokens"))
-
-
 def _read(facts: ResponseFacts, answer: Json) -> None:
-    event = as_map(answer.get("delta")) or as_map(answer.get("response"))
+    event = as_map(answer.get("delta"))
+    if not event:
+        event = as_map(answer.get("response"))
     facts.set_finish(answer.get("finish_reason"), event.get("finish_reason"))
-    for holder in (answer.get("meta"), event.get("meta"), event.get("usage")):
+    holders = (answer.get("meta"), event.get("meta"), event.get("usage"))
+    for holder in holders:
         found = as_map(holder)
         if isinstance(found.get("billed_units"), dict):
             facts.report(found)

@@ -58,6 +58,8 @@ _OUTPUT_FIELDS = {
 _CACHE_FIELDS = {"AUDIO": "cache_read_audio", "IMAGE": "cache_read_image"}
 _MODALITIES = frozenset({"TEXT", *_INPUT_FIELDS, "MODALITY_UNSPECIFIED"})
 _PER_MODALITY = keys("modality tokenCount token_count tokens")
+_BILLED_PER_PROMPT = re.compile(r"gemini-(?:1|2)")
+_EVENT_FIELDS = {"cached_prompt_tokens": "cache_read", "reasoning_tokens": "reasoning"}
 _DETAIL_FIELDS = {
     "promptTokensDetails": _INPUT_FIELDS,
     "prompt_tokens_details": _INPUT_FIELDS,
@@ -165,15 +167,17 @@ def read_crewai_event(raw: Raw, _: str | None) -> UsageDraft:
 
     ``completion_tokens`` has the thoughts in it.
     """
+    draft = UsageDraft()
+    draft.take(raw, _EVENT_FIELDS)
     prompt = count(raw, "prompt_token_count") or 0
     answer = count(raw, "candidates_token_count")
     output = count(raw, "completion_tokens")
     if output is None:
-        output = (answer or 0) + (count(raw, "reasoning_tokens") or 0)
+        output = (answer or 0) + draft.reasoning
     total = count(raw, "total_token_count", "total_tokens") or 0
-    draft = UsageDraft(input=prompt + max(0, total - prompt - output), output=output)
-    draft.cache_read = count(raw, "cached_prompt_tokens") or 0
-    draft.reasoning = count(raw, "reasoning_tokens") or 0
+    tools = max(0, total - prompt - output)
+    draft.input = prompt + tools
+    draft.output = output
     if answer is not None and total == prompt + answer:
         draft.output = answer
     return draft
@@ -196,7 +200,8 @@ def _read_headers(facts: ResponseFacts, headers: Headers) -> None:
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
     candidates = as_list(answer.get("candidates"))
-    facts.set_finish(first_map(candidates).get("finishReason"))
+    first = first_map(candidates)
+    facts.set_finish(first.get("finishReason"))
     _count_grounding(facts, candidates)
     usage = answer.get("usageMetadata")
     if isinstance(usage, dict):
@@ -204,7 +209,10 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
         set_tier(facts, usage.get("trafficType"))
         set_tier(facts, usage.get("serviceTier"))
     elif facts.operation == semconv.EMBEDDINGS:
-        texts = [as_map(item).get("statistics") for item in as_list(answer.get("embeddings"))]
+        texts = []
+        for item in as_list(answer.get("embeddings")):
+            embedding = as_map(item)
+            texts.append(embedding.get("statistics"))
         report_statistics(facts, texts)
 
 
@@ -215,21 +223,23 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
     (ai.google.dev/gemini-api/docs/pricing).
     """
     queries: set[str] = set()
-    has_maps = False
     for candidate in candidates:
         grounding = as_map(as_map(candidate).get("groundingMetadata"))
-        if not grounding:
-            continue
-        found = as_list(grounding.get("webSearchQueries"))
-        queries.update(query for query in found if isinstance(query, str))
-        chunks = as_list(grounding.get("groundingChunks"))
-        has_maps = has_maps or any("maps" in as_map(chunk) for chunk in chunks)
-        has_maps = has_maps or bool(grounding.get("googleMapsWidgetContextToken"))
+        for query in as_list(grounding.get("webSearchQueries")):
+            queries.add(str(query))
+        if _has_maps(grounding):
+            facts.count_units("maps_grounding", 1)
     if queries:
-        is_per_prompt = re.match(r"gemini-(?:1|2)", facts.request_model or "")
+        model = facts.request_model or ""
+        is_per_prompt = _BILLED_PER_PROMPT.match(model)
         facts.count_searches(1 if is_per_prompt else len(queries))
-    if has_maps:
-        facts.count_units("maps_grounding", 1)
+
+
+def _has_maps(grounding: Json) -> bool:
+    if grounding.get("googleMapsWidgetContextToken"):
+        return True
+    chunks = as_list(grounding.get("groundingChunks"))
+    return any("maps" in as_map(chunk) for chunk in chunks)
 
 
 def report_statistics(facts: ResponseFacts, statistics: list[object]) -> None:

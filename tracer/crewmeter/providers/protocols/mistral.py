@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["MISTRAL_MODERATION", "MISTRAL_OCR"]
 
+_MOST_PAGES = 10**6
 _KNOWN = frozenset({"pages_processed", "doc_size_bytes"})
 
 
 def _read_pages(facts: ResponseFacts, answer: Json) -> None:
     """Count the pages. With an annotation, they have a price of their own."""
     usage = as_map(answer.get("usage_info"))
-    pages = usage.get("pages_processed")
     for name in usage.keys() - _KNOWN:
         if usage[name]:
             facts.flag_unknown(f"usage_info.{name}")
-    if type(pages) is int and 0 <= pages < 2**31:
-        has_annotation = bool(answer.get("document_annotation"))
-        facts.count_units("annotated_page" if has_annotation else "page", pages)
+    pages = usage.get("pages_processed")
+    if type(pages) is not int or not 0 <= pages <= _MOST_PAGES:
+        return
+    unit = "page"
+    if answer.get("document_annotation"):
+        unit = "annotated_page"
+    facts.count_units(unit, pages)
 
 
 def _read_annotated(facts: ResponseFacts, request: Json) -> None:

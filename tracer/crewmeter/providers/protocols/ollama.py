@@ -28,7 +28,9 @@ def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
 
     A prompt that was evaluated before is left out, and costs nothing.
     """
-    return UsageDraft(input=count(raw, "prompt_eval_count") or 0, output=count(raw, "eval_count"))
+    prompt = count(raw, "prompt_eval_count")
+    output = count(raw, "eval_count")
+    return UsageDraft(input=prompt or 0, output=output)
 
 
 def _read_embedding(raw: Raw, _: str | None) -> UsageDraft:
@@ -37,8 +39,12 @@ def _read_embedding(raw: Raw, _: str | None) -> UsageDraft:
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
     facts.set_finish(answer.get("done_reason"))
-    if "prompt_eval_count" in answer or "eval_count" in answer:
-        facts.report({name: answer.get(name) for name in _COUNTS})
+    counts = {}
+    for name in _COUNTS:
+        if name in answer:
+            counts[name] = answer[name]
+    if counts:
+        facts.report(counts)
 
 
 def _is_last(event: Json) -> bool:

@@ -14,29 +14,36 @@ if TYPE_CHECKING:
 __all__ = ["OPENAI_IMAGES"]
 
 _DEFAULT_SIZE = "1024x1024"
-_OTHER_SIZES = frozenset({"auto", "", None})
+_DEFAULT_QUALITY = "standard"
+_LONGEST_NAME = 16
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
     """Report the tokens with what the output is made of, or count the images."""
     usage = as_map(answer.get("usage"))
-    if usage and "output_tokens_details" not in usage:
-        # The endpoint gives no breakdown of the output: all of it is image.
-        facts.report({"output_tokens_details": {"image_tokens": usage.get("output_tokens")}})
     if not usage:
-        facts.count_units("image", len(as_list(answer.get("data"))))
+        images = as_list(answer.get("data"))
+        facts.count_units("image", len(images))
+    elif "output_tokens_details" not in usage:
+        # The endpoint gives no breakdown of the output: all of it is image.
+        made = {"image_tokens": usage.get("output_tokens")}
+        facts.report({"output_tokens_details": made})
 
 
 def _read_request(facts: ResponseFacts, request: Json) -> None:
     """Name size and quality, on which the price of an image without tokens depends."""
     if not facts.unit("image"):
         return
-    size = request.get("size")
-    size = _DEFAULT_SIZE if size in _OTHER_SIZES else str(size)[:16]
-    quality = request.get("quality")
-    quality = "standard" if quality in _OTHER_SIZES else str(quality)[:16]
-    if (quality, size) != ("standard", _DEFAULT_SIZE):
+    size = _named(request.get("size"), _DEFAULT_SIZE)
+    quality = _named(request.get("quality"), _DEFAULT_QUALITY)
+    if (quality, size) != (_DEFAULT_QUALITY, _DEFAULT_SIZE):
         facts.rename_unit("image", f"image:{quality}:{size}")
+
+
+def _named(value: object, default: str) -> str:
+    if value in (None, "", "auto"):
+        return default
+    return str(value)[:_LONGEST_NAME]
 
 
 OPENAI_IMAGES = ProviderProtocol(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPENAI_VIDEO"]
 
-_MOST_SECONDS = 10_000
+_MOST_DIGITS = 5
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
@@ -20,9 +20,10 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
 
     The job is billed when it has succeeded, which is not seen.
     """
-    seconds = str(answer.get("seconds") or "")
-    if seconds.isdecimal() and int(seconds[:9]) <= _MOST_SECONDS:
-        facts.count_units("output_video_ms", int(seconds) * 1000)
+    text = str(answer.get("seconds"))
+    if text.isdecimal() and len(text) <= _MOST_DIGITS:
+        milliseconds = int(text) * 1000
+        facts.count_units("output_video_ms", milliseconds)
     facts.flag("unknown_usage:job_not_finished")
 
 

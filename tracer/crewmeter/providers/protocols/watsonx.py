@@ -20,12 +20,15 @@ _COUNTS = ("input_token_count", "generated_token_count")
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
     read_chat(facts, answer)
-    facts.response_model = as_text(answer.get("model_id")) or facts.response_model
+    model = as_text(answer.get("model_id"))
+    if model is not None:
+        facts.response_model = model
     result = first_map(answer.get("results"))
     facts.set_finish(result.get("stop_reason"))
     for holder in (result, answer):
         if "input_token_count" in holder:
-            facts.report({name: holder.get(name) for name in _COUNTS})
+            counts = {name: holder.get(name) for name in _COUNTS}
+            facts.report(counts)
             return
 
 
