@@ -74,6 +74,7 @@ def _read_document(exchange: HttpExchange, body: bytes, request: Callable[[], by
         read_request_body(facts, request())
     if facts.usage == MISSING:
         facts.usage = _without_usage(exchange, lambda: estimate_request(request()))
+    facts.let_go()
 
 
 class BodyObserver:
@@ -182,6 +183,7 @@ class BodyObserver:
             self._end_document(cut=cut or error is not None)
         else:
             self._end_stream(self._parser, cut=cut, failed=error is not None)
+        exchange.facts.let_go()
         self._request = None
         self._parts = []
         if late:

@@ -29,6 +29,8 @@ _IS_LIMIT = re.compile(r"limit|remaining|reset|policy|csrf|processing|speedtest|
 _MOST_FLAGS = 12
 _MOST_UNITS = 12
 _DEEPEST_MERGE = 6
+_NO_REPORTS: dict[str, object] = {}
+"""Shared, and never written to: a first report replaces it."""
 _COMMON_KEYS = frozenset({"usage", "service_tier", "usage_metadata", "usageMetadata"})
 _KNOWN_HEADERS = frozenset(
     {
@@ -102,10 +104,10 @@ class ResponseFacts:
         self._service_tier: str | None = None
         self._price_tier: str | None = None
         self._reported_cost_usd: str | None = None
-        self._reports: dict[str, object] = {}
+        self._reports = _NO_REPORTS
         self._owns_reports = False
-        self._units: dict[str, int] = {}
-        self._flags: dict[str, None] = {}
+        self._units: dict[str, int] | None = None
+        self._flags: dict[str, None] | None = None
         self._from_headers: TokenUsage = MISSING
         self._usage: TokenUsage = MISSING
         self._is_stale = False
@@ -176,6 +178,8 @@ class ResponseFacts:
 
     def flag(self, name: str) -> None:
         """Say what was assumed, or not understood."""
+        if self._flags is None:
+            self._flags = {}
         if len(self._flags) < _MOST_FLAGS:
             self._flags[name] = None
             self._is_stale = True
@@ -192,18 +196,22 @@ class ResponseFacts:
 
     def count_units(self, name: str, number: int) -> None:
         """Say that at least ``number`` of the unit ``name`` are billed."""
+        if self._units is None:
+            self._units = {}
         if number > self._units.get(name, 0) and len(self._units) < _MOST_UNITS:
             self._units[name] = number
             self._is_stale = True
 
     def rename_unit(self, name: str, qualified: str) -> None:
         """Replace a unit by one with a qualifier, on which its price depends."""
-        number = self._units.pop(name, 0)
+        number = self.unit(name)
+        if self._units is not None:
+            self._units.pop(name, None)
         self.count_units(qualified, number)
 
     def unit(self, name: str) -> int:
         """Return how many of a unit were counted."""
-        return self._units.get(name, 0)
+        return 0 if self._units is None else self._units.get(name, 0)
 
     def set_price_tier(self, tier: str) -> None:
         """Say which price list served the request, whatever ``service_tier`` calls it."""
@@ -262,6 +270,14 @@ class ResponseFacts:
         for path in _unknown_headers(names):
             self.flag_unknown(path)
 
+    def let_go(self) -> None:
+        """Read what was reported, and hold nothing but the result: the answer is over."""
+        if self._is_stale:
+            self._read_reports()
+        self._from_headers = self._usage
+        self._reports = _NO_REPORTS
+        self._owns_reports = False
+
     def fail(self, kind: str) -> None:
         """Say that the call failed. Whatever it has used until then is billed."""
         self.error_type = kind
@@ -300,7 +316,7 @@ class ResponseFacts:
 
     def _with_extras(self, usage: TokenUsage) -> TokenUsage:
         units = dict(usage.units)
-        for name, number in self._units.items():
+        for name, number in (self._units or {}).items():
             units[name] = max(number, units.get(name, 0))
         status = usage.status
         if status == "missing" and units and not usage.flags:
@@ -310,7 +326,7 @@ class ResponseFacts:
             web_searches=max(usage.web_searches, self.web_searches),
             units=tuple(sorted(units.items())),
             status=status,
-            flags=tuple(dict.fromkeys((*usage.flags, *self._flags))),
+            flags=tuple(dict.fromkeys((*usage.flags, *(self._flags or ())))),
         )
 
 

@@ -6,7 +6,6 @@ They are read one by one, then checked against each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from crewmeter import semconv
 from crewmeter.usage.token_usage import MISSING, TokenUsage, Unit
@@ -70,38 +69,41 @@ def items(raw: Raw, *keys: str) -> list[Raw]:
     return []
 
 
-@dataclass(slots=True)
 class UsageDraft:
     """Counts as read, with totals (input with cached tokens, output with reasoning).
 
-    The fields are those of `TokenUsage`.
+    The fields are those of `TokenUsage`. They are the class's own until one is set, since a draft
+    is made for every answer and most of its counts stay zero.
     """
 
-    input: int | None = None
-    output: int | None = None
-    cache_read: int = 0
-    cache_write_5m: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
-    input_audio: int = 0
-    output_audio: int = 0
-    input_image: int = 0
-    output_image: int = 0
-    web_searches: int = 0
-    search_units: int = 0
-    input_video: int = 0
-    output_video: int = 0
-    cache_read_audio: int = 0
-    cache_read_image: int = 0
-    units: dict[str, int] = field(default_factory=dict)
-    flags: list[str] = field(default_factory=list)
+    cache_read = 0
+    cache_write_5m = 0
+    cache_write_1h = 0
+    reasoning = 0
+    input_audio = 0
+    output_audio = 0
+    input_image = 0
+    output_image = 0
+    web_searches = 0
+    search_units = 0
+    input_video = 0
+    output_video = 0
+    cache_read_audio = 0
+    cache_read_image = 0
+
+    def __init__(self, input: int | None = None, output: int | None = None) -> None:
+        self.input = input
+        self.output = output
+        self.units: dict[str, int] = {}
+        self.flags: list[str] = []
 
     def take(self, raw: Raw, fields: Mapping[str, str]) -> None:
         """Set counts from keys of ``raw``: key → the count's name here."""
-        for key in fields.keys() & raw.keys():
-            number = count(raw, key)
-            if number:
-                setattr(self, fields[key], number)
+        for key in raw:
+            if key in fields:
+                number = count(raw, key)
+                if number:
+                    setattr(self, fields[key], number)
 
     def add_unit(self, name: str, number: int | None) -> None:
         """Count ``number`` more of the unit ``name``.
@@ -174,22 +176,23 @@ class UsageDraft:
     def _value(self) -> TokenUsage:
         units: tuple[Unit, ...] = tuple(sorted(self.units.items())) if self.units else ()
         return TokenUsage(
-            input=self.input,
-            output=self.output,
-            cache_read=self.cache_read,
-            cache_write_5m=self.cache_write_5m,
-            cache_write_1h=self.cache_write_1h,
-            reasoning=self.reasoning,
-            input_audio=self.input_audio,
-            output_audio=self.output_audio,
-            input_image=self.input_image,
-            output_image=self.output_image,
-            web_searches=self.web_searches,
-            search_units=self.search_units,
-            input_video=self.input_video,
-            output_video=self.output_video,
-            cache_read_audio=self.cache_read_audio,
-            cache_read_image=self.cache_read_image,
-            units=units,
-            flags=tuple(self.flags),
+            self.input,
+            self.output,
+            self.cache_read,
+            self.cache_write_5m,
+            self.cache_write_1h,
+            self.reasoning,
+            self.input_audio,
+            self.output_audio,
+            self.input_image,
+            self.output_image,
+            self.web_searches,
+            self.search_units,
+            self.input_video,
+            self.output_video,
+            self.cache_read_audio,
+            self.cache_read_image,
+            units,
+            "reported",
+            tuple(self.flags),
         )

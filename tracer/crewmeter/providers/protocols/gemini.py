@@ -104,7 +104,8 @@ def read_metadata(raw: Raw, _: str | None) -> UsageDraft:
     )
     thoughts = count(raw, "thoughtsTokenCount", "thoughts_token_count") or 0
     total = count(raw, "totalTokenCount", "total_token_count")
-    draft = UsageDraft(reasoning=thoughts)
+    draft = UsageDraft()
+    draft.reasoning = thoughts
     _fill(draft, prompt, tools, answer, thoughts, total)
     draft.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
     for name in _DETAIL_FIELDS.keys() & raw.keys():
