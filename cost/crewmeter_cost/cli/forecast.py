@@ -113,7 +113,7 @@ def _odd(each: Anomaly) -> dict[str, object]:
 
 def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[Anomaly]) -> None:
     headings = [
-        ("scope", "left"),
+        ("scope", "name"),
         ("this month so far", "right"),
         ("month end", "right"),
         ("80 % interval", "right"),
@@ -129,7 +129,12 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
         )
         for scope, each in projections
     ]
-    print_table(f"Forecast for {now:%B %Y}, as of {now:%Y-%m-%d %H:%M} UTC", headings, cells)
+    print_table(
+        f"Forecast for {now:%B %Y}, as of {now:%Y-%m-%d %H:%M} UTC",
+        headings,
+        cells,
+        drop=("history", "80 % interval"),
+    )
     if not projections[0][1].days_of_history:
         sys.stdout.write("no whole day of history yet: the projection counts only what is spent\n")
     for each in odd:
