@@ -18,6 +18,9 @@ BROAD = {"Exception", "BaseException"}
 
 # The function (module, then qualified name) and why it may swallow whatever is raised.
 ALLOWED: dict[str, str] = {
+    "crewmeter_cost.exporter.LedgerSpanExporter._write": (
+        "One span that can't be read must not hold up the rest, nor end the app's exports."
+    ),
     "crewmeter_cost.sidecar.background.SupervisedThread._run": (
         "The thread must outlive whatever ends its work, SystemExit included. It logs and counts."
     ),

@@ -1,1 +1,1 @@
-"""Intake: spans as OTLP bytes or SDK objects → `Call`s and `Step`s, through a table of dialects."""
+"""Spans as OTLP bytes or SDK objects, read into calls and steps."""

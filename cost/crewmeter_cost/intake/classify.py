@@ -1,4 +1,4 @@
-"""What a span means: the dialect it is written in, and through it a billed `Call`, a `Step` of a run, or nothing of ours."""
+"""What a span means: a billed call, a step of a run, or nothing of ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["read"]
 
 
 def read(span: Span) -> Call | Step | None:
-    """The billed call or the step that `span` reports; None where it is neither. Never raises for what a span may hold."""
+    """Return the billed call or the step that a span reports, or None.
+
+    Never raises for what a span may hold.
+    """
     if span.scope == semconv.SCOPE or semconv.KIND in span.attributes:
         return crewmeter_spans.read(span)
     return third_party_spans.read(span)

@@ -1,4 +1,4 @@
-"""Attribute values as the ledger can hold them: clean bounded text, whole numbers, nanoseconds.
+"""Attribute values as the ledger can hold them: clean, bounded, typed.
 
 Nothing here raises. A value of the wrong type is unknown (None), never a guess.
 """
@@ -63,7 +63,7 @@ def first_text(value: object) -> str | None:
 
 
 def whole(value: object) -> int | None:
-    """Return a whole number, also one that came as digits or a float without a fraction."""
+    """Return a whole number, also from digits or a float without a fraction."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
@@ -74,7 +74,10 @@ def whole(value: object) -> int | None:
 
 
 def nanoseconds(seconds: object) -> int | None:
-    """Return seconds as nanoseconds. None for what is negative, infinite or over ten days."""
+    """Return seconds as nanoseconds.
+
+    None for what is negative, infinite or over ten days.
+    """
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
     if not math.isfinite(seconds) or not 0 <= seconds < _LONGEST_DURATION_S:
@@ -101,7 +104,9 @@ def decimal_text(value: object) -> str | None:
 
 
 def mapping_in(value: object) -> dict[str, object]:
-    """Return the dictionary in a text: JSON, or the Python literal that LiteLLM writes.
+    """Return the dictionary in a text, JSON or a Python literal.
+
+    LiteLLM writes the latter.
 
     Empty where it is neither.
     """

@@ -1,4 +1,7 @@
-"""Compressed request bodies, opened only as far as a limit: a bomb of kilobytes must not become gigabytes."""
+"""Compressed request bodies, decompressed only up to a limit.
+
+A bomb of kilobytes must not become gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ class UnknownEncoding(ValueError):
 
 
 def opened(body: bytes, encoding: str, *, limit: int) -> bytes:
-    """The body as it was before compression, at most `limit` bytes. `encoding` is the Content-Encoding header, perhaps empty.
+    """Return a body as it was before compression, at most `limit` bytes.
+
+    `encoding` is the Content-Encoding header, perhaps empty.
 
     Raises `TooLarge`, `CorruptBody` or `UnknownEncoding`.
     """
@@ -48,7 +53,10 @@ def opened(body: bytes, encoding: str, *, limit: int) -> bytes:
 
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
-    """Zlib's three framings; a gzip body may have several members one after the other."""
+    """Undo zlib's three framings.
+
+    A gzip body may have several members one after the other.
+    """
     parts: list[bytes] = []
     size = 0
     rest = body

@@ -1,4 +1,4 @@
-"""crewmeter's own dialect: spans of our tracer, complete in themselves, → `Call` or `Step`."""
+"""Spans of our own tracer, complete in themselves, as calls and steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DETAILS = {
 
 
 def read(span: Span) -> Call | Step | None:
-    """A billed operation is a `Call`; any other span with a kind is a `Step`; the rest is None."""
+    """Return a call for a billed operation, a step for another kind, else None."""
     attributes = span.attributes
     operation = attributes.get(semconv.OPERATION)
     if isinstance(operation, str) and operation in semconv.BILLED_OPERATIONS:

@@ -1,4 +1,7 @@
-"""Where in the crew a crewmeter span happened: its place attributes → `CallContext`, with the same few places built once."""
+"""The context attributes of a crewmeter span, as a `CallContext`.
+
+The same few contexts are built once.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +32,20 @@ _KEYS = (
 )
 _PREFIX = semconv.TAG_PREFIX
 _TAG_LIMIT = 32
-"""Tags kept of one span; further ones are dropped, in the order they came."""
+"""Tags stored of one span; further ones are dropped, in the order they came."""
 _CACHE_LIMIT = 4096
 _LONGEST_KEY = 2048
-_places: dict[tuple[object, ...], CallContext] = {}
+_contexts: dict[tuple[object, ...], CallContext] = {}
 _tags: dict[tuple[str, ...], tuple[str, ...]] = {}
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 def tags_of(pairs: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
-    """Tags as sorted (key, value) pairs of clean text; those past the limit, or without a key or value, are dropped."""
+    """Return tags as sorted (key, value) pairs of clean text.
+
+    Those past the limit, or without a key or value, are dropped.
+    """
     clean = ((text(key), text(value)) for key, value in islice(pairs, _TAG_LIMIT))
     return tuple(
         sorted((key, value) for key, value in clean if key is not None and value is not None)
@@ -52,7 +58,10 @@ def environment_of(resource: Mapping[str, object]) -> str | None:
 
 
 def _tag_keys(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of a span's attributes are tags. Spans of one code path have the same names, so this is nearly always remembered."""
+    """Return which of a span's attributes are tags.
+
+    Spans of one code path have the same names, so this is nearly always remembered.
+    """
     known = _tags.get(names)
     if known is None:
         known = tuple(name for name in names if name.startswith(_PREFIX))
@@ -64,7 +73,10 @@ def _tag_keys(names: tuple[str, ...]) -> tuple[str, ...]:
 def call_context_of(
     attributes: Mapping[str, object], resource: Mapping[str, object]
 ) -> CallContext:
-    """The place crewmeter's tracer wrote on a span. The same attribute values give the same object, from a bounded cache."""
+    """Return the context that crewmeter's tracer wrote on a span.
+
+    The same attribute values give the same object, from a bounded cache.
+    """
     raw = (
         *map(attributes.get, _KEYS),
         tuple([(key, attributes[key]) for key in _tag_keys(tuple(attributes))]),
@@ -72,18 +84,21 @@ def call_context_of(
         resource.get(semconv.ENVIRONMENT) or resource.get(semconv.ENVIRONMENT_OLD),
     )
     try:
-        known = _places.get(raw)
+        known = _contexts.get(raw)
     except TypeError:  # a list or map where a name belongs cannot be a key
         return _build(raw)
     if known is None:
         known = _build(raw)
         if len(repr(raw)) <= _LONGEST_KEY:
-            _remember(_places, raw, known)
+            _remember(_contexts, raw, known)
     return known
 
 
 def _remember(cache: dict[Key, Value], key: Key, value: Value) -> None:
-    """Keep what is short: at most `_CACHE_LIMIT` keys of `_LONGEST_KEY` characters, a few megabytes, whatever is sent."""
+    """Store what is short.
+
+    At most `_CACHE_LIMIT` keys of `_LONGEST_KEY` characters: a few megabytes, whatever is sent.
+    """
     if len(cache) >= _CACHE_LIMIT:
         cache.clear()
     cache[key] = value

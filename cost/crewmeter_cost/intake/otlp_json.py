@@ -1,4 +1,6 @@
-"""OTLP as JSON → `Span`s: ids in hex, 64-bit numbers as strings or numbers, field names in camelCase or as in the .proto.
+"""OTLP trace requests in JSON, as spans.
+
+Ids are hex, 64-bit numbers strings or numbers, field names camelCase or as in the .proto.
 
 Read by hand: protobuf's own JSON reader takes ids for base64 and refuses what the OTLP specification allows.
 """
@@ -40,7 +42,10 @@ _INT64 = range(-(2**63), 2**64)
 
 
 def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
-    """Read an OTLP/JSON trace request. Raises `BadRequest` where the body is something else; wrongly typed fields count as absent."""
+    """Read an OTLP/JSON trace request.
+
+    Raises `BadRequest` where the body is something else. Wrongly typed fields count as absent.
+    """
     now = time.time_ns() if now_ns is None else now_ns
     try:
         text = body.decode("utf-8-sig")
@@ -107,7 +112,10 @@ def _take(
 
 
 def _is_crowded(text: str) -> bool:
-    """Has a JSON text more than `VALUE_LIMIT` values? Each but the first follows a comma or an opening bracket outside the strings."""
+    """Return whether a JSON text has more than `VALUE_LIMIT` values.
+
+    Each but the first follows a comma or an opening bracket outside the strings.
+    """
     if sum(map(text.count, ",{[")) <= VALUE_LIMIT:
         return False
     values = at = 0
@@ -147,7 +155,7 @@ def _string(holder: Mapping[str, object], name: str) -> str:
 
 
 def _integer(value: object) -> int | None:
-    """A 64-bit number written as a number or as text; None for anything else."""
+    """Return a 64-bit number written as a number or as text, else None."""
     if isinstance(value, str) and len(value) <= 20:
         try:
             value = int(value)
@@ -176,7 +184,7 @@ def _attributes(holder: Mapping[str, object]) -> dict[str, object]:
 
 
 def _value(value: object, depth: int) -> object:
-    """One JSON AnyValue as plain Python; None for what is none."""
+    """Return a JSON AnyValue as plain Python, or None."""
     if not isinstance(value, dict) or depth == 0:
         return None
     for name in ("stringValue", "boolValue", "doubleValue"):

@@ -1,4 +1,4 @@
-"""OTLP trace requests in protobuf → `Span`s, span by span, with what had to be refused and why.
+"""OTLP trace requests in protobuf, as spans, and why some are refused.
 
 The request is walked on the wire down to its spans instead of being parsed whole: a hostile body of a few megabytes
 (millions of empty spans) never becomes gigabytes of objects, one bad attribute costs only itself, and attributes that
@@ -58,7 +58,10 @@ _remembered: dict[bytes, tuple[str, object]] = {}
 
 
 class BadRequest(ValueError):
-    """The body is not an OTLP trace request; the message says what is wrong with it, for the sender."""
+    """The body is not an OTLP trace request.
+
+    The message tells the sender what is wrong with it.
+    """
 
 
 @dataclass(slots=True)
@@ -75,7 +78,9 @@ def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
 
 
 def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
-    """Read a serialised ``ExportTraceServiceRequest``; `now_ns` is our clock. Raises `BadRequest` where the bytes are something else.
+    """Read a serialised ``ExportTraceServiceRequest``.
+
+    `now_ns` is our clock. Raises `BadRequest` where the bytes are something else.
 
     Refused are spans without valid ids, and those past `BATCH_LIMIT`.
     """
@@ -96,7 +101,10 @@ def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
 
 
 def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
-    """One ResourceSpans. Its resource may stand behind its spans on the wire, so it is looked for first."""
+    """Read one ResourceSpans.
+
+    Its resource may stand behind its spans on the wire, so it is looked for first.
+    """
     parts = list(_messages(group, limit=BATCH_LIMIT))
     resource: dict[str, object] = {}
     for number, part in parts:
@@ -123,7 +131,10 @@ def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
 
 
 def _messages(buffer: bytes, limit: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """The length-delimited fields of a message as (number, bytes); other fields are passed over. IndexError where it is cut off."""
+    """Yield the length-delimited fields of a message as (number, bytes).
+
+    Other fields are passed over. IndexError where it is cut off.
+    """
     at, end = 0, len(buffer)
     while at < end:
         tag = buffer[at]
@@ -224,7 +235,7 @@ def _status(status: bytes) -> tuple[bool, str]:
 
 
 def _scope_name(scope: bytes) -> str:
-    """The instrumentation scope's name; "" where it cannot be read."""
+    """Return the instrumentation scope's name, empty where it cannot be read."""
     try:
         return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
     except DecodeError:
@@ -232,7 +243,10 @@ def _scope_name(scope: bytes) -> str:
 
 
 def _attributes(pairs: Iterable[bytes]) -> dict[str, object]:
-    """Serialised KeyValues as a dict; a key that stands twice keeps its last value, a pair that cannot be read is passed over."""
+    """Return serialised KeyValues as a dict.
+
+    A key that stands twice has its last value. A pair that cannot be read is passed over.
+    """
     recall = _remembered.get
     known = [recall(pair) or _read_pair(pair) for pair in pairs]
     try:
@@ -257,7 +271,10 @@ def _read_pair(pair: bytes) -> tuple[str, object] | None:
 
 
 def _read_long(pair: bytes) -> tuple[str, object] | None:
-    """Key and beginning of a long text; None for a long list or map, or what cannot be read."""
+    """Return the key and the beginning of a long text.
+
+    None for a long list or map, or what cannot be read.
+    """
     parts = dict(_messages(pair))
     texts = dict(_messages(parts.get(2, b"")))
     if 1 not in texts:

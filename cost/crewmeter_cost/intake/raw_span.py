@@ -1,4 +1,6 @@
-"""A Span of OTLP whose attributes stay bytes: protobuf's C parser cuts them apart, and what is known already is not parsed again.
+"""A span of OTLP whose attributes stay bytes.
+
+Protobuf's C parser cuts them apart, and what is known already is not parsed again.
 
 The messages here are wire-compatible with opentelemetry/proto/trace/v1/trace.proto and declare only what is read of it.
 """

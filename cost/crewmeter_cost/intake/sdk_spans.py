@@ -1,4 +1,4 @@
-"""An OpenTelemetry SDK span as a `Span`: the embedded ledger's way in, without a detour through OTLP bytes."""
+"""OpenTelemetry SDK spans, read without a detour through OTLP bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ __all__ = ["span_of"]
 
 
 def span_of(readable: ReadableSpan) -> Span | None:
-    """The finished SDK span as a `Span`; None for one without ids or without a start, which no ledger row could hold.
+    """Return a finished SDK span as a `Span`.
+
+    None for one without ids or without a start, which no ledger row could hold.
 
     A span that never ended counts as ended when it started.
     """
@@ -49,7 +51,10 @@ _last: tuple[Resource | None, Mapping[str, object]] = (None, {})
 
 
 def _resource(resource: Resource) -> Mapping[str, object]:
-    """The resource's attributes as a plain dict; nearly always the one asked for last, as a process has one resource."""
+    """Return the resource's attributes as a plain dict.
+
+    Nearly always that of the last span: a process has one resource.
+    """
     global _last
     known, attributes = _last
     if known is not resource:

@@ -1,4 +1,4 @@
-"""The dialects of the field: how each instrumentor marks its spans, and where their facts stand.
+"""How each instrumentor marks its spans, and where their facts stand.
 
 Attribute names were read off spans captured from the instrumentors (`tests/cost/intake/fixtures`)
 and from their published packages. Token counts have a table of their own, `usage_names`.
@@ -20,7 +20,7 @@ __all__ = ["DIALECTS", "FRAMEWORKS", "NAMES", "Dialect", "RawUsage"]
 
 @dataclass(frozen=True, slots=True)
 class RawUsage:
-    """An attribute with usage as text (JSON or a Python literal). It tells more than the counts."""
+    """An attribute with usage as text. It tells more than the counts."""
 
     attribute: str
     names: Mapping[str, str] | None = None
@@ -33,7 +33,10 @@ class RawUsage:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one instrumentor writes spans. A kind that is in neither table is no span of interest."""
+    """How one instrumentor writes spans.
+
+    A kind that is in neither table is no span of interest.
+    """
 
     name: str
     markers: tuple[str, ...]

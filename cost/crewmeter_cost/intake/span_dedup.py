@@ -1,4 +1,4 @@
-"""One exchange seen by two instrumentors, one wrapped round the other, where the provider's answer has no id (embeddings).
+"""One exchange seen by two instrumentors where the response has no id.
 
 The inner span is a child of the outer one. Both get one response id, so that the ledger's rule for two reports of one
 call applies. Only within a batch: spans that nest end within microseconds of each other and travel together.
@@ -16,7 +16,10 @@ __all__ = ["paired"]
 
 
 def paired(calls: list[Call]) -> list[Call]:
-    """`calls` with one response id on both reports of an exchange where at least one of them had none."""
+    """Return `calls` with one response id on both reports of an exchange.
+
+    Where at least one of them had none.
+    """
     nameless = [position for position, call in enumerate(calls) if call.response_id is None]
     if not nameless or not any(call.origin == "foreign" for call in calls):
         return calls

@@ -80,7 +80,7 @@ def _kind(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
 
 
 def _is_inner(span: Span, kind: str) -> bool:
-    """Return whether a span is a method of CrewAI's executor, which OpenLIT calls an agent."""
+    """Return whether OpenLIT calls a method of CrewAI's executor an agent."""
     return (
         kind == semconv.KIND_AGENT
         and _fact(span.attributes, "agent") is None
@@ -129,7 +129,7 @@ def _provider(span: Span) -> str | None:
     """Return who billed a call, in the conventions' word.
 
     The AI SDK names an API behind the provider (``openai.responses``,
-    ``vertex.anthropic.messages``), and frameworks put themselves in a provider's place.
+    ``vertex.anthropic.messages``), and frameworks write their own name as the provider's.
     """
     attributes = span.attributes
     for key in NAMES["provider"]:
@@ -146,7 +146,7 @@ def _provider(span: Span) -> str | None:
 
 
 def _shortened(name: str) -> str:
-    """Return the provider at the beginning of a dotted name, or the name where there is none."""
+    """Return the provider at the beginning of a dotted name, or the name."""
     head = name
     while "." in head:
         head = head.rpartition(".")[0]

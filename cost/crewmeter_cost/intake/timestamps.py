@@ -1,4 +1,4 @@
-"""When a span happened, by the sender's clock where that can be true and by ours where it cannot."""
+"""When a span happened, by the sender's clock where that can be true."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ FUTURE_NS = 3_600 * 10**9
 
 
 def plausible(started_ns: int, ended_ns: int, now_ns: int) -> tuple[int, int]:
-    """Start and end (ns since 1970) that reports can live with; a billed call is never refused for its clock.
+    """Return a start and an end (ns since 1970) that reports can use.
+
+    A billed call is never refused for its clock.
 
     No start: it is the end's; neither: now. A start in the future: the span is moved to end now and keeps its duration
     (at most an hour of it). An end in the future or before the start: now, or the start.

@@ -78,7 +78,10 @@ class Buckets:
     flags: list[str] = field(default_factory=list)
 
     def put(self, bucket: str, count: int) -> None:
-        """Fill a bucket. Of two reports of it the larger one stays, flagged where they differ."""
+        """Fill a bucket.
+
+        Of two reports of it the larger one stays, flagged where they differ.
+        """
         known = getattr(self, bucket)
         if known is not None and known != count and known and count:
             self.flag("counts_disagree")
@@ -105,7 +108,7 @@ class Buckets:
 def usage_of(
     attributes: Mapping[str, object], operation: str, *, provider: str | None = None
 ) -> TokenUsage:
-    """Return the usage that a span's attributes report, in the names of any instrumentor.
+    """Return the usage on a span, in the names of any instrumentor.
 
     Args:
         attributes: The span's attributes.
@@ -201,8 +204,8 @@ def _note_unknown(buckets: Buckets, name: str, value: object) -> None:
     if not number and not isinstance(value, dict | list | tuple):
         return
     if len([flag for flag in buckets.flags if flag.startswith("unknown_usage")]) < _MOST_UNKNOWN:
-        shown = text(name) or "?"
-        buckets.flag(f"unknown_usage:{shown[:_LONGEST_NAME].replace(',', '.')}")
+        printable = text(name) or "?"
+        buckets.flag(f"unknown_usage:{printable[:_LONGEST_NAME].replace(',', '.')}")
 
 
 def _reported_flags(attributes: Mapping[str, object]) -> tuple[str, ...]:
@@ -337,7 +340,10 @@ def _fit_reasoning(buckets: Buckets) -> None:
 
 
 def _add_compactions(buckets: Buckets) -> None:
-    """Add Anthropic's compactions, which its counts leave out. Their cached part is not told."""
+    """Add Anthropic's compactions, which its counts leave out.
+
+    Nothing tells how much of them was cached.
+    """
     if buckets.compaction_input or buckets.compaction_output:
         buckets.input = (buckets.input or 0) + (buckets.compaction_input or 0)
         buckets.output = (buckets.output or 0) + (buckets.compaction_output or 0)

@@ -1,4 +1,4 @@
-"""The names that instrumentors give token counts, each with the bucket that it fills.
+"""The names that instrumentors give token counts, and their buckets.
 
 Harvested from every published version of the packages that `tests/cost/intake/test_usage_names.py`
 lists. A name that is in no table here, on a span or in a raw usage text, makes the charge a lower

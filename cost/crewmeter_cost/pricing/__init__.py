@@ -1,1 +1,1 @@
-"""Pricing: usage × price book × time → a charge in integer pico-USD, or a reason why there is none."""
+"""Prices: what a usage cost at a moment, or why that is not known."""

@@ -6,11 +6,9 @@ Pure: no clock, no I/O.
 from __future__ import annotations
 
 from bisect import bisect_left
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.charge_result import (
-    EXACT,
     PICO,
     Charge,
     FrozenRates,
@@ -19,6 +17,7 @@ from crewmeter_cost.pricing.charge_result import (
     Unpriced,
 )
 from crewmeter_cost.pricing.line_items import LOWER, UPPER, Lines, lines_of
+from crewmeter_cost.pricing.reported_figure import beside
 from crewmeter_cost.pricing.unit_prices import FREE, GPU_HOUR, Plan
 
 if TYPE_CHECKING:
@@ -67,11 +66,6 @@ _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
 _NOT_SENT = "not_sent"
 """Usage flag of a call that was answered without a request to the provider."""
-_AGREES_WITHIN = Decimal("0.01")
-_AGREES_USD = Decimal("0.000001")
-"""A reported cost diverges where it is off by more than 1 % and more than a millionth of a USD."""
-_LARGEST_REPORT = 10**6
-"""USD. A report beyond it for one call is in another unit."""
 
 
 def charge(
@@ -116,7 +110,7 @@ def charge(
     outcome = _computed(usage, plan, operation, duration_ns)
     if reported_cost_usd is None:
         return outcome
-    return _beside(outcome, reported_cost_usd, book)
+    return beside(outcome, reported_cost_usd, book)
 
 
 def charge_call(call: Call, book: PriceBook) -> Outcome:
@@ -197,7 +191,10 @@ def contradiction(usage: TokenUsage) -> str | None:
 
 
 def _is_plain(usage: TokenUsage) -> bool:
-    """Return whether a usage is text in, cached or not, and text out, reported without flags."""
+    """Return whether a usage is text in and text out, without flags.
+
+    Its input may be cached.
+    """
     return not (
         usage.flags
         or usage.status != "reported"
@@ -271,7 +268,10 @@ _new = tuple.__new__
 
 
 def _unreported(usage: TokenUsage, plan: Plan) -> bool:
-    """Return whether nobody reported the usage and the plan needs it (GPU time does not)."""
+    """Return whether nobody reported a usage that the plan needs.
+
+    GPU time needs none.
+    """
     silent = usage.status == "missing" or (usage.input is None and usage.output is None)
     counted = usage.search_units or usage.units
     return silent and not counted and GPU_HOUR not in plan.prices
@@ -367,63 +367,3 @@ def _status(usage: TokenUsage, bound: Bound) -> CostStatus:
     if usage.status == "reconciled":
         return "reconciled"
     return "upper_bound" if bound == UPPER else "priced"
-
-
-def _beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcome:
-    """Compare the provider's own figure with the computed one.
-
-    It stands where none could be computed exactly, or where the user books this provider's own
-    figures. A divergence from an exact computation makes that a bound: one of the two is wrong.
-    """
-    reported = _amount(reported_cost_usd)
-    if reported is None:
-        return outcome._replace(flags=(*outcome.flags, "reported_cost_invalid"))
-    if not isinstance(outcome, Charge):
-        return _reported(outcome, reported, book, (outcome.status,))
-    diverges = _diverges(outcome, reported)
-    marks = ("reported_divergence",) if diverges else ()
-    if book.books_reported(outcome.provider):
-        return _reported(outcome, reported, book, marks)
-    if outcome.source == "override":
-        # The user's own contract: the public figure is not the bill.
-        return outcome._replace(flags=(*outcome.flags, *marks))
-    if outcome.status not in EXACT and reported:
-        return _reported(outcome, reported, book, (outcome.status, *marks))
-    if not diverges:
-        return outcome
-    computed = Decimal(outcome.cost_pusd).scaleb(-12)
-    status: CostStatus = "lower_bound" if reported > computed else "upper_bound"
-    return outcome._replace(status=status, flags=(*outcome.flags, *marks))
-
-
-def _amount(text: str) -> Decimal | None:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        return None
-    if not amount.is_finite() or not 0 <= amount <= _LARGEST_REPORT:
-        return None
-    return amount
-
-
-def _diverges(charged: Charge, reported: Decimal) -> bool:
-    computed = Decimal(charged.cost_pusd).scaleb(-12)
-    allowed = max(_AGREES_WITHIN * max(computed, reported), _AGREES_USD)
-    return abs(computed - reported) > allowed
-
-
-def _reported(
-    outcome: Outcome, reported: Decimal, book: PriceBook, marks: tuple[str, ...]
-) -> Charge:
-    """Return the provider's own figure as the charge."""
-    frozen = book.reported(outcome.provider or "unknown")
-    return Charge(
-        int((reported * PICO).to_integral_value(rounding="ROUND_HALF_EVEN")),
-        "provider_reported",
-        (),
-        frozen.provider,
-        outcome.model or "unknown",
-        "provider",
-        frozen.hash,
-        (*outcome.flags, *marks),
-    )

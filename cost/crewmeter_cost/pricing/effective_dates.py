@@ -1,4 +1,4 @@
-"""The prices of a model through time, for one service tier, under the user's rules. Pure.
+"""The prices of a model through time, under the user's rules. Pure.
 
 A catalogue entry is a list of periods, each a price list with optional conditions: ``from`` (a UTC
 date), ``hours`` (``"01:00-04:00"`` UTC) and ``tier``. Among those without a tier the last that
@@ -76,7 +76,10 @@ def _applies(period: Period, at_ns: int, since_ns: int) -> bool:
 
 
 def prices_at(periods: Sequence[Period], at_ns: int, tier: str | None) -> Prices:
-    """Return the price list in force at `at_ns` for `tier` (None is the standard tier)."""
+    """Return the price list in force at a moment, for a tier.
+
+    None is the standard tier.
+    """
     standard: Prices | None = None
     since_ns = 0
     over: dict[str, Price] = {}
@@ -104,7 +107,10 @@ def tier_known(periods: Sequence[Period], at_ns: int, tier: str) -> bool:
 
 
 class Moments:
-    """The moments at which prices change. Between two of them one plan is good for every call."""
+    """The moments at which prices change.
+
+    Between two of them one plan is good for every call.
+    """
 
     __slots__ = ("dates", "hours")
 
@@ -148,7 +154,7 @@ class _Listed(NamedTuple):
 
 
 class PriceHistory:
-    """A catalogue entry (if there is one) under the user's rules, for one provider and tier.
+    """A catalogue entry under the user's rules, for one provider and tier.
 
     The plan for a moment is built once, for every call in the same stretch of time.
     """

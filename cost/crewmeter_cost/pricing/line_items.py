@@ -107,7 +107,7 @@ def _add_gpu_time(lines: Lines, duration_ns: int | None) -> None:
 
 
 def _usd_per(rate: Fraction, parts: int) -> str:
-    """Return a rate (pico-USD) divided by `parts` as USD with 18 decimals, for display."""
+    """Return a rate (pico-USD) divided by `parts`, as USD for display."""
     scaled = half_even(rate.numerator * 10**6, rate.denominator * parts)
     whole, decimals = divmod(scaled, 10**_MILLISECOND_DIGITS)
     return f"{whole}.{decimals:018d}".rstrip("0").rstrip(".") or "0"
@@ -132,7 +132,7 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
     cached_text = usage.cache_read - media.audio_read - media.image_read
     _add_cached(lines, cached_text, usage.cache_write_5m, usage.cache_write_1h)
     if usage.cache_write_5m and "cache_ttl_assumed" in usage.flags and "cache_write_1h" in rates:
-        # Writes for an hour cost more, and nobody told that these are not.
+        # Writes for an hour cost more, and nobody reported that these are not.
         lines.note("cache_ttl_assumed", LOWER)
     lines.add("input_audio", media.audio, "input_audio")
     lines.add("cache_audio_read", media.audio_read, "cache_audio_read", "input_audio", "cache_read")
@@ -142,7 +142,7 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
 
 
 class _Media:
-    """Tokens of media that have a rate of their own, divided into fresh and cached ones.
+    """Tokens of media that have a rate of their own, fresh and cached.
 
     Providers count media inside the input and mostly do not tell how much of it was cached. Then no
     cached token counts as media unless there is no other way.
@@ -156,8 +156,8 @@ class _Media:
         video = usage.input_video if "input_video" in band.rates else 0
         self.audio_read = min(usage.cache_read_audio, audio)
         self.image_read = min(usage.cache_read_image, image)
-        told = usage.cache_read_audio or usage.cache_read_image
-        self.is_assumed = bool((audio or image or video) and usage.cache_read and not told)
+        reported = usage.cache_read_audio or usage.cache_read_image
+        self.is_assumed = bool((audio or image or video) and usage.cache_read and not reported)
         audio -= self.audio_read
         image -= self.image_read
         overlap = max(0, audio + image + video - fresh)
@@ -276,7 +276,7 @@ _STANDARD_IMAGE = "standard:1024x1024"
 
 
 def _add_images(lines: Lines, name: str, quantity: int) -> bool:
-    """Charge images at the price of their quality and size, or at the one price there is."""
+    """Charge images by their quality and size, or at the one price there is."""
     rates = lines.band.rates
     sized = [unit for unit in rates if unit.startswith("image:")]
     if name in sized or not sized:

@@ -1,4 +1,4 @@
-"""How a model name, as clients and providers spell it, finds its catalogue entry: exactly, or by rules that can be shown.
+"""How a model's name finds its catalogue entry, exactly or by named rules.
 
 genai-prices matches many models by prefix, so that ``claude-sonnet-4-5-future`` gets a price. Here a name must be listed, or
 become a listed name by taking off marks that are known to mean no other price; the marks taken off are the match's `rules`.
@@ -94,7 +94,7 @@ _DEEPEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A catalogue name and the rules that led to it; no rules is the very name."""
+    """A catalogue name, and the rules that led to it. The very name has none."""
 
     provider: str
     name: str
@@ -102,7 +102,10 @@ class Match:
 
 
 def spellings(provider: str, name: str) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """Every name that `name` may be listed under, nearest first: (name, rules used, needs an open entry)."""
+    """Yield every name that `name` may be listed under, nearest first.
+
+    As (name, rules used, needs an open entry).
+    """
     seen = {name}
     layer: list[tuple[str, tuple[str, ...], bool]] = [(name, (), False)]
     for _ in range(_DEEPEST + 1):
@@ -120,7 +123,10 @@ def spellings(provider: str, name: str) -> Iterator[tuple[str, tuple[str, ...], 
 
 
 def find(provider: str, name: str, *, has: Callable[[str, str, bool], bool]) -> Match | None:
-    """The catalogue name of a model at one provider. ``has(provider, name, open_only)`` looks into the catalogue."""
+    """Return the catalogue name of a model at one provider, or None.
+
+    ``has(provider, name, open_only)`` looks into the catalogue.
+    """
     for spelled, rules, needs_open in spellings(provider, name):
         if has(provider, spelled, needs_open):
             return Match(provider, spelled, tuple(dict.fromkeys(rules)))

@@ -1,4 +1,4 @@
-"""The price book: the rates of a call, from every source in order, resolved once and remembered.
+"""The price book: the rates of a call, from every source in order.
 
 Order: the user's overrides, genai-prices (with our corrections laid over it), LiteLLM's catalogue
 (flagged). The provider's own figure is compared with the computed cost in `charge`.
@@ -9,82 +9,33 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.providers.hosts import canonical_provider, resolve_provider
-from crewmeter_cost.pricing import model_matching
 from crewmeter_cost.pricing.catalogue import files
 from crewmeter_cost.pricing.catalogue.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.charge_result import FrozenRates, Unpriced
 from crewmeter_cost.pricing.effective_dates import PriceHistory, prices_at
+from crewmeter_cost.pricing.entry_lookup import EntryLookup
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Overrides
-from crewmeter_cost.pricing.regions import bedrock_region, is_regional
+from crewmeter_cost.pricing.sellers import CHAINS, MAKERS, NOBODY, PASS_THROUGH, prefixed, tier_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
-    from crewmeter_cost.pricing.catalogue.file_format import Entry
+    from crewmeter_cost.pricing.entry_lookup import Found, Source
     from crewmeter_cost.pricing.unit_prices import Plan, Price
 
 __all__ = ["PriceBook"]
 
-_LISTED_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
-"""Bedrock regions whose prices are the ones listed without a region."""
-_REGIONS = (
-    "ap-northeast-1",
-    "ap-south-1",
-    "ap-southeast-2",
-    "ap-southeast-3",
-    "ca-central-1",
-    "eu-central-1",
-    "eu-north-1",
-    "eu-south-1",
-    "eu-west-1",
-    "eu-west-2",
-    "eu-west-3",
-    "sa-east-1",
-    "us-west-1",
-)
-"""Commercial Bedrock regions for which LiteLLM's catalogue has prices."""
-_GEOGRAPHIC = Decimal("1.1")
-"""Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
 _REMEMBERED = 8192
-"""Resolutions kept; a flood of made-up model names starts the memory afresh instead of growing it."""
+"""Resolutions stored; a flood of made-up model names starts the memory afresh instead of growing it."""
 _LONGEST_NAME = 512
-_LATEST_NS = 2**62
-"""After every dated price."""
-_CHAINS: dict[str, tuple[str, ...]] = {
-    "gcp.vertex_ai": ("gcp.vertex_ai", "gcp.gemini"),
-    "gcp.gemini": ("gcp.gemini", "gcp.vertex_ai"),
-}
-"""Providers whose models stand under either name in the catalogues."""
-_MAKERS = (
-    "openai",
-    "anthropic",
-    "gcp.gemini",
-    "mistral_ai",
-    "deepseek",
-    "x_ai",
-    "cohere",
-    "voyageai",
-    "moonshotai",
-    "zai",
-    "perplexity",
-    "meta",
-    "groq",
-    "cerebras",
-    "aws.bedrock",
-)
-"""Where a model named without any provider is looked for, in this order; the charge says ``provider_assumed``."""
 _OWN_MACHINES = frozenset(
     {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}
 )
-_NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
-_PASS_THROUGH = frozenset({"vercel_ai_gateway"})
-"""Gateways that bill each maker's list price. The model's name begins with the maker."""
 _ROUTER = re.compile(r"model[-_]router(?:[-_@].*)?")
 _ROUTER_PRICE = "0.14"
 """USD per million input tokens that Azure's model router adds to the model that it chose.
@@ -97,47 +48,6 @@ _FILLED = re.compile(
     r"|citation_token)(?::.*)?"
 )
 """Units that a lower source adds to an entry that lacks them. Text tokens are never mixed."""
-_TIERS: dict[str, str | None] = {
-    "": None,
-    "default": None,
-    "standard": None,
-    "standard_only": None,
-    "auto": None,
-    "on_demand": None,
-    "on-demand": None,
-    "on_demand_flex": "flex",
-    "on_demand_priority": "priority",
-    "batches": "batch",
-    "provisioned_throughput": "provisioned",
-    "scale": "provisioned",
-    "reserved": "provisioned",
-}
-"""A provider's name of a service tier → ours. None is the standard tier."""
-
-
-class Source(Protocol):
-    """A catalogue as resolution sees it."""
-
-    def has(self, provider: str, name: str, open_only: bool = False, /) -> bool:
-        """Return whether a provider lists a name."""
-
-    def entry(self, provider: str, name: str, /) -> Entry | None:
-        """Return the model under a name."""
-
-    def fallback(self, provider: str, /) -> tuple[str, ...]:
-        """Return the providers whose models this one resells at their prices."""
-
-
-class _Found(NamedTuple):
-    """A catalogue entry, and how a call's names led to it."""
-
-    seller: str
-    entry: Entry
-    name: str
-    rules: tuple[str, ...]
-    source: Source
-    region: str = ""
-    """The region whose price it is, or "?" where the catalogue has prices of other regions."""
 
 
 class _Key(NamedTuple):
@@ -162,7 +72,7 @@ class PriceBook:
         overrides: Overrides | None = None,
         corrections: Corrections | None = None,
     ) -> None:
-        self._sources = tuple(sources)
+        self._lookup = EntryLookup(sources)
         self._corrections = corrections or Corrections()
         self._overrides = overrides or Overrides()
         self._histories: dict[_Key, PriceHistory] = {}
@@ -247,8 +157,8 @@ class PriceBook:
             return refused
         requested = names[-1]
         provider, assumed = self._biller(key)
-        if provider in _NOBODY:
-            provider, names = _prefixed(names) or (provider, names)
+        if provider in NOBODY:
+            provider, names = prefixed(names) or (provider, names)
         if provider == "aws.bedrock" or (len(names) > 1 and ":" in names[1]):
             # The requested profile or variant sets the price, and the response leaves it out.
             names.reverse()
@@ -266,14 +176,14 @@ class PriceBook:
         uplift = None
         surcharge: dict[str, Price] = {}
         if found is not None:
-            uplift = self._uplift(provider or "", found, key.host)
+            uplift = self._lookup.uplift(provider or "", found, key.host)
             surcharge = self._surcharge(provider or "", found, requested)
         flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
         return PriceHistory(
             provider or "unknown",
             requested,
-            self._with_lower_tiers(found) if found else None,
-            tier=_tier(key.tier),
+            self._lookup.with_lower_tiers(found) if found else None,
+            tier=tier_of(key.tier),
             flags=flags,
             rules=rules,
             uplift=uplift,
@@ -289,21 +199,21 @@ class PriceBook:
             return mapped, False
         return resolve_provider(key.provider, key.host)
 
-    def _found(self, provider: str | None, names: Sequence[str], host: str | None) -> _Found | None:
+    def _found(self, provider: str | None, names: Sequence[str], host: str | None) -> Found | None:
         """Return the entry at the provider, or at the first maker that lists the model."""
         sellers: tuple[str, ...] = ()
         if provider is not None:
             sellers = (provider,)
         elif host is None:
-            sellers = _MAKERS
+            sellers = MAKERS
         for seller in sellers:
-            hit = self._find(seller, names, host)
+            hit = self._lookup.find(seller, names, host)
             if hit is not None:
                 return hit
-        if provider in _PASS_THROUGH:
-            passed = _prefixed(names)
+        if provider in PASS_THROUGH:
+            passed = prefixed(names)
             if passed is not None:
-                return self._find(passed[0], passed[1], None)
+                return self._lookup.find(passed[0], passed[1], None)
         return None
 
     def _renamed(
@@ -321,27 +231,13 @@ class PriceBook:
             spelled[known_as.lower()] = known_as != name
         return provider, spelled
 
-    def _uplift(self, provider: str, found: _Found, host: str | None) -> Decimal | None:
-        """Return the factor for a call that was handled within a region.
+    def _surcharge(self, provider: str, found: Found, requested: str) -> dict[str, Price]:
+        """Return prices beside the entry's own.
 
-        Bedrock's profile or the host tells, for models that have one.
+        They are fees, and media that only a lower source prices.
         """
-        if "regional_uplift" in found.rules:
-            return _GEOGRAPHIC
-        if not is_regional(provider, host):
-            return None
-        # LiteLLM's, the lower source, is the one that lists these factors.
-        for source in reversed(self._sources):
-            match = model_matching.find(provider, found.name, has=source.has)
-            entry = source.entry(provider, match.name) if match else None
-            if entry is not None and "uplift" in entry.periods[0]:
-                return Decimal(str(entry.periods[0]["uplift"]))
-        return None
-
-    def _surcharge(self, provider: str, found: _Found, requested: str) -> dict[str, Price]:
-        """Return prices beside the entry's own: fees, and media that only a lower source prices."""
         prices: dict[str, Price] = dict(self._corrections.fees.get(provider, {}))
-        for entry in self._lower_entries(found):
+        for entry in self._lookup.lower_entries(found):
             first = prices_at(entry.periods, 0, None)
             filled = {unit: price for unit, price in first.items() if _FILLED.fullmatch(unit)}
             prices = {**prices, **filled}
@@ -349,84 +245,8 @@ class PriceBook:
             prices["model_router_token"] = _ROUTER_PRICE
         return prices
 
-    def _with_lower_tiers(self, found: _Found) -> Entry:
-        """Return the entry with the service tiers that only a lower source prices."""
-        entry = found.entry
-        known = {period.get("tier") for period in entry.periods}
-        for lower in self._lower_entries(found):
-            added = [period for period in lower.periods if period.get("tier") not in known]
-            if added and _same_standard(entry, lower):
-                entry = replace(entry, periods=(*entry.periods, *added))
-        return entry
-
-    def _lower_entries(self, found: _Found) -> Iterator[Entry]:
-        """Yield what the other sources list of the same model at the same seller."""
-        if found.seller == "openrouter":
-            # It resells many makers' models and bills no fees of theirs.
-            return
-        chain = _CHAINS.get(found.seller, (found.seller,))
-        for source in self._sources:
-            if source is found.source:
-                continue
-            entries = (_listed(source, seller, found.name, chain) for seller in chain)
-            hit = next((entry for entry in entries if entry is not None), None)
-            if hit is not None:
-                yield hit[0]
-
-    def _find(self, provider: str, names: Sequence[str], host: str | None) -> _Found | None:
-        """Return the entry of the first name that any source lists, better sources first."""
-        chain = _CHAINS.get(provider, (provider,))
-        region = bedrock_region(host) if provider == "aws.bedrock" else None
-        if region is not None:
-            regional = self._in_region(provider, names, region)
-            if regional is not None:
-                return regional
-        for source in self._sources:
-            sellers = (*chain, *(other for each in chain for other in source.fallback(each)))
-            for name in names:
-                for seller in sellers:
-                    hit = _listed(source, seller, name, chain)
-                    if hit is None:
-                        continue
-                    entry, rules = hit
-                    if seller not in chain:
-                        entry = _resold(entry)
-                    elsewhere = region is not None and self._differs(name, region)
-                    return _Found(provider, entry, name, rules, source, "?" if elsewhere else "")
-        return None
-
-    def _in_region(self, provider: str, names: Sequence[str], region: str) -> _Found | None:
-        """Return the entry of a Bedrock region's own price list."""
-        for source in self._sources:
-            for name in names:
-                for spelled, rules, _ in model_matching.spellings(provider, name):
-                    if {"geo_profile", "regional_uplift"} & set(rules):
-                        # A profile over several regions has a price of its own.
-                        continue
-                    entry = source.entry(provider, f"{region}/{spelled}")
-                    if entry is not None:
-                        used = tuple(dict.fromkeys(rules))
-                        return _Found(provider, entry, name, used, source, region)
-        return None
-
-    def _differs(self, name: str, region: str) -> bool:
-        """Return whether a model has prices by region, and none for this region."""
-        if region in _LISTED_REGIONS:
-            return False
-        bare = [
-            spelled
-            for spelled, rules, _ in model_matching.spellings("aws.bedrock", name)
-            if not {"geo_profile", "regional_uplift"} & set(rules)
-        ]
-        return any(
-            source.entry("aws.bedrock", f"{other}/{spelled}") is not None
-            for source in self._sources
-            for spelled in bare
-            for other in _REGIONS
-        )
-
     def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
-        chain = _CHAINS.get(provider or "", (provider or "",))
+        chain = CHAINS.get(provider or "", (provider or "",))
         reasons = (self._corrections.reason(each, model.lower()) for each in chain)
         known = next((why for why in reasons if why), None)
         where = f" at {provider}" if provider else "; its provider is not known either"
@@ -461,20 +281,8 @@ def _no_model(names: Sequence[str], declared: str | None) -> Unpriced | None:
     return None
 
 
-def _listed(
-    source: Source, seller: str, name: str, chain: Sequence[str]
-) -> tuple[Entry, tuple[str, ...]] | None:
-    """Return a source's entry for a name, and the rules that led to it."""
-    for spelled in _unprefixed(name, chain):
-        match = model_matching.find(seller, spelled, has=source.has)
-        entry = source.entry(seller, match.name) if match else None
-        if match and entry:
-            return entry, match.rules
-    return None
-
-
 def _flags(
-    found: _Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None
+    found: Found | None, spelled: Mapping[str, bool], *, assumed: bool, uplift: Decimal | None
 ) -> tuple[str, ...]:
     """Return what was assumed to find the rates: rules, provider, region and source."""
     rules = found.rules if found else ()
@@ -490,40 +298,3 @@ def _flags(
     if found and found.entry.source == "litellm":
         flags.append("litellm_price")
     return tuple(flags)
-
-
-def _same_standard(one: Entry, other: Entry) -> bool:
-    """Return whether two sources agree on today's price of plain text."""
-    prices = [prices_at(entry.periods, _LATEST_NS, None) for entry in (one, other)]
-    return all(prices[0].get(unit) == prices[1].get(unit) for unit in ("input", "output"))
-
-
-def _resold(entry: Entry) -> Entry:
-    """Return another provider's model as this one sells it.
-
-    At the standard price only: tiers are each provider's own.
-    """
-    standard = tuple(period for period in entry.periods if "tier" not in period)
-    return replace(entry, periods=standard)
-
-
-def _tier(tier: str | None) -> str | None:
-    lowered = (tier or "").strip().lower()
-    return _TIERS.get(lowered, lowered)
-
-
-def _prefixed(names: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Return the provider that a ``provider/model`` names, and the names without it."""
-    for name in reversed(names):
-        prefix, _, rest = name.partition("/")
-        provider = canonical_provider(prefix) if rest else None
-        if provider:
-            return provider, [each.removeprefix(prefix + "/") for each in names]
-    return None
-
-
-def _unprefixed(name: str, chain: Sequence[str]) -> tuple[str, ...]:
-    prefix, _, rest = name.partition("/")
-    if rest and (canonical_provider(prefix) in chain or prefix == "litellm"):
-        return (name, rest)
-    return (name,)

@@ -34,6 +34,9 @@ def is_regional(provider: str, host: str | None) -> bool:
 
 
 def bedrock_region(host: str | None) -> str | None:
-    """Return the AWS region of a Bedrock host (``bedrock-runtime.eu-west-1.amazonaws.com``)."""
+    """Return the AWS region of a Bedrock host.
+
+    ``bedrock-runtime.eu-west-1.amazonaws.com`` is in ``eu-west-1``.
+    """
     match = _BEDROCK.search(host.lower()) if host else None
     return None if match is None else match["region"]

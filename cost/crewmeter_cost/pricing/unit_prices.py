@@ -78,7 +78,10 @@ _MILLION = 1_000_000
 
 
 def half_even(numerator: int, denominator: int) -> int:
-    """``numerator / denominator`` rounded to the nearest integer, ties to even (banker's rounding)."""
+    """Return ``numerator / denominator`` rounded to the nearest integer.
+
+    Ties go to even (banker's rounding).
+    """
     quotient, rest = divmod(numerator, denominator)
     twice = 2 * rest
     return (
@@ -109,7 +112,10 @@ def unit_usd(unit: str, price: str) -> str:
 
 
 def canonical(prices: Prices) -> str:
-    """A price list as JSON with one spelling for one content: what a price version is hashed over."""
+    """Return a price list as JSON with one spelling for one content.
+
+    A price version is hashed over it.
+    """
     return json.dumps(prices, sort_keys=True, separators=(",", ":"))
 
 
@@ -125,7 +131,10 @@ def scaled(price: Price, factor: Decimal) -> Price:
 
 
 class Band:
-    """The rates for requests of one size class. ``-1`` is "no such rate"; the five common ones share the denominator `den`."""
+    """The rates for requests of one size class.
+
+    ``-1`` is "no such rate". The five common ones share the denominator `den`.
+    """
 
     __slots__ = (
         "cache_read",
@@ -160,7 +169,7 @@ class Band:
 
 
 class Plan:
-    """How to charge one model between two moments: its bands, where the rates come from, and what was assumed to find them."""
+    """How to charge one model between two moments."""
 
     __slots__ = (
         "above",
@@ -226,7 +235,7 @@ class Plan:
 
 
 def _at(price: Price, start: int) -> str:
-    """The price that applies to requests over `start` tokens (and up to the next step)."""
+    """Return the price of requests over `start` tokens, up to the next step."""
     if isinstance(price, str):
         return price
     current, *above = price

@@ -61,7 +61,7 @@ CONTEXT = {
 
 
 def test_a_billed_span_is_a_call_with_everything_on_it():
-    """The ledger never needs a parent: price and place stand on the span itself."""
+    """The ledger never needs a parent: price and context stand on the span itself."""
     call = read(
         span(
             CONTEXT
@@ -185,12 +185,15 @@ _count = st.none() | st.integers(-3, 2000) | st.sampled_from([2**41, True, 1.5, 
 @settings(max_examples=300, deadline=None)
 def test_the_quick_reader_agrees_with_the_tracers(attributes, operation):
     """Sidecar and tracer read the same numbers off a span, or the same doubt."""
-    kept = {key: value for key, value in attributes.items() if value is not None} | {
+    stored = {key: value for key, value in attributes.items() if value is not None} | {
         semconv.OPERATION: operation
     }
-    ours, theirs = usage_from_attributes(kept, operation, OWN_COUNTS), usage_from_attributes(kept)
-    assert plain_usage_from_attributes(kept, operation) == ours
-    whole = all(type(value) is int for key, value in kept.items() if key != semconv.OPERATION)
+    ours, theirs = (
+        usage_from_attributes(stored, operation, OWN_COUNTS),
+        usage_from_attributes(stored),
+    )
+    assert plain_usage_from_attributes(stored, operation) == ours
+    whole = all(type(value) is int for key, value in stored.items() if key != semconv.OPERATION)
     if whole:
         assert ours.status == theirs.status
         assert (ours.input, ours.output) == (theirs.input, theirs.output)

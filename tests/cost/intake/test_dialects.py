@@ -38,7 +38,7 @@ def steps(name: str, kind: str) -> dict[str, Step]:
 
 
 def billed(name: str) -> list[tuple[object, ...]]:
-    """(operation, model, input, cached, output) of every exchange the stand-in billed, sorted."""
+    """(operation, model, input, cached, output) of every exchange the fake provider billed, sorted."""
     document = json.loads((FIXTURES / f"{name}.json").read_text())
     rows = [
         (entry["operation"], entry["request_model"], entry["usage"]) for entry in document["billed"]

@@ -114,7 +114,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize(("provider", "attributes", "expected"), EXACT.values(), ids=EXACT)
-def test_counts_that_can_be_told_are_exact(provider, attributes, expected):
+def test_counts_that_can_be_reported_are_exact(provider, attributes, expected):
     """Whatever stands beside its whole is found by the total, or by the name."""
     assert usage_of(attributes, "chat", provider=provider) == expected
 
@@ -180,7 +180,7 @@ BOUNDS = {
 
 
 @pytest.mark.parametrize(("provider", "attributes", "bound"), BOUNDS.values(), ids=BOUNDS)
-def test_counts_that_cannot_be_told_are_a_bound(book, provider, attributes, bound):
+def test_counts_that_cannot_be_reported_are_a_bound(book, provider, attributes, bound):
     """Where nothing decides, the charge says in which direction it may be off."""
     model = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4-5"}.get(provider, "gemini-2.5-flash")
     usage = usage_of(attributes, "chat", provider=provider)

@@ -130,7 +130,7 @@ def test_an_unreadable_scope_costs_only_its_name():
 
 
 def test_a_ten_megabyte_attribute_is_cut():
-    """Content travels on spans; only its beginning is kept, and the counts beside it are read."""
+    """Content travels on spans; only its beginning is stored, and the counts beside it are read."""
     (span,) = from_protobuf(one_span(content="x" * 10_000_000, tokens=5).SerializeToString()).spans
     assert len(span.attributes["content"]) == 1024
     assert span.attributes["tokens"] == 5

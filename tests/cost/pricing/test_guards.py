@@ -167,7 +167,7 @@ def test_the_host_decides_the_provider(book, provider, model, host, status, sell
 
 
 def test_the_response_names_the_model_that_was_billed(book):
-    """The response's model wins where it resolves; but Bedrock's profile and OpenRouter's variant are what was asked for."""
+    """The response's model wins where it resolves; but Bedrock's profile and OpenRouter's variant are what was requested for."""
     assert (
         priced(book, "openai", "gpt-4o", response_model="gpt-4o-mini-2024-07-18").model
         == "gpt-4o-mini"
@@ -216,7 +216,7 @@ def test_regional_endpoints_are_dearer_where_they_are(book, provider, model, hos
     assert ("regional_uplift" in here.flags) == dearer
 
 
-def test_what_the_provider_reports_is_kept_beside(book):
+def test_what_the_provider_reports_is_stored_beside(book):
     """A reported cost within 1 % is agreement; beyond, a flag; without a computed cost, the charge itself."""
     agreed = priced(book, "openai", "gpt-4o", reported_cost_usd="0.00552")
     assert (agreed.cost_pusd, agreed.flags) == (5_500_000_000, ())
@@ -290,7 +290,7 @@ def test_impossible_usage_has_no_cost(book, usage):
     "name", ["gpt-4o\n", "gpt\x00-4o", "\x1b[31mgpt-4o", "gpt-4o\u202e", "x" * 600]
 )
 def test_a_name_with_control_characters_is_flagged(book, name):
-    """Such a name is no model: it is flagged, shown escaped, and never priced (a trailing line break is only white space)."""
+    """Such a name is no model: it is flagged, displayed escaped, and never priced (a trailing line break is only white space)."""
     outcome = priced(book, "openai", name)
     if name.strip() == "gpt-4o":
         assert outcome.status == "priced"

@@ -66,7 +66,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("provider", "model", "entry", "rule"), MATCHED)
-def test_a_name_matches_by_a_rule_that_is_shown(book, provider, model, entry, rule):
+def test_a_name_matches_by_a_rule_that_is_displayed(book, provider, model, entry, rule):
     """Dates, aliases, prefixes, profiles and fine-tunes: the entry, and the rule in the flags."""
     outcome = charge(TokenUsage(1000, 300), book, provider=provider, model=model, at_ns=NOW)
     assert isinstance(outcome, Charge), outcome

@@ -150,7 +150,7 @@ def test_price_prints_the_contracts_document(run):
         ),
     ],
 )
-def test_price_prices_what_was_asked(run, words, usd):
+def test_price_prices_what_was_requested(run, words, usd):
     """Counts, provider usage, moment, tier, host and operation each reach the charge."""
     moment = [] if "--at" in words else ["--at", "2026-11-21T12:00Z"]
     code, out, _ = run("price", *words, *moment, "--format", "json")

@@ -130,10 +130,10 @@ class _Matching:
         by_span = {_span(known.row): known for known in seen.values()}
         for trace, span, details in found:
             self._merged_spans.add((bytes(trace), bytes(span)))
-            told = json.loads(details)
-            owner = by_span.get((bytes(trace), bytes.fromhex(told["same_call_as"])))
+            reported = json.loads(details)
+            owner = by_span.get((bytes(trace), bytes.fromhex(reported["same_call_as"])))
             if owner is not None:
-                owner.scopes.add(int(told["scope"]))
+                owner.scopes.add(int(reported["scope"]))
 
     def _index(self, known: _Known) -> None:
         row = known.row
@@ -171,9 +171,11 @@ class _Matching:
     def _rank(self, row: Row) -> tuple[bool, bool, int, bool]:
         """Return how much a row tells."""
         parts = (CALL.cache_read_tokens, CALL.cache_write_5m_tokens, CALL.cache_write_1h_tokens)
-        told = sum(bool(row[part]) for part in (*parts, CALL.reasoning_tokens, CALL.other_usage))
+        reported = sum(
+            bool(row[part]) for part in (*parts, CALL.reasoning_tokens, CALL.other_usage)
+        )
         has_usage = row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
-        return row[CALL.scope] == self._ours, has_usage, told, row[CALL.response_id] is not None
+        return row[CALL.scope] == self._ours, has_usage, reported, row[CALL.response_id] is not None
 
     def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
         """Let a row replace one that tells less, in the ledger or in this batch."""

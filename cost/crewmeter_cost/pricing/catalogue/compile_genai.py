@@ -1,4 +1,6 @@
-"""The compiler from genai-prices' catalogue to ours: the only module that imports genai-prices, and never at run time.
+"""The compiler from genai-prices' catalogue to ours.
+
+The only module that imports genai-prices, and never at run time.
 
 python -m crewmeter_cost.pricing.catalogue.compile_genai            # rewrite data/genai-prices.txt from the installed package
 python -m crewmeter_cost.pricing.catalogue.compile_genai --check    # exit 1 where the committed file differs
@@ -59,7 +61,10 @@ _STUB = re.compile(r"(-20\d\d-?|-0|[-@.])$")
 
 
 def unit_of(price_key: str) -> tuple[str, int]:
-    """Our unit for one of their price keys, and the divisor that turns their price into ours. Raises `CrewMeterError` for a new kind."""
+    """Return our unit for one of their price keys, and the divisor to ours.
+
+    Raises `CrewMeterError` for a new kind.
+    """
     if price_key.endswith("_mtok"):
         return price_key.removesuffix("_mtok"), 1
     if price_key not in _SINGLE:
@@ -107,7 +112,10 @@ def _conditions(constraint: object) -> dict[str, str]:
 
 
 def _tier(variant: PriceVariant) -> str:
-    """``batch``, ``flex``, ``priority``, ``fast``, ``default``; any other condition as ``key:value``, so that it never applies unasked."""
+    """Return the tier of a variant: ``batch``, ``flex``, ``priority``, ``fast``.
+
+    Any other condition is ``key:value``, so that it never applies by itself.
+    """
     (key, value), *more = variant.when.items()
     return (
         value
@@ -130,7 +138,10 @@ def _periods(model: ModelInfo) -> list[Period]:
 
 
 def _literals(clause: object) -> Iterator[tuple[str, bool]]:
-    """Every name in a match clause, and whether it is matched openly (as prefix, suffix or part)."""
+    """Yield every name in a match clause, and whether it matches openly.
+
+    As a prefix, a suffix or a part.
+    """
     kind = type(clause).__name__
     if kind in ("ClauseOr", "ClauseAnd"):
         for part in getattr(clause, "or_", None) or clause.and_:  # type: ignore[attr-defined]  # ClauseOr or ClauseAnd
@@ -154,7 +165,10 @@ def _optional_prefix(literal: str) -> tuple[str, ...]:
 
 
 def listed(provider: Provider, model: ModelInfo) -> Listed:
-    """The names whose owner is this model (their list is searched in order), exact and open apart."""
+    """Return the names whose owner is this model, exact and open apart.
+
+    Their list is searched in order.
+    """
     exact: dict[str, None] = {}
     opened: dict[str, None] = {}
     for text, is_open in ((model.id, False), *_literals(model.match)):
@@ -194,7 +208,10 @@ def compile_providers(providers: Sequence[Provider], version: str) -> str:
 
 
 def installed_version() -> str:
-    """The version of the installed genai-prices. Raises `CrewMeterError` where there is none."""
+    """Return the version of the installed genai-prices.
+
+    Raises `CrewMeterError` where there is none.
+    """
     try:
         return metadata.version("genai-prices")
     except metadata.PackageNotFoundError as error:
@@ -217,7 +234,10 @@ def compile_installed() -> str:
 
 
 def compile_file(path: Path) -> str:
-    """A catalogue out of genai-prices' published ``data.json``. Raises `CrewMeterError` where it is not one."""
+    """Return a catalogue out of genai-prices' published ``data.json``.
+
+    Raises `CrewMeterError` where it is not one.
+    """
     installed_version()
     from genai_prices import types
     from pydantic import ValidationError

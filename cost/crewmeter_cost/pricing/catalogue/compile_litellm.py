@@ -104,7 +104,7 @@ _PROVIDERS = {
 
 
 def installed_catalogue() -> tuple[Path, str]:
-    """Return the path of LiteLLM's catalogue in the installed crewai, and crewai's version.
+    """Return the path of LiteLLM's catalogue in crewai, and crewai's version.
 
     Raises `CrewMeterError` without crewai.
     """
@@ -170,7 +170,9 @@ def _by_tier(
 
 
 def _search_prices(fields: Mapping[str, object]) -> dict[str, Price]:
-    """Return what a search costs: the dearest context size, and each size where they differ.
+    """Return what a search costs, by the size of its context.
+
+    Without a size it is the dearest.
 
     Which size was used is mostly not in the usage.
     """
@@ -249,7 +251,10 @@ def _image_price(fields: Mapping[str, object], pixels: int) -> str | None:
 
 
 def compile_catalogue(raw: Mapping[str, Mapping[str, object]], version: str) -> str:
-    """Return the text of a catalogue file from LiteLLM's JSON (numbers parsed as Decimal)."""
+    """Return the text of a catalogue file from LiteLLM's JSON.
+
+    Its numbers are parsed as Decimal.
+    """
     parts: dict[str, dict[str, Listed]] = {}
     images: dict[tuple[str, str], dict[str, str]] = {}
     for key in sorted(raw):

@@ -1,4 +1,6 @@
-"""Corrections we ship: names and rates that genai-prices lacks, each with its source and the day it was checked (`data/corrections.toml`).
+"""Corrections to genai-prices: names and rates that it lacks.
+
+Each has its source and the day it was checked (`data/corrections.toml`).
 
 A correction never changes a rate that genai-prices has: it names a model that clients spell otherwise, fills in a missing
 rate of a listed one, or prices one that is not listed.
@@ -47,7 +49,10 @@ class Corrections:
 
 
 def read_corrections(path: Path = PATH) -> Corrections:
-    """Our own file, so nothing in it is checked here; `tests/pricing/test_corrections.py` does."""
+    """Read the corrections.
+
+    Our own file, so nothing in it is checked here: `tests/cost/pricing/test_catalogue.py` does.
+    """
     data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     aliases = {
         (entry["provider"], name): entry["of"]

@@ -1,4 +1,4 @@
-"""A price catalogue as committed text: one model a line, read lazily, one provider at a time.
+"""A price catalogue as committed text, one model a line, read lazily.
 
     {"book": "genai-prices", "version": "0.2.3", …}            the header
     = openai<TAB>{"fallback": […]}                             a provider, by its convention name
@@ -60,7 +60,10 @@ class _ProviderSection:
 
 
 class Catalogue:
-    """A catalogue file. The text stays as bytes; a provider is indexed when first asked for, a model parsed when first priced."""
+    """A catalogue file.
+
+    The text stays as bytes. A provider is indexed and a model parsed when first needed.
+    """
 
     def __init__(self, data: bytes, origin: str) -> None:
         self._data = data
@@ -71,7 +74,10 @@ class Catalogue:
 
     @classmethod
     def open(cls, path: Path) -> Catalogue:
-        """Read a catalogue file. Raises `CrewMeterError` where it is missing or no catalogue."""
+        """Read a catalogue file.
+
+        Raises `CrewMeterError` where it is missing or no catalogue.
+        """
         try:
             return cls(path.read_bytes(), str(path))
         except OSError as error:
@@ -143,7 +149,10 @@ class Catalogue:
         return section.fallback if section else ()
 
     def has(self, provider: str, name: str, open_only: bool = False) -> bool:
-        """Whether a provider lists this very name (or matches it openly, where `open_only`)."""
+        """Return whether a provider lists this very name.
+
+        With `open_only`, whether it matches it openly.
+        """
         section = self._section(provider)
         return section is not None and name in (section.open_names if open_only else section.names)
 

@@ -1,4 +1,4 @@
-"""Where the catalogue files are: those shipped with crewmeter, and the newer one `crewmeter prices update` may have made."""
+"""Where the catalogue files are: the shipped ones and the user's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def own_path() -> Path:
 
 
 def is_newer(version: str, other: str) -> bool:
-    """Whether one release comes after another; a catalogue made from a file (``file …``) was asked for, so it counts as newer."""
+    """Return whether one release comes after another.
+
+    A catalogue made from a file (``file …``) was requested, so it counts as newer.
+    """
     if version.startswith("file "):
         return True
     return [int(part) for part in re.findall(r"\d+", version)] > [
@@ -31,13 +34,19 @@ def is_newer(version: str, other: str) -> bool:
 
 
 def open_own() -> Catalogue | None:
-    """The user's own catalogue, if there is one. Raises `CrewMeterError` where it is damaged."""
+    """Return the user's own catalogue, if there is one.
+
+    Raises `CrewMeterError` where it is damaged.
+    """
     path = own_path()
     return Catalogue.open(path) if path.is_file() else None
 
 
 def open_genai() -> Catalogue:
-    """The genai-prices catalogue to price with: the user's own where it is newer, else the shipped one."""
+    """Return the genai-prices catalogue to price with.
+
+    The user's own where it is newer, else the shipped one.
+    """
     shipped = Catalogue.open(SHIPPED / "genai-prices.txt")
     try:
         own = open_own()
@@ -53,7 +62,10 @@ def open_litellm() -> Catalogue:
 
 
 def keep(text: str) -> Path:
-    """Make a catalogue the user's own, atomically: a reader sees the old file or the new one. Raises `CrewMeterError`."""
+    """Make a catalogue the user's own, atomically.
+
+    A reader sees the old file or the new one. Raises `CrewMeterError`.
+    """
     import tempfile
 
     Catalogue(text.encode(), "the new price catalogue")

@@ -1,4 +1,4 @@
-"""How current the prices in use are, by what the data itself says: files of a wheel carry no real date."""
+"""How current the prices are, by their data: a wheel's files have no date."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["priced_until"]
 
 
 def priced_until(now: datetime) -> datetime:
-    """When the prices in use were last seen to be current; the year 1 where nothing says so, which any alert on age notices.
+    """Return when the prices in use were last seen to be current.
+
+    The year 1 where nothing tells, which any alert on age notices.
 
     Of the user's own catalogue it is when `crewmeter prices update` wrote it. Of the shipped data it is its latest day: the
     newest price in force (a price that begins later was announced before) or the newest check of a correction.

@@ -1,4 +1,4 @@
-"""Looking into the price book as a person does: who lists a model, at what prices, and where the sources disagree."""
+"""The price book as a person looks into it: who lists a model, and how."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A model as one source lists it, and the rules by which the name asked for leads to it."""
+    """A model as one source lists it, and the rules that led to it."""
 
     entry: Entry
     rules: tuple[str, ...]
@@ -59,7 +59,10 @@ class Library:
         self._corrected = Corrected(self.genai, read_corrections())
 
     def newest_price(self, today: date) -> date | None:
-        """The day of the newest price that is in force, as a measure of the book's age (later ones are announced already)."""
+        """Return the day of the newest price in force.
+
+        It tells the book's age. Later ones are announced already.
+        """
         begun = (
             date.fromisoformat(str(period["from"]))
             for provider in self.genai.providers
@@ -82,7 +85,10 @@ class Library:
         return found
 
     def disagreements(self, at_ns: int) -> Iterator[Disagreement]:
-        """Where both sources price the same unit of the same model differently at a moment (standard tier)."""
+        """Yield where both sources price a unit of a model differently.
+
+        At a moment, for the standard tier.
+        """
         for provider in self.litellm.providers:
             for listed in self.litellm.entries(provider):
                 match = model_matching.find(provider, listed.model, has=self.genai.has)

@@ -1,4 +1,4 @@
-"""A person's TOML or YAML file with the line of every key, and numbers as exact decimals."""
+"""A TOML or YAML file with the line of every key, and exact decimals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a ``.toml``, ``.yaml`` or ``.yml`` file. Raises `CrewMeterError` for a missing, oversized or malformed one."""
+    """Read a ``.toml``, ``.yaml`` or ``.yml`` file.
+
+    Raises `CrewMeterError` for a missing, oversized or malformed one.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -91,7 +94,10 @@ def read_document(path: Path) -> Document:
 
 
 def _toml_lines(text: str) -> Callable[[Path_], int]:
-    """The line of a key in TOML, by walking its headers; an inline table's keys get the line of the table."""
+    """Return the line of a key in TOML, by walking its headers.
+
+    An inline table's keys get the line of the table.
+    """
     lines: dict[Path_, int] = {}
     tables: dict[str, int] = {}
     where: Path_ = ()
@@ -123,7 +129,10 @@ def _read_yaml(path: Path, text: str) -> Document:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """PyYAML's safe loader, with floats as Decimals and duplicate keys refused by `_yaml_lines`."""
+        """PyYAML's safe loader, with floats as Decimals.
+
+        Duplicate keys are refused by `_yaml_lines`.
+        """
 
     def exact(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
         value = str(node.value)

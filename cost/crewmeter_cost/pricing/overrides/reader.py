@@ -1,4 +1,7 @@
-"""Reads the user's price file (``$CREWMETER_PRICES``): every mistake is refused with its file, line, key and the way out."""
+"""The reader of the user's price file (``$CREWMETER_PRICES``).
+
+Every mistake is refused with its file, line, key and the way out.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,10 @@ At = tuple[str | int, ...]
 
 
 def read_overrides(path: Path) -> Overrides:
-    """The overrides in a file. Raises `CrewMeterError` for anything in it that is not understood."""
+    """Return the overrides in a file.
+
+    Raises `CrewMeterError` for anything in it that is not understood.
+    """
     return _Reader(read_document(path)).read()
 
 
@@ -83,7 +89,7 @@ def _is_size(tokens: object) -> bool:
 
 
 class _Reader:
-    """One file being read; holds what its entries share."""
+    """One file being read, with what its entries share."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -405,7 +411,10 @@ class _Reader:
         )
 
     def _without_overlap(self, rules: list[Rule]) -> Iterable[Rule]:
-        """The rules with open ends closed by the next entry for the same model; two that apply at once are refused."""
+        """Yield the rules, open ends closed by the next entry for the model.
+
+        Two that apply at once are refused.
+        """
         counts: dict[str, int] = {}
         latest: dict[tuple[object, ...], list[tuple[Rule, At]]] = {}
         for rule in rules:

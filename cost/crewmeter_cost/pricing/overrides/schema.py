@@ -1,4 +1,4 @@
-"""What the user says about prices: negotiated rates, discounts, free and self-hosted models, aliases, hosts, currencies. Values only.
+"""What the user says about prices. Values only.
 
 `overrides_file` reads them from TOML or YAML; `track` lays them over the catalogue.
 """
@@ -29,7 +29,10 @@ class Money:
     rates: tuple[tuple[int, Decimal], ...]
 
     def usd(self, at_ns: int) -> Decimal:
-        """USD for one unit at a moment; before the first date, the first rate."""
+        """Return USD for one unit at a moment.
+
+        Before the first date it is the first rate.
+        """
         rate = self.rates[0][1]
         for start, value in self.rates:
             if start <= at_ns:
@@ -39,7 +42,10 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One entry of the file: for which models, when, and what. Times are nanoseconds since 1970, None is open."""
+    """One entry of the file: for which models, when, and what.
+
+    Times are nanoseconds since 1970. None is open.
+    """
 
     kind: str
     """``price`` | ``discount`` | ``free`` | ``self_hosted``."""
@@ -72,7 +78,10 @@ class Rule:
 
     @property
     def reach(self) -> int:
-        """How specific it is: an exact name outweighs a pattern, a longer pattern a shorter one."""
+        """Return how specific it is.
+
+        An exact name outweighs a pattern, a longer pattern a shorter one.
+        """
         return max(len(name) * 2 + (not name.endswith("*")) for name in self.models) + (
             self.host is not None
         )
@@ -100,7 +109,10 @@ class Overrides:
     """Providers whose own figure is the charge, where they report one."""
 
     def provider_of(self, host: str | None) -> str | None:
-        """The provider the user gave a host (a leading dot in the file covers its subdomains)."""
+        """Return the provider that the user gave a host.
+
+        A leading dot in the file covers its subdomains.
+        """
         if not host or not self.hosts:
             return None
         name = host.lower().rstrip(".")
@@ -133,7 +145,10 @@ class Overrides:
 
 
 def _is_seller(prefix: str) -> bool:
-    """Whether the part before a slash names a provider (``openai/gpt-4o``) and not a maker (``meta-llama/llama-3``)."""
+    """Return whether the part before a slash names a provider, not a maker.
+
+    ``openai/gpt-4o`` is a provider's, ``meta-llama/llama-3`` a maker's.
+    """
     return canonical_provider(prefix) in _SELLERS
 
 

@@ -1,4 +1,4 @@
-"""One call seen by two instrumentors, and foreign calls that learn their place late."""
+"""One call seen by two instrumentors, and foreign calls that learn their context late."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_ours_then_theirs_is_one_call(either):
         theirs = [foreign(2, response_id=ID), foreign(3, response_id=ID, scope="traceloop")]
         written = either.write([(made, priced()) for made in theirs], [], frozen)
         assert (written.inserted_calls, written.duplicate_calls) == (0, 2)
-    (kept,) = assert_books_hold(either).calls
-    assert (kept["scope"], kept["crew"]) == ("crewmeter", "research")
+    (stored,) = assert_books_hold(either).calls
+    assert (stored["scope"], stored["crew"]) == ("crewmeter", "research")
 
 
 def test_theirs_then_ours_is_ours(either):
-    """Our span replaces a foreign one: place, price and sums move, and replays of either change nothing."""
+    """Our span replaces a foreign one: context, price and sums move, and replays of either change nothing."""
     either.write([(foreign(2, response_id=ID, trace_id=TRACE), UNPRICED)], [], frozen)
     written = either.write([(call(1, response_id=ID), priced())], [root()], frozen)
     assert (written.inserted_calls, written.superseded_calls, written.duplicate_calls) == (0, 1, 0)
@@ -41,13 +41,13 @@ def test_theirs_then_ours_is_ours(either):
             [],
             frozen,
         )
-        (kept,) = assert_books_hold(either).calls
-        assert (kept["scope"], kept["crew"], kept["cost_pusd"]) == (
+        (stored,) = assert_books_hold(either).calls
+        assert (stored["scope"], stored["crew"], stored["cost_pusd"]) == (
             "crewmeter",
             "research",
             5_000_000_000,
         )
-        assert bytes(kept["span_id"]).hex() == f"{1:016x}"
+        assert bytes(stored["span_id"]).hex() == f"{1:016x}"
 
 
 def test_one_scope_with_one_response_id_is_two_calls(either):
@@ -91,7 +91,7 @@ def test_two_foreign_instrumentors_are_one_call(either):
 
 
 def test_a_foreign_call_finds_its_run_when_its_parents_arrive(either):
-    """Leaf spans end first: call, tool, agent, crew in four batches, and at the end everything knows its place."""
+    """Leaf spans end first: call, tool, agent, crew in four batches, and at the end everything knows its context."""
     nowhere = CallContext()
     either.write([(foreign(1, parent_span_id=f"{10:016x}"), priced())], [], frozen)
     assert assert_books_hold(either).calls[0]["crew"] is None
@@ -114,8 +114,8 @@ def test_a_foreign_call_finds_its_run_when_its_parents_arrive(either):
     crew = CallContext(run_id=RUN, run_kind="crew", run_name="research", crew="research")
     either.write([], [step(12, "crew", "research", is_run=True, context=crew)], frozen)
     books = assert_books_hold(either)
-    (kept,) = books.calls
-    assert (kept["tool"], kept["agent"], kept["crew"]) == ("search", "writer", "research")
+    (stored,) = books.calls
+    assert (stored["tool"], stored["agent"], stored["crew"]) == ("search", "writer", "research")
     (run,) = books.runs
     assert (run["calls"], run["tool_calls"], run["cost_pusd"], run["status"]) == (
         1,
@@ -131,9 +131,9 @@ def test_a_chain_with_a_gap_still_finds_the_only_run(either):
     either.write(
         [(foreign(1, parent_span_id="dead" * 4), priced())], [root(trace_id="0" * 31 + "1")], frozen
     )
-    (kept,) = assert_books_hold(either).calls
-    assert kept["run"] is not None
-    assert kept["agent"] is None
+    (stored,) = assert_books_hold(either).calls
+    assert stored["run"] is not None
+    assert stored["agent"] is None
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,194 @@
+"""The catalogue entry of a model: at a seller, in a region, over several sources."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from crewmeter_cost.pricing import model_matching
+from crewmeter_cost.pricing.effective_dates import prices_at
+from crewmeter_cost.pricing.regions import bedrock_region, is_regional
+from crewmeter_cost.pricing.sellers import CHAINS, unprefixed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from crewmeter_cost.pricing.catalogue.file_format import Entry
+
+__all__ = ["EntryLookup", "Found", "Source"]
+
+_LISTED_REGIONS = frozenset({"us-east-1", "us-east-2", "us-west-2"})
+"""Bedrock regions whose prices are the ones listed without a region."""
+_REGIONS = (
+    "ap-northeast-1",
+    "ap-south-1",
+    "ap-southeast-2",
+    "ap-southeast-3",
+    "ca-central-1",
+    "eu-central-1",
+    "eu-north-1",
+    "eu-south-1",
+    "eu-west-1",
+    "eu-west-2",
+    "eu-west-3",
+    "sa-east-1",
+    "us-west-1",
+)
+"""Commercial Bedrock regions for which LiteLLM's catalogue has prices."""
+_GEOGRAPHIC = Decimal("1.1")
+"""Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
+_LATEST_NS = 2**62
+"""After every dated price."""
+
+
+class Source(Protocol):
+    """A catalogue as resolution sees it."""
+
+    def has(self, provider: str, name: str, open_only: bool = False, /) -> bool:
+        """Return whether a provider lists a name."""
+
+    def entry(self, provider: str, name: str, /) -> Entry | None:
+        """Return the model under a name."""
+
+    def fallback(self, provider: str, /) -> tuple[str, ...]:
+        """Return the providers whose models this one resells at their prices."""
+
+
+class Found(NamedTuple):
+    """A catalogue entry, and how a call's names led to it."""
+
+    seller: str
+    entry: Entry
+    name: str
+    rules: tuple[str, ...]
+    source: Source
+    region: str = ""
+    """The region whose price it is, or "?" where the catalogue has prices of other regions."""
+
+
+class EntryLookup:
+    """Finds models in several catalogues, better ones first."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = tuple(sources)
+
+    def find(self, provider: str, names: Sequence[str], host: str | None) -> Found | None:
+        """Return the entry of the first name that any source lists, better sources first."""
+        chain = CHAINS.get(provider, (provider,))
+        region = bedrock_region(host) if provider == "aws.bedrock" else None
+        if region is not None:
+            regional = self._in_region(provider, names, region)
+            if regional is not None:
+                return regional
+        for source in self._sources:
+            sellers = (*chain, *(other for each in chain for other in source.fallback(each)))
+            for name in names:
+                for seller in sellers:
+                    hit = _listed(source, seller, name, chain)
+                    if hit is None:
+                        continue
+                    entry, rules = hit
+                    if seller not in chain:
+                        entry = _resold(entry)
+                    elsewhere = region is not None and self._differs(name, region)
+                    return Found(provider, entry, name, rules, source, "?" if elsewhere else "")
+        return None
+
+    def _in_region(self, provider: str, names: Sequence[str], region: str) -> Found | None:
+        """Return the entry of a Bedrock region's own price list."""
+        for source in self._sources:
+            for name in names:
+                for spelled, rules, _ in model_matching.spellings(provider, name):
+                    if {"geo_profile", "regional_uplift"} & set(rules):
+                        # A profile over several regions has a price of its own.
+                        continue
+                    entry = source.entry(provider, f"{region}/{spelled}")
+                    if entry is not None:
+                        used = tuple(dict.fromkeys(rules))
+                        return Found(provider, entry, name, used, source, region)
+        return None
+
+    def _differs(self, name: str, region: str) -> bool:
+        """Return whether a model has prices by region, and none for this region."""
+        if region in _LISTED_REGIONS:
+            return False
+        bare = [
+            spelled
+            for spelled, rules, _ in model_matching.spellings("aws.bedrock", name)
+            if not {"geo_profile", "regional_uplift"} & set(rules)
+        ]
+        return any(
+            source.entry("aws.bedrock", f"{other}/{spelled}") is not None
+            for source in self._sources
+            for spelled in bare
+            for other in _REGIONS
+        )
+
+    def with_lower_tiers(self, found: Found) -> Entry:
+        """Return the entry with the service tiers that only a lower source prices."""
+        entry = found.entry
+        known = {period.get("tier") for period in entry.periods}
+        for lower in self.lower_entries(found):
+            added = [period for period in lower.periods if period.get("tier") not in known]
+            if added and _same_standard(entry, lower):
+                entry = replace(entry, periods=(*entry.periods, *added))
+        return entry
+
+    def lower_entries(self, found: Found) -> Iterator[Entry]:
+        """Yield what the other sources list of the same model at the same seller."""
+        if found.seller == "openrouter":
+            # It resells many makers' models and bills no fees of theirs.
+            return
+        chain = CHAINS.get(found.seller, (found.seller,))
+        for source in self._sources:
+            if source is found.source:
+                continue
+            entries = (_listed(source, seller, found.name, chain) for seller in chain)
+            hit = next((entry for entry in entries if entry is not None), None)
+            if hit is not None:
+                yield hit[0]
+
+    def uplift(self, provider: str, found: Found, host: str | None) -> Decimal | None:
+        """Return the factor for a call that was handled within a region.
+
+        Bedrock's profile or the host tells, for models that have one.
+        """
+        if "regional_uplift" in found.rules:
+            return _GEOGRAPHIC
+        if not is_regional(provider, host):
+            return None
+        # LiteLLM's, the lower source, is the one that lists these factors.
+        for source in reversed(self._sources):
+            match = model_matching.find(provider, found.name, has=source.has)
+            entry = source.entry(provider, match.name) if match else None
+            if entry is not None and "uplift" in entry.periods[0]:
+                return Decimal(str(entry.periods[0]["uplift"]))
+        return None
+
+
+def _listed(
+    source: Source, seller: str, name: str, chain: Sequence[str]
+) -> tuple[Entry, tuple[str, ...]] | None:
+    """Return a source's entry for a name, and the rules that led to it."""
+    for spelled in unprefixed(name, chain):
+        match = model_matching.find(seller, spelled, has=source.has)
+        entry = source.entry(seller, match.name) if match else None
+        if match and entry:
+            return entry, match.rules
+    return None
+
+
+def _same_standard(one: Entry, other: Entry) -> bool:
+    """Return whether two sources agree on today's price of plain text."""
+    prices = [prices_at(entry.periods, _LATEST_NS, None) for entry in (one, other)]
+    return all(prices[0].get(unit) == prices[1].get(unit) for unit in ("input", "output"))
+
+
+def _resold(entry: Entry) -> Entry:
+    """Return another provider's model as this one sells it.
+
+    At the standard price only: tiers are each provider's own.
+    """
+    standard = tuple(period for period in entry.periods if "tier" not in period)
+    return replace(entry, periods=standard)
