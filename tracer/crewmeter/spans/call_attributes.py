@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from crewmeter import semconv
 from crewmeter.providers.hosts import resolve_provider
 from crewmeter.providers.usage_reading import read_usage
-from crewmeter.spans.model_call import is_known
+from crewmeter.spans.model_call import KNOWN_STATUSES
 from crewmeter.usage.attributes import usage_attributes
 from crewmeter.usage.token_usage import MISSING
 
@@ -80,12 +80,8 @@ def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue
     }
     finish = call.finish_reason
     if exchange is not None:
-        values[semconv.REQUEST_MODEL] = exchange.request_model or model
-        values[semconv.RESPONSE_MODEL] = exchange.response_model
-        values[semconv.RESPONSE_ID] = exchange.response_id or call.response_id
-        values[semconv.SERVICE_TIER] = exchange.service_tier
-        values[semconv.REPORTED_COST_USD] = exchange.reported_cost_usd
-        finish = finish or exchange.finish_reason
+        values.update(_response_values(exchange, call, model))
+        finish = finish or exchange.facts.finish_reason
     if finish:
         values[semconv.FINISH_REASONS] = (finish,)
     attributes: dict[str, AttributeValue] = {
@@ -93,6 +89,20 @@ def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue
     }
     attributes.update(usage_attributes(usage))
     return attributes
+
+
+def _response_values(
+    exchange: HttpExchange, call: ModelCall, model: str | None
+) -> dict[str, AttributeValue | None]:
+    """Return what the exchange says beyond its usage."""
+    facts = exchange.facts
+    return {
+        semconv.REQUEST_MODEL: exchange.request_model or model,
+        semconv.RESPONSE_MODEL: facts.response_model,
+        semconv.RESPONSE_ID: facts.response_id or call.response_id,
+        semconv.SERVICE_TIER: facts.service_tier,
+        semconv.REPORTED_COST_USD: facts.reported_cost_usd,
+    }
 
 
 def _server(call: ModelCall) -> tuple[str | None, int | None]:
@@ -107,8 +117,10 @@ def _server(call: ModelCall) -> tuple[str | None, int | None]:
 def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
     """Return (usage, source): the exchange's, else the event's, else the counter's."""
     exchange = call.exchange
-    if exchange is not None and is_known(exchange):
-        return exchange.usage, "stream" if exchange.streamed else "wire"
+    if exchange is not None:
+        seen = exchange.usage
+        if seen.status in KNOWN_STATUSES:
+            return seen, "stream" if exchange.streamed else "wire"
     usage = read_usage(call.usage, provider=provider)
     if usage.status != "missing":
         return usage, "event"
@@ -116,8 +128,8 @@ def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
         return call.reconciled, "counter"
     if exchange is None:
         return usage, "event"
-    if exchange.usage.status == "invalid" or exchange.usage.flags:
-        return exchange.usage, "wire"
+    if seen.status == "invalid" or seen.flags:
+        return seen, "wire"
     return MISSING, "wire"
 
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from crewmeter.spans.span import OpenSpan
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["ExchangeOwner", "ModelCall", "is_known", "main_exchange"]
+__all__ = ["KNOWN_STATUSES", "ExchangeOwner", "ModelCall", "is_known", "main_exchange"]
 
-_KNOWN = frozenset({"reported", "estimated", "reconciled"})
+KNOWN_STATUSES = frozenset({"reported", "estimated", "reconciled"})
+"""Statuses of a usage that says what was used."""
 
 
 class ExchangeOwner:
@@ -95,7 +96,7 @@ class ModelCall:
 
 def is_known(exchange: HttpExchange) -> bool:
     """Return True where the exchange says what it used."""
-    return exchange.usage.status in _KNOWN
+    return exchange.usage.status in KNOWN_STATUSES
 
 
 def main_exchange(call: ModelCall) -> HttpExchange | None:
