@@ -94,7 +94,7 @@ def test_a_mocked_client_costs_nothing(meter, llm, fake_provider):
     llm._client = client
     assert llm.call("hello") == "hello"
     (row,) = meter.calls()
-    assert fake_provider.books.billed == []
+    assert fake_provider.billing_log.billed == []
     assert (row["cost_status"], row["cost_pusd"]) == ("cached", 0)
 
 
