@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from crewmeter_cost.ledger.maintenance.retention import Retention
     from crewmeter_cost.ledger.store import RunCost
     from crewmeter_cost.pipeline import Pipeline
     from crewmeter_cost.pricing.price_book import PriceBook
@@ -69,6 +70,7 @@ class LedgerSpanExporter(SpanExporter):
         self._next_try = 0.0
         self._retry: threading.Thread | None = None
         self._wake = threading.Event()
+        self._retention: Retention | None = None
 
     def after_fork(self) -> None:
         """In a forked child: begin afresh.
@@ -189,6 +191,20 @@ class LedgerSpanExporter(SpanExporter):
                 return
             for _ in batch:
                 self._spool.popleft()
+        self._retain()
+
+    def _retain(self) -> None:
+        """Delete detail that is older than `CREWMETER_KEEP`, a little at a time."""
+        if self._pipeline is None or not os.environ.get("CREWMETER_KEEP"):
+            return
+        from crewmeter_cost.ledger.maintenance.retention import Retention
+
+        try:
+            if self._retention is None:
+                self._retention = Retention(most_batches=2)
+            self._retention.run(self._pipeline.ledger)
+        except CrewMeterError as error:
+            self._complain(f"{error}; no old detail is deleted")
 
     def _write(self, batch: list[Span]) -> bool:
         """Write one batch.

@@ -247,6 +247,22 @@ class Ledger:
             self._state.commit()
 
     @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Yield one write transaction with the writer's statements, without SQLAlchemy in SQLite.
+
+        It is committed at the end of the block, rolled back where the block raises. Raises
+        `CrewMeterError` where the ledger cannot take it now.
+        """
+        if self._sqlite is None:
+            with self.writing() as work:
+                yield work.transaction
+            return
+        with self.lock:
+            self._follow_file()
+            with self._sqlite_transaction(self._sqlite, None) as transaction:
+                yield transaction
+
+    @contextmanager
     def writing(self, frozen: Callable[[str], FrozenRates] | None = None) -> Iterator[Work]:
         """Yield one write transaction over SQLAlchemy, for maintenance and PostgreSQL.
 

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.ledger.maintenance.retention import Retention
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -52,6 +53,8 @@ _GC_THRESHOLDS = (200_000, 20, 100)
 
 At its defaults that takes a fifth of the processor time.
 """
+RETENTION_SECONDS = 60.0
+"""How often it is looked whether old detail must be deleted."""
 VERIFY_SECONDS = 3600.0
 """How often the ledger's bytes are checked."""
 _WATCH_SECONDS = 0.5
@@ -99,6 +102,7 @@ class Sidecar:
             clock=clock,
         )
         self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits, clock=clock)
+        self._retention = Retention()
         self._gauges = BudgetGauges(self._ledgers, self.metrics)
         self._date_prices()
         self._stopping = False
@@ -135,6 +139,7 @@ class Sidecar:
         self._gauges.start()
         watch = asyncio.create_task(self._watch_threads())
         check = asyncio.create_task(self._watch_ledger())
+        retain = asyncio.create_task(self._retain())
         grpc_server: Any = None
         try:
             announced = f"OTLP/HTTP {_url(self._settings, listener)}"
@@ -154,6 +159,7 @@ class Sidecar:
             self._stopping = True
             watch.cancel()
             check.cancel()
+            retain.cancel()
             if grpc_server is not None:
                 await grpc_server.stop(limits.drain_seconds)
             self._receiver.close()
@@ -228,6 +234,16 @@ class Sidecar:
                 await loop.run_in_executor(None, self._ledgers.reading.verify)
             except LedgerCorruptError as error:
                 self._writer.suspect(error)
+
+    async def _retain(self) -> None:
+        """Delete detail that is older than `CREWMETER_KEEP`, a little at a time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(None, self._retention.run, self._ledgers.ledger)
+            except CrewMeterError as error:
+                log.warning("old detail could not be deleted: %s", error.message)
+            await asyncio.sleep(RETENTION_SECONDS)
 
     async def _watch_threads(self) -> None:
         """Start threads anew that were killed from outside their own code."""

@@ -6,22 +6,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, or_, select
-
-from crewmeter_cost.ledger.metadata import pruned_before, set_pruned_before
-from crewmeter_cost.ledger.read.query import rounded
-from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
+from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Table
-    from sqlalchemy.engine import Connection
-
     from crewmeter_cost.ledger.store import Ledger
+    from crewmeter_cost.ledger.write.transaction import Transaction
 
 __all__ = ["Pruned", "prune", "would_prune"]
 
@@ -30,9 +24,16 @@ BATCH = 2000
 PAUSE_SECONDS = 0.005
 """Between two, so that a writer waiting for the lock gets it."""
 
-_CALL, _STEP = core_tables.call, core_tables.step
-_RUN, _ADJUSTMENT = core_tables.run, core_tables.adjustment
 _NS = 10**9
+_OLD = "started_ns / 1000000000 < ?"
+"""As the indexes on whole seconds have it."""
+_EMPTY = (
+    "started_ns / 1000000000 < ? "
+    "AND NOT EXISTS (SELECT 1 FROM call WHERE call.run = run.id) "
+    "AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.id)"
+)
+_DELETED = {"call": _OLD, "step": _OLD, "run": _EMPTY}
+"""Table → its rows that go, in that order: a run goes when nothing of it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,44 +54,38 @@ def _cutoff(before: datetime) -> int:
     return (nanoseconds(before) or 0) // (HOUR * _NS) * HOUR * _NS
 
 
-def _old(table: Table, cutoff: int) -> ColumnElement[bool]:
-    return rounded(table.c.started_ns, _NS) < cutoff // _NS
-
-
-def _empty(cutoff: int) -> ColumnElement[bool]:
-    """Select runs from before the cutoff of which nothing is left."""
-    calls = select(_CALL.c.id).where(_CALL.c.run == _RUN.c.id).exists()
-    steps = select(_STEP.c.id).where(_STEP.c.run == _RUN.c.id).exists()
-    return _old(_RUN, cutoff) & ~or_(calls, steps)
-
-
 def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     """Return what `prune` would delete (runs: at most)."""
-    cutoff = _cutoff(before)
+    seconds = _cutoff(before) // _NS
     with ledger.reading() as connection:
-        calls, steps, runs = (_count(connection, table, cutoff) for table in (_CALL, _STEP, _RUN))
-    return Pruned(before, calls, steps, runs)
-
-
-def _count(connection: Connection, table: Table, cutoff: int) -> int:
-    query = select(func.count()).select_from(table).where(_old(table, cutoff))
-    return int(connection.execute(query).scalar_one())
+        counts = [
+            connection.exec_driver_sql(
+                f'SELECT count(*) FROM "{table}" WHERE started_ns / 1000000000 < {seconds}'  # noqa: S608 - constants and a number
+            ).scalar_one()
+            for table in _DELETED
+        ]
+    return Pruned(before, *counts)
 
 
 def prune(
-    ledger: Ledger, before: datetime, *, progress: Callable[[int], None] | None = None
+    ledger: Ledger,
+    before: datetime,
+    *,
+    progress: Callable[[int], None] | None = None,
+    most_batches: int | None = None,
 ) -> Pruned:
-    """Delete calls, steps and runs that started before `before`.
+    """Delete calls, steps and runs that started before a moment.
 
     The moment is rounded down to the hour.
 
     From then on spans from before that time are refused as duplicates: whether they were counted
-    is no longer known.
+    is no longer known. In SQLite this needs no SQLAlchemy, so an app may do it.
 
     Args:
         ledger: The ledger to prune, which others may write meanwhile.
         before: The time before which detail goes.
         progress: Called with the number of rows deleted by each transaction.
+        most_batches: The most transactions, None for as many as it takes.
 
     Returns:
         How much went.
@@ -99,38 +94,46 @@ def prune(
         CrewMeterError: The ledger cannot be written. What was deleted so far stays deleted.
     """
     cutoff = _cutoff(before)
-    with ledger.writing() as work:
-        if pruned_before(work.connection) < cutoff:
-            set_pruned_before(work.connection, cutoff)
-    calls = _delete(ledger, _CALL, _old(_CALL, cutoff), progress)
-    steps = _delete(ledger, _STEP, _old(_STEP, cutoff), progress)
-    runs = _delete(ledger, _RUN, _empty(cutoff), progress)
-    if ledger.engine.dialect.name == "sqlite":
-        with ledger.engine.connect() as connection:
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
-    return Pruned(before, calls, steps, runs)
+    _mark(ledger, cutoff)
+    deleted = {}
+    batches = most_batches
+    for table, which in _DELETED.items():
+        deleted[table] = 0
+        while batches is None or batches > 0:
+            with ledger.transaction() as transaction:
+                rows = _delete_some(transaction, table, which, cutoff // _NS)
+            deleted[table] += rows
+            if progress is not None:
+                progress(rows)
+            if rows < BATCH:
+                break
+            if batches is not None:
+                batches -= 1
+            time.sleep(PAUSE_SECONDS)
+    return Pruned(before, deleted["call"], deleted["step"], deleted["run"])
 
 
-def _delete(
-    ledger: Ledger, table: Table, which: ColumnElement[bool], progress: Callable[[int], None] | None
-) -> int:
-    total = 0
-    while True:
-        with ledger.writing() as work:
-            deleted = _delete_some(work.connection, table, which)
-        total += deleted
-        if progress is not None:
-            progress(deleted)
-        if deleted < BATCH:
-            return total
-        time.sleep(PAUSE_SECONDS)
+def _mark(ledger: Ledger, cutoff: int) -> None:
+    """Remember that detail from before `cutoff` (unix ns) is gone, unless more is already."""
+    with ledger.transaction() as transaction:
+        if transaction.remembered.pruned_before < cutoff:
+            sql = transaction.statements.text(
+                "INSERT INTO ledger_state (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            )
+            transaction.session.execute(sql, (PRUNED_BEFORE, cutoff))
+            transaction.remembered.forget()
 
 
-def _delete_some(connection: Connection, table: Table, which: ColumnElement[bool]) -> int:
+def _delete_some(transaction: Transaction, table: str, which: str, cutoff: int) -> int:
     """Delete up to `BATCH` rows, and what refers to them."""
-    ids = list(connection.scalars(select(table.c.id).where(which).limit(BATCH)))
-    if ids and table is _CALL:
-        connection.execute(delete(_ADJUSTMENT).where(_ADJUSTMENT.c.call.in_(ids)))
+    session, text = transaction.session, transaction.statements.text
+    query = text(f'SELECT id FROM "{table}" WHERE {which} LIMIT {BATCH}')  # noqa: S608 - constants
+    ids = session.execute(query, (cutoff,)).fetchall()
+    if ids and table == "call":
+        session.executemany(text("DELETE FROM adjustment WHERE call = ?"), ids)
     if ids:
-        connection.execute(delete(table).where(table.c.id.in_(ids)))
+        session.executemany(text(f'DELETE FROM "{table}" WHERE id = ?'), ids)  # noqa: S608 - a constant
+        # The totals of a run that is gone must not be remembered.
+        transaction.remembered.forget()
     return len(ids)
