@@ -2,6 +2,7 @@
 #   make demo        a real crew against a local fake provider: what it cost, where the time went
 #   make test        the fast tests
 #   make test-all    every test: installs Prometheus, Alertmanager and Chromium by apt, builds the collector with Go
+#   make reliability runs the tests behind every promise; writes docs/reliability.md
 #   make truth       every case of tests/truth, right, honest or wrong; writes docs/truth.md
 #   make lint        ruff, mypy, import directions, house rules, drift of generated files
 #   make coverage    every test, with the lines that none of them reaches
@@ -14,7 +15,7 @@ WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 3 / 2 
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 ARGS ?=
 
-.PHONY: wheel demo test test-all test-rest truth lint coverage stack-local clean help
+.PHONY: wheel demo test test-all test-rest truth reliability lint coverage stack-local clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -47,6 +48,9 @@ coverage: $(VENV)/.services
 
 truth: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python -m truth.run $(ARGS)
+
+reliability: $(VENV)/.services
+	@PYTHONPATH=tests $(BIN)/python -m reliability.run $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -17,7 +17,8 @@ __all__ = ["bounded_integer", "exact_decimal"]
 
 # ASCII digits only: `Decimal` and `int` would also take "٥" or "５", which no reviewer sees.
 _PLAIN = r"[0-9]+"
-_GROUPED = r"[0-9]{1,3}(?:(?P<separator>[,_ '])[0-9]{3})(?:(?P=separator)[0-9]{3})*"
+# The first group has no leading zero: 0,005 is a decimal comma, not five.
+_GROUPED = r"[1-9][0-9]{0,2}(?:(?P<separator>[,_ '])[0-9]{3})(?:(?P=separator)[0-9]{3})*"
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)(?P<whole>{_GROUPED}|{_PLAIN}|)(?P<fraction>\.[0-9]+|\.|)"
     r"(?P<exponent>[eE][-+]?[0-9]{1,3}|)"

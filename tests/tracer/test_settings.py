@@ -85,6 +85,7 @@ def test_what_cannot_be_meant_is_refused(environ, arguments, culprit):
         {"CREWMETER_TAGS": "=x,,a=b"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://"},
         {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://[bad"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:99999999"},
     ],
 )
 def test_a_malformed_environment_variable_is_ignored_with_a_warning(environ, caplog):
@@ -102,6 +103,26 @@ def test_no_environment_variable_makes_instrument_raise(name, monkeypatch, tmp_p
     monkeypatch.setenv("CREWMETER_LEDGER", str(tmp_path / "ledger.db"))
     crewmeter.instrument().uninstrument()
     assert name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4318"}, False),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            False,
+        ),
+    ],
+)
+def test_an_endpoint_without_a_scheme_is_named(environ, named, caplog):
+    """OTLP over HTTP can't use it, and only the exporter's retries said so. gRPC takes it."""
+    read_settings(environ)
+    assert ("has no scheme" in caplog.text) is named
 
 
 def test_a_budget_without_a_guard_is_refused():

@@ -64,6 +64,13 @@ def read_settings(
     """
     outside = _endpoint(environ, endpoint)
     environment_tags = _environment_tags(environ)
+    protocol = _protocol(environ, outside, has_argument=endpoint is not None)
+    if outside and "//" not in outside and protocol != "grpc":
+        logger.warning(
+            "crewmeter: endpoint %r has no scheme, and OTLP over HTTP needs one; write http://%s",
+            outside,
+            outside,
+        )
     return TracerSettings(
         exporters=_exporters(
             environ, endpoint=outside, has_argument=endpoint is not None, ledger=ledger
@@ -73,7 +80,7 @@ def read_settings(
         ledger=ledger,
         endpoint=endpoint,
         headers=dict(headers or {}),
-        protocol=_protocol(environ, outside, has_argument=endpoint is not None),
+        protocol=protocol,
         metrics=_wants_metrics(environ, outside),
         content=Content(enabled=capture_wanted(capture_content, environ)),
         scope=tag_attributes({**environment_tags, **(tags or {})}),
@@ -117,10 +124,11 @@ def _endpoint(environ: Mapping[str, str], argument: str | None) -> str | None:
         return None
     url = endpoint if "//" in endpoint else f"//{endpoint}"
     try:
-        host = urlsplit(url).hostname
-    except ValueError:  # an unclosed bracket, say
-        host = None
-    if host is not None:
+        parts = urlsplit(url)
+        is_valid = parts.hostname is not None and parts.port != 0
+    except ValueError:  # an unclosed bracket, or no port number
+        is_valid = False
+    if is_valid:
         return endpoint
     problem = f"endpoint {endpoint!r} is no URL; write e.g. http://collector:4318"
     if argument:

@@ -52,7 +52,7 @@ GATE_METRICS: Mapping[str, str] = {
 
 _LIMIT = re.compile(
     r"(?P<metric>[a-z0-9_]+)(?P<per_run>/run)?\s*(?:<=)?\s*"
-    r"(?P<sign>[+-])?\s*\$?(?P<amount>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>%|USD|s)?"
+    r"(?P<sign>[+-])?\s*\$?(?P<amount>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(?P<unit>%|USD|s)?"
 )
 
 

@@ -71,15 +71,17 @@ def register(app: typer.Typer, help: str) -> None:
         tls_cert: CertificateOption = None,
         tls_key: PrivateKeyOption = None,
     ) -> None:
+        from crewmeter_cost.sidecar import json_logs
+
+        json_logs.configure()  # first: what an import warns of is a line of JSON too
         try:
-            from crewmeter_cost.sidecar import json_logs, server
+            from crewmeter_cost.sidecar import server
             from crewmeter_cost.sidecar.api_keys import keys_from
             from crewmeter_cost.sidecar.settings import SidecarSettings
         except ModuleNotFoundError as error:
             raise CrewMeterError(
                 f"the sidecar needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
             ) from error
-        json_logs.configure()
         settings: SidecarSettings = SidecarSettings(
             host=host,
             http_port=http_port,

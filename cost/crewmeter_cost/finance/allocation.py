@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
@@ -49,7 +50,7 @@ def weights_for(rule: str, direct_pusd: Mapping[str, int]) -> dict[str, int] | N
     weights = dict.fromkeys(direct_pusd, 0)
     for part in rule.split(","):
         name, equals, number = part.strip().rpartition("=")
-        if not equals or not number.isdigit():
+        if not equals or not re.fullmatch(r"[0-9]{1,18}", number):
             raise CrewMeterError(
                 f"{part.strip()!r} is no allocation rule",
                 hint="use none, proportional, even, or weights such as growth=2,core=1",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,12 +221,15 @@ def _check_limits(item: pytest.Item, total: ReportRow) -> None:
 
 def _usd(limit: object) -> Decimal:
     """Return the amount in USD of ``"0.05 USD"``, ``"$0.05"`` or a number."""
+    from crewmeter_cost.errors import CrewMeterError
+    from crewmeter_cost.number_text import exact_decimal
+
     text = str(limit).strip().removesuffix("USD").strip().removeprefix("$")
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
+        amount = exact_decimal(text)
+    except CrewMeterError:
+        amount = Decimal(-1)
+    if amount < 0:
         raise pytest.UsageError(
             f"crewmeter mark: max={limit!r} is not an amount such as '0.05 USD'"
         )

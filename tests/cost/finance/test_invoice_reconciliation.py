@@ -318,3 +318,12 @@ def test_calls_without_a_price_are_named_in_the_table(audit):
     """An audit says how many calls it could not compare for want of a price."""
     _, text, _ = audit(FOCUS, format="table")
     assert "without a price in the ledger: 1 call;" in text
+
+
+@pytest.mark.parametrize("amount", ["0,005", "1.234,56", "0.00.5", "five"])
+def test_an_amount_with_a_decimal_comma_is_refused(tmp_path, amount):
+    """A spreadsheet of another language writes 0,005, which was read as 5."""
+    path = tmp_path / "costs.csv"
+    path.write_text(OPENAI_COST.replace("0.005,usd", f'"{amount}",usd'))
+    with pytest.raises(CrewMeterError, match="amount_value"):
+        read_export(path)

@@ -11,6 +11,7 @@ import pytest
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pricing.charge import charge, items_of
+from crewmeter_cost.pricing.overrides.reader import read_overrides
 from crewmeter_cost.pricing.price_book import PriceBook
 
 NOW = 1_795_262_400 * 10**9  # 2026-11-21T12:00Z
@@ -409,3 +410,29 @@ def test_an_empty_file_changes_nothing(tmp_path):
         assert usd(at(PriceBook.load(write(tmp_path, "", name)), "openai", "gpt-4o")) == Decimal(
             "0.005"
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deep.toml", "x = " + "[" * 5000 + "]" * 5000),
+        ("deep.yaml", "x: " + "[" * 5000 + "]" * 5000),
+        (
+            "bomb.yaml",
+            "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+            + "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)),
+        ),
+    ],
+)
+def test_a_hostile_price_file_is_refused_in_words(tmp_path, name, text):
+    """Nesting without end and aliases that grow to gigabytes cost an error message."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(CrewMeterError):
+        read_overrides(path)
+
+
+def test_a_device_is_not_read_as_a_price_file():
+    """/dev/zero never ends."""
+    with pytest.raises(CrewMeterError, match="regular file"):
+        read_overrides(Path("/dev/zero"))

@@ -29,7 +29,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path):
+def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path, record_property):
     """Killed at random moments with retrying clients: every acknowledged span is in the ledger once, none twice, sums agree."""
     ledger, port = tmp_path / "ledger.db", free_port()
     clients = [Client(port) for _ in range(3)]
@@ -49,6 +49,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path):
     total = running.get("/api/report").json()["total"]
     running.kill()
     acknowledged = set().union(*(client.acknowledged for client in clients))
+    record_property("tried", KILLS)
     assert len(acknowledged) > 16 * KILLS / 4
     assert acknowledged <= set(stored)
     assert len(stored) == len(set(stored))

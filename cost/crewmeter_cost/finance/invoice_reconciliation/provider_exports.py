@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.number_text import exact_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,14 +88,14 @@ class _Cells:
 
     def amount(self, column: str) -> Decimal:
         """Return a cell as a number, 0 if it is empty."""
-        text = self.text(column).replace(",", "").removeprefix("$")
+        text = self.text(column).removeprefix("$")
+        if not text:
+            return Decimal(0)
         try:
-            value = Decimal(text or "0")
-        except InvalidOperation:
-            value = Decimal("NaN")
-        if not value.is_finite():
-            raise CrewMeterError(f"{self._position}: {column}: {text!r} is no number", hint=_AGAIN)
-        return value
+            return exact_decimal(text)
+        except CrewMeterError as error:
+            problem = f"{self._position}: {column}: {text!r} is no number"
+            raise CrewMeterError(problem, hint=_AGAIN) from error
 
     def count(self, *columns: str) -> int:
         """The sum of some columns, whole numbers."""

@@ -54,15 +54,20 @@ def read_document(path: Path) -> Document:
 
     Raises `CrewMeterError` for a missing, oversized or malformed one.
     """
+    if path.exists() and not path.is_file():
+        raise CrewMeterError(
+            f"{path} is not a regular file", hint="check $CREWMETER_PRICES, or unset it"
+        )
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST + 1)
     except OSError as error:
         raise CrewMeterError(
             f"{path} can't be read: {error.strerror}", hint="check $CREWMETER_PRICES, or unset it"
         ) from error
     if len(raw) > _LARGEST:
         raise CrewMeterError(
-            f"{path} has {len(raw):,} bytes; a price file has at most {_LARGEST:,}",
+            f"{path} has over {_LARGEST:,} bytes, too many for a price file",
             hint="is it the right file?",
         )
     try:
@@ -71,6 +76,15 @@ def read_document(path: Path) -> Document:
         raise CrewMeterError(
             f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8"
         ) from error
+    try:
+        return _parse(path, text)
+    except RecursionError as error:
+        raise CrewMeterError(
+            f"{path} is nested too deeply", hint="docs/pricing.md has an example"
+        ) from error
+
+
+def _parse(path: Path, text: str) -> Document:
     if path.suffix in (".yaml", ".yml"):
         return _read_yaml(path, text)
     if path.suffix != ".toml":

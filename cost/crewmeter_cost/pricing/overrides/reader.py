@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.providers.hosts import canonical_provider
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.number_text import exact_decimal
 from crewmeter_cost.pricing.exchange_rates import ISO_4217
 from crewmeter_cost.pricing.overrides.located_toml import Document, read_document
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Money, Overrides, Rule
@@ -195,8 +197,8 @@ class _Reader:
 
     def _number(self, value: object, at: At) -> Decimal:
         if isinstance(value, str):
-            with contextlib.suppress(InvalidOperation):
-                value = Decimal(value)
+            with contextlib.suppress(CrewMeterError):
+                value = exact_decimal(value)
         if (
             isinstance(value, bool)
             or not isinstance(value, (int, Decimal))
