@@ -12,7 +12,7 @@ from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.sql_sources import FILTERS
 
 if TYPE_CHECKING:
-    from crewmeter_dashboards.panel import Panel
+    from crewmeter_dashboards.panels.panel import Panel
 
 __all__ = ["BOARDS", "VARIABLE_SQL", "Board", "Cell", "Row"]
 

@@ -17,16 +17,16 @@ from crewmeter_dashboards.grafana_sdk import (
     prometheus,
 )
 from crewmeter_dashboards.grafana_style import heading, styled
-from crewmeter_dashboards.panel import Kind, Unit
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.columnar import text_for
+from crewmeter_dashboards.panels.panel import Kind, Unit
 from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
 from crewmeter_dashboards.sql_dialects import for_grafana
 from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Cell
-    from crewmeter_dashboards.panel import Column, Panel
+    from crewmeter_dashboards.panels.panel import Column, Panel
 
 __all__ = ["PLUGIN", "panel_ids", "render_board"]
 
@@ -125,7 +125,7 @@ def _shaped(panel: Panel, dialect: Dialect) -> str:
 def _with_headings(panel: Panel, dialect: Dialect) -> str:
     """Return a table's query with its columns under their headings.
 
-    Units stand in the headings, shares are in percent, times are times.
+    Units are in the headings, shares are in percent, times are times.
     """
 
     def renamed(name: str, column: Column) -> str:

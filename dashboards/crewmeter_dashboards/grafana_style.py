@@ -17,12 +17,12 @@ from crewmeter_dashboards.grafana_sdk import (
     timeseries,
 )
 from crewmeter_dashboards.palette import GOOD, MEANING
-from crewmeter_dashboards.panel import Kind, Unit
+from crewmeter_dashboards.panels.panel import Kind, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crewmeter_dashboards.panel import Column, Panel, Step
+    from crewmeter_dashboards.panels.panel import Column, Panel, Step
 
 __all__ = ["heading", "styled"]
 
@@ -67,7 +67,7 @@ def _thresholds(steps: Sequence[Step]) -> Any:
 def heading(column: Column) -> str:
     """Return a table's heading in Grafana, with the unit: `Cost (USD)`.
 
-    Units stand in headings because one panel has one default unit, and the schema of v1 dashboards
+    Units are in headings because one panel has one default unit, and the schema of v1 dashboards
     only takes overrides that are objects.
     """
     suffix = _SUFFIX.get(column.unit) if column.unit is not None else None

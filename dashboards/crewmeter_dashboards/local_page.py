@@ -16,7 +16,7 @@ from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Row
-    from crewmeter_dashboards.panel import Panel
+    from crewmeter_dashboards.panels.panel import Panel
 
 __all__ = ["render_catalogue"]
 

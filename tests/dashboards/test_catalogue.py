@@ -11,8 +11,8 @@ from crewmeter import semconv
 from crewmeter_cost.ledger.schema.rollup_dimensions import LATENCY
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
-from crewmeter_dashboards.panel import Kind
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.panel import Kind
 from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
 from crewmeter_dashboards.prometheus_recordings import recordings
 from crewmeter_dashboards.sql_dialects import for_page

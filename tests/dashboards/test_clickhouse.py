@@ -32,9 +32,7 @@ from crewmeter_dashboards.thresholds import load
 DAY = 86400
 MAY_BE_EMPTY = {"reported"}
 BY_CHANCE = {"tool_errors"}
-"""Most tools never fail, so which of them stand below the seventh place is each database's own
-choice.
-"""
+"""Most tools never fail, so which of them rank below the seventh is each database's own choice."""
 FOLDER = ROOT / "dashboards" / "grafana" / "clickhouse"
 SQL_PANELS = sorted(panel.id for panel in CATALOGUE.values() if panel.sql)
 

@@ -175,7 +175,7 @@ def test_the_page_and_grafana_choose_the_same_bucket():
     assert f"ELSE {auto_bucket(10**9)}" in sql
 
 
-def test_a_ledger_in_use_is_shown_while_it_is_written(tmp_path):
+def test_a_ledger_in_use_is_readable_while_it_is_written(tmp_path):
     """A reader opened before a write sees it at the next question."""
     ledger = seeded(str(tmp_path / "live.db"), days=2, calls_per_day=20)
     with ledger, TestClient(Starlette(routes=page_routes(ledger))) as client:

@@ -151,12 +151,12 @@ def test_a_point_of_a_percentile_curve_is_the_quantile_of_its_bucket(ledger, sec
             counts[at // bucket * bucket, agent] += [(bound, int(count))]
     rows = ask_panel(ledger.engine, "agent_p95", wanted)["rows"]
     assert len(rows) > 1
-    for at, agent, seconds_shown in rows:
+    for at, agent, seconds_found in rows:
         total, seen = sum(count for _, count in counts[at, agent]), 0
         for bound, count in sorted(counts[at, agent]):
             seen += count
             if seen >= 0.95 * total:
-                assert seconds_shown == bound
+                assert seconds_found == bound
                 break
 
 

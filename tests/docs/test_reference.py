@@ -47,7 +47,7 @@ def test_the_site_builds_strictly(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
-def test_the_projects_addresses_come_from_one_place():
+def test_the_projects_addresses_are_the_same_everywhere():
     """Site, runbooks and package metadata name the same documentation."""
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
     thresholds = (ROOT / "dashboards/crewmeter_dashboards/thresholds.toml").read_text("utf-8")

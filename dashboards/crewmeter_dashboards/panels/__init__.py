@@ -9,7 +9,7 @@ from crewmeter_dashboards.panels import crews, models, overview, pipeline, spend
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter_dashboards.panel import Panel
+    from crewmeter_dashboards.panels.panel import Panel
 
 __all__ = ["CATALOGUE"]
 

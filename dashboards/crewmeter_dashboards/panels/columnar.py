@@ -15,7 +15,7 @@ from crewmeter_dashboards.sql_sources import Dialect
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crewmeter_dashboards.panel import Panel
+    from crewmeter_dashboards.panels.panel import Panel
 
 __all__ = ["text_for"]
 

@@ -76,7 +76,7 @@ function drawBoard(board, query, stale) {
   const now = Math.floor(Date.now() / 1000);
   const range = [seconds(query.get("from"), now), seconds(query.get("to"), now)];
   const bucket = Number(query.get("bucket")) || autoBucket(range[1] - range[0]);
-  const alert = el("p", { class: "failed banner", role: "alert", hidden: true });
+  const alert = el("p", { class: "banner", role: "alert", hidden: true });
   const fail = (message) => {
     alert.hidden = false;
     alert.textContent = message;
@@ -93,7 +93,7 @@ function drawBoard(board, query, stale) {
     return el("section", { class: "row", "aria-label": row.title }, el("h2", {}, row.title), el("div", { class: "grid" }, cells));
   });
   $("main").replaceChildren(el("h1", { class: "sr" }, board.title), el("p", { class: "lead" }, board.description), alert, ...rows);
-  const live = board.live_panels ? `${board.live_panels} more panels are live from Prometheus and stand in Grafana: crewmeter dashboards export. ` : "";
+  const live = board.live_panels ? `${board.live_panels} more panels are live from Prometheus and are in Grafana: crewmeter dashboards export. ` : "";
   $("foot").replaceChildren(`${live}Hours and days are UTC; times of day are in your zone.`);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((each) => each.isIntersecting)) {
