@@ -20,6 +20,7 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     window,
 )
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
@@ -70,6 +71,7 @@ def register(app: typer.Typer, help: str) -> None:
         since: SinceOption = None,
         until: UntilOption = None,
         format: FormatOption = Format.TABLE,
+        tz: ZoneOption = None,
     ) -> None:
         export = read_export(file)
         first, last = _days(export, since, until)

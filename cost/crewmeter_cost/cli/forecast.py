@@ -20,6 +20,7 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     instant,
     window,
 )
@@ -55,6 +56,7 @@ def _forecast(
     since: SinceOption = None,
     until: UntilOption = None,
     format: FormatOption = Format.TABLE,
+    tz: ZoneOption = None,
 ) -> None:
     if by is not None and by not in _BY:
         raise CrewMeterError(f"--by {by!r} has no forecast", hint=f"one of {', '.join(_BY)}")

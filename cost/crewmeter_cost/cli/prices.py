@@ -20,6 +20,7 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     window,
     window_text,
 )
@@ -83,6 +84,7 @@ def register(app: typer.Typer, help: str) -> None:
         since: InForceOption = None,
         until: BegunOption = None,
         format: FormatOption = Format.TABLE,
+        tz: ZoneOption = None,
     ) -> None:
         _show(model, canonical_provider(provider), ledger, window(since, until), format)
 
@@ -112,6 +114,7 @@ def register(app: typer.Typer, help: str) -> None:
             typer.Option("--max-age", min=1, help="Fail where the newest price is older (days)."),
         ] = None,
         format: FormatOption = Format.TABLE,
+        tz: ZoneOption = None,
     ) -> None:
         _check(ledger, window(since, until), max_age, format)
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, instant, must_exist
+from crewmeter_cost.cli.options import (
+    Format,
+    FormatOption,
+    LedgerOption,
+    ZoneOption,
+    instant,
+    must_exist,
+)
 from crewmeter_cost.cli.output import print_csv, print_json
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.maintenance.prune import prune, would_prune
@@ -39,6 +46,7 @@ def register(app: typer.Typer, help: str) -> None:
         ledger: LedgerOption = None,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
         format: FormatOption = Format.TABLE,
+        tz: ZoneOption = None,
     ) -> None:
         before = instant(keep, option="--keep", now=datetime.now(UTC))
         must_exist(ledger)

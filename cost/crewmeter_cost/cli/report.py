@@ -30,6 +30,7 @@ from crewmeter_cost.cli.output import (
     without_price,
 )
 from crewmeter_cost.cli.savings import print_savings
+from crewmeter_cost.formatting import provider_text
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES
@@ -136,9 +137,7 @@ def _print(made: Report) -> None:
     if not of_tools:
         # A tool call has no tokens and no price of its own.
         columns.append(("cost", "right"))
-    rows = [
-        [*(key or "–" for key in row.keys), *_cells(row, of_tools=of_tools)] for row in made.rows
-    ]
+    rows = [[*_key_texts(made, row), *_cells(row, of_tools=of_tools)] for row in made.rows]
     footer = None
     if made.group_by:
         blanks = [""] * (len(made.group_by) - 1)
@@ -151,6 +150,17 @@ def _print(made: Report) -> None:
         whose = "its model" if unpriced == 1 else "their models"
         left_out = without_price(unpriced, calls)
         sys.stdout.write(f"{left_out}: `crewmeter prices check` names {whose}\n")
+
+
+def _key_texts(made: Report, row: ReportRow) -> list[str]:
+    """Return a row's keys as people read them: providers by their own names."""
+    texts = []
+    for group, key in zip(made.group_by, row.keys, strict=True):
+        if key is None:
+            texts.append("–")
+        else:
+            texts.append(provider_text(key) if group == "provider" else key)
+    return texts
 
 
 def _side(group: str) -> str:

@@ -17,6 +17,7 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     must_exist,
     window,
 )
@@ -64,6 +65,7 @@ def register(app: typer.Typer, help: str) -> None:
             str, typer.Option("--reason", help="Stored with the adjustments, for the auditors.")
         ] = "",
         format: FormatOption = Format.TABLE,
+        tz: ZoneOption = None,
     ) -> None:
         start, end = window(since, until)
         must_exist(ledger)

@@ -17,6 +17,7 @@ from crewmeter_cost.cli.options import (
     LedgerOption,
     SinceOption,
     UntilOption,
+    ZoneOption,
     window,
     window_text,
 )
@@ -77,6 +78,7 @@ def _whatif(
     since: SinceOption = "30d",
     until: UntilOption = None,
     format: FormatOption = Format.TABLE,
+    tz: ZoneOption = None,
 ) -> None:
     change = Change(
         models=_pairs(model or []), tier=tier, cached_share=None if cached is None else cached / 100
