@@ -159,7 +159,7 @@ def read_usage_counts(raw: Raw, provider: str | None) -> UsageDraft:
     if not raw.keys() <= _PLAIN:
         _read_other_names(draft, raw, inside)
         _flag_hidden_cache(draft, raw, inside, provider)
-        _add_request_size(draft, raw, provider)
+        _add_request_size(draft, raw)
         written = count(raw, *_WRITTEN) or written
     _read_output(draft, raw, provider)
     if written:
@@ -199,10 +199,13 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
     draft.add_unit("search_source", count(raw, "num_sources_used"))
 
 
-def _add_request_size(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
-    """Count the request's fee by its search context (docs.perplexity.ai, "Pricing")."""
+def _add_request_size(draft: UsageDraft, raw: Raw) -> None:
+    """Count the request's fee by its search context (docs.perplexity.ai, "Pricing").
+
+    Only Perplexity has the key, and behind a gateway nobody may have named it.
+    """
     size = raw.get("search_context_size")
-    if provider == "perplexity" and size in ("low", "medium", "high"):
+    if size in ("low", "medium", "high"):
         draft.add_unit(f"request:{size}", 1)
 
 
