@@ -64,6 +64,8 @@ _FLOOR_FLAGS = frozenset(
 """Usage flags of a lower bound: tokens that may stand beside the counts are not billed."""
 _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
+_UNROUTED = "unrouted"
+"""Usage flag of a request to a provider's host at an endpoint that nobody knows."""
 _NOT_SENT = "not_sent"
 """Usage flag of a call that was answered without a request to the provider."""
 
@@ -296,6 +298,9 @@ def _computed(
     if wrong is not None:
         reason = f"the usage reported for {model!r} {wrong}"
         return Unpriced("invalid_usage", reason, provider, model, flags)
+    if _UNROUTED in usage.flags:
+        reason = f"no protocol has this endpoint of {provider}, so what it bills is not known"
+        return Unpriced("unrouted", reason, provider, model, flags)
     if isinstance(plan, Unpriced):
         return plan._replace(flags=flags)
     if FREE in plan.prices:

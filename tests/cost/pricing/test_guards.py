@@ -412,3 +412,12 @@ def test_audio_without_any_text_rate_is_billed_alone(book):
     }
     listened = priced(book, "openai", "whisper-1")
     assert (listened.status, "audio_hour" in listened.reason) == ("unknown_model", True)
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "who-knows", None])
+def test_an_unknown_endpoint_has_no_price(book, model):
+    """A request that no protocol knows may cost anything: no figure, and a reason of its own."""
+    usage = TokenUsage(status="missing", flags=("unrouted",))
+    outcome = priced(book, "openai", model, usage)
+    assert isinstance(outcome, Unpriced)
+    assert outcome.status == "unrouted"
