@@ -3,7 +3,7 @@
 
     scripts/validate-collector.py path/to/crewmeter-otelcol base.yaml gateway.yaml
 
-Exit code 0: valid. 1: not; the collector's message follows the place, as ``file:line: text``.
+Exit code 0: valid. 1: not; the collector's message follows the position, as ``file:line: text``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-STAND_INS = {
+DEFAULTS = {
     "CREWMETER_TOKEN": "validate",
     "CREWMETER_GATEWAY_A": "http://127.0.0.1:4318",
     "CREWMETER_GATEWAY_B": "http://127.0.0.1:4318",
@@ -26,7 +26,7 @@ def complaint(binary: str, files: list[Path]) -> str:
     """What the collector has against these files, merged in this order; empty when nothing."""
     done = subprocess.run(
         [binary, "validate", *(f"--config={file}" for file in files)],
-        env=STAND_INS | os.environ,
+        env=DEFAULTS | os.environ,
         capture_output=True,
         text=True,
         check=False,
@@ -39,7 +39,7 @@ def complaint(binary: str, files: list[Path]) -> str:
 
 
 def culprits(message: str) -> list[str]:
-    """Words of the message that may stand in the file, the most telling first."""
+    """Words of the message that may occur in the file, the most telling first."""
     invalid = [
         word.strip(" '\"")
         for found in re.findall(r"invalid keys?: ([^\n]+)", message)
@@ -49,7 +49,7 @@ def culprits(message: str) -> list[str]:
     return invalid + quoted[::-1]
 
 
-def place(message: str, files: list[Path]) -> str | None:
+def position(message: str, files: list[Path]) -> str | None:
     """``file:line: text`` of the first culprit found, looked for inside the component the message names before anywhere else."""
     if line := re.search(r"yaml: line (\d+)", message):
         number, file = int(line[1]), files[-1]
@@ -92,7 +92,7 @@ def main() -> int:
     message = complaint(binary, files)
     if not message:
         return 0
-    where = place(message, files)
+    where = position(message, files)
     sys.stderr.write(f"{where}\n{message}\n" if where else f"{message}\n")
     return 1
 
