@@ -25,6 +25,7 @@ from crewmeter_cost.cli.options import (
     window_text,
 )
 from crewmeter_cost.cli.output import print_csv, print_json, print_table
+from crewmeter_cost.cli.prices_update import update_prices
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.invoice_reconciliation import coverage
 from crewmeter_cost.finance.invoice_reconciliation.charges import Charged, charged
@@ -99,7 +100,7 @@ def register(app: typer.Typer, help: str) -> None:
             ),
         ] = None,
     ) -> None:
-        _update(file)
+        update_prices(file)
 
     @prices.command(
         "check",
@@ -258,37 +259,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _units(prices: dict[str, str]) -> str:
     order = (*_COMMON, *(unit for unit in prices if unit not in _COMMON))
     return "; ".join(f"{unit} {prices[unit]}" for unit in order if unit in prices)
-
-
-def _update(file: Path | None) -> None:
-    from crewmeter_cost.pricing.catalogue import compile_genai
-
-    shipped = Library().genai
-    if file is not None:
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            raise CrewMeterError(
-                f"{file} can't be read: {error.strerror}", hint="check the path"
-            ) from error
-        text = (
-            raw.decode("utf-8", "replace")
-            if raw.startswith(b'{"format"')
-            else compile_genai.compile_file(file)
-        )
-    else:
-        version = compile_genai.installed_version()
-        if not files.is_newer(version, shipped.version):
-            hint = "`pip install -U genai-prices` for a newer one, or give --file"
-            sys.stdout.write(
-                f"the book has the prices of genai-prices {shipped.version}, and {version} is installed: nothing to do\n({hint})\n"
-            )
-            return
-        text = compile_genai.compile_installed()
-    path = files.keep(text)
-    sys.stdout.write(
-        f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` shows what it changes\n"
-    )
 
 
 def _check(ledger: str | None, span: Window, max_age: int | None, format: Format) -> None:
