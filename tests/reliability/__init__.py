@@ -1,0 +1,1 @@
+"""What crewmeter promises under kills, faults and hostile input, and the tests that show it."""
