@@ -194,7 +194,9 @@ def _read_span(
         pairs = islice(
             (value for number, value in _messages(span) if number == ATTRIBUTES), ATTRIBUTE_LIMIT
         )
-    trace_id, span_id, parent = raw.trace_id, raw.span_id, raw.parent_span_id
+    trace_id = raw.trace_id
+    span_id = raw.span_id
+    parent = raw.parent_span_id
     if batch.refused and len(batch.spans) + batch.refused.total() >= 2 * BATCH_LIMIT:
         raise BadRequest(f"more than {2 * BATCH_LIMIT} spans in one request: send smaller ones")
     if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:

@@ -29,18 +29,18 @@ def span_of(readable: ReadableSpan) -> Span | None:
     if context is None or started is None or not context.is_valid:
         return None
     parent = readable.parent
+    parent_span_id = None if parent is None else format(parent.span_id, "016x")
     scope = readable.instrumentation_scope
     return Span(
         trace_id=format(context.trace_id, "032x"),
         span_id=format(context.span_id, "016x"),
-        parent_span_id=None if parent is None else format(parent.span_id, "016x"),
+        parent_span_id=parent_span_id,
         name=readable.name,
         started_ns=started,
         ended_ns=max(readable.end_time or started, started),
         error=readable.status.status_code is StatusCode.ERROR,
-        attributes=dict(
-            readable.attributes or {}
-        ),  # a plain dict: the SDK's mapping looks up many times slower
+        # A plain dict: the SDK's mapping looks up many times slower.
+        attributes=dict(readable.attributes or {}),
         resource=_resource(readable.resource),
         scope="" if scope is None else scope.name,
         status_message=readable.status.description or "",

@@ -173,16 +173,18 @@ class PriceBook:
         rules = self._overrides.about(provider, key.host, names_known)
         if found is None and not any(rule.kind != "discount" for rule in rules):
             return self._unknown(provider, requested, assumed)
+        entry = None
         uplift = None
         surcharge: dict[str, Price] = {}
         if found is not None:
+            entry = self._lookup.with_lower_tiers(found)
             uplift = self._lookup.uplift(provider or "", found, key.host)
             surcharge = self._surcharge(provider or "", found, requested)
         flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
         return PriceHistory(
             provider or "unknown",
             requested,
-            self._lookup.with_lower_tiers(found) if found else None,
+            entry,
             tier=tier_of(key.tier),
             flags=flags,
             rules=rules,
