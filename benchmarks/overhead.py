@@ -1,12 +1,12 @@
 """Measure what metering costs an app, against the same app without it, in one run.
 
-    python benchmarks/overhead.py               # 1,500 calls an arm, five pairs: about eight minutes
+    python benchmarks/overhead.py               # 1,500 calls an arm, five pairs: eight minutes
     python benchmarks/overhead.py --write       # also writes the table of docs/benchmarks.md
     python benchmarks/overhead.py --calls 60 --pairs 1 --kickoffs 3    # to see that it works
 
-Each arm runs in processes of its own, in turn: bare, embedded ledger, OTLP out. The fake provider and
-the OTLP sink are other processes. Everything until the flush counts. The figures are ratios within a
-pair, the median over the pairs, since a busy machine slows both alike.
+Each arm runs in processes of its own, in turn: bare, embedded ledger, OTLP out. The fake provider
+and the OTLP sink are other processes. Everything until the flush counts. The figures are ratios
+within a pair, the median over the pairs, since a busy machine slows both alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services import Service, silent_endpoint, started
 
 ARMS = {"crewmeter": "embedded", "crewmeter-otlp": "OTLP"}
 LOADS = ("full speed", "20 ms thinking", "8 threads", "64 coroutines", "kickoff")
-# Figure, its name in the app's result, and the limit in percent of a bare call (embedded, full speed).
+# Figure, its name in the result, and the limit in percent of a bare call (embedded, full speed).
 FIGURES = (
     ("processor time", "cpu", 10),
     ("on the calling thread", "cpu_calling", 4),

@@ -4,10 +4,10 @@
     python benchmarks/peers.py --short --write        # 300 calls, two pairs: about eight
     python benchmarks/peers.py openinference logfire  # some of them
 
-uv makes the environments, in seconds; `--keep FOLDER` uses them again. Figures are what a peer adds to
-a bare run in the same environment, the median over pairs. Then what each has delivered after a sudden
-end, how long the app takes to end where the endpoint is dead, and in how many of ten scenarios tokens
-and dollars are those in the books of the provider.
+uv makes the environments, in seconds; `--keep FOLDER` uses them again. Figures are what a peer adds
+to a bare run in the same environment, the median over pairs. Then what each has delivered after a
+sudden end, how long the app takes to end where the endpoint is dead, and in how many of ten scenarios
+tokens and dollars are those in the books of the provider.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ PEERS = (
 
 
 def make_environment(peer: Peer, folder: Path) -> Path:
-    """Install CrewAI and a peer, and return the interpreter. A complete environment is used again."""
+    """Install CrewAI and a peer, and return the interpreter.
+
+    A complete environment is used again.
+    ."""
     home = folder / peer.arm
     python = home / "bin/python"
     complete = home / "complete"
@@ -81,7 +84,8 @@ def make_environment(peer: Peer, folder: Path) -> Path:
     uv = str(own) if own.exists() else shutil.which("uv")
     if uv is None:
         sys.exit("error: uv is not installed\nhint:  pip install uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(home)], check=True)
+    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)]
+    subprocess.run(make, check=True)
     install = [uv, "pip", "install", "--quiet", "--python", str(python), CREWAI, *peer.install]
     subprocess.run(install, check=True)
     complete.touch()
@@ -134,7 +138,7 @@ class Bench:
             return f"{self.counted(Path(home))['calls']:.0f}"
 
     def exit_cells(self) -> list[str]:
-        """Return the seconds the app takes to end, endpoint refusing and silent, beyond a bare one."""
+        """Return what it adds to the app's exit (s): endpoint refusing, and silent."""
         cells = []
         with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as home:
             done = self.run("bare", "exit", home=Path(home))

@@ -1,7 +1,7 @@
 """The ends of a benchmark, each in a process of its own: a fake provider, and a sink for telemetry.
 
-``services.py provider`` and ``services.py sink`` print their address and run until stdin closes. Both
-answer ``GET /…`` from a second port with what they counted, so that a benchmark can compare the two.
+``services.py provider`` and ``services.py sink`` print their address and run until stdin closes. A
+second port of each answers with what it counted, so that a benchmark can compare the two.
 """
 
 from __future__ import annotations

@@ -33,6 +33,57 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.sidecar.writer.Writer._write_group": (
         "One batch that can't be written must not cost those beside it. It is logged and refused."
     ),
+    "crewmeter.budget_hook.protocol.BudgetLookup._look": (
+        "a broken environment costs a log line, not the app"
+    ),
+    "crewmeter.crewai.budget_hooks.BudgetHooks.refusal": (
+        "a fault of ours must not stop a model call"
+    ),
+    "crewmeter.crewai.event_handler.EventHandler.handle": (
+        "the guard of the event bus: the app runs as if we were not there"
+    ),
+    "crewmeter.export.batch_processor.BatchProcessor._run": (
+        "the worker outlives whatever an exporter does"
+    ),
+    "crewmeter.export.batch_processor.BatchProcessor._warm_up": (
+        "a missing exporter is logged, and tried again with the first batch"
+    ),
+    "crewmeter.export.batch_processor.BatchProcessor._next_batch": (
+        "one odd span must not hold up the rest"
+    ),
+    "crewmeter.export.batch_processor.BatchProcessor._finish": (
+        "an exporter's shutdown must not print a traceback at the app's exit"
+    ),
+    "crewmeter.export.journal.Journal.append": (
+        "a span that cannot be written there still goes to the exporter"
+    ),
+    "crewmeter.export.span_observer.SpanObserver.before_export": (
+        "meter provider and budget guard may be anybody's, and must not cost a span"
+    ),
+    "crewmeter.http.fault_guard.guarded.call": (
+        "the guard of HTTP clients: the app's call must not notice us"
+    ),
+    "crewmeter.http.http_call.HttpExchange._read": (
+        "the same guard, for a response that is read late"
+    ),
+    "crewmeter.import_hook._Finder.imported": (
+        "a package that cannot be patched can still be imported"
+    ),
+    "crewmeter.lifecycle.Installation._crewai_imported": (
+        "a CrewAI that cannot be watched can still be imported"
+    ),
+    "crewmeter_cost.demo.crew._brief.MorningBrief.second_opinion": (
+        "whatever the client raises, the brief goes out unchecked"
+    ),
+    "crewmeter_cost.exporter.LedgerSpanExporter._write": (
+        "one bad span must not hold up the rest, nor end the app's exports"
+    ),
+    "crewmeter_cost.ledger.store.Ledger._explained": (
+        "turns any database error into one that says what to do"
+    ),
+    "crewmeter_cost.script_runner.launch": (
+        "stands where the interpreter does, and reports what a program does not catch"
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RETIRED", "Use", "retired_words"]
+__all__ = ["RETIRED", "Use", "retired_words", "tracked_texts"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -69,7 +69,8 @@ def make_environment(version: str, folder: Path, project: str) -> Path:
     requirement = f"crewai[{EXTRAS}]"
     if version != "newest":
         requirement += f"=={version}"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(home)], check=True)
+    make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)]
+    subprocess.run(make, check=True)
     install = [uv, "pip", "install", "--quiet", "--python", str(python)]
     subprocess.run([*install, requirement, project], check=True)
     complete.touch()

@@ -1,4 +1,4 @@
-"""Run an app the way a user does, in a process of its own, and read what the meter wrote about it."""
+"""Run an app as a user does, in a process of its own, and read what the meter wrote about it."""
 
 from __future__ import annotations
 
@@ -45,18 +45,17 @@ def run_app(
     timeout: float = 600,
     check: bool = True,
 ) -> Ran:
-    """Run `script` (a file, or source text with a newline in it) with ``CREWMETER_LEDGER`` set to `ledger`.
+    """Run `script`, a file or source text with a newline in it, with `ledger` as its ledger.
 
-    The app finds the fake provider through ``PROVIDER_URL``. With `check` a non-zero exit fails the test, showing stderr.
+    The app finds the fake provider through ``PROVIDER_URL``. With `check` a non-zero exit fails the
+    test, with what came on stderr.
     """
     with tempfile.TemporaryDirectory(prefix="crewmeter-app-", ignore_cleanup_errors=True) as home:
-        path = (
-            Path(script)
-            if isinstance(script, Path) or "\n" not in script
-            else Path(home) / "app.py"
-        )
-        if path.parent == Path(home):
-            path.write_text(str(script))
+        if isinstance(script, str) and "\n" in script:
+            path = Path(home) / "app.py"
+            path.write_text(script)
+        else:
+            path = Path(script)
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -72,7 +71,6 @@ def run_app(
             str(path), *arguments, env=environment | (env or {}), python=python, timeout=timeout
         )
     if check and done.returncode != 0:
-        raise AssertionError(
-            f"{path.name} exited with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
-        )
+        printed = f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        raise AssertionError(f"{path.name} exited with {done.returncode}\n{printed}")
     return Ran(done.returncode, done.stdout, done.stderr, ledger)

@@ -1,4 +1,4 @@
-"""The environment an app under test runs in: CrewAI quiet, its storage and home in a folder of the test's own."""
+"""The environment of an app under test: CrewAI quiet, storage and home in a folder of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["quiet_environment"]
 
 
 def quiet_environment(home: Path) -> dict[str, str]:
-    """Variables that keep CrewAI from phoning home and from asking questions, and everything it writes under `home`."""
+    """Return variables that keep CrewAI quiet, and what it writes under `home`."""
     storage = home / "crewai"
     storage.mkdir(parents=True, exist_ok=True)
     return {

@@ -4,7 +4,7 @@ A CrewAI app spends seconds of processor time on imports, most of them on other 
 Here they are imported once. Nothing of crewmeter, CrewAI or OpenTelemetry is imported before the
 fork, so that an app sets them up itself, in its own environment.
 
-Orders come on stdin, a JSON object a line. Answers go to stdout: the process id, then the exit code.
+Orders come on stdin, a JSON object a line. Answers go to stdout: process id, then exit code.
 """
 
 from __future__ import annotations
