@@ -13,7 +13,10 @@ from support.play_apps import APPS
 
 from crewmeter_cost.demo.fake_provider import FakeProvider
 
-pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has("crewai"), reason="crewai is not installed"),
+]
 
 CANARY = b"CANARY"
 

@@ -216,7 +216,7 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
 
 
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
-@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("columns", ["80", pytest.param("120", marks=pytest.mark.slow)])
 def test_the_live_demo_adds_up(tmp_path, columns):
     """The ledger has what the fake provider billed, the screen fits, the user's ledger is apart."""
     env = {

@@ -10,7 +10,10 @@ from support.invoice import billed_lines, ledger_lines
 
 from crewmeter_cost.demo.fake_provider import FakeProvider
 
-pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not has("crewai"), reason="crewai is not installed"),
+]
 
 KINDS = ("openai", "responses", "anthropic", "gemini", "azure", "bedrock", "litellm")
 NEEDS = {

@@ -96,6 +96,7 @@ def schema(filled):
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
+@pytest.mark.slow
 def test_the_answers_are_as_described(schema, filled, method, path):
     """Requests made up from the document, right ones and wrong ones: no 5xx, and only statuses, types and shapes it names."""
     from hypothesis import given

@@ -77,7 +77,7 @@ def bare_exit(tmp_path_factory):
 @pytest.mark.parametrize(
     "protocol", ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("kind", ["refused", "black hole"])
+@pytest.mark.parametrize("kind", [pytest.param("refused", marks=pytest.mark.slow), "black hole"])
 def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(
     fake_provider, tmp_path, black_hole, bare_exit, protocol, kind
 ):
@@ -97,7 +97,9 @@ def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(
     assert said.count("crewmeter: ") == 1
 
 
-@pytest.mark.parametrize("end", ["os._exit(7)", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize(
+    "end", [pytest.param("os._exit(7)", marks=pytest.mark.slow), "os.kill(os.getpid(), 9)"]
+)
 def test_calls_half_a_second_old_survive_a_sudden_death(fake_provider, tmp_path, end):
     """Neither exit handler nor flush runs; what ended 0.5 s earlier is in the ledger."""
     ran = run_app(
@@ -113,10 +115,10 @@ def test_calls_half_a_second_old_survive_a_sudden_death(fake_provider, tmp_path,
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        ("sys.exit(3)", 3),
+        pytest.param("sys.exit(3)", 3, marks=pytest.mark.slow),
         ("raise RuntimeError('boom')", 1),
-        ("os.kill(os.getpid(), 15); time.sleep(9)", -15),
-        ("", 0),
+        pytest.param("os.kill(os.getpid(), 15); time.sleep(9)", -15, marks=pytest.mark.slow),
+        pytest.param("", 0, marks=pytest.mark.slow),
     ],
 )
 def test_the_app_ends_as_it_would_without_us(fake_provider, tmp_path, end, code):
@@ -134,6 +136,7 @@ def test_the_app_ends_as_it_would_without_us(fake_provider, tmp_path, end, code)
         assert len(ran.calls) == 3
 
 
+@pytest.mark.slow
 def test_open_spans_are_closed_as_abandoned_at_exit(fake_provider, tmp_path):
     """A crew that never comes back is in the ledger, marked, with the calls it made."""
     ran = run_app(
@@ -156,6 +159,7 @@ Crew(agents=[agent], tasks=[Task(description='[[tool:leave {"q": "x"}]]', expect
     assert len(ran.calls) == 1
 
 
+@pytest.mark.slow
 def test_a_forked_child_sends_its_own_calls_only(fake_provider, tmp_path):
     """Parent and child share the ledger; nothing of the parent's is sent twice, nothing of the child's is lost."""
     ran = run_app(
