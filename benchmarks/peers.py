@@ -6,8 +6,8 @@
 
 uv makes the environments, in seconds; `--keep FOLDER` uses them again. Figures are what a peer adds
 to a bare run in the same environment, the median over pairs. Then what each has delivered after a
-sudden end, how long the app takes to end where the endpoint is dead, and in how many of ten scenarios
-tokens and dollars are those in the books of the provider.
+sudden end, how long the app takes to end where the endpoint is dead, and in how many of ten
+scenarios tokens and dollars are those in the books of the provider.
 """
 
 from __future__ import annotations

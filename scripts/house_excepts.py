@@ -81,6 +81,9 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.ledger.store.Ledger._explained": (
         "turns any database error into one that says what to do"
     ),
+    "crewmeter_cost.ledger.write.journal._write": (
+        "a span of a damaged file is dropped and logged, or it would come back with every replay"
+    ),
     "crewmeter_cost.script_runner.launch": (
         "stands where the interpreter does, and reports what a program does not catch"
     ),

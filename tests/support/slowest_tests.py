@@ -1,7 +1,7 @@
 """The tests that cost most, printed after a run with the fact each of them shows.
 
 Seconds of processor time count, the test's own and that of the processes it waited for: they hardly
-change with what else the machine does, and in a parallel run they are what a test takes from others.
+change with what else the machine does, and in a parallel run they are what a test costs others.
 """
 
 from __future__ import annotations
