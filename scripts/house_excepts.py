@@ -75,9 +75,6 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.demo.crew._brief.MorningBrief.second_opinion": (
         "whatever the client raises, the brief goes out unchecked"
     ),
-    "crewmeter_cost.exporter.LedgerSpanExporter._write": (
-        "one bad span must not hold up the rest, nor end the app's exports"
-    ),
     "crewmeter_cost.ledger.store.Ledger._explained": (
         "turns any database error into one that says what to do"
     ),
