@@ -75,9 +75,6 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.demo.crew._brief.MorningBrief.second_opinion": (
         "whatever the client raises, the brief goes out unchecked"
     ),
-    "crewmeter_cost.ledger.store.Ledger._explained": (
-        "turns any database error into one that says what to do"
-    ),
     "crewmeter_cost.ledger.write.journal._write": (
         "a span of a damaged file is dropped and logged, or it would come back with every replay"
     ),
