@@ -18,9 +18,6 @@ BROAD = {"Exception", "BaseException"}
 
 # The function (module, then qualified name) and why it may swallow whatever is raised.
 ALLOWED: dict[str, str] = {
-    "crewmeter_cost.ledger.store.Ledger._explained": (
-        "Tells SQLAlchemy's wrapper by its attribute, since it may not be imported. Others re-raise."
-    ),
     "crewmeter_cost.exporter.LedgerSpanExporter._write": (
         "One span that can't be read must not hold up the rest, nor end the app's exports."
     ),

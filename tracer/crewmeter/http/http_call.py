@@ -97,7 +97,7 @@ class HttpExchange:
             port: Its port.
             request_model: The model that the address names, if it names one.
             find_model: Gives a better `request_model`; called once, when somebody wants to know.
-            is_known_host: Whether the host told the provider.
+            is_known_host: Whether the host named the provider.
         """
         self.operation = operation
         self.protocol = protocol

@@ -66,7 +66,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class UsageShape:
-    """One form in which usage is reported, told by its keys."""
+    """One form in which usage is reported, known by its keys."""
 
     requires: str
     """The key that must be there."""
@@ -84,7 +84,7 @@ def _never(_: Json) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """How the events of a streamed answer are told apart without parsing each of them."""
+    """How the events of a streamed answer are distinguished without parsing each of them."""
 
     marks: tuple[bytes, ...] = ()
     """What only the events that hold a fact have in them; others are not parsed."""

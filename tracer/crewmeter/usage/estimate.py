@@ -4,7 +4,7 @@ Its answer was cut off. The counts are flagged. Method: a sum over characters by
 fitted to OpenAI's cl100k tokenizer over prose, code, JSON and tables. Against it the error is
 within ±20 % for such texts in Latin script, and ±25 % for Cyrillic, Chinese and Japanese, as
 ``tests/tracer/http/test_estimate.py`` holds; other tokenizers differ from it by as much again.
-Nothing but counts is kept of the text.
+Nothing but counts is retained of the text.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from collections.abc import Mapping
 
 __all__ = ["TextTally", "estimate_request"]
 
-_LETTER, _DIGIT, _MARK = 0.19, 0.52, 0.8
-"""Tokens an ASCII character: letters and spaces, digits, punctuation."""
-_ACCENTED, _ALPHABETIC, _WIDE = 1.5, 0.52, 1.2
-"""Tokens a character of extended Latin, of another alphabet, and of CJK, Hangul or emoji."""
+_LETTER = 0.19
+"""Tokens an ASCII letter or space."""
+_DIGIT = 0.52
+_MARK = 0.8
+"""Tokens an ASCII punctuation mark."""
+_ACCENTED = 1.5
+"""Tokens a character of extended Latin."""
+_ALPHABETIC = 0.52
+"""Tokens a character of another alphabet."""
+_WIDE = 1.2
+"""Tokens a character of CJK or Hangul, or an emoji."""
 _ALPHABETIC_FROM, _WIDE_FROM = 0x250, 0x2E80
 _DIGITS, _MARKS = string.digits.encode(), string.punctuation.encode()
 _PER_MESSAGE = 4

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ANTHROPIC", "ANTHROPIC_STREAM", "read_message", "unwrap_event"]
 
 _NEUTRAL_GEO = frozenset({"global", "not_available", "unknown", ""})
-"""Places of inference that cost nothing extra (docs.claude.com, "Data residency")."""
+"""Regions of inference that cost nothing extra (docs.claude.com, "Data residency")."""
 _NORMAL_SPEED = frozenset({"", "standard"})
 _COUNTS = (
     "input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens "
