@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook

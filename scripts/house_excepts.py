@@ -72,7 +72,7 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.demo.crew._brief.MorningBrief.second_opinion": (
         "whatever the client raises, the brief goes out unchecked"
     ),
-    "crewmeter_cost.ledger.write.journal._write": (
+    "crewmeter_cost.ledger.write.journal_replay._write": (
         "a span of a damaged file is dropped and logged, or it would come back with every replay"
     ),
     "crewmeter_cost.script_runner.launch": (

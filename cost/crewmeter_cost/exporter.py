@@ -97,7 +97,7 @@ class LedgerSpanExporter(SpanExporter):
 
     def replay_journals(self) -> None:
         """Write what ended processes left in their journals. Never raises."""
-        from crewmeter_cost.ledger.write.journal import replay_journals
+        from crewmeter_cost.ledger.write.journal_replay import replay_journals
 
         with self._lock:
             path = self._journaled_ledger()
@@ -178,7 +178,7 @@ class LedgerSpanExporter(SpanExporter):
     def _journaled_ledger(self) -> Path | None:
         """The SQLite ledger beside which there are journals, else None."""
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-        from crewmeter_cost.ledger.write.journal import has_journals
+        from crewmeter_cost.ledger.write.journal_replay import has_journals
 
         path = sqlite_path(ledger_url(self._url))
         return path if path is not None and has_journals(path) else None

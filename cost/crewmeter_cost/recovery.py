@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.ledger.write.journal import replay_journals
+from crewmeter_cost.ledger.write.journal_replay import replay_journals
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
 

@@ -26,7 +26,7 @@ from support.browser import (
 )
 
 from crewmeter import semconv
-from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook

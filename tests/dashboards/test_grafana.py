@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft7Validator
 from support.paths import ROOT, SCHEMAS
 
-from crewmeter_dashboards import files
+from crewmeter_dashboards import rendered_files
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana import panel_ids, render_board
 from crewmeter_dashboards.panels import CATALOGUE
@@ -45,7 +45,7 @@ def test_a_board_is_valid_by_the_strict_schema(board, dialect):
     A board passes it whole.
     """
     document = json.loads(
-        (DASHBOARDS / "grafana" / files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8")
+        (DASHBOARDS / "grafana" / rendered_files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8")
     )
     assert [error.message[:200] for error in DASHBOARD.iter_errors(document)] == []
 
@@ -111,7 +111,7 @@ def test_every_panel_says_something_when_it_is_empty_and_has_a_unit():
 
 def test_committed_files_are_what_the_code_renders():
     """Drift between catalogue and files fails here, as `crewmeter dashboards check`."""
-    assert files.drift(files.rendered(load()), DASHBOARDS) == []
+    assert rendered_files.drift(rendered_files.rendered(load()), DASHBOARDS) == []
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from support.boards import free_port, get_json, program, running, sidecar, until
 from support.paths import ROOT
 
-from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.records import Span
 from crewmeter_dashboards.panels import CATALOGUE
 

@@ -16,8 +16,8 @@ from support.rows import call_rows, run_rows, step_rows
 from support.sidecars import Nursery
 
 from crewmeter import semconv
-from crewmeter_cost.demo.history.ledger import history
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
 

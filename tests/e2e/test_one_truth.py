@@ -14,7 +14,7 @@ import pytest
 
 import crewmeter_cost
 from crewmeter_cost.cli import main
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
-from crewmeter_cost.compose_stack.files import FOLDERS, SINGLE
+from crewmeter_cost.compose_stack.stack_files import FOLDERS, SINGLE
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["when_imported"]
+__all__ = ["is_imported", "when_imported"]
 
 logger = logging.getLogger("crewmeter")
 

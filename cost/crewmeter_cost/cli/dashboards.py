@@ -154,7 +154,7 @@ def export(
     """
     target = boards or str(directory.resolve() / "dashboards")
     sources = replace(_sources(ledger, prometheus, tempo, target), alertmanager=alertmanager)
-    files = _module("files")
+    files = _module("rendered_files")
     written: dict[str, str] = {
         f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()
     }
@@ -185,7 +185,7 @@ def _wanted() -> tuple[dict[str, str], Path, str, Path]:
 
     Files under ``dashboards/``, and the page's catalogue.
     """
-    files, shipped = _module("files"), _thresholds(None)
+    files, shipped = _module("rendered_files"), _thresholds(None)
     try:
         wanted = files.rendered(shipped)
     except ModuleNotFoundError as error:
@@ -197,7 +197,7 @@ def _wanted() -> tuple[dict[str, str], Path, str, Path]:
 def check() -> None:
     """Compare the committed files with what the code renders."""
     wanted, root, page, catalogue = _wanted()
-    stale = _module("files").drift(wanted, root)
+    stale = _module("rendered_files").drift(wanted, root)
     if not catalogue.is_file() or catalogue.read_text("utf-8") != page:
         stale.append(str(catalogue))
     if stale:

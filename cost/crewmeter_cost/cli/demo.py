@@ -183,7 +183,7 @@ def _crew_to(out: Console, endpoint: str) -> None:
 
 def _history(out: Console, where: str, sample: _Sample) -> None:
     """Write days of sample data into a ledger, then print where the money went."""
-    from crewmeter_cost.demo.history.writer import load_history
+    from crewmeter_cost.demo.history.load import load_history
     from crewmeter_cost.demo.summary import money, next_steps, spend_by_day
     from crewmeter_cost.ledger.store import Ledger
 

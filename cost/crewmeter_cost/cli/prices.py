@@ -33,7 +33,7 @@ from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.unknown_usage import UnknownUsage, unknown_usage
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import nanoseconds
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.search import Disagreement, Library
 from crewmeter_cost.pricing.effective_dates import CONDITIONS, date_ns
 
@@ -328,7 +328,9 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
 def _origin(path: str) -> str:
     """Where the book lies, in words: its path matters only where it is the user's own."""
     return (
-        "shipped with crewmeter" if Path(path).parent == files.SHIPPED else f"your own:\n  {path}"
+        "shipped with crewmeter"
+        if Path(path).parent == catalogue_files.SHIPPED
+        else f"your own:\n  {path}"
     )
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.search import Library
 
 __all__ = ["update_prices"]
@@ -30,14 +30,14 @@ def update_prices(file: Path | None) -> None:
         )
     else:
         version = compile_genai.installed_version()
-        if not files.is_newer(version, shipped.version):
+        if not catalogue_files.is_newer(version, shipped.version):
             hint = "`pip install -U genai-prices` for a newer one, or give --file"
             sys.stdout.write(
                 f"the book has the prices of genai-prices {shipped.version}, and {version} is installed: nothing to do\n({hint})\n"
             )
             return
         text = compile_genai.compile_installed()
-    path = files.keep(text)
+    path = catalogue_files.keep(text)
     sys.stdout.write(
         f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` shows what it changes\n"
     )

@@ -5,7 +5,7 @@ Compose file, collector configurations, boards and rules.
 
 from __future__ import annotations
 
-from crewmeter_cost.compose_stack.files import stack_files
+from crewmeter_cost.compose_stack.stack_files import stack_files
 from crewmeter_cost.compose_stack.write import write_stack
 
 __all__ = ["stack_files", "write_stack"]

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.compose_stack.files import stack_files
+from crewmeter_cost.compose_stack.stack_files import stack_files
 from crewmeter_cost.compose_stack.wheel import installed_wheel, wheel_name
 from crewmeter_cost.errors import CrewMeterError
 

@@ -6,7 +6,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:

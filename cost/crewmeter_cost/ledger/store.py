@@ -24,7 +24,7 @@ from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
 from crewmeter_cost.ledger.sqlite_file import identity_of
 from crewmeter_cost.ledger.write.batch import Written, write_batch
-from crewmeter_cost.ledger.write.journal import has_journals
+from crewmeter_cost.ledger.write.journal_replay import has_journals
 from crewmeter_cost.ledger.write.session import ConnectionSession
 from crewmeter_cost.ledger.write.transaction import WriterState
 from crewmeter_cost.money import PICO

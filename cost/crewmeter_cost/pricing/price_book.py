@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.providers.hosts import canonical_provider, resolve_provider
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.corrections import Corrected, Corrections, read_corrections
 from crewmeter_cost.pricing.charge_result import FrozenRates, Unpriced
 from crewmeter_cost.pricing.effective_dates import PriceHistory, prices_at
@@ -98,7 +98,10 @@ class PriceBook:
 
             rules = read_overrides(named.expanduser())
         corrections = read_corrections()
-        sources: list[Source] = [Corrected(files.open_genai(), corrections), files.open_litellm()]
+        sources: list[Source] = [
+            Corrected(catalogue_files.open_genai(), corrections),
+            catalogue_files.open_litellm(),
+        ]
         return cls(sources, rules, corrections)
 
     def plan(

@@ -17,7 +17,7 @@ from crewmeter_cost.analysis.forecast import anomalies, month_end, project
 from crewmeter_cost.cli import build
 from crewmeter_cost.cli.output import usd
 from crewmeter_cost.cli.watch import render
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.live import look
 from crewmeter_cost.ledger.read.runs import runs

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crewmeter_cost.cli import build
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger

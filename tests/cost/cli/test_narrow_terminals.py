@@ -29,7 +29,7 @@ def path(tmp_path_factory):
     """Three days of sample data, with one crew of a very long name."""
     from datetime import UTC, datetime
 
-    from crewmeter_cost.demo.history.writer import load_history
+    from crewmeter_cost.demo.history.load import load_history
     from crewmeter_cost.ledger.store import Ledger
 
     where = str(tmp_path_factory.mktemp("narrow") / "ledger.db")

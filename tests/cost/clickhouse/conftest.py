@@ -10,7 +10,7 @@ import pytest
 from support.clickhouse import UNTIL, clickhouse_url
 
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 pytest.importorskip("clickhouse_connect", reason="needs the PyPI package clickhouse-connect")

@@ -11,7 +11,7 @@ from support.clickhouse import UNTIL, clickhouse_url
 from crewmeter_cost.clickhouse import sync as copying
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
 from crewmeter_cost.clickhouse.sync import copy
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.maintenance.prune import prune
 from crewmeter_cost.ledger.maintenance.reprice import reprice, undo
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS

@@ -10,7 +10,7 @@ import pytest
 
 from crewmeter.providers.hosts import canonical_provider
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.compile_genai import listed, providers_installed
 from crewmeter_cost.pricing.catalogue.corrections import read_corrections
 from crewmeter_cost.pricing.charge import Unpriced, charge
@@ -136,7 +136,7 @@ def test_every_name_of_the_catalogue_leads_to_the_same_model(book):
 @pytest.fixture(scope="module")
 def plain_book() -> PriceBook:
     """Their catalogue alone: no corrections, no fees, no lower source."""
-    return PriceBook([files.open_genai()])
+    return PriceBook([catalogue_files.open_genai()])
 
 
 def test_every_price_of_the_catalogue_is_theirs(plain_book):

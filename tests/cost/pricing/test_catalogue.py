@@ -15,7 +15,7 @@ import pytest
 from support.paths import ROOT
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.pricing.catalogue import compile_genai, compile_litellm, files
+from crewmeter_cost.pricing.catalogue import catalogue_files, compile_genai, compile_litellm
 from crewmeter_cost.pricing.catalogue.corrections import PATH
 from crewmeter_cost.pricing.catalogue.file_format import Catalogue
 from crewmeter_cost.pricing.overrides.reader import UNITS, read_overrides
@@ -23,9 +23,9 @@ from crewmeter_cost.pricing.overrides.reader import UNITS, read_overrides
 
 def test_the_genai_prices_catalogue_has_not_drifted():
     """Compiling the installed genai-prices again gives the committed file, byte for byte."""
-    if compile_genai.installed_version() != files.open_genai().version:
+    if compile_genai.installed_version() != catalogue_files.open_genai().version:
         pytest.skip(
-            f"genai-prices {compile_genai.installed_version()} is installed, the file is of {files.open_genai().version}"
+            f"genai-prices {compile_genai.installed_version()} is installed, the file is of {catalogue_files.open_genai().version}"
         )
     assert compile_genai.compile_installed() == compile_genai.PATH.read_text()
 
@@ -33,7 +33,10 @@ def test_the_genai_prices_catalogue_has_not_drifted():
 def test_the_litellm_catalogue_has_not_drifted():
     """Compiling the catalogue inside crewai again gives the committed file, byte for byte."""
     pytest.importorskip("crewai", reason="crewai is not installed")
-    if f"crewai {compile_litellm.installed_catalogue()[1]}" != files.open_litellm().version:
+    if (
+        f"crewai {compile_litellm.installed_catalogue()[1]}"
+        != catalogue_files.open_litellm().version
+    ):
         pytest.skip("another crewai is installed than the one the file was compiled from")
     assert compile_litellm.compile_installed() == compile_litellm.PATH.read_text()
 
@@ -52,7 +55,7 @@ def test_the_drift_check_says_what_to_do():
 @pytest.mark.parametrize("name", ["genai-prices", "litellm"])
 def test_every_line_of_a_catalogue_reads(name):
     """Every model has names and periods whose prices are plain decimals; no name is listed under two prices."""
-    catalogue = Catalogue.open(files.SHIPPED / f"{name}.txt")
+    catalogue = Catalogue.open(catalogue_files.SHIPPED / f"{name}.txt")
     models = 0
     for provider in catalogue.providers:
         for entry in catalogue.entries(provider):
@@ -89,7 +92,7 @@ def test_corrections_have_their_source_and_date():
 
 def test_corrections_replace_nothing():
     """A corrected unit is one that genai-prices does not list; an alias leads to a listed model and hides none."""
-    data, catalogue = tomllib.loads(PATH.read_text()), files.open_genai()
+    data, catalogue = tomllib.loads(PATH.read_text()), catalogue_files.open_genai()
     for entry in data["price"]:
         for model in entry["models"]:
             for listed in catalogue.entries(entry["provider"]):
@@ -142,7 +145,7 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path, content):
 
 def test_headers_name_source_and_licence():
     """Both derived files say what they were made from, and under which licence."""
-    for catalogue in (files.open_genai(), files.open_litellm()):
+    for catalogue in (catalogue_files.open_genai(), catalogue_files.open_litellm()):
         assert json.dumps(dict(catalogue.header))
         assert catalogue.header["license"].startswith("MIT")
         assert "github.com" in catalogue.header["source"]

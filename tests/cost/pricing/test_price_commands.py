@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import text
 
 from crewmeter_cost.cli import main
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 
 
 @pytest.fixture
@@ -260,9 +260,9 @@ def test_show_lists_every_price_a_model_had(run):
 def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
     """Nothing newer: nothing done. A file becomes the user's own book and prices from then on; a damaged one is passed over."""
     code, out, _ = run("prices", "update")
-    assert (code, "nothing to do" in out, files.own_path().exists()) == (0, True, False)
+    assert (code, "nothing to do" in out, catalogue_files.own_path().exists()) == (0, True, False)
     dearer = home / "newer.txt"
-    text = (files.SHIPPED / "genai-prices.txt").read_text()
+    text = (catalogue_files.SHIPPED / "genai-prices.txt").read_text()
     dearer.write_text(
         text.replace('"version": "0.2.3"', '"version": "9.9.9"').replace(
             '"input":"0.15"', '"input":"15"'
@@ -270,10 +270,12 @@ def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
     )
     code, out, _ = run("prices", "update", "--file", str(dearer))
     assert (code, "9.9.9, in use from now on" in out) == (0, True)
-    assert [path.name for path in files.own_path().parent.iterdir()] == ["genai-prices.txt"]
+    assert [path.name for path in catalogue_files.own_path().parent.iterdir()] == [
+        "genai-prices.txt"
+    ]
     _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
     assert json.loads(out)["cost_usd"] == "15"
-    files.own_path().write_text("rubbish")
+    catalogue_files.own_path().write_text("rubbish")
     _, out, _ = run("price", "gpt-4o-mini", "--input", "1000000", "--format", "json")
     assert json.loads(out)["cost_usd"] == "0.15"
 

@@ -13,7 +13,7 @@ from support.sidecars import request
 
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.repository import save
-from crewmeter_cost.demo.history.writer import load_history
+from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
 
 RUN = {

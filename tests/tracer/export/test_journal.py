@@ -22,7 +22,7 @@ from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-from crewmeter_cost.ledger.write.journal import has_journals, replay_journals
+from crewmeter_cost.ledger.write.journal_replay import has_journals, replay_journals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no flock, so no journal")
 

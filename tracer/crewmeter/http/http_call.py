@@ -15,7 +15,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter.providers.protocol import ProviderProtocol
+    from crewmeter.providers.provider_protocol import ProviderProtocol
 
 __all__ = ["HttpExchange", "HttpObserver", "sending_library"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crewmeter.providers.protocol import Json
+    from crewmeter.providers.provider_protocol import Json
 
 __all__ = ["as_list", "as_map", "as_text", "first_map"]
 

@@ -36,7 +36,7 @@ from crewmeter.providers.protocols.vertex import (
 from crewmeter.providers.protocols.watsonx import WATSONX
 
 if TYPE_CHECKING:
-    from crewmeter.providers.protocol import ProviderProtocol, Route
+    from crewmeter.providers.provider_protocol import ProviderProtocol, Route
 
 __all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "find_endpoint"]
 

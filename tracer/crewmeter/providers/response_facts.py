@@ -19,7 +19,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from crewmeter.providers.protocol import Headers, Json, ProviderProtocol
+    from crewmeter.providers.provider_protocol import Headers, Json, ProviderProtocol
 
 __all__ = ["ResponseFacts"]
 

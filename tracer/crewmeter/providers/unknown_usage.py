@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from crewmeter.providers.protocol import KnownKeys
+    from crewmeter.providers.provider_protocol import KnownKeys
 
 __all__ = ["FLAG", "flag_of", "is_nothing", "unknown_names", "unknown_paths"]
 

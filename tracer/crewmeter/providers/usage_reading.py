@@ -15,7 +15,7 @@ from crewmeter.usage.draft import BadCount
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
-    from crewmeter.providers.protocol import UsageShape
+    from crewmeter.providers.provider_protocol import UsageShape
 
 __all__ = ["read_usage", "reported_cost"]
 

@@ -8,8 +8,8 @@ The demo and the tests point CrewAI's own clients at it, so no key is needed and
 from __future__ import annotations
 
 from crewmeter_cost.demo.fake_provider.billing_log import BilledExchange, BillingLog, Refused
+from crewmeter_cost.demo.fake_provider.http_server import FakeProvider
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt, Reply, Script, ToolUse
-from crewmeter_cost.demo.fake_provider.server import FakeProvider
 
 __all__ = [
     "BilledExchange",

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider.protocol import (
+from crewmeter_cost.demo.fake_provider.fake_protocol import (
     Answer,
     Arrived,
     ProviderDialect,

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from crewmeter_cost.demo.fake_provider.openai import CHAT, EMBEDDINGS, read_chat
 
 if TYPE_CHECKING:
-    from crewmeter_cost.demo.fake_provider.protocol import Arrived
+    from crewmeter_cost.demo.fake_provider.fake_protocol import Arrived
     from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 __all__ = ["AZURE_CHAT", "AZURE_EMBEDDINGS"]

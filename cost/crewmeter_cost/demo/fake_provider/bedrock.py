@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from crewmeter_cost.demo.fake_provider.protocol import (
+from crewmeter_cost.demo.fake_provider.fake_protocol import (
     Answer,
     Arrived,
     ProviderDialect,

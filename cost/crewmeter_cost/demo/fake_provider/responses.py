@@ -6,8 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.fake_provider.openai import failure
-from crewmeter_cost.demo.fake_provider.protocol import (
+from crewmeter_cost.demo.fake_provider.fake_protocol import (
     Answer,
     Arrived,
     ProviderDialect,
@@ -17,6 +16,7 @@ from crewmeter_cost.demo.fake_provider.protocol import (
     flatten,
     pieces,
 )
+from crewmeter_cost.demo.fake_provider.openai import failure
 from crewmeter_cost.demo.fake_provider.scripted_answers import Prompt
 
 if TYPE_CHECKING:

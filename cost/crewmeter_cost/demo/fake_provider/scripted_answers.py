@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.demo.fake_provider.schema import sample
+from crewmeter_cost.demo.fake_provider.json_schema import sample
 
 __all__ = ["Directed", "Prompt", "Reply", "Script", "ToolUse", "default_usage"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger
     from crewmeter_cost.ledger.write.transaction import Transaction
 
-__all__ = ["Pruned", "prune", "would_prune"]
+__all__ = ["BATCH", "Pruned", "prune", "would_prune"]
 
 BATCH = 2000
 """Rows deleted per transaction: some ten milliseconds on SQLite."""

@@ -6,7 +6,7 @@ import tomllib
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.corrections import PATH
 from crewmeter_cost.pricing.catalogue.search import Library
 
@@ -25,7 +25,7 @@ def priced_until(now: datetime) -> datetime:
     newest price in force (a price that begins later was announced before) or the newest check of a correction.
     """
     library = Library()
-    own = files.own_path()
+    own = catalogue_files.own_path()
     if library.genai.origin == str(own):
         return datetime.fromtimestamp(own.stat().st_mtime, UTC)
     days = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def nearest_models(name: str, provider: str | None = None) -> list[str]:
 
 def _listed(provider: str | None) -> Iterator[str]:
     """Yield the model names of the catalogues, the better source first."""
-    for catalogue in (files.open_genai(), files.open_litellm()):
+    for catalogue in (catalogue_files.open_genai(), catalogue_files.open_litellm()):
         for seller in catalogue.providers:
             if provider in (None, seller):
                 yield from (entry.model.rpartition("/")[2] for entry in catalogue.entries(seller))

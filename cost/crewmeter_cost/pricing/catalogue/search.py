@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing import model_matching
-from crewmeter_cost.pricing.catalogue import files
+from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.corrections import Corrected, read_corrections
 from crewmeter_cost.pricing.effective_dates import prices_at
 from crewmeter_cost.pricing.unit_prices import is_nothing
@@ -54,8 +54,8 @@ class Library:
     """The catalogues that a book prices with, without a user's overrides."""
 
     def __init__(self) -> None:
-        self.genai: Catalogue = files.open_genai()
-        self.litellm: Catalogue = files.open_litellm()
+        self.genai: Catalogue = catalogue_files.open_genai()
+        self.litellm: Catalogue = catalogue_files.open_litellm()
         self._corrected = Corrected(self.genai, read_corrections())
 
     def newest_price(self, today: date) -> date | None:

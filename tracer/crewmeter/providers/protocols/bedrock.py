@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map, as_text
-from crewmeter.providers.protocol import (
+from crewmeter.providers.protocols.anthropic import read_message, unwrap_event
+from crewmeter.providers.provider_protocol import (
     Headers,
     Json,
     ProviderProtocol,
@@ -16,7 +17,6 @@ from crewmeter.providers.protocol import (
     UsageShape,
     keys,
 )
-from crewmeter.providers.protocols.anthropic import read_message, unwrap_event
 from crewmeter.usage.draft import Raw, UsageDraft, count, items
 from crewmeter.usage.token_usage import TokenUsage
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_map
-from crewmeter.providers.protocol import (
+from crewmeter.providers.provider_protocol import (
     Json,
     ProviderProtocol,
     Route,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map, first_map
-from crewmeter.providers.protocol import (
+from crewmeter.providers.provider_protocol import (
     Headers,
     Json,
     ProviderProtocol,

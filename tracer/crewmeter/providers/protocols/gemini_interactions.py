@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map, as_text
-from crewmeter.providers.protocol import (
+from crewmeter.providers.protocols.gemini import add_modalities, set_tier
+from crewmeter.providers.provider_protocol import (
     Json,
     ProviderProtocol,
     Route,
@@ -14,7 +15,6 @@ from crewmeter.providers.protocol import (
     UsageShape,
     keys,
 )
-from crewmeter.providers.protocols.gemini import add_modalities, set_tier
 from crewmeter.usage.draft import Raw, UsageDraft, count, items
 
 if TYPE_CHECKING:

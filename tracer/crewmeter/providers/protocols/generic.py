@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from crewmeter import semconv
-from crewmeter.providers.protocol import ProviderProtocol, UsageShape, keys
 from crewmeter.providers.protocols.openai_chat import OPENAI_KEYS, read_usage_counts
+from crewmeter.providers.provider_protocol import ProviderProtocol, UsageShape, keys
 from crewmeter.usage.draft import Raw, UsageDraft, count
 
 __all__ = ["GENERIC", "UNROUTED", "is_collection", "is_free", "operation_by_path"]

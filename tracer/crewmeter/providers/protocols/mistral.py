@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_map
-from crewmeter.providers.protocol import Json, ProviderProtocol, Route
+from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts

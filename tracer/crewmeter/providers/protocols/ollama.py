@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.providers.protocol import (
+from crewmeter.providers.provider_protocol import (
     Json,
     ProviderProtocol,
     Route,

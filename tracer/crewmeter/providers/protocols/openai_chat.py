@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_map, first_map
-from crewmeter.providers.protocol import (
+from crewmeter.providers.provider_protocol import (
     Json,
     ProviderProtocol,
     Route,
@@ -34,6 +34,7 @@ __all__ = [
     "SERVER_TOOLS",
     "SNOWFLAKE",
     "read_chat",
+    "read_usage_counts",
 ]
 
 _PLAIN = frozenset(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map
-from crewmeter.providers.protocol import Json, ProviderProtocol, Route, StreamFormat
+from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route, StreamFormat
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts

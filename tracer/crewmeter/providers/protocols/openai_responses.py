@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_map, as_text
-from crewmeter.providers.protocol import (
-    Json,
-    ProviderProtocol,
-    Route,
-    StreamFormat,
-    UsageShape,
-    keys,
-)
 from crewmeter.providers.protocols.openai_chat import (
     CACHED_FIELDS,
     INPUT_FIELDS,
     OPENAI_KEYS,
     OUTPUT_FIELDS,
     SERVER_TOOLS,
+)
+from crewmeter.providers.provider_protocol import (
+    Json,
+    ProviderProtocol,
+    Route,
+    StreamFormat,
+    UsageShape,
+    keys,
 )
 from crewmeter.usage.draft import Raw, UsageDraft, count, part
 

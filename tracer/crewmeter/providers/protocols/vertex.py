@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map
-from crewmeter.providers.protocol import Json, ProviderProtocol, Route, UsageShape, keys
 from crewmeter.providers.protocols.gemini import report_statistics
+from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route, UsageShape, keys
 from crewmeter.usage.draft import Raw, UsageDraft, count
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_text, first_map
-from crewmeter.providers.protocol import Json, ProviderProtocol, Route
 from crewmeter.providers.protocols.openai_chat import OPENAI_STREAM, read_chat
+from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts

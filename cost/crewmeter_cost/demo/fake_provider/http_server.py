@@ -18,8 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from crewmeter_cost.demo.fake_provider.billing_log import BilledExchange, BillingLog, Refused
-from crewmeter_cost.demo.fake_provider.protocol import Answer, Arrived, ProviderDialect
-from crewmeter_cost.demo.fake_provider.routes import DIALECTS
+from crewmeter_cost.demo.fake_provider.fake_protocol import Answer, Arrived, ProviderDialect
+from crewmeter_cost.demo.fake_provider.protocol_list import DIALECTS
 from crewmeter_cost.demo.fake_provider.scripted_answers import (
     Directed,
     Prompt,

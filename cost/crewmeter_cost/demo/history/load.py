@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.demo.history.ledger import history
+from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
 

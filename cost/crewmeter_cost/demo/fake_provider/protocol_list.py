@@ -9,7 +9,7 @@ from crewmeter_cost.demo.fake_provider import anthropic, azure, bedrock, gemini,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from crewmeter_cost.demo.fake_provider.protocol import ProviderDialect
+    from crewmeter_cost.demo.fake_provider.fake_protocol import ProviderDialect
 
 __all__ = ["DIALECTS"]
 
