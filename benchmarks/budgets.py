@@ -58,7 +58,7 @@ def microseconds(path: str) -> float:
         begun = time.perf_counter_ns()
         reservation = keeper.reserve(CALL, input_chars=3000)
         assert isinstance(reservation, Reservation), reservation
-        keeper.settle(reservation, ENDED)
+        keeper.reconcile(reservation, ENDED)
         samples.append(time.perf_counter_ns() - begun)
     keeper.close()
     return statistics.median(samples) / 1e3
@@ -72,7 +72,7 @@ def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue[int]
         made = 0
         while not isinstance(reservation := keeper.reserve(CALL, input_chars=3000), BudgetRefusal):
             time.sleep(0.002)  # the call itself
-            keeper.settle(reservation, ENDED)
+            keeper.reconcile(reservation, ENDED)
             made += 1
         return made
 
@@ -98,14 +98,14 @@ def overshoot(path: str, budget: str, processes: int, threads: int) -> tuple[int
 
 
 def idle_microseconds(path: str) -> float:
-    """Median of asking a brake that has no budget to keep to, for a call that begins and ends."""
+    """Median of checking a call while no budget is active, for a call that begins and ends."""
     before_call = BeforeCallHook(guard(None, ledger=path), {})
     node = SimpleNamespace(call=SimpleNamespace(reservation=None, exchange=None))
     samples = []
     for _ in range(5000):
         begun = time.perf_counter_ns()
         before_call.refusal(None, [])
-        before_call.is_urgent(node)  # type: ignore[arg-type]  # an inactive brake looks at nothing else of it
+        before_call.is_urgent(node)  # type: ignore[arg-type]  # an inactive hook reads nothing else of it
         before_call.seen(node)  # type: ignore[arg-type]  # as above
         samples.append(time.perf_counter_ns() - begun)
     return statistics.median(samples) / 1e3
@@ -164,11 +164,13 @@ def main() -> None:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
         print(
-            f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs"
+            f"{'guard, no budget near (reserve + reconcile, median)':<58}{took:>9.1f} µs   limit 20 µs"
         )
         took = idle_microseconds(f"{folder}/none.db")
         passed.append(took <= 2)
-        print(f"{'no budget at all (asked and told, median)':<58}{took:>9.2f} µs   limit 2 µs")
+        print(
+            f"{'no budget at all (before and after a call, median)':<58}{took:>9.2f} µs   limit 2 µs"
+        )
         for name, budget, processes, threads in (
             ("one process, one crew, $0.002", "0.002 USD/day", 1, 1),
             (f"{PROCESSES} processes × {THREADS} crews, $0.2", "0.2 USD/day", PROCESSES, THREADS),

@@ -43,7 +43,7 @@ TRACE, SPAN = b"T" * 16, b"S" * 8
 
 
 def template() -> list[bytes]:
-    """A serialised request of 512 LLM spans as crewmeter's tracer writes them, cut at the places where ids go."""
+    """A serialised request of 512 LLM spans as crewmeter's tracer writes them, cut where the ids go."""
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     pair = group.resource.attributes.add()

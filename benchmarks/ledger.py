@@ -191,20 +191,20 @@ def verdict(name: str, value: str, limit: str, good: bool) -> None:
     print(f"{name:<52} {value:>16}   limit {limit:<14} {'ok' if good else 'MISSED'}")
 
 
-def writes(asked: argparse.Namespace, folder: Path) -> None:
+def writes(requested: argparse.Namespace, folder: Path) -> None:
     """Durable writes beside raw ``executemany``."""
     path = folder / "ledger.db"
-    with Ledger.open(asked.ledger or str(path), durable=True) as ledger:
-        spent = write(ledger, asked.calls, asked.batch, days=1 / 24)
-        rate = asked.calls / spent
+    with Ledger.open(requested.ledger or str(path), durable=True) as ledger:
+        spent = write(ledger, requested.calls, requested.batch, days=1 / 24)
+        rate = requested.calls / spent
         verdict(
-            f"write, batches of {asked.batch:,}",
+            f"write, batches of {requested.batch:,}",
             f"{rate:,.0f} calls/s",
             f"{LIMITS['write']:,}",
             rate >= LIMITS["write"],
         )
-        if asked.ledger is None:
-            count, plain = raw(path, folder / "raw.db", asked.batch)
+        if requested.ledger is None:
+            count, plain = raw(path, folder / "raw.db", requested.batch)
             share = rate / (count / plain)
             verdict(
                 f"of raw executemany ({count / plain:,.0f} rows/s)",
@@ -213,7 +213,7 @@ def writes(asked: argparse.Namespace, folder: Path) -> None:
                 share >= LIMITS["share"],
             )
             size = sum(each.stat().st_size for each in folder.glob("ledger.db*"))
-            print(f"{'bytes per call, everything':<52} {size / asked.calls:>16.0f}")
+            print(f"{'bytes per call, everything':<52} {size / requested.calls:>16.0f}")
 
 
 WINDOWS = {
@@ -284,16 +284,16 @@ def main() -> None:
         type=Path,
         help="folder where to leave the SQLite files of the histories, and to find them again",
     )
-    asked = options.parse_args()
+    requested = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="crewmeter-bench-"))
-    if asked.calls:
-        writes(asked, folder)
-    for history in asked.history:
-        other = (asked.keep or folder) / f"history-{history}.db"
+    if requested.calls:
+        writes(requested, folder)
+    for history in requested.history:
+        other = (requested.keep or folder) / f"history-{history}.db"
         found = other.exists()
-        with Ledger.open(asked.ledger or str(other), durable=True) as ledger:
+        with Ledger.open(requested.ledger or str(other), durable=True) as ledger:
             if not found:
-                write(ledger, history, asked.batch, DAYS)
+                write(ledger, history, requested.batch, DAYS)
             reports(ledger, history)
     shutil.rmtree(folder)
 

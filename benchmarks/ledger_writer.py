@@ -86,15 +86,15 @@ def main() -> None:
     options.add_argument("--against", type=Path, help="another checkout, measured in turn")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    asked = options.parse_args()
-    if asked.child:
-        what, path = asked.child
+    requested = options.parse_args()
+    if requested.child:
+        what, path = requested.child
         print(json.dumps({"opening": opening, "writing": writing}[what](path)))
         return
-    checkouts = [each.resolve() for each in (asked.against, ROOT) if each is not None]
+    checkouts = [each.resolve() for each in (requested.against, ROOT) if each is not None]
     results: dict[Path, list[dict[str, float]]] = {each: [] for each in checkouts}
     with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as folder:
-        for round_ in range(asked.rounds):
+        for round_ in range(requested.rounds):
             for checkout in checkouts:
                 results[checkout].append(measured(checkout, Path(folder), round_))
     print(f"{'':34}" + "".join(f"{each.name:>18}" for each in checkouts) + f"{'limit':>9}")

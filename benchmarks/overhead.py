@@ -36,7 +36,7 @@ DEATH_CALLS = 24
 Run = dict[str, dict]
 
 
-def measure(options: argparse.Namespace, provider: Service, sink: Service) -> list[Run]:
+def line_items(options: argparse.Namespace, provider: Service, sink: Service) -> list[Run]:
     """Run every arm once a pair; the order turns, so that none is always first."""
     runs = []
     order = ["bare", *ARMS]
@@ -187,7 +187,7 @@ def main() -> None:
     """Measure, print the table, and write it where that is wanted."""
     options = parse_arguments()
     with started("provider") as provider, started("sink") as sink:
-        runs = measure(options, provider, sink)
+        runs = line_items(options, provider, sink)
         rows = load_rows(runs) + opening_rows(runs)
         rows += exit_rows(options, provider, sink) + death_rows(provider, sink)
     heads = ["", "bare", *(f"{title}, added" for title in ARMS.values()), "limit (embedded)"]

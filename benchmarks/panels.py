@@ -52,7 +52,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, float, int]]:
+def line_items(ledger: Ledger, seconds: int) -> list[tuple[str, float, float, float, int]]:
     """(panel, cold ms, median ms, least processor ms, rows), slowest first."""
     now = int(time.time())
     filters = dict.fromkeys(catalogue()["filters"], (ANY,))
@@ -90,7 +90,7 @@ def main() -> None:
             f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days of range\n"
         )
         print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'cpu ms':>8} {'rows':>6}")
-        measured = measure(ledger, options.range * 86400)
+        measured = line_items(ledger, options.range * 86400)
         own = ledger.engine.dialect.name == "sqlite"
         for panel, cold, median, cpu, rows in measured:
             mark = "" if median <= LIMIT_MS else "  busy" if own and cpu <= LIMIT_MS else "  over"

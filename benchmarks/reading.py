@@ -104,7 +104,7 @@ def answers() -> dict[str, tuple[str, str, bytes]]:
     }
 
 
-def measure() -> dict[str, float]:
+def line_items() -> dict[str, float]:
     """Return µs of this thread for reading each answer, with the tree that is on ``sys.path``."""
     import httpx
 
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        json.dump(measure(), sys.stdout)
+        json.dump(line_items(), sys.stdout)
         return
     here = Path(__file__).resolve().parents[1]
     trees = [here] if options.against is None else [options.against.resolve(), here]

@@ -1,6 +1,6 @@
-"""Whether the tap's memory stays flat: a million events through it, and nothing exported.
+"""Whether the event handler's memory stays flat over a million events.
 
-``python benchmarks/soak.py [--events 1000000]`` tells the tap of one kickoff after the other (crew, task, agent, a streamed model
+``python benchmarks/soak.py [--events 1000000]`` feeds the event handler one kickoff after the other (crew, task, agent, a streamed model
 call, a tool: 15 events), prints the resident memory (MB) every tenth of the way, and exits 1 if it grows by 5 MB or more after the
 first fifth. Linux only: the figure is read from ``/proc/self/statm``.
 """
@@ -37,7 +37,7 @@ class Teller:
     """Emits the events of kickoffs as CrewAI numbers and nests them."""
 
     def __init__(self, event_handler: EventHandler) -> None:
-        self.told = 0
+        self.reported = 0
         self._event_handler = event_handler
         self._number = count()
 
@@ -56,8 +56,8 @@ class Teller:
             "llm_call_started", who, model, call_id=f"call-{run}", model="gpt-4o-mini", messages="m"
         )
         for _ in range(CHUNKS):
-            self._tell("llm_stream_chunk", model, call_id=f"call-{run}")
-        self._tell(
+            self._print_summary("llm_stream_chunk", model, call_id=f"call-{run}")
+        self._print_summary(
             "llm_call_completed",
             model,
             started_event_id=call,
@@ -66,23 +66,23 @@ class Teller:
             response="r",
         )
         tool = self._start("tool_usage_started", who, agent, tool_name="fetch", tool_args={})
-        self._tell(
+        self._print_summary(
             "tool_usage_finished", agent, started_event_id=tool, tool_name="fetch", output="o"
         )
-        self._tell(
+        self._print_summary(
             "agent_execution_completed", agent, started_event_id=who, agent=agent, output="o"
         )
-        self._tell("task_completed", task, started_event_id=work, task=task, output=None)
-        self._tell("crew_kickoff_completed", crew, started_event_id=run, crew_name="crew")
+        self._print_summary("task_completed", task, started_event_id=work, task=task, output=None)
+        self._print_summary("crew_kickoff_completed", crew, started_event_id=run, crew_name="crew")
 
     def _start(self, kind: str, parent: str | None, source: object, **fields: object) -> str:
-        return self._tell(kind, source, parent_event_id=parent, **fields)
+        return self._print_summary(kind, source, parent_event_id=parent, **fields)
 
-    def _tell(self, kind: str, source: object, **fields: Any) -> str:
+    def _print_summary(self, kind: str, source: object, **fields: Any) -> str:
         event = SimpleNamespace(
             type=kind, event_id=f"e{next(self._number)}", **{"parent_event_id": None, **fields}
         )
-        self.told += 1
+        self.reported += 1
         self._event_handler.handle(source, event, time.time_ns())
         return str(event.event_id)
 
@@ -94,22 +94,22 @@ def main() -> int:
     events = parser.parse_args().events
     ended = count()
     recorder = Recorder(lambda node: void(next(ended)), sampler=DEFAULT_ON)
-    teller = Teller(EventHandler(recorder, Content()))
+    feeder = Teller(EventHandler(recorder, Content()))
     print(f"{'events':>10}  {'resident MB':>11}")
     print(f"{0:>10}  {resident_mb():>11.2f}")
     seen: list[float] = []
     begun = time.perf_counter()
     for tenth in range(1, 11):
-        while teller.told < events * tenth // 10:
-            teller.kickoff()
+        while feeder.reported < events * tenth // 10:
+            feeder.kickoff()
         recorder.sweep(time.time_ns())
         seen.append(resident_mb())
-        print(f"{teller.told:>10}  {seen[-1]:>11.2f}", flush=True)
+        print(f"{feeder.reported:>10}  {seen[-1]:>11.2f}", flush=True)
     took = time.perf_counter() - begun
     growth = max(seen[2:]) - seen[1]
     still_open = recorder.open_count
     print(
-        f"{next(ended)} spans, {still_open} left open, {took / teller.told * 1e6:.1f} us an event"
+        f"{next(ended)} spans, {still_open} left open, {took / feeder.reported * 1e6:.1f} us an event"
     )
     print(
         f"growth after the first fifth: {growth:+.2f} MB (limit {LIMIT_MB:.0f} MB): {'flat' if growth < LIMIT_MB else 'NOT FLAT'}"

@@ -320,7 +320,7 @@ _unwritten: list[Span] = []
 
 
 def unwritten_spans() -> list[Span]:
-    """Return the spans that were lost when the exporters of this process were shut down."""
+    """Return the spans that this process's exporters lost at their shutdown."""
     return list(_unwritten)
 
 

@@ -1,4 +1,4 @@
-"""What apps that have ended left in their journals, into the ledger before it is read."""
+"""Recovery of the journals that ended apps left, before the ledger is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger("crewmeter")
 
 
 def recover(path: Path) -> None:
-    """Write the journals beside the SQLite ledger at ``path``, which is made if there is none.
+    """Write the journals beside the SQLite ledger at ``path``, creating it if needed.
 
     Never raises. Where they cannot be written now they stay for the next reader.
     """

@@ -130,7 +130,10 @@ def _module(target: str, *, displayed: str | None = None) -> tuple[ModuleType, C
 
 
 def _summarise(ledger: str | None, began: datetime) -> None:
-    """Print one line on stderr: what the ledger got since the program began, or what was lost."""
+    """Print one line on stderr.
+
+    What the ledger got since the program began, or what was lost.
+    """
     from crewmeter_cost.ledger.read.report import report
     from crewmeter_cost.ledger.read.runs import runs
     from crewmeter_cost.ledger.store import Ledger
@@ -173,7 +176,10 @@ def _summary(total: ReportRow, runs: int, ledger: str | None) -> str:
 
 
 def _loss() -> str:
-    """Return which calls reached no ledger and what they cost; nothing where all did."""
+    """Return which calls reached no ledger and what they cost.
+
+    Nothing where all did.
+    """
     from crewmeter_cost.cli.output import usd
     from crewmeter_cost.exporter import unwritten_spans
     from crewmeter_cost.formatting import counted

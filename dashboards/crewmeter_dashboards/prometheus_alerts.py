@@ -81,7 +81,10 @@ def _success(t: Thresholds) -> tuple[Alert, ...]:
 
 
 def _p95(buckets: str, label: str, limit: float, least: float) -> str:
-    """Return a condition: the 95th percentile by `label` is over a limit, on enough data."""
+    """Return a condition.
+
+    The 95th percentile by `label` is over a limit, on enough data.
+    """
     observations = f'{buckets}{{le="+Inf"}} >= {least:g}'
     return f"histogram_quantile(0.95, {buckets}) > {limit:g} and on ({label}) {observations}"
 

@@ -1,4 +1,7 @@
-"""Recording rules on Prometheus: the sums that alerts and people's own queries share."""
+"""Recording rules on Prometheus.
+
+The sums that alerts and people's own queries share.
+"""
 
 from __future__ import annotations
 

@@ -244,7 +244,9 @@ def _condition(alert: LedgerAlert) -> dict[str, object]:
 
 
 def render_contacts(sources: Sources) -> str:
-    """Return ``alerting/contacts.yml``: Alertmanager as the one receiver, and the policy.
+    """Return ``alerting/contacts.yml``.
+
+    Alertmanager as the one receiver, and the policy.
 
     Alertmanager tells pages from tickets, so receivers are configured once for both kinds of rule.
     """

@@ -35,7 +35,10 @@ class Thresholds:
         return value
 
     def runbook_url(self, name: str) -> str:
-        """Return the address of a runbook: a page under `runbooks`, or where it says ``{name}``."""
+        """Return the address of a runbook.
+
+        A page under `runbooks`, or where it says ``{name}``.
+        """
         if "{name}" in self.runbooks:
             return self.runbooks.replace("{name}", name)
         return f"{self.runbooks.rstrip('/')}/{name}/"

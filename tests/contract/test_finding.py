@@ -93,7 +93,7 @@ def test_the_rates_of_an_unknown_model_are_a_failure_with_the_nearest_name(comma
     assert command("price", "gpt4o", "--input", "5", "--format", "json").code == 0
 
 
-def test_points_stand_in_one_column(command):
+def test_decimal_points_are_in_one_column(command):
     """Amounts of one column have their decimal points below each other."""
     said = command("price", "gpt-4o", "--input", "1000000", "--output", "3")
     costs = [line for line in said.out.splitlines() if "$" in line]

@@ -124,7 +124,7 @@ def test_wrong_budgets_are_named(command, monkeypatch, history, budgets):
 
 
 def test_no_price_is_an_answer(command):
-    """An unknown model costs null with a status; the command did what it was asked: code 0."""
+    """An unknown model costs null with a status; the command did as requested: code 0."""
     said = command("price", "gpt-9", "--input", "5", "--format", "json")
     assert said.code == 0
     assert '"cost_usd": null' in said.out

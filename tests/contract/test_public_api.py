@@ -170,7 +170,7 @@ def test_the_packages_are_typed(path):
 
 
 def test_the_directions_hold():
-    """The app's side knows nothing of the money side, and each vendor is touched in one place."""
+    """The app's side knows nothing of the money side, and each vendor is used in one module."""
     tool = Path(sys.executable).with_name("lint-imports")
     if not tool.exists():
         pytest.skip("import-linter is not installed")

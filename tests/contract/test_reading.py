@@ -184,12 +184,12 @@ def test_runs_and_one_run(command, history):
     for run in listed:
         assert INSTANT.fullmatch(run["started_at"])
         assert run["cost_usd"] is None or EXACT.fullmatch(run["cost_usd"])
-    shown = [
+    displayed = [
         command("show", word, "--format", "json", "--ledger", history).out
         for word in ("last", listed[0]["run_id"])
     ]
-    assert shown[0] == shown[1]
-    assert json.loads(shown[0])["run_id"] == listed[0]["run_id"]
+    assert displayed[0] == displayed[1]
+    assert json.loads(displayed[0])["run_id"] == listed[0]["run_id"]
 
 
 def test_a_window_is_half_open(command, history):

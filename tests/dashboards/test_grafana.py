@@ -45,7 +45,9 @@ def test_a_board_is_valid_by_the_strict_schema(board, dialect):
     A board passes it whole.
     """
     document = json.loads(
-        (DASHBOARDS / "grafana" / rendered_files.FOLDER[dialect] / f"{board.id}.json").read_text("utf-8")
+        (DASHBOARDS / "grafana" / rendered_files.FOLDER[dialect] / f"{board.id}.json").read_text(
+            "utf-8"
+        )
     )
     assert [error.message[:200] for error in DASHBOARD.iter_errors(document)] == []
 

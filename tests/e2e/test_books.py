@@ -119,7 +119,7 @@ def test_sixty_four_crews_keep_apart(stage):
         assert {row["input_tokens"] for row in calls} == {1000 + int(number)}
 
 
-def test_every_call_of_a_crew_knows_its_place(stage):
+def test_every_call_of_a_crew_knows_its_context(stage):
     """Crew, task and agent stand on each chat row of a plain crew."""
     for app in ("simple", "with_tool", "streaming", "for_each"):
         for row in stage.of(app)[1]:
@@ -198,7 +198,7 @@ def test_parallel_branches_stay_in_one_run(stage):
 
 
 def test_calls_in_threads_a_tool_starts_belong_to_it(stage):
-    """Threads that a tool starts with the caller's context carry the tool's place."""
+    """Threads that a tool starts with the caller's context carry the tool's context."""
     _, rows = stage.of("tool_threads")
     inside = [row for row in rows if row["request_model"] == "gpt-4o"]
     assert [(row["crew"], row["tool"]) for row in inside] == [("pollsters", "poll")] * 4

@@ -1,4 +1,4 @@
-"""Nothing a model or a tool is told, or tells, leaves the app unless asked for; keys never do."""
+"""No prompt, answer or tool argument leaves the app unless requested; keys never do."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_otlp_carries_no_content(tmp_path, collector):
     assert CANARY not in log
 
 
-def test_content_when_asked_for_is_scrubbed_of_keys(tmp_path, collector):
+def test_content_on_request_is_scrubbed_of_keys(tmp_path, collector):
     """With content capture on, prompts travel over OTLP; the API key still does not, and the ledger keeps no content at all."""
     url, bodies = collector
     _play(

@@ -176,7 +176,7 @@ def test_bad_options_are_refused(tmp_path, words):
 
 @pytest.mark.parametrize("words", [(), ("--days", "2")])
 def test_a_ledger_that_cannot_be_written_is_said_at_once(tmp_path, words):
-    """A folder in the ledger's place, or a file that is none, is named before anything runs."""
+    """A folder at the ledger's path, or a file that is none, is named before anything runs."""
     done = _crewmeter(tmp_path, "demo", "--ledger", str(tmp_path), *words)
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr

@@ -1,4 +1,4 @@
-"""The fake provider against the providers' own SDKs: what they read is what its books say."""
+"""The fake provider against the providers' own SDKs: what they read is what its billing log says."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_openai_chat_reports_what_the_books_say(fake_provider, openai_client):
     ] == [(1000, 300, True)]
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_a_stream_tells_usage_only_when_asked(fake_provider, openai_client, asked):
+@pytest.mark.parametrize("requested", [True, False])
+def test_a_stream_reports_usage_only_on_request(fake_provider, openai_client, requested):
     """OpenAI sends the usage chunk for ``include_usage`` only; the exchange is billed either way."""
-    options = {"stream_options": {"include_usage": True}} if asked else {}
+    options = {"stream_options": {"include_usage": True}} if requested else {}
     chunks = list(
         openai_client.chat.completions.create(
             model="gpt-4o", messages=_ask("[[say:one two three]]"), stream=True, **options
@@ -54,7 +54,7 @@ def test_a_stream_tells_usage_only_when_asked(fake_provider, openai_client, aske
         "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         == "one two three"
     )
-    assert any(chunk.usage for chunk in chunks) is asked
+    assert any(chunk.usage for chunk in chunks) is requested
     assert fake_provider.billing_log.calls == 1
 
 

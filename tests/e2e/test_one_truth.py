@@ -76,8 +76,8 @@ def test_every_surface_has_the_same_money_and_calls(path):
 def test_a_run_has_the_same_figures_everywhere(path):
     """`runs`, `show`, `report --where run=` and `compare` give one run the same numbers."""
     for run in document(path, "runs", "--limit", "5", "--order", "cost"):
-        shown = document(path, "show", run["run_id"])
-        assert {key: shown[key] for key in run} == run
+        displayed = document(path, "show", run["run_id"])
+        assert {key: displayed[key] for key in run} == run
         total = document(path, "report", "--where", f"run={run['run_id']}")["total"]
         assert (total["cost_usd"], total["calls"]) == (run["cost_usd"], run["calls"])
         compared = document(path, "compare", run["run_id"], run["run_id"])["a"]

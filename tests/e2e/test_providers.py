@@ -50,13 +50,13 @@ def test_a_provider_is_charged_exactly_or_flagged(stage, app):
     billed, rows = stage.of(app)
     assert stage.played[app].error is None
     assert billed
-    told, kept = billed_lines(billed), ledger_lines(rows)
-    assert kept - told == Counter()
+    reported, retained = billed_lines(billed), ledger_lines(rows)
+    assert retained - reported == Counter()
     ids = {entry.response_id for entry in billed}
     flagged = [
         row for row in rows if row["usage_status"] != "reported" and row["response_id"] in ids
     ]
-    assert (told - kept).total() == len(flagged)
+    assert (reported - retained).total() == len(flagged)
     assert flagged == [] or app in LOST
 
 

@@ -14,7 +14,7 @@ APPS_PYTHON = os.environ.get("E2E_PYTHON", sys.executable)
 
 @functools.cache
 def has(module: str) -> bool:
-    """Whether the apps' interpreter can import `module` (asked, not tried: nothing is imported)."""
+    """Whether the apps' interpreter can import `module` (looked up, not imported)."""
     parent, _, _ = module.rpartition(".")
     probe = f"import importlib.util as u, sys; sys.exit(not ({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"
     return (

@@ -57,7 +57,7 @@ def genai():
 
 
 def genai_old():
-    """The same in the names it still writes unless asked: ``gen_ai.system`` and its like."""
+    """The same in the names it still writes unless requested: ``gen_ai.system`` and its like."""
     from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
 
     made = provider()

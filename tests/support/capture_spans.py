@@ -1,4 +1,4 @@
-"""Capture the golden fixtures: a real crew under every foreign instrumentor, its OTLP requests kept as JSON.
+"""Capture the golden fixtures: a real crew under every foreign instrumentor, its OTLP requests stored as JSON.
 
     python tests/support/capture_spans.py NAME=PYTHON …
 

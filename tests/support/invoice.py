@@ -60,7 +60,7 @@ def expected_pusd(entry: BilledExchange) -> int | None:
 
 
 def billed_lines(entries: Sequence[BilledExchange]) -> Counter[tuple[object, ...]]:
-    """What the server billed and told its client, as comparable lines."""
+    """What the server billed and reported to its client, as comparable lines."""
     return Counter(
         (
             entry.operation,

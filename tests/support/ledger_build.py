@@ -103,7 +103,7 @@ def foreign(number: int, **changes: Any) -> Call:
 
 
 def some_calls(seed: int, count: int, hours: int = 60):
-    """Calls all over `hours` hours from noon, with many combinations of place, outcome and missing parts."""
+    """Calls all over `hours` hours from noon, with many combinations of context, outcome and missing parts."""
     draw = random.Random(seed)
     made = []
     for number in range(count):

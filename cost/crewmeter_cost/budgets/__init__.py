@@ -1,1 +1,1 @@
-"""Budgets: an amount per period for a scope, reserved before a call, settled after."""
+"""Budgets: an amount per period and scope, reserved before a call, settled after."""

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["LEASE_SECONDS", "MOST_PUSD", "Balance", "acquire", "balance", "open_account", "settle"]
+__all__ = [
+    "LEASE_SECONDS",
+    "MOST_PUSD",
+    "Balance",
+    "acquire",
+    "balance",
+    "open_account",
+    "reconcile",
+]
 
 LEASE_SECONDS = 30
 """How long a lease outlives the last word from its holder."""
@@ -114,7 +122,7 @@ def acquire(
         return Balance(state.spent_pusd, state.leased_pusd + grant, grant)
 
 
-def settle(
+def reconcile(
     engine: Engine,
     account: int,
     *,

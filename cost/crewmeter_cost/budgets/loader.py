@@ -179,7 +179,7 @@ class BudgetLoader:
         verdict = self._loops.tool(_run_id(attributes), name, str(arguments))
         return self._judged(verdict, attributes)
 
-    def settle(
+    def reconcile(
         self,
         reservation: Reservation,
         attributes: Mapping[str, object] | None,
@@ -190,7 +190,7 @@ class BudgetLoader:
         if attributes is not None:
             self._count(attributes)
         if self._enforcer is not None and reservation is not None:
-            self._enforcer.settle(reservation, attributes, duration_ns=duration_ns)
+            self._enforcer.reconcile(reservation, attributes, duration_ns=duration_ns)
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
         """Book as `BudgetEnforcer.spend` does."""

@@ -116,7 +116,7 @@ class LocalBalanceStore:
     ) -> Balance:
         """Implement `BalanceStore`."""
         try:
-            balance = leases.settle(
+            balance = leases.reconcile(
                 self._engine,
                 self.account(budget, window),
                 holder=holder,

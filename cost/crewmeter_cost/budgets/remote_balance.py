@@ -74,7 +74,7 @@ class RemoteBalanceStore:
     ) -> Balance:
         """Implement `BalanceStore`. The sidecar consults its rows and announces by itself."""
         amounts = {"spent_pusd": spent_pusd, "returned_pusd": returned_pusd}
-        return self._post("settle", budget, window, {"holder": holder, **amounts})
+        return self._post("reconcile", budget, window, {"holder": holder, **amounts})
 
     def after_fork(self) -> None:
         """Do nothing: no connection stays open between requests."""

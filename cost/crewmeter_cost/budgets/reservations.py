@@ -86,7 +86,7 @@ class Pool(Protocol):
         `sure` is False where the expectation is a first guess.
         """
 
-    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Replace a reservation by what it became."""
 
     def over(self, now: float) -> bool:
@@ -123,7 +123,7 @@ class RunPool:
             self.near = budget.hard and _is_near(left - amount, pusd, budget)
             return amount
 
-    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Implement `Pool`."""
         with self._lock:
             self._reserved -= reserved_pusd
@@ -176,7 +176,7 @@ class LeasedPool:
             self._unavailable(error)
             return self._unknown()
 
-    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Implement `Pool`.
 
         What a call cost less goes back to the lease. What it cost more comes out of it.

@@ -1,4 +1,7 @@
-"""``crewmeter prices update``: take newer prices from genai-prices, or from a file."""
+"""``crewmeter prices update``.
+
+Take newer prices from genai-prices, or from a file.
+"""
 
 from __future__ import annotations
 

@@ -63,12 +63,12 @@ def register(app: typer.Typer, help: str) -> None:
                 rows + [{"file": name, "done": "kept"} for name in written.retained],
             )
         else:
-            _tell(folder, len(written.files), written.retained)
+            _print_summary(folder, len(written.files), written.retained)
 
     app.add_typer(group, name="stack", help=help)
 
 
-def _tell(folder: Path, count: int, retained: tuple[str, ...]) -> None:
+def _print_summary(folder: Path, count: int, retained: tuple[str, ...]) -> None:
     out = console()
     out.print(Text(f"{counted(count, 'file')} written to {folder}"))
     if retained:

@@ -1,4 +1,4 @@
-"""The installed crewmeter as a wheel, so that an image can be built from it without an index.
+"""The installed crewmeter as a wheel, for an image that needs no index.
 
 A wheel is a zip of the files of a distribution and a list of their hashes
 (https://packaging.python.org/specifications/binary-distribution-format/). crewmeter is pure Python,
@@ -73,7 +73,10 @@ def _record_line(name: str, content: bytes) -> str:
 
 
 def _checkout_files() -> Iterator[tuple[str, bytes]]:
-    """Yield what `pyproject.toml` says goes into the wheel: packages, then files from elsewhere."""
+    """Yield what `pyproject.toml` says goes into the wheel.
+
+    Packages, then files from elsewhere.
+    """
     project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text("utf-8"))
     wanted = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     for package in wanted["packages"]:

@@ -111,7 +111,7 @@ def _put(
 
 
 def _with_keys(example: str) -> str:
-    """``.env.example`` with a random key in place of each default secret."""
+    """``.env.example`` with a random key instead of each default secret."""
     for name in _SECRETS:
         example = re.sub(
             rf"^{name}=.*$", f"{name}={secrets.token_urlsafe(24)}", example, flags=re.MULTILINE

@@ -45,7 +45,7 @@ def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
 
 
 def _can_be_made(path: Path) -> Finding:
-    """Return whether the ledger can be created, by creating it for a moment where it would be."""
+    """Return whether the ledger can be created, by creating it for a moment."""
     folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
         return failed(

@@ -248,7 +248,9 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Yield one write transaction with the writer's statements, without SQLAlchemy in SQLite.
+        """Yield a write transaction with the writer's statements.
+
+        SQLite needs no SQLAlchemy for it.
 
         It is committed at the end of the block, rolled back where the block raises. Raises
         `CrewMeterError` where the ledger cannot take it now.

@@ -219,7 +219,7 @@ _SIDECAR = (
 
 
 def _collector_rate(counter: str, label: str | None = None) -> str:
-    """Return the rate of one of the collector's own span counters, by a label or in all.
+    """Return the rate of a collector span counter, in all or by a label.
 
     Collector versions disagree on the suffix ``_total``.
     """

@@ -99,11 +99,11 @@ def test_watch_shows_runs_rates_and_failures(month, width):
     assert snapshot.finished
     assert snapshot.spent_pusd >= snapshot.hour_pusd >= 0
     console = Console(width=width, record=True, force_terminal=False)
-    with console.capture() as shown:
+    with console.capture() as displayed:
         console.print(render(snapshot, name="[bold]ledger[/bold]"))
-    assert snapshot.finished[0].run_id[:8] in shown.get()
-    assert "[bold]" in shown.get()
-    assert max(map(len, shown.get().splitlines())) <= width
+    assert snapshot.finished[0].run_id[:8] in displayed.get()
+    assert "[bold]" in displayed.get()
+    assert max(map(len, displayed.get().splitlines())) <= width
 
 
 def test_watch_speaks_json_and_csv_of_a_window(month):

@@ -47,12 +47,12 @@ def run(where: str, *words: str, width: int = 80) -> tuple[int, str]:
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_a_standing_is_one_line_each(path, width):
     """Exceeded or not, a budget's bar, share and reset stay on its line, however narrow the terminal."""
-    code, shown = run(path, "status", "--until", "2026-11-21T12:00Z", width=width)
-    bars = [line for line in shown.splitlines() if "█" in line or "░" in line]
-    assert (code, len(bars)) == (1, 2), shown
+    code, displayed = run(path, "status", "--until", "2026-11-21T12:00Z", width=width)
+    bars = [line for line in displayed.splitlines() if "█" in line or "░" in line]
+    assert (code, len(bars)) == (1, 2), displayed
     assert sum("exceeded" in line for line in bars) == 1
     assert all(" %" in line for line in bars)
-    assert max(map(len, shown.splitlines())) <= width
+    assert max(map(len, displayed.splitlines())) <= width
 
 
 def test_the_status_as_of_then(path):

@@ -62,7 +62,7 @@ def spend_all(guard, attributes=CALL, ended=ENDED, most=50):
         outcome = guard.reserve(attributes, input_chars=3000)
         if isinstance(outcome, BudgetRefusal):
             return made, outcome
-        guard.settle(outcome, ended)
+        guard.reconcile(outcome, ended)
     return most, None
 
 
@@ -104,8 +104,8 @@ def test_a_call_that_was_never_made_costs_nothing(make_guard):
     for _ in range(100):
         reservation = guard.reserve(CALL, input_chars=3000)
         assert isinstance(reservation, Reservation)
-        guard.settle(reservation, None)
-        guard.settle(reservation, ENDED)  # a second settlement is none
+        guard.reconcile(reservation, None)
+        guard.reconcile(reservation, ENDED)  # a second settlement is none
     assert spend_all(guard)[0] == 7
 
 

@@ -95,10 +95,10 @@ def test_report_speaks_json_csv_and_table(path):
         ("gpt-4o", "0.005000000007"),
         ("gpt-9", ""),
     ]
-    shown = run(path, "report", "--by", "model")
-    assert "unpriced" in shown
-    assert "2 of 4 calls have no price" in shown
-    assert max(map(len, shown.splitlines())) <= 100
+    displayed = run(path, "report", "--by", "model")
+    assert "unpriced" in displayed
+    assert "2 of 4 calls have no price" in displayed
+    assert max(map(len, displayed.splitlines())) <= 100
     assert json.loads(run(path, "report", "--by", "model,crew", "--by", "day", "--format", "json"))[
         "group_by"
     ] == ["model", "crew", "day"]
@@ -165,8 +165,8 @@ def test_runs_and_show(path):
     )
     assert orphan["cost_usd"] == "0.000000000007"
     assert [child["kind"] for child in task["children"][0]["children"]] == ["tool", "llm", "llm"]
-    shown = run(path, "show", "last")
-    assert EVIL[:20] in shown
+    displayed = run(path, "show", "last")
+    assert EVIL[:20] in displayed
     assert "└─ " in run(path, "show", RUN)
     assert run(path, "show", RUN, "--format", "csv").count("\n") == 8
     assert "research" in run(path, "runs")

@@ -35,7 +35,7 @@ def _of_ledger(ledger: Ledger, sql: str):
 
 
 def _same_rows(ledger: Ledger, client, view: str) -> None:
-    """Every column of the ledger's view, row by row; floats may differ in the last place."""
+    """Every column of the ledger's view, row by row; floats may differ in the last digit."""
     with ledger.reading() as connection:
         found = connection.execute(text(f"SELECT * FROM {view}"))
         columns = list(found.keys())

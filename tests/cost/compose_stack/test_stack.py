@@ -301,9 +301,9 @@ def test_stack_init_keeps_what_people_changed(project):
         text=True,
         check=True,
     )
-    told = json.loads(again.stdout)
-    assert told["written"] == []
-    assert "collector-config/gateway.yaml" in told["kept"]
+    reported = json.loads(again.stdout)
+    assert reported["written"] == []
+    assert "collector-config/gateway.yaml" in reported["kept"]
     assert changed.read_text() == "# mine\n"
     subprocess.run(
         [crewmeter, "stack", "init", project, "--force"], capture_output=True, check=True

@@ -107,7 +107,7 @@ def test_what_is_broken_is_named_and_the_exit_code_says_so(tmp_path):
     assert "1 failed" in for_people.stdout
 
 
-def test_versions_outside_the_tested_range_are_told():
+def test_versions_outside_the_tested_range_are_reported():
     """Too old fails, too new is a note, mixed OpenTelemetry releases name the repair."""
 
     def installed(versions: dict[str, str]):
@@ -146,7 +146,7 @@ def test_versions_outside_the_tested_range_are_told():
 
 
 def test_the_price_book_and_the_overrides_file(tmp_path):
-    """A stale book is told with its date; a malformed overrides file is named."""
+    """A stale book is reported with its date; a malformed overrides file is named."""
     from datetime import date
 
     assert check_prices(date(2031, 1, 1)).status == NOTE
@@ -194,14 +194,14 @@ def test_http_endpoints(server, answers, status, says):
     assert says in finding.says
 
 
-def test_a_sidecar_that_is_not_ready_is_told(server):
+def test_a_sidecar_that_is_not_ready_is_reported(server):
     """`/readyz` 503: the sidecar lives, but its ledger doesn't take writes."""
     url = f"http://127.0.0.1:{server({'/v1/traces': 200, '/readyz': 503})}"
     findings = list(check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": url}))
     assert [finding.status for finding in findings] == [OK, FAILED]
 
 
-def test_grpc_ports_are_told_apart(server):
+def test_grpc_ports_are_distinguished(server):
     """A gRPC endpoint that is an HTTP server is occupied by something else; a real one passes."""
     import grpc
 
@@ -264,7 +264,7 @@ def test_unknown_hosts_and_non_urls():
 
 
 def test_misspelt_variables_get_a_suggestion():
-    """A name nobody reads fails with the nearest one that exists; the switch that turns everything off is told."""
+    """A name nobody reads fails with the nearest one that exists; the switch that turns everything off is reported."""
     [finding] = check_variables({"CREWMETER_LEGDER": "x"})
     assert (finding.status, finding.hint) == (FAILED, "did you mean CREWMETER_LEDGER?")
     [finding] = check_variables({"OTEL_SDK_DISABLED": "true"})

@@ -179,7 +179,7 @@ def test_anthropic_costs_are_rounded_to_cents(audit):
 
 
 def test_focus_compares_every_provider(audit):
-    """Other services are left out; a model that only the ledger has is shown, and named for its missing price."""
+    """Other services are left out; a model that only the ledger has is listed, and named for its missing price."""
     code, document, _ = audit(FOCUS)
     by_model = {row["model"]: row for row in document["rows"]}
     assert by_model["gpt-4o-2024-08-06"]["agrees"]

@@ -63,7 +63,7 @@ def test_a_statement_needs_someone_to_charge(month):
         build(month.engine, **NOVEMBER, by="model")
 
 
-def told(month, *words: str) -> str:
+def reported(month, *words: str) -> str:
     """What ``crewmeter statement WORDS…`` prints."""
     done = CliRunner().invoke(
         commands("statement"),
@@ -77,7 +77,7 @@ def told(month, *words: str) -> str:
 def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
     """`--since` and `--until` make a statement of any hours; one that is cut within an hour is widened to it, and says so."""
     span = ["--since", "2026-11-10T06:00Z", "--until", "2026-11-20T18:30Z"]
-    document = json.loads(told(month, *span, "--format", "json"))
+    document = json.loads(reported(month, *span, "--format", "json"))
     assert (document["month"], document["since"], document["until"]) == (
         None,
         "2026-11-10T06:00:00Z",
@@ -88,14 +88,14 @@ def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
         document["total_usd"]
         == report(month, since=since, until=until).document()["total"]["cost_usd"]
     )
-    assert "2026-11-10 06:00 to 2026-11-20 19:00 (UTC)" in told(month, *span)
-    told(month, *span, "--html", str(tmp_path / "page.html"))
+    assert "2026-11-10 06:00 to 2026-11-20 19:00 (UTC)" in reported(month, *span)
+    reported(month, *span, "--html", str(tmp_path / "page.html"))
     page = (tmp_path / "page.html").read_text()
     assert ">20 Nov</text>" in page
     whole = json.loads(
-        told(month, "--since", "2026-11-01", "--until", "2026-12-01", "--format", "json")
+        reported(month, "--since", "2026-11-01", "--until", "2026-12-01", "--format", "json")
     )
-    assert whole == json.loads(told(month, "--month", "2026-11", "--format", "json"))
+    assert whole == json.loads(reported(month, "--month", "2026-11", "--format", "json"))
 
 
 def test_a_statement_takes_a_month_or_a_window(month):
@@ -106,8 +106,8 @@ def test_a_statement_takes_a_month_or_a_window(month):
         ["--since", "2026-11-02", "--until", "2026-11-01"],
     ):
         with pytest.raises(CrewMeterError, match="--since"):
-            told(month, *words)
-    assert "nothing was called" in told(month, "--month", "2001-01")
+            reported(month, *words)
+    assert "nothing was called" in reported(month, "--month", "2001-01")
 
 
 def test_a_statement_for_finance_says_what_it_covers(month):

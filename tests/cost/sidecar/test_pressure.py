@@ -36,10 +36,10 @@ def outcome(call) -> tuple[str, bool]:
         call()
     except grpc.RpcError as error:
         details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
-        told = details is not None and Status.FromString(details).details[0].Is(
+        reported = details is not None and Status.FromString(details).details[0].Is(
             RetryInfo.DESCRIPTOR
         )
-        return error.code().name, told
+        return error.code().name, reported
     return "OK", False
 
 
@@ -78,7 +78,7 @@ def test_large_messages_at_once_are_held_within_a_bound(both):
     for thread in threads:
         thread.join()
     assert len(found) == 30
-    assert {told for code, told in found if code != "OK"} <= {True}
+    assert {reported for code, reported in found if code != "OK"} <= {True}
     assert found.count(("OK", False)) > 0
     assert len(both.stored()) == 1  # they all sent the same span
     assert both.memory_mb() < CROWD_MEMORY_MB

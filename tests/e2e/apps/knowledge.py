@@ -1,4 +1,4 @@
-"""A knowledge source: embedded once when loaded, once when asked."""
+"""A knowledge source: embedded once when loaded, once when queried."""
 
 from common import URL, agent, crew, task
 from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSource

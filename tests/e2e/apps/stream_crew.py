@@ -6,7 +6,7 @@ from common import agent, crew, look_up, task
 def main():
     worker = agent(tools=[look_up])
     streaming = crew(
-        task(worker, 'Find x. [[tool:look_up {"q": "x"}]] [[say:It is x, told in pieces.]]'),
+        task(worker, 'Find x. [[tool:look_up {"q": "x"}]] [[say:It is x, in pieces.]]'),
         stream=True,
         name="streamers",
     ).kickoff()

@@ -75,7 +75,7 @@ class BeforeCallHook:
         unused = self._waiting.get()
         if unused is not None:  # that call was never made
             self._waiting.set(None)
-            guard.settle(unused, None)
+            guard.reconcile(unused, None)
         node = node_here()
         limit = getattr(llm, "max_tokens", None)
         outcome = guard.reserve(
@@ -143,7 +143,7 @@ class BeforeCallHook:
         if isinstance(owner, ExchangeOwner) and owner.reservation is not None:
             reservation, owner.reservation = owner.reservation, None
             if self._budgets.found is not None:
-                self._budgets.found.settle(reservation, None)
+                self._budgets.found.reconcile(reservation, None)
 
     def call_started(self, node: OpenSpan) -> None:
         """Give a call that has just started what was reserved for it."""
@@ -184,7 +184,7 @@ class BeforeCallHook:
         if reservation is None and isinstance(owner, ExchangeOwner):
             reservation, owner.reservation = owner.reservation, None
         if reservation is not None:
-            guard.settle(reservation, attributes, duration_ns=duration_ns)
+            guard.reconcile(reservation, attributes, duration_ns=duration_ns)
         else:
             guard.spend(attributes, duration_ns=duration_ns)
 

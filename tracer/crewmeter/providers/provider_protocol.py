@@ -84,7 +84,7 @@ def _never(_: Json) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StreamFormat:
-    """How the events of a streamed answer are distinguished without parsing each of them."""
+    """How a stream's events are distinguished without parsing each."""
 
     marks: tuple[bytes, ...] = ()
     """What only the events that hold a fact have in them; others are not parsed."""

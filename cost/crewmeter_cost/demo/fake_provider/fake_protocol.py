@@ -38,7 +38,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A reply with everything decided that has to stand in the response."""
+    """A reply with everything decided that the response needs."""
 
     prompt: Prompt
     reply: Reply

@@ -69,7 +69,7 @@ Row = Mapping[str, str]
 
 
 class _Cells:
-    """One row's cells by column, with its place in the file for messages."""
+    """One row's cells by column, with its position in the file for messages."""
 
     def __init__(self, row: Row, context: str) -> None:
         self._row = row

@@ -114,7 +114,7 @@ def prune(
 
 
 def _mark(ledger: Ledger, cutoff: int) -> None:
-    """Remember that detail from before `cutoff` (unix ns) is gone, unless more is already."""
+    """Record that detail before `cutoff` (unix ns) is gone, unless more is already."""
     with ledger.transaction() as transaction:
         if transaction.remembered.pruned_before < cutoff:
             sql = transaction.statements.text(

@@ -1,4 +1,7 @@
-"""Retention that runs by itself: `CREWMETER_KEEP` says how long detail stays in the ledger."""
+"""Retention that runs by itself.
+
+`CREWMETER_KEEP` says how long detail stays in the ledger.
+"""
 
 from __future__ import annotations
 

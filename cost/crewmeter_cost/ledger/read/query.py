@@ -251,7 +251,7 @@ def formatted_time(group: str, seconds: int, zone: tzinfo = UTC) -> str:
 
 
 def time_group_start(group: str, seconds: int, zone: tzinfo = UTC) -> int:
-    """Return when the hour, day, week or month that a moment is in began in a zone (unix s)."""
+    """Return the start (unix s) of a moment's hour, day, week or month in a zone."""
     moment = datetime.fromtimestamp(seconds, zone)
     start = moment.replace(minute=0, second=0)
     if group == "hour":

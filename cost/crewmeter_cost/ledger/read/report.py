@@ -304,7 +304,7 @@ class _Reading:
             )
 
     def _grouped_time(self, key: Key) -> Key:
-        """Return a key with the start of its time group instead of the time it was read by."""
+        """Return a key with its time replaced by the start of its time group."""
         if not self._time_groups:
             return key
         parts = list(key)

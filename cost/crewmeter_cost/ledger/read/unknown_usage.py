@@ -34,7 +34,7 @@ class UnknownUsage(NamedTuple):
 def unknown_usage(
     ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
 ) -> list[UnknownUsage]:
-    """Return every unknown path of calls that started in [since, until), most calls first."""
+    """Return every unknown usage path in [since, until), most calls first."""
     bounds = []
     window = {}
     for name, sign, moment in (("since", ">=", since), ("until", "<", until)):

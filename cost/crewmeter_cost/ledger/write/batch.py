@@ -105,7 +105,7 @@ def _write_calls(transaction: Transaction, calls: Sequence[tuple[Call, Outcome]]
 
 
 def _write_merged(transaction: Transaction, merged: Sequence[tuple[Row, Row]]) -> None:
-    """Store the reports that were left out as steps, so that they are seen in their run."""
+    """Store reports that were merged into others as steps of their run."""
     rows = merged_rows(transaction, merged)
     inserted = _insert(transaction, columns.STEP, STEP_COLUMNS, list(enumerate(rows)))
     for _, row in inserted:

@@ -1,4 +1,6 @@
-"""Match calls that several spans report: one call is billed once, in the words that tell most.
+"""Match calls that several spans report.
+
+One call is billed once, in the words that tell most.
 
 Two spans are one call where
 - different instrumentors report one response id,
@@ -48,7 +50,7 @@ SpanKey = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class _Known:
-    """A call that is in the ledger (`number` is its id) or earlier in the batch (`position`)."""
+    """A call in the ledger (id `number`) or earlier in the batch (`position`)."""
 
     row: Row
     number: int | None
@@ -71,7 +73,7 @@ class DedupPlan:
 
 
 def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
-    """Sort a batch's rows into new calls and calls that replace another instrumentor's.
+    """Sort a batch into new calls and replacements of another instrumentor's.
 
     Calls that are known already are left out.
     """
@@ -289,7 +291,10 @@ def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> 
 
 
 def stored_row(values: Sequence[Any]) -> Row:
-    """Return a row read from the database in the shape of `CallRows.row`: binary as bytes."""
+    """Return a row read from the database in the shape of `CallRows.row`.
+
+    Binary as bytes.
+    """
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 
 

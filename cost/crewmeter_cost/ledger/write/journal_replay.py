@@ -1,4 +1,6 @@
-"""Journals of processes that have ended: the spans in them that are not in the ledger yet.
+"""Journals of processes that have ended.
+
+The spans in them that are not in the ledger yet.
 
 An app writes every finished span to a journal before its call returns, see
 `crewmeter.export.journal_format`. Its own background thread writes the ledger. What a journal still
@@ -37,7 +39,7 @@ _BATCH_SPANS = 500
 
 
 def has_journals(ledger: Path) -> bool:
-    """Return True where a process that has ended left a journal beside a SQLite ledger."""
+    """Return True where an ended process left a journal beside a SQLite ledger."""
     for path in _files(ledger):
         with _claimed(path) as descriptor:
             if descriptor is not None:
@@ -46,7 +48,9 @@ def has_journals(ledger: Path) -> bool:
 
 
 def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
-    """Hand the spans of journals whose processes have ended to ``write``, then delete them.
+    """Write the spans of ended processes' journals, then delete the journals.
+
+    ``write`` takes the spans.
 
     Spans that the ledger has already are in it by their ids, so it leaves them alone.
 
@@ -106,7 +110,10 @@ def _files(ledger: Path) -> list[Path]:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[int | None]:
-    """Lock a journal whose process has ended. None where it lives, or somebody else reads it."""
+    """Lock a journal whose process has ended.
+
+    None where it lives, or somebody else reads it.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:  # gone, or not ours to read

@@ -214,8 +214,8 @@ def test_any_edges_give_the_scans_figures(made, by, since, until):
             counts[None][bucket] += 1
     for row in (*found.rows, found.total):
         known = counts[row.keys if row is not found.total else None]
-        for shown, share in ((row.p50_seconds, 0.5), (row.p95_seconds, 0.95)):
-            assert shown == pytest.approx(quantile(known, share)), (row.keys, share)
+        for displayed, share in ((row.p50_seconds, 0.5), (row.p95_seconds, 0.95)):
+            assert displayed == pytest.approx(quantile(known, share)), (row.keys, share)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -306,13 +306,13 @@ def test_percentiles_are_right_within_five_percent(made, monkeypatch, exact):
             assert row.p50_seconds is not None
         for row in report(ledger, by=by).rows:
             ordered = sorted(durations[row.keys])
-            for share, shown in ((0.5, row.p50_seconds), (0.95, row.p95_seconds)):
+            for share, displayed in ((0.5, row.p50_seconds), (0.95, row.p95_seconds)):
                 spot = share * (len(ordered) - 1)
                 low, high = ordered[int(spot)], ordered[min(int(spot) + 1, len(ordered) - 1)]
                 if exact:
-                    assert shown == pytest.approx(low + (high - low) * (spot - int(spot)))
+                    assert displayed == pytest.approx(low + (high - low) * (spot - int(spot)))
                 else:
-                    assert low * 0.94 <= shown <= high * 1.06
+                    assert low * 0.94 <= displayed <= high * 1.06
 
 
 def test_buckets_are_five_percent_wide():

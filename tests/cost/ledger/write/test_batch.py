@@ -130,9 +130,9 @@ def test_clocks_that_jump_are_clamped(either, started):
         [root(started_ns=started, ended_ns=1)],
         frozen,
     )
-    (kept,) = assert_books_hold(either).calls
-    assert kept["duration_ns"] == 0
-    assert 0 <= kept["started_ns"] < 2**63
+    (retained,) = assert_books_hold(either).calls
+    assert retained["duration_ns"] == 0
+    assert 0 <= retained["started_ns"] < 2**63
 
 
 def test_hostile_names_are_stored_as_they_are(either):
@@ -161,9 +161,9 @@ def test_hostile_names_are_stored_as_they_are(either):
     )
     books = assert_books_hold(either)
     assert len(books.calls) == len(names)
-    shown = {row.keys[0] for row in report(either, by=["crew"]).rows}
-    assert {"Robert'); DROP TABLE call;--", "nulbyte", "100%s %(x)s ?:y"} <= shown
-    assert max(map(len, shown)) <= 500
+    displayed = {row.keys[0] for row in report(either, by=["crew"]).rows}
+    assert {"Robert'); DROP TABLE call;--", "nulbyte", "100%s %(x)s ?:y"} <= displayed
+    assert max(map(len, displayed)) <= 500
     assert rows(either, "SELECT crew FROM calls WHERE crew = :name", name=names[0])
 
 
