@@ -1,8 +1,8 @@
 """What a budget's guard costs, and how far a shared hard budget is overshot.
 
-``python benchmarks/budgets.py`` prints the time of one reserve + settle with no budget near and with no budget at all, and the
-overshoot of a hard budget in one process, in 4 processes with 8 threads each, and of a real crew against a fake provider,
-beside their limits.
+``python benchmarks/budgets.py`` prints the time of one reserve + settle with no budget near and
+with no budget at all, and the overshoot of a hard budget in one process, in 4 processes with 8
+threads each, and of a real crew against a fake provider, beside their limits.
 """
 
 from __future__ import annotations
@@ -105,14 +105,18 @@ def idle_microseconds(path: str) -> float:
     for _ in range(5000):
         begun = time.perf_counter_ns()
         before_call.refusal(None, [])
-        before_call.is_urgent(node)  # type: ignore[arg-type]  # an inactive hook reads nothing else of it
+        # An inactive hook reads nothing else of it.
+        before_call.is_urgent(node)  # type: ignore[arg-type]
         before_call.seen(node)  # type: ignore[arg-type]  # as above
         samples.append(time.perf_counter_ns() - begun)
     return statistics.median(samples) / 1e3
 
 
 def crew(folder: str) -> tuple[int, int, str]:
-    """A real crew kicked off until its budget of $0.002 stops it: (calls the provider billed, pico-USD over, the error)."""
+    """A real crew kicked off until its budget of $0.002 stops it.
+
+    (calls the provider billed, pico-USD over, the error).
+    """
     with FakeProvider() as provider:
         environment = {
             **os.environ,
@@ -164,12 +168,14 @@ def main() -> None:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
         print(
-            f"{'guard, no budget near (reserve + reconcile, median)':<58}{took:>9.1f} µs   limit 20 µs"
+            f"{'guard, no budget near (reserve + reconcile, median)':<58}{took:>9.1f} µs   "
+            "limit 20 µs"
         )
         took = idle_microseconds(f"{folder}/none.db")
         passed.append(took <= 2)
         print(
-            f"{'no budget at all (before and after a call, median)':<58}{took:>9.2f} µs   limit 2 µs"
+            f"{'no budget at all (before and after a call, median)':<58}{took:>9.2f} µs   "
+            "limit 2 µs"
         )
         for name, budget, processes, threads in (
             ("one process, one crew, $0.002", "0.002 USD/day", 1, 1),
@@ -180,12 +186,14 @@ def main() -> None:
             passed.append(over <= most * COST)
             limit = f"{most} call{'s' if most > 1 else ''} in flight (${most * COST / 1e12:.6f})"
             print(
-                f"{name:<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most {limit}"
+                f"{name:<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most "
+                f"{limit}"
             )
         calls, over, said = crew(folder)
         passed.append(over <= COST)
         print(
-            f"{'a real crew, $0.002':<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the limit; at most 1 call (${COST / 1e12:.6f})"
+            f"{'a real crew, $0.002':<58}{calls:>5} calls, {over / 1e12:+.6f} USD against the "
+            f"limit; at most 1 call (${COST / 1e12:.6f})"
         )
         print(f"  {said}")
     sys.exit(0 if all(passed) else 1)

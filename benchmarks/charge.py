@@ -1,5 +1,6 @@
 # ruff: noqa: B023  (each lambda is called before the loop goes on)
-"""What a charge costs: µs amortised, the ratio to genai-prices' `calc_price` in the same run, and what loading the book takes.
+"""What a charge costs: µs amortised, the ratio to genai-prices' `calc_price` in the same run, and
+what loading the book takes.
 
 python benchmarks/charge.py
 """
@@ -18,7 +19,8 @@ LIMIT_US, LIMIT_RATIO, LIMIT_MB, LIMIT_MS = 2.0, 20.0, 5.0, 100.0
 _LOAD = """
 import resource, sys, time
 from crewmeter.usage.token_usage import TokenUsage
-import sqlite3, json, re, decimal, hashlib, logging, pathlib, dataclasses  # what the exporter has loaded anyway
+# What the exporter has loaded anyway.
+import sqlite3, json, re, decimal, hashlib, logging, pathlib, dataclasses
 import crewmeter_cost.records
 def rss():
     with open("/proc/self/statm") as pages:
@@ -33,7 +35,10 @@ print((time.perf_counter() - start) * 1000, (rss() - before) / 1e6, "genai_price
 
 
 def loading() -> tuple[float, float, bool]:
-    """Milliseconds and megabytes of import, load and first charge in a fresh process; whether genai-prices was imported."""
+    """Milliseconds and megabytes of import, load and first charge in a fresh process.
+
+    Whether genai-prices was imported.
+    """
     runs = []
     for _ in range(3):
         out = subprocess.run(
@@ -91,7 +96,8 @@ def main() -> int:
             lambda: calc_price(said, model, provider_id=name, genai_request_timestamp=at), 1_000
         )
         print(
-            f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   {other / mine:5.1f}×"
+            f"{provider + ' ' + model:32} {mine:6.2f} µs   genai-prices {other:6.1f} µs   "
+            f"{other / mine:5.1f}×"
         )
         ours, theirs = ours + mine, theirs + other
     milliseconds, megabytes, imported = loading()
@@ -100,7 +106,8 @@ def main() -> int:
     print(f"faster than calc_price  {ratio:6.1f} ×   (limit {LIMIT_RATIO:.0f})")
     print(f"load and first charge   {milliseconds:6.1f} ms  (limit {LIMIT_MS:.0f})")
     print(
-        f"memory of it            {megabytes:6.1f} MB  (limit {LIMIT_MB:.0f}), genai-prices imported: {imported}"
+        f"memory of it            {megabytes:6.1f} MB  (limit {LIMIT_MB:.0f}), genai-prices "
+        f"imported: {imported}"
     )
     return (
         0

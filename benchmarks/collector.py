@@ -1,9 +1,10 @@
-"""What the collector costs: spans a second through the gateway collector into the sidecar, beside the sidecar on its own.
+"""What the collector costs: spans a second through the gateway collector into the sidecar, beside
+the sidecar on its own.
 
     python benchmarks/collector.py [--seconds 8] [--connections 4]
 
-Both are measured with the same generator and the same durable ledger, one after the other. Through the collector a span counts when it is
-in the ledger, not when the collector has acknowledged it.
+Both are measured with the same generator and the same durable ledger, one after the other. Through
+the collector a span counts when it is in the ledger, not when the collector has acknowledged it.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ def alone(seconds: float, connections: int) -> float:
 
 
 def through(seconds: float, connections: int) -> tuple[float, float, float, int]:
-    """Spans a second from the first one sent to the last one stored, memory of collector and sidecar (MB), spans missing at the end."""
+    """Spans a second from the first one sent to the last one stored, memory of collector and
+    sidecar (MB), spans missing at the end.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ledger = folder / "ledger.db"

@@ -1,7 +1,8 @@
-"""Back-test of the month-end forecast: mean absolute error against two naive methods, over seeded histories.
+"""Back-test of the month-end forecast: mean absolute error against two naive methods, over seeded
+histories.
 
-Prints, for each history and day of the month, the mean absolute percentage error of the month's total over 24 months.
-Run: ``python benchmarks/forecast.py``.
+Prints, for each history and day of the month, the mean absolute percentage error of the month's
+total over 24 months. Run: ``python benchmarks/forecast.py``.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Durable ingest: how many LLM spans a second a sidecar acknowledges after fsync, load generator included.
+"""Durable ingest: how many LLM spans a second a sidecar acknowledges after fsync, load generator
+included.
 
     python benchmarks/ingest.py [--seconds 15] [--spans N] [--ledger URL] [--connections 8]   # limits hold for SQLite
 
-Starts a real `crewmeter serve` on loopback and sends it requests of 512 spans over keep-alive HTTP from a process of
-its own, with full synchronisation to disk. Three measurements: as fast as it goes; at half that load, the time to each
-acknowledgement; and raw ``sqlite3.executemany`` into tables with the same indexes. `--spans 5000000` is the soak: it runs
-until so many spans are in, and reports how memory moved.
+Starts a real `crewmeter serve` on loopback and sends it requests of 512 spans over keep-alive HTTP
+from a process of its own, with full synchronisation to disk. Three measurements: as fast as it
+goes; at half that load, the time to each acknowledgement; and raw ``sqlite3.executemany`` into
+tables with the same indexes. `--spans 5000000` is the soak: it runs until so many spans are in,
+and reports how memory moved.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ TRACE, SPAN = b"T" * 16, b"S" * 8
 
 
 def template() -> list[bytes]:
-    """A serialised request of 512 LLM spans as crewmeter's tracer writes them, cut where the ids go."""
+    """A serialised request of 512 LLM spans as crewmeter's tracer writes them, cut where the ids
+    go.
+    """
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     pair = group.resource.attributes.add()
@@ -114,7 +118,8 @@ def filled(parts: list[bytes], ids: dict[bytes, int]) -> bytes:
 def send(
     port: int, seconds: float, pause: float, offset: float, spans: int, out: dict[str, object]
 ) -> None:
-    """One connection: request after request, each `pause` seconds after the last one began, until time or spans are used up.
+    """One connection: request after request, each `pause` seconds after the last one began, until
+    time or spans are used up.
 
     Independent senders do not send in step: the first request goes out `offset` seconds late.
     """
@@ -148,7 +153,10 @@ def send(
 def load(
     port: int, seconds: float, *, connections: int, rate: float = 0.0, spans: int = 10**12
 ) -> dict[str, object]:
-    """Send from a process of its own; `rate` is spans a second (0: as fast as they are acknowledged)."""
+    """Send from a process of its own; `rate` is spans a second (0.
+
+    As fast as they are acknowledged).
+    """
     arguments = [
         sys.executable,
         __file__,
@@ -228,7 +236,9 @@ class Sidecar:
 
 
 def raw_sqlite(path: Path, seconds: float) -> float:
-    """Rows a second of plain ``executemany`` in transactions of 512, synchronous FULL, into our `call` table with its indexes."""
+    """Rows a second of plain ``executemany`` in transactions of 512, synchronous FULL, into our
+    `call` table with its indexes.
+    """
     from crewmeter_cost.ledger.store import Ledger
 
     Ledger.open(str(path), durable=True).close()
@@ -348,7 +358,8 @@ def main() -> int:
     own, generators = cpu / full["spans"] * 1e6, full["cpu_seconds"] / full["spans"] * 1e6
     print(f"{'':<4}sidecar {own:.1f} µs/span, generator {generators:.1f} µs/span of processor time")
     print(
-        f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} retries"
+        f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} "
+        "retries"
     )
     if raw:
         met.append(

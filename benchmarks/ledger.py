@@ -1,8 +1,10 @@
-"""What the ledger takes and how fast it answers: ``python benchmarks/ledger.py [--calls N] [--history N…] [--batch N] [--ledger URL]``.
+"""What the ledger takes and how fast it answers: ``python benchmarks/ledger.py [--calls N]
+[--history N…] [--batch N] [--ledger URL]``.
 
-Writes: calls a second through `Ledger.write` (durable, as the sidecar runs it) beside raw ``sqlite3.executemany`` of the same
-rows into the same table with the same indexes. Reports: the median of several readings over 30 days, by model and by
-crew and agent, beside scanning the calls for the same figures.
+Writes: calls a second through `Ledger.write` (durable, as the sidecar runs it) beside raw
+``sqlite3.executemany`` of the same rows into the same table with the same indexes. Reports: the
+median of several readings over 30 days, by model and by crew and agent, beside scanning the calls
+for the same figures.
 """
 
 from __future__ import annotations
@@ -132,7 +134,9 @@ def write(ledger: Ledger, count: int, size: int, days: float) -> float:
 
 
 def raw(source: Path, target: Path, size: int) -> tuple[int, float]:
-    """Rows and seconds of ``executemany`` of the same rows into an empty copy of `call`, committed and synced per batch."""
+    """Rows and seconds of ``executemany`` of the same rows into an empty copy of `call`, committed
+    and synced per batch.
+    """
     given = sqlite3.connect(source)
     rows = given.execute(
         f"SELECT {', '.join(CALL_COLUMNS)} FROM call ORDER BY id LIMIT 200000"
@@ -140,7 +144,8 @@ def raw(source: Path, target: Path, size: int) -> tuple[int, float]:
     statements = [
         row[0]
         for row in given.execute(
-            "SELECT sql FROM sqlite_master WHERE tbl_name = 'call' AND sql IS NOT NULL ORDER BY type DESC"
+            "SELECT sql FROM sqlite_master WHERE tbl_name = 'call' AND sql IS NOT NULL ORDER BY "
+            "type DESC"
         )
     ]
     given.close()
@@ -154,7 +159,10 @@ def raw(source: Path, target: Path, size: int) -> tuple[int, float]:
         taking.execute(f"PRAGMA {pragma}")
     for statement in statements:
         taking.execute(statement)
-    sql = f"INSERT INTO call ({', '.join(CALL_COLUMNS)}) VALUES ({', '.join('?' * len(CALL_COLUMNS))})"
+    sql = (
+        f"INSERT INTO call ({', '.join(CALL_COLUMNS)}) VALUES "
+        f"({', '.join('?' * len(CALL_COLUMNS))})"
+    )
     began = time.perf_counter()
     for start in range(0, len(rows), size):
         taking.executemany(sql, rows[start : start + size])
@@ -174,7 +182,10 @@ def timed(action, times: int = 7) -> float:
     return statistics.median(spent)
 
 
-SCAN = "SELECT provider, model, COUNT(*), SUM(cost_usd), SUM(input_tokens) FROM calls WHERE time >= :low AND time < :high GROUP BY 1, 2"
+SCAN = (
+    "SELECT provider, model, COUNT(*), SUM(cost_usd), SUM(input_tokens) FROM calls WHERE "
+    "time >= :low AND time < :high GROUP BY 1, 2"
+)
 
 
 def scan(ledger: Ledger) -> None:
@@ -277,7 +288,8 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=5_000)
     options.add_argument(
         "--ledger",
-        help="another ledger, e.g. postgresql+psycopg://…, for one history; default: temporary SQLite files",
+        help="another ledger, e.g. postgresql+psycopg://…, for one history; default: temporary "
+        "SQLite files",
     )
     options.add_argument(
         "--keep",

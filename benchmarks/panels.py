@@ -87,7 +87,8 @@ def main() -> None:
             fill(ledger, options.calls, options.days)
             print(f"wrote {count(ledger):,} calls in {time.perf_counter() - begun:.0f} s")
         print(
-            f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days of range\n"
+            f"{count(ledger):,} calls in {ledger.engine.dialect.name}, {options.range} days of "
+            "range\n"
         )
         print(f"{'panel':24} {'cold ms':>9} {'median ms':>10} {'cpu ms':>8} {'rows':>6}")
         measured = line_items(ledger, options.range * 86400)

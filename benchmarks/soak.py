@@ -1,8 +1,9 @@
 """Whether the event handler's memory stays flat over a million events.
 
-``python benchmarks/soak.py [--events 1000000]`` feeds the event handler one kickoff after the other (crew, task, agent, a streamed model
-call, a tool: 15 events), prints the resident memory (MB) every tenth of the way, and exits 1 if it grows by 5 MB or more after the
-first fifth. Linux only: the figure is read from ``/proc/self/statm``.
+``python benchmarks/soak.py [--events 1000000]`` feeds the event handler one kickoff after the
+other (crew, task, agent, a streamed model call, a tool: 15 events), prints the resident memory
+(MB) every tenth of the way, and exits 1 if it grows by 5 MB or more after the first fifth. Linux
+only: the figure is read from ``/proc/self/statm``.
 """
 
 from __future__ import annotations
@@ -109,10 +110,12 @@ def main() -> int:
     growth = max(seen[2:]) - seen[1]
     still_open = recorder.open_count
     print(
-        f"{next(ended)} spans, {still_open} left open, {took / feeder.reported * 1e6:.1f} us an event"
+        f"{next(ended)} spans, {still_open} left open, {took / feeder.reported * 1e6:.1f} us an "
+        "event"
     )
     print(
-        f"growth after the first fifth: {growth:+.2f} MB (limit {LIMIT_MB:.0f} MB): {'flat' if growth < LIMIT_MB else 'NOT FLAT'}"
+        f"growth after the first fifth: {growth:+.2f} MB (limit {LIMIT_MB:.0f} MB): "
+        f"{'flat' if growth < LIMIT_MB else 'NOT FLAT'}"
     )
     return 0 if growth < LIMIT_MB and not still_open else 1
 

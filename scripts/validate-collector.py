@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Let the real collector check a configuration, and say in which line the mistake is (the collector itself doesn't).
+"""Let the real collector check a configuration, and say in which line the mistake is (the
+collector itself doesn't).
 
     scripts/validate-collector.py path/to/crewmeter-otelcol base.yaml gateway.yaml
 
@@ -50,7 +51,11 @@ def culprits(message: str) -> list[str]:
 
 
 def position(message: str, files: list[Path]) -> str | None:
-    """``file:line: text`` of the first culprit found, looked for inside the component the message names before anywhere else."""
+    """``file:line.
+
+    Text`` of the first culprit found, looked for inside the component the message names before
+    anywhere else.
+    """
     if line := re.search(r"yaml: line (\d+)", message):
         number, file = int(line[1]), files[-1]
         return f"{file}:{number}: {file.read_text().splitlines()[number - 1].strip()}"
@@ -69,7 +74,10 @@ def position(message: str, files: list[Path]) -> str | None:
 
 
 def block(file: Path, component: str) -> tuple[Path, int, int] | None:
-    """The lines (first, end) in which `file` configures `component`: its key and everything indented deeper."""
+    """The lines (first, end) in which `file` configures `component`.
+
+    Its key and everything indented deeper.
+    """
     lines = file.read_text().splitlines()
     first = next((i for i, text in enumerate(lines) if text.strip() == f"{component}:"), None)
     if first is None:

@@ -24,8 +24,8 @@ _STATEMENT = re.compile(r"\s*(?:\[|[A-Za-z0-9_\"'-][^=\n]*=)")
 def toml_mistake(text: str, error: Exception) -> tuple[int, str]:
     """(line, problem) of a text that `tomllib` refused with `error`.
 
-    An array, table or string that is never closed is noticed at the end of the file, or far below: then the line is the one
-    that opens it, the first from which on the text can't be read.
+    An array, table or string that is never closed is noticed at the end of the file, or far below:
+    then the line is the one that opens it, the first from which on the text can't be read.
     """
     said = str(error)
     context = _POSITION.search(said)

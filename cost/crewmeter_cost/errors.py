@@ -10,7 +10,8 @@ class CrewMeterError(Exception):
 
     The process exits with `exit_code`.
 
-    `message` names the culprit, `hint` the way out. ``exit_code`` 2 is wrong usage or input, 1 a check that failed.
+    `message` names the culprit, `hint` the way out. ``exit_code`` 2 is wrong usage or input, 1 a
+    check that failed.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 2) -> None:

@@ -2,8 +2,9 @@
 
 Entry point ``crewmeter`` of ``opentelemetry_traces_exporter``.
 
-It runs on a span processor's own thread. Nothing heavy (SQLModel, the price book) is imported before the first export,
-and nothing that goes wrong reaches the app: spans wait in a bounded spool and are tried again; what is lost is counted.
+It runs on a span processor's own thread. Nothing heavy (SQLModel, the price book) is imported
+before the first export, and nothing that goes wrong reaches the app: spans wait in a bounded spool
+and are tried again; what is lost is counted.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ __all__ = ["LedgerSpanExporter", "unwritten_spans"]
 _log = logging.getLogger("crewmeter")
 
 SPOOL_SPANS = 10_000
-"""Spans that wait while the ledger cannot be written, some 20 MB; beyond, the oldest are dropped and counted."""
+"""Spans that wait while the ledger cannot be written, some 20 MB.
+
+Beyond, the oldest are dropped and counted.
+"""
 BATCH_SPANS = 1_000
 BUSY_SECONDS = 1.0
-"""How long one attempt waits for another process's write: two fit into the two seconds an exit may take."""
+"""How long one attempt waits for another process's write.
+
+Two fit into the two seconds an exit may take.
+"""
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 QUIET_SECONDS = 60.0
 """At most one complaint in this time."""
@@ -249,7 +256,8 @@ class LedgerSpanExporter(SpanExporter):
             return PriceBook.load()
         except CrewMeterError as error:
             _log.error(
-                "crewmeter: %s; pricing with the public book. Mend the file, then run `crewmeter reprice`",
+                "crewmeter: %s; pricing with the public book. Mend the file, then run "
+                "`crewmeter reprice`",
                 error,
             )
             return PriceBook.load(Path(os.devnull))

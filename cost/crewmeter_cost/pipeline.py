@@ -30,7 +30,10 @@ class Receipt:
 
     spans: int
     calls: Sequence[tuple[Call, Outcome]]
-    """Every billed call in the batch with its price, also those the ledger had already: `written.new_calls` are the new ones."""
+    """Every billed call in the batch with its price, also those the ledger had already.
+
+    `written.new_calls` are the new ones.
+    """
     steps: Sequence[Step]
     written: Written
 

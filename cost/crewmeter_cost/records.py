@@ -2,8 +2,9 @@
 
 A span as it came in, and the call, step or run it turned out to be.
 
-``intake`` reads `Span`s out of OTLP bytes or SDK objects; ``dialects`` turns each into a `Call` (billed) or a
-`Step` (a node of the tree); ``pricing`` adds a `Charge` or `Unpriced`; ``ledger`` writes the batch.
+``intake`` reads `Span`s out of OTLP bytes or SDK objects; ``dialects`` turns each into a `Call`
+(billed) or a `Step` (a node of the tree); ``pricing`` adds a `Charge` or `Unpriced`; ``ledger``
+writes the batch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Run a Python program, metered, as ``python`` itself would run it.
 
-The same ``__main__``, ``sys.argv`` and ``sys.path``, the same exit code, and a traceback that shows the program's frames only.
+The same ``__main__``, ``sys.argv`` and ``sys.path``, the same exit code, and a traceback that
+shows the program's frames only.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def launch(
 
     The process exits with its code.
 
-    `ledger` as for `Ledger.open`. With `summary`, one line on stderr at the very end says what the run cost.
-    Raises `CrewMeterError` where there is nothing to run.
+    `ledger` as for `Ledger.open`. With `summary`, one line on stderr at the very end says what the
+    run cost. Raises `CrewMeterError` where there is nothing to run.
     """
     main, code = _module(target) if module else _script(target)
     sys.argv = [str(main.__file__), *arguments]

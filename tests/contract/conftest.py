@@ -1,4 +1,7 @@
-"""One month of history, made once, for every test that reads; commands run in this process, as their entry point does."""
+"""One month of history, made once, for every test that reads.
+
+Commands run in this process, as their entry point does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The app's side of the contract, in one process: `instrument` and its way back, tags, the handle; and any OpenTelemetry app."""
+"""The app's side of the contract, in one process: `instrument` and its way back, tags, the handle.
+
+And any OpenTelemetry app.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ trace.get_tracer_provider().shutdown()
 
 
 def test_instrument_and_back(fake_provider, ledger_path, command):
-    """Twice changes nothing; a call is attributed and tagged; uninstrumenting restores CrewAI's and httpx's very own objects."""
+    """Twice changes nothing; a call is attributed and tagged.
+
+    Uninstrumenting restores CrewAI's and httpx's very own objects.
+    """
     ran = run_app(
         APP,
         ledger=ledger_path,

@@ -1,4 +1,7 @@
-"""Commands that find: runs by filter, reports and exports with the same filter, rates of a model."""
+"""Commands that find.
+
+Runs by filter, reports and exports with the same filter, rates of a model.
+"""
 
 from __future__ import annotations
 

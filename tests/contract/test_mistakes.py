@@ -1,4 +1,7 @@
-"""Bad input of each kind: exit code 2, the culprit and the way out on stderr, nothing on stdout, no traceback."""
+"""Bad input of each kind.
+
+Exit code 2, the culprit and the way out on stderr, nothing on stdout, no traceback.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def test_wrong_usage_exits_with_2(command, history, monkeypatch, words, culprit)
 
 
 def test_a_wrong_ledger_is_named(command, history, tmp_path):
-    """Missing, empty, foreign, damaged and newer files and wrong URLs are refused by name, and stay as they were."""
+    """Missing, empty, foreign, damaged and newer files and wrong URLs are refused by name, and
+    stay as they were.
+    """
     (tmp_path / "text.db").write_text("not a database, whatever it is called" * 50)
     (tmp_path / "zero.db").touch()
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
@@ -105,7 +110,10 @@ def test_a_wrong_price_file_is_named_with_its_line(
 def test_a_wrong_budgets_file_is_named_with_its_line(
     command, history, monkeypatch, tmp_path, name, text, line
 ):
-    """CREWMETER_BUDGETS as a file: its path, the line of the mistake and the way out, each on one line."""
+    """CREWMETER_BUDGETS as a file.
+
+    Its path, the line of the mistake and the way out, each on one line.
+    """
     (tmp_path / name).write_text(text)
     monkeypatch.setenv("CREWMETER_BUDGETS", str(tmp_path / name))
     said = command("budget", "status", "--ledger", history)
@@ -154,7 +162,10 @@ def test_an_exceeded_budget_exits_with_1(command, history, monkeypatch):
     ids=str,
 )
 def test_only_what_records_makes_a_ledger(command, monkeypatch, tmp_path, words):
-    """Reading, re-pricing and pruning where nothing was ever recorded: said, and no empty ledger left behind."""
+    """Reading, re-pricing and pruning where nothing was ever recorded.
+
+    Said, and no empty ledger left behind.
+    """
     monkeypatch.setenv("CREWMETER_LEDGER", str(tmp_path / "none.db"))
     refused(command(*words), "there is no ledger at")
     assert not (tmp_path / "none.db").exists()

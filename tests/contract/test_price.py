@@ -28,7 +28,10 @@ USAGE = json.dumps({"prompt_tokens": 1000, "completion_tokens": 300, "cached_pro
     ],
 )
 def test_a_price_is_exact_to_the_line(command, words, usd):
-    """The contract's document: its keys in order, decimal strings, and lines that add up to the cost."""
+    """The contract's document.
+
+    Its keys in order, decimal strings, and lines that add up to the cost.
+    """
     from decimal import Decimal
 
     when = [] if "--at" in words else ["--at", "2026-11-21T12:00:00Z"]

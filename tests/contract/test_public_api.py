@@ -138,7 +138,10 @@ print("fine")
 
 
 def test_importing_the_app_side_is_light():
-    """`import crewmeter` pulls in neither CrewAI nor the money side nor a database: it must cost an app next to nothing."""
+    """`import crewmeter` pulls in neither CrewAI nor the money side nor a database.
+
+    It must cost an app next to nothing.
+    """
     code = """
 import sys
 import crewmeter

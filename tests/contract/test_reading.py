@@ -1,4 +1,7 @@
-"""What people script against: options, keys, types and order of every reading command, key by key."""
+"""What people script against.
+
+Options, keys, types and order of every reading command, key by key.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ def typed(row: dict, shape: dict[str, type]) -> None:
 
 @pytest.mark.parametrize("by", GROUPS)
 def test_a_report_has_the_contracts_keys(command, history, by):
-    """Each group gives `since, until, currency, group_by, rows, total`; a row has its key, then the twelve amounts, in order."""
+    """Each group gives `since, until, currency, group_by, rows, total`.
+
+    A row has its key, then the twelve amounts, in order.
+    """
     said = command("report", "--by", by, "--format", "json", "--ledger", history)
     assert (said.code, said.err) == (0, "")
     made = json.loads(said.out)
@@ -149,7 +155,10 @@ def test_a_report_by_tool_speaks_of_tool_calls(command, history):
 
 
 def test_an_export_has_the_contracts_keys_in_order(command, history):
-    """One object a billed call; exact cost or null with its status; nulls where nothing is known."""
+    """One object a billed call; exact cost or null with its status.
+
+    Nulls where nothing is known.
+    """
     said = command("export", "--ledger", history)
     assert (said.code, said.err) == (0, "")
     calls = [json.loads(line) for line in said.out.splitlines()]
@@ -175,7 +184,10 @@ def test_an_export_has_the_contracts_keys_in_order(command, history):
 
 
 def test_runs_and_one_run(command, history):
-    """`runs` has the contract's keys, newest first; `show` knows every one of them by id, start of id, and `last`."""
+    """`runs` has the contract's keys, newest first.
+
+    `show` knows every one of them by id, start of id, and `last`.
+    """
     listed = json.loads(command("runs", "--format", "json", "--ledger", history).out)
     assert {tuple(run) for run in listed} == {tuple(RUN)}
     assert [run["started_at"] for run in listed] == sorted(

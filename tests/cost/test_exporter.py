@@ -1,4 +1,7 @@
-"""The embedded ledger never hurts the app: locked, full, damaged or forbidden, spans wait, and what is lost is said once."""
+"""The embedded ledger never hurts the app.
+
+Locked, full, damaged or forbidden, spans wait, and what is lost is said once.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def _calls(path) -> int:
 
 
 def test_a_finished_span_is_a_priced_row(exporter, ledger_path):
-    """One span of a call: exact tokens and cost in the ledger, and the run's cost to be read at once."""
+    """One span of a call.
+
+    Exact tokens and cost in the ledger, and the run's cost to be read at once.
+    """
     emit_calls(exporter)
     cost = exporter.run_cost(RUN)
     assert (cost.calls, cost.input_tokens, cost.cost_pusd, cost.unpriced_calls) == (
@@ -53,8 +59,10 @@ def test_a_finished_span_is_a_priced_row(exporter, ledger_path):
 def test_constructing_it_imports_nothing_heavy():
     """The app's thread pays for no database and no price book: both come with the first export."""
     code = (
-        "import sys\nfrom crewmeter_cost.exporter import LedgerSpanExporter\nLedgerSpanExporter('/nowhere/l.db')\n"
-        "print([name for name in ('sqlalchemy', 'sqlmodel', 'alembic', 'crewmeter_cost.pricing', 'genai_prices') if name in sys.modules])"
+        "import sys\nfrom crewmeter_cost.exporter import "
+        "LedgerSpanExporter\nLedgerSpanExporter('/nowhere/l.db')\n"
+        "print([name for name in ('sqlalchemy', 'sqlmodel', 'alembic', "
+        "'crewmeter_cost.pricing', 'genai_prices') if name in sys.modules])"
     )
     assert (
         subprocess.run(
@@ -65,7 +73,10 @@ def test_constructing_it_imports_nothing_heavy():
 
 
 def test_a_locked_ledger_delays_but_loses_nothing(exporter, ledger_path, monkeypatch, caplog):
-    """Another process holds the lock: export returns soon, complains once, and the retry thread writes when the lock is gone."""
+    """Another process holds the lock.
+
+    Export returns soon, complains once, and the retry thread writes when the lock is gone.
+    """
     monkeypatch.setattr(exporting, "BUSY_SECONDS", 0.1)
     Ledger.open(str(ledger_path)).close()
     holder = sqlite3.connect(ledger_path, isolation_level=None)
@@ -86,7 +97,10 @@ def test_a_locked_ledger_delays_but_loses_nothing(exporter, ledger_path, monkeyp
 
 
 def test_a_damaged_ledger_is_moved_aside_and_begun_anew(exporter, ledger_path, caplog):
-    """Bytes flipped under a running app: the file is kept under another name, said loudly, and nothing new is lost."""
+    """Bytes flipped under a running app.
+
+    The file is kept under another name, said loudly, and nothing new is lost.
+    """
     emit_calls(exporter, 50)
     with Ledger.open(str(ledger_path)) as ledger, ledger.engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1")
@@ -111,7 +125,10 @@ def test_a_damaged_ledger_is_moved_aside_and_begun_anew(exporter, ledger_path, c
 
 
 def test_a_ledger_deleted_under_the_app_is_begun_anew(exporter, ledger_path):
-    """`rm ledger.db` while the app runs: the next spans go into a new file, not into the deleted one."""
+    """`rm ledger.db` while the app runs.
+
+    The next spans go into a new file, not into the deleted one.
+    """
     emit_calls(exporter, 2)
     for suffix in ("", "-wal", "-shm"):
         os.unlink(f"{ledger_path}{suffix}")
@@ -120,7 +137,10 @@ def test_a_ledger_deleted_under_the_app_is_begun_anew(exporter, ledger_path):
 
 
 def test_a_forbidden_place_costs_the_app_nothing_but_a_line(tmp_path, caplog):
-    """A ledger that cannot be made: bounded spool, one complaint, and at the end how many spans are lost."""
+    """A ledger that cannot be made.
+
+    Bounded spool, one complaint, and at the end how many spans are lost.
+    """
     (tmp_path / "file").write_text("in the way")
     exporter = LedgerSpanExporter(ledger=str(tmp_path / "file" / "ledger.db"))
     emit_calls(exporter, 30)
@@ -147,7 +167,10 @@ def test_the_spool_is_bounded(tmp_path, monkeypatch, caplog):
 def test_a_malformed_price_file_does_not_stop_the_meter(
     exporter, ledger_path, monkeypatch, tmp_path, caplog
 ):
-    """The overrides are broken: say so, price with the public book, and let `reprice` mend it later."""
+    """The overrides are broken.
+
+    Say so, price with the public book, and let `reprice` mend it later.
+    """
     prices = tmp_path / "prices.toml"
     prices.write_text("[[price]]\ninput = -1\n")
     monkeypatch.setenv("CREWMETER_PRICES", str(prices))
@@ -158,7 +181,9 @@ def test_a_malformed_price_file_does_not_stop_the_meter(
 
 
 def test_a_span_nobody_can_read_is_dropped_alone(exporter, ledger_path, monkeypatch, caplog):
-    """A defect of ours in reading one span loses that span, not its batch, and not the app's exports."""
+    """A defect of ours in reading one span loses that span, not its batch, and not the app's
+    exports.
+    """
     from crewmeter_cost.intake import classify
 
     reading = classify.read
@@ -182,7 +207,10 @@ def test_a_span_nobody_can_read_is_dropped_alone(exporter, ledger_path, monkeypa
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("slower", ["parent", "child"])
 def test_parent_and_forked_child_both_write(ledger_path, slower):
-    """A fork in the middle: each has its own connection and locks, so nothing is lost whoever closes the file first."""
+    """A fork in the middle.
+
+    Each has its own connection and locks, so nothing is lost whoever closes the file first.
+    """
     code = f"""
 import os, sys, time
 sys.path.insert(0, {str(TESTS)!r})

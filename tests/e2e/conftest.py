@@ -1,4 +1,7 @@
-"""The end-to-end apps are played once per module; the tests then read the server's books and the ledger."""
+"""The end-to-end apps are played once per module.
+
+The tests then read the server's books and the ledger.
+"""
 
 from __future__ import annotations
 

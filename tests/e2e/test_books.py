@@ -58,7 +58,9 @@ def stage(tmp_path_factory, perform_apps):
 
 @pytest.mark.parametrize("app", EXACT)
 def test_every_exchange_is_charged_once_and_exactly(stage, app):
-    """Tokens and cost of every exchange equal the server's own books, to the token and the pico-dollar."""
+    """Tokens and cost of every exchange equal the server's own books, to the token and the
+    pico-dollar.
+    """
     billed, rows = stage.of(app)
     assert stage.played[app].error is None
     assert ledger_lines(rows) == billed_lines(billed)
@@ -82,7 +84,9 @@ def test_response_ids_are_the_providers(stage):
 
 
 def test_refused_calls_are_rows_without_a_price(stage):
-    """A call the provider refused is in the ledger as failed, with no cost rather than a cost of 0."""
+    """A call the provider refused is in the ledger as failed, with no cost rather than a cost of
+    0.
+    """
     billed, rows = stage.of("failing")
     assert billed == []
     assert rows
@@ -105,7 +109,9 @@ def test_nothing_is_left_open(stage):
 
 
 def test_sixty_four_crews_keep_apart(stage):
-    """Each of 64 concurrent crews (and 16 threaded ones) has a run of its own, holding its own two calls and its one agent."""
+    """Each of 64 concurrent crews (and 16 threaded ones) has a run of its own, holding its own two
+    calls and its one agent.
+    """
     _, rows = stage.of("sixty_four")
     runs: dict[object, list[dict[str, object]]] = {}
     for row in rows:
@@ -144,14 +150,18 @@ def test_embeddings_belong_to_the_crew_that_caused_them(stage):
 
 
 def test_a_call_inside_a_tool_is_the_tools(stage):
-    """A completion that a tool makes with the provider's own SDK is charged to that tool's crew, agent and tool."""
+    """A completion that a tool makes with the provider's own SDK is charged to that tool's crew,
+    agent and tool.
+    """
     _, rows = stage.of("direct")
     inside = [row for row in rows if row["request_model"] in ("gpt-4o", "text-embedding-3-small")]
     assert [(row["tool"], row["agent"]) for row in inside] == [("second_opinion", "Researcher")] * 2
 
 
 def test_a_run_is_one_tree(stage):
-    """Every step and call of a nested run (flow, crew, agent, tool, crew, agent) hangs below the flow's span."""
+    """Every step and call of a nested run (flow, crew, agent, tool, crew, agent) hangs below the
+    flow's span.
+    """
     steps, (_, rows) = stage.steps_of("nested"), stage.of("nested")
     assert len({step["run"] for step in steps} | {row["run"] for row in rows}) == 1
     ids = {step["span_id"] for step in steps}
@@ -177,7 +187,10 @@ def test_an_unanswered_call_says_that_it_may_be_billed(stage):
 
 
 def test_a_cancelled_kickoff_is_never_free(stage):
-    """What a cancelled crew was billed for is charged or stands there as unknown; versions differ in whether the call goes on."""
+    """What a cancelled crew was billed for is charged or stands there as unknown.
+
+    Versions differ in whether the call goes on.
+    """
     billed, rows = stage.of("cancelled")
     assert ledger_lines(rows) == billed_lines(
         [entry for entry in billed if entry.response_id in {row["response_id"] for row in rows}]

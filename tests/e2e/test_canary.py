@@ -68,7 +68,9 @@ def _play(tmp_path, **env):
 
 
 def test_the_ledger_and_the_log_keep_no_content(tmp_path):
-    """Prompts, answers, tool arguments, results and errors, inputs and keys stand neither in the database, its WAL nor the log."""
+    """Prompts, answers, tool arguments, results and errors, inputs and keys stand neither in the
+    database, its WAL nor the log.
+    """
     ran, log = _play(tmp_path)
     files = sorted(tmp_path.glob("ledger.db*"))
     assert len(ran.calls) >= 4
@@ -90,7 +92,10 @@ def test_otlp_carries_no_content(tmp_path, collector):
 
 
 def test_content_on_request_is_scrubbed_of_keys(tmp_path, collector):
-    """With content capture on, prompts travel over OTLP; the API key still does not, and the ledger keeps no content at all."""
+    """With content capture on, prompts travel over OTLP.
+
+    The API key still does not, and the ledger keeps no content at all.
+    """
     url, bodies = collector
     _play(
         tmp_path,

@@ -1,4 +1,8 @@
-"""``crewmeter demo``: a real crew whose bill agrees with the fake provider's books, and a history that is the same every time."""
+"""``crewmeter demo``.
+
+A real crew whose bill agrees with the fake provider's books, and a history that is the same every
+time.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,10 @@ def _content(path):
 
 
 def test_the_same_seed_writes_the_same_rows(tmp_path):
-    """Two ledgers filled with one seed and end are equal, row for row and byte for byte; another seed differs."""
+    """Two ledgers filled with one seed and end are equal, row for row and byte for byte.
+
+    Another seed differs.
+    """
     _load(tmp_path / "a.db")
     _load(tmp_path / "b.db")
     _load(tmp_path / "c.db", seed=8)
@@ -72,7 +79,9 @@ def test_the_same_seed_writes_the_same_rows(tmp_path):
 
 
 def test_loading_twice_adds_nothing(tmp_path):
-    """The history's spans keep their ids, so a second load, or a longer one over it, only adds what is new."""
+    """The history's spans keep their ids, so a second load, or a longer one over it, only adds
+    what is new.
+    """
     first = _load(tmp_path / "a.db")
     assert _load(tmp_path / "a.db").new_calls == 0
     longer = _load(tmp_path / "a.db", days=4)
@@ -105,7 +114,9 @@ def test_every_span_lies_inside_its_window_and_its_parent():
 
 
 def test_a_month_has_a_bit_of_everything(tmp_path):
-    """Thirty days hold failures, an unpriced model, cached tools, embeddings, a spike, several providers, teams and sessions."""
+    """Thirty days hold failures, an unpriced model, cached tools, embeddings, a spike, several
+    providers, teams and sessions.
+    """
     _load(tmp_path / "a.db", days=30, calls_per_day=120)
     calls, steps, runs = (read(tmp_path / "a.db") for read in (call_rows, step_rows, run_rows))
     assert {row["cost_status"] for row in calls} >= {"priced", "unknown_model", "usage_missing"}
@@ -129,7 +140,10 @@ def test_a_month_has_a_bit_of_everything(tmp_path):
 
 
 def test_every_billed_span_stands_alone():
-    """A call's span carries its run, crew, task and agent itself: no parent is needed to price or attribute it."""
+    """A call's span carries its run, crew, task and agent itself.
+
+    No parent is needed to price or attribute it.
+    """
     for span in history(1, 7, UNTIL, calls_per_day=60):
         if span.attributes.get(semconv.OPERATION) in semconv.BILLED_OPERATIONS:
             wanted = {
@@ -145,7 +159,9 @@ def test_every_billed_span_stands_alone():
 
 
 def test_the_history_command_tells_what_it_did(tmp_path):
-    """``demo --days`` needs no CrewAI, writes to a ledger of its own, and names the next commands with that ledger's path."""
+    """``demo --days`` needs no CrewAI, writes to a ledger of its own, and names the next commands
+    with that ledger's path.
+    """
     done = _crewmeter(
         tmp_path, "demo", "--days", "3", "--until", "2026-11-21T09:00Z", "--calls-per-day", "60"
     )
@@ -189,12 +205,16 @@ def test_a_ledger_that_cannot_be_written_is_said_at_once(tmp_path, words):
 
 
 def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
-    """The live demo needs CrewAI: where it is missing, the hint names the command that brings it."""
+    """The live demo needs CrewAI.
+
+    Where it is missing, the hint names the command that brings it.
+    """
     (tmp_path / "crewai_hidden.py").write_text(
         "import sys, importlib.abc\n"
         "class Hide(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'crewai': raise ModuleNotFoundError('No module named crewai', name='crewai')\n"
+        "        if name.partition('.')[0] == 'crewai': raise ModuleNotFoundError('No module "
+        "named crewai', name='crewai')\n"
         "sys.meta_path.insert(0, Hide())\n"
     )
     words = [

@@ -1,4 +1,7 @@
-"""The fake provider against the providers' own SDKs: what they read is what its billing log says."""
+"""The fake provider against the providers' own SDKs.
+
+What they read is what its billing log says.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def test_openai_chat_reports_what_the_books_say(fake_provider, openai_client):
 
 @pytest.mark.parametrize("requested", [True, False])
 def test_a_stream_reports_usage_only_on_request(fake_provider, openai_client, requested):
-    """OpenAI sends the usage chunk for ``include_usage`` only; the exchange is billed either way."""
+    """OpenAI sends the usage chunk for ``include_usage`` only.
+
+    The exchange is billed either way.
+    """
     options = {"stream_options": {"include_usage": True}} if requested else {}
     chunks = list(
         openai_client.chat.completions.create(
@@ -142,7 +148,10 @@ def test_structured_answers_follow_the_schema(openai_client):
 
 
 def test_anthropic_counts_cache_apart(fake_provider):
-    """Anthropic's ``input_tokens`` leave the cache out, and writes are split by time to live; streamed or not."""
+    """Anthropic's ``input_tokens`` leave the cache out, and writes are split by time to live.
+
+    Streamed or not.
+    """
     anthropic = pytest.importorskip("anthropic")
     with anthropic.Anthropic(
         base_url=fake_provider.base_url("anthropic"), api_key="fake-key"
@@ -241,7 +250,9 @@ def test_azure_names_the_deployment(fake_provider):
 
 
 def test_one_server_plays_many_providers(openai_client):
-    """``base_url("openrouter")`` speaks OpenAI's protocol under another name, and says what it charged."""
+    """``base_url("openrouter")`` speaks OpenAI's protocol under another name, and says what it
+    charged.
+    """
     openai = pytest.importorskip("openai")
     with (
         FakeProvider(gateway_rate_usd=0.000001) as server,

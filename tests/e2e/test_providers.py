@@ -44,7 +44,10 @@ def stage(tmp_path_factory, perform_apps):
 
 @pytest.mark.parametrize("app", APPS)
 def test_a_provider_is_charged_exactly_or_flagged(stage, app):
-    """Each exchange is a row with the server's own tokens and cost; what could not be known exactly says so."""
+    """Each exchange is a row with the server's own tokens and cost.
+
+    What could not be known exactly says so.
+    """
     if app not in stage.played:
         pytest.skip(f"{NEEDS[app.split(':')[1]]} is not installed")
     billed, rows = stage.of(app)
@@ -61,4 +64,7 @@ def test_a_provider_is_charged_exactly_or_flagged(stage, app):
 
 
 LOST = {"providers:bedrock:stream"}
-"""Clients that hang up before the usage comes: CrewAI leaves Bedrock's stream once it has its structured answer."""
+"""Clients that hang up before the usage comes.
+
+CrewAI leaves Bedrock's stream once it has its structured answer.
+"""

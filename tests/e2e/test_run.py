@@ -20,7 +20,9 @@ CLI = [sys.executable, "-c", "from crewmeter_cost.cli import main; main()"]
 
 @pytest.fixture
 def run(tmp_path):
-    """Run ``crewmeter run …`` (or, with `plain`, ``python …``) in `tmp_path`, which has the programs under test."""
+    """Run ``crewmeter run …`` (or, with `plain`, ``python …``) in `tmp_path`, which has the
+    programs under test.
+    """
 
     def go(*words, plain=False, cwd=tmp_path, **env):
         command = [sys.executable] if plain else [*CLI, "run"]
@@ -61,7 +63,10 @@ print(json.dumps([__name__, __file__, sys.argv, sys.path[0], sys.modules["__main
 
 
 def test_the_program_sees_what_python_would_show_it(run, program):
-    """``__name__``, ``__file__``, ``sys.argv``, ``sys.path[0]`` and ``__main__`` are python's; options after SCRIPT are the script's."""
+    """``__name__``, ``__file__``, ``sys.argv``, ``sys.path[0]`` and ``__main__`` are python's.
+
+    Options after SCRIPT are the script's.
+    """
     words = [program(SELF), "--ledger", "mine", "-m", "--help"]
     assert json.loads(run(*words).stdout) == json.loads(run(*words, plain=True).stdout)
 
@@ -109,7 +114,8 @@ def test_exit_code_and_traceback_are_pythons(run, program, source, code):
 
 def test_an_interrupted_program_says_so(run, program):
     """Ctrl-C ends the program with its traceback and the code a shell gives it."""
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background is started deaf to it
+    # A job in the background is started deaf to it.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
     done = run(
         program(
             f"import os, signal, time; {heard}; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
@@ -121,7 +127,10 @@ def test_an_interrupted_program_says_so(run, program):
 
 def test_threads_may_outlive_the_main_program(run, program):
     """Globals live on for threads that python waits for, and the summary comes after them."""
-    source = "import threading, time\nword = 'still here'\nthreading.Thread(target=lambda: (time.sleep(0.3), print(word))).start()\n"
+    source = (
+        "import threading, time\nword = 'still here'\nthreading.Thread(target=lambda: "
+        "(time.sleep(0.3), print(word))).start()\n"
+    )
     done = run(program(source))
     assert (done.stdout, done.returncode) == ("still here\n", 0)
 
@@ -157,7 +166,9 @@ def test_nothing_to_run_is_said_plainly(run, words, culprit):
 
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 def test_a_crew_is_metered_without_a_changed_line(run, fake_provider, tmp_path, program):
-    """A script that never heard of the meter has its calls in the ledger, and one line on stderr says what they cost."""
+    """A script that never heard of the meter has its calls in the ledger, and one line on stderr
+    says what they cost.
+    """
     source = "import sys; sys.path.insert(0, sys.argv[1]); import simple; simple.main()"
     assert "crewmeter" not in source + (APPS / "simple.py").read_text()
     done = run(program(source), str(APPS), PROVIDER_URL=fake_provider.url)

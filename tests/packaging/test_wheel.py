@@ -1,4 +1,7 @@
-"""The wheel and the sdist: what is in them, and that a stranger's fresh environment can use them."""
+"""The wheel and the sdist.
+
+What is in them, and that a stranger's fresh environment can use them.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def test_the_wheel_has_everything_and_nothing_else(wheel):
-    """Three packages, their types and data, the license; no test, no script of the repository, no cache."""
+    """Three packages, their types and data, the license.
+
+    No test, no script of the repository, no cache.
+    """
     names = names_in(wheel)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
         "crewmeter",
@@ -84,7 +90,10 @@ def test_the_wheel_has_the_stack(wheel):
 
 
 def test_the_sdist_builds_the_same(built):
-    """The sdist carries what a distributor needs: sources, configurations, tests, and the license."""
+    """The sdist carries what a distributor needs.
+
+    Sources, configurations, tests, and the license.
+    """
     [path] = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}

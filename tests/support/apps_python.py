@@ -1,4 +1,7 @@
-"""Which interpreter end-to-end apps run in: this one, or (``E2E_PYTHON``) that of an environment with another CrewAI."""
+"""Which interpreter end-to-end apps run in.
+
+This one, or (``E2E_PYTHON``) that of an environment with another CrewAI.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ APPS_PYTHON = os.environ.get("E2E_PYTHON", sys.executable)
 def has(module: str) -> bool:
     """Whether the apps' interpreter can import `module` (looked up, not imported)."""
     parent, _, _ = module.rpartition(".")
-    probe = f"import importlib.util as u, sys; sys.exit(not ({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"
+    probe = (
+        "import importlib.util as u, sys; sys.exit(not "
+        f"({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"
+    )
     return (
         subprocess.run([APPS_PYTHON, "-c", probe], capture_output=True, check=False).returncode == 0
     )

@@ -1,4 +1,6 @@
-"""A server that answers with exactly the bytes a test wants, for protocols and accidents the fake provider does not know."""
+"""A server that answers with exactly the bytes a test wants, for protocols and accidents the fake
+provider does not know.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Canned:
-    """The answer to every POST: its body in chunks; ``cut`` hangs up without the end of the body."""
+    """The answer to every POST: its body in chunks.
+
+    ``cut`` hangs up without the end of the body.
+    """
 
     chunks: list[bytes] = field(default_factory=list)
     status: int = 200

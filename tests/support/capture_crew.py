@@ -1,4 +1,5 @@
-"""A small real crew under one foreign instrumentor; `capture.py` runs it in that instrumentor's own environment.
+"""A small real crew under one foreign instrumentor; `capture.py` runs it in that instrumentor's
+own environment.
 
 python capture_crew.py INSTRUMENTOR    with OPENAI_BASE_URL (a fake provider) and OTEL_EXPORTER_OTLP_ENDPOINT (a receiver) set
 """
@@ -13,7 +14,9 @@ ENDPOINT = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
 
 
 def provider():
-    """A global SDK provider that exports to the receiver, as the instrumentors' own guides set it up."""
+    """A global SDK provider that exports to the receiver, as the instrumentors' own guides set it
+    up.
+    """
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
@@ -66,7 +69,10 @@ def genai_old():
 
 
 def mixed():
-    """Two instrumentors on one client, as people have it by accident: every call is reported twice."""
+    """Two instrumentors on one client, as people have it by accident.
+
+    Every call is reported twice.
+    """
     from openinference.instrumentation.openai import OpenAIInstrumentor as Inference
     from opentelemetry.instrumentation.openai import OpenAIInstrumentor as Llmetry
 
@@ -117,7 +123,10 @@ def litellm():
 
 
 def run_litellm() -> None:
-    """LiteLLM called directly: under CrewAI its callbacks are replaced at every call, and it exports nothing."""
+    """LiteLLM called directly.
+
+    Under CrewAI its callbacks are replaced at every call, and it exports nothing.
+    """
     import litellm as product
 
     base = os.environ["OPENAI_BASE_URL"]
@@ -190,7 +199,8 @@ def crew(model: str, **llm):
     )
     write = Task(
         name="write",
-        description='Write on tea. [[tool:fact_check {"claim": "tea"}]] [[say:Tea, at last.]] [[usage:in=500 out=40]]',
+        description='Write on tea. [[tool:fact_check {"claim": "tea"}]] [[say:Tea, at last.]] '
+        "[[usage:in=500 out=40]]",
         expected_output="a line",
         agent=writer,
         context=[],
@@ -209,7 +219,8 @@ def run_pydantic_ai() -> None:
         return f"three notes on {query}"
 
     agent.run_sync(
-        '[[tool:archive {"query": "tea"}]] [[say:Tea is a drink.]] [[usage:in=1000 read=400 out=300]]'
+        '[[tool:archive {"query": "tea"}]] [[say:Tea is a drink.]] [[usage:in=1000 read=400 '
+        "out=300]]"
     )
 
 

@@ -1,8 +1,10 @@
-"""Capture the golden fixtures: a real crew under every foreign instrumentor, its OTLP requests stored as JSON.
+"""Capture the golden fixtures: a real crew under every foreign instrumentor, its OTLP requests
+stored as JSON.
 
     python tests/support/capture_spans.py NAME=PYTHON …
 
-NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environment that has crewai and that instrumentor, e.g.
+NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environment that has crewai
+and that instrumentor, e.g.
 
     pip install crewai openinference-instrumentation-crewai openinference-instrumentation-openai   # openinference
     pip install crewai opentelemetry-instrumentation-crewai opentelemetry-instrumentation-openai   # openllmetry
@@ -13,7 +15,8 @@ NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environmen
     pip install crewai langfuse                                                                    # langfuse
     pip install crewai[google-genai,bedrock]                                                       # crewai_native
 
-Each fixture holds what the fake provider billed (``billed``) beside the requests (``requests``). Contents are cut short, counts are not.
+Each fixture holds what the fake provider billed (``billed``) beside the requests (``requests``).
+Contents are cut short, counts are not.
 """
 
 from __future__ import annotations
@@ -57,7 +60,10 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def shortened(node: object) -> object:
-    """The JSON with long texts cut: fixtures are about names and counts, so an attribute about usage stays whole."""
+    """The JSON with long texts cut.
+
+    Fixtures are about names and counts, so an attribute about usage stays whole.
+    """
     if isinstance(node, dict):
         return (
             node

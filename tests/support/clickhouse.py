@@ -1,4 +1,7 @@
-"""A ClickHouse in this process (chdb): one engine, so one folder, and a database for whoever asks."""
+"""A ClickHouse in this process (chdb).
+
+One engine, so one folder, and a database for whoever asks.
+"""
 
 from __future__ import annotations
 

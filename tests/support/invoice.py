@@ -1,6 +1,7 @@
 """Hold a ledger against the books of the server that did the billing, exchange by exchange.
 
-Costs are worked out here from ``rates.json`` with plain decimals: nothing of the pricing under test is used.
+Costs are worked out here from ``rates.json`` with plain decimals: nothing of the pricing under
+test is used.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Played:
 
 
 def expected_pusd(entry: BilledExchange) -> int | None:
-    """What the provider charges for an exchange, integer pico-USD, each item rounded half to even; None without a rate."""
+    """What the provider charges for an exchange, integer pico-USD, each item rounded half to even.
+
+    None without a rate.
+    """
     rates = _RATES.get(f"{entry.provider} {entry.request_model}")
     if rates is None:
         return None
@@ -79,7 +83,10 @@ def billed_lines(entries: Sequence[BilledExchange]) -> Counter[tuple[object, ...
 
 
 def ledger_lines(rows: Sequence[dict[str, object]]) -> Counter[tuple[object, ...]]:
-    """What the ledger charges exactly, as the same lines; rows whose usage is unknown or estimated are not among them."""
+    """What the ledger charges exactly, as the same lines.
+
+    Rows whose usage is unknown or estimated are not among them.
+    """
     return Counter(
         (
             row["operation"],

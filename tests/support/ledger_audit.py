@@ -1,4 +1,6 @@
-"""The ledger's books recomputed from its rows in the plainest way, to hold roll-ups, latencies, views and run totals against."""
+"""The ledger's books recomputed from its rows in the plainest way, to hold roll-ups, latencies,
+views and run totals against.
+"""
 
 from __future__ import annotations
 

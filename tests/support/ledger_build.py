@@ -33,7 +33,10 @@ def frozen(version: str) -> FrozenRates:
 
 
 def call(number: int, **changes: Any) -> Call:
-    """Call `number`: its span id says which. Two seconds long, 1,000 tokens in (200 cached), 100 out."""
+    """Call `number`: its span id says which.
+
+    Two seconds long, 1,000 tokens in (200 cached), 100 out.
+    """
     base = Call(
         trace_id="0" * 31 + "1",
         span_id=f"{number:016x}",
@@ -103,7 +106,9 @@ def foreign(number: int, **changes: Any) -> Call:
 
 
 def some_calls(seed: int, count: int, hours: int = 60):
-    """Calls all over `hours` hours from noon, with many combinations of context, outcome and missing parts."""
+    """Calls all over `hours` hours from noon, with many combinations of context, outcome and
+    missing parts.
+    """
     draw = random.Random(seed)
     made = []
     for number in range(count):

@@ -11,7 +11,9 @@ from support.sidecars import PROTOBUF, request
 
 
 class Client(threading.Thread):
-    """Sends batches until told to stop, each again and again until it is acknowledged, as OTLP clients do."""
+    """Sends batches until told to stop, each again and again until it is acknowledged, as OTLP
+    clients do.
+    """
 
     def __init__(self, port: int) -> None:
         super().__init__()

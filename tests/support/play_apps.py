@@ -20,7 +20,10 @@ __all__ = ["APPS", "Stage", "perform"]
 
 @dataclass(frozen=True)
 class Stage:
-    """What is left when the curtain falls: the process, the server's books, the ledger's rows, per app."""
+    """What is left when the curtain falls.
+
+    The process, the server's books, the ledger's rows, per app.
+    """
 
     ran: Ran
     fake_provider: FakeProvider

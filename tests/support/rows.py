@@ -1,4 +1,7 @@
-"""A ledger's rows as plain dictionaries: names instead of label ids, hex instead of bytes, money as integer pico-USD."""
+"""A ledger's rows as plain dictionaries.
+
+Names instead of label ids, hex instead of bytes, money as integer pico-USD.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Real sidecars for tests: forked from a process that has imported everything, listening on loopback, killed by their pid."""
+"""Real sidecars for tests.
+
+Forked from a process that has imported everything, listening on loopback, killed by their pid.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ PROTOBUF = {"content-type": "application/x-protobuf"}
 def request(
     count: int = 1, *, spans: list[tuple[bytes, bytes]] | None = None, **attributes: object
 ) -> bytes:
-    """An OTLP request with `count` billed spans (or those with the given ids) as crewmeter's tracer writes them."""
+    """An OTLP request with `count` billed spans (or those with the given ids) as crewmeter's
+    tracer writes them.
+    """
     made = ExportTraceServiceRequest()
     group = made.resource_spans.add()
     pair = group.resource.attributes.add()
@@ -212,7 +217,8 @@ class Nursery:
         clock: Path | None = None,
         **settings: object,
     ) -> Running:
-        """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of `Settings`, `limits` a dict of `Limits`.
+        """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of
+        `Settings`, `limits` a dict of `Limits`.
 
         `clock` is a file with the seconds by which its clock is off.
         """

@@ -1,4 +1,6 @@
-"""Forks sidecars on request (one JSON line each on stdin, the child's pid on stdout), so that a test waits for no imports."""
+"""Forks sidecars on request (one JSON line each on stdin, the child's pid on stdout), so that a
+test waits for no imports.
+"""
 
 from __future__ import annotations
 

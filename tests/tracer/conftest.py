@@ -1,4 +1,6 @@
-"""A meter in this process, a fake provider for the whole module, and what the ledger says afterwards."""
+"""A meter in this process, a fake provider for the whole module, and what the ledger says
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def pytest_collection_modifyitems(items):
-    """CrewAI and its dependencies warn of deprecations, of their own lazy imports, of fork, and of sockets they leave open."""
+    """CrewAI and its dependencies warn of deprecations, of their own lazy imports, of fork, and of
+    sockets they leave open.
+    """
     ignored = (
         "DeprecationWarning",
         "ImportWarning",
@@ -52,7 +56,10 @@ class Metered:
         return self.handle._meter.recorder.open_count
 
     def tree(self) -> dict[str, list[str]]:
-        """Node label → labels of its children, by ``kind:name``; a call is ``llm``. Labels met twice share an entry."""
+        """Node label → labels of its children, by ``kind:name``; a call is ``llm``.
+
+        Labels met twice share an entry.
+        """
         rows = [{**row, "label": f"{row['kind']}:{row['name']}"} for row in self.steps()]
         rows += [
             {**row, "label": "llm" if row["operation"] == "chat" else row["operation"]}

@@ -1,4 +1,6 @@
-"""A word that is in every prompt, answer, argument and error must not be in anything crewmeter writes."""
+"""A word that is in every prompt, answer, argument and error must not be in anything crewmeter
+writes.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,17 @@ def sing(q: str) -> str:
 
 @pytest.fixture
 def sung(worker, job, team):
-    """A crew whose every text holds the word: inputs, role, description, tool arguments, results, errors."""
+    """A crew whose every text holds the word.
+
+    Inputs, role, description, tool arguments, results, errors.
+    """
 
     def run():
         agent = worker("{bird} keeper", tools=[sing], max_retry_limit=0)
-        text = f'{WORD} [[tool:sing {{"q": "{WORD}"}}]] [[tool:sing {{"q": "{WORD} fail"}}]] [[say:{WORD} done]]'
+        text = (
+            f'{WORD} [[tool:sing {{"q": "{WORD}"}}]] [[tool:sing {{"q": "{WORD} fail"}}]] '
+            f"[[say:{WORD} done]]"
+        )
         team(job(agent, text), name="birds").kickoff(inputs={"bird": WORD})
         with pytest.raises(Exception, match="400"):
             team(job(agent, f"{WORD} [[fail:400 x9]]"), name="birds").kickoff(inputs={"bird": WORD})
@@ -62,7 +70,9 @@ def collector():
 
 
 def test_no_content_in_ledger_bytes_or_logs(sung, ledger_path, collector, caplog, monkeypatch):
-    """Ledger and its WAL, OTLP bytes and log lines of a run with tool errors and a refusal do not hold the word."""
+    """Ledger and its WAL, OTLP bytes and log lines of a run with tool errors and a refusal do not
+    hold the word.
+    """
     endpoint, bodies = collector
     monkeypatch.setenv("CREWMETER_LOG", "json")
     with caplog.at_level(logging.DEBUG, logger="crewmeter"):
@@ -84,7 +94,9 @@ def test_no_content_in_ledger_bytes_or_logs(sung, ledger_path, collector, caplog
 
 
 def test_content_is_there_when_asked_for(sung, collector):
-    """With capture_content prompts, answers and tool arguments are on the spans, and keys are still not."""
+    """With capture_content prompts, answers and tool arguments are on the spans, and keys are
+    still not.
+    """
     endpoint, bodies = collector
     handle = crewmeter.instrument(endpoint=endpoint, capture_content=True, summary=False)
     sung()

@@ -1,4 +1,7 @@
-"""What real crews do beside the plain run: a person asked, a guardrail, a wrong tool argument, training, testing, a silent model."""
+"""What real crews do beside the plain run.
+
+A person asked, a guardrail, a wrong tool argument, training, testing, a silent model.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def booked(meter) -> list[tuple[object, object]]:
 def test_a_persons_wish_is_another_call_of_the_agent(
     meter, monkeypatch, fake_provider, worker, job, team
 ):
-    """With `human_input` the answer is made again after feedback; both calls are the agent's, and nothing stays open."""
+    """With `human_input` the answer is made again after feedback.
+
+    Both calls are the agent's, and nothing stays open.
+    """
     monkeypatch.setattr(sys, "stdin", io.StringIO("Make it shorter.\n\n"))
     team(job(worker(), human_input=True, name="write"), name="asked").kickoff()
     assert booked(meter) == billed(fake_provider)
@@ -42,7 +48,10 @@ def test_a_persons_wish_is_another_call_of_the_agent(
 def test_a_guardrail_that_says_no_once_is_two_steps_and_two_calls(
     meter, fake_provider, worker, job, team
 ):
-    """The first verdict is a refusal, the second lets it pass; the second answer is billed as well."""
+    """The first verdict is a refusal, the second lets it pass.
+
+    The second answer is billed as well.
+    """
     verdicts = iter([(False, "too long"), (True, "fine")])
 
     def brief(output):
@@ -60,7 +69,10 @@ def test_a_guardrail_that_says_no_once_is_two_steps_and_two_calls(
 def test_a_tool_called_with_wrong_arguments_is_a_failed_step(
     meter, fake_provider, worker, job, team
 ):
-    """The model forgot an argument: the tool is a failed step of the agent, and the crew goes on."""
+    """The model forgot an argument.
+
+    The tool is a failed step of the agent, and the crew goes on.
+    """
 
     @tool
     def fetch(url: str) -> str:
@@ -81,7 +93,10 @@ def test_a_tool_called_with_wrong_arguments_is_a_failed_step(
 def test_training_is_a_run_with_its_crew_inside(
     meter, monkeypatch, tmp_path, fake_provider, worker, job, team
 ):
-    """`crew.train` is the run; its iterations are crews in it, and whatever it asks models is billed to it."""
+    """`crew.train` is the run.
+
+    Its iterations are crews in it, and whatever it asks models is billed to it.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO("Better.\n"))
     crew = team(job(worker(), "[[say:hello]]", name="write"), name="trained")
@@ -106,7 +121,9 @@ def test_testing_is_a_run_and_pays_for_its_judge(meter, fake_provider, worker, j
 
 
 class Counting(BaseLLM):
-    """A model behind a transport nobody sees, whose events say nothing of tokens, but which counts them."""
+    """A model behind a transport nobody sees, whose events say nothing of tokens, but which counts
+    them.
+    """
 
     def call(
         self,
@@ -118,7 +135,11 @@ class Counting(BaseLLM):
         from_agent=None,
         response_model=None,
     ):
-        """Answer; start and end have different call ids, as CrewAI gives them to whoever does not know its `llm_call_context`."""
+        """Answer.
+
+        Start and end have different call ids, as CrewAI gives them to whoever does not know its
+        `llm_call_context`.
+        """
         self._emit_call_started_event(messages, from_task=from_task, from_agent=from_agent)
         self._track_token_usage_internal(
             {"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730}
@@ -139,7 +160,10 @@ class Knowing(Counting):
 
 @pytest.mark.parametrize("kind", [Counting, Knowing])
 def test_a_silent_models_own_counter_is_booked(meter, worker, job, team, kind):
-    """Neither the event nor the wire has usage: what the object's counter gained is the call's, and says where it is from."""
+    """Neither the event nor the wire has usage.
+
+    What the object's counter gained is the call's, and says where it is from.
+    """
     model = kind(model="gpt-4o-mini", provider="openai")
     team(
         job(worker(llm=model), name="write"),

@@ -47,7 +47,10 @@ def test_long_text_is_cut_with_a_marker():
 
 
 def test_content_is_off_unless_asked_for():
-    """Neither text nor anything else comes out of it by default; the caller or either variable turns it on."""
+    """Neither text nor anything else comes out of it by default.
+
+    The caller or either variable turns it on.
+    """
     assert Content().text("hello") is None
     assert not capture_wanted(False, {})
     assert not capture_wanted(

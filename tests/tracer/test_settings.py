@@ -30,7 +30,9 @@ from crewmeter.settings import read_settings
     ],
 )
 def test_where_spans_go(environ, arguments, exporters):
-    """Nothing configured is the ledger, an endpoint is OTLP, OTEL_TRACES_EXPORTER is obeyed, arguments add to it."""
+    """Nothing configured is the ledger, an endpoint is OTLP, OTEL_TRACES_EXPORTER is obeyed,
+    arguments add to it.
+    """
     assert read_settings(environ, **arguments).exporters == exporters
 
 
@@ -53,7 +55,10 @@ def test_which_protocol(environ, arguments, protocol):
 
 
 def test_tags_come_from_both_sides():
-    """CREWMETER_TAGS and tags= go on every span, the argument winning; team, user and session are fields."""
+    """CREWMETER_TAGS and tags= go on every span, the argument winning.
+
+    Team, user and session are fields.
+    """
     scope = read_settings(
         {"CREWMETER_TAGS": "env=dev, team=search"}, tags={"env": "prod", "n": 3}
     ).scope
@@ -160,7 +165,10 @@ def test_the_promise_of_the_module():
 @pytest.mark.parametrize("budget", [pytest.param("None", marks=pytest.mark.slow), "'5 USD/day'"])
 def test_crewai_can_be_imported_after_instrument(tmp_path, budget):
     """The import that the seam waits for is nobody's to break, with and without a budget."""
-    code = f"import crewmeter; crewmeter.instrument(budget={budget}); import crewai; from crewai.hooks import get_before_llm_call_hooks"
+    code = (
+        f"import crewmeter; crewmeter.instrument(budget={budget}); import crewai; from "
+        "crewai.hooks import get_before_llm_call_hooks"
+    )
     env = {**os.environ, "HOME": str(tmp_path), "CREWMETER_LEDGER": str(tmp_path / "ledger.db")}
     done = subprocess.run(
         [sys.executable, "-c", code],

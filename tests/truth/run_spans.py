@@ -77,7 +77,8 @@ def main(cases_file: str, rows_file: str) -> None:
     with tempfile.TemporaryDirectory(prefix="crewmeter-truth-") as folder:
         ledger = f"sqlite:///{folder}/spans.db"
         with running_sidecar(ledger, Path(folder)) as url:
-            # The first batches of all cases together, then the second ones: order is stored by case.
+            # The first batches of all cases together, then the second ones: order is stored by
+            # case.
             for step in range(max(len(made) for made in batches)):
                 together = [pair for made in batches if step < len(made) for pair in made[step]]
                 post(url, request_body(together))

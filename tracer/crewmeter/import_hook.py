@@ -1,7 +1,7 @@
 """A hook for the moment when the app imports a module.
 
-With it `instrument` works before ``import crewai``, and before HTTP clients are imported. Nothing is
-imported for it.
+With it `instrument` works before ``import crewai``, and before HTTP clients are imported. Nothing
+is imported for it.
 """
 
 from __future__ import annotations

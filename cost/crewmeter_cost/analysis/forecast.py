@@ -2,10 +2,11 @@
 
 Pure: daily and hourly sums in, projections out.
 
-The method is a level and a weekday pattern: each day is divided by how its weekday usually compares with the week around it,
-the level is an exponentially weighted mean of what remains, and the days still to come are level × weekday. It was chosen over
-heavier ones because on a back-test over histories with weekday rhythm, growth and spikes it is as good and needs no
-dependency; ``benchmarks/forecast.py`` prints that back-test.
+The method is a level and a weekday pattern: each day is divided by how its weekday usually
+compares with the week around it, the level is an exponentially weighted mean of what remains, and
+the days still to come are level × weekday. It was chosen over heavier ones because on a back-test
+over histories with weekday rhythm, growth and spikes it is as good and needs no dependency;
+``benchmarks/forecast.py`` prints that back-test.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[
     The days begin at `first`. The deviation is the standard deviation of a day around its
     expectation.
 
-    `daily` holds whole past days; days without spend may be missing and count as 0 from the first known day on.
+    `daily` holds whole past days; days without spend may be missing and count as 0 from the first
+    known day on.
     """
     known = [day for day in daily if day < first]
     if not known:

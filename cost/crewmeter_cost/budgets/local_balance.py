@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["BalanceStore", "BalanceUnavailableError", "LocalBalanceStore", "Window", "window_at"]
 
 LEASE_SHARE = 64
-"""A lease is a 64th of the budget: large enough to be rare, small enough to leave some to others."""
+"""A lease is a 64th of the budget.
+
+Large enough to be rare, small enough to leave some to others.
+"""
 _MOST_ACCOUNTS = 10_000
 
 

@@ -208,7 +208,8 @@ def _print(document: dict[str, Any]) -> None:
     )
     if unpriced:
         sys.stdout.write(
-            f"without a price in the ledger: {counted(unpriced, 'call')}; `crewmeter prices check` says which\n"
+            f"without a price in the ledger: {counted(unpriced, 'call')}; `crewmeter prices "
+            "check` says which\n"
         )
     if claim := document["crewai_usage_metrics"]:
         sys.stdout.write(_claimed(claim))
@@ -216,7 +217,10 @@ def _print(document: dict[str, Any]) -> None:
 
 def _claimed(claim: dict[str, int]) -> str:
     times = Decimal(claim["claimed_tokens"]) / claim["tokens"]
-    return f"CrewAI's usage_metrics would have claimed {claim['claimed_tokens']:,} tokens for the crews' {claim['tokens']:,} ({times:.2f}×)\n"
+    return (
+        f"CrewAI's usage_metrics would have claimed {claim['claimed_tokens']:,} tokens for "
+        f"the crews' {claim['tokens']:,} ({times:.2f}×)\n"
+    )
 
 
 def _cell(value: object) -> str:

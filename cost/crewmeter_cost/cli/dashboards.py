@@ -41,7 +41,8 @@ def register(app: typer.Typer, help: str) -> None:
     group = typer.Typer(no_args_is_help=True, help=help)
     group.command(
         "export",
-        help="Write boards, alert rules and provisioning into DIR, pointing at your ledger and Prometheus.",
+        help="Write boards, alert rules and provisioning into DIR, pointing at your ledger and "
+        "Prometheus.",
     )(export)
     group.command(
         "check", help="Exit 1 where the committed files differ from what the code renders."
@@ -121,7 +122,8 @@ def export(
         str,
         typer.Option(
             "--ledger",
-            help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a mirror in ClickHouse.",
+            help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a "
+            "mirror in ClickHouse.",
         ),
     ],
     prometheus: Annotated[

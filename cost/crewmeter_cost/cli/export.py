@@ -60,5 +60,6 @@ def _focus(book: Ledger, start: datetime | None, end: datetime | None, where: Fi
     sys.stdout.writelines(focus.rows(billed(book, since=start, until=end, where=where), left_out))
     if left_out.unpriced_calls:
         sys.stderr.write(
-            f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter prices check`\n"
+            f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter "
+            "prices check`\n"
         )

@@ -146,5 +146,6 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
             else f", {each.ratio:.1f} times the usual {usd(each.usual_pusd)}"
         )
         sys.stdout.write(
-            f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent {usd(each.spent_pusd)}{factor}\n"
+            f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent "
+            f"{usd(each.spent_pusd)}{factor}\n"
         )

@@ -21,7 +21,10 @@ __all__ = ["register"]
 RECENT_SECONDS = 2 * 86_400
 """How far back most rounds of ``--every`` look …"""
 WHOLE_SECONDS = 3600.0
-"""… and how often a round looks at everything: what changes older history (a re-pricing) is there within the hour."""
+"""… and how often a round looks at everything.
+
+What changes older history (a re-pricing) is there within the hour.
+"""
 
 
 def register(app: typer.Typer, help: str) -> None:

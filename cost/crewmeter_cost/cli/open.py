@@ -19,7 +19,10 @@ from crewmeter_cost.ledger.store import Ledger
 __all__ = ["register"]
 
 _HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-"""Names the page answers to. A site that points its own name at 127.0.0.1 (DNS rebinding) gets nothing."""
+"""Names the page answers to.
+
+A site that points its own name at 127.0.0.1 (DNS rebinding) gets nothing.
+"""
 
 
 def register(app: typer.Typer, help: str) -> None:

@@ -50,7 +50,10 @@ _COMMON = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
 _NS = 1_000_000_000
 _LISTED = ("source", "provider", "model", "matched_by", "from", "hours", "tier", "prices")
 _USED = ("calls", "first_call", "last_call")
-"""With ``--ledger``: how many calls were charged at a price list, and when; nothing for those of a catalogue."""
+"""With ``--ledger``: how many calls were charged at a price list, and when.
+
+Nothing for those of a catalogue.
+"""
 Window = tuple[datetime | None, datetime | None]
 
 ChargedOption = Annotated[
@@ -73,7 +76,8 @@ def register(app: typer.Typer, help: str) -> None:
 
     @prices.command(
         "show",
-        help="Every price a model has had, by source and provider; USD per million tokens, fees per one.",
+        help="Every price a model has had, by source and provider; USD per million tokens, fees "
+        "per one.",
     )
     def show(
         model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.")],
@@ -104,7 +108,8 @@ def register(app: typer.Typer, help: str) -> None:
 
     @prices.command(
         "check",
-        help="Age, coverage of the models called (between --since and --until), where sources disagree.",
+        help="Age, coverage of the models called (between --since and --until), where sources "
+        "disagree.",
     )
     def check(
         ledger: LedgerOption = None,
@@ -304,7 +309,8 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
             if age is not None
             else "newest price: none is dated\n"
         )
-        _print_check(covered, document["disagreements"], len(disagreements))  # type: ignore[arg-type]  # the list made above
+        # The list made above.
+        _print_check(covered, document["disagreements"], len(disagreements))  # type: ignore[arg-type]
         if unknown_parts:
             rows = [[part.provider, part.path, f"{part.calls:,}"] for part in unknown_parts]
             columns = [("provider", "left"), ("path", "left"), ("calls", "right")]
@@ -315,7 +321,8 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
     unknown = sum(row.today is None for row in covered or ())
     if old:
         sys.stderr.write(
-            f"check failed: the newest price is {age} days old (--max-age {max_age}); run `crewmeter prices update`\n"
+            f"check failed: the newest price is {age} days old (--max-age {max_age}); run "
+            "`crewmeter prices update`\n"
         )
     if unknown:
         sys.stderr.write(
@@ -349,7 +356,8 @@ def _print_check(
 ) -> None:
     if covered is None:
         sys.stdout.write(
-            f"no ledger yet; the sources disagree on {all_of_them} prices (--format json lists them)\n"
+            f"no ledger yet; the sources disagree on {all_of_them} prices (--format json lists "
+            "them)\n"
         )
         return
     columns = [

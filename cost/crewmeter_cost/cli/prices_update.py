@@ -36,11 +36,13 @@ def update_prices(file: Path | None) -> None:
         if not catalogue_files.is_newer(version, shipped.version):
             hint = "`pip install -U genai-prices` for a newer one, or give --file"
             sys.stdout.write(
-                f"the book has the prices of genai-prices {shipped.version}, and {version} is installed: nothing to do\n({hint})\n"
+                f"the book has the prices of genai-prices {shipped.version}, and {version} is "
+                f"installed: nothing to do\n({hint})\n"
             )
             return
         text = compile_genai.compile_installed()
     path = catalogue_files.keep(text)
     sys.stdout.write(
-        f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` shows what it changes\n"
+        f"{path}: {Library().genai.version}, in use from now on; `crewmeter reprice --dry-run` "
+        "shows what it changes\n"
     )

@@ -75,5 +75,8 @@ def _print(pruned: Pruned, format: Format, verb: str) -> None:
     elif format is Format.CSV:
         print_csv(list(document), [document])
     else:
-        counts = f"{counted(pruned.calls, 'call')}, {counted(pruned.steps, 'step')} and {counted(pruned.runs, 'run')}"
+        counts = (
+            f"{counted(pruned.calls, 'call')}, {counted(pruned.steps, 'step')} and "
+            f"{counted(pruned.runs, 'run')}"
+        )
         sys.stdout.write(f"{counts} from before {pruned.before:%Y-%m-%d %H:%M} UTC {verb}\n")

@@ -73,7 +73,8 @@ def register(app: typer.Typer, help: str) -> None:
             if undo_job is not None:
                 undone = undo(book, undo_job)
                 sys.stdout.write(
-                    f"repricing {undone.job} undone: {counted(undone.calls, 'call')} cost again as before\n"
+                    f"repricing {undone.job} undone: {counted(undone.calls, 'call')} cost again "
+                    "as before\n"
                 )
                 return
             prices = PriceBook.load()
@@ -149,7 +150,8 @@ def _table(done: Repriced, dry_run: bool) -> None:
         )
     else:
         sys.stdout.write(
-            f"{done.changed:,} of {counted(total, 'call')} changed; `crewmeter reprice --undo {done.job}` sets them back\n"
+            f"{done.changed:,} of {counted(total, 'call')} changed; `crewmeter reprice --undo "
+            f"{done.job}` sets them back\n"
         )
 
 

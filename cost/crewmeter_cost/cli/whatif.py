@@ -168,7 +168,8 @@ def _print(
         if line.unknown_calls:
             are = "is" if line.unknown_calls == 1 else "are"
             sys.stdout.write(
-                f"{counted(line.unknown_calls, 'call')} to {line.model} {are} in neither sum: {line.reason}\n"
+                f"{counted(line.unknown_calls, 'call')} to {line.model} {are} in neither sum: "
+                f"{line.reason}\n"
             )
         if line.assumed:
             sys.stdout.write(f"{line.model}: {line.assumed}\n")

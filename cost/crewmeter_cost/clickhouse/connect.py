@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["connected", "mirror_url"]
 
 _DATABASE = "crewmeter"
-_HINT = "use clickhouse://user:password@host:8123/crewmeter, clickhouses://… for TLS, or chdb:///folder for the embedded engine"
+_HINT = (
+    "use clickhouse://user:password@host:8123/crewmeter, clickhouses://… for TLS, or "
+    "chdb:///folder for the embedded engine"
+)
 
 
 def mirror_url(text: str) -> URL:
@@ -55,7 +58,8 @@ def mirror_url(text: str) -> URL:
 def connected(url: URL) -> Iterator[Client]:
     """A client whose database is the mirror's, made where missing.
 
-    Raises `CrewMeterError` for a missing extra, a server that cannot be reached and for whatever ClickHouse refuses.
+    Raises `CrewMeterError` for a missing extra, a server that cannot be reached and for whatever
+    ClickHouse refuses.
     """
     try:
         from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -73,7 +77,10 @@ def connected(url: URL) -> Iterator[Client]:
         said = (
             str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         )
-        hint = "check host, port (HTTP: 8123, TLS: 8443), user and grants; what was copied stays, the next run goes on from there"
+        hint = (
+            "check host, port (HTTP: 8123, TLS: 8443), user and grants; what was copied "
+            "stays, the next run goes on from there"
+        )
         raise CrewMeterError(f"{display_url(url)}: {said}", hint=hint) from error
 
 

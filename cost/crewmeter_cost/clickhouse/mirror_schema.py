@@ -17,8 +17,10 @@ __all__ = ["statements"]
 _EXACT_SUM = f"toInt128(cost_whole_usd) * {PICO} + cost_pusd"
 _FLOAT_SUM = f"cost_whole_usd + cost_pusd / {PICO}"
 _HOURLY = (
-    "calls, failed_calls, unpriced_calls, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,\n"
-    f"  {_FLOAT_SUM} AS cost_usd, duration_ns / 1000000000 AS duration_seconds, {_EXACT_SUM} AS cost_exact_pusd"
+    "calls, failed_calls, unpriced_calls, input_tokens, cache_read_tokens, cache_write_tokens, "
+    "output_tokens, reasoning_tokens,\n"
+    f"  {_FLOAT_SUM} AS cost_usd, duration_ns / 1000000000 AS duration_seconds, {_EXACT_SUM} AS "
+    "cost_exact_pusd"
 )
 
 
@@ -57,7 +59,8 @@ def _table(table: MirrorTable) -> str:
     columns += ["fingerprint Int64", "version UInt64", "removed UInt8"]
     body = ",\n  ".join(columns)
     return (
-        f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n) ENGINE = ReplacingMergeTree(version, removed)\n"
+        f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n) ENGINE = "
+        "ReplacingMergeTree(version, removed)\n"
         f"PARTITION BY toYear(toDateTime(time, 'UTC')) ORDER BY ({', '.join(table.key)})"
     )
 
@@ -65,7 +68,8 @@ def _table(table: MirrorTable) -> str:
 def _call_money() -> str:
     return (
         f", cost_pusd / {PICO} AS cost_usd, reported_cost_pusd / {PICO} AS reported_cost_usd"
-        ", toInt128(cost_pusd) AS cost_exact_pusd, toInt128(reported_cost_pusd) AS reported_cost_exact_pusd"
+        ", toInt128(cost_pusd) AS cost_exact_pusd, toInt128(reported_cost_pusd) AS "
+        "reported_cost_exact_pusd"
     )
 
 

@@ -1,7 +1,8 @@
 """What is copied: each mirror table's columns, key and ledger query.
 
-Every row carries a fingerprint: one number out of all columns of the ledger's own row, computed by the ledger's database. Two rows
-with one key and one fingerprint are the same row, and equal sums of fingerprints per slice of time mean equal slices.
+Every row carries a fingerprint: one number out of all columns of the ledger's own row, computed by
+the ledger's database. Two rows with one key and one fingerprint are the same row, and equal sums
+of fingerprints per slice of time mean equal slices.
 """
 
 from __future__ import annotations

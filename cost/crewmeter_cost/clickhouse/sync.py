@@ -1,7 +1,8 @@
 """The copy: compare slice by slice, then row by row, and send what differs.
 
-There is no watermark that could be wrong: new calls, runs that went on, re-priced calls, calls that found their run late and a copy
-that was interrupted all show as slices whose sums differ. So running it again is always safe, and a run that finds nothing sends nothing.
+There is no watermark that could be wrong: new calls, runs that went on, re-priced calls, calls
+that found their run late and a copy that was interrupted all show as slices whose sums differ. So
+running it again is always safe, and a run that finds nothing sends nothing.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ class _Copy:
     def _theirs(self, first: int | None) -> Mapping[int, _Sums]:
         table = self._table
         found = self._client.query(
-            f"SELECT intDiv(time, {table.slice_seconds}) AS part, count(), sum(fingerprint) FROM {table.name} FINAL "  # noqa: S608 - constants
+            f"SELECT intDiv(time, {table.slice_seconds}) AS part, count(), sum(fingerprint) "  # noqa: S608 - constants
+            f"FROM {table.name} FINAL "
             "WHERE time >= {start:Int64} GROUP BY part",
             parameters={"start": -(2**62) if first is None else first * table.slice_seconds},
         )

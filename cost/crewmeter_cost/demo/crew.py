@@ -1,6 +1,7 @@
 """The demo's app: a flow with a crew of two, a tool, a stream and a refused call.
 
-It is written as any user's app would be, and knows nothing of the meter or of the fake provider behind `base_url`.
+It is written as any user's app would be, and knows nothing of the meter or of the fake provider
+behind `base_url`.
 """
 
 from __future__ import annotations

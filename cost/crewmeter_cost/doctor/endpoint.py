@@ -167,12 +167,16 @@ def _speaks_http(target: Target, environ: Mapping[str, str]) -> Iterator[Finding
         case 200:
             yield ok("endpoint", f"{target.url} takes OTLP/HTTP")
         case 401 | 403:
-            hint = 'set OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20<key>" to what CREWMETER_TOKEN is at the other end'
+            hint = (
+                'set OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20<key>" to what '
+                "CREWMETER_TOKEN is at the other end"
+            )
             yield failed("endpoint", f"{where} refuses the key (HTTP {status})", hint)
         case 404 | 405 | 415:
             yield failed(
                 "endpoint",
-                f"{where} answers, but has no {target.path} (HTTP {status}): it isn't an OTLP endpoint",
+                f"{where} answers, but has no {target.path} (HTTP {status}): it isn't an OTLP "
+                "endpoint",
                 "correct the port, usually 4318",
             )
         case _:

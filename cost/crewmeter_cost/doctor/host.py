@@ -129,6 +129,7 @@ def check_instrumentors(
     if others:
         yield note(
             "instrumentors",
-            f"{', '.join(others)} installed too: active beside crewmeter, a call gets a span from each (billed once, by its response id)",
+            f"{', '.join(others)} installed too: active beside crewmeter, a call gets a span "
+            "from each (billed once, by its response id)",
             "switch one off: OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, or don't call its instrument()",
         )

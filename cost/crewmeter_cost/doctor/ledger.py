@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["check_ledger", "check_overrides", "check_prices"]
 
 STALE = timedelta(days=60)
-"""Providers change prices about every other month; past this, new models are likely to be missing."""
+"""Providers change prices about every other month.
+
+Past this, new models are likely to be missing.
+"""
 
 
 def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
@@ -85,7 +88,8 @@ def check_prices(today: date | None = None) -> Finding:
     if age > STALE:
         return note(
             "prices",
-            f"the newest price is of {newest}, {counted(age.days, 'day')} ago; models since then are unpriced",
+            f"the newest price is of {newest}, {counted(age.days, 'day')} ago; models since "
+            "then are unpriced",
             "pip install --upgrade genai-prices && crewmeter prices update",
         )
     return ok("prices", f"the newest price is of {newest}, {counted(age.days, 'day')} ago")

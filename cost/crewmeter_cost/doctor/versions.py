@@ -114,7 +114,8 @@ def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
     if min(found) < low or max(found) >= high:
         return failed(
             "opentelemetry",
-            f"OpenTelemetry {versions_text}: crewmeter works with {low} up to, not including, {high}",
+            f"OpenTelemetry {versions_text}: crewmeter works with {low} up to, not including, "
+            f"{high}",
             "pip install --upgrade crewmeter",
         )
     return ok("opentelemetry", f"OpenTelemetry {min(found)}")

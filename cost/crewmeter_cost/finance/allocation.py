@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["RULES", "allocate", "weights_for"]
 
 RULES = ("none", "proportional", "even")
-"""``none`` leaves shared cost apart, ``proportional`` follows each one's own spend, ``even`` splits it. Or fixed weights: ``a=2,b=1``."""
+"""``none`` leaves shared cost apart, ``proportional`` follows each one's own spend, ``even``
+splits it. Or fixed weights: ``a=2,b=1``.
+"""
 
 
 def allocate(pusd: int, weights: Mapping[str, int]) -> dict[str, int]:
     """Split `pusd` (integer pico-USD) by `weights` into shares with exactly that sum.
 
-    What integer division leaves over goes one pico-dollar each to those with the largest remainder (Hamilton's method),
-    names deciding between equals. No weight above zero: everybody gets the same.
+    What integer division leaves over goes one pico-dollar each to those with the largest remainder
+    (Hamilton's method), names deciding between equals. No weight above zero: everybody gets the
+    same.
     """
     if not weights:
         return {}
@@ -39,7 +42,8 @@ def weights_for(rule: str, direct_pusd: Mapping[str, int]) -> dict[str, int] | N
 
     Weights come from what each name spent directly.
 
-    Raises `CrewMeterError` for another word, a negative weight or a name that spent nothing and isn't known.
+    Raises `CrewMeterError` for another word, a negative weight or a name that spent nothing and
+    isn't known.
     """
     if rule == "none":
         return None

@@ -2,9 +2,10 @@
 
 FOCUS is the FinOps Open Cost and Usage Specification.
 
-Each charge's lines are derived again from the rates it froze, so that tokens, unit prices and costs of every bucket stand
-in rows of their own. Custom columns start with ``x_`` as the specification asks. Calls without a price cannot stand in a
-bill: they are counted and reported, never written as 0. Column names, types and allowed values: FOCUS 1.2, section 2.
+Each charge's lines are derived again from the rates it froze, so that tokens, unit prices and
+costs of every bucket stand in rows of their own. Custom columns start with ``x_`` as the
+specification asks. Calls without a price cannot stand in a bill: they are counted and reported,
+never written as 0. Column names, types and allowed values: FOCUS 1.2, section 2.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def _zstd(body: bytes, limit: int) -> bytes:
         import zstandard
     except ImportError:
         raise UnknownEncoding(
-            "Content-Encoding zstd needs the package zstandard here; send gzip, or install crewmeter[sidecar]"
+            "Content-Encoding zstd needs the package zstandard here; send gzip, or install "
+            "crewmeter[sidecar]"
         ) from None
     try:
         with zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(

@@ -2,7 +2,8 @@
 
 Ids are hex, 64-bit numbers strings or numbers, field names camelCase or as in the .proto.
 
-Read by hand: protobuf's own JSON reader takes ids for base64 and refuses what the OTLP specification allows.
+Read by hand: protobuf's own JSON reader takes ids for base64 and refuses what the OTLP
+specification allows.
 """
 
 from __future__ import annotations
@@ -31,10 +32,15 @@ __all__ = ["from_json"]
 _TRACE_ID = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
 VALUE_LIMIT = 1_000_000
-"""Values (lists, objects and their members) in one request. A span with 16 attributes has about 70; a request of a few megabytes of
-empty objects, or of one-digit numbers, would become half a gigabyte of Python's."""
+"""Values (lists, objects and their members) in one request. A span with 16 attributes has about
+70; a request of a few megabytes of empty objects, or of one-digit numbers, would become half a
+gigabyte of Python's.
+"""
 _TEXTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-"""A JSON text, also one that is cut off: possessive, so that no body makes it look twice at a character."""
+"""A JSON text, also one that is cut off.
+
+Possessive, so that no body makes it look twice at a character.
+"""
 _SNAKE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _ERROR = (2, "2", "STATUS_CODE_ERROR")
 _NOTHING: Mapping[str, object] = {}
@@ -51,7 +57,8 @@ def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
         text = body.decode("utf-8-sig")
         if _is_crowded(text):
             raise BadRequest(
-                f"more than {VALUE_LIMIT} values in one JSON request: send smaller ones, or protobuf"
+                f"more than {VALUE_LIMIT} values in one JSON request: send smaller ones, or "
+                "protobuf"
             )
         document = json.loads(text)
     except BadRequest:

@@ -1,8 +1,9 @@
 """OTLP trace requests in protobuf, as spans, and why some are refused.
 
-The request is walked on the wire down to its spans instead of being parsed whole: a hostile body of a few megabytes
-(millions of empty spans) never becomes gigabytes of objects, one bad attribute costs only itself, and attributes that
-repeat on every span (most do) are read once. The wire format: protobuf.dev/programming-guides/encoding.
+The request is walked on the wire down to its spans instead of being parsed whole: a hostile body
+of a few megabytes (millions of empty spans) never becomes gigabytes of objects, one bad attribute
+costs only itself, and attributes that repeat on every span (most do) are read once. The wire
+format: protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -44,17 +45,26 @@ ATTRIBUTE_LIMIT = 1_024
 DEPTH_LIMIT = 8
 """Levels of lists and maps read inside one attribute; deeper ones read as None."""
 LONG_ATTRIBUTE = 65_536
-"""Bytes from which an attribute is content, not a fact: of a longer text the beginning is read, of anything else nothing."""
+"""Bytes from which an attribute is content, not a fact.
+
+Of a longer text the beginning is read, of anything else nothing.
+"""
 _TRUNCATED_LENGTH = 1_024
 _LARGE_SPAN = 1_048_576
-"""Bytes from which a span is not parsed whole: millions of empty attributes would take sixteen bytes each."""
+"""Bytes from which a span is not parsed whole.
+
+Millions of empty attributes would take sixteen bytes each.
+"""
 _REMEMBERED_BYTES = 160
 _REMEMBERED = 16_384
 _NO_TRACE = b"\0" * 16
 _NO_SPAN = b"\0" * 8
 _LENGTH_DELIMITED = 2
 _remembered: dict[bytes, tuple[str, object]] = {}
-"""Attributes seen before, by their bytes: (key, value). Values are never changed, so spans may share them."""
+"""Attributes seen before, by their bytes: (key, value).
+
+Values are never changed, so spans may share them.
+"""
 
 
 class BadRequest(ValueError):
@@ -252,7 +262,8 @@ def _attributes(pairs: Iterable[bytes]) -> dict[str, object]:
     recall = _remembered.get
     known = [recall(pair) or _read_pair(pair) for pair in pairs]
     try:
-        return dict(known)  # type: ignore[arg-type]  # a None in it, which is rare, raises and is dealt with
+        # A None in it, which is rare, raises and is dealt with.
+        return dict(known)  # type: ignore[arg-type]
     except TypeError:
         return dict([pair for pair in known if pair is not None])
 

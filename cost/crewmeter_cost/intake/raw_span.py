@@ -2,7 +2,8 @@
 
 Protobuf's C parser cuts them apart, and what is known already is not parsed again.
 
-The messages here are wire-compatible with opentelemetry/proto/trace/v1/trace.proto and declare only what is read of it.
+The messages here are wire-compatible with opentelemetry/proto/trace/v1/trace.proto and declare
+only what is read of it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def _declared() -> DescriptorPool:
 
 _POOL = _declared()
 SpanHead: Any = GetMessageClass(_POOL.FindMessageTypeByName("crewmeter.SpanHead"))
-"""Everything but the attributes, which a message too large to be taken apart whole is searched for."""
+"""Everything but the attributes, which a message too large to be taken apart whole is searched
+for.
+"""
 RawSpan: Any = GetMessageClass(_POOL.FindMessageTypeByName("crewmeter.RawSpan"))
 """`SpanHead` with ``attributes``: serialised KeyValues."""

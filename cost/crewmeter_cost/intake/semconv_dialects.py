@@ -78,7 +78,10 @@ FRAMEWORKS = frozenset(
         "unknown",
     }
 )
-"""Names that stand where a provider's should: the framework that made the call, which bills nothing."""
+"""Names that stand where a provider's should.
+
+The framework that made the call, which bills nothing.
+"""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "provider": (
@@ -154,7 +157,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "environment": ("langfuse.environment", semconv.ENVIRONMENT_OLD, "gen_ai.environment"),
     "error_type": (semconv.ERROR_TYPE, "exception.type"),
 }
-"""Where the facts of a call or step stand, over all dialects: the names do not clash, so one table serves all."""
+"""Where the facts of a call or step stand, over all dialects.
+
+The names do not clash, so one table serves all.
+"""
 
 _OPERATIONS = {
     "chat": semconv.CHAT,

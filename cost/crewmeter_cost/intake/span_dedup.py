@@ -1,7 +1,8 @@
 """One exchange seen by two instrumentors where the response has no id.
 
-The inner span is a child of the outer one. Both get one response id, so that the ledger's rule for two reports of one
-call applies. Only within a batch: spans that nest end within microseconds of each other and travel together.
+The inner span is a child of the outer one. Both get one response id, so that the ledger's rule for
+two reports of one call applies. Only within a batch: spans that nest end within microseconds of
+each other and travel together.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = ["FUTURE_NS", "plausible"]
 
 FUTURE_NS = 3_600 * 10**9
-"""How far a sender's clock may run ahead of ours (one hour) before its times are no longer believed."""
+"""How far a sender's clock may run ahead of ours (one hour) before its times are no longer
+believed.
+"""
 
 
 def plausible(started_ns: int, ended_ns: int, now_ns: int) -> tuple[int, int]:
@@ -13,8 +15,9 @@ def plausible(started_ns: int, ended_ns: int, now_ns: int) -> tuple[int, int]:
 
     A billed call is never refused for its clock.
 
-    No start: it is the end's; neither: now. A start in the future: the span is moved to end now and keeps its duration
-    (at most an hour of it). An end in the future or before the start: now, or the start.
+    No start: it is the end's; neither: now. A start in the future: the span is moved to end now
+    and keeps its duration (at most an hour of it). An end in the future or before the start: now,
+    or the start.
     """
     latest = now_ns + FUTURE_NS
     if 0 < started_ns <= ended_ns <= latest:

@@ -2,7 +2,8 @@
 
 SQLite remembers the file locks its process holds. A child inherits that memory but not the locks,
 so a connection that the child opens later would believe itself protected, and lose its writes when
-the parent closes the file (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
+the parent closes the file
+(https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
 Closing before the fork and opening again after it, in both, is the one safe order. PostgreSQL's
 sockets must not be shared either.
 """

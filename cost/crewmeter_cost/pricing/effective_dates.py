@@ -30,7 +30,10 @@ __all__ = ["CONDITIONS", "Moments", "Period", "PriceHistory", "date_ns", "prices
 
 Period = Mapping[str, object]
 CONDITIONS = frozenset({"from", "hours", "tier", "uplift"})
-"""Keys of a period that are no prices. ``uplift`` is the factor for a provider's regional endpoints (`regions`)."""
+"""Keys of a period that are no prices.
+
+``uplift`` is the factor for a provider's regional endpoints (`regions`).
+"""
 _DAY_S = 86_400
 _NS = 1_000_000_000
 _FOREVER = 2**63

@@ -1,7 +1,8 @@
 """How a model's name finds its catalogue entry, exactly or by named rules.
 
-genai-prices matches many models by prefix, so that ``claude-sonnet-4-5-future`` gets a price. Here a name must be listed, or
-become a listed name by taking off marks that are known to mean no other price; the marks taken off are the match's `rules`.
+genai-prices matches many models by prefix, so that ``claude-sonnet-4-5-future`` gets a price. Here
+a name must be listed, or become a listed name by taking off marks that are known to mean no other
+price; the marks taken off are the match's `rules`.
 """
 
 from __future__ import annotations

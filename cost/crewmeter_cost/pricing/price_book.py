@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["PriceBook"]
 
 _REMEMBERED = 8192
-"""Resolutions stored; a flood of made-up model names starts the memory afresh instead of growing it."""
+"""Resolutions stored.
+
+A flood of made-up model names starts the memory afresh instead of growing it.
+"""
 _LONGEST_NAME = 512
 _OWN_MACHINES = frozenset(
     {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}

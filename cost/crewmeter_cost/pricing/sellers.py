@@ -41,7 +41,10 @@ MAKERS = (
     "cerebras",
     "aws.bedrock",
 )
-"""Where a model named without any provider is looked for, in this order; the charge says ``provider_assumed``."""
+"""Where a model named without any provider is looked for, in this order.
+
+The charge says ``provider_assumed``.
+"""
 NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
 PASS_THROUGH = frozenset({"vercel_ai_gateway"})
 """Gateways that bill each maker's list price. The model's name begins with the maker."""

@@ -1,8 +1,9 @@
 """A model's rates at one moment, ready for integer arithmetic. Pure.
 
-A price list (`Prices`) maps a unit to what it costs in USD: token units per million tokens, the units in `SINGLE` per one.
-A price that depends on the request's size is a list ``[price, [above, price], …]``: the whole request is billed at the price
-of the highest ``above`` (tokens, all input counted) that it exceeds.
+A price list (`Prices`) maps a unit to what it costs in USD: token units per million tokens, the
+units in `SINGLE` per one. A price that depends on the request's size is a list ``[price, [above,
+price], …]``: the whole request is billed at the price of the highest ``above`` (tokens, all input
+counted) that it exceeds.
 """
 
 from __future__ import annotations
@@ -202,7 +203,9 @@ class Plan:
         self.prices = prices
         self.flags = flags
         self.bound = bound
-        """``upper_bound`` or ``lower_bound`` where the rates themselves are not the request's own (an unknown tier), else empty."""
+        """``upper_bound`` or ``lower_bound`` where the rates themselves are not the request's own
+        (an unknown tier), else empty.
+        """
         rates = canonical(prices)
         digest = hashlib.sha256("\n".join((provider, model, rates)).encode()).hexdigest()
         self.version = digest[:32]
@@ -226,7 +229,10 @@ class Plan:
             and not _UNCOMMON & prices.keys()
             and all(band.den == 1 and band.input >= 0 and band.output >= 0 for band in self.bands)
         )
-        """Whether `charge` may take its short way: only common units, each a whole number of pico-USD."""
+        """Whether `charge` may take its short way.
+
+        Only common units, each a whole number of pico-USD.
+        """
 
     @classmethod
     def thaw(cls, frozen: FrozenRates) -> Plan:

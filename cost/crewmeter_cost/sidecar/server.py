@@ -191,7 +191,8 @@ class Sidecar:
         """Log where the acknowledged spans are: only what was looked at."""
         if problem is None and self._writer.failure is None:
             log.info(
-                "stopped; every acknowledged batch was committed, and the ledger %s is at its location",
+                "stopped; every acknowledged batch was committed, and the ledger %s is at its "
+                "location",
                 self._ledgers.ledger.name,
             )
             return

@@ -82,7 +82,8 @@ _STATS = (
         id="cost_per_run",
         title="Cost per run",
         tells="Cost of finished runs divided by their number.",
-        act="Rising: look for a longer prompt, a more expensive model or more calls per run, next to this.",
+        act="Rising: look for a longer prompt, a more expensive model or more calls per run, "
+        "next to this.",
         source="view run_hourly (runs up to 3 h)",
         kind=Kind.STAT,
         unit=Unit.USD,

@@ -21,7 +21,8 @@ _STATS = (
         id="failed_call_share",
         title="Failed model calls",
         tells="Share of model calls that ended in an error.",
-        act="Above 1 %: error types, below, separate limits (back off, raise quota) from bad requests "
+        act="Above 1 %: error types, below, separate limits (back off, raise quota) from bad "
+        "requests "
         "(fix) and outages (fall back).",
         source="view total_hourly (calls up to 3 h)",
         kind=Kind.STAT,

@@ -75,7 +75,8 @@ _STATS = (
         id="forecast_share",
         title="Forecast used",
         tells="Month end at this pace as a share of the monthly budget (crewmeter budget set).",
-        act="Above 100 % there is still time: the largest changes, below, say what moved this week.",
+        act="Above 100 % there is still time: the largest changes, below, say what moved this "
+        "week.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.SHARE,
@@ -162,7 +163,8 @@ _SERIES = (
             "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP "
             "BY 1)\n"
             "SELECT day AS time, SUM(cost) OVER (ORDER BY day) AS spend,\n"
-            "  NULLIF(@budget, 0) * 1.0 * (day + 86400 - @month_start) / (@month_end - @month_start) "
+            "  NULLIF(@budget, 0) * 1.0 * (day + 86400 - @month_start) / (@month_end - "
+            "@month_start) "
             'AS "even pace",\n'
             "  NULLIF(@budget, 0) * 1.0 AS budget\n"
             "FROM days ORDER BY 1"

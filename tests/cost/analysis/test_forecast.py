@@ -54,7 +54,10 @@ def test_without_history_nothing_is_promised():
 
 
 def test_an_odd_hour_needs_ratio_and_floor():
-    """Three times the same hour of four weeks, and a dollar more: a busy but cheap hour is no anomaly."""
+    """Three times the same hour of four weeks, and a dollar more.
+
+    A busy but cheap hour is no anomaly.
+    """
     week, hour = 7 * 24 * 3600, 1_795_000_000 // 3600 * 3600
     usual = {hour - n * week: 2 * USD for n in range(1, 5)}
     assert [each.ratio for each in anomalies({**usual, hour: 8 * USD}, hours=[hour])] == [4.0]
@@ -107,7 +110,10 @@ def test_watch_shows_runs_rates_and_failures(month, width):
 
 
 def test_watch_speaks_json_and_csv_of_a_window(month):
-    """`--until` is one look as of then and `--since` where its spend begins: the report's sum to the pico-dollar, one line a look."""
+    """`--until` is one look as of then and `--since` where its spend begins.
+
+    The report's sum to the pico-dollar, one line a look.
+    """
     url = month.engine.url.render_as_string()
     window = ["--since", "2026-11-18T09:30Z", "--until", "2026-11-20T15:45Z"]
     for span in (window, ["--since", "2026-11-20T15:10Z", "--until", "2026-11-20T15:45Z"]):

@@ -15,7 +15,10 @@ from crewmeter_cost.pricing.price_book import PriceBook
 
 
 def test_the_same_model_costs_the_same(month):
-    """Under its own name a model's history comes out to the pico-dollar; so the arithmetic is the ledger's."""
+    """Under its own name a model's history comes out to the pico-dollar.
+
+    So the arithmetic is the ledger's.
+    """
     lines = compare(
         billed(month),
         Change({"gpt-5": "openai/gpt-5", "gpt-4o": "openai/gpt-4o"}),

@@ -46,7 +46,9 @@ def run(where: str, *words: str, width: int = 80) -> tuple[int, str]:
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_a_standing_is_one_line_each(path, width):
-    """Exceeded or not, a budget's bar, share and reset stay on its line, however narrow the terminal."""
+    """Exceeded or not, a budget's bar, share and reset stay on its line, however narrow the
+    terminal.
+    """
     code, displayed = run(path, "status", "--until", "2026-11-21T12:00Z", width=width)
     bars = [line for line in displayed.splitlines() if "█" in line or "░" in line]
     assert (code, len(bars)) == (1, 2), displayed
@@ -56,7 +58,10 @@ def test_a_standing_is_one_line_each(path, width):
 
 
 def test_the_status_as_of_then(path):
-    """`--until` is the moment the standing is taken at: the day's spend up to then, of the period it falls in."""
+    """`--until` is the moment the standing is taken at.
+
+    The day's spend up to then, of the period it falls in.
+    """
     _, out = run(path, "status", "--until", "2026-11-19T18:00Z", "--format", "json")
     day = json.loads(out)["budgets"][0]
     with Ledger.open(path, read_only=True) as ledger:
@@ -66,7 +71,10 @@ def test_the_status_as_of_then(path):
 
 
 def test_the_periods_since_then(path):
-    """`--since` lists every period that overlaps the window, oldest first; together they are the ledger's spend."""
+    """`--since` lists every period that overlaps the window, oldest first.
+
+    Together they are the ledger's spend.
+    """
     window = ["--since", "2026-11-16", "--until", "2026-11-21T12:00Z"]
     _, out = run(path, "status", *window, "--format", "json")
     rows = json.loads(out)["budgets"]
@@ -106,7 +114,10 @@ def test_the_list_knows_when_a_budget_was_set(path):
 
 
 def test_asking_makes_no_ledger(tmp_path, monkeypatch):
-    """`budget list` and `budget status` only read: without a ledger the first knows the environment's, the second says so."""
+    """`budget list` and `budget status` only read.
+
+    Without a ledger the first knows the environment's, the second says so.
+    """
     where = tmp_path / "none.db"
     monkeypatch.setenv("CREWMETER_BUDGETS", "5 USD/day")
     monkeypatch.setenv("CREWMETER_LEDGER", str(where))

@@ -82,7 +82,8 @@ def test_a_file_lists_budgets_and_names_a_wrong_key(tmp_path):
     """TOML and YAML say the same; a wrong key is named with file and position."""
     toml = tmp_path / "budgets.toml"
     toml.write_text(
-        '[[budget]]\namount = "5 USD/day"\n\n[[budget]]\nname = "growth"\namount = "500 USD/month"\nscope = "team:growth"\nhard = false\n'
+        '[[budget]]\namount = "5 USD/day"\n\n[[budget]]\nname = "growth"\namount = "500 '
+        'USD/month"\nscope = "team:growth"\nhard = false\n'
     )
     first, second = read_budgets(str(toml))
     assert first == Budget(amount_pusd=5 * 10**12, period="day")
@@ -96,7 +97,10 @@ def test_a_file_lists_budgets_and_names_a_wrong_key(tmp_path):
 
 
 def test_two_amounts_for_one_scope_and_period_contradict():
-    """Which one counts would be a guess, so neither is taken; a soft one beside a hard one is fine."""
+    """Which one counts would be a guess, so neither is taken.
+
+    A soft one beside a hard one is fine.
+    """
     with pytest.raises(CrewMeterError, match="contradict"):
         read_budgets("5 USD/day; 7 USD/day")
     assert len(read_budgets("5 USD/day; 7 USD/month")) == 2

@@ -1,4 +1,7 @@
-"""The guard in front of calls: what fits goes, what doesn't is told why, and the ledger's own rows have the last word."""
+"""The guard in front of calls.
+
+What fits goes, what doesn't is told why, and the ledger's own rows have the last word.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,10 @@ def spend_all(guard, attributes=CALL, ended=ENDED, most=50):
 
 
 def test_a_hard_budget_stops_within_one_call(make_guard):
-    """$0.002 a day and calls of about $0.00025: eight go, and what they spent is at most one call over."""
+    """$0.002 a day and calls of about $0.00025.
+
+    Eight go, and what they spent is at most one call over.
+    """
     made, refusal = spend_all(make_guard("0.002 USD/day"))
     assert made == 8
     assert refusal.spent_pusd == 8 * COST
@@ -149,7 +155,10 @@ def test_a_guard_says_once_that_a_budget_is_nearly_spent(make_guard, caplog):
 
 
 def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
-    """Setting the same scope and period again changes it; the environment goes before the ledger; a wrong name lists the right ones."""
+    """Setting the same scope and period again changes it; the environment goes before the ledger.
+
+    A wrong name lists the right ones.
+    """
     assert not save(ledger.engine, parse_budget("5 USD/day"), now_ns=1)
     assert save(ledger.engine, parse_budget("7 USD/day"), now_ns=2)
     save(ledger.engine, parse_budget("team:growth 9 USD/month"), now_ns=3)

@@ -1,4 +1,7 @@
-"""Accounts and pools: however many ask, what is spent and what may be spent never passes the limit."""
+"""Accounts and pools.
+
+However many ask, what is spent and what may be spent never passes the limit.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,10 @@ def test_hosts_with_other_clocks_do_not_take_each_others_leases(engine, skew, mo
 
 
 def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
-    """A budget of 2,000 and calls of 250: eight fit, the ninth is refused with spent, limit and reset."""
+    """A budget of 2,000 and calls of 250.
+
+    Eight fit, the ninth is refused with spent, limit and reset.
+    """
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
     calls = 0
     while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), BudgetRefusal):
@@ -122,7 +128,10 @@ def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
 
 
 def test_many_threads_and_pools_do_not_overspend(engine):
-    """Four pools, eight threads each, costs that differ from the estimate: overshoot is at most what was in flight."""
+    """Four pools, eight threads each, costs that differ from the estimate.
+
+    Overshoot is at most what was in flight.
+    """
     limit, estimate, cost = 1_000_000, 1_000, 1_040
     budget = parse_budget("0.000001 USD/day")
     pools = [LeasedPool(budget, LocalBalanceStore(engine), f"p{n}", NOW) for n in range(4)]
@@ -183,7 +192,10 @@ def test_a_budget_per_run_needs_no_ledger():
 
 
 def test_a_threshold_is_announced_once_whoever_asks(engine):
-    """80 % is 80 %; a second process that sees it too stays silent; a jump is told as the highest."""
+    """80 % is 80 %; a second process that sees it too stays silent.
+
+    A jump is told as the highest.
+    """
     assert crossed(79, 100) == (50,)
     assert crossed(80, 100) == (50, 80)
     budget = parse_budget({"amount": "0.0000000001 USD/day", "webhook": "http://example.invalid/"})

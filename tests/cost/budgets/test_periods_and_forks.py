@@ -1,4 +1,7 @@
-"""A guard over time and across forks: periods roll over where the calendar says so, children begin anew, a lost ledger is survived."""
+"""A guard over time and across forks.
+
+Periods roll over where the calendar says so, children begin anew, a lost ledger is survived.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,9 @@ def ledger(tmp_path):
     ],
 )
 def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, before, after):
-    """One second before it is spent, at midnight (also where clocks change), month's end or the full hour there is money again."""
+    """One second before it is spent, at midnight (also where clocks change), month's end or the
+    full hour there is money again.
+    """
     now = [datetime(*before, tzinfo=ZoneInfo(zone)).timestamp()]
     definition = parse_budget({"amount": budget, "timezone": zone})
     guard = BudgetEnforcer(
@@ -79,7 +84,10 @@ def test_a_spent_budget_is_whole_again_with_its_period(ledger, budget, zone, bef
 
 
 def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
-    """The child has leases, locks and connections of its own; what it spends counts for the parent."""
+    """The child has leases, locks and connections of its own.
+
+    What it spends counts for the parent.
+    """
     guard = BudgetEnforcer(
         [parse_budget("0.002 USD/day")],
         balance_store=LocalBalanceStore(ledger.engine),
@@ -104,7 +112,10 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
 
 @pytest.mark.parametrize(("on_unknown", "kind"), [("allow", Reservation), ("block", BudgetRefusal)])
 def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown, kind, caplog):
-    """Its table is gone: ``on_unknown`` decides, the warning is said once, and fifty calls take no time."""
+    """Its table is gone.
+
+    ``on_unknown`` decides, the warning is said once, and fifty calls take no time.
+    """
     guard = BudgetEnforcer(
         [parse_budget({"amount": "1 USD/day", "on_unknown": on_unknown})],
         balance_store=LocalBalanceStore(ledger.engine),
@@ -127,7 +138,10 @@ def test_a_ledger_that_cannot_be_opened_leaves_it_to_on_unknown(tmp_path):
 
 
 def test_without_budgets_nothing_is_loaded(tmp_path):
-    """A ledger that is not there, or keeps none, makes the guard inactive at once; one budget makes it active."""
+    """A ledger that is not there, or keeps none, makes the guard inactive at once.
+
+    One budget makes it active.
+    """
     path = str(tmp_path / "ledger.db")
     assert not entry_guard(None, ledger=path).active
     with Ledger.open(path):

@@ -67,7 +67,9 @@ def test_a_notice_is_signed_and_retried_until_accepted(receiver, monkeypatch):
 
 
 def test_an_internal_address_is_refused_unless_allowed(receiver, caplog):
-    """Loopback, link-local metadata and private networks are no place for a webhook from a config file."""
+    """Loopback, link-local metadata and private networks are no place for a webhook from a config
+    file.
+    """
     with caplog.at_level(logging.WARNING):
         assert not post(address(receiver), {})
     assert receiver.got == []

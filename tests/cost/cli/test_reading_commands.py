@@ -1,4 +1,7 @@
-"""The commands that read the ledger, as people run them: real processes, exit codes, stderr without tracebacks."""
+"""The commands that read the ledger, as people run them.
+
+Real processes, exit codes, stderr without tracebacks.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,10 @@ def test_report_speaks_json_csv_and_table(path):
 
 
 def test_a_limited_report_says_what_it_left_out(path):
-    """`--limit 1` shows one row, the total over all, and a note; without it every row is there and the document as ever."""
+    """`--limit 1` shows one row, the total over all, and a note.
+
+    Without it every row is there and the document as ever.
+    """
     every = json.loads(run(path, "report", "--by", "model", "--format", "json"))
     assert "truncated" not in every
     done = CliRunner().invoke(
@@ -126,7 +132,10 @@ def test_a_limited_report_says_what_it_left_out(path):
 
 
 def test_runs_and_show(path):
-    """`runs` lists newest first; `show` takes the start of an id or `last`, and sums each subtree."""
+    """`runs` lists newest first.
+
+    `show` takes the start of an id or `last`, and sums each subtree.
+    """
     first, second = json.loads(run(path, "runs", "--format", "json"))
     assert list(second) == [
         "run_id",
@@ -173,7 +182,10 @@ def test_runs_and_show(path):
 
 
 def test_a_refused_call_is_no_cost_and_no_zero(tmp_path):
-    """A call the provider refused was never billed: a dash in every table and null for the call itself, never $0.00."""
+    """A call the provider refused was never billed.
+
+    A dash in every table and null for the call itself, never $0.00.
+    """
     where = str(tmp_path / "ledger.db")
     refused = UNPRICED._replace(status="usage_missing", flags=("rejected",))
     usage = TokenUsage(status="missing", flags=("rejected",))
@@ -249,7 +261,10 @@ def test_show_says_which_run_it_means(path):
 
 
 def test_export_is_the_contract(path):
-    """One JSON object a call with the contract's keys; the CSV of the same is safe in a spreadsheet."""
+    """One JSON object a call with the contract's keys.
+
+    The CSV of the same is safe in a spreadsheet.
+    """
     records = [json.loads(line) for line in run(path, "export", "--format", "jsonl").splitlines()]
     assert [tuple(record) for record in records] == [FIELDS] * 4
     assert (records[0]["cost_usd"], records[0]["price_source"], records[0]["price_version"]) == (
@@ -277,7 +292,10 @@ def test_export_is_the_contract(path):
 
 
 def test_reprice_and_prune(path):
-    """`reprice --dry-run` shows what would change; `prune --dry-run` what would go; neither touches anything."""
+    """`reprice --dry-run` shows what would change; `prune --dry-run` what would go.
+
+    Neither touches anything.
+    """
     before = run(path, "export")
     document = json.loads(run(path, "reprice", "--dry-run", "--format", "json"))
     assert (document["dry_run"], document["repricing"]) == (True, None)

@@ -1,4 +1,7 @@
-"""A month of history in a ledger, once a session; each test copies the file and mirrors it into a database of its own."""
+"""A month of history in a ledger, once a session.
+
+Each test copies the file and mirrors it into a database of its own.
+"""
 
 from __future__ import annotations
 

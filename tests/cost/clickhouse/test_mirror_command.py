@@ -79,7 +79,10 @@ def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
 
 def test_without_the_extra_it_says_what_to_install(seeded_path):
     """A base installation has no ClickHouse client."""
-    blocked = "import sys; sys.modules['clickhouse_connect'] = None; from crewmeter_cost.cli import main; main()"
+    blocked = (
+        "import sys; sys.modules['clickhouse_connect'] = None; from crewmeter_cost.cli "
+        "import main; main()"
+    )
     command = [
         sys.executable,
         "-c",

@@ -1,4 +1,7 @@
-"""A mirror equals its ledger: after the first copy, the second, more calls, a repricing, a pruning and an interruption."""
+"""A mirror equals its ledger.
+
+After the first copy, the second, more calls, a repricing, a pruning and an interruption.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ def _rounded(row):
 
 
 def _same_money(ledger: Ledger, client) -> int:
-    """Sums of calls, of runs and of every roll-up, exact to the pico-dollar; returns the calls' sum."""
+    """Sums of calls, of runs and of every roll-up, exact to the pico-dollar.
+
+    Returns the calls' sum.
+    """
     ((calls,),) = _of_ledger(ledger, "SELECT SUM(cost_pusd) FROM call")
     assert client.query("SELECT sum(cost_exact_pusd) FROM calls").result_rows == [(calls,)]
     ((whole, part),) = _of_ledger(ledger, "SELECT SUM(cost_whole_usd), SUM(cost_pusd) FROM run")
@@ -59,7 +65,10 @@ def _same_money(ledger: Ledger, client) -> int:
         (whole * 10**12 + part,)
     ]
     for name, dimension in DIMENSIONS.items():
-        query = f"SELECT SUM(cost_whole_usd), SUM(cost_pusd) FROM rollup_hour WHERE dimension = {dimension.code}"
+        query = (
+            "SELECT SUM(cost_whole_usd), SUM(cost_pusd) FROM rollup_hour WHERE dimension = "
+            f"{dimension.code}"
+        )
         ((whole, part),) = _of_ledger(ledger, query)
         assert client.query(f"SELECT sum(cost_exact_pusd) FROM {name}_hourly").result_rows == [
             (whole * 10**12 + part,)
@@ -96,7 +105,10 @@ def test_later_calls_are_sent_and_nothing_else(ledger, client):
 
 
 def test_a_repricing_and_its_undoing_reach_the_mirror(ledger, client, tmp_path):
-    """Old calls that cost something else now replace themselves; undone, the first money is back."""
+    """Old calls that cost something else now replace themselves.
+
+    Undone, the first money is back.
+    """
     copy(ledger, client)
     first = _same_money(ledger, client)
     path = tmp_path / "prices.toml"
@@ -113,7 +125,10 @@ def test_a_repricing_and_its_undoing_reach_the_mirror(ledger, client, tmp_path):
 
 
 def test_what_the_ledger_pruned_stays_in_the_mirror(ledger, client):
-    """Retention of the ledger is not the mirror's: its detail stays, and later copies leave it alone."""
+    """Retention of the ledger is not the mirror's.
+
+    Its detail stays, and later copies leave it alone.
+    """
     copy(ledger, client)
     ((calls,),) = client.query("SELECT count() FROM calls").result_rows
     pruned = prune(ledger, UNTIL - timedelta(days=10))
@@ -129,7 +144,8 @@ def test_a_row_the_ledger_no_longer_has_goes(ledger, client):
         work.connection.execute(text("DELETE FROM call WHERE id = 5"))
         work.connection.execute(
             text(
-                "UPDATE call SET span_id = x'00000000000000ff', duration_ns = duration_ns + 1 WHERE id = 6"
+                "UPDATE call SET span_id = x'00000000000000ff', duration_ns = duration_ns + 1 "
+                "WHERE id = 6"
             )
         )
     sent = copy(ledger, client)
@@ -138,7 +154,9 @@ def test_a_row_the_ledger_no_longer_has_goes(ledger, client):
 
 
 def test_an_interrupted_copy_goes_on(ledger, client, monkeypatch):
-    """What was sent before the connection broke is not sent again, and in the end nothing is missing or twice there."""
+    """What was sent before the connection broke is not sent again, and in the end nothing is
+    missing or twice there.
+    """
     monkeypatch.setattr(copying, "BATCH", 200)
     insert, sent = client.insert, []
 
@@ -159,7 +177,10 @@ def test_an_interrupted_copy_goes_on(ledger, client, monkeypatch):
 
 
 def test_a_window_leaves_older_history_alone(ledger, client):
-    """`--every` looks at the last days only; a change before them waits for the next whole round."""
+    """`--every` looks at the last days only.
+
+    A change before them waits for the next whole round.
+    """
     copy(ledger, client)
     with ledger.writing() as work:
         work.connection.execute(text("UPDATE call SET duration_ns = duration_ns + 1 WHERE id = 1"))

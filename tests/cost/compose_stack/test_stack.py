@@ -1,4 +1,7 @@
-"""`docker-compose.yml` and `crewmeter stack init`: everything referred to exists, nothing is open, nothing is floating."""
+"""`docker-compose.yml` and `crewmeter stack init`.
+
+Everything referred to exists, nothing is open, nothing is floating.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def project(tmp_path_factory) -> Path:
 @pytest.mark.services
 @pytest.mark.parametrize("profile", ["", "demo", "postgres"])
 def test_the_reference_implementation_accepts_it(profile, tmp_path):
-    """compose-go, which docker compose itself is built on, loads the file: schema, references, interpolation."""
+    """compose-go, which docker compose itself is built on, loads the file.
+
+    Schema, references, interpolation.
+    """
     if shutil.which("go") is None:
         pytest.skip("go is not installed")
     module = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
@@ -86,7 +92,9 @@ def test_images_are_pinned(name):
 
 @SERVICE
 def test_build_arguments_exist(name):
-    """An argument the compose file passes is one the image recipe has, in the checkout and in what `stack init` writes."""
+    """An argument the compose file passes is one the image recipe has, in the checkout and in what
+    `stack init` writes.
+    """
     from crewmeter_cost.compose_stack.write import DOCKERFILE
 
     build = SERVICES[name].get("build", {})
@@ -153,7 +161,9 @@ def test_every_volume_is_used():
 
 
 def test_every_variable_is_in_the_example():
-    """Each ${VARIABLE} of the compose file is explained in .env.example with the same default, and no other is."""
+    """Each ${VARIABLE} of the compose file is explained in .env.example with the same default, and
+    no other is.
+    """
     text = (ROOT / "docker-compose.yml").read_text()
     used = dict(re.findall(r"(?<!\$)\$\{(\w+):-([^}]*)\}", text))
     assert not re.findall(r"(?<!\$)\$\{(\w+)\}", text), "a variable without a default"
@@ -164,7 +174,9 @@ def test_every_variable_is_in_the_example():
 
 
 def test_the_collectors_variables_are_those_its_configs_read():
-    """What compose hands the collector is read by base.yaml or gateway.yaml, and what has no default there is handed over."""
+    """What compose hands the collector is read by base.yaml or gateway.yaml, and what has no
+    default there is handed over.
+    """
     configs = "".join(
         (ROOT / f"collector-config/{name}.yaml").read_text() for name in ("base", "gateway")
     )
@@ -178,7 +190,9 @@ def test_the_collectors_variables_are_those_its_configs_read():
 
 
 def test_addresses_name_services_and_their_ports():
-    """Prometheus' targets, Alertmanager, Grafana's data sources and the collector's ends are services that listen there."""
+    """Prometheus' targets, Alertmanager, Grafana's data sources and the collector's ends are
+    services that listen there.
+    """
     listens = {
         "collector": {8888, 8889, 4317, 4318, 13133},
         "crewmeter": {4318, 4317},
@@ -209,7 +223,10 @@ def test_addresses_name_services_and_their_ports():
 
 
 def test_grafana_finds_ledger_and_boards():
-    """The SQLite path of the data source is the ledger's, over a read-only mount; the boards lie where provisioning looks."""
+    """The SQLite path of the data source is the ledger's, over a read-only mount.
+
+    The boards lie where provisioning looks.
+    """
     [ledger] = [mount for mount in SERVICES["grafana"]["volumes"] if mount.startswith("ledger:")]
     assert ledger.endswith(":ro"), "nothing a viewer types may write"
     sources = yaml.safe_load(
@@ -258,7 +275,9 @@ def test_prometheus_and_alertmanager_accept_their_configs(tmp_path):
 
 
 def test_stack_init_writes_a_project_with_keys_of_its_own(project):
-    """Every mount of the written compose file exists, the keys are random and private, and the image recipe pins the version."""
+    """Every mount of the written compose file exists, the keys are random and private, and the
+    image recipe pins the version.
+    """
     compose = yaml.safe_load((project / "docker-compose.yml").read_text())
     for service in compose["services"].values():
         for mount in service.get("volumes", []):
@@ -291,7 +310,10 @@ def test_stack_init_writes_a_project_with_keys_of_its_own(project):
 
 
 def test_stack_init_keeps_what_people_changed(project):
-    """A second run leaves changed files and keys alone; --force renews the files, never the keys."""
+    """A second run leaves changed files and keys alone.
+
+    --force renews the files, never the keys.
+    """
     crewmeter = Path(sys.executable).with_name("crewmeter")
     changed, keys = project / "collector-config/gateway.yaml", (project / ".env").read_text()
     changed.write_text("# mine\n")

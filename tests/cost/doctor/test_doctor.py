@@ -35,7 +35,10 @@ def by_check(done: subprocess.CompletedProcess[str]) -> dict[str, dict]:
 
 @pytest.fixture
 def server():
-    """Starts HTTP servers that answer each path with a status: ``server({"/v1/traces": 200})`` → port."""
+    """Starts HTTP servers that answer each path with a status: ``server({"/v1/traces".
+
+    200})`` → port.
+    """
     running = []
 
     def start(answers: dict[str, int]) -> int:
@@ -82,7 +85,10 @@ def test_a_healthy_environment_passes(tmp_path):
 
 
 def test_what_is_broken_is_named_and_the_exit_code_says_so(tmp_path):
-    """A ledger that isn't one, a misspelt variable, a dead endpoint: each with a hint, exit 1, no traceback."""
+    """A ledger that isn't one, a misspelt variable, a dead endpoint.
+
+    Each with a hint, exit 1, no traceback.
+    """
     broken = tmp_path / "ledger.db"
     broken.write_text("this is a letter, not a database" * 100)
     done = doctor(
@@ -264,7 +270,10 @@ def test_unknown_hosts_and_non_urls():
 
 
 def test_misspelt_variables_get_a_suggestion():
-    """A name nobody reads fails with the nearest one that exists; the switch that turns everything off is reported."""
+    """A name nobody reads fails with the nearest one that exists.
+
+    The switch that turns everything off is reported.
+    """
     [finding] = check_variables({"CREWMETER_LEGDER": "x"})
     assert (finding.status, finding.hint) == (FAILED, "did you mean CREWMETER_LEDGER?")
     [finding] = check_variables({"OTEL_SDK_DISABLED": "true"})

@@ -17,7 +17,9 @@ names = st.dictionaries(
 @settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(pusd=st.integers(0, 10**18), weights=names)
 def test_shares_sum_to_what_was_shared(pusd, weights):
-    """Nothing is lost in division and nobody's share is negative or off by more than a pico-dollar."""
+    """Nothing is lost in division and nobody's share is negative or off by more than a
+    pico-dollar.
+    """
     shares = allocate(pusd, weights)
     assert sum(shares.values()) == pusd
     whole = sum(weights.values())

@@ -1,4 +1,6 @@
-"""The FOCUS export follows the specification's rules, and adds up to the ledger to the pico-dollar."""
+"""The FOCUS export follows the specification's rules, and adds up to the ledger to the
+pico-dollar.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`crewmeter audit`: the ledger against exports in the columns the consoles write, by day and model."""
+"""`crewmeter audit`.
+
+The ledger against exports in the columns the consoles write, by day and model.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +174,10 @@ def test_anthropic_usage_adds_up_its_caches(audit):
 
 
 def test_anthropic_costs_are_rounded_to_cents(audit):
-    """$0.01 in cents against $0.006795: the difference is what rounding explains. Their display names find our models."""
+    """$0.01 in cents against $0.006795: the difference is what rounding explains.
+
+    Their display names find our models.
+    """
     code, document, _ = audit(ANTHROPIC_COST)
     assert (code, len(document["rows"]), document["rows"][0]["agrees"]) == (0, 1, True)
     code, document, _ = audit(ANTHROPIC_COST.replace("0.01,0.01", "0.25,0.25"))
@@ -179,7 +185,10 @@ def test_anthropic_costs_are_rounded_to_cents(audit):
 
 
 def test_focus_compares_every_provider(audit):
-    """Other services are left out; a model that only the ledger has is listed, and named for its missing price."""
+    """Other services are left out.
+
+    A model that only the ledger has is listed, and named for its missing price.
+    """
     code, document, _ = audit(FOCUS)
     by_model = {row["model"]: row for row in document["rows"]}
     assert by_model["gpt-4o-2024-08-06"]["agrees"]
@@ -190,7 +199,10 @@ def test_focus_compares_every_provider(audit):
 
 
 def test_a_call_the_provider_billed_and_we_lack_differs(audit):
-    """A line of a model that is not in the ledger, or twice the money: exit code 1, and the row says so."""
+    """A line of a model that is not in the ledger, or twice the money.
+
+    Exit code 1, and the row says so.
+    """
     more = (
         OPENAI_COST
         + '1795132800,1795219200,2026-11-20T00:00:00+00:00,x,3,usd,1,tokens,"o3, input",p\n'
@@ -220,7 +232,10 @@ def test_tolerance_and_days_narrow_it(audit):
 
 
 def test_it_says_what_crewai_would_have_claimed(audit):
-    """Two agents on one model of one run: each is credited with all of it, so CrewAI says twice what the calls add up to."""
+    """Two agents on one model of one run.
+
+    Each is credited with all of it, so CrewAI says twice what the calls add up to.
+    """
     _, document, _ = audit(OPENAI_COST)
     gpt, sonnet, secret = 2 * 1300, 1300, 14
     assert document["crewai_usage_metrics"] == {

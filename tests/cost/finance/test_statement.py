@@ -75,7 +75,10 @@ def reported(month, *words: str) -> str:
 
 
 def test_a_billing_cycle_need_not_be_a_month(month, tmp_path):
-    """`--since` and `--until` make a statement of any hours; one that is cut within an hour is widened to it, and says so."""
+    """`--since` and `--until` make a statement of any hours.
+
+    One that is cut within an hour is widened to it, and says so.
+    """
     span = ["--since", "2026-11-10T06:00Z", "--until", "2026-11-20T18:30Z"]
     document = json.loads(reported(month, *span, "--format", "json"))
     assert (document["month"], document["since"], document["until"]) == (

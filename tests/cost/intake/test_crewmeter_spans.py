@@ -220,7 +220,10 @@ def test_what_the_tracer_writes_is_read_back():
 
 
 def test_anthropic_counts_beside_the_input_are_added():
-    """Anthropic's input leaves the cache out; where an instrumentor passes that on, the parts are put together."""
+    """Anthropic's input leaves the cache out.
+
+    Where an instrumentor passes that on, the parts are put together.
+    """
     attributes = {
         "gen_ai.system": "anthropic",
         semconv.INPUT_TOKENS: 10,
@@ -338,7 +341,10 @@ def test_an_sdk_span_is_read_without_bytes():
 
 
 def test_nested_reports_of_one_embedding_share_an_id():
-    """Two instrumentors round one embedding call, which has no id: both reports get one. Two calls of one instrumentor do not."""
+    """Two instrumentors round one embedding call, which has no id: both reports get one.
+
+    Two calls of one instrumentor do not.
+    """
     facts = {
         "gen_ai.operation.name": "embeddings",
         "gen_ai.request.model": "e",
@@ -364,7 +370,10 @@ def test_reading_is_quick():
 
 
 def test_names_of_any_size_and_number_are_not_hoarded():
-    """What is remembered to be quick stays small, whatever is sent: long names, many tags, ever new names."""
+    """What is remembered to be quick stays small, whatever is sent.
+
+    Long names, many tags, ever new names.
+    """
     import tracemalloc
 
     tracemalloc.start()

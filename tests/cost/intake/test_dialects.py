@@ -1,4 +1,7 @@
-"""The golden fixtures: spans captured from the real instrumentors running a real crew, against what the provider billed."""
+"""The golden fixtures.
+
+Spans captured from the real instrumentors running a real crew, against what the provider billed.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def steps(name: str, kind: str) -> dict[str, Step]:
 
 
 def billed(name: str) -> list[tuple[object, ...]]:
-    """(operation, model, input, cached, output) of every exchange the fake provider billed, sorted."""
+    """(operation, model, input, cached, output) of every exchange the fake provider billed,
+    sorted.
+    """
     document = json.loads((FIXTURES / f"{name}.json").read_text())
     rows = [
         (entry["operation"], entry["request_model"], entry["usage"]) for entry in document["billed"]
@@ -66,13 +71,18 @@ def read_back(found: list[Call]) -> list[tuple[object, ...]]:
     "name", ["openinference", "openllmetry", "openlit", "logfire", "langfuse", "litellm"]
 )
 def test_every_billed_exchange_is_one_call_with_its_counts(name):
-    """Whatever the instrumentor calls its attributes, the calls read are the exchanges the provider billed."""
+    """Whatever the instrumentor calls its attributes, the calls read are the exchanges the
+    provider billed.
+    """
     assert read_back(calls(name)) == billed(name)
 
 
 @pytest.mark.parametrize("name", ["genai", "genai_old"])
 def test_the_conventions_are_read_in_new_and_old_names(name):
-    """OpenTelemetry's own instrumentor under a real crew: every exchange is one call. It does not tell what was read from a cache."""
+    """OpenTelemetry's own instrumentor under a real crew: every exchange is one call.
+
+    It does not tell what was read from a cache.
+    """
     assert read_back(calls(name)) == [
         (operation, model, sent, 0, got) for operation, model, sent, _, got in billed(name)
     ]
@@ -92,7 +102,9 @@ def test_the_provider_is_named(name):
 
 @pytest.mark.parametrize("name", ["mixed", "pydantic_ai"])
 def test_two_instrumentors_give_one_response_id_per_exchange(name):
-    """Two reports of one chat call carry the provider's one response id, by which the ledger bills it once."""
+    """Two reports of one chat call carry the provider's one response id, by which the ledger bills
+    it once.
+    """
     chats = [call for call in calls(name) if call.operation == "chat"]
     document = json.loads((FIXTURES / f"{name}.json").read_text())
     ids = {entry["response_id"] for entry in document["billed"] if entry["operation"] == "chat"}
@@ -131,7 +143,10 @@ def test_openinference_tasks_are_named_on_their_agents():
 
 
 def test_crewai_native_gemini_counts_are_invalid_and_bedrock_counts_missing():
-    """CrewAI's Gemini spans say input 0 and its Bedrock spans nothing: neither may be priced as if it were cheap."""
+    """CrewAI's Gemini spans say input 0 and its Bedrock spans nothing.
+
+    Neither may be priced as if it were cheap.
+    """
     by_model = {}
     for call in calls("crewai_native"):
         by_model.setdefault(call.request_model, set()).add(call.usage.status)
@@ -148,13 +163,19 @@ def test_agents_of_crewai_are_called_by_role():
 
 
 def test_aggregates_are_not_billed():
-    """Agent and workflow spans repeat the sum of their leaves; billing them would double the money."""
+    """Agent and workflow spans repeat the sum of their leaves.
+
+    Billing them would double the money.
+    """
     assert len(calls("openlit")) == 5
     assert len(calls("pydantic_ai")) == 4  # two instrumentors, two exchanges each, no agent span
 
 
 def test_an_instrumentors_own_estimate_is_not_the_providers_word():
-    """OpenLIT, Logfire and LiteLLM write a cost they computed; it must not pose as what the provider reported."""
+    """OpenLIT, Logfire and LiteLLM write a cost they computed.
+
+    It must not pose as what the provider reported.
+    """
     assert {
         call.reported_cost_usd for name in ("openlit", "logfire", "litellm") for call in calls(name)
     } == {None}

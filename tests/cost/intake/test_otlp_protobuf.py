@@ -1,4 +1,6 @@
-"""OTLP in its three forms, held against protobuf's own reader and against what hostile senders send."""
+"""OTLP in its three forms, held against protobuf's own reader and against what hostile senders
+send.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,10 @@ def test_a_span_is_read_whole():
 
 
 def test_json_and_protobuf_say_the_same():
-    """OTLP/JSON has hex ids and 64-bit numbers as strings; read either way, the span is the same."""
+    """OTLP/JSON has hex ids and 64-bit numbers as strings.
+
+    Read either way, the span is the same.
+    """
     from google.protobuf.json_format import MessageToDict
 
     request = one_span(text="x", flag=True, count=7, share=0.5)
@@ -137,7 +142,10 @@ def test_a_ten_megabyte_attribute_is_cut():
 
 
 def test_times_that_cannot_be_are_mended():
-    """A billed call is not refused for its sender's clock: no start, an end before the start and a far future are bounded."""
+    """A billed call is not refused for its sender's clock.
+
+    No start, an end before the start and a far future are bounded.
+    """
 
     def times(start: int, end: int) -> tuple[int, int]:
         request = one_span()
@@ -165,7 +173,9 @@ def field(number: int, body: bytes) -> bytes:
 
 
 def test_millions_of_empty_spans_stay_cheap():
-    """Four megabytes of two-byte spans are refused after the limit, in bounded time and without building them."""
+    """Four megabytes of two-byte spans are refused after the limit, in bounded time and without
+    building them.
+    """
     body = field(1, field(2, b"\x12\x00" * 2_000_000))
     began = time.monotonic()
     with pytest.raises(BadRequest, match="send smaller"):
@@ -176,7 +186,9 @@ def test_millions_of_empty_spans_stay_cheap():
 
 
 def test_millions_of_empty_attributes_stay_cheap(tmp_path):
-    """One span of sixteen megabytes of two-byte attributes is read with its ids and its first attributes, in little memory."""
+    """One span of sixteen megabytes of two-byte attributes is read with its ids and its first
+    attributes, in little memory.
+    """
     good = one_span(tokens=5).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
     (tmp_path / "body").write_bytes(field(1, field(2, field(2, good + b"\x4a\x00" * 7_900_000))))
     script = """
@@ -198,7 +210,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_spans_past_the_limit_are_counted_as_refused():
-    """A request may hold as many spans as a collector would ever send; the rest is refused in numbers."""
+    """A request may hold as many spans as a collector would ever send.
+
+    The rest is refused in numbers.
+    """
     request = one_span()
     spans = request.resource_spans[0].scope_spans[0].spans
     for number in range(BATCH_LIMIT + 4):
@@ -275,7 +290,10 @@ def _fill(value, plain) -> None:
 @given(st.lists(st.tuples(_keys, _values), max_size=12), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_any_attributes_are_read_without_an_error(pairs, ours):
-    """No attribute value, of whatever type and under whatever name, makes a dialect raise; ledger text is clean and bounded."""
+    """No attribute value, of whatever type and under whatever name, makes a dialect raise.
+
+    Ledger text is clean and bounded.
+    """
     request = one_span()
     scoped = request.resource_spans[0].scope_spans[0]
     scoped.scope.name = "crewmeter" if ours else "somebody"

@@ -76,7 +76,10 @@ def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path):
 
 
 def test_what_write_returned_from_survives_kill_9(tmp_path):
-    """A writer killed in the middle of its work: every batch it acknowledged is there, whole, and the sums agree."""
+    """A writer killed in the middle of its work.
+
+    Every batch it acknowledged is there, whole, and the sums agree.
+    """
     path = str(tmp_path / "ledger.db")
     for round_ in range(4):
         writer = _start(path, 10 + round_, batches=100_000)

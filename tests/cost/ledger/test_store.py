@@ -21,7 +21,10 @@ from crewmeter_cost.ledger.store import Ledger
 
 
 def test_the_folder_and_the_file_are_private(tmp_path):
-    """A new folder is 0700 and the ledger with its WAL 0600: costs and names are nobody else's business."""
+    """A new folder is 0700 and the ledger with its WAL 0600.
+
+    Costs and names are nobody else's business.
+    """
     path = tmp_path / "new" / "deep" / "ledger.db"
     with Ledger.open(str(path)) as ledger:
         ledger.write([(call(1), priced())], [], frozen)
@@ -85,7 +88,8 @@ def test_an_unwritable_folder_names_its_owner():
     folder = Path(tempfile.mkdtemp(prefix="crewmeter-unwritable-"))
     folder.chmod(0o555)
     child = (
-        "import os, sys\nfrom crewmeter_cost.ledger.store import Ledger\nfrom crewmeter_cost.errors import CrewMeterError\n"
+        "import os, sys\nfrom crewmeter_cost.ledger.store import Ledger\nfrom "
+        "crewmeter_cost.errors import CrewMeterError\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "try: Ledger.open(sys.argv[1])\nexcept CrewMeterError as e: print(e.message, '|', e.hint)"
     )
@@ -172,7 +176,10 @@ def test_a_locked_ledger_says_so_in_time(ledger_path):
 
 
 def test_opening_a_current_ledger_does_not_import_alembic(ledger_path):
-    """Memory and time in the app: a new or current ledger is opened without the migration machinery."""
+    """Memory and time in the app.
+
+    A new or current ledger is opened without the migration machinery.
+    """
     code = (
         "import sys; from crewmeter_cost.ledger.store import Ledger\n"
         "for _ in range(2): Ledger.open(sys.argv[1]).close()\n"

@@ -1,4 +1,7 @@
-"""Our integers against genai-prices' own `calc_price`, over its whole catalogue; where we differ, the guard has a name here."""
+"""Our integers against genai-prices' own `calc_price`, over its whole catalogue.
+
+Where we differ, the guard has a name here.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def everything():
 
 
 def usages(rng: random.Random):
-    """A plain one, one with every cache bucket, one over every size step with searches and reasoning."""
+    """A plain one, one with every cache bucket, one over every size step with searches and
+    reasoning.
+    """
     yield TokenUsage(rng.randrange(1, 90_000), rng.randrange(1, 9_000))
     read, write, write_1h = (
         rng.randrange(1, 30_000),
@@ -140,7 +145,10 @@ def plain_book() -> PriceBook:
 
 
 def test_every_price_of_the_catalogue_is_theirs(plain_book):
-    """Over 2,330 models, usages of every shape, tiers and dates: the same money, but for the guards named in `difference`."""
+    """Over 2,330 models, usages of every shape, tiers and dates.
+
+    The same money, but for the guards named in `difference`.
+    """
     rng = random.Random(20261121)
     compared, named = 0, {}
     for provider, model, name in everything():

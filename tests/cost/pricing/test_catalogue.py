@@ -25,7 +25,8 @@ def test_the_genai_prices_catalogue_has_not_drifted():
     """Compiling the installed genai-prices again gives the committed file, byte for byte."""
     if compile_genai.installed_version() != catalogue_files.open_genai().version:
         pytest.skip(
-            f"genai-prices {compile_genai.installed_version()} is installed, the file is of {catalogue_files.open_genai().version}"
+            f"genai-prices {compile_genai.installed_version()} is installed, the file is of "
+            f"{catalogue_files.open_genai().version}"
         )
     assert compile_genai.compile_installed() == compile_genai.PATH.read_text()
 
@@ -54,7 +55,10 @@ def test_the_drift_check_says_what_to_do():
 
 @pytest.mark.parametrize("name", ["genai-prices", "litellm"])
 def test_every_line_of_a_catalogue_reads(name):
-    """Every model has names and periods whose prices are plain decimals; no name is listed under two prices."""
+    """Every model has names and periods whose prices are plain decimals.
+
+    No name is listed under two prices.
+    """
     catalogue = Catalogue.open(catalogue_files.SHIPPED / f"{name}.txt")
     models = 0
     for provider in catalogue.providers:
@@ -91,7 +95,10 @@ def test_corrections_have_their_source_and_date():
 
 
 def test_corrections_replace_nothing():
-    """A corrected unit is one that genai-prices does not list; an alias leads to a listed model and hides none."""
+    """A corrected unit is one that genai-prices does not list.
+
+    An alias leads to a listed model and hides none.
+    """
     data, catalogue = tomllib.loads(PATH.read_text()), catalogue_files.open_genai()
     for entry in data["price"]:
         for model in entry["models"]:
@@ -121,10 +128,13 @@ def test_the_example_in_the_documentation_is_a_price_file(tmp_path, request):
 def test_genai_prices_is_not_imported_to_price():
     """Loading the book and charging imports neither genai-prices nor pydantic, and stays small."""
     program = (
-        "import sys, time; from crewmeter_cost.pricing.price_book import PriceBook; from crewmeter_cost.pricing.charge import charge;"
+        "import sys, time; from crewmeter_cost.pricing.price_book import PriceBook; from "
+        "crewmeter_cost.pricing.charge import charge;"
         "from crewmeter.usage.token_usage import TokenUsage;"
-        "charge(TokenUsage(1, 1), PriceBook.load(), provider='openai', model='gpt-4o', at_ns=time.time_ns());"
-        "print([name for name in ('genai_prices', 'pydantic', 'yaml', 'sqlalchemy') if name in sys.modules])"
+        "charge(TokenUsage(1, 1), PriceBook.load(), provider='openai', model='gpt-4o', "
+        "at_ns=time.time_ns());"
+        "print([name for name in ('genai_prices', 'pydantic', 'yaml', 'sqlalchemy') if name in "
+        "sys.modules])"
     )
     assert (
         subprocess.run(

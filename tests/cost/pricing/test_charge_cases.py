@@ -1,4 +1,6 @@
-"""Charges worked out by hand (`cases.txt`), the worked cases of the price lists, and usage as CrewAI's events were seen to report it."""
+"""Charges worked out by hand (`cases.txt`), the worked cases of the price lists, and usage as
+CrewAI's events were seen to report it.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,10 @@ def usage_of(quantities: dict[str, int]) -> tuple[TokenUsage, str]:
     ("provider", "model", "at", "tier", "rates", "quantities", "usd"), list(cases())
 )
 def test_a_charge_is_what_it_is_by_hand(book, provider, model, at, tier, rates, quantities, usd):
-    """Each of the hand-worked cases: the file's sum is right, and the book's charge is that sum, to the pico-dollar."""
+    """Each of the hand-worked cases.
+
+    The file's sum is right, and the book's charge is that sum, to the pico-dollar.
+    """
     assert by_hand(rates, quantities) == Decimal(usd)
     usage, operation = usage_of(quantities)
     outcome = charge(

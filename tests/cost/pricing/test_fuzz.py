@@ -1,4 +1,7 @@
-"""Whatever comes in, a charge or a reason comes out; whatever a price file says, it is read or refused by name."""
+"""Whatever comes in, a charge or a reason comes out.
+
+Whatever a price file says, it is read or refused by name.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,11 @@ QUIET = settings(
 def test_a_charge_never_fails(
     book, usage, provider, model, host, at_ns, tier, reported, operation, duration_ns
 ):
-    """No input raises; a cost is never negative, is the sum of its lines, and can be derived again from its frozen rates."""
+    """No input raises.
+
+    A cost is never negative, is the sum of its lines, and can be derived again from its frozen
+    rates.
+    """
     outcome = charge(
         usage,
         book,
@@ -179,7 +186,9 @@ def test_a_price_file_is_read_or_refused_by_name(tmp_path_factory, content):
 
 
 def test_anchors_that_multiply_are_no_trap(tmp_path):
-    """A few hundred bytes of YAML that stand for billions of nodes are refused quickly, not expanded."""
+    """A few hundred bytes of YAML that stand for billions of nodes are refused quickly, not
+    expanded.
+    """
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 9) + "]" for n in range(1, 12)]
     path = tmp_path / "prices.yaml"

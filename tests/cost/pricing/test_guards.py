@@ -89,7 +89,10 @@ def test_a_missing_rate_is_said(book, provider, model, usage, status, flag):
 
 
 def test_cached_audio_is_billed_as_cached_where_it_must_be(book):
-    """More audio and cached tokens than input: the overlap was cached audio (Gemini: 0.1, audio 1, cached text 0.03, text 0.3)."""
+    """More audio and cached tokens than input: the overlap was cached audio (Gemini.
+
+    0.1, audio 1, cached text 0.03, text 0.3).
+    """
     outcome = priced(book, "gemini", "gemini-2.5-flash", TokenUsage(1000, 0, 800, input_audio=500))
     assert {item.item: item.quantity for item in outcome.items} == {
         "cache_read": 500,
@@ -109,7 +112,10 @@ def test_cached_audio_is_billed_as_cached_where_it_must_be(book):
     ],
 )
 def test_an_unknown_tier_is_not_the_standard_one(book, tier, status):
-    """A tier without a price of its own: the standard price as a bound, flagged; batch and flex are never dearer."""
+    """A tier without a price of its own: the standard price as a bound, flagged.
+
+    Batch and flex are never dearer.
+    """
     outcome = priced(book, "groq", "llama-3.3-70b-versatile", tier=tier)
     assert (outcome.status, outcome.flags, outcome.cost_pusd) == (
         status,
@@ -127,7 +133,10 @@ def test_standard_tiers_are_priced(book, tier):
 
 
 def test_a_tier_price_does_not_reach_back(book):
-    """The catalogue knows flex prices from 2026-10-12 on: before, the standard price is a ceiling."""
+    """The catalogue knows flex prices from 2026-10-12 on.
+
+    Before, the standard price is a ceiling.
+    """
     outcome = priced(book, "openai", "gpt-5", tier="flex", at_ns=NOW - 60 * 86_400 * 10**9)
     assert (outcome.status, outcome.flags) == ("upper_bound", ("tier_assumed",))
 
@@ -158,7 +167,10 @@ def test_a_tier_is_its_own_providers(book):
     ],
 )
 def test_the_host_decides_the_provider(book, provider, model, host, status, seller):
-    """A known host outweighs the declared provider; behind an unknown one the declared is assumed; without either, LiteLLM's prefix."""
+    """A known host outweighs the declared provider; behind an unknown one the declared is assumed.
+
+    Without either, LiteLLM's prefix.
+    """
     outcome = priced(book, provider, model, host=host)
     assert (outcome.status, outcome.provider) == (status, seller), outcome
     assert ("provider_assumed" in outcome.flags) == (
@@ -167,7 +179,10 @@ def test_the_host_decides_the_provider(book, provider, model, host, status, sell
 
 
 def test_the_response_names_the_model_that_was_billed(book):
-    """The response's model wins where it resolves; but Bedrock's profile and OpenRouter's variant are what was requested for."""
+    """The response's model wins where it resolves.
+
+    But Bedrock's profile and OpenRouter's variant are what was requested for.
+    """
     assert (
         priced(book, "openai", "gpt-4o", response_model="gpt-4o-mini-2024-07-18").model
         == "gpt-4o-mini"
@@ -190,7 +205,10 @@ def test_the_response_names_the_model_that_was_billed(book):
 
 
 def test_a_region_that_only_global_prices_list_is_dearer_by_a_tenth(book):
-    """Bedrock bills geographic profiles 10 % above global ones; the charge says that it added them."""
+    """Bedrock bills geographic profiles 10 % above global ones.
+
+    The charge says that it added them.
+    """
     outcome = priced(book, "bedrock", "me.openai.gpt-5.6-sol")
     worldwide = priced(book, "bedrock", "global.openai.gpt-5.6-sol")
     regional = priced(book, "bedrock", "us.openai.gpt-5.6-sol")
@@ -210,14 +228,19 @@ def test_a_region_that_only_global_prices_list_is_dearer_by_a_tenth(book):
     ],
 )
 def test_regional_endpoints_are_dearer_where_they_are(book, provider, model, host, dearer):
-    """Data residency at OpenAI and regional endpoints at Vertex AI add a tenth for the models that have it, and the charge says so."""
+    """Data residency at OpenAI and regional endpoints at Vertex AI add a tenth for the models that
+    have it, and the charge says so.
+    """
     here, worldwide = priced(book, provider, model, host=host), priced(book, provider, model)
     assert here.cost_pusd * 10 == worldwide.cost_pusd * (11 if dearer else 10)
     assert ("regional_uplift" in here.flags) == dearer
 
 
 def test_what_the_provider_reports_is_stored_beside(book):
-    """A reported cost within 1 % is agreement; beyond, a flag; without a computed cost, the charge itself."""
+    """A reported cost within 1 % is agreement; beyond, a flag.
+
+    Without a computed cost, the charge itself.
+    """
     agreed = priced(book, "openai", "gpt-4o", reported_cost_usd="0.00552")
     assert (agreed.cost_pusd, agreed.flags) == (5_500_000_000, ())
     apart = priced(book, "openai", "gpt-4o", reported_cost_usd="0.0066")
@@ -290,7 +313,10 @@ def test_impossible_usage_has_no_cost(book, usage):
     "name", ["gpt-4o\n", "gpt\x00-4o", "\x1b[31mgpt-4o", "gpt-4o\u202e", "x" * 600]
 )
 def test_a_name_with_control_characters_is_flagged(book, name):
-    """Such a name is no model: it is flagged, displayed escaped, and never priced (a trailing line break is only white space)."""
+    """Such a name is no model.
+
+    It is flagged, displayed escaped, and never priced (a trailing line break is only white space).
+    """
     outcome = priced(book, "openai", name)
     if name.strip() == "gpt-4o":
         assert outcome.status == "priced"
@@ -309,7 +335,10 @@ def test_no_name_no_price(book, name):
 
 
 def test_rerankers_are_billed_by_search_unit(book):
-    """LiteLLM lists them at 0 per token; the price is per search unit, and a request is at least one."""
+    """LiteLLM lists them at 0 per token.
+
+    The price is per search unit, and a request is at least one.
+    """
     three = priced(
         book, "cohere", "rerank-v3.5", TokenUsage(None, None, search_units=3), operation="rerank"
     )
@@ -333,7 +362,9 @@ def test_models_on_ones_own_machine_have_no_price_unless_declared(book):
 
 
 def test_lines_can_be_had_again_from_the_frozen_rates(book):
-    """A price version alone gives an old charge's lines back, to the pico-dollar, whatever the book says by then."""
+    """A price version alone gives an old charge's lines back, to the pico-dollar, whatever the
+    book says by then.
+    """
     for provider, model, usage in [
         ("openai", "gpt-5.6", TokenUsage(300_000, 900, 5, 7)),
         ("perplexity", "sonar-pro", TokenUsage(9, 9, web_searches=0)),
@@ -345,7 +376,10 @@ def test_lines_can_be_had_again_from_the_frozen_rates(book):
 
 
 def test_a_version_is_the_content_of_its_rates(book):
-    """The same rates have one hash whatever was assumed to find them; another tier or date has another."""
+    """The same rates have one hash whatever was assumed to find them.
+
+    Another tier or date has another.
+    """
     dated, plain = (
         priced(book, "anthropic", "claude-sonnet-4-5-20250929"),
         priced(book, "anthropic", "claude-sonnet-4-5"),

@@ -1,4 +1,7 @@
-"""A model name finds its price exactly, or by a rule that the charge names; never by a lucky prefix."""
+"""A model name finds its price exactly, or by a rule that the charge names.
+
+Never by a lucky prefix.
+"""
 
 from __future__ import annotations
 

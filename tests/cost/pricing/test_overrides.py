@@ -1,4 +1,7 @@
-"""The user's price file: what it changes, and how every mistake in it is refused by file, line and key."""
+"""The user's price file.
+
+What it changes, and how every mistake in it is refused by file, line and key.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,10 @@ def at(book, provider, model, usage=PLAIN, moment=NOW, **how):
 
 
 def test_a_negotiated_rate_lies_over_the_list(mine):
-    """Input 2 and output 8 are the user's, cached input stays the list's 1.25; after until, the list again."""
+    """Input 2 and output 8 are the user's, cached input stays the list's 1.25.
+
+    After until, the list again.
+    """
     outcome = at(mine, "openai", "gpt-4o")
     assert (usd(outcome), outcome.source, outcome.status) == (
         Decimal("0.0041"),
@@ -140,7 +146,10 @@ def test_a_negotiated_tier_is_its_own(mine):
 
 
 def test_a_price_in_another_currency_is_dated(mine):
-    """EUR 10/1/20 per million and EUR 0.01 a request, at 1.25 USD from November, at 1.10 before; over 5,000 tokens 12 and 24."""
+    """EUR 10/1/20 per million and EUR 0.01 a request, at 1.25 USD from November, at 1.10 before.
+
+    Over 5,000 tokens 12 and 24.
+    """
     outcome = at(mine, "acme", "house-model")
     assert usd(outcome) == Decimal("1.25") * (
         Decimal("0.006") + Decimal("0.0004") + Decimal("0.006") + Decimal("0.01")
@@ -153,7 +162,10 @@ def test_a_price_in_another_currency_is_dated(mine):
 
 
 def test_an_entry_lasts_until_the_next(mine):
-    """Without until, an entry for the same model ends where the next begins; before the first there is no price."""
+    """Without until, an entry for the same model ends where the next begins.
+
+    Before the first there is no price.
+    """
     assert usd(at(mine, "acme", "seasonal", moment=NOW - 150 * DAY)) == Decimal("0.0013")
     assert usd(at(mine, "acme", "seasonal")) == Decimal("0.0026")
     assert at(mine, "acme", "seasonal", moment=NOW - 400 * DAY).status == "unknown_model"
@@ -169,7 +181,10 @@ def test_a_discount_takes_its_share(mine):
 
 
 def test_aliases_name_the_model_behind_a_deployment(mine):
-    """An Azure deployment and a team's own name, priced as the models they stand for; the alias is flagged."""
+    """An Azure deployment and a team's own name, priced as the models they stand for.
+
+    The alias is flagged.
+    """
     azure = at(mine, "azure", "my-deployment", host="me.openai.azure.com")
     assert (azure.provider, azure.model, azure.flags) == (
         "azure.ai.openai",
@@ -181,14 +196,20 @@ def test_aliases_name_the_model_behind_a_deployment(mine):
 
 
 def test_the_response_outweighs_an_alias(mine):
-    """An alias says what a name stands for; where the response names a model that has a price, that was billed."""
+    """An alias says what a name stands for.
+
+    Where the response names a model that has a price, that was billed.
+    """
     outcome = at(mine, "azure", "my-deployment", response_model="gpt-4o-mini-2024-07-18")
     assert (outcome.model, outcome.flags) == ("gpt-4o-mini", ())
     assert at(mine, "azure", "my-deployment", response_model="prod-7").model == "gpt-4o"
 
 
 def test_hosts_name_who_bills(mine):
-    """A gateway's host mapped to OpenAI is no longer an assumption; one's own machine has no price but its GPU time."""
+    """A gateway's host mapped to OpenAI is no longer an assumption.
+
+    One's own machine has no price but its GPU time.
+    """
     assert at(mine, "acme", "gpt-4o-mini", host="llm.example.com").flags == ()
     own = at(mine, "openai", "gpt-4o", host="box.internal.example")
     assert (own.status, own.provider) == ("unknown_model", "self-hosted")
@@ -395,7 +416,10 @@ def test_yaml_mistakes_have_their_line_too(tmp_path):
     ],
 )
 def test_a_file_that_is_none_is_refused(tmp_path, name, content, problem):
-    """Broken syntax, wrong encoding, another format, or far too large: refused by name, nothing executed."""
+    """Broken syntax, wrong encoding, another format, or far too large.
+
+    Refused by name, nothing executed.
+    """
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(CrewMeterError) as caught:

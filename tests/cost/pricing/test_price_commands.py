@@ -258,7 +258,10 @@ def test_show_lists_every_price_a_model_had(run):
 
 
 def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
-    """Nothing newer: nothing done. A file becomes the user's own book and prices from then on; a damaged one is passed over."""
+    """Nothing newer: nothing done. A file becomes the user's own book and prices from then on.
+
+    A damaged one is passed over.
+    """
     code, out, _ = run("prices", "update")
     assert (code, "nothing to do" in out, catalogue_files.own_path().exists()) == (0, True, False)
     dearer = home / "newer.txt"
@@ -281,7 +284,10 @@ def test_update_takes_a_newer_book_and_keeps_it_atomically(run, home):
 
 
 def test_update_reads_genai_prices_own_file(run, home):
-    """The published data.json of genai-prices compiles to the same prices; anything else is refused by name."""
+    """The published data.json of genai-prices compiles to the same prices.
+
+    Anything else is refused by name.
+    """
     model = {
         "id": "new-model",
         "match": {"equals": "new-model"},
@@ -336,7 +342,10 @@ def called(home):
 
 
 def test_check_is_of_the_models_called_in_the_window(run, called, monkeypatch):
-    """`--since` and `--until` pick the calls; at 80 columns no line is longer, the path of the book is not in the way."""
+    """`--since` and `--until` pick the calls.
+
+    At 80 columns no line is longer, the path of the book is not in the way.
+    """
     monkeypatch.setenv("COLUMNS", "80")
     _, out, _ = run("prices", "check", "--format", "json")
     every = {row["model"]: row["calls"] for row in json.loads(out)["ledger"]}
@@ -374,7 +383,10 @@ def test_a_damaged_ledger_is_not_taken_for_none(run, home):
 
 
 def test_show_knows_what_was_charged_and_when_prices_were_in_force(run, called):
-    """`--since` and `--until` leave out prices not in force then; `--ledger` adds what its calls were really charged at."""
+    """`--since` and `--until` leave out prices not in force then.
+
+    `--ledger` adds what its calls were really charged at.
+    """
     _, out, _ = run(
         "prices",
         "show",
@@ -425,9 +437,15 @@ def test_show_knows_what_was_charged_and_when_prices_were_in_force(run, called):
 
 
 def rejected(path: str) -> int:
-    """Calls to gpt-5 in the test's window that the provider refused: neither priced nor unpriced."""
+    """Calls to gpt-5 in the test's window that the provider refused.
+
+    Neither priced nor unpriced.
+    """
     with Ledger.open(path, read_only=True) as ledger, ledger.reading() as connection:
-        query = "SELECT count(*) FROM calls WHERE model = 'gpt-5' AND cost_usd IS NULL AND unpriced = 0 AND time >= :since AND time < :until"
+        query = (
+            "SELECT count(*) FROM calls WHERE model = 'gpt-5' AND cost_usd IS NULL AND "
+            "unpriced = 0 AND time >= :since AND time < :until"
+        )
         window = {
             name: int(datetime(2026, 11, day, tzinfo=UTC).timestamp())
             for name, day in (("since", 19), ("until", 21))

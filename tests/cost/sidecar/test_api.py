@@ -47,7 +47,10 @@ def command(running, *words: str) -> object:
 
 
 def test_report_is_the_command_lines_document(filled):
-    """/api/report?by=… answers what `crewmeter report --by … --limit …` prints: without a limit the same, with all rows."""
+    """/api/report?by=… answers what `crewmeter report --by … --limit …` prints.
+
+    Without a limit the same, with all rows.
+    """
     answer = filled.get("/api/report?by=crew&by=model").json()
     assert answer == command(filled, "report", "--by", "crew", "--by", "model", "--limit", "5000")
     assert (answer.pop("groups"), answer.pop("truncated")) == (1, False)

@@ -115,7 +115,10 @@ def test_keys_are_read_from_text_and_file(tmp_path):
 
 
 def test_another_name_for_this_machine_is_not_answered(sidecar):
-    """Without keys the page answers to localhost only: a web page that points its own name here reads nothing."""
+    """Without keys the page answers to localhost only.
+
+    A web page that points its own name here reads nothing.
+    """
     assert sidecar.get("/api/report", host="evil.example").status == 403
     assert sidecar.get("/metrics", host="evil.example:4318").status == 403
     assert sidecar.get("/api/report", host="[::1]:4318").status == 200
@@ -135,7 +138,9 @@ def test_no_page_of_another_site_may_read_or_send(sidecar):
 
 
 def test_half_a_certificate_is_refused(tmp_path):
-    """A certificate without its key, or a file that is not there, is an error before anything listens."""
+    """A certificate without its key, or a file that is not there, is an error before anything
+    listens.
+    """
     file = tmp_path / "cert.pem"
     file.write_text("")
     with pytest.raises(CrewMeterError, match="both"):
@@ -201,7 +206,9 @@ HOSTILE = [
 
 
 def test_hostile_names_stay_names(fresh):
-    """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every place that shows them."""
+    """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every
+    place that shows them.
+    """
     for name in HOSTILE:
         facts = {
             "crewmeter.crew.name": name,

@@ -1,4 +1,7 @@
-"""The budget API of a sidecar: apps on other hosts share accounts through it, and it says how budgets stand."""
+"""The budget API of a sidecar.
+
+Apps on other hosts share accounts through it, and it says how budgets stand.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def test_far_from_the_limit_the_sidecar_is_hardly_asked(sidecar):
 
 @pytest.mark.parametrize(("on_unknown", "goes"), [("allow", True), ("block", False)])
 def test_a_sidecar_that_hangs_costs_one_short_wait(on_unknown, goes):
-    """It takes connections and never answers: one wait of at most 0.3 s, then ``on_unknown`` decides without asking again."""
+    """It takes connections and never answers.
+
+    One wait of at most 0.3 s, then ``on_unknown`` decides without asking again.
+    """
     with socket.create_server(("127.0.0.1", 0)) as silent:
         guarded = guard(
             {"amount": "1 USD/day", "on_unknown": on_unknown},
@@ -136,7 +142,9 @@ def test_accounts_need_the_key_that_spans_need(nursery, tmp_path, monkeypatch):
 
 
 def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
-    """A budget kept in the ledger that only the sidecar feeds shows on /metrics and posts to its webhook."""
+    """A budget kept in the ledger that only the sidecar feeds shows on /metrics and posts to its
+    webhook.
+    """
     got = []
     with socket.create_server(("127.0.0.1", 0)) as hook:
 

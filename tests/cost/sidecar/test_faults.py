@@ -1,4 +1,7 @@
-"""What on-call engineers fear: kills, full disks, damaged files, stalled writers, clocks that jump. Nothing acknowledged is lost."""
+"""What on-call engineers fear: kills, full disks, damaged files, stalled writers, clocks that jump.
+
+Nothing acknowledged is lost.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ def free_port() -> int:
 
 
 def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path, record_property):
-    """Killed at random moments with retrying clients: every acknowledged span is in the ledger once, none twice, sums agree."""
+    """Killed at random moments with retrying clients.
+
+    Every acknowledged span is in the ledger once, none twice, sums agree.
+    """
     ledger, port = tmp_path / "ledger.db", free_port()
     clients = [Client(port) for _ in range(3)]
     running = nursery.start(ledger, port=port)
@@ -79,7 +85,10 @@ def test_sigterm_drains(nursery, tmp_path):
 
 
 def test_a_stalled_writer_pushes_back_and_recovers(nursery, tmp_path):
-    """Somebody holds the database: senders are told when to come back (HTTP and gRPC), and afterwards everything goes in."""
+    """Somebody holds the database.
+
+    Senders are told when to come back (HTTP and gRPC), and afterwards everything goes in.
+    """
     with nursery.start(tmp_path / "ledger.db", grpc=True, limits={"queued_spans": 100}) as running:
         assert running.post(request(1)).status == 200
         holder = sqlite3.connect(running.ledger, isolation_level=None)
@@ -167,7 +176,10 @@ def test_a_full_disk_is_survived(nursery, tmp_path):
 
 
 def test_a_damaged_file_is_set_aside_at_the_start(nursery, tmp_path):
-    """Flipped bytes: the file is kept under another name, a new ledger is begun, and it is said loudly."""
+    """Flipped bytes.
+
+    The file is kept under another name, a new ledger is begun, and it is said loudly.
+    """
     ledger = tmp_path / "ledger.db"
     with nursery.start(ledger) as running:
         assert running.post(request(3_000)).status == 200
@@ -184,7 +196,10 @@ def test_a_damaged_file_is_set_aside_at_the_start(nursery, tmp_path):
 
 
 def test_a_file_damaged_while_running_is_set_aside(nursery, tmp_path):
-    """Damage under a running sidecar: the next batches go into a new ledger, none is refused for ever."""
+    """Damage under a running sidecar.
+
+    The next batches go into a new ledger, none is refused for ever.
+    """
     with nursery.start(tmp_path / "ledger.db") as running:
         for _ in range(3):
             assert running.post(request(2_000)).status == 200
@@ -221,7 +236,10 @@ def test_a_truncated_wal_is_survived(nursery, tmp_path):
 
 
 def test_prices_are_reloaded_on_sighup(nursery, tmp_path):
-    """New prices take hold without a restart: calls before are charged by the old ones, calls after by the new."""
+    """New prices take hold without a restart.
+
+    Calls before are charged by the old ones, calls after by the new.
+    """
     prices = tmp_path / "prices.toml"
     rates = '[[price]]\nprovider = "acme"\nmodel = "mine"\ninput = {}\noutput = 0\n'
     prices.write_text(rates.format(1))

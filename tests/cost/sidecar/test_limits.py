@@ -1,4 +1,7 @@
-"""What hostile or clumsy clients send: refused or bounded, in bounded memory, while the sidecar keeps serving others."""
+"""What hostile or clumsy clients send.
+
+Refused or bounded, in bounded memory, while the sidecar keeps serving others.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def bomb(megabytes: int) -> bytes:
 
 
 def test_a_gzip_bomb_of_300_megabytes_is_refused(small, sidecar):
-    """300 KB that open to 300 MB: 413, in both small and default limits, and memory stays where it was."""
+    """300 KB that open to 300 MB.
+
+    413, in both small and default limits, and memory stays where it was.
+    """
     body = bomb(300)
     assert len(body) < MIB
     for running in (small, sidecar):
@@ -124,7 +130,10 @@ def test_a_slow_body_is_given_up(small):
     "said", [b"", b"POST /v1/tra", b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-A: "]
 )
 def test_slow_loris_heads_are_given_up(small, said):
-    """Connections that say nothing, or never finish their headers, are closed; dozens of them block nobody."""
+    """Connections that say nothing, or never finish their headers, are closed.
+
+    Dozens of them block nobody.
+    """
     clients = [socket.create_connection(("127.0.0.1", small.port), timeout=60) for _ in range(20)]
     try:
         for client in clients:
@@ -301,7 +310,11 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
 
 
 def test_a_run_without_end_is_shown_in_part(fresh):
-    """A run of 24,000 calls: the tree has the first 10,000 and says so, its totals are over all, and memory stays under the limit."""
+    """A run of 24,000 calls.
+
+    The tree has the first 10,000 and says so, its totals are over all, and memory stays under the
+    limit.
+    """
     for _ in range(12):
         assert (
             fresh.post(

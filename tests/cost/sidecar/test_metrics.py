@@ -1,4 +1,7 @@
-"""The /metrics page: the contract's names, bounded labels, exemplars, and counts of rows really inserted."""
+"""The /metrics page.
+
+The contract's names, bounded labels, exemplars, and counts of rows really inserted.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,10 @@ def test_calls_money_and_tokens_are_counted():
 
 
 def test_unpriced_calls_are_counted_but_refused_ones_are_not():
-    """A call without a price is an alert; a call the provider refused cost nothing and is a failed call only."""
+    """A call without a price is an alert.
+
+    A call the provider refused cost nothing and is a failed call only.
+    """
     meter = CallMetrics()
     refused = call(usage=TokenUsage(status="missing", flags=("rejected",)), error=True)
     meter.record([(call(), UNPRICED), (refused, UNPRICED)], [])
@@ -234,7 +240,10 @@ def test_a_million_names_stay_a_few_hundred_series():
 
 
 def test_the_number_of_series_is_bounded_too():
-    """Even where every label is bounded their product is not; past the limit one series takes the rest."""
+    """Even where every label is bounded their product is not.
+
+    Past the limit one series takes the rest.
+    """
     series = CounterSeries("x_total", "", ("a", "b"), limit=10)
     for number in range(50):
         series.add((f"{number}", "y"), 1)
@@ -254,7 +263,10 @@ def test_no_label_names_a_user():
 
 
 def test_both_formats_parse_and_exemplars_carry_the_trace(metrics):
-    """Prometheus' own parsers read the page in both formats; OpenMetrics has the trace behind a bucket."""
+    """Prometheus' own parsers read the page in both formats.
+
+    OpenMetrics has the trace behind a bucket.
+    """
     metrics.meter.record([(call(5), CHARGE)], [])
     body, kind = metrics.page("text/plain")
     assert kind.startswith("text/plain")

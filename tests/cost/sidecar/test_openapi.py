@@ -1,4 +1,7 @@
-"""The OpenAPI document is true: it names every route, and whatever a client makes of it, the sidecar answers as it says."""
+"""The OpenAPI document is true.
+
+It names every route, and whatever a client makes of it, the sidecar answers as it says.
+"""
 
 from __future__ import annotations
 
@@ -98,12 +101,16 @@ def schema(filled):
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 @pytest.mark.slow
 def test_the_answers_are_as_described(schema, filled, method, path):
-    """Requests made up from the document, right ones and wrong ones: no 5xx, and only statuses, types and shapes it names."""
+    """Requests made up from the document, right ones and wrong ones.
+
+    No 5xx, and only statuses, types and shapes it names.
+    """
     from hypothesis import given
     from schemathesis import GenerationMode, checks
 
-    # What a time or an empty range is cannot be said in a schema, so a right-looking question may be refused; and the bodies
-    # of signals that are not kept are not read, so wrong ones are taken.
+    # What a time or an empty range is cannot be said in a schema, so a right-looking question may
+    # be refused; and the bodies of signals that are not kept are not read, so wrong ones are
+    # taken.
     excluded = [
         checks.positive_data_acceptance,
         *[checks.negative_data_rejection] * (path in UNREAD),

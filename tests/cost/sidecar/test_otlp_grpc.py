@@ -74,7 +74,10 @@ def test_a_message_over_the_limit_is_refused(channel):
     "compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"]
 )
 def test_a_compressed_bomb_is_refused(running, channel, compression):
-    """300 KB that open to 300 MB: refused before they are opened further than a message may be, and the next message is taken."""
+    """300 KB that open to 300 MB.
+
+    Refused before they are opened further than a message may be, and the next message is taken.
+    """
     export = channel.unary_unary(SERVICE.format("trace", "Trace"))
     before = len(running.stored())
     with pytest.raises(grpc.RpcError) as caught:

@@ -27,7 +27,10 @@ def test_acknowledged_spans_are_in_the_ledger(fresh):
 
 
 def test_a_replayed_batch_is_charged_once(fresh):
-    """OTLP delivery is at-least-once: the same bytes twice leave one row a call, in the ledger and in the metrics."""
+    """OTLP delivery is at-least-once.
+
+    The same bytes twice leave one row a call, in the ledger and in the metrics.
+    """
     body = request(7)
     assert [fresh.post(body).status, fresh.post(body).status] == [200, 200]
     assert len(fresh.stored()) == 7
@@ -102,7 +105,10 @@ def test_refused_spans_are_counted_in_the_answer(sidecar):
 
 
 def test_metrics_and_logs_are_thanked_and_let_go(sidecar):
-    """A stock SDK sends all signals to one endpoint; the others must not make it log errors for ever."""
+    """A stock SDK sends all signals to one endpoint.
+
+    The others must not make it log errors for ever.
+    """
     for path in ("/v1/metrics", "/v1/logs"):
         reply = sidecar.ask("POST", path, b"whatever", {"content-type": "application/x-protobuf"})
         assert reply.status == 200
@@ -111,7 +117,10 @@ def test_metrics_and_logs_are_thanked_and_let_go(sidecar):
 
 
 def test_what_is_no_request_is_refused_with_a_reason(sidecar):
-    """Wrong types, unknown encodings, truncated and corrupt bodies: 4xx and a sentence, no retry."""
+    """Wrong types, unknown encodings, truncated and corrupt bodies.
+
+    4xx and a sentence, no retry.
+    """
     cases = {
         "text/plain": (b"hello", {"content_type": "text/plain"}, 415),
         "no type": (b"hello", {"content_type": ""}, 415),
@@ -155,7 +164,10 @@ def test_the_stock_exporter_delivers(fresh):
 
 
 def test_two_instrumentors_on_one_crew_are_billed_once(fresh):
-    """Captured double instrumentation: ten reports of five exchanges leave five calls, also of the embedding without an id."""
+    """Captured double instrumentation.
+
+    Ten reports of five exchanges leave five calls, also of the embedding without an id.
+    """
 
     document = json.loads((SPAN_FIXTURES / "mixed.json").read_text())
     for part in document["requests"]:

@@ -33,7 +33,10 @@ def url():
 
 
 def test_two_sidecars_on_one_database_charge_once(nursery, url, tmp_path):
-    """Stateless sidecars share a ledger: the same batches sent to both, at once, leave one row a call."""
+    """Stateless sidecars share a ledger.
+
+    The same batches sent to both, at once, leave one row a call.
+    """
     with (
         nursery.start(tmp_path / "one", url=url) as one,
         nursery.start(tmp_path / "two", url=url) as two,

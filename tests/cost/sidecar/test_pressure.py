@@ -1,4 +1,7 @@
-"""Many clients that want too much at once, or nothing for ever: memory stays under a stated limit and honest ones are served."""
+"""Many clients that want too much at once, or nothing for ever.
+
+Memory stays under a stated limit and honest ones are served.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ MIB = 1 << 20
 MEMORY_MB = 300
 """What one client at a time may make a sidecar hold, whatever it sends."""
 CROWD_MEMORY_MB = 450
-"""What many may make it hold together: bodies of 64 MiB, held twice or thrice while they are read."""
+"""What many may make it hold together.
+
+Bodies of 64 MiB, held twice or thrice while they are read.
+"""
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 ALONE = [("grpc.use_local_subchannel_pool", 1)]
 """A connection of its own for each channel."""
@@ -55,7 +61,10 @@ def test_a_json_body_of_tiny_values_is_refused(fresh, value):
 
 
 def test_refused_messages_are_not_kept(both):
-    """Fifteen megabytes that are no request, again and again: each is forgotten once it is answered."""
+    """Fifteen megabytes that are no request, again and again.
+
+    Each is forgotten once it is answered.
+    """
     body = request(1, **{"gen_ai.input.messages": "x" * (15 * MIB)})[:-40]
     with grpc.insecure_channel(f"127.0.0.1:{both.grpc_port}") as channel:
         for _ in range(25):
@@ -64,7 +73,10 @@ def test_refused_messages_are_not_kept(both):
 
 
 def test_large_messages_at_once_are_held_within_a_bound(both):
-    """Thirty clients with fifteen megabytes each: some are told to come back, none takes the memory of all."""
+    """Thirty clients with fifteen megabytes each.
+
+    Some are told to come back, none takes the memory of all.
+    """
     body = request(1, **{"gen_ai.input.messages": "x" * (15 * MIB)})
     found = []
 
@@ -85,7 +97,10 @@ def test_large_messages_at_once_are_held_within_a_bound(both):
 
 
 def test_calls_whose_message_never_comes_keep_nobody_out(both):
-    """More open calls than there are places: who is refused is told when to come back, and soon is served."""
+    """More open calls than there are places.
+
+    Who is refused is told when to come back, and soon is served.
+    """
     gate = threading.Event()
 
     def never():
@@ -137,7 +152,8 @@ def test_a_head_of_megabytes_is_refused_at_once(fresh):
     with socket.create_connection(("127.0.0.1", fresh.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
         sent, began = 0, time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011, PT012  # reset or broken pipe: the kernel says either, at some send
+        # Reset or broken pipe: the kernel says either, at some send.
+        with pytest.raises(OSError):  # noqa: PT011, PT012
             while sent < 64 * MIB:
                 client.sendall(b"X-Fill: " + b"a" * 4000 + b"\r\n")
                 sent += 4010

@@ -1,4 +1,7 @@
-"""What an on-call engineer is promised: one commit for many, a stop that answers, signals that are let go, runs of other tracers."""
+"""What an on-call engineer is promised.
+
+One commit for many, a stop that answers, signals that are let go, runs of other tracers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def waited_for(condition, seconds: float = 60) -> None:
 
 
 def test_requests_that_wait_together_share_a_commit(fresh):
-    """Twenty requests arrive while the writer is busy: they cost two or three transactions, not twenty."""
+    """Twenty requests arrive while the writer is busy.
+
+    They cost two or three transactions, not twenty.
+    """
     statuses = []
     with fresh.locked():
         threads = in_threads(20, lambda: statuses.append(fresh.post(request(3)).status))
@@ -56,7 +62,10 @@ def test_requests_that_wait_together_share_a_commit(fresh):
 
 
 def test_the_writer_waits_for_the_disk(tmp_path):
-    """What was acknowledged survives a power cut, and not only a kill: SQLite is told to sync each commit."""
+    """What was acknowledged survives a power cut, and not only a kill.
+
+    SQLite is told to sync each commit.
+    """
     ledger = Ledger.open(str(tmp_path / "ledger.db"), durable=True)
     with ledger.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
@@ -65,7 +74,10 @@ def test_the_writer_waits_for_the_disk(tmp_path):
 
 
 def test_told_to_stop_it_answers_who_waits(nursery, tmp_path):
-    """SIGTERM while requests wait for their commit, over HTTP and gRPC: both are stored and told so, then it ends."""
+    """SIGTERM while requests wait for their commit, over HTTP and gRPC.
+
+    Both are stored and told so, then it ends.
+    """
     with nursery.start(tmp_path / "ledger.db", grpc=True) as running:
         answers = []
 
@@ -179,7 +191,10 @@ def test_a_stock_sdk_sends_metrics_and_logs_without_an_error(nursery, tmp_path, 
     ("name", "tools"), [("openinference", {"archive": 1.0, "fact_check": 0.0}), ("openllmetry", {})]
 )
 def test_a_crew_without_our_tracer_has_runs_and_places(fresh, name, tools):
-    """Captured spans of a crew under another instrumentor: its run, and money and success by agent, task and tool, as far as they tell."""
+    """Captured spans of a crew under another instrumentor.
+
+    Its run, and money and success by agent, task and tool, as far as they tell.
+    """
     for part in json.loads((FIXTURES / f"{name}.json").read_text())["requests"]:
         assert fresh.post(json.dumps(part).encode(), content_type="application/json").status == 200
     (run,) = fresh.get("/api/runs").json()
@@ -227,7 +242,9 @@ def test_doctor_examines_a_running_sidecar(nursery, tmp_path):
 
 
 def test_an_open_door_is_refused_at_the_command_line(tmp_path):
-    """`crewmeter serve --host 0.0.0.0` without a key ends at once, says why and what to do, without a traceback."""
+    """`crewmeter serve --host 0.0.0.0` without a key ends at once, says why and what to do,
+    without a traceback.
+    """
     environ = {name: value for name, value in os.environ.items() if name != "CREWMETER_TOKEN"}
     command = [*CREWMETER, "serve", "--host", "0.0.0.0", "--http-port", "0", "--no-grpc"]
     done = subprocess.run(
@@ -245,7 +262,10 @@ def test_an_open_door_is_refused_at_the_command_line(tmp_path):
 
 
 def test_a_flipped_wal_is_survived(nursery, tmp_path):
-    """Bytes of the WAL turned round: what stands before them is kept, whole batches only, and it goes on."""
+    """Bytes of the WAL turned round.
+
+    What stands before them is kept, whole batches only, and it goes on.
+    """
     ledger = tmp_path / "ledger.db"
     running = nursery.start(ledger)
     for _ in range(6):
@@ -265,7 +285,9 @@ def test_a_flipped_wal_is_survived(nursery, tmp_path):
 
 
 def test_every_line_of_the_log_is_json(nursery, tmp_path):
-    """Clients that are wrong, gone or too late leave lines that a log collector can parse, or none."""
+    """Clients that are wrong, gone or too late leave lines that a log collector can parse, or
+    none.
+    """
     with nursery.start(tmp_path / "ledger.db", grpc=True, limits={"connections": 5}) as running:
         running.post(b"\xff" * 100)
         running.ask("GET", "/nothing")
@@ -286,11 +308,16 @@ def test_every_line_of_the_log_is_json(nursery, tmp_path):
 
 
 def test_the_log_takes_in_what_libraries_say():
-    """Asyncio's complaints, warnings and exceptions with their traceback: one JSON object a line each, crewmeter's own at their level."""
+    """Asyncio's complaints, warnings and exceptions with their traceback.
+
+    One JSON object a line each, crewmeter's own at their level.
+    """
     program = (
-        "import logging, warnings; from crewmeter_cost.sidecar.json_logs import configure; configure()\n"
+        "import logging, warnings; from crewmeter_cost.sidecar.json_logs import configure; "
+        "configure()\n"
         "warnings.warn('old\\nstyle')\n"
-        "logging.getLogger('crewmeter.sidecar').info('hello'); logging.getLogger('urllib3').info('chatter')\n"
+        "logging.getLogger('crewmeter.sidecar').info('hello'); "
+        "logging.getLogger('urllib3').info('chatter')\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.getLogger('asyncio').exception('lost')\n"
     )

@@ -1,4 +1,7 @@
-"""Time goes wrong: the sidecar's own clock jumps, its writer stands still. It keeps serving, and no age is ever negative."""
+"""Time goes wrong: the sidecar's own clock jumps, its writer stands still.
+
+It keeps serving, and no age is ever negative.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from support.patience import patience
 from support.sidecars import Running, request
 
 STALL_SECONDS = float(os.environ.get("CREWMETER_TEST_STALL", "7"))
-"""How long the writer is held up; the full suite says 30. Longer than the 5 s a transaction waits for a lock, in any case."""
+"""How long the writer is held up; the full suite says 30.
+
+Longer than the 5 s a transaction waits for a lock, in any case.
+"""
 DAY, HOUR = 86_400, 3_600
 
 
@@ -35,7 +41,10 @@ def jumpy(nursery, tmp_path):
 
 
 def test_a_clock_that_jumps_stops_nothing(jumpy):
-    """A day ahead, back, an hour behind, back: every batch is stored with times reports can live with, and ages stay true."""
+    """A day ahead, back, an hour behind, back.
+
+    Every batch is stored with times reports can live with, and ages stay true.
+    """
     running, clock = jumpy
     before = time.time()
     for stored, offset in enumerate((0, DAY, 0, -HOUR, -DAY, 0), 1):
@@ -49,7 +58,8 @@ def test_a_clock_that_jumps_stops_nothing(jumpy):
             time.time() + offset, abs=10
         )
         assert found["crewmeter_ledger_lag_seconds_sum"] < DAY + 30
-    # One span came while the clock was a day ahead: it seemed a day late. No other batch seemed late, none early.
+    # One span came while the clock was a day ahead: it seemed a day late. No other batch seemed
+    # late, none early.
     assert running.metric('crewmeter_ledger_lag_seconds_bucket{le="60.0"}') == 5
     assert running.get("/api/report?since=1h").json()["total"]["calls"] in (
         4,
@@ -60,7 +70,10 @@ def test_a_clock_that_jumps_stops_nothing(jumpy):
 
 
 def test_a_clock_that_jumps_under_a_waiting_batch_does_not_age_it(jumpy):
-    """The clock jumps while a batch waits for its commit: the lag is what was waited, not the jump."""
+    """The clock jumps while a batch waits for its commit.
+
+    The lag is what was waited, not the jump.
+    """
     running, clock = jumpy
     with running.locked():
         waiting = threading.Thread(target=running.post, args=(request(3),))
@@ -73,7 +86,10 @@ def test_a_clock_that_jumps_under_a_waiting_batch_does_not_age_it(jumpy):
 
 
 def test_the_age_of_the_prices_is_always_a_number(jumpy):
-    """The alert on stale prices compares this gauge, and a comparison with NaN never fires; a day later it is a day more."""
+    """The alert on stale prices compares this gauge, and a comparison with NaN never fires.
+
+    A day later it is a day more.
+    """
     running, clock = jumpy
     age = ages(running)["crewmeter_price_book_age_seconds"]
     assert 0 <= age < 3650 * DAY
@@ -84,7 +100,10 @@ def test_the_age_of_the_prices_is_always_a_number(jumpy):
 
 
 def test_a_writer_that_stalls_for_long_loses_nothing(nursery, tmp_path):
-    """The database is held for half a minute under load: probes are answered at once, memory stays, and then all goes in once."""
+    """The database is held for half a minute under load.
+
+    Probes are answered at once, memory stays, and then all goes in once.
+    """
     with nursery.start(tmp_path / "ledger.db", limits={"queued_spans": 200}) as running:
         assert running.post(request(1)).status == 200
         clients = [Client(running.port) for _ in range(4)]

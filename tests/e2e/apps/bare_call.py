@@ -1,4 +1,7 @@
-"""`LLM.call` on its own: plain, streamed, asynchronous, and with functions that CrewAI runs itself."""
+"""`LLM.call` on its own.
+
+Plain, streamed, asynchronous, and with functions that CrewAI runs itself.
+"""
 
 import asyncio
 

@@ -1,4 +1,7 @@
-"""Words that must not leave the app, wherever words can be: prompts, answers, arguments, results, errors, keys, inputs."""
+"""Words that must not leave the app, wherever words can be.
+
+Prompts, answers, arguments, results, errors, keys, inputs.
+"""
 
 import logging
 import os
@@ -35,7 +38,10 @@ class Secretive(Flow):
     def begin(self):
         worker = agent("Keeper", llm(), [leaky, exploding])
         worker.goal, worker.backstory = "CANARY-goal", "CANARY-backstory"
-        text = 'CANARY-task {topic} [[tool:leaky {"q": "CANARY-argument"}]] [[tool:exploding {"q": "CANARY-argument"}]] [[say:CANARY-answer]]'
+        text = (
+            'CANARY-task {topic} [[tool:leaky {"q": "CANARY-argument"}]] [[tool:exploding '
+            '{"q": "CANARY-argument"}]] [[say:CANARY-answer]]'
+        )
         job = task(worker, text)
         job.expected_output = "CANARY-expected"
         crew(job, name="vault").kickoff(inputs={"topic": "CANARY-input"})

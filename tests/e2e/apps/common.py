@@ -1,4 +1,7 @@
-"""What the apps share: where the fake provider is, and models that speak to it. Standard library and CrewAI only."""
+"""What the apps share: where the fake provider is, and models that speak to it.
+
+Standard library and CrewAI only.
+"""
 
 import os
 

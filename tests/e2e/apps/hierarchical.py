@@ -8,7 +8,8 @@ def main():
     worker = agent("Researcher", tools=[look_up])
     brief = '{"task": "Find the answer", "context": "none", "coworker": "Researcher"}'
     job = Task(
-        description=f"Get it done. [[tool:delegate_work_to_coworker {brief}]] [[say:Done by others.]]",
+        description=f"Get it done. [[tool:delegate_work_to_coworker {brief}]] [[say:Done by "
+        "others.]]",
         expected_output="a sentence",
     )
     Crew(

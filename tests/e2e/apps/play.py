@@ -1,7 +1,9 @@
-"""Run the named apps one after the other in this process, under one meter, and print when each began and ended.
+"""Run the named apps one after the other in this process, under one meter, and print when each
+began and ended.
 
-``python play.py simple tool providers:anthropic:stream``; each line on stdout starting with ``@@`` is a JSON object.
-The apps run unchanged with any CrewAI from 1.13 on; only this script knows the meter.
+``python play.py simple tool providers:anthropic:stream``; each line on stdout starting with ``@@``
+is a JSON object. The apps run unchanged with any CrewAI from 1.13 on; only this script knows the
+meter.
 """
 
 import json

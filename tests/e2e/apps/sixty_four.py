@@ -8,7 +8,10 @@ from common import agent, crew, look_up, task
 
 def one(number):
     worker = agent(f"Worker {number}", tools=[look_up])
-    text = f'Find {number}. [[tool:look_up {{"q": "n{number}"}}]] [[say:It is {number}.]] [[usage:in={1000 + number} out={10 + number}]]'
+    text = (
+        f'Find {number}. [[tool:look_up {{"q": "n{number}"}}]] [[say:It is {number}.]] '
+        f"[[usage:in={1000 + number} out={10 + number}]]"
+    )
     return crew(task(worker, text), name=f"crew-{number}")
 
 

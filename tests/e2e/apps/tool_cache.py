@@ -1,4 +1,7 @@
-"""The same tool call twice, by a model without function calling: the second answer may come from CrewAI's cache."""
+"""The same tool call twice, by a model without function calling.
+
+The second answer may come from CrewAI's cache.
+"""
 
 from common import agent, crew, openai_llm, task
 from crewai import BaseLLM
@@ -21,5 +24,8 @@ class Plain(BaseLLM):
 
 def main():
     worker = agent(llm=Plain(model="plain"), tools=[ask])
-    text = 'Find x twice. [[tool:ask {"q": "x"}]] [[tool:ask {"q": "y"}]] [[tool:ask {"q":"x"}]] [[say:Still x.]]'
+    text = (
+        'Find x twice. [[tool:ask {"q": "x"}]] [[tool:ask {"q": "y"}]] [[tool:ask '
+        '{"q":"x"}]] [[say:Still x.]]'
+    )
     crew(task(worker, text), name="forgetful").kickoff()

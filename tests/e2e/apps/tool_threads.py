@@ -1,4 +1,6 @@
-"""A tool that asks four models at once, in threads it starts itself, with and without the caller's context."""
+"""A tool that asks four models at once, in threads it starts itself, with and without the caller's
+context.
+"""
 
 import contextvars
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,7 @@
-"""Budgets: a guard reserves before every call and settles after it, and a refusal stops the call."""
+"""Budgets.
+
+A guard reserves before every call and settles after it, and a refusal stops the call.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def guarded(ledger_path):
 
 
 def test_every_call_is_reserved_and_settled_once(guarded, worker, job, team, llm):
-    """Calls of agents and bare calls: what is reserved says where the call is made, what is settled what it used."""
+    """Calls of agents and bare calls.
+
+    What is reserved says where the call is made, what is settled what it used.
+    """
     guard, meter = guarded(99)
     team(job(worker(), name="t"), job(worker("Writer"), name="w"), name="demo").kickoff()
     llm.call("hello")
@@ -99,7 +105,9 @@ def test_every_call_is_reserved_and_settled_once(guarded, worker, job, team, llm
 
 
 def test_a_refusal_stops_the_call(guarded, llm, fake_provider, ledger_path, caplog):
-    """The provider never sees the call, the caller gets CrewAI's own error, the log says which budget."""
+    """The provider never sees the call, the caller gets CrewAI's own error, the log says which
+    budget.
+    """
     guard, meter = guarded(1)
     llm.call("one")
     with pytest.raises(Exception, match=r"budget|block|abort"):
@@ -124,7 +132,10 @@ def test_a_faulty_guard_lets_calls_through(guarded, llm, fake_provider):
 
 
 def test_no_budget_no_work():
-    """Without a budget no guard is called; where the ledger is elsewhere there is no guard at all."""
+    """Without a budget no guard is called.
+
+    Where the ledger is elsewhere there is no guard at all.
+    """
     budgets = find_budgets(None, read_settings({}))
     assert budgets.guard is None
     assert find_budgets(None, read_settings({}, endpoint="http://127.0.0.1:1")) is None

@@ -101,7 +101,10 @@ def caller(way, llm, worker, job, team, fake_provider):
 def test_a_spent_budget_stops_every_way_to_call(
     way, budgeted, llm, worker, job, team, fake_provider
 ):
-    """$0.002 and calls of $0.00025: eight are billed, the ninth raises `BudgetExceeded` out of kickoff and nothing is billed after."""
+    """$0.002 and calls of $0.00025.
+
+    Eight are billed, the ninth raises `BudgetExceeded` out of kickoff and nothing is billed after.
+    """
     budgeted()
     made, error = until_refused(caller(way, llm, worker, job, team, fake_provider))
     assert made == len(fake_provider.billing_log.billed) == CALLS
@@ -170,7 +173,10 @@ def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fa
 
 
 def test_a_looping_crew_is_stopped(budgeted, worker, job, team, fake_provider):
-    """The same tool with the same arguments: after two uses the third is refused, and the run ends there."""
+    """The same tool with the same arguments.
+
+    After two uses the third is refused, and the run ends there.
+    """
     budgeted({"loop": {"same_tool": 2, "stop": True}})
     used = []
 
@@ -190,7 +196,10 @@ def test_a_looping_crew_is_stopped(budgeted, worker, job, team, fake_provider):
 
 
 def test_a_run_that_calls_too_often_is_stopped(budgeted, worker, job, team, fake_provider):
-    """Three tasks and two calls allowed a run: the third call is not made; a new run begins anew."""
+    """Three tasks and two calls allowed a run: the third call is not made.
+
+    A new run begins anew.
+    """
     budgeted("loop calls=2 stop")
     with pytest.raises(crewmeter.BudgetExceeded, match="3 model calls"):
         team(*(job(worker(role), USAGE) for role in ("A", "B", "C"))).kickoff()

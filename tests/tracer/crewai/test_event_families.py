@@ -67,7 +67,10 @@ class Source:
 
 @dataclass
 class Outcome:
-    """What became of one row: its rows in the ledger and what the process looked like meanwhile and afterwards."""
+    """What became of one row.
+
+    Its rows in the ledger and what the process looked like meanwhile and afterwards.
+    """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -248,7 +251,10 @@ def tell(recorder, make):
 
 
 def test_no_row_is_without_an_event():
-    """Each row of the table has a class in this CrewAI, but for the few named here; a started span has an end."""
+    """Each row of the table has a class in this CrewAI, but for the few named here.
+
+    A started span has an end.
+    """
     lacking = {kind for kind in TABLE if kind not in REAL} - ABSENT
     if lacking and tuple(map(int, version("crewai").split(".")[:3])) < COMPLETE:
         pytest.skip(f"this CrewAI is older than {', '.join(sorted(lacking))}")
@@ -258,14 +264,19 @@ def test_no_row_is_without_an_event():
 
 
 def test_every_scope_of_crewai_is_a_row():
-    """What CrewAI opens and closes on its stack is in the table: one that were not would hide what happens inside it."""
+    """What CrewAI opens and closes on its stack is in the table.
+
+    One that were not would hide what happens inside it.
+    """
     assert set(SCOPE_STARTING_EVENTS) <= set(TABLE)
     assert {kind for kind in VALID_EVENT_PAIRS if kind in REAL} <= set(TABLE)
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_pair_is_one_closed_span(tell, make, end):
-    """A start and an end make one span of the table's kind below its run, current meanwhile, an error where the end says so."""
+    """A start and an end make one span of the table's kind below its run, current meanwhile, an
+    error where the end says so.
+    """
     source, start = Source(), start_of(end)
     outcome = tell(f"pair {end}", (source, make(start)), (source, make(end)))
     assert outcome.left_open == 0
@@ -281,7 +292,10 @@ def test_a_pair_is_one_closed_span(tell, make, end):
 
 @pytest.mark.parametrize("kind", POINTS)
 def test_a_point_is_a_failed_span_of_no_length(tell, make, kind):
-    """A tool that could not be chosen, fed or run is a failed tool step; the type of its failure says which."""
+    """A tool that could not be chosen, fed or run is a failed tool step.
+
+    The type of its failure says which.
+    """
     outcome = tell(f"point {kind}", (Source(), make(kind)))
     (step,) = outcome.steps
     expected = "ValueError" if kind == "tool_execution_error" else kind
@@ -296,7 +310,9 @@ def test_a_point_is_a_failed_span_of_no_length(tell, make, kind):
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_start_without_its_end_goes_with_its_run(tell, make, end):
-    """When the end never comes, the run's own end closes the span, and finds the run though CrewAI's pairing slips by one."""
+    """When the end never comes, the run's own end closes the span, and finds the run though
+    CrewAI's pairing slips by one.
+    """
     outcome = tell(f"forgotten {end}", (Source(), make(start_of(end))))
     assert [step["kind"] for step in outcome.steps] == [TABLE[end].kind]
     assert outcome.left_open == 1, "open until the run ended, and no longer"
@@ -306,13 +322,18 @@ def test_a_start_without_its_end_goes_with_its_run(tell, make, end):
     "kind", sorted(kind for kind in TABLE if kind in REAL and TABLE[kind].phase != "chunk")
 )
 def test_a_replayed_event_makes_nothing(tell, make, kind):
-    """What a checkpoint's restore dispatches again through the bus's `replay` happened, and was billed, before."""
+    """What a checkpoint's restore dispatches again through the bus's `replay` happened, and was
+    billed, before.
+    """
     outcome = tell(f"replayed {kind}", replayed=(Source(), make(kind)))
     assert (outcome.steps, outcome.calls, outcome.left_open) == ([], [], 0)
 
 
 def test_a_call_is_billed_by_its_event_and_timed_by_its_first_chunk(tell, make):
-    """A call whose exchange nobody saw is billed with what its event reports; replaying its end does not bill it again."""
+    """A call whose exchange nobody saw is billed with what its event reports.
+
+    Replaying its end does not bill it again.
+    """
     usage = {"prompt_tokens": 1000, "completion_tokens": 20}
     start = make("llm_call_started", call_id="call-1", model="gpt-4o-mini")
     chunk = make("llm_stream_chunk", call_id="call-1")
@@ -359,7 +380,10 @@ def test_a_thought_is_a_first_token(tell, make):
 
 
 def test_a_tool_that_reports_failure_failed(tell, make):
-    """It ran and returned, and said that the work was not done; CrewAI's further event about it is no second step."""
+    """It ran and returned, and said that the work was not done.
+
+    CrewAI's further event about it is no second step.
+    """
     reports = pytest.importorskip("crewai.tools.tool_failure")  # since CrewAI 1.15
     failure = reports.ToolFailure(
         message="no such page", reason=reports.ToolFailureReason.TOOL_REPORTED
@@ -386,7 +410,10 @@ def test_a_cached_result_says_so(tell, make):
 
 
 def test_a_guardrail_that_says_no_ran_well(tell, make):
-    """A refusal is the guardrail's result, not its failure; the step tells which attempt it judged."""
+    """A refusal is the guardrail's result, not its failure.
+
+    The step tells which attempt it judged.
+    """
     outcome = tell(
         "guarded",
         (Source(), make("llm_guardrail_started", retry_count=2)),

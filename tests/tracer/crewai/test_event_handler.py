@@ -1,4 +1,7 @@
-"""The seam: put in and taken out without a trace, missing, fed with nonsense, and failing inside."""
+"""The seam.
+
+Put in and taken out without a trace, missing, fed with nonsense, and failing inside.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,8 @@ def test_importing_and_instrumenting_without_crewai():
     """In an environment without CrewAI both work, and importing crewmeter loads no SDK."""
     code = (
         "import sys; sys.modules['crewai'] = None; import crewmeter; "
-        "assert not [m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'crewai.', 'sqlalchemy'))]; "
+        "assert not [m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'crewai.', "
+        "'sqlalchemy'))]; "
         "h = crewmeter.instrument(); h.uninstrument(); print('fine')"
     )
     done = subprocess.run(
@@ -85,7 +89,9 @@ def test_importing_and_instrumenting_without_crewai():
 def test_without_the_seam_the_books_are_exact(
     ledger_path, monkeypatch, caplog, fake_provider, worker, job, team, llm
 ):
-    """With `emit` gone crewmeter listens in public, says so once, and still bills every exchange once, in its run."""
+    """With `emit` gone crewmeter listens in public, says so once, and still bills every exchange
+    once, in its run.
+    """
 
     class Changed(CrewAIEventsBus):
         pass
@@ -116,7 +122,9 @@ def test_without_the_seam_the_books_are_exact(
 
 
 def test_a_fault_of_ours_does_not_reach_the_app(meter, monkeypatch, caplog, worker, job, team):
-    """When every handler of ours fails, the crew's result is what it would have been, and the log has one line."""
+    """When every handler of ours fails, the crew's result is what it would have been, and the log
+    has one line.
+    """
 
     def broken(*_, **__):
         raise ZeroDivisionError("ours")
@@ -197,7 +205,10 @@ class Event:
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_malformed_events_harm_nobody(meter, events):
-    """Fields missing or of the wrong type, ends without starts: no exception comes out, and all that was opened can be closed."""
+    """Fields missing or of the wrong type, ends without starts.
+
+    No exception comes out, and all that was opened can be closed.
+    """
     event_handler = meter.handle._meter._event_handler
     recorder = meter.handle._meter.recorder
     for number, (kind, fields) in enumerate(events):
@@ -207,7 +218,9 @@ def test_malformed_events_harm_nobody(meter, events):
 
 
 def test_nonsense_usage_is_a_flagged_row(meter):
-    """Negative or absurd counts are in the ledger as invalid usage, without tokens and without a cost."""
+    """Negative or absurd counts are in the ledger as invalid usage, without tokens and without a
+    cost.
+    """
     event_handler = meter.handle._meter._event_handler
     for number, usage in enumerate(
         (

@@ -1,4 +1,7 @@
-"""What happens to spans, and to the app, when the process ends; every app here is a process of its own."""
+"""What happens to spans, and to the app, when the process ends.
+
+Every app here is a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def bare_exit(tmp_path_factory):
 def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(
     fake_provider, tmp_path, black_hole, bare_exit, protocol, kind
 ):
-    """Whether it refuses or swallows, right after the calls: one line says how many spans were lost, and the app ends."""
+    """Whether it refuses or swallows, right after the calls.
+
+    One line says how many spans were lost, and the app ends.
+    """
     mark, ledger = tmp_path / "mark", tmp_path / "ledger.db"
     script = TIMED.format(wait=0, mark=str(mark))
     port = black_hole if kind == "black hole" else 9
@@ -161,7 +167,10 @@ Crew(agents=[agent], tasks=[Task(description='[[tool:leave {"q": "x"}]]', expect
 
 @pytest.mark.slow
 def test_a_forked_child_sends_its_own_calls_only(fake_provider, tmp_path):
-    """Parent and child share the ledger; nothing of the parent's is sent twice, nothing of the child's is lost."""
+    """Parent and child share the ledger.
+
+    Nothing of the parent's is sent twice, nothing of the child's is lost.
+    """
     ran = run_app(
         HEAD
         + """

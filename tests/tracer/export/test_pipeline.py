@@ -1,4 +1,7 @@
-"""Where finished spans go: the user's provider, our own exporters, metrics, log lines, the summary; sampled or not."""
+"""Where finished spans go: the user's provider, our own exporters, metrics, log lines, the summary.
+
+Sampled or not.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ NOW = 1_800_000_000 * 10**9
 
 @pytest.mark.parametrize("theirs", [True, False])
 def test_usage_is_never_sampled_away(ledger_path, llm, fake_provider, monkeypatch, theirs):
-    """A 1 % sampler, the user's or ours: the ledger has every call all the same, and the user's own exporter what was sampled."""
+    """A 1 % sampler, the user's or ours.
+
+    The ledger has every call all the same, and the user's own exporter what was sampled.
+    """
     memory = InMemorySpanExporter()
     provider = TracerProvider(sampler=TraceIdRatioBased(0.01))
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -51,7 +57,9 @@ def test_usage_is_never_sampled_away(ledger_path, llm, fake_provider, monkeypatc
 
 
 def test_spans_of_the_users_provider_are_the_ledgers(ledger_path, worker, job, team):
-    """With a provider of the user's, its processors see the very spans that are in the ledger, attributes, resource and all."""
+    """With a provider of the user's, its processors see the very spans that are in the ledger,
+    attributes, resource and all.
+    """
     memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -177,7 +185,9 @@ def test_a_missing_exporter_is_named(caplog):
 
 
 def test_metrics_follow_the_conventions(monkeypatch):
-    """Duration, tokens by type and time to first chunk, with the conventions' names, units and buckets."""
+    """Duration, tokens by type and time to first chunk, with the conventions' names, units and
+    buckets.
+    """
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
     monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
@@ -247,14 +257,18 @@ def test_the_log_has_a_line_per_run_and_failure(caplog, mode):
 
 
 def test_the_summary_says_what_a_run_cost(capsys):
-    """One line on stderr with cost, tokens, calls, time and where to see more; none when not wanted or not on a terminal."""
+    """One line on stderr with cost, tokens, calls, time and where to see more.
+
+    None when not wanted or not on a terminal.
+    """
     node = finished()[-1]
     node.run_usage.calls, node.run_usage.input_tokens, node.run_usage.output_tokens = 2, 1500, 20
     KickoffSummary(True).write(node, Keeper())
     run_id = f"{node.context.span_id:016x}"
     assert (
         capsys.readouterr().err
-        == f"crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · crewmeter show {run_id}\n"
+        == "crewmeter: demo · $0.00500 · 1,500 in + 20 out tokens · 2 calls · 2.0 s · "
+        f"crewmeter show {run_id}\n"
     )
     KickoffSummary(False).write(node, Keeper())
     KickoffSummary(None).write(node, Keeper())
@@ -262,7 +276,10 @@ def test_the_summary_says_what_a_run_cost(capsys):
 
 
 def test_the_instrumentor_does_what_instrument_does(ledger_path, llm):
-    """`opentelemetry-instrument` finds it by its entry point; kwargs it does not know are not ours."""
+    """`opentelemetry-instrument` finds it by its entry point.
+
+    Kwargs it does not know are not ours.
+    """
     from importlib.metadata import entry_points
 
     pytest.importorskip("crewai")

@@ -13,7 +13,10 @@ from crewmeter_cost.demo.fake_provider import FakeProvider
 
 @pytest.fixture(scope="session", autouse=True)
 def clients():
-    """CrewAI and the provider SDKs, imported once; their own import warnings are not ours to fix."""
+    """CrewAI and the provider SDKs, imported once.
+
+    Their own import warnings are not ours to fix.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import aiobotocore.session
@@ -27,7 +30,10 @@ def clients():
 
 @pytest.fixture(scope="session")
 def provider_server():
-    """The fake provider, started once; Bedrock's clients find it through their own environment variables."""
+    """The fake provider, started once.
+
+    Bedrock's clients find it through their own environment variables.
+    """
     with FakeProvider() as server:
         names = {
             "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": server.url,

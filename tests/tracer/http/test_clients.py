@@ -1,4 +1,7 @@
-"""Every client of CrewAI's, sync and async, whole and streamed: the wire says to the token what the provider billed."""
+"""Every client of CrewAI's, sync and async, whole and streamed.
+
+The wire says to the token what the provider billed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ BILL = "hello [[usage:in=1000 read=400 out=300 reasoning=120]] there"
 def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
     server, seen, provider, stream, way
 ):
-    """Whatever client, protocol and way of reading: one exchange, closed, its tokens, id and model those of the provider's books."""
+    """Whatever client, protocol and way of reading.
+
+    One exchange, closed, its tokens, id and model those of the provider's books.
+    """
     call(llm(provider, server, stream=stream), BILL, way=way)
     (billed,) = server.billing_log.billed
     (exchange,) = seen.closed
@@ -45,7 +51,10 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_cache_writes_keep_their_time_to_live(server, seen, provider, five, hour, stream):
-    """CrewAI's events add five-minute and one-hour cache writes together; the wire keeps them apart."""
+    """CrewAI's events add five-minute and one-hour cache writes together.
+
+    The wire keeps them apart.
+    """
     call(
         llm(provider, server, stream=stream),
         f"x [[usage:in=1000 read=400 w5m={five} w1h={hour} out=300]]",
@@ -77,7 +86,10 @@ def test_web_searches_are_counted(server, seen, provider):
 
 
 def test_each_attempt_is_an_exchange_and_only_the_last_is_paid(server, seen):
-    """An SDK that retries a refused request makes three exchanges of one call; two were turned away and not billed."""
+    """An SDK that retries a refused request makes three exchanges of one call.
+
+    Two were turned away and not billed.
+    """
     model = llm("openai", server)
     model.max_retries = 3
     call(model, "x [[fail:429 x2]]", way="sync")
@@ -101,7 +113,10 @@ def test_a_refused_request_is_not_billed_and_says_why(server, seen, provider):
 
 
 def test_a_connection_that_breaks_may_have_been_billed(server, seen):
-    """When the server hangs up without an answer nobody knows; when it can't be reached, nothing was sent."""
+    """When the server hangs up without an answer nobody knows.
+
+    When it can't be reached, nothing was sent.
+    """
     with pytest.raises(Exception):  # noqa: B017,PT011 - each SDK has its own
         call(llm("openai", server), "x [[drop:1]]", way="sync")
     assert seen.closed[0].usage.flags == ("may_be_billed",)

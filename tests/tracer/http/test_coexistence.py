@@ -1,4 +1,7 @@
-"""Beside other instrumentors, put on and taken off in any order: the same exchanges, and their spans as ever."""
+"""Beside other instrumentors, put on and taken off in any order.
+
+The same exchanges, and their spans as ever.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def _agrees(server, seen):
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("order", ["outside", "inside", "crossed"])
 def test_the_exchanges_are_the_same_beside_another_instrumentor(server, name, order):
-    """Installed before or after, taken off first or last: every exchange once, and the other's spans too."""
+    """Installed before or after, taken off first or last.
+
+    Every exchange once, and the other's spans too.
+    """
     module, attribute = OTHERS[name]
     instrumentor = getattr(pytest.importorskip(module), attribute)()
     exporter = InMemorySpanExporter()

@@ -1,4 +1,7 @@
-"""The one frame we read ahead in async Bedrock streams: bounded, delivered in its turn, and harmless when it doesn't come."""
+"""The one frame we read ahead in async Bedrock streams.
+
+Bounded, delivered in its turn, and harmless when it doesn't come.
+"""
 
 from __future__ import annotations
 

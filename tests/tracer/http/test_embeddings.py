@@ -1,4 +1,7 @@
-"""Embeddings and reranks: no event tells of them, so the wire must, for every provider CrewAI's memory and knowledge can use."""
+"""Embeddings and reranks.
+
+No event tells of them, so the wire must, for every provider CrewAI's memory and knowledge can use.
+"""
 
 from __future__ import annotations
 
@@ -175,7 +178,9 @@ SHAPES = {
 def test_each_embedding_protocol_says_what_it_billed(
     seen, library, path, ask, answer, usage, facts
 ):
-    """Model and tokens of every embedding protocol, found in a large body without parsing its vectors."""
+    """Model and tokens of every embedding protocol, found in a large body without parsing its
+    vectors.
+    """
     body = json.dumps(answer).encode()
     with canned(body) as server, httpx.Client() as client, requests.Session() as session:
         poster = client.post if library == "httpx" else session.post
@@ -243,7 +248,10 @@ def test_bedrocks_client(server, seen):
 
 
 def test_memory_embeds_in_the_context_it_was_called_in(server, tmp_path):
-    """Memory embeds and analyses on worker threads; the caller's context reaches every exchange there."""
+    """Memory embeds and analyses on worker threads.
+
+    The caller's context reaches every exchange there.
+    """
     from crewai import LLM
     from crewai.memory import Memory
 
@@ -316,7 +324,10 @@ def test_a_giant_answer_is_not_held_up(seen):
 
 
 def test_bedrock_rerank_bills_queries(server):
-    """Bedrock's rerank says nothing of its price: a query for each hundred documents, counted in the request."""
+    """Bedrock's rerank says nothing of its price.
+
+    A query for each hundred documents, counted in the request.
+    """
     from crewmeter.providers.protocols.bedrock import rerank_usage
 
     with recording():

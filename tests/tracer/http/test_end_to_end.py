@@ -1,4 +1,7 @@
-"""A real crew, a real client, both seams: one billed span for each exchange the provider billed, none twice."""
+"""A real crew, a real client, both seams.
+
+One billed span for each exchange the provider billed, none twice.
+"""
 
 from __future__ import annotations
 
@@ -66,10 +69,14 @@ def _billed(spans, name):
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("provider", NATIVE)
 def test_one_billed_span_for_each_bill(server, spans, provider, stream, way):
-    """Crew, agent, tool: the tokens on the billed spans are the provider's, exchange by exchange."""
+    """Crew, agent, tool.
+
+    The tokens on the billed spans are the provider's, exchange by exchange.
+    """
     crew = _crew(provider, server, stream=stream)
     crew.name = f"{provider} {stream} {way}"
-    # CrewAI can't use tools in a streamed Responses call and gives up; what it requested until then is billed.
+    # CrewAI can't use tools in a streamed Responses call and gives up; what it requested until
+    # then is billed.
     with suppress(ValueError) if (provider, stream) == ("responses", True) else nullcontext():
         crew.kickoff() if way == "sync" else asyncio.run(crew.akickoff())
     billed = _billed(spans, crew.name)

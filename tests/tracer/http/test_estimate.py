@@ -11,20 +11,22 @@ import pytest
 from crewmeter.usage.estimate import TextTally, estimate_request
 
 TEXTS = {
-    "prose": "The crew was to research the history of lighthouses on the northern coast, and to write a short and friendly "
-    "report about how they were built, who ran them, and why most were automated at the end of the last century. "
-    * 8,
+    "prose": "The crew was to research the history of lighthouses on the northern coast, and to "
+    "write a short and friendly "
+    "report about how they were built, who ran them, and why most were automated at the end of "
+    "the last century. " * 8,
     "code": Path(__file__).read_text(encoding="utf-8"),
     "json": json.dumps(
         [{"id": i, "name": f"user {i}", "active": bool(i % 2), "score": i * 1.5} for i in range(80)]
     ),
-    "table": "| region | sales | growth |\n|---|---|---|\n| north | 12,345 | 3.4 % |\n| south | 9,871 | -1.2 % |\n"
-    * 20,
+    "table": "| region | sales | growth |\n|---|---|---|\n| north | 12,345 | 3.4 % |\n| south | "
+    "9,871 | -1.2 % |\n" * 20,
     "numbers": " ".join(str(i * 7919) for i in range(300)),
-    "german": "Die Mannschaft sollte die Geschichte der Leuchttürme an der Nordküste untersuchen und einen kurzen, freundlichen "
+    "german": "Die Mannschaft sollte die Geschichte der Leuchttürme an der Nordküste "
+    "untersuchen und einen kurzen, freundlichen "
     "Bericht darüber schreiben, wie sie gebaut wurden und wer sie gehütet hat. " * 6,
-    "russian": "Команда должна была изучить историю маяков на северном побережье и написать короткий отчёт о том, как их строили. "
-    * 6,
+    "russian": "Команда должна была изучить историю маяков на северном побережье и написать "
+    "короткий отчёт о том, как их строили. " * 6,
     "chinese": "团队被要求研究北部海岸灯塔的历史，并写一份简短而友好的报告，说明它们是如何建造的，谁负责看守。"
     * 6,
     "japanese": "チームは北海岸の灯台の歴史を調べ、どのように建てられ、誰が守ったのかについて短い報告書を書くよう求められた。"
@@ -46,7 +48,9 @@ def tokenizer():
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_stated_error_holds(tokenizer, name):
-    """Within 20 % of a real tokenizer for Latin script, 25 % otherwise, however the text is cut into pieces."""
+    """Within 20 % of a real tokenizer for Latin script, 25 % otherwise, however the text is cut
+    into pieces.
+    """
     tally = TextTally()
     for start in range(0, len(TEXTS[name]), 7):
         tally.add(TEXTS[name][start : start + 7])
@@ -57,7 +61,10 @@ def test_the_stated_error_holds(tokenizer, name):
 
 
 def test_a_request_is_estimated_from_what_the_model_reads(tokenizer):
-    """Messages, system prompt and tools count; an image's base64 and the sampling settings don't."""
+    """Messages, system prompt and tools count.
+
+    An image's base64 and the sampling settings don't.
+    """
     tools = [
         {
             "type": "function",

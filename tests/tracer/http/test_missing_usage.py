@@ -1,4 +1,7 @@
-"""The ten ways in which CrewAI's events lose a bill (docs: decisions/0002), each closed on the wire or flagged."""
+"""The ten ways in which CrewAI's events lose a bill (docs.
+
+Decisions/0002), each closed on the wire or flagged.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ class Report(BaseModel):
 
 @pytest.fixture(autouse=True)
 def litellm_tools(request):
-    """LiteLLM's newest needs mcp 2 for tools, CrewAI pins mcp 1: skipped where the two don't go together."""
+    """LiteLLM's newest needs mcp 2 for tools, CrewAI pins mcp 1.
+
+    Skipped where the two don't go together.
+    """
     if "litellm" in request.node.name and not hasattr(
         pytest.importorskip("mcp.types"), "CacheableResult"
     ):
@@ -54,7 +60,9 @@ def litellm_tools(request):
 
 
 def agrees(server, seen) -> bool:
-    """Every paid exchange has exactly the usage the provider billed for it, and each bill has its exchange."""
+    """Every paid exchange has exactly the usage the provider billed for it, and each bill has its
+    exchange.
+    """
     billed = {
         (entry.response_id, replace(entry.usage, reasoning=0))
         for entry in server.billing_log.billed
@@ -64,7 +72,10 @@ def agrees(server, seen) -> bool:
 
 
 def test_1_litellm_with_tools_and_no_functions(server, seen):
-    """LiteLLM called with tools but without functions gives a started event and no end: the wire has the bill."""
+    """LiteLLM called with tools but without functions gives a started event and no end.
+
+    The wire has the bill.
+    """
     call(llm("litellm", server), ASK, way="sync", tools=TOOLS)
     assert agrees(server, seen)
 
@@ -74,7 +85,10 @@ def test_1_litellm_with_tools_and_no_functions(server, seen):
     "provider", ["openai", "anthropic", "gemini", "azure", "bedrock", "litellm"]
 )
 def test_2_functions_given(server, seen, provider, stream):
-    """Where CrewAI runs the functions itself its completed event has no usage; every request of the loop is on the wire."""
+    """Where CrewAI runs the functions itself its completed event has no usage.
+
+    Every request of the loop is on the wire.
+    """
     functions = {"look_up": lambda what: f"found {what}"}
     call(
         llm(provider, server, stream=stream),
@@ -94,7 +108,10 @@ def test_2_functions_given(server, seen, provider, stream):
 
 
 def test_3_bedrock_tool_loop(server, seen):
-    """Bedrock's tool loop makes two completed events of one call, the first without usage: two exchanges, both exact."""
+    """Bedrock's tool loop makes two completed events of one call, the first without usage.
+
+    Two exchanges, both exact.
+    """
     call(
         llm("bedrock", server),
         ASK,
@@ -107,7 +124,10 @@ def test_3_bedrock_tool_loop(server, seen):
 
 
 def test_4_litellm_with_a_response_model(server, seen, monkeypatch):
-    """A structured answer through LiteLLM goes by instructor, past the LLM object: its requests are on the wire."""
+    """A structured answer through LiteLLM goes by instructor, past the LLM object.
+
+    Its requests are on the wire.
+    """
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_API_BASE", server.base_url("openai"))
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url("openai"))
@@ -118,7 +138,10 @@ def test_4_litellm_with_a_response_model(server, seen, monkeypatch):
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("provider", ["openai", "azure", "litellm", "responses"])
 def test_5_openai_stream_cut_short(server, seen, provider, way):
-    """A stream cut before its usage is billed all the same: estimated from request and text, never 0, and flagged."""
+    """A stream cut before its usage is billed all the same.
+
+    Estimated from request and text, never 0, and flagged.
+    """
     text = (
         "Tell me about lighthouses. [[say:"
         + "The keeper lit the lamp at dusk. " * 20
@@ -137,7 +160,10 @@ def test_5_openai_stream_cut_short(server, seen, provider, way):
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_6_anthropic_stream_cut_short(server, seen, way):
-    """Anthropic says the input at once: it is exact; the placeholder output of 1 is replaced by the text's estimate."""
+    """Anthropic says the input at once: it is exact.
+
+    The placeholder output of 1 is replaced by the text's estimate.
+    """
     text = (
         "Tell me. [[usage:in=1000 read=400 w1h=100 out=300]] [[say:"
         + "The keeper lit the lamp at dusk. " * 20
@@ -154,7 +180,10 @@ def test_6_anthropic_stream_cut_short(server, seen, way):
 
 @pytest.mark.parametrize("provider", ["openai", "gemini", "azure", "anthropic"])
 def test_7_billed_and_then_failed_here(server, seen, provider):
-    """An answer that our side can't validate is paid for: the exchange has its usage, though CrewAI reports a failure."""
+    """An answer that our side can't validate is paid for.
+
+    The exchange has its usage, though CrewAI reports a failure.
+    """
     garbage = FakeProvider(lambda prompt: Reply(text="this is not JSON", tool_calls=()))
     with garbage:
         with suppress(Exception):  # some SDKs raise, some take it for the end
@@ -164,7 +193,10 @@ def test_7_billed_and_then_failed_here(server, seen, provider):
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_8_bedrock_streamed_structured_output(server, seen, way):
-    """CrewAI leaves the stream at the structured answer, before its usage: an estimate is there at once, and flagged."""
+    """CrewAI leaves the stream at the structured answer, before its usage.
+
+    An estimate is there at once, and flagged.
+    """
     call(
         llm("bedrock", server, stream=True),
         "Report on " + "lighthouses " * 50,
@@ -190,7 +222,10 @@ def test_8_the_second_paid_parse_call(server):
 
 @pytest.mark.parametrize("include_usage", [True, False])
 def test_10_a_whole_stream_without_usage_is_unknown(server, seen, include_usage):
-    """A complete stream in which the provider says nothing of usage is missing: not zero, and not made up."""
+    """A complete stream in which the provider says nothing of usage is missing.
+
+    Not zero, and not made up.
+    """
     import openai
 
     with openai.OpenAI(base_url=server.base_url("openai"), api_key="k") as client:

@@ -1,4 +1,8 @@
-"""The seam itself: it comes off without a trace, never shows, counts nested clients once, and costs next to nothing elsewhere."""
+"""The seam itself.
+
+It comes off without a trace, never shows, counts nested clients once, and costs next to nothing
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,10 @@ def test_a_library_imported_later_is_watched_from_the_next_look(monkeypatch):
 
 
 def test_a_wrapper_put_on_ours_survives_our_uninstall():
-    """Somebody who wrapped our wrapper keeps theirs; ours under it passes through and sees nothing more."""
+    """Somebody who wrapped our wrapper keeps theirs.
+
+    Ours under it passes through and sees nothing more.
+    """
     original = httpx.Client.__dict__["send"]
     recorder = Recorder()
     uninstall = observation.install(opened=recorder.opened.append, closed=recorder.closed.append)
@@ -97,7 +104,10 @@ def test_two_installations_each_see_the_exchange_once():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
-    """Whatever our own code raises, the host's call goes on; the log names type and line, at most once a minute."""
+    """Whatever our own code raises, the host's call goes on.
+
+    The log names type and line, at most once a minute.
+    """
 
     def explode(_):
         raise RuntimeError("secret prompt")
@@ -121,7 +131,10 @@ def test_a_listener_that_raises_is_never_felt(caplog, monkeypatch, stream):
 
 
 def test_an_interrupted_request_raises_as_before_and_ends_its_exchange(seen):
-    """A KeyboardInterrupt or cancellation inside a request is the host's; the exchange may have been billed."""
+    """A KeyboardInterrupt or cancellation inside a request is the host's.
+
+    The exchange may have been billed.
+    """
 
     class Interrupted(httpx.BaseTransport):
         def handle_request(self, request):
@@ -241,7 +254,10 @@ def test_the_response_is_left_as_it_was(seen):
 
 
 def test_nothing_of_a_prompt_or_key_is_retained(seen):
-    """An exchange holds names and numbers; no field of it has a word of the prompt, the answer or the key."""
+    """An exchange holds names and numbers.
+
+    No field of it has a word of the prompt, the answer or the key.
+    """
     body = {
         "id": "c",
         "choices": [{"message": {"content": "canary-answer"}}],

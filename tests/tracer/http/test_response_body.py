@@ -1,4 +1,7 @@
-"""Bodies of every protocol and in every condition, through every HTTP library: read right, flagged, and passed on untouched."""
+"""Bodies of every protocol and in every condition, through every HTTP library.
+
+Read right, flagged, and passed on untouched.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +123,10 @@ STREAM = _sse(
 
 @pytest.mark.parametrize("size", [1, 7, 100, 10**6])
 def test_a_stream_is_read_however_it_is_cut_into_chunks(seen, post, size):
-    """Events may arrive byte by byte, or all in one: the same facts, the same bytes to the caller."""
+    """Events may arrive byte by byte, or all in one.
+
+    The same facts, the same bytes to the caller.
+    """
     chunks = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
     with canned(*chunks, content_type="text/event-stream; charset=utf-8") as server:
         assert post(f"{server.url}/v1/chat/completions", ASK, True) == STREAM
@@ -424,7 +430,9 @@ PROTOCOLS = [
     ids=[case[0].split("?")[0] for case in PROTOCOLS],
 )
 def test_each_protocol_says_what_it_billed(seen, path, request_body, answer, usage, facts):
-    """Usage, tier, reason, ids and models of every protocol, also where a tool's arguments carry the same names."""
+    """Usage, tier, reason, ids and models of every protocol, also where a tool's arguments carry
+    the same names.
+    """
     with canned(json.dumps(answer).encode()) as server:
         by_httpx(server.url + path, json.dumps(request_body).encode(), False)
     (exchange,) = seen.closed
@@ -527,7 +535,10 @@ STREAMED = {
 
 @pytest.mark.parametrize(("path", "events", "usage", "reason"), STREAMED.values(), ids=STREAMED)
 def test_each_streamed_protocol_says_what_it_billed(seen, post, path, events, usage, reason):
-    """Usage of a stream is where its protocol puts it: last line, last event, first and last, beside the choices."""
+    """Usage of a stream is where its protocol puts it.
+
+    Last line, last event, first and last, beside the choices.
+    """
     kind = "application/x-ndjson" if path == "/api/chat" else "text/event-stream"
     with canned(events, content_type=kind) as server:
         post(server.url + path, b'{"model": "m", "max_tokens": 5}', True)
@@ -537,10 +548,14 @@ def test_each_streamed_protocol_says_what_it_billed(seen, post, path, events, us
 
 
 def test_an_error_inside_a_stream_is_a_failed_call(seen, post):
-    """A provider that fails after it began bills what it read: the error is named, the usage estimated."""
+    """A provider that fails after it began bills what it read.
+
+    The error is named, the usage estimated.
+    """
     events = (
         b'data: {"type":"message_start","message":{"id":"m","model":"claude","usage":{"input_tokens":10,"output_tokens":1}}}\n\n'
-        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"secret"}}\n\n'
+        b"event: error\ndata: "
+        b'{"type":"error","error":{"type":"overloaded_error","message":"secret"}}\n\n'
     )
     with canned(events, content_type="text/event-stream") as server:
         post(f"{server.url}/v1/messages", b'{"model": "m"}', True)

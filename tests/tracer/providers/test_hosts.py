@@ -32,7 +32,10 @@ from crewmeter.providers.hosts import canonical_provider, provider_of_host, reso
     ],
 )
 def test_a_provider_has_one_name(name, canonical):
-    """However a client spells a provider, one name stands for its invoice; an unknown one passes lower-cased."""
+    """However a client spells a provider, one name stands for its invoice.
+
+    An unknown one passes lower-cased.
+    """
     assert canonical_provider(name) == canonical
 
 
@@ -70,7 +73,10 @@ def test_a_provider_has_one_name(name, canonical):
     ],
 )
 def test_a_known_host_names_its_provider(host, provider):
-    """Regional and private names of a provider's host are known; look-alikes, gateways and loopback are not."""
+    """Regional and private names of a provider's host are known.
+
+    Look-alikes, gateways and loopback are not.
+    """
     assert provider_of_host(host) == provider
 
 
@@ -87,7 +93,10 @@ def test_a_known_host_names_its_provider(host, provider):
     ],
 )
 def test_a_known_host_decides_and_an_unknown_one_assumes(declared, host, expected):
-    """Whatever the client says, a known host bills; behind an unknown one the declared provider is taken and flagged."""
+    """Whatever the client says, a known host bills.
+
+    Behind an unknown one the declared provider is taken and flagged.
+    """
     assert resolve_provider(declared, host) == expected
 
 

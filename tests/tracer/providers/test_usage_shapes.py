@@ -1,4 +1,6 @@
-"""Every shape usage comes in, as providers, SDKs and CrewAI's events send it, read into disjoint buckets."""
+"""Every shape usage comes in, as providers, SDKs and CrewAI's events send it, read into disjoint
+buckets.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ TTL = ("cache_ttl_assumed",)
 
 # (what it is, provider, raw usage, expected)
 CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
-    # --- missing -----------------------------------------------------------------------------------------------------
+    # --- missing
+    # -----------------------------------------------------------------------------------------------------
     ("nothing", None, None, T(status="missing")),
     ("empty", None, {}, T(status="missing")),
     ("crewai's 'no usage'", "openai", {"total_tokens": 0}, T(status="missing")),
@@ -29,7 +32,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
         T(status="missing", flags=("zero_usage",)),
     ),
-    # --- CrewAI events -----------------------------------------------------------------------------------------------
+    # --- CrewAI events
+    # -----------------------------------------------------------------------------------------------
     (
         "gpt-4o event",
         "openai",
@@ -123,7 +127,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         {"prompt_tokens": 100, "completion_tokens": 1, "cached_prompt_tokens": 400},
         T(status="invalid", flags=("parts_exceed_whole",)),
     ),
-    # --- OpenAI on the wire ------------------------------------------------------------------------------------------
+    # --- OpenAI on the wire
+    # ------------------------------------------------------------------------------------------
     (
         "openai chat",
         "openai",
@@ -177,7 +182,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         },
         T(60, 4160, input_image=40, output_image=4160),
     ),
-    # --- Anthropic on the wire ---------------------------------------------------------------------------------------
+    # --- Anthropic on the wire
+    # ---------------------------------------------------------------------------------------
     (
         "anthropic raw excludes the cache",
         "anthropic",
@@ -214,7 +220,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         },
         T(5, 3),
     ),
-    # --- Gemini on the wire ------------------------------------------------------------------------------------------
+    # --- Gemini on the wire
+    # ------------------------------------------------------------------------------------------
     (
         "gemini usageMetadata",
         "gcp.gemini",
@@ -270,7 +277,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115},
         T(10, 105, reasoning=100),
     ),
-    # --- Bedrock -----------------------------------------------------------------------------------------------------
+    # --- Bedrock
+    # -----------------------------------------------------------------------------------------------------
     (
         "bedrock converse excludes the cache",
         "aws.bedrock",
@@ -327,7 +335,8 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         T(20, 9),
     ),
     ("titan embeddings", "aws.bedrock", {"inputTextTokenCount": 8}, T(8, 0)),
-    # --- the rest ----------------------------------------------------------------------------------------------------
+    # --- the rest
+    # ----------------------------------------------------------------------------------------------------
     (
         "cohere bills units, not what the model saw",
         "cohere",
@@ -462,7 +471,9 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     ("provider", "raw", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
 def test_each_shape_is_read_exactly(provider, raw, expected):
-    """The counts of every known shape land in the buckets the provider bills, and what was assumed is flagged."""
+    """The counts of every known shape land in the buckets the provider bills, and what was assumed
+    is flagged.
+    """
     assert read_usage(raw, provider=provider) == expected
 
 
@@ -481,7 +492,9 @@ def test_each_shape_is_read_exactly(provider, raw, expected):
     ids=lambda shape: next(iter(shape)),
 )
 def test_a_broken_count_is_invalid_and_never_a_number(shape, bad):
-    """A negative, absurd, fractional or non-numeric count makes the usage invalid, with neither token count."""
+    """A negative, absurd, fractional or non-numeric count makes the usage invalid, with neither
+    token count.
+    """
     for key in shape:
         usage = read_usage({**shape, key: bad})
         assert (usage.status, usage.input, usage.output) == ("invalid", None, None)
@@ -512,5 +525,8 @@ def test_an_operation_decides_a_missing_output():
     ],
 )
 def test_a_reported_cost_is_an_exact_decimal_or_nothing(raw, usd):
-    """OpenRouter, Perplexity and xAI say what they charge; anything that is no amount in USD is dropped."""
+    """OpenRouter, Perplexity and xAI say what they charge.
+
+    Anything that is no amount in USD is dropped.
+    """
     assert reported_cost(raw) == usd

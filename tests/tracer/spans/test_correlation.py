@@ -1,4 +1,7 @@
-"""Events and exchanges: each exchange is billed exactly once, whatever CrewAI says or forgets to say."""
+"""Events and exchanges.
+
+Each exchange is billed exactly once, whatever CrewAI says or forgets to say.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ def test_without_a_wire_the_event_counts(bench):
 
 
 def test_every_paid_exchange_of_a_call_is_billed(bench):
-    """A second parse call or a tool loop: the span takes the exchange its event names, the others get spans of their own."""
+    """A second parse call or a tool loop.
+
+    The span takes the exchange its event names, the others get spans of their own.
+    """
     node = bench.call()
     bench.exchange((100, 30), response_id="first")
     bench.exchange((200, 60), response_id="second")
@@ -123,7 +129,10 @@ def test_refused_attempts_are_not_billed(bench):
 
 
 def test_a_call_waits_for_its_open_stream(bench):
-    """The event has no usage and the stream is still open: the span is delivered when the stream ends, with its usage."""
+    """The event has no usage and the stream is still open.
+
+    The span is delivered when the stream ends, with its usage.
+    """
     node = bench.call()
     exchange = bench.exchange(done=False)
     bench.end(node)
@@ -145,7 +154,10 @@ def test_a_stream_that_never_ends_is_missing_not_zero(bench):
 
 
 def test_an_exchange_in_a_tool_is_a_call_of_that_tool(bench):
-    """Embeddings and direct SDK use have no event: they are billed where they happen, failed ones too."""
+    """Embeddings and direct SDK use have no event.
+
+    They are billed where they happen, failed ones too.
+    """
     tool = bench.recorder.open("t", None, TOOL, "tool", at_ns=NOW, scope={semconv.TOOL: "search"})
     bench.exchange((50, 0), operation="embeddings")
     bench.exchange(error="500")
@@ -161,7 +173,9 @@ def test_an_exchange_in_a_tool_is_a_call_of_that_tool(bench):
 
 
 def test_an_exchange_of_nobodys_is_left_alone(bench):
-    """The app's own use of an SDK, outside any run, is none of our business unless an account encloses it."""
+    """The app's own use of an SDK, outside any run, is none of our business unless an account
+    encloses it.
+    """
     bench.exchange((50, 5))
     assert bench.billed() == []
     with attribute(team="search"):
@@ -171,7 +185,10 @@ def test_an_exchange_of_nobodys_is_left_alone(bench):
 
 
 def test_a_second_end_of_one_call_is_billed_only_if_nothing_else_had_it(bench):
-    """Bedrock's tool loop ends one call twice; a doubled failure or an exchange that was seen adds nothing."""
+    """Bedrock's tool loop ends one call twice.
+
+    A doubled failure or an exchange that was seen adds nothing.
+    """
     node = bench.call()
     bench.end(node)
     assert bench.recorder.find_ended_call("key-1", None) is node
@@ -199,7 +216,10 @@ class Model:
 
 
 def test_the_counter_speaks_where_all_else_is_silent(bench):
-    """Neither event nor exchange has a usage, but the LLM object counted one: the call takes it, marked reconciled."""
+    """Neither event nor exchange has a usage, but the LLM object counted one.
+
+    The call takes it, marked reconciled.
+    """
     model, node = Model(), bench.call()
     bench.recorder.watch_counter(model, node.call)
     model.used(80, 20)
@@ -220,7 +240,10 @@ def test_the_counter_never_doubles_what_is_known(bench):
 
 
 def test_overlapping_calls_leave_one_residual(bench):
-    """Two calls of one object at once, one silent: what the counter has beyond the other's usage is a residual span."""
+    """Two calls of one object at once, one silent.
+
+    What the counter has beyond the other's usage is a residual span.
+    """
     model, loud, silent = Model(), bench.call("1", current=False), bench.call("2", current=False)
     for node in (loud, silent):
         bench.recorder.watch_counter(model, node.call)
@@ -251,7 +274,10 @@ def test_counters_keep_no_model_alive(bench):
 
 
 def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
-    """LiteLLM with tools reports no end; its exchange is over, so the agent's end is the call's end too."""
+    """LiteLLM with tools reports no end.
+
+    Its exchange is over, so the agent's end is the call's end too.
+    """
     from threading import Thread
 
     agent = bench.recorder.open("agent", None, AGENT, "invoke_agent Writer", at_ns=NOW)
@@ -270,7 +296,10 @@ def test_a_forgotten_call_on_another_thread_ends_with_its_agent(bench):
 
 
 def test_an_answer_is_read_where_it_is_exported(bench):
-    """The app's thread never parses a short answer whose event has its usage; the span has the wire's word all the same."""
+    """The app's thread never parses a short answer whose event has its usage.
+
+    The span has the wire's word all the same.
+    """
     node = bench.call()
     exchange = bench.exchange(done=False)
     read = []

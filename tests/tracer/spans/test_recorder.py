@@ -1,4 +1,7 @@
-"""The tree builder with events as CrewAI gets them wrong: doubled, missing, in other threads and contexts."""
+"""The tree builder with events as CrewAI gets them wrong.
+
+Doubled, missing, in other threads and contexts.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,9 @@ def run_in_copy(work, *arguments):
 
 
 def test_a_forgotten_end_does_not_swallow_what_follows(recorder):
-    """A call whose end CrewAI never reports is over when the next one starts, and is no parent of it."""
+    """A call whose end CrewAI never reports is over when the next one starts, and is no parent of
+    it.
+    """
     agent = recorder.open("a", None, AGENT, "agent", at_ns=NOW)
     first = recorder.open("1", "a", LLM, "chat", at_ns=NOW + 1, call=ModelCall())
     second = recorder.open("2", "1", LLM, "chat", at_ns=NOW + 2, call=ModelCall())
@@ -105,7 +110,9 @@ def test_a_start_and_its_end_may_be_in_different_contexts(recorder, caplog):
 
 
 def test_spans_ended_elsewhere_are_no_parents(recorder):
-    """A context that still holds a span which ended in another thread does not offer it as parent, nor keep a chain of them."""
+    """A context that still holds a span which ended in another thread does not offer it as parent,
+    nor keep a chain of them.
+    """
     crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
     for number in range(50):
         recorder.open(f"x{number}", None, TOOL, "tool", at_ns=NOW, key=str(number))
@@ -161,7 +168,10 @@ def test_abandoned_spans_are_closed_and_marked(recorder, done):
 
 
 def test_a_cancelled_task_does_not_keep_its_span_open(recorder, done):
-    """When every context that knew a span is gone, nobody can end it: it is abandoned soon, not after a day."""
+    """When every context that knew a span is gone, nobody can end it.
+
+    It is abandoned soon, not after a day.
+    """
     run_in_copy(lambda: recorder.open("c", None, CREW, "crew", at_ns=NOW))
     gc.collect()
     recorder.sweep(NOW + LOST_GRACE_NS + 1)
@@ -178,7 +188,10 @@ def test_open_spans_are_bounded(recorder, done):
 
 
 def test_ids_do_not_follow_the_apps_random_seed(recorder):
-    """An app that seeds `random` must not give two runs the same span ids: the ledger would take them for one."""
+    """An app that seeds `random` must not give two runs the same span ids.
+
+    The ledger would take them for one.
+    """
     import random
 
     ids = set()
@@ -190,7 +203,9 @@ def test_ids_do_not_follow_the_apps_random_seed(recorder):
 
 
 def test_a_forked_child_leaves_the_parents_spans_alone(recorder):
-    """The child has nothing open, other ids, and still books its calls in the run it was forked in."""
+    """The child has nothing open, other ids, and still books its calls in the run it was forked
+    in.
+    """
     crew = recorder.open("c", None, CREW, "crew", at_ns=NOW)
     read, write = os.pipe()
     pid = os.fork()

@@ -70,8 +70,14 @@ def test_async_tasks_stay_in_their_crew(meter, worker, job, team):
 
 
 def test_a_delegated_task_is_below_the_tool_that_delegates(meter, llm, worker, job):
-    """Hierarchical process: the coworker's agent span is a child of the manager's delegation tool."""
-    ask = '[[tool:delegate_work_to_coworker {"task": "look", "context": "c", "coworker": "Researcher"}]] [[say:done]]'
+    """Hierarchical process.
+
+    The coworker's agent span is a child of the manager's delegation tool.
+    """
+    ask = (
+        '[[tool:delegate_work_to_coworker {"task": "look", "context": "c", "coworker": '
+        '"Researcher"}]] [[say:done]]'
+    )
     Crew(
         agents=[worker()],
         tasks=[job(None, ask)],
@@ -88,7 +94,11 @@ def test_a_delegated_task_is_below_the_tool_that_delegates(meter, llm, worker, j
 
 
 def test_a_flow_holds_its_methods_and_their_crews(meter, worker, job, team):
-    """A flow is the run; crews started in its methods are below the method, and the agent executor's own flow is not seen."""
+    """A flow is the run.
+
+    Crews started in its methods are below the method, and the agent executor's own flow is not
+    seen.
+    """
 
     class Planning(Flow):
         @start()
@@ -132,7 +142,10 @@ def test_a_bare_call_is_in_no_run(meter, llm):
 
 
 def test_calls_in_threads_a_tool_starts_are_the_tools(meter, worker, job, team, llm):
-    """Plain threads and thread pools begin with an empty context; their calls still belong to the tool that started them."""
+    """Plain threads and thread pools begin with an empty context.
+
+    Their calls still belong to the tool that started them.
+    """
 
     @tool
     def spread(q: str) -> str:
@@ -237,7 +250,10 @@ def test_whatever_raises_leaves_nothing_open(meter, worker, job, team):
 
 
 def test_a_gather_of_crews_keeps_runs_apart(meter, worker, job, team):
-    """Twenty crews in one event loop, a third of them failing: each run has its own calls only, and nothing stays open."""
+    """Twenty crews in one event loop, a third of them failing.
+
+    Each run has its own calls only, and nothing stays open.
+    """
 
     async def main():
         crews = []

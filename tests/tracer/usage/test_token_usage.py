@@ -63,13 +63,19 @@ def test_what_is_not_known_stays_unknown(usage):
 
 @pytest.mark.parametrize("name", [semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED])
 def test_both_names_of_cache_writes_are_read(name):
-    """The convention renamed cache_creation to cache_write; a foreign span with either is read, its TTL assumed."""
+    """The convention renamed cache_creation to cache_write.
+
+    A foreign span with either is read, its TTL assumed.
+    """
     usage = usage_from_attributes({semconv.INPUT_TOKENS: 100, semconv.OUTPUT_TOKENS: 5, name: 60})
     assert usage == TokenUsage(100, 5, cache_write_5m=60, flags=("cache_ttl_assumed",))
 
 
 def test_an_embedding_span_needs_no_output():
-    """Instrumentors put only the input on embedding spans; on a chat span a lone input is not a usage."""
+    """Instrumentors put only the input on embedding spans.
+
+    On a chat span a lone input is not a usage.
+    """
     assert usage_from_attributes(
         {semconv.OPERATION: "embeddings", semconv.INPUT_TOKENS: 9}
     ) == TokenUsage(9, 0)
@@ -120,7 +126,9 @@ QUICK = settings(
 )
 @QUICK
 def test_no_usage_whatever_makes_the_reader_raise(raw, provider):
-    """Any mapping gives a usage whose buckets are disjoint and not negative, or one that says why there is none."""
+    """Any mapping gives a usage whose buckets are disjoint and not negative, or one that says why
+    there is none.
+    """
     usage = read_usage(raw, provider=provider)
     if usage.status == "reported":
         assert usage.input is not None

@@ -193,7 +193,8 @@ class BudgetLookup:
     def _look(self) -> None:
         try:
             self._guard = self._find()
-        except Exception as error:  # noqa: BLE001  # a broken environment must cost a log line, not the app
+        # A broken environment must cost a log line, not the app.
+        except Exception as error:  # noqa: BLE001
             logger.warning("crewmeter: could not look for budgets: %s", type(error).__name__)
         finally:
             self._known.set()

@@ -217,7 +217,8 @@ class BatchProcessor:
                     self.tick()
                 self._release_journal()
                 self._replay_journals()
-            except Exception as error:  # noqa: BLE001  # the thread must outlive whatever an exporter does
+            # The thread must outlive whatever an exporter does.
+            except Exception as error:  # noqa: BLE001
                 self._note_failure()
                 problem = f"cannot deliver to {self.name}: {type(error).__name__}: {error}"
                 self._report(problem)
@@ -251,7 +252,8 @@ class BatchProcessor:
             warm_up = getattr(exporter, "warm_up", None)
             if callable(warm_up):
                 warm_up()
-        except Exception as error:  # noqa: BLE001  # reported here, and tried again with the first batch
+        # Reported here, and tried again with the first batch.
+        except Exception as error:  # noqa: BLE001
             self._report(f"cannot set up {self.name}: {type(error).__name__}: {error}")
 
     def _drain(self) -> None:

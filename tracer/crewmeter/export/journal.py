@@ -123,7 +123,8 @@ class Journal:
                 segment.write(line)
                 segment.pending += 1
             node.journal = segment
-        except Exception as error:  # noqa: BLE001  # a journal that fails must not fail the app's call
+        # A journal that fails must not fail the app's call.
+        except Exception as error:  # noqa: BLE001
             self._turn_off(error)
 
     def release(self, segments: Iterable[Segment]) -> None:

@@ -56,7 +56,8 @@ class SpanObserver:
             if self._before_call is not None:
                 self._before_call.seen(node)
             self._metrics.record(node)
-        except Exception as error:  # noqa: BLE001  # anybody's meter provider or guard, which must not cost a span
+        # Anybody's meter provider or guard, which must not cost a span.
+        except Exception as error:  # noqa: BLE001
             if self._limit.allows(monotonic()):
                 logger.warning(
                     "crewmeter: could not count a span for metrics or budgets: %s",

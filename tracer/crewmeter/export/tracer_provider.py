@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["AppTracerProvider"]
 
 _NOT_OURS = frozenset({"crewAI-telemetry"})
-"""Service names of providers that are no user's: CrewAI before 1.15 set a global one for its own telemetry."""
+"""Service names of providers that are no user's.
+
+CrewAI before 1.15 set a global one for its own telemetry.
+"""
 
 
 class AppTracerProvider:

@@ -94,7 +94,9 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "sambanova": ("samba_nova",),
     "replicate": ("replicate_ai",),
 }
-"""Canonical name → the other names it goes by in CrewAI, LiteLLM, genai-prices and other instrumentors."""
+"""Canonical name → the other names it goes by in CrewAI, LiteLLM, genai-prices and other
+instrumentors.
+"""
 
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in (*aliases, name)}
 

@@ -225,7 +225,8 @@ class ResponseFacts:
                 self.finish_reason = text
                 return
 
-    # --- reading -----------------------------------------------------------------------------------
+    # --- reading
+    # -----------------------------------------------------------------------------------
 
     def read(self, answer: Json) -> None:
         """Take the facts of a whole answer, or of one event of a stream."""

@@ -1,7 +1,7 @@
 """The match between CrewAI's events and HTTP exchanges.
 
-Events say where in the crew a call belongs, an exchange says what was billed. Every exchange ends up
-on exactly one billed span.
+Events say where in the crew a call belongs, an exchange says what was billed. Every exchange ends
+up on exactly one billed span.
 """
 
 from __future__ import annotations

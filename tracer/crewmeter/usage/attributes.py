@@ -42,7 +42,10 @@ class CountNames:
     output: tuple[str, ...]
     cache_read: tuple[str, ...] = ()
     cache_write: tuple[str, ...] = ()
-    """Cache writes without a time to live: taken for five minutes, flagged ``cache_ttl_assumed``."""
+    """Cache writes without a time to live.
+
+    Taken for five minutes, flagged ``cache_ttl_assumed``.
+    """
     reasoning: tuple[str, ...] = ()
     cache_beside_input: bool = False
     """True where ``input`` leaves the cached tokens out, so that they have to be added."""

@@ -2,7 +2,8 @@
 
 Real protocols and scripted answers.
 
-The demo and the tests point CrewAI's own clients at it, so no key is needed and nothing leaves the machine.
+The demo and the tests point CrewAI's own clients at it, so no key is needed and nothing leaves the
+machine.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ class BilledExchange:
     tier: str | None
     streamed: bool
     delivered: bool
-    """False where the connection was cut before the usage went out: the provider bills, the client can't know."""
+    """False where the connection was cut before the usage went out.
+
+    The provider bills, the client can't know.
+    """
     at_ns: int
     """When it was billed, nanoseconds since 1970."""
     reported_cost_usd: str | None = None

@@ -2,8 +2,9 @@
 
 One write for each whole answer.
 
-The standard library's ``http.server`` parses headers through the e-mail parser and writes them one by one; this loop answers a
-request within 0.1 ms (round trip over loopback), so that a benchmark measures the client and the meter, not the server.
+The standard library's ``http.server`` parses headers through the e-mail parser and writes them one
+by one; this loop answers a request within 0.1 ms (round trip over loopback), so that a benchmark
+measures the client and the meter, not the server.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class FakeProvider:
 
     ``with FakeProvider() as s:`` then point a client at ``s.base_url("openai")``.
 
-    `script` decides replies before the directives in the prompt do (see `script.py`); `latency_s` is added to every answer;
-    `gateway_rate_usd` (USD a token, any token) is what the OpenRouter endpoint reports as ``usage.cost``.
+    `script` decides replies before the directives in the prompt do (see `script.py`); `latency_s`
+    is added to every answer; `gateway_rate_usd` (USD a token, any token) is what the OpenRouter
+    endpoint reports as ``usage.cost``.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """Scripted answers: the same `Reply` for the same prompt.
 
-A test or demo steers it with directives in the prompt's text, so that the script needs no code in the server's process:
+A test or demo steers it with directives in the prompt's text, so that the script needs no code in
+the server's process:
 
     [[tool:NAME {"argument": 1}]]   call this tool next (several directives: one call each, in their order)
     [[say:TEXT]]                    the final answer
@@ -202,7 +203,8 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
             return Reply(tool_calls=(use,))
         if react:
             return Reply(
-                text=f"Thought: I need a tool.\nAction: {use.name}\nAction Input: {json.dumps(dict(use.arguments))}"
+                text=f"Thought: I need a tool.\nAction: {use.name}\nAction Input: "
+                f"{json.dumps(dict(use.arguments))}"
             )
     if _STRUCTURED in prompt.tools:
         return Reply(tool_calls=(ToolUse(_STRUCTURED, _instance(prompt.tools[_STRUCTURED])),))

@@ -1,7 +1,7 @@
 """Days of sample data as spans in crewmeter's own dialect, repeatable by seed.
 
-Each calendar day is drawn from a generator seeded with (seed, date), so a longer history contains a shorter one and
-tomorrow's demo adds a day instead of rewriting all of them.
+Each calendar day is drawn from a generator seeded with (seed, date), so a longer history contains
+a shorter one and tomorrow's demo adds a day instead of rewriting all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _HOURS = {
 }
 """Relative load by hour of the day (UTC)."""
 _SPIKE_EVERY, _OUTAGE_EVERY = 17, 13
-"""Days between two runaway loops, and between two bad afternoons at a provider: at least one of each in a month."""
+"""Days between two runaway loops, and between two bad afternoons at a provider.
+
+At least one of each in a month.
+"""
 _CREW = {crew.name: crew for crew in COMPANY}
 
 

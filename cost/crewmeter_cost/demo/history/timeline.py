@@ -19,7 +19,9 @@ __all__ = ["FailureRates", "run_spans"]
 
 _NS = 10**9
 _GROWTH = 0.35
-"""How much of an answer and its tool result comes back as input in the next turn, relative to the first prompt."""
+"""How much of an answer and its tool result comes back as input in the next turn, relative to the
+first prompt.
+"""
 _LONGEST = 12
 """Turns after which a conversation is trimmed and grows no more."""
 _KILLED = 0.004

@@ -1,6 +1,7 @@
 """The sample company: its models, crews, teams and people. Data only.
 
-Speeds, token counts and failure rates are typical of public reports; prices are none of this module's business.
+Speeds, token counts and failure rates are typical of public reports; prices are none of this
+module's business.
 """
 
 from __future__ import annotations

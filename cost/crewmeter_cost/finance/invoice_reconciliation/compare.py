@@ -171,7 +171,8 @@ def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
 
     Each LLM object's running total counts once for every agent that used it.
 
-    The calls of one run with one model are taken for one LLM object. None where no crew's calls are in the ledger.
+    The calls of one run with one model are taken for one LLM object. None where no crew's calls
+    are in the ledger.
     """
     with engine.connect() as connection:
         rows = connection.execute(

@@ -2,7 +2,8 @@
 
 OpenAI and Anthropic consoles, usage or cost, and FOCUS.
 
-The columns were read from exports people published in 2025 and 2026; a file with other columns is refused, never guessed at.
+The columns were read from exports people published in 2025 and 2026; a file with other columns is
+refused, never guessed at.
 """
 
 from __future__ import annotations

@@ -67,7 +67,10 @@ FIELDS = (
 """Keys of an exported call, in the contract's order."""
 
 PAGE = 2000
-"""Calls read at a time. Between pages no read transaction is held, so the WAL can be folded back."""
+"""Calls read at a time.
+
+Between pages no read transaction is held, so the WAL can be folded back.
+"""
 
 _REMEMBERED = 50_000
 _CHUNK = 5000

@@ -54,7 +54,8 @@ class RunPage:
             return None
         return (
             f"searched the newest {SCANNED_RUNS:,} runs, back to "
-            f"{moment(self.scanned_back_to)[:16]}Z; narrow the time with --until to search older ones"
+            f"{moment(self.scanned_back_to)[:16]}Z; narrow the time with --until to search "
+            "older ones"
         )
 
 

@@ -2,8 +2,8 @@
 
 Ids are binary, times nanoseconds since 1970, money integer pico-USD, names label ids.
 
-Rows are narrow on purpose: a name stands once in `label`, a price once in `price_version`, a tag set once in `tag_set`.
-People and Grafana read the views (`views.py`), never these tables.
+Rows are narrow on purpose: a name stands once in `label`, a price once in `price_version`, a tag
+set once in `tag_set`. People and Grafana read the views (`views.py`), never these tables.
 """
 
 from __future__ import annotations
@@ -214,7 +214,11 @@ class CallRow(SQLModel, table=True):
     operation: int = Field(sa_column=_label(nullable=False))
     origin: int = Field(sa_column=_label(nullable=False))
     scope: int | None = Field(default=None, sa_column=_label())
-    """The instrumentor. Two spans of different scopes with one (provider, response id) are one call; of the same scope, two."""
+    """The instrumentor.
+
+    Two spans of different scopes with one (provider, response id) are one call; of the same scope,
+    two.
+    """
     provider: int | None = Field(default=None, sa_column=_label())
     host: int | None = Field(default=None, sa_column=_label())
     request_model: int | None = Field(default=None, sa_column=_label())
@@ -260,7 +264,8 @@ class RollupHour(SQLModel, table=True):
 
     Keys are label ids, 0 for none.
 
-    `dimension` is a code of `rollups.DIMENSIONS`. The primary key keeps one question's hours together on disk.
+    `dimension` is a code of `rollups.DIMENSIONS`. The primary key keeps one question's hours
+    together on disk.
     """
 
     __tablename__ = "rollup_hour"
@@ -274,7 +279,10 @@ class RollupHour(SQLModel, table=True):
     failed_calls: int = Field(sa_column=_big())
     unpriced_calls: int = Field(sa_column=_big())
     priced_calls: int = Field(sa_column=_big())
-    """Neither unpriced nor rejected. Zero beside unpriced calls means that the cost is unknown, not $0."""
+    """Neither unpriced nor rejected.
+
+    Zero beside unpriced calls means that the cost is unknown, not $0.
+    """
     input_tokens: int = Field(sa_column=_big())
     cache_read_tokens: int = Field(sa_column=_big())
     cache_write_tokens: int = Field(sa_column=_big())

@@ -2,7 +2,8 @@
 
 Plain columns, names as text, money in USD, durations in seconds, `time` in unix seconds.
 
-Money here is floating point, for charts only; exact amounts come from `crewmeter report` and `export`.
+Money here is floating point, for charts only; exact amounts come from `crewmeter report` and
+`export`.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Two spans of one instrumentor side by side are two calls, however alike they are
 with different response ids.
 
 Our own tracer knows more about a call's context than any other instrumentor, so its row replaces a
-foreign one. Between foreign ones the row that tells more stays. What is left out is stored as a step
-of the kind `KIND_MERGED`, so that `show` can tell and a replay changes nothing.
+foreign one. Between foreign ones the row that tells more stays. What is left out is stored as a
+step of the kind `KIND_MERGED`, so that `show` can tell and a replay changes nothing.
 """
 
 from __future__ import annotations

@@ -57,7 +57,10 @@ _DATED = re.compile(
     r"(\(-?(\\d\{8\})\)\?|[-@]?\[-@\]\\d\{8\}|-\\d\{8\}|-\\d\{4\}-\\d\{2\}-\\d\{2\}|-\\d)\$?$"
 )
 _STUB = re.compile(r"(-20\d\d-?|-0|[-@.])$")
-"""What a prefix such as ``claude-sonnet-4-2025`` or ``ft:gpt-4o-2024-`` ends in: the start of a date or version, not a name."""
+"""What a prefix such as ``claude-sonnet-4-2025`` or ``ft:gpt-4o-2024-`` ends in.
+
+The start of a date or version, not a name.
+"""
 
 
 def unit_of(price_key: str) -> tuple[str, int]:
@@ -78,7 +81,8 @@ def unit_of(price_key: str) -> tuple[str, int]:
 def _price(value: object, divisor: int) -> Price:
     if isinstance(value, Decimal):
         return plain(value / divisor)
-    base, tiers = value.base, value.tiers  # type: ignore[attr-defined]  # TieredPrices, not importable at module level
+    # TieredPrices, not importable at module level.
+    base, tiers = value.base, value.tiers  # type: ignore[attr-defined]
     return [plain(base / divisor), *([tier.start, plain(tier.price / divisor)] for tier in tiers)]
 
 
@@ -97,7 +101,8 @@ def _conditions(constraint: object) -> dict[str, str]:
     start = getattr(constraint, "start_date", None)
     if start is not None:
         return {"from": start.isoformat()}
-    opens, closes = constraint.start_time, constraint.end_time  # type: ignore[attr-defined]  # TimeOfDateConstraint
+    # TimeOfDateConstraint.
+    opens, closes = constraint.start_time, constraint.end_time  # type: ignore[attr-defined]
     for edge in (opens, closes):
         if (
             edge.utcoffset() not in (None, edge.utcoffset().__class__(0))
@@ -128,7 +133,8 @@ def _periods(model: ModelInfo) -> list[Period]:
     standard = model.prices if isinstance(model.prices, list) else None
     periods: list[Period] = []
     if standard is None:
-        periods.append(_prices(model.prices))  # type: ignore[arg-type]  # not a list, hence a ModelPrice
+        # Not a list, hence a ModelPrice.
+        periods.append(_prices(model.prices))  # type: ignore[arg-type]
     periods += [{**_conditions(each.constraint), **_prices(each.prices)} for each in standard or ()]
     periods += [
         {"tier": _tier(each), **_conditions(each.constraint), **_prices(each.prices)}
@@ -144,7 +150,8 @@ def _literals(clause: object) -> Iterator[tuple[str, bool]]:
     """
     kind = type(clause).__name__
     if kind in ("ClauseOr", "ClauseAnd"):
-        for part in getattr(clause, "or_", None) or clause.and_:  # type: ignore[attr-defined]  # ClauseOr or ClauseAnd
+        # ClauseOr or ClauseAnd.
+        for part in getattr(clause, "or_", None) or clause.and_:  # type: ignore[attr-defined]
             yield from _literals(part)
         return
     (text,) = vars(clause).values()

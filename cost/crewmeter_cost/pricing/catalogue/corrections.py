@@ -2,8 +2,8 @@
 
 Each has its source and the day it was checked (`data/corrections.toml`).
 
-A correction never changes a rate that genai-prices has: it names a model that clients spell otherwise, fills in a missing
-rate of a listed one, or prices one that is not listed.
+A correction never changes a rate that genai-prices has: it names a model that clients spell
+otherwise, fills in a missing rate of a listed one, or prices one that is not listed.
 """
 
 from __future__ import annotations

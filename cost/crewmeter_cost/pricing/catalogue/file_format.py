@@ -4,7 +4,8 @@
     = openai<TAB>{"fallback": […]}                             a provider, by its convention name
     gpt-4o<TAB>gpt-4o gpt-4o-2024-08-06<TAB>open names<TAB>[{"input": "2.5", …}, …]      a model, its names, its periods
 
-`names` match exactly (or by the rules of `matching`), `open names` are those the source itself matches as a prefix or part.
+`names` match exactly (or by the rules of `matching`), `open names` are those the source itself
+matches as a prefix or part.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ def priced_until(now: datetime) -> datetime:
 
     The year 1 where nothing tells, which any alert on age notices.
 
-    Of the user's own catalogue it is when `crewmeter prices update` wrote it. Of the shipped data it is its latest day: the
-    newest price in force (a price that begins later was announced before) or the newest check of a correction.
+    Of the user's own catalogue it is when `crewmeter prices update` wrote it. Of the shipped data
+    it is its latest day: the newest price in force (a price that begins later was announced
+    before) or the newest check of a correction.
     """
     library = Library()
     own = catalogue_files.own_path()

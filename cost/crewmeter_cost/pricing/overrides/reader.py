@@ -209,7 +209,8 @@ class _Reader:
             raise self._fail(
                 at, f"{value} is negative", "a rate is zero or more; for money off use [[discount]]"
             )
-        if value > 10**9 or abs(Decimal(value).as_tuple().exponent) > 30:  # type: ignore[arg-type]  # finite, hence an int
+        # Finite, hence an int.
+        if value > 10**9 or abs(Decimal(value).as_tuple().exponent) > 30:  # type: ignore[arg-type]
             raise self._fail(
                 at,
                 f"{value} is out of range",

@@ -15,7 +15,10 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def test_detail_goes_and_sums_stay(either, monkeypatch):
-    """After pruning, calls, steps and runs from before the hour are gone; roll-ups and reports from them are what they were."""
+    """After pruning, calls, steps and runs from before the hour are gone.
+
+    Roll-ups and reports from them are what they were.
+    """
     monkeypatch.setattr(pruning, "BATCH", 50)
     calls = some_calls(7, 400)
     either.write(calls, [root(), step(99_999, "tool", "search")], frozen)

@@ -58,7 +58,10 @@ def _fill(ledger, book: PriceBook) -> None:
 
 
 def test_todays_book_again_changes_nothing(either, public):
-    """Repricing under the book that priced the calls: every call comes to the same charge, from the row alone."""
+    """Repricing under the book that priced the calls.
+
+    Every call comes to the same charge, from the row alone.
+    """
     _fill(either, public)
     before = rows(either, "SELECT * FROM call")
     done = reprice(either, public)
@@ -68,7 +71,10 @@ def test_todays_book_again_changes_nothing(either, public):
 
 
 def test_a_new_price_moves_calls_totals_and_rollups(either, public, negotiated):
-    """Negotiated rates: calls change with an adjustment each, unpriced ones get a price; a second run changes nothing; undo restores."""
+    """Negotiated rates: calls change with an adjustment each, unpriced ones get a price.
+
+    A second run changes nothing; undo restores.
+    """
     _fill(either, public)
     before, sums = rows(either, "SELECT * FROM call"), stored_rollups(either)
     dry = reprice(either, negotiated, dry_run=True)
@@ -94,7 +100,10 @@ def test_a_new_price_moves_calls_totals_and_rollups(either, public, negotiated):
 
 
 def test_undo_goes_backwards(ledger, public, negotiated):
-    """A repricing that a later one builds on is not undone before it; a number nobody gave is refused."""
+    """A repricing that a later one builds on is not undone before it.
+
+    A number nobody gave is refused.
+    """
     _fill(ledger, public)
     first, second = reprice(ledger, negotiated), reprice(ledger, public)
     with pytest.raises(CrewMeterError, match=f"repricing {second.job} changed"):

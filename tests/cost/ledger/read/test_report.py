@@ -142,7 +142,9 @@ WINDOWS = [
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("by", GROUPINGS, ids=",".join)
 def test_a_report_equals_plain_sums(made, by, window):
-    """Every grouping in every window, through roll-ups or not, equals adding the calls up one by one, to the pico-dollar."""
+    """Every grouping in every window, through roll-ups or not, equals adding the calls up one by
+    one, to the pico-dollar.
+    """
     ledger, calls, _ = made
     since, until = (None if edge is None else START + (edge or timedelta()) for edge in window)
     found = report(ledger, by=by, since=since, until=until)
@@ -190,7 +192,10 @@ _edges = st.none() | st.integers(-2 * 3600 * 10**6, 62 * 3600 * 10**6).map(
 )
 @settings(max_examples=150, deadline=None)
 def test_any_edges_give_the_scans_figures(made, by, since, until):
-    """Wherever a window begins and ends, to the microsecond: sums and bucket percentiles are those of going through every call."""
+    """Wherever a window begins and ends, to the microsecond.
+
+    Sums and bucket percentiles are those of going through every call.
+    """
     ledger, calls, _ = made
     low, high = _nanoseconds(since), _nanoseconds(until)
     before, reports.EXACT_CALLS = reports.EXACT_CALLS, 0
@@ -221,7 +226,10 @@ def test_any_edges_give_the_scans_figures(made, by, since, until):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("by", [*GROUPINGS, ["tool"], ["tool", "user"]], ids=",".join)
 def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
-    """Many rows, calls or groups are read in parts; what comes out is the same, percentiles included."""
+    """Many rows, calls or groups are read in parts.
+
+    What comes out is the same, percentiles included.
+    """
     ledger, _, _ = made
     if not exact:
         monkeypatch.setattr(reports, "EXACT_CALLS", 0)
@@ -251,7 +259,10 @@ def test_reading_in_parts_changes_nothing(made, monkeypatch, by, exact):
 
 
 def test_a_limit_keeps_the_dearest_and_the_earliest(made):
-    """Rows come in the order they always come in; the document says how many there are, and the total is over all of them."""
+    """Rows come in the order they always come in.
+
+    The document says how many there are, and the total is over all of them.
+    """
     ledger, _, _ = made
     for by in (["run"], ["hour"]):
         every = report(ledger, by=by).document()
@@ -270,7 +281,10 @@ def test_a_limit_keeps_the_dearest_and_the_earliest(made):
 
 
 def test_a_window_that_ends_now_reads_no_call_of_this_hour(ledger):
-    """Of the hour at an edge the smaller part is read: up to now that is what comes after now, nothing."""
+    """Of the hour at an edge the smaller part is read.
+
+    Up to now that is what comes after now, nothing.
+    """
     ledger.write(some_calls(6, 100, hours=1), [], frozen)
     window = {
         "since": START - timedelta(days=30),
@@ -329,7 +343,10 @@ def test_buckets_are_five_percent_wide():
 
 
 def test_tools_are_counted_in_tool_calls(made):
-    """Grouped by tool, calls and failures are tool calls; tokens and cost are those of model calls made inside."""
+    """Grouped by tool, calls and failures are tool calls.
+
+    Tokens and cost are those of model calls made inside.
+    """
     ledger, calls, tools = made
     for by in (["tool"], ["tool", "user"]):  # one from roll-ups, one from detail
         found = report(ledger, by=by)
@@ -346,7 +363,10 @@ def test_tools_are_counted_in_tool_calls(made):
 
 
 def test_filters_leave_only_what_matches(made):
-    """`where` by name, tag and run agrees with the group of that name; a name nobody has gives nothing."""
+    """`where` by name, tag and run agrees with the group of that name.
+
+    A name nobody has gives nothing.
+    """
     ledger, _, _ = made
     for group in ("crew", "model", "tag:env", "run", "session", "team"):
         by_name = {row.keys[0]: row for row in report(ledger, by=[group]).rows}
@@ -393,7 +413,10 @@ def test_the_document_is_the_contract(made):
 
 
 def test_only_unpriced_is_null_not_zero(ledger):
-    """A model without a price shows null; mixed with a priced one the total says how many are missing."""
+    """A model without a price shows null.
+
+    Mixed with a priced one the total says how many are missing.
+    """
     ledger.write([(call(1, request_model="gpt-9"), UNPRICED), (call(2), priced(3))], [], frozen)
     document = report(ledger, by=["model"]).document()
     assert {row["model"]: row["cost_usd"] for row in document["rows"]} == {
@@ -417,7 +440,10 @@ def test_a_wrong_group_is_named(ledger):
 
 
 def test_month_reports_read_rollups_not_calls(ledger):
-    """By model over a month touches no row of `call`: with the calls gone, the figures are the same."""
+    """By model over a month touches no row of `call`.
+
+    With the calls gone, the figures are the same.
+    """
     ledger.write(some_calls(5, 300), [root()], frozen)
     whole = {"since": datetime(2026, 6, 1, tzinfo=UTC), "until": datetime(2026, 7, 1, tzinfo=UTC)}
     wanted = [
@@ -456,7 +482,10 @@ def test_reports_are_the_same_on_postgresql(made, postgres_url):
 
 @pytest.mark.parametrize("by", ["model", "tool", "session"])
 def test_detail_is_found_by_the_index_on_time(tmp_path, by):
-    """The partial hours at a window's edges are searched by time; reading every call would take seconds on a ledger of millions."""
+    """The partial hours at a window's edges are searched by time.
+
+    Reading every call would take seconds on a ledger of millions.
+    """
     plans: list[str] = []
     with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
 

@@ -1,4 +1,7 @@
-"""An older ledger opens as a current one, with its data; a fresh one equals what the revisions make."""
+"""An older ledger opens as a current one, with its data.
+
+A fresh one equals what the revisions make.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ def _schema(ledger: Ledger) -> dict[str, object]:
 
 
 def test_a_fresh_ledger_equals_the_revisions(tmp_path):
-    """The quick way to a new ledger and the long way through every revision end in the same schema."""
+    """The quick way to a new ledger and the long way through every revision end in the same
+    schema.
+    """
     _at(str(tmp_path / "long.db"), "head")
     with (
         Ledger.open(str(tmp_path / "quick.db")) as quick,
@@ -71,7 +76,9 @@ def test_a_fresh_postgresql_ledger_equals_the_revisions(postgres_url):
 
 
 def test_every_older_ledger_upgrades_with_its_data(tmp_path):
-    """A ledger of each older revision opens as a current one, its calls and sums intact, and takes new ones."""
+    """A ledger of each older revision opens as a current one, its calls and sums intact, and takes
+    new ones.
+    """
     for revision in REVISIONS[:-1]:
         path = str(tmp_path / f"{revision}.db")
         with Ledger.open(path) as ledger:

@@ -79,7 +79,10 @@ def test_a_span_twice_in_one_batch_counts_once(either):
 
 
 def test_unpriced_is_null_and_rejected_is_neither(either):
-    """A call without a price has cost NULL and counts as unpriced; one the provider rejected failed and cost nothing."""
+    """A call without a price has cost NULL and counts as unpriced.
+
+    One the provider rejected failed and cost nothing.
+    """
     rejected = call(
         2, error=True, error_type="429", usage=TokenUsage(status="missing", flags=("rejected",))
     )
@@ -110,7 +113,9 @@ def test_late_calls_of_a_finished_run_move_its_rollup(either):
 
 
 def test_sums_are_exact_beyond_64_bits(either):
-    """Ten calls of nine million dollars each exceed 64 bits of pico-dollars, and are summed exactly; one call beyond is no price."""
+    """Ten calls of nine million dollars each exceed 64 bits of pico-dollars, and are summed
+    exactly; one call beyond is no price.
+    """
     either.write(
         [(call(number), priced(9_000_000 * 10**12 + 1)) for number in range(10)], [root()], frozen
     )
@@ -124,7 +129,9 @@ def test_sums_are_exact_beyond_64_bits(either):
 
 @pytest.mark.parametrize("started", [-5, 0, 2**63, 2**64 - 1])
 def test_clocks_that_jump_are_clamped(either, started):
-    """A start before 1970 or after 2262, or an end before the start, is stored at the edge, not refused."""
+    """A start before 1970 or after 2262, or an end before the start, is stored at the edge, not
+    refused.
+    """
     either.write(
         [(call(1, started_ns=started, ended_ns=started - 10), priced())],
         [root(started_ns=started, ended_ns=1)],
@@ -136,7 +143,10 @@ def test_clocks_that_jump_are_clamped(either, started):
 
 
 def test_hostile_names_are_stored_as_they_are(either):
-    """Quotes, SQL, NUL, lone surrogates, emoji and a megabyte of text are names like others; the long one is cut."""
+    """Quotes, SQL, NUL, lone surrogates, emoji and a megabyte of text are names like others.
+
+    The long one is cut.
+    """
     names = [
         "Robert'); DROP TABLE call;--",
         'a"b',
@@ -175,7 +185,9 @@ def test_frozen_rates_are_kept_once(either):
 
 
 def test_a_failed_batch_leaves_nothing_behind(ledger):
-    """Names met in a batch that was rolled back are forgotten, so the next batch writes them again."""
+    """Names met in a batch that was rolled back are forgotten, so the next batch writes them
+    again.
+    """
 
     def broken(version: str):
         raise KeyError(version)

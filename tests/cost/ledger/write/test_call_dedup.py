@@ -15,7 +15,9 @@ TRACE = "f" * 32
 
 
 def test_ours_then_theirs_is_one_call(either):
-    """A foreign span of a call we have is left out, in the same batch or later, and however often it is replayed."""
+    """A foreign span of a call we have is left out, in the same batch or later, and however often
+    it is replayed.
+    """
     either.write(
         [(call(1, response_id=ID), priced()), (foreign(2, response_id=ID), priced())], [], frozen
     )
@@ -28,7 +30,10 @@ def test_ours_then_theirs_is_one_call(either):
 
 
 def test_theirs_then_ours_is_ours(either):
-    """Our span replaces a foreign one: context, price and sums move, and replays of either change nothing."""
+    """Our span replaces a foreign one.
+
+    Context, price and sums move, and replays of either change nothing.
+    """
     either.write([(foreign(2, response_id=ID, trace_id=TRACE), UNPRICED)], [], frozen)
     written = either.write([(call(1, response_id=ID), priced())], [root()], frozen)
     assert (written.inserted_calls, written.superseded_calls, written.duplicate_calls) == (0, 1, 0)
@@ -62,7 +67,10 @@ def test_one_scope_with_one_response_id_is_two_calls(either):
 
 
 def test_short_ids_count_per_provider(ledger):
-    """`cmpl-1` of two local servers are two calls; a long id is one call even where instrumentors name the provider differently."""
+    """`cmpl-1` of two local servers are two calls.
+
+    A long id is one call even where instrumentors name the provider differently.
+    """
     other = foreign(2, response_id="cmpl-1", provider="ollama", host=None)
     ledger.write([(call(1, response_id="cmpl-1"), priced()), (other, priced())], [], frozen)
     ledger.write(
@@ -91,7 +99,10 @@ def test_two_foreign_instrumentors_are_one_call(either):
 
 
 def test_a_foreign_call_finds_its_run_when_its_parents_arrive(either):
-    """Leaf spans end first: call, tool, agent, crew in four batches, and at the end everything knows its context."""
+    """Leaf spans end first.
+
+    Call, tool, agent, crew in four batches, and at the end everything knows its context.
+    """
     nowhere = CallContext()
     either.write([(foreign(1, parent_span_id=f"{10:016x}"), priced())], [], frozen)
     assert assert_books_hold(either).calls[0]["crew"] is None
@@ -127,7 +138,10 @@ def test_a_foreign_call_finds_its_run_when_its_parents_arrive(either):
 
 
 def test_a_chain_with_a_gap_still_finds_the_only_run(either):
-    """Where a parent was never exported, the trace's only run is the call's run; agents are not guessed."""
+    """Where a parent was never exported, the trace's only run is the call's run.
+
+    Agents are not guessed.
+    """
     either.write(
         [(foreign(1, parent_span_id="dead" * 4), priced())], [root(trace_id="0" * 31 + "1")], frozen
     )
@@ -138,7 +152,9 @@ def test_a_chain_with_a_gap_still_finds_the_only_run(either):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_order_gives_the_same_books(tmp_path, seed):
-    """Spans of ours and of a foreign instrumentor, in random batches with replays, end in the same rows and sums."""
+    """Spans of ours and of a foreign instrumentor, in random batches with replays, end in the same
+    rows and sums.
+    """
     from crewmeter_cost.ledger.store import Ledger
 
     draw = random.Random(seed)

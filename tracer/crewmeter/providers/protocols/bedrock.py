@@ -60,7 +60,9 @@ FREE_OPERATIONS = frozenset(
 _STANDARD_TIERS = frozenset({"", "default", "standard"})
 _LONGEST_COUNT = 15
 _DOCUMENTS_A_QUERY = 100
-"""Bedrock bills a rerank query per hundred documents or part of it (aws.amazon.com/bedrock/pricing)."""
+"""Bedrock bills a rerank query per hundred documents or part of it
+(aws.amazon.com/bedrock/pricing).
+"""
 _COUNT_HEADERS = {
     "inputTokens": "x-amzn-bedrock-input-token-count",
     "outputTokens": "x-amzn-bedrock-output-token-count",

@@ -88,7 +88,8 @@ OPENAI_KEYS = keys(
     "cache_creation_tokens cache_creation_input_tokens reasoning_tokens citation_tokens "
     "num_search_queries num_sources_used search_context_size service_tier "
     # Of the parts of a sum, one is known by the others.
-    "prompt_cache_miss_tokens text_tokens image_tokens num_cached_tokens num_server_side_tools_used "
+    "prompt_cache_miss_tokens text_tokens image_tokens num_cached_tokens "
+    "num_server_side_tools_used "
     "input_tokens output_tokens "
     # How long it took, and who answered.
     "queue_time prompt_time completion_time total_time time_info total_latency stop_reason "
