@@ -34,11 +34,9 @@ def toml_mistake(text: str, error: Exception) -> tuple[int, str]:
         return int(context[1]), _WORDS.get(problem) or problem[:1].lower() + problem[1:]
     lines = text.splitlines()
     opening = _opening(lines)
-    return (
-        (len(lines), "something above is never finished")
-        if opening is None
-        else (opening, "what begins here is never finished")
-    )
+    if opening is None:
+        return (len(lines), "something above is never finished")
+    return (opening, "what begins here is never finished")
 
 
 def _opening(lines: list[str]) -> int | None:

@@ -188,7 +188,9 @@ class LedgerSpanExporter(SpanExporter):
         from crewmeter_cost.ledger.write.journal_replay import has_journals
 
         path = sqlite_path(ledger_url(self._url))
-        return path if path is not None and has_journals(path) else None
+        if path is not None and has_journals(path):
+            return path
+        return None
 
     def _drain(self) -> None:
         """Write the spool in batches until it is empty or the ledger refuses."""
@@ -320,7 +322,9 @@ class LedgerSpanExporter(SpanExporter):
             _log.warning("crewmeter: %s", message)
 
     def _where(self) -> str:
-        return f" {self._pipeline.ledger.name}" if self._pipeline is not None else ""
+        if self._pipeline is not None:
+            return f" {self._pipeline.ledger.name}"
+        return ""
 
 
 _unwritten: list[Span] = []

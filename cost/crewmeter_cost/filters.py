@@ -149,7 +149,11 @@ def _terms(text: str) -> tuple[Term, ...]:
 def _quotes_masked(text: str) -> str:
     """Return `text` with quoted values overwritten, so that no term starts inside one."""
     pattern = r"(?<=[=<>])\s*(\"[^\"]*\"|'[^']*')"
-    return re.sub(pattern, lambda match: "_" * len(match[0]), text)
+    return re.sub(
+        pattern,
+        lambda match: "_" * len(match[0]),
+        text,
+    )
 
 
 def _unquoted(value: str) -> str:
@@ -166,7 +170,12 @@ def _term(key: str, operator: str, value: str) -> Term:
         raise CrewMeterError(f"cannot filter by {key!r}", hint=_nearest(key))
     sign: Operator = operator  # type: ignore[assignment]
     if key in AMOUNT_KEYS:
-        return Term(key, sign, value, _amount(key, value))
+        return Term(
+            key,
+            sign,
+            value,
+            _amount(key, value),
+        )
     if sign not in ("=", "!="):
         raise CrewMeterError(
             f"{key}{operator}{value}: {key} is a name and is compared with = or !=",
@@ -183,7 +192,12 @@ def _term(key: str, operator: str, value: str) -> Term:
 
 def _nearest(key: str) -> str:
     """Return the hint for an unknown key."""
-    near = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        key.lower(),
+        _KEYS,
+        n=1,
+        cutoff=0.5,
+    )
     meant = f"did you mean {near[0]}? " if near else ""
     return f"{meant}one of {', '.join(_KEYS)}, tag:KEY"
 
@@ -191,7 +205,10 @@ def _nearest(key: str) -> str:
 def _amount(key: str, value: str) -> int:
     """Return a total as the ledger stores it: pico-USD, nanoseconds or a count."""
     if key == "duration":
-        return min(int(_seconds(value) * 10**9), _MAX_STORED)
+        return min(
+            int(_seconds(value) * 10**9),
+            _MAX_STORED,
+        )
     text = value.strip()
     if key == "cost":
         text = text.removesuffix("USD").strip().removeprefix("$")

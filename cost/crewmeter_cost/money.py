@@ -19,7 +19,9 @@ def exact_usd(pusd: int) -> str:
     """Return pico-USD as an exact decimal string of USD without trailing zeros."""
     whole, pico = divmod(abs(pusd), PICO)
     text = f"{whole}.{pico:012d}".rstrip("0").rstrip(".")
-    return f"-{text}" if pusd < 0 else text
+    if pusd < 0:
+        return f"-{text}"
+    return text
 
 
 def moment(started_ns: int) -> str:

@@ -66,7 +66,8 @@ class Pipeline:
 
         Batches already priced by the one before can still be written.
         """
-        self._book_before, self.book = self.book, book
+        self._book_before = self.book
+        self.book = book
 
     def frozen(self, version: str) -> FrozenRates:
         """The rates behind a charge's price version, by whichever book made the charge."""

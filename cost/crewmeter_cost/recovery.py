@@ -26,6 +26,9 @@ def recover(path: Path) -> None:
     """
     try:
         with Ledger.open(str(path)) as ledger:
-            replay_journals(path, Pipeline(ledger, PriceBook.load()).ingest)
+            replay_journals(
+                path,
+                Pipeline(ledger, PriceBook.load()).ingest,
+            )
     except (CrewMeterError, OSError) as error:
         _log.warning("crewmeter: calls wait beside %s and cannot be written: %s", path, error)

@@ -42,7 +42,10 @@ def launch(
     run cost. Raises `CrewMeterError` where there is nothing to run.
     """
     main, code = _module(target) if module else _script(target)
-    sys.argv = [str(main.__file__), *arguments]
+    sys.argv = [
+        str(main.__file__),
+        *arguments,
+    ]
     sys.modules["__main__"] = main
     summary = (
         summary
@@ -62,7 +65,11 @@ def launch(
         raise
     except BaseException as error:  # noqa: BLE001  as the interpreter does: it reports whatever a program does not catch
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
-        sys.excepthook(type(error), error.with_traceback(trace), trace)  # without this frame
+        sys.excepthook(
+            type(error),
+            error.with_traceback(trace),
+            trace,
+        )  # without this frame
         sys.exit(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1)
 
 
@@ -97,7 +104,11 @@ def _script(target: str) -> tuple[ModuleType, CodeType]:
     try:
         return _main(target, None), compile(source, target, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
-        sys.excepthook(type(error), error.with_traceback(None), None)
+        sys.excepthook(
+            type(error),
+            error.with_traceback(None),
+            None,
+        )
         sys.exit(1)
 
 
@@ -127,7 +138,10 @@ def _module(target: str, *, displayed: str | None = None) -> tuple[ModuleType, C
             f"{displayed or target!r} has nothing to run",
             hint="crewmeter run -m MODULE [ARGS…]; a package needs a __main__.py",
         )
-    return _main(spec.origin or target, spec), code
+    return _main(
+        spec.origin or target,
+        spec,
+    ), code
 
 
 def _summarise(ledger: str | None, began: datetime) -> None:
@@ -173,7 +187,15 @@ def _summary(total: ReportRow, runs: int, ledger: str | None) -> str:
         show += f" --ledger {ledger}"
     tokens = f"{sums['input_tokens']:,} in + {sums['output_tokens']:,} out tokens"
     billed = " and ".join(cost) or "nothing billed"
-    return " · ".join([counted(runs, "run"), calls, tokens, billed, show])
+    return " · ".join(
+        [
+            counted(runs, "run"),
+            calls,
+            tokens,
+            billed,
+            show,
+        ]
+    )
 
 
 def _loss() -> str:

@@ -61,7 +61,10 @@ def instant(text: str, *, option: str, now: datetime, zone: tzinfo = UTC) -> dat
     """
     word = " ".join(text.split()).lower()
     try:
-        found = _word(word, now.astimezone(zone)) or _age(word, now.astimezone(zone))
+        found = _word(
+            word,
+            now.astimezone(zone),
+        ) or _age(word, now.astimezone(zone))
         if found is None:
             found = datetime.fromisoformat(text.strip())
         if found.tzinfo is None:
@@ -139,7 +142,11 @@ def _age(word: str, now: datetime) -> datetime | None:
 def _months_before(now: datetime, months: int) -> datetime:
     """Return the same day so many months earlier, or the last day of a shorter month."""
     index = now.year * 12 + now.month - 1 - months
-    first = now.replace(year=index // 12, month=index % 12 + 1, day=1)
+    first = now.replace(
+        year=index // 12,
+        month=index % 12 + 1,
+        day=1,
+    )
     following = (first + timedelta(days=32)).replace(day=1)
     last = (following - timedelta(days=1)).day
     return first.replace(day=min(now.day, last))

@@ -65,7 +65,8 @@ class Handle:
         """
         global _handle
         with _lock:
-            meter, self._meter = self._meter, None
+            meter = self._meter
+            self._meter = None
             if _handle is self:
                 _handle = None
         if meter is not None:
@@ -129,7 +130,11 @@ def instrument(
         from crewmeter.budget_hook.protocol import find_budgets
         from crewmeter.lifecycle import Installation
 
-        meter = Installation(settings, tracer_provider, find_budgets(budget, settings))
+        meter = Installation(
+            settings,
+            tracer_provider,
+            find_budgets(budget, settings),
+        )
         meter.install()
         _handle = Handle(meter)
         return _handle

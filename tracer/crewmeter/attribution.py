@@ -115,7 +115,10 @@ def tag_attributes(tags: Mapping[str, object]) -> dict[str, str]:
     attributes: dict[str, str] = {}
     for key, value in tags.items():
         if key and value is not None:
-            name = _FIELDS.get(key, semconv.TAG_PREFIX + key)
+            name = _FIELDS.get(
+                key,
+                semconv.TAG_PREFIX + key,
+            )
             attributes[name] = _shortened(str(value))
     return attributes
 

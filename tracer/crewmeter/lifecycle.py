@@ -75,10 +75,17 @@ class Installation:
         self._before_call: BeforeCallHook | None = None
         if budgets is not None:
             self._before_call = BeforeCallHook(budgets, settings.scope)
-        self._observer = SpanObserver(settings, self._app_provider.resource, self._before_call)
+        self._observer = SpanObserver(
+            settings,
+            self._app_provider.resource,
+            self._before_call,
+        )
         self._processors: list[BatchProcessor] = []
         for name in settings.exporters:
-            processor = self._batch_processor(name, first=not self._processors)
+            processor = self._batch_processor(
+                name,
+                first=not self._processors,
+            )
             self._processors.append(processor)
         self._event_handler = EventHandler(
             self.recorder,
@@ -112,7 +119,10 @@ class Installation:
         CrewAI's event bus is wrapped now, or once CrewAI is imported. The exporters load meanwhile,
         in the background.
         """
-        undo_http = observation.install(opened=self._exchange_opened, closed=self._exchange_closed)
+        undo_http = observation.install(
+            opened=self._exchange_opened,
+            closed=self._exchange_closed,
+        )
         self._undo.append(undo_http)
         self._undo.append(carry_into_threads())
         self._undo.append(observe_cache(note_cache_hit))
@@ -168,7 +178,10 @@ class Installation:
         self.recorder.abandon_all(time_ns())
         until = monotonic() + EXIT_BUDGET_S
         for processor in self._processors:
-            budget = min(until - monotonic(), _exit_budget(processor))
+            budget = min(
+                until - monotonic(),
+                _exit_budget(processor),
+            )
             processor.close(max(SHORTEST_BUDGET_S, budget))
 
     def _finish_late_exchanges(self) -> None:
@@ -221,10 +234,17 @@ class Installation:
 
     def _end_theirs(self, node: OpenSpan) -> None:
         span = node.otel_span
-        made = readable(node, self._app_provider.resource())
+        made = readable(
+            node,
+            self._app_provider.resource(),
+        )
         span.set_attributes(dict(made.attributes or {}))
         for event in made.events:
-            span.add_event(event.name, event.attributes, event.timestamp)
+            span.add_event(
+                event.name,
+                event.attributes,
+                event.timestamp,
+            )
         if node.error_type is not None:
             span.set_status(made.status)
         span.end(node.ended_ns)
@@ -238,7 +258,9 @@ def _exit_budget(processor: BatchProcessor) -> float:
     """Return how long a processor may take at exit (s)."""
     if processor.failing:
         return FAILING_BUDGET_S
-    return EXIT_BUDGET_S if processor.name == EMBEDDED else ENDPOINT_BUDGET_S
+    if processor.name == EMBEDDED:
+        return EXIT_BUDGET_S
+    return ENDPOINT_BUDGET_S
 
 
 _installations: set[Installation] = set()

@@ -64,7 +64,11 @@ def read_settings(
     """
     outside = _endpoint(environ, endpoint)
     environment_tags = _environment_tags(environ)
-    protocol = _protocol(environ, outside, has_argument=endpoint is not None)
+    protocol = _protocol(
+        environ,
+        outside,
+        has_argument=endpoint is not None,
+    )
     if outside and "//" not in outside and protocol != "grpc":
         logger.warning(
             "crewmeter: endpoint %r has no scheme, and OTLP over HTTP needs one; write http://%s",

@@ -39,12 +39,23 @@ def outlook(
     History begins at `start` (unix seconds), by default as early as a forecast can use it.
     """
     first = history_start(now) if start is None else start
-    hourly = hourly_pusd(engine, scope=scope, value=name, start=first, end=int(now.timestamp()) + 1)
+    hourly = hourly_pusd(
+        engine,
+        scope=scope,
+        value=name,
+        start=first,
+        end=int(now.timestamp()) + 1,
+    )
     daily: dict[date, int] = defaultdict(int)
     for hour, pusd in hourly.items():
         daily[datetime.fromtimestamp(hour, UTC).date()] += pusd
     today = now.date()
-    midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
+    midnight = datetime(
+        today.year,
+        today.month,
+        today.day,
+        tzinfo=UTC,
+    )
     return month_end(
         daily,
         today=today,

@@ -104,7 +104,9 @@ class GateResult:
 
 
 def _text(value: Decimal | None) -> str | None:
-    return None if value is None else f"{value.normalize():f}"
+    if value is None:
+        return None
+    return f"{value.normalize():f}"
 
 
 def parse_limit(text: str) -> Limit:
@@ -244,7 +246,8 @@ def check(
 
 def _checked(limit: Limit, baseline: Mapping[str, Any], current: Mapping[str, Any]) -> GateResult:
     """Return one limit's result."""
-    before, value = _value(limit, baseline), _value(limit, current)
+    before = _value(limit, baseline)
+    value = _value(limit, current)
     allowed = limit.allowed(before)
     reason = None
     if allowed is None:
@@ -261,7 +264,9 @@ def _checked(limit: Limit, baseline: Mapping[str, Any], current: Mapping[str, An
 def _unpriced(totals: Mapping[str, Any]) -> int:
     """Return how many calls are not in the cost."""
     count = totals.get("unpriced_calls")
-    return count if isinstance(count, int) else 0
+    if isinstance(count, int):
+        return count
+    return 0
 
 
 def _value(limit: Limit, totals: Mapping[str, Any]) -> Decimal | None:

@@ -55,7 +55,9 @@ class Anomaly:
     @property
     def ratio(self) -> float | None:
         """Return the multiple of the usual spend, or None where nothing is usual."""
-        return self.spent_pusd / self.usual_pusd if self.usual_pusd else None
+        if self.usual_pusd:
+            return self.spent_pusd / self.usual_pusd
+        return None
 
 
 def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[float], float]:
@@ -70,11 +72,16 @@ def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[
     known = [day for day in daily if day < first]
     if not known:
         return [0.0] * days, 0.0
-    start = max(min(known), first - timedelta(days=HISTORY_DAYS))
+    start = max(
+        min(known),
+        first - timedelta(days=HISTORY_DAYS),
+    )
     history = [start + timedelta(days=n) for n in range((first - start).days)]
     values = {day: float(daily.get(day, 0)) for day in history}
     factors = _weekday_factors(values)
-    level, weights, seen = 0.0, 0.0, []
+    level = 0.0
+    weights = 0.0
+    seen = []
     for day in history:
         weight = 0.5 ** ((first - day).days / HALF_LIFE_DAYS)
         seen.append((day, weight))
@@ -100,7 +107,11 @@ def month_end(
 
     `daily` holds the days before `today`. `day_share` is how much of today is over (0 to 1).
     """
-    following = date(today.year + today.month // 12, today.month % 12 + 1, 1)
+    following = date(
+        today.year + today.month // 12,
+        today.month % 12 + 1,
+        1,
+    )
     remaining = (following - today).days
     future, deviation = project(daily, first=today, days=remaining)
     spent = today_pusd + sum(
@@ -111,7 +122,13 @@ def month_end(
     future[0] *= 1 - day_share
     rest = sum(future)
     days_left = remaining - day_share
-    effective = min(len(daily), 2 * HALF_LIFE_DAYS / math.log(2)) or 1.0
+    effective = (
+        min(
+            len(daily),
+            2 * HALF_LIFE_DAYS / math.log(2),
+        )
+        or 1.0
+    )
     margin = Z80 * deviation * math.sqrt(days_left + days_left**2 / effective)
     return Projection(
         spent_pusd=spent,
@@ -139,7 +156,15 @@ def anomalies(
     found = []
     for hour in hours:
         spent = hourly.get(hour, 0)
-        usual = round(median(hourly.get(hour - back * week, 0) for back in range(1, weeks + 1)))
+        usual = round(
+            median(
+                hourly.get(
+                    hour - back * week,
+                    0,
+                )
+                for back in range(1, weeks + 1)
+            )
+        )
         if spent - usual >= floor_pusd and spent >= ratio * usual:
             found.append(Anomaly(hour, spent, usual))
     return found
@@ -160,4 +185,6 @@ def _weekday_factors(values: Mapping[date, float]) -> list[float]:
         return [1.0] * 7
     factors = [median(each) for each in ratios]
     mean = sum(factors) / 7
-    return [factor / mean for factor in factors] if mean > 0 else [1.0] * 7
+    if mean > 0:
+        return [factor / mean for factor in factors]
+    return [1.0] * 7

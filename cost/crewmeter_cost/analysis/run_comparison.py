@@ -56,7 +56,11 @@ class Side:
     def of_run(cls, run: Run) -> Side:
         """Return the side of one run."""
         where = Filter((Term("run", "=", run.run_id),))
-        return cls(f"{run.name or 'run'} {run.run_id[:8]}", where, run=run)
+        return cls(
+            f"{run.name or 'run'} {run.run_id[:8]}",
+            where,
+            run=run,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,8 @@ class Comparison:
 
     def document(self) -> dict[str, object]:
         """Return the comparison as JSON."""
-        a, b = self.totals_a.document(), self.totals_b.document()
+        a = self.totals_a.document()
+        b = self.totals_b.document()
         return {
             "currency": "USD",
             "a": {"label": self.a.label, **a},
@@ -212,7 +217,8 @@ class Comparison:
 
 def compare_sides(ledger: Ledger, a: Side, b: Side) -> Comparison:
     """Return how b differs from a."""
-    steps_a, steps_b = _steps(ledger, a), _steps(ledger, b)
+    steps_a = _steps(ledger, a)
+    steps_b = _steps(ledger, b)
     paths = list(dict.fromkeys((*steps_a, *steps_b)))
     pairs = [
         StepPair(path, steps_a.get(path, ComparedStep()), steps_b.get(path, ComparedStep()))
@@ -226,12 +232,24 @@ def compare_sides(ledger: Ledger, a: Side, b: Side) -> Comparison:
 
     # Sorting is stable: steps that changed alike stay in the order in which they ran.
     pairs.sort(key=weight)
-    return Comparison(a, b, totals_of(ledger, a), totals_of(ledger, b), tuple(pairs))
+    return Comparison(
+        a,
+        b,
+        totals_of(ledger, a),
+        totals_of(ledger, b),
+        tuple(pairs),
+    )
 
 
 def totals_of(ledger: Ledger, side: Side) -> Totals:
     """Return the sums over one side."""
-    total = report(ledger, by=(), where=side.where, since=side.since, until=side.until).total
+    total = report(
+        ledger,
+        by=(),
+        where=side.where,
+        since=side.since,
+        until=side.until,
+    ).total
     return Totals(
         *_run_counts(ledger, side),
         calls=total.sums["calls"],
@@ -250,7 +268,13 @@ def _runs(ledger: Ledger, side: Side) -> tuple[Run, ...]:
     """Return the runs of a side."""
     if side.run is not None:
         return (side.run,)
-    page = find_runs(ledger, where=side.where, since=side.since, until=side.until, limit=None)
+    page = find_runs(
+        ledger,
+        where=side.where,
+        since=side.since,
+        until=side.until,
+        limit=None,
+    )
     return page.runs
 
 
@@ -272,7 +296,13 @@ def _tool_calls(ledger: Ledger, side: Side) -> int:
     """
     if any(term.key in ("model", "provider") for term in side.where.terms):
         return sum(run.tool_calls for run in _runs(ledger, side))
-    tools = report(ledger, by=("tool",), where=side.where, since=side.since, until=side.until)
+    tools = report(
+        ledger,
+        by=("tool",),
+        where=side.where,
+        since=side.since,
+        until=side.until,
+    )
     return tools.total.sums["calls"]
 
 
@@ -301,7 +331,13 @@ def _add_node(step: ComparedStep, node: Node) -> None:
     step.count += 1
     step.failed += node.status in ("error", "abandoned")
     below = sum((child.duration_ns or 0) for child in node.children)
-    step.seconds += max(0, (node.duration_ns or 0) - below) / 1e9
+    step.seconds += (
+        max(
+            0,
+            (node.duration_ns or 0) - below,
+        )
+        / 1e9
+    )
     step.calls += node.calls - sum(child.calls for child in node.children)
     step.unpriced_calls += node.unpriced_calls
     step.unpriced_calls -= sum(child.unpriced_calls for child in node.children)

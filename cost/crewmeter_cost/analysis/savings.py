@@ -129,7 +129,11 @@ def savings(
         if call.cost_pusd:
             _add_call(found, call, failed_runs, seen, habits, book)
     for saving in found.values():
-        saving.evidence = _evidence(saving, habits, runs=len(run_ids))
+        saving.evidence = _evidence(
+            saving,
+            habits,
+            runs=len(run_ids),
+        )
     avoidable = [saving for saving in found.values() if saving.pusd > 0]
     avoidable.sort(key=lambda saving: (-saving.pusd, saving.kind, saving.subject))
     return avoidable[:most]
@@ -150,11 +154,19 @@ def _add_call(
     run_id = record["run_id"]
     if run_id in failed_runs:
         crew = str(record["crew"] or record["flow"] or agent)
-        found["failed_runs", crew].add(cost, str(run_id), run_id)
+        found["failed_runs", crew].add(
+            cost,
+            str(run_id),
+            run_id,
+        )
         return
     again = (run_id, agent, record["request_model"], call.usage, record["operation"])
     if run_id and again in seen and record["operation"] != EMBEDDINGS:
-        found["repeated_calls", agent].add(cost, str(record["span_id"]), run_id)
+        found["repeated_calls", agent].add(
+            cost,
+            str(record["span_id"]),
+            run_id,
+        )
         return
     seen.add(again)
     _add_cheaper(found, call, habits, book)
@@ -169,19 +181,35 @@ def _add_cheaper(found: _Found, call: BilledCall, habits: _Habits, book: PriceBo
     ways: dict[str, int | None] = {}
     usual = habits.input_tokens.get((agent, model))
     if usual and tokens > max(OVERSIZED_TOKENS, OVERSIZED * usual):
-        trimmed = _scaled(call.usage, round(OVERSIZED * usual))
+        trimmed = _scaled(
+            call.usage,
+            round(OVERSIZED * usual),
+        )
         ways["oversized_contexts"] = _priced(call, trimmed, book)
     best = habits.best_cache.get(model)
     if best and tokens and call.usage.cache_read / tokens < best.share:
-        ways["cache_misses"] = _priced(call, cached_usage(call.usage, best.share), book)
+        ways["cache_misses"] = _priced(
+            call,
+            cached_usage(call.usage, best.share),
+            book,
+        )
     if record["agent"] is None and not call.streamed and call.service_tier is None:
         # A step of an agent's loop waits for the answer before it, and a batch takes hours.
-        ways["batchable"] = _priced(call, call.usage, book, tier="batch")
+        ways["batchable"] = _priced(
+            call,
+            call.usage,
+            book,
+            tier="batch",
+        )
     cost = call.cost_pusd or 0
     for kind, cheaper in ways.items():
         if cheaper is not None and cheaper < cost:
             saved = cost - cheaper
-            found[kind, agent].add(saved, str(record["span_id"]), record["run_id"])
+            found[kind, agent].add(
+                saved,
+                str(record["span_id"]),
+                record["run_id"],
+            )
 
 
 def _evidence(saving: Saving, habits: _Habits, *, runs: int) -> str:
@@ -228,7 +256,11 @@ def _habits(calls: Iterable[BilledCall]) -> _Habits:
     for (agent, model), share in shares.items():
         if model not in best or share > best[model].share:
             best[model] = _CacheUse(share, agent)
-    return _Habits({key: median(values) for key, values in enough.items()}, shares, best)
+    return _Habits(
+        {key: median(values) for key, values in enough.items()},
+        shares,
+        best,
+    )
 
 
 def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:
@@ -268,7 +300,9 @@ def _priced(
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    return str(value)
 
 
 def _subject(call: BilledCall) -> str:

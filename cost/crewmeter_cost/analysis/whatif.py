@@ -82,7 +82,10 @@ def compare(billed: Iterable[BilledCall], change: Change, book: PriceBook) -> li
             (model, instead or model), WhatIfLine(model or "(unknown)", instead or model)
         )
         _add(line, call, instead, change, book)
-    return sorted(lines.values(), key=lambda line: (-line.was_pusd, line.model))
+    return sorted(
+        lines.values(),
+        key=lambda line: (-line.was_pusd, line.model),
+    )
 
 
 def _add(
@@ -128,14 +131,23 @@ def cached_usage(usage: TokenUsage, share: float) -> TokenUsage:
     """Return the usage with `share` of the input read from the cache, none written."""
     if usage.input is None:
         return usage
-    return replace(usage, cache_read=round(usage.input * share), cache_write_5m=0, cache_write_1h=0)
+    return replace(
+        usage,
+        cache_read=round(usage.input * share),
+        cache_write_5m=0,
+        cache_write_1h=0,
+    )
 
 
 def _split(name: str) -> tuple[str | None, str]:
     """Return provider and model of ``provider/model``, provider None for a bare name."""
     provider, slash, model = name.partition("/")
-    return (provider, model) if slash else (None, name)
+    if slash:
+        return (provider, model)
+    return (None, name)
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    return str(value)

@@ -59,9 +59,14 @@ class CostEstimator:
         output = max_output_tokens or FIRST_OUTPUT_TOKENS
         if attributes.get(semconv.OPERATION) == semconv.EMBEDDINGS:
             output = 0
-        guess = TokenUsage(input=max(1, input_chars // CHARS_PER_TOKEN), output=output)
+        guess = TokenUsage(
+            input=max(1, input_chars // CHARS_PER_TOKEN),
+            output=output,
+        )
         pusd = self._charge(guess, attributes, now=now, duration_ns=None)
-        return None if pusd is None else CostEstimate(pusd, learned=False)
+        if pusd is None:
+            return None
+        return CostEstimate(pusd, learned=False)
 
     def cost(
         self, attributes: Mapping[str, object], *, now: float, duration_ns: int | None
@@ -71,7 +76,12 @@ class CostEstimator:
         None where the call has no price.
         """
         usage = usage_from_attributes(attributes)
-        pusd = self._charge(usage, attributes, now=now, duration_ns=duration_ns)
+        pusd = self._charge(
+            usage,
+            attributes,
+            now=now,
+            duration_ns=duration_ns,
+        )
         if pusd is not None:
             self._learn(_key(attributes), pusd)
         return pusd
@@ -106,7 +116,9 @@ class CostEstimator:
             duration_ns=duration_ns,
             reported_cost_usd=_text(attributes, semconv.REPORTED_COST_USD),
         )
-        return outcome.cost_pusd if isinstance(outcome, Charge) else None
+        if isinstance(outcome, Charge):
+            return outcome.cost_pusd
+        return None
 
 
 def _key(attributes: Mapping[str, object]) -> tuple[object, object, object]:
@@ -120,4 +132,6 @@ def _key(attributes: Mapping[str, object]) -> tuple[object, object, object]:
 
 def _text(attributes: Mapping[str, object], name: str) -> str | None:
     value = attributes.get(name)
-    return value if isinstance(value, str) else None
+    if isinstance(value, str):
+        return value
+    return None

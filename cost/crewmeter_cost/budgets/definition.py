@@ -70,12 +70,17 @@ class Budget:
     @property
     def scope_text(self) -> str:
         """Return the scope as a person writes it: ``team:growth``."""
-        return self.scope if self.value is None else f"{self.scope}:{self.value}"
+        if self.value is None:
+            return self.scope
+        return f"{self.scope}:{self.value}"
 
     @property
     def amount_text(self) -> str:
         """Return the short form of the amount: ``0.002 USD/day``."""
-        number = format(Decimal(self.amount_pusd).scaleb(-12).normalize(), "f")
+        number = format(
+            Decimal(self.amount_pusd).scaleb(-12).normalize(),
+            "f",
+        )
         return f"{number} USD/{self.period}"
 
     @property
@@ -99,8 +104,14 @@ def parse_budget(source: str | Mapping[str, object] | Budget, *, where: str = "b
         raise CrewMeterError(
             f"{where}: unknown key {unknown[0]!r}", hint=f"a budget has {', '.join(sorted(_KEYS))}"
         )
-    amount_pusd, period = _amount(source.get("amount"), where=where)
-    scope, value = _scope(source.get("scope", "everything"), where=where)
+    amount_pusd, period = _amount(
+        source.get("amount"),
+        where=where,
+    )
+    scope, value = _scope(
+        source.get("scope", "everything"),
+        where=where,
+    )
     hard = source.get("hard", True)
     if not isinstance(hard, bool):
         raise CrewMeterError(f"{where}: hard is {hard!r}", hint="use true or false")
@@ -201,7 +212,10 @@ def _amount(value: object, *, where: str) -> tuple[int, str]:
         raise CrewMeterError(
             f"{where}: budgets are in USD, not {currency}", hint="convert the amount to USD"
         )
-    number = exact_decimal(match["number"], name=f"{where}: the amount")
+    number = exact_decimal(
+        match["number"],
+        name=f"{where}: the amount",
+    )
     pico = number * PICO
     if not 0 < number <= _HIGHEST or pico != pico.to_integral_value():
         raise CrewMeterError(

@@ -139,7 +139,11 @@ class BudgetEnforcer:
         reservation.open = False
         cost = None
         if attributes is not None:
-            cost = self._estimator.cost(attributes, now=self._clock(), duration_ns=duration_ns)
+            cost = self._estimator.cost(
+                attributes,
+                now=self._clock(),
+                duration_ns=duration_ns,
+            )
         for pool, amount in reservation.held:
             pool.reconcile(amount, cost or 0)
 
@@ -200,7 +204,12 @@ class BudgetEnforcer:
             if budget.period == "run":
                 pool = RunPool(budget)
             else:
-                pool = LeasedPool(budget, self._balance_store, self._holder, now)
+                pool = LeasedPool(
+                    budget,
+                    self._balance_store,
+                    self._holder,
+                    now,
+                )
             self._pools[key] = pool
             while len(self._pools) > MOST_RUNS:
                 self._pools.pop(next(iter(self._pools)))
@@ -237,9 +246,13 @@ class BudgetEnforcer:
                 self._budgets = tuple(budgets)
 
     def _sync(self, *, final: bool) -> None:
-        ended, self._ended_pools = self._ended_pools, []
+        ended = self._ended_pools
+        self._ended_pools = []
         for pool in (*ended, *list(self._pools.values())):
-            pool.sync(self._clock(), final=final or pool in ended)
+            pool.sync(
+                self._clock(),
+                final=final or pool in ended,
+            )
 
 
 def _reserve_of(
@@ -247,7 +260,11 @@ def _reserve_of(
 ) -> int | BudgetRefusal:
     """Reserve a call's expected cost, or nothing where its model has no price."""
     if expected is not None:
-        return pool.reserve(expected.pusd, sure=expected.learned, now=now)
+        return pool.reserve(
+            expected.pusd,
+            sure=expected.learned,
+            now=now,
+        )
     if budget.hard and budget.on_unknown == "block":
         return BudgetRefusal(
             budget=budget.label,

@@ -117,9 +117,23 @@ def acquire(
         available = limit_pusd - state.spent_pusd - state.leased_pusd
         if available < need_pusd:
             return state
-        grant = max(need_pusd, min(want_pusd, available // 8))
-        _move(connection, account, holder, outstanding=grant, spent=0, now_ns=now_ns)
-        return Balance(state.spent_pusd, state.leased_pusd + grant, grant)
+        grant = max(
+            need_pusd,
+            min(want_pusd, available // 8),
+        )
+        _move(
+            connection,
+            account,
+            holder,
+            outstanding=grant,
+            spent=0,
+            now_ns=now_ns,
+        )
+        return Balance(
+            state.spent_pusd,
+            state.leased_pusd + grant,
+            grant,
+        )
 
 
 def reconcile(
@@ -139,7 +153,14 @@ def reconcile(
     with _locked(engine, account) as connection:
         now_ns = _clock_ns(connection)
         released = -(spent_pusd + returned_pusd)
-        _move(connection, account, holder, outstanding=released, spent=spent_pusd, now_ns=now_ns)
+        _move(
+            connection,
+            account,
+            holder,
+            outstanding=released,
+            spent=spent_pusd,
+            now_ns=now_ns,
+        )
         _expire(connection, account, now_ns)
         state = _read(connection, account)
         if actual_pusd is None or actual_pusd <= state.spent_pusd:
@@ -168,9 +189,15 @@ def _clock_ns(connection: Connection) -> int:
 
 
 def _read(connection: Connection, account: int) -> Balance:
-    columns = select(_account.c.spent_pusd, _account.c.leased_pusd)
+    columns = select(
+        _account.c.spent_pusd,
+        _account.c.leased_pusd,
+    )
     row = connection.execute(columns.where(_account.c.id == account)).one()
-    return Balance(int(row.spent_pusd), int(row.leased_pusd))
+    return Balance(
+        int(row.spent_pusd),
+        int(row.leased_pusd),
+    )
 
 
 def _move(
@@ -183,7 +210,10 @@ def _move(
     expires = now_ns + LEASE_SECONDS * 10**9
     mine = (_lease.c.account == account) & (_lease.c.holder == holder)
     before = connection.scalar(select(_lease.c.outstanding_pusd).where(mine))
-    after = max(0, int(before or 0) + outstanding)
+    after = max(
+        0,
+        int(before or 0) + outstanding,
+    )
     values = {"outstanding_pusd": after, "expires_ns": expires}
     if before is None:
         new = {"account": account, "holder": holder, **values}

@@ -59,8 +59,14 @@ def guard(
     if more.budgets:
         from crewmeter_cost.budgets.repository import combine
 
-        plan = BudgetPlan(combine(plan.budgets, more.budgets), plan.limits)
-    plan = BudgetPlan(plan.budgets, plan.limits or more.limits)
+        plan = BudgetPlan(
+            combine(plan.budgets, more.budgets),
+            plan.limits,
+        )
+    plan = BudgetPlan(
+        plan.budgets,
+        plan.limits or more.limits,
+    )
     return BudgetLoader(plan, ledger, endpoint=endpoint, headers=headers)
 
 
@@ -155,7 +161,10 @@ class BudgetLoader:
     ) -> Reservation | BudgetRefusal | None:
         """Reserve as `BudgetEnforcer.reserve` does, or return None without budgets."""
         if self._loops is not None and attributes.get(semconv.OPERATION) == semconv.CHAT:
-            refused = self._judged(self._loops.call(_run_id(attributes)), attributes)
+            refused = self._judged(
+                self._loops.call(_run_id(attributes)),
+                attributes,
+            )
             if refused is not None:
                 return refused
         enforcer = self._ready()
@@ -168,7 +177,9 @@ class BudgetLoader:
     def exhausted(self, attributes: Mapping[str, object]) -> BudgetRefusal | None:
         """Return what `BudgetEnforcer.exhausted` does."""
         enforcer = self._ready()
-        return self._blocked() if enforcer is None else enforcer.exhausted(attributes)
+        if enforcer is None:
+            return self._blocked()
+        return enforcer.exhausted(attributes)
 
     def tool(
         self, attributes: Mapping[str, object], name: str, arguments: object
@@ -176,7 +187,11 @@ class BudgetLoader:
         """Return a refusal where a run uses a tool with the same arguments too often."""
         if self._loops is None:
             return None
-        verdict = self._loops.tool(_run_id(attributes), name, str(arguments))
+        verdict = self._loops.tool(
+            _run_id(attributes),
+            name,
+            str(arguments),
+        )
         return self._judged(verdict, attributes)
 
     def reconcile(
@@ -239,7 +254,10 @@ class BudgetLoader:
         tokens = sum(count for count in used if isinstance(count, int))
         run = _run_id(attributes)
         if tokens and run:
-            self._judged(self._loops.tokens(run, tokens), attributes)
+            self._judged(
+                self._loops.tokens(run, tokens),
+                attributes,
+            )
 
     def _judged(
         self, verdict: LoopVerdict | None, attributes: Mapping[str, object]
@@ -249,7 +267,11 @@ class BudgetLoader:
             return None
         if verdict.stop:
             return _refusal("loop", None, verdict.text)
-        log.warning("crewmeter: %s: %s", attributes.get(semconv.RUN_NAME) or "a run", verdict.text)
+        log.warning(
+            "crewmeter: %s: %s",
+            attributes.get(semconv.RUN_NAME) or "a run",
+            verdict.text,
+        )
         return None
 
     def _look(self) -> None:
@@ -301,13 +323,19 @@ class BudgetLoader:
         if self._endpoint is not None:
             from crewmeter_cost.budgets.remote_balance import RemoteBalanceStore
 
-            return RemoteBalanceStore(self._endpoint, self._headers), self._named
+            return RemoteBalanceStore(
+                self._endpoint,
+                self._headers,
+            ), self._named
         from crewmeter_cost.budgets.local_balance import LocalBalanceStore
         from crewmeter_cost.budgets.repository import combine, stored_budgets
         from crewmeter_cost.ledger.store import Ledger
 
         self._open: Any = Ledger.open(self._ledger)
-        budgets = combine(self._named, stored_budgets(self._open.engine))
+        budgets = combine(
+            self._named,
+            stored_budgets(self._open.engine),
+        )
         return LocalBalanceStore(self._open.engine), budgets
 
     def _budgets_now(self) -> Sequence[Budget] | None:
@@ -319,7 +347,10 @@ class BudgetLoader:
         from crewmeter_cost.budgets.repository import combine, stored_budgets
 
         try:
-            return combine(self._named, stored_budgets(self._open.engine))
+            return combine(
+                self._named,
+                stored_budgets(self._open.engine),
+            )
         except SQLAlchemyError:
             return None
 

@@ -51,12 +51,18 @@ class Window:
     @property
     def resets_at(self) -> datetime | None:
         """Return when the next period begins (UTC)."""
-        return None if self.end is None else datetime.fromtimestamp(self.end, UTC)
+        if self.end is None:
+            return None
+        return datetime.fromtimestamp(self.end, UTC)
 
 
 def window_at(budget: Budget, now: float) -> Window:
     """Return the period of `budget` that `now` (unix seconds) falls in."""
-    start, end = bounds(budget.period, datetime.fromtimestamp(now, UTC), budget.zone)
+    start, end = bounds(
+        budget.period,
+        datetime.fromtimestamp(now, UTC),
+        budget.zone,
+    )
     return Window(_unix_seconds(start), _unix_seconds(end))
 
 
@@ -176,8 +182,15 @@ class LocalBalanceStore:
         self._engine.dispose(close=False)
 
     def _spent_in_rows(self, budget: Budget, window: Window) -> int:
-        return spent_pusd(self._engine, budget, start=window.start, end=window.end)
+        return spent_pusd(
+            self._engine,
+            budget,
+            start=window.start,
+            end=window.end,
+        )
 
 
 def _unix_seconds(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp())
+    if moment is None:
+        return None
+    return int(moment.timestamp())

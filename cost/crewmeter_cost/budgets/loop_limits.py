@@ -130,14 +130,24 @@ class LoopGuard:
             if run.stopped is not None:
                 return run.stopped
             run.calls += 1
-            return self._judge(run, "calls", run.calls, self._limits.calls)
+            return self._judge(
+                run,
+                "calls",
+                run.calls,
+                self._limits.calls,
+            )
 
     def tokens(self, run_id: str, count: int) -> LoopVerdict | None:
         """Count the tokens of a finished call."""
         with self._lock:
             run = self._run(run_id)
             run.tokens += count
-            return self._judge(run, "tokens", run.tokens, self._limits.tokens)
+            return self._judge(
+                run,
+                "tokens",
+                run.tokens,
+                self._limits.tokens,
+            )
 
     def tool(self, run_id: str, name: str, arguments: str) -> LoopVerdict | None:
         """Count a tool use that is about to be made with these arguments."""
@@ -148,7 +158,13 @@ class LoopGuard:
             run.uses[key] += 1
             if len(run.uses) > MOST_ARGUMENTS:
                 run.uses.pop(next(iter(run.uses)))
-            return self._judge(run, "same_tool", run.uses[key], self._limits.same_tool, detail=name)
+            return self._judge(
+                run,
+                "same_tool",
+                run.uses[key],
+                self._limits.same_tool,
+                detail=name,
+            )
 
     def after_fork(self) -> None:
         """Replace the lock in a forked child, where a thread of the parent may hold it."""
@@ -176,7 +192,13 @@ class LoopGuard:
         if limit in run.warned and not self._limits.stop:
             return None
         run.warned.add(limit)
-        verdict = LoopVerdict(limit, value, allowed, self._limits.stop, detail)
+        verdict = LoopVerdict(
+            limit,
+            value,
+            allowed,
+            self._limits.stop,
+            detail,
+        )
         if verdict.stop:
             run.stopped = verdict
         return verdict

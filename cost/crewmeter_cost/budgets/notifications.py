@@ -57,7 +57,16 @@ def announce(
     thresholds is announced as the highest, and the lower ones are recorded as announced.
     """
     reached = crossed(spent_pusd, budget.amount_pusd)
-    new = [percent for percent in reached if _record(engine, account, percent, now_ns)]
+    new = [
+        percent
+        for percent in reached
+        if _record(
+            engine,
+            account,
+            percent,
+            now_ns,
+        )
+    ]
     if not new:
         return ()
     document = {

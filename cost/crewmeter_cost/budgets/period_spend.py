@@ -70,16 +70,36 @@ def spent_pusd(engine: Engine, budget: Budget, *, start: int | None, end: int | 
                 return 0
         scope = _Scope(budget.scope, budget.value, label)
         if budget.scope not in _ROLLUP_KEYS:
-            return _from_calls(connection, _call.c[budget.scope] == label, start, end)
+            return _from_calls(
+                connection,
+                _call.c[budget.scope] == label,
+                start,
+                end,
+            )
         first = None if start is None else -(-start // HOUR) * HOUR
         last = None if end is None else end // HOUR * HOUR
         if first is not None and last is not None and first > last:
-            return _from_calls(connection, _calls_of(connection, scope), start, end)
+            return _from_calls(
+                connection,
+                _calls_of(connection, scope),
+                start,
+                end,
+            )
         total = _from_rollups(connection, scope, first, last)
         if first != start:
-            total += _from_calls(connection, _calls_of(connection, scope), start, first)
+            total += _from_calls(
+                connection,
+                _calls_of(connection, scope),
+                start,
+                first,
+            )
         if last != end:
-            total += _from_calls(connection, _calls_of(connection, scope), last, end)
+            total += _from_calls(
+                connection,
+                _calls_of(connection, scope),
+                last,
+                end,
+            )
         return total
 
 
@@ -98,7 +118,14 @@ def hourly_pusd(
         sums = select(
             _rollup.c.hour, func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd)
         )
-        query = sums.where(_within(rows, _rollup.c.hour, start, end)).group_by(_rollup.c.hour)
+        query = sums.where(
+            _within(
+                rows,
+                _rollup.c.hour,
+                start,
+                end,
+            )
+        ).group_by(_rollup.c.hour)
         return {
             int(hour): _exact_pusd(whole, pusd) for hour, whole, pusd in connection.execute(query)
         }
@@ -130,7 +157,12 @@ def _calls_of(connection: Connection, scope: _Scope) -> ColumnElement[bool]:
         return (_call.c.request_model == scope.label) | (_call.c.response_model == scope.label)
     if scope.kind == "tag":
         key, _, value = str(scope.value).partition("=")
-        sets = connection.execute(select(_tag_set.c.id, _tag_set.c.tags))
+        sets = connection.execute(
+            select(
+                _tag_set.c.id,
+                _tag_set.c.tags,
+            )
+        )
         ids = [row.id for row in sets if json.loads(row.tags).get(key) == value]
         return _call.c.tag_set.in_(ids)
     return _call.c[scope.kind] == scope.label
@@ -139,12 +171,22 @@ def _calls_of(connection: Connection, scope: _Scope) -> ColumnElement[bool]:
 def _rollup_rows(scope: _Scope) -> ColumnElement[bool]:
     dimension, key = _ROLLUP_KEYS[scope.kind]
     of_kind = _rollup.c.dimension == DIMENSIONS[dimension].code
-    return of_kind if key is None else of_kind & (_rollup.c[key] == scope.label)
+    if key is None:
+        return of_kind
+    return of_kind & (_rollup.c[key] == scope.label)
 
 
 def _from_rollups(connection: Connection, scope: _Scope, start: int | None, end: int | None) -> int:
-    sums = select(func.sum(_rollup.c.cost_whole_usd), func.sum(_rollup.c.cost_pusd))
-    rows = _within(_rollup_rows(scope), _rollup.c.hour, start, end)
+    sums = select(
+        func.sum(_rollup.c.cost_whole_usd),
+        func.sum(_rollup.c.cost_pusd),
+    )
+    rows = _within(
+        _rollup_rows(scope),
+        _rollup.c.hour,
+        start,
+        end,
+    )
     whole, pusd = connection.execute(sums.where(rows)).one()
     return _exact_pusd(whole, pusd)
 
@@ -156,7 +198,12 @@ def _from_calls(
     end_ns = None if end is None else end * SECOND_NS
     high_sum = func.sum(_call.c.cost_pusd // _WIDE)
     low_sum = func.sum(_call.c.cost_pusd % _WIDE)
-    rows = _within(calls, _call.c.started_ns, start_ns, end_ns)
+    rows = _within(
+        calls,
+        _call.c.started_ns,
+        start_ns,
+        end_ns,
+    )
     high, low = connection.execute(select(high_sum, low_sum).where(rows)).one()
     return int(high or 0) * _WIDE + int(low or 0)
 
@@ -170,4 +217,6 @@ def _within(
 ) -> ColumnElement[bool]:
     if start is not None:
         rows &= column >= start
-    return rows if end is None else rows & (column < end)
+    if end is None:
+        return rows
+    return rows & (column < end)

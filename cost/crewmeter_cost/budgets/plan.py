@@ -35,7 +35,10 @@ class BudgetPlan:
 
     def over(self, other: BudgetPlan) -> BudgetPlan:
         """Return both plans as one, with this plan's loop limits where both have some."""
-        return BudgetPlan((*self.budgets, *other.budgets), self.limits or other.limits)
+        return BudgetPlan(
+            (*self.budgets, *other.budgets),
+            self.limits or other.limits,
+        )
 
 
 def read_plan(text: str, *, where: str = "CREWMETER_BUDGETS") -> BudgetPlan:
@@ -48,11 +51,23 @@ def read_plan(text: str, *, where: str = "CREWMETER_BUDGETS") -> BudgetPlan:
     parts = [part for part in text.split(";") if part.strip()]
     loops = [part for part in parts if is_loop_form(part)]
     budgets = [part for part in parts if not is_loop_form(part)]
-    limits = parse_limits(loops[-1], where=where) if loops else None
+    limits = (
+        parse_limits(
+            loops[-1],
+            where=where,
+        )
+        if loops
+        else None
+    )
     plan = BudgetPlan((), limits)
     if not budgets:
         return plan
-    return plan.over(_read_document(";".join(budgets), where=where))
+    return plan.over(
+        _read_document(
+            ";".join(budgets),
+            where=where,
+        )
+    )
 
 
 def read_budgets(text: str, *, where: str = "CREWMETER_BUDGETS") -> tuple[Budget, ...]:
@@ -110,7 +125,10 @@ def _read_document(text: str, *, where: str) -> BudgetPlan:
         parts = [part for part in text.split(";") if part.strip()]
         plan = BudgetPlan(tuple(parse_budget(part, where=where) for part in parts))
     else:
-        plan = _from_file(Path(text.strip()).expanduser(), where=where)
+        plan = _from_file(
+            Path(text.strip()).expanduser(),
+            where=where,
+        )
     refuse_contradictions(plan.budgets, where=where)
     return plan
 

@@ -60,7 +60,12 @@ class RemoteBalanceStore:
 
     def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int) -> Balance:
         """Implement `BalanceStore`."""
-        return self._post("lease", budget, window, {"holder": holder, "need_pusd": need_pusd})
+        return self._post(
+            "lease",
+            budget,
+            window,
+            {"holder": holder, "need_pusd": need_pusd},
+        )
 
     def book(
         self,
@@ -74,7 +79,12 @@ class RemoteBalanceStore:
     ) -> Balance:
         """Implement `BalanceStore`. The sidecar consults its rows and announces by itself."""
         amounts = {"spent_pusd": spent_pusd, "returned_pusd": returned_pusd}
-        return self._post("reconcile", budget, window, {"holder": holder, **amounts})
+        return self._post(
+            "reconcile",
+            budget,
+            window,
+            {"holder": holder, **amounts},
+        )
 
     def after_fork(self) -> None:
         """Do nothing: no connection stays open between requests."""
@@ -82,7 +92,11 @@ class RemoteBalanceStore:
     def _post(
         self, verb: str, budget: Budget, window: Window, about: Mapping[str, object]
     ) -> Balance:
-        document = {"budget": asdict(budget), "period_start": window.start, **about}
+        document = {
+            "budget": asdict(budget),
+            "period_start": window.start,
+            **about,
+        }
         address = f"{self._host}:{self._port}"
         sent = False
         try:
@@ -91,7 +105,12 @@ class RemoteBalanceStore:
                 connection.connect()
                 sent = True
                 path = f"{self._base}/api/budgets/{verb}"
-                connection.request("POST", path, json.dumps(document).encode(), self._headers)
+                connection.request(
+                    "POST",
+                    path,
+                    json.dumps(document).encode(),
+                    self._headers,
+                )
                 response = connection.getresponse()
                 content = response.read(_LONGEST)
             finally:
@@ -108,7 +127,11 @@ class RemoteBalanceStore:
 
     def _connection(self) -> http.client.HTTPConnection:
         if not self._secure:
-            return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+            return http.client.HTTPConnection(
+                self._host,
+                self._port,
+                timeout=TIMEOUT_SECONDS,
+            )
         authorities = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
         context = ssl.create_default_context(cafile=authorities)
         return http.client.HTTPSConnection(
@@ -145,4 +168,6 @@ def _credentials(headers: Mapping[str, str]) -> dict[str, str]:
             return {"Authorization": unquote(value.strip())}
     token = os.environ.get("CREWMETER_TOKEN", "").partition(",")[0].strip()
     token = token.removeprefix("ingest:")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    return {}

@@ -109,9 +109,18 @@ def stored_since(engine: Engine) -> dict[Budget, int]:
 
     Times are unix nanoseconds.
     """
-    columns = select(_budget.c.name, _budget.c.definition, _budget.c.created_ns)
+    columns = select(
+        _budget.c.name,
+        _budget.c.definition,
+        _budget.c.created_ns,
+    )
     with engine.connect() as connection:
-        rows = connection.execute(columns.order_by(_budget.c.created_ns, _budget.c.id)).all()
+        rows = connection.execute(
+            columns.order_by(
+                _budget.c.created_ns,
+                _budget.c.id,
+            )
+        ).all()
     found = {}
     for row in rows:
         budget = _budget_of(row.name, row.definition)
@@ -175,10 +184,26 @@ def status(
     for budget in budgets:
         if budget.period == "run":
             continue
-        since, resets_at = bounds(budget.period, (as_of or now).astimezone(UTC), budget.zone)
+        since, resets_at = bounds(
+            budget.period,
+            (as_of or now).astimezone(UTC),
+            budget.zone,
+        )
         end = resets_at if as_of is None else as_of
-        spent = spent_pusd(engine, budget, start=_unix_seconds(since), end=_unix_seconds(end))
-        found.append(BudgetStatus(budget, spent, since, resets_at))
+        spent = spent_pusd(
+            engine,
+            budget,
+            start=_unix_seconds(since),
+            end=_unix_seconds(end),
+        )
+        found.append(
+            BudgetStatus(
+                budget,
+                spent,
+                since,
+                resets_at,
+            )
+        )
     return found
 
 
@@ -195,8 +220,20 @@ def history(
             continue
         periods: list[BudgetStatus] = []
         for begin, end, resets_at in _periods_backwards(budget, since, until):
-            spent = spent_pusd(engine, budget, start=_unix_seconds(begin), end=_unix_seconds(end))
-            periods.append(BudgetStatus(budget, spent, begin, resets_at))
+            spent = spent_pusd(
+                engine,
+                budget,
+                start=_unix_seconds(begin),
+                end=_unix_seconds(end),
+            )
+            periods.append(
+                BudgetStatus(
+                    budget,
+                    spent,
+                    begin,
+                    resets_at,
+                )
+            )
             if len(found) + len(periods) > MOST_PERIODS:
                 raise CrewMeterError(
                     f"more than {MOST_PERIODS:,} periods of the budgets are in that time",
@@ -244,7 +281,11 @@ def _periods_backwards(
     """Yield (begin, end, reset) of the periods in [since, until), newest first."""
     end: datetime | None = until
     while end is not None and end > since:
-        begin, resets_at = bounds(budget.period, end - timedelta(microseconds=1), budget.zone)
+        begin, resets_at = bounds(
+            budget.period,
+            end - timedelta(microseconds=1),
+            budget.zone,
+        )
         yield begin, end, resets_at
         end = begin
 
@@ -286,4 +327,6 @@ def _subject(budget: Budget) -> tuple[str, str | None, str, bool]:
 
 def _unix_seconds(moment: datetime | None) -> int | None:
     """Return whole seconds, rounded up, so that a call of this very second is counted."""
-    return None if moment is None else math.ceil(moment.timestamp())
+    if moment is None:
+        return None
+    return math.ceil(moment.timestamp())

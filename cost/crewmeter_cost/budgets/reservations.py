@@ -56,12 +56,16 @@ class BudgetRefusal:
     @property
     def spent_usd(self) -> str | None:
         """Return what is spent as an exact decimal."""
-        return None if self.spent_pusd is None else plain_usd(self.spent_pusd)
+        if self.spent_pusd is None:
+            return None
+        return plain_usd(self.spent_pusd)
 
     @property
     def limit_usd(self) -> str | None:
         """Return the limit as an exact decimal."""
-        return None if self.limit_pusd is None else plain_usd(self.limit_pusd)
+        if self.limit_pusd is None:
+            return None
+        return plain_usd(self.limit_pusd)
 
     @property
     def reason(self) -> str:
@@ -118,9 +122,18 @@ class RunPool:
             if pusd > left and not sure and not self._reserved:
                 amount = left
             if budget.hard and (left <= 0 or amount > left):
-                return BudgetRefusal(budget.label, self._spent, budget.amount_pusd, None)
+                return BudgetRefusal(
+                    budget.label,
+                    self._spent,
+                    budget.amount_pusd,
+                    None,
+                )
             self._reserved += amount
-            self.near = budget.hard and _is_near(left - amount, pusd, budget)
+            self.near = budget.hard and _is_near(
+                left - amount,
+                pusd,
+                budget,
+            )
             return amount
 
     def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
@@ -202,7 +215,8 @@ class LeasedPool:
         with self._lock:
             idle = final or not self._used_since_sync or self.over(now)
             self._used_since_sync = False
-            spent, self._spent = self._spent, 0
+            spent = self._spent
+            self._spent = 0
             # Below zero more was spent than leased, so the lease covers that much less.
             returned = self._left if idle or self._left < 0 else 0
             self._left -= returned
@@ -247,7 +261,12 @@ class LeasedPool:
             while True:
                 if (taken := self._take(pusd)) is not None:
                     return taken
-                state = self._request(max(1, pusd - max(0, self._left)))
+                state = self._request(
+                    max(
+                        1,
+                        pusd - max(0, self._left),
+                    )
+                )
                 if not state.granted_pusd and not sure and self._reserved == 0:
                     # A first guess that does not fit is let through alone, with what is left.
                     pusd = 1
@@ -281,7 +300,8 @@ class LeasedPool:
         So the limit is judged on the latest sum.
         """
         with self._lock:
-            spent, self._spent = self._spent, 0
+            spent = self._spent
+            self._spent = 0
             beyond = min(0, self._left)
             self._left -= beyond
         if spent:
@@ -322,4 +342,7 @@ class LeasedPool:
 
 
 def _is_near(left_pusd: int, call_pusd: int, budget: Budget) -> bool:
-    return left_pusd < max(budget.amount_pusd // NEAR_SHARE, NEAR_CALLS * call_pusd)
+    return left_pusd < max(
+        budget.amount_pusd // NEAR_SHARE,
+        NEAR_CALLS * call_pusd,
+    )

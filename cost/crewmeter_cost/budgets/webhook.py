@@ -124,7 +124,13 @@ def check_target(url: str, *, allow_internal: bool = False) -> WebhookAddress:
     path = parts.path or "/"
     if parts.query:
         path += f"?{parts.query}"
-    return WebhookAddress(parts.scheme, parts.hostname, port, path, addresses[0])
+    return WebhookAddress(
+        parts.scheme,
+        parts.hostname,
+        port,
+        path,
+        addresses[0],
+    )
 
 
 def signature(body: bytes, secret: str, *, timestamp: int) -> str:
@@ -133,7 +139,11 @@ def signature(body: bytes, secret: str, *, timestamp: int) -> str:
     The timestamp is signed, so that an old notice can't be sent again as a new one.
     """
     message = f"{timestamp}.".encode() + body
-    digest = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    digest = hmac.new(
+        secret.encode(),
+        message,
+        hashlib.sha256,
+    ).hexdigest()
     return f"t={timestamp},v1={digest}"
 
 
@@ -182,7 +192,11 @@ def _host_of(url: str) -> str:
 def _headers(body: bytes) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "User-Agent": "crewmeter", "Connection": "close"}
     if secret := os.environ.get(SECRET_VARIABLE):
-        headers["X-Crewmeter-Signature"] = signature(body, secret, timestamp=int(time.time()))
+        headers["X-Crewmeter-Signature"] = signature(
+            body,
+            secret,
+            timestamp=int(time.time()),
+        )
     return headers
 
 
@@ -195,7 +209,11 @@ def _resolve(host: str, port: int) -> list[str]:
 
     def look_up() -> None:
         try:
-            rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            rows = socket.getaddrinfo(
+                host,
+                port,
+                type=socket.SOCK_STREAM,
+            )
             found.put([str(row[4][0]) for row in rows])
         except (OSError, ValueError, OverflowError) as error:
             found.put(error)
@@ -217,7 +235,11 @@ def _send(target: WebhookAddress, body: bytes, headers: Mapping[str, str]) -> in
 
     A socket's timeout restarts with every byte, so a timer ends the connection.
     """
-    connection = http.client.HTTPConnection(target.host, target.port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(
+        target.host,
+        target.port,
+        timeout=TIMEOUT_SECONDS,
+    )
     timer = threading.Timer(TIMEOUT_SECONDS, _end, (connection,))
     timer.daemon = True
     timer.start()
@@ -232,7 +254,12 @@ def _send(target: WebhookAddress, body: bytes, headers: Mapping[str, str]) -> in
                 connection.sock, server_hostname=target.host, do_handshake_on_connect=False
             )
             connection.sock.do_handshake()
-        connection.request("POST", target.path, body=body, headers=dict(headers))
+        connection.request(
+            "POST",
+            target.path,
+            body=body,
+            headers=dict(headers),
+        )
         return connection.getresponse().status
     finally:
         timer.cancel()

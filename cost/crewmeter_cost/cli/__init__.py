@@ -103,7 +103,10 @@ def _examples(lines: tuple[str, ...]) -> str:
 
 def _command_in(words: list[str]) -> str | None:
     """Return the command among the words of a command line."""
-    return next((word for word in words if not word.startswith("-")), None)
+    return next(
+        (word for word in words if not word.startswith("-")),
+        None,
+    )
 
 
 def _wanted() -> str | None:
@@ -129,5 +132,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `crewmeter export | head` is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY),
+            sys.stdout.fileno(),
+        )
         sys.exit(0)

@@ -81,7 +81,11 @@ def _test(
     format: FormatOption = Format.TABLE,
 ) -> None:
     address = url or os.environ.get("CREWMETER_ALERTMANAGER_URL") or _DEFAULT_URL
-    sent = _send(address.rstrip("/"), severity=severity, crew=crew)
+    sent = _send(
+        address.rstrip("/"),
+        severity=severity,
+        crew=crew,
+    )
     if format is Format.JSON:
         print_json(sent.document())
     elif format is Format.CSV:
@@ -151,7 +155,9 @@ def _request(url: str, *, body: object | None = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
             answer = response.read(_MAX_ANSWER_BYTES)
-            return json.loads(answer) if answer.strip() else None
+            if answer.strip():
+                return json.loads(answer)
+            return None
     except urllib.error.HTTPError as error:
         raise CrewMeterError(
             f"Alertmanager refuses the request: {error.code} {error.reason} ({url})", exit_code=1

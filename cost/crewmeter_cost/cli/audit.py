@@ -78,7 +78,13 @@ def register(app: typer.Typer, help: str) -> None:
         share = Decimal(str(tolerance)) / 100
         with Ledger.open(ledger, read_only=True) as opened:
             seller = canonical_provider(provider) or export.provider
-            comparisons = compare(opened.engine, export, provider=seller, since=first, until=last)
+            comparisons = compare(
+                opened.engine,
+                export,
+                provider=seller,
+                since=first,
+                until=last,
+            )
             claim = claim_of(opened.engine, since=first, until=last)
         document = _document(file, export, comparisons, claim, share)
         if format is Format.JSON:
@@ -91,7 +97,10 @@ def register(app: typer.Typer, help: str) -> None:
                 "unpriced_calls",
                 "agrees",
             ]
-            print_csv(columns, (_flat(row) for row in document["rows"]))
+            print_csv(
+                columns,
+                (_flat(row) for row in document["rows"]),
+            )
         else:
             _print(document)
         if not document["agrees"]:
@@ -101,11 +110,18 @@ def register(app: typer.Typer, help: str) -> None:
 def _days(export: ProviderExport, since: str | None, until: str | None) -> tuple[str, str]:
     """The days to compare: the export's, narrowed by --since and --until."""
     start, end = window(since, until)
-    first, last = min(line.day for line in export.lines), max(line.day for line in export.lines)
+    first = min(line.day for line in export.lines)
+    last = max(line.day for line in export.lines)
     if start is not None:
-        first = max(first, f"{start.astimezone(UTC):%Y-%m-%d}")
+        first = max(
+            first,
+            f"{start.astimezone(UTC):%Y-%m-%d}",
+        )
     if end is not None:
-        last = min(last, f"{end.astimezone(UTC) - timedelta(microseconds=1):%Y-%m-%d}")
+        last = min(
+            last,
+            f"{end.astimezone(UTC) - timedelta(microseconds=1):%Y-%m-%d}",
+        )
     if first > last:
         raise CrewMeterError(
             "the export has no day in that window", hint="leave out --since and --until"
@@ -114,7 +130,14 @@ def _days(export: ProviderExport, since: str | None, until: str | None) -> tuple
 
 
 def _side(sums: Sums) -> dict[str, Any]:
-    cost = None if sums.cost_usd is None else format(sums.cost_usd.normalize(), "f")
+    cost = (
+        None
+        if sums.cost_usd is None
+        else format(
+            sums.cost_usd.normalize(),
+            "f",
+        )
+    )
     return {
         "requests": sums.requests,
         "input_tokens": sums.input_tokens,
@@ -190,7 +213,14 @@ def _print(document: dict[str, Any]) -> None:
     rows = []
     for row in document["rows"]:
         cells = [_cell(row[side][name]) for name in measures for side in ("ledger", "provider")]
-        rows.append([row["day"], row["model"], *cells, "ok" if row["agrees"] else "DIFFERS"])
+        rows.append(
+            [
+                row["day"],
+                row["model"],
+                *cells,
+                "ok" if row["agrees"] else "DIFFERS",
+            ]
+        )
     print_table(
         f"{document['file']} ({document['format']}) against the ledger",
         [*columns, ("", "left")],
@@ -226,4 +256,6 @@ def _claimed(claim: dict[str, int]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "–"
-    return f"${value}" if isinstance(value, str) else f"{value:,}"
+    if isinstance(value, str):
+        return f"${value}"
+    return f"{value:,}"

@@ -96,7 +96,17 @@ def _compare(
     wanted = parse_filter(where)
     window(since, until)
     with Ledger.open(ledger, read_only=True) as opened:
-        sides = [_side(opened, text, by, wanted, since, until) for text in (a, b)]
+        sides = [
+            _side(
+                opened,
+                text,
+                by,
+                wanted,
+                since,
+                until,
+            )
+            for text in (a, b)
+        ]
         made = compare_sides(opened, *sides)
     if format is ComparisonFormat.JSON:
         print_json(made.document())
@@ -122,17 +132,32 @@ def _side(
                 f"cannot compare by {by!r}", hint=f"one of {', '.join(NAME_KEYS)}, tag:KEY"
             )
         named = Filter((*where.terms, Term(by, "=", text)))
-        return Side(f"{by}={text}", named, start, end)
+        return Side(
+            f"{by}={text}",
+            named,
+            start,
+            end,
+        )
     if ".." in text:
         first, _, last = text.partition("..")
-        start, end = window(first or since, last or until)
+        start, end = window(
+            first or since,
+            last or until,
+        )
         return Side(text, where, start, end)
     if where.terms:
         raise CrewMeterError(
             "--where selects calls of windows and versions, not of one run",
             hint="give windows such as 14d..7d, or --by KEY",
         )
-    return Side.of_run(find_run(ledger, text, since=start, until=end))
+    return Side.of_run(
+        find_run(
+            ledger,
+            text,
+            since=start,
+            until=end,
+        )
+    )
 
 
 def explanation(step: StepPair, comparison: Comparison) -> str:
@@ -161,13 +186,35 @@ def signed_usd(pusd: int | None) -> str:
 
 def _lines(made: Comparison) -> list[list[str]]:
     """Return the totals as rows: what, A, B, difference, in per cent."""
-    a, b = made.totals_a, made.totals_b
-    rows = [["cost", usd(a.cost_pusd), usd(b.cost_pusd), signed_usd(made.cost_change)]]
-    rows[0].append(_percent(a.cost_pusd, b.cost_pusd))
-    left, right = a.document(), b.document()
+    a = made.totals_a
+    b = made.totals_b
+    rows = [
+        [
+            "cost",
+            usd(a.cost_pusd),
+            usd(b.cost_pusd),
+            signed_usd(made.cost_change),
+        ]
+    ]
+    rows[0].append(
+        _percent(
+            a.cost_pusd,
+            b.cost_pusd,
+        )
+    )
+    left = a.document()
+    right = b.document()
     for name, label in _AMOUNTS:
-        before, after = left[name], right[name]
-        rows.append([label, _amount(before), _amount(after), _change(before, after)])
+        before = left[name]
+        after = right[name]
+        rows.append(
+            [
+                label,
+                _amount(before),
+                _amount(after),
+                _change(before, after),
+            ]
+        )
         rows[-1].append(_percent(before, after))
     return rows
 
@@ -175,7 +222,9 @@ def _lines(made: Comparison) -> list[list[str]]:
 def _amount(value: object) -> str:
     if value is None:
         return "–"
-    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}"
 
 
 def _change(before: object, after: object) -> str:
@@ -197,13 +246,25 @@ def _print(made: Comparison) -> None:
     sys.stdout.write(f"A: {made.a.label}\nB: {made.b.label}\n")
     for step in made.explanations:
         sys.stdout.write(f"• {explanation(step, made)}\n")
-    headings = [("", "left"), ("A", "right"), ("B", "right"), ("B − A", "right"), ("", "right")]
+    headings = [
+        ("", "left"),
+        ("A", "right"),
+        ("B", "right"),
+        ("B − A", "right"),
+        ("", "right"),
+    ]
     print_table("", headings, _lines(made))
     changed = [step for step in made.steps if step.cost_change or step.count_change]
     if not changed:
         sys.stdout.write("no step differs in count or cost\n")
         return
-    columns = [("step", "left"), ("A", "right"), ("B", "right"), ("cost", "right"), ("s", "right")]
+    columns = [
+        ("step", "left"),
+        ("A", "right"),
+        ("B", "right"),
+        ("cost", "right"),
+        ("s", "right"),
+    ]
     cells = [_step_cells(step) for step in changed[:_STEPS]]
     print_table("Steps that differ, largest difference first", columns, cells)
     if len(changed) > _STEPS:
@@ -222,7 +283,11 @@ def _step_cells(step: StepPair) -> list[str]:
 
 def markdown(made: Comparison) -> str:
     """Return the comparison as Markdown, for a pull request."""
-    lines = [f"**A:** {_plain(made.a.label)}  ", f"**B:** {_plain(made.b.label)}", ""]
+    lines = [
+        f"**A:** {_plain(made.a.label)}  ",
+        f"**B:** {_plain(made.b.label)}",
+        "",
+    ]
     lines += [f"- {_plain(explanation(step, made))}" for step in made.explanations]
     lines += ["", "| | A | B | B − A | |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in _lines(made)]

@@ -72,7 +72,8 @@ def _thresholds(path: Path | None, runbooks: str | None = None) -> Any:
 
 def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
     """The provisioning's view of a ledger URL or SQLite path."""
-    dialect, make = _module("sql_sources").Dialect, _module("provisioning").Sources
+    dialect = _module("sql_sources").Dialect
+    make = _module("provisioning").Sources
     if "://" not in ledger:
         return make(
             dialect=dialect.SQLITE,
@@ -96,7 +97,10 @@ def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
             tempo=tempo,
             boards=boards,
         )
-    kind, port, tls = _SERVERS.get(url.get_backend_name(), ("", 0, ""))
+    kind, port, tls = _SERVERS.get(
+        url.get_backend_name(),
+        ("", 0, ""),
+    )
     if not kind:
         raise CrewMeterError(
             f"there are no boards for {url.get_backend_name()} ledgers",
@@ -155,7 +159,10 @@ def export(
     A password is never written: Grafana reads it from the environment.
     """
     target = boards or str(directory.resolve() / "dashboards")
-    sources = replace(_sources(ledger, prometheus, tempo, target), alertmanager=alertmanager)
+    sources = replace(
+        _sources(ledger, prometheus, tempo, target),
+        alertmanager=alertmanager,
+    )
     files = _module("rendered_files")
     written: dict[str, str] = {
         f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()
@@ -187,7 +194,8 @@ def _wanted() -> tuple[dict[str, str], Path, str, Path]:
 
     Files under ``dashboards/``, and the page's catalogue.
     """
-    files, shipped = _module("rendered_files"), _thresholds(None)
+    files = _module("rendered_files")
+    shipped = _thresholds(None)
     try:
         wanted = files.rendered(shipped)
     except ModuleNotFoundError as error:

@@ -122,7 +122,11 @@ def _run_crew(out: Console, ledger: str | None) -> Performance:
     with out.status("importing CrewAI and running the flow …"):
         played = perform(ledger)
     out.print("The crew wrote:", style="bold")
-    out.print(f"{played.brief}\n", style="italic", markup=False)
+    out.print(
+        f"{played.brief}\n",
+        style="italic",
+        markup=False,
+    )
     return played
 
 
@@ -143,7 +147,14 @@ def _crew(out: Console, where: str) -> None:
     with Ledger.open(where, read_only=True) as ledger:
         found = find_run(ledger, "last")
         groups = ["agent", "model"]
-        bill = money(out, ledger, "Where the money went", groups, since=played.began, until=None)
+        bill = money(
+            out,
+            ledger,
+            "Where the money went",
+            groups,
+            since=played.began,
+            until=None,
+        )
         out.print("\n[bold]Where the time went[/]")
         print_tree(run_tree(ledger, found))
     out.print()
@@ -201,13 +212,34 @@ def _history(out: Console, where: str, sample: _Sample) -> None:
             return loaded.new_calls
 
         written = counted(_with_progress(out, sample, write), "new call")
-        out.print(f"{sample.text}: {written} in {where}\n", soft_wrap=True)
-        since, until = sample.since, sample.until
-        money(out, ledger, "Where the money went", ["model"], since=since, until=until)
+        out.print(
+            f"{sample.text}: {written} in {where}\n",
+            soft_wrap=True,
+        )
+        since = sample.since
+        until = sample.until
+        money(
+            out,
+            ledger,
+            "Where the money went",
+            ["model"],
+            since=since,
+            until=until,
+        )
         out.print()
-        money(out, ledger, "Who spent it", ["team", "crew"], since=since, until=until)
+        money(
+            out,
+            ledger,
+            "Who spent it",
+            ["team", "crew"],
+            since=since,
+            until=until,
+        )
         out.print()
-        month = max(since, until - timedelta(days=30))
+        month = max(
+            since,
+            until - timedelta(days=30),
+        )
         spend_by_day(out, ledger, since=month, until=until)
     out.print()
     flag = f" --ledger {where}"
@@ -235,7 +267,11 @@ def _history_to(out: Console, endpoint: str, sample: _Sample) -> None:
         )
 
     sent = counted(_with_progress(out, sample, send), "span")
-    out.print(f"{sample.text}: {sent} sent to {endpoint}", markup=False, soft_wrap=True)
+    out.print(
+        f"{sample.text}: {sent} sent to {endpoint}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _with_progress(
@@ -254,5 +290,9 @@ def _with_progress(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=out, transient=True) as progress:
-        bar = progress.add_task("", total=1.0, days=counted(sample.days, "day"))
+        bar = progress.add_task(
+            "",
+            total=1.0,
+            days=counted(sample.days, "day"),
+        )
         return work(lambda done: progress.update(bar, completed=done))

@@ -40,13 +40,25 @@ def register(app: typer.Typer, help: str) -> None:
         ] = False,
         format: FormatOption = Format.TABLE,
     ) -> None:
-        findings = examine(os.environ, ledger=ledger, switch_on=not quick)
+        findings = examine(
+            os.environ,
+            ledger=ledger,
+            switch_on=not quick,
+        )
         made = _show(findings) if format is Format.TABLE else list(findings)
         count = sum(finding.status == FAILED for finding in made)
         if format is Format.JSON:
-            print_json({"failed": count, "checks": [asdict(finding) for finding in made]})
+            print_json(
+                {
+                    "failed": count,
+                    "checks": [asdict(finding) for finding in made],
+                }
+            )
         elif format is Format.CSV:
-            print_csv(["check", "status", "says", "hint"], [asdict(finding) for finding in made])
+            print_csv(
+                ["check", "status", "says", "hint"],
+                [asdict(finding) for finding in made],
+            )
         if count:
             raise typer.Exit(1)
 
@@ -64,9 +76,17 @@ def _show(findings: Iterable[Finding]) -> list[Finding]:
         line.add_column(width=1)
         line.add_column(width=13)
         line.add_column(overflow="fold")
-        line.add_row(Text(mark, style), Text(finding.check, "bold"), Text(finding.says))
+        line.add_row(
+            Text(mark, style),
+            Text(finding.check, "bold"),
+            Text(finding.says),
+        )
         if finding.hint:
-            line.add_row("", "", Text.assemble(("→ ", "cyan"), finding.hint))
+            line.add_row(
+                "",
+                "",
+                Text.assemble(("→ ", "cyan"), finding.hint),
+            )
         out.print(line)
         made.append(finding)
     out.print()

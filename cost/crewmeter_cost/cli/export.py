@@ -57,7 +57,12 @@ def register(app: typer.Typer, help: str) -> None:
 
 def _focus(book: Ledger, start: datetime | None, end: datetime | None, where: Filter) -> None:
     left_out = focus.FocusExport()
-    sys.stdout.writelines(focus.rows(billed(book, since=start, until=end, where=where), left_out))
+    sys.stdout.writelines(
+        focus.rows(
+            billed(book, since=start, until=end, where=where),
+            left_out,
+        )
+    )
     if left_out.unpriced_calls:
         sys.stderr.write(
             f"{without_price(left_out.unpriced_calls)}, nor in this export: see `crewmeter "

@@ -61,7 +61,11 @@ def _forecast(
     if by is not None and by not in _BY:
         raise CrewMeterError(f"--by {by!r} has no forecast", hint=f"one of {', '.join(_BY)}")
     begin, end = window(since, until)  # the history to learn from; this month is always whole
-    now = end or instant(at, option="--at", now=datetime.now(UTC))
+    now = end or instant(
+        at,
+        option="--at",
+        now=datetime.now(UTC),
+    )
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     start = (
         history_start(now)
@@ -71,7 +75,14 @@ def _forecast(
     with Ledger.open(ledger, read_only=True) as book:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
-            scopes += [(by, name) for name in names_since(book.engine, by, start)]
+            scopes += [
+                (by, name)
+                for name in names_since(
+                    book.engine,
+                    by,
+                    start,
+                )
+            ]
         projections = [
             (
                 scope if name is None else f"{scope}:{name}",
@@ -102,7 +113,10 @@ def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:
     hourly: Mapping[int, int] = hourly_pusd(
         engine, scope="everything", value=None, start=last - 29 * _DAY, end=last
     )
-    return anomalies(hourly, hours=list(range(last - _DAY, last, 3600)))
+    return anomalies(
+        hourly,
+        hours=list(range(last - _DAY, last, 3600)),
+    )
 
 
 def _odd(each: Anomaly) -> dict[str, object]:

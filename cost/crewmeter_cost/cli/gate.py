@@ -127,14 +127,43 @@ def _totals(
     with Ledger.open(ledger, read_only=True) as opened:
         if run is None:
             return totals_of(opened, Side("current", where, start, end))
-        side = Side.of_run(find_run(opened, run, since=start, until=end))
-        narrowed = Filter((Term("run", "=", side.run.run_id), *where.terms)) if side.run else where
-        return totals_of(opened, Side(side.label, narrowed, run=side.run))
+        side = Side.of_run(
+            find_run(
+                opened,
+                run,
+                since=start,
+                until=end,
+            )
+        )
+        narrowed = (
+            Filter(
+                (
+                    Term(
+                        "run",
+                        "=",
+                        side.run.run_id,
+                    ),
+                    *where.terms,
+                )
+            )
+            if side.run
+            else where
+        )
+        return totals_of(
+            opened,
+            Side(side.label, narrowed, run=side.run),
+        )
 
 
 def _write(path: Path, totals: Totals) -> None:
     """Write a baseline file."""
-    text = json.dumps(baseline_document(totals.document()), indent=2) + "\n"
+    text = (
+        json.dumps(
+            baseline_document(totals.document()),
+            indent=2,
+        )
+        + "\n"
+    )
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
@@ -155,9 +184,17 @@ def _print(results: list[GateResult], format: GateFormat) -> None:
     elif format is GateFormat.MARKDOWN:
         sys.stdout.write(_markdown(results))
     else:
-        columns = [("limit", "left"), ("baseline", "right"), ("now", "right")]
+        columns = [
+            ("limit", "left"),
+            ("baseline", "right"),
+            ("now", "right"),
+        ]
         columns += [("allowed", "right"), ("", "left")]
-        print_table("", columns, [_cells(result) for result in results])
+        print_table(
+            "",
+            columns,
+            [_cells(result) for result in results],
+        )
         verdict = f"{exceeded} of {len(results)} limits exceeded" if exceeded else "passed"
         sys.stdout.write(f"{verdict}\n")
 

@@ -54,7 +54,8 @@ def register(app: typer.Typer, help: str) -> None:
                     time.sleep(every)
                     since: int | None = int(time.time()) - RECENT_SECONDS
                     if time.monotonic() - whole >= WHOLE_SECONDS:
-                        since, whole = None, time.monotonic()
+                        since = None
+                        whole = time.monotonic()
                     sent = copy(book, client, since=since)
                     if sent.total:
                         _say(sent)

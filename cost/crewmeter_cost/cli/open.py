@@ -49,7 +49,11 @@ def open_page(
         sys.stdout.write(f"crewmeter shows {opened.name} at {address} (Ctrl-C ends it)\n")
         sys.stdout.flush()
         if browser:
-            threading.Timer(0.3, webbrowser.open, (address,)).start()
+            threading.Timer(
+                0.3,
+                webbrowser.open,
+                (address,),
+            ).start()
         server_module.Server(config).run(sockets=[listener])
 
 
@@ -64,7 +68,11 @@ def _server_module() -> Any:
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(
+        socket.AF_INET,
+        socket.SOCK_STREAM,
+        socket.IPPROTO_TCP,
+    )
     # Named, the protocol makes asyncio set TCP_NODELAY: no 40 ms for each kept-alive answer.
     if os.name == "posix":  # elsewhere this option lets two programs share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

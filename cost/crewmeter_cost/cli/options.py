@@ -98,7 +98,12 @@ def zone() -> tzinfo:
 
 def instant(text: str, *, option: str, now: datetime) -> datetime:
     """Return the moment (UTC) that an option's value names, in the command's zone."""
-    return time_range.instant(text, option=option, now=now, zone=zone())
+    return time_range.instant(
+        text,
+        option=option,
+        now=now,
+        zone=zone(),
+    )
 
 
 def window(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:

@@ -147,7 +147,11 @@ def print_table(
     """
     body = [list(row) for row in rows]
     out = console()
-    fitted = _Fitted(list(columns), body, list(footer) if footer else None)
+    fitted = _Fitted(
+        list(columns),
+        body,
+        list(footer) if footer else None,
+    )
     fitted.align_points()
     fitted.drop_columns(drop, out.width)
     fitted.shorten_names(out.width)
@@ -173,7 +177,9 @@ class _Fitted:
     def _cells(self, index: int) -> list[str]:
         """Return the cells of a column, the footer's included."""
         cells = [row[index] for row in self._rows]
-        return cells if self._footer is None else [*cells, self._footer[index]]
+        if self._footer is None:
+            return cells
+        return [*cells, self._footer[index]]
 
     def _put(self, index: int, cells: list[str]) -> None:
         """Replace the cells of a column."""
@@ -185,7 +191,11 @@ class _Fitted:
     def _width(self, index: int) -> int:
         """Return the width that a column takes with every cell whole."""
         heading = self._columns[index][0]
-        return max(len(heading), *(len(cell) for cell in self._cells(index)), 0)
+        return max(
+            len(heading),
+            *(len(cell) for cell in self._cells(index)),
+            0,
+        )
 
     def align_points(self) -> None:
         """Put the decimal points of each ``point`` column below each other."""
@@ -232,15 +242,27 @@ class _Fitted:
         names = [index for index, (_, side) in enumerate(self._columns) if side == "name"]
         over = sum(widths.values()) + _GAP * (len(widths) - 1) - width
         while over > 0 and names:
-            longest = max(names, key=lambda index: widths[index])
+            longest = max(
+                names,
+                key=lambda index: widths[index],
+            )
             if widths[longest] <= _SHORTEST_NAME:
                 break
             widths[longest] -= 1
             over -= 1
         for index in names:
             heading, side = self._columns[index]
-            self._columns[index] = (shortened(heading, widths[index]), side)
-            self._put(index, [shortened(cell, widths[index]) for cell in self._cells(index)])
+            self._columns[index] = (
+                shortened(
+                    heading,
+                    widths[index],
+                ),
+                side,
+            )
+            self._put(
+                index,
+                [shortened(cell, widths[index]) for cell in self._cells(index)],
+            )
 
     def table(self) -> Table:
         """Return the table as Rich prints it."""

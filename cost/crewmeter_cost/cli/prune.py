@@ -48,7 +48,11 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
         tz: ZoneOption = None,
     ) -> None:
-        before = instant(keep, option="--keep", now=datetime.now(UTC))
+        before = instant(
+            keep,
+            option="--keep",
+            now=datetime.now(UTC),
+        )
         must_exist(ledger)
         with Ledger.open(ledger, read_only=dry_run) as book:
             expected = would_prune(book, before)
@@ -59,7 +63,11 @@ def register(app: typer.Typer, help: str) -> None:
                 task = progress.add_task(
                     "pruning", total=expected.calls + expected.steps + expected.runs
                 )
-                done = prune(book, before, progress=lambda rows: progress.advance(task, rows))
+                done = prune(
+                    book,
+                    before,
+                    progress=lambda rows: progress.advance(task, rows),
+                )
         _print(done, format, "deleted; hourly sums stay")
 
 

@@ -100,7 +100,10 @@ def _report(
         print_json(made.document())
     elif format is Format.CSV:
         rows = (row.document(made.group_by) for row in made.rows)
-        print_csv([*made.group_by, *COLUMN_NAMES], rows)
+        print_csv(
+            [*made.group_by, *COLUMN_NAMES],
+            rows,
+        )
     else:
         _print(made)
         sys.stdout.write(projected)
@@ -120,7 +123,8 @@ def _month_end(ledger: Ledger) -> str:
     ahead = outlook(ledger.engine, now=now)
     if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:
         return ""
-    expected, spent = usd(ahead.expected_pusd), usd(ahead.spent_pusd)
+    expected = usd(ahead.expected_pusd)
+    spent = usd(ahead.spent_pusd)
     return (
         f"at this pace, {expected} by the end of {now:%B} ({spent} so far): `crewmeter forecast`\n"
     )
@@ -132,16 +136,30 @@ def _print(made: Report) -> None:
     columns.append(("tool calls" if of_tools else "calls", "right"))
     columns.append(("ok", "right"))
     if not of_tools:
-        columns += [("in", "right"), ("cached", "right"), ("out", "right")]
+        columns += [
+            ("in", "right"),
+            ("cached", "right"),
+            ("out", "right"),
+        ]
     columns += [("p50", "right"), ("p95", "right")]
     if not of_tools:
         # A tool call has no tokens and no price of its own.
         columns.append(("cost", "right"))
-    rows = [[*_key_texts(made, row), *_cells(row, of_tools=of_tools)] for row in made.rows]
+    rows = [
+        [
+            *_key_texts(made, row),
+            *_cells(row, of_tools=of_tools),
+        ]
+        for row in made.rows
+    ]
     footer = None
     if made.group_by:
         blanks = [""] * (len(made.group_by) - 1)
-        footer = ["total", *blanks, *_cells(made.total, of_tools=of_tools)]
+        footer = [
+            "total",
+            *blanks,
+            *_cells(made.total, of_tools=of_tools),
+        ]
     title = f"By {', '.join(made.group_by)}, {window_text(made.since, made.until)}"
     print_table(title, columns, rows, footer=footer, drop=_DROPPED_WHEN_NARROW)
     unpriced = made.total.sums["unpriced_calls"]
@@ -165,18 +183,26 @@ def _key_texts(made: Report, row: ReportRow) -> list[str]:
 
 def _side(group: str) -> str:
     """Return how the keys of a group are printed: whole, or as far as they fit."""
-    return "right" if group in TIMES or group == "run" else "name"
+    if group in TIMES or group == "run":
+        return "right"
+    return "name"
 
 
 def _cells(row: ReportRow, *, of_tools: bool) -> list[str]:
     sums = row.sums
     rate = row.success_rate
-    cells = [f"{sums['calls']:,}", "–" if rate is None else f"{rate:.1%}"]
+    cells = [
+        f"{sums['calls']:,}",
+        "–" if rate is None else f"{rate:.1%}",
+    ]
     if not of_tools:
         cells += [
             _short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")
         ]
-    cells += [_seconds(row.p50_seconds), _seconds(row.p95_seconds)]
+    cells += [
+        _seconds(row.p50_seconds),
+        _seconds(row.p95_seconds),
+    ]
     if of_tools:
         return cells
     cost = usd(0)

@@ -156,7 +156,11 @@ def _table(done: Repriced, dry_run: bool) -> None:
 
 
 def _cost(pusd: int, change: ModelChange, unpriced: int) -> str:
-    return cost_cell(pusd, priced=change.calls - unpriced, unpriced=0)
+    return cost_cell(
+        pusd,
+        priced=change.calls - unpriced,
+        unpriced=0,
+    )
 
 
 def _counts(change: ModelChange) -> tuple[str, str]:

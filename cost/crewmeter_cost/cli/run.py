@@ -36,4 +36,10 @@ def register(app: typer.Typer, help: str) -> None:
     ) -> None:
         from crewmeter_cost.script_runner import launch
 
-        launch(target, arguments or [], module=module, ledger=ledger, summary=not quiet)
+        launch(
+            target,
+            arguments or [],
+            module=module,
+            ledger=ledger,
+            summary=not quiet,
+        )

@@ -93,7 +93,10 @@ def _runs(
     if format is Format.JSON:
         print_json([run.document() for run in page.runs])
     elif format is Format.CSV:
-        print_csv(RUN_COLUMNS, (run.document() for run in page.runs))
+        print_csv(
+            RUN_COLUMNS,
+            (run.document() for run in page.runs),
+        )
     elif not page.runs:
         sys.stdout.write("no runs match\n")
     else:
@@ -132,7 +135,11 @@ def _print(found: Sequence[Run], order: str) -> None:
 def _cells(run: Run) -> list[str]:
     cost = usd(0)
     if run.calls:
-        cost = cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
+        cost = cost_cell(
+            run.cost_pusd,
+            priced=run.priced_calls,
+            unpriced=run.unpriced_calls,
+        )
     duration = "–"
     if run.duration_ns is not None:
         duration = f"{run.duration_ns / 1e9:,.1f}s"

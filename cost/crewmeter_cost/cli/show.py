@@ -88,11 +88,20 @@ def _show(
 ) -> None:
     start, end = window(since, until)
     with Ledger.open(ledger, read_only=True) as opened:
-        tree = run_tree(opened, find_run(opened, run, since=start, until=end))
+        tree = run_tree(
+            opened,
+            find_run(opened, run, since=start, until=end),
+        )
     if format is Format.JSON:
         print_json(tree.document())
     elif format is Format.CSV:
-        rows = ({"depth": len(stem) // 3, **node.document()} for stem, node in _walk(tree.root))
+        rows = (
+            {
+                "depth": len(stem) // 3,
+                **node.document(),
+            }
+            for stem, node in _walk(tree.root)
+        )
         print_csv(_CSV, rows)
     else:
         print_tree(tree)
@@ -124,7 +133,13 @@ def print_tree(tree: RunTree) -> None:
     with_timeline = width >= _TIMELINE_FROM
     if width < _TOKENS_FROM:
         headings = ["time", "cost"]
-        amounts = [[cells[0], cells[3]] for cells in amounts]
+        amounts = [
+            [
+                cells[0],
+                cells[3],
+            ]
+            for cells in amounts
+        ]
     widths = [
         max(len(heading), *(len(cells[index]) for cells in amounts))
         for index, heading in enumerate(headings)
@@ -142,10 +157,24 @@ def print_tree(tree: RunTree) -> None:
     for (lines, node), cells in zip(nodes, amounts, strict=True):
         label = _label(lines, node)
         label.truncate(room, overflow="ellipsis")
-        bar = [Text(_bar(node, begin, end), style=_STYLE.get(node.status, "blue"))]
-        table.add_row(label, *(bar if with_timeline else []), *cells)
+        bar = [
+            Text(
+                _bar(node, begin, end),
+                style=_STYLE.get(node.status, "blue"),
+            )
+        ]
+        table.add_row(
+            label,
+            *(bar if with_timeline else []),
+            *cells,
+        )
     out = console()
-    out.print(Text(f"Run {tree.run.run_id}", style="italic"))
+    out.print(
+        Text(
+            f"Run {tree.run.run_id}",
+            style="italic",
+        )
+    )
     out.print(table)
     _print_legend(tree, amounts)
 
@@ -154,7 +183,13 @@ def _print_legend(tree: RunTree, amounts: Sequence[Sequence[str]]) -> None:
     """Print what the sums leave out, and what a star means where there is one."""
     root = tree.root
     if root.unpriced_calls:
-        sys.stdout.write(without_price(root.unpriced_calls, root.calls) + "\n")
+        sys.stdout.write(
+            without_price(
+                root.unpriced_calls,
+                root.calls,
+            )
+            + "\n"
+        )
     if any(cells[-1].endswith("*") for cells in amounts):
         sys.stdout.write(f"{COST_LEGEND}\n")
 
@@ -162,7 +197,10 @@ def _print_legend(tree: RunTree, amounts: Sequence[Sequence[str]]) -> None:
 def _label(lines: str, node: Node) -> Text:
     """Return a step's lines in the tree, its mark, kind, name and error."""
     label = Text(lines, style="dim")
-    label.append(f"{_MARK.get(node.status, '?')} ", style=_STYLE.get(node.status, "green"))
+    label.append(
+        f"{_MARK.get(node.status, '?')} ",
+        style=_STYLE.get(node.status, "green"),
+    )
     label.append(node.kind, style="dim").append(f" {node.name}")
     if node.error_type:
         label.append(f" {node.error_type}", style="red")
@@ -176,8 +214,18 @@ def _bar(node: Node, begin: int, end: int) -> str:
     start = node.started_ns - begin
     low = start * eighths // span
     # A bar is at least a sliver wide, so that no step is invisible.
-    high = min(max((start + (node.duration_ns or 0)) * eighths // span, low + 1), eighths)
-    return "".join(_bar_cell(cell * 8, low, high) for cell in range(_BAR))
+    high = min(
+        max((start + (node.duration_ns or 0)) * eighths // span, low + 1),
+        eighths,
+    )
+    return "".join(
+        _bar_cell(
+            cell * 8,
+            low,
+            high,
+        )
+        for cell in range(_BAR)
+    )
 
 
 def _bar_cell(first: int, low: int, high: int) -> str:
@@ -202,7 +250,16 @@ def _amounts(node: Node) -> list[str]:
     if not node.calls:
         return [seconds, "", "", ""]
     unpriced = node.unpriced_calls
-    cost = cost_cell(node.cost_pusd, priced=node.priced_calls, unpriced=unpriced)
+    cost = cost_cell(
+        node.cost_pusd,
+        priced=node.priced_calls,
+        unpriced=unpriced,
+    )
     if node.inexact_calls and not cost.endswith("*"):
         cost += "*"
-    return [seconds, f"{node.input_tokens:,}", f"{node.output_tokens:,}", cost]
+    return [
+        seconds,
+        f"{node.input_tokens:,}",
+        f"{node.output_tokens:,}",
+        cost,
+    ]

@@ -47,7 +47,12 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
     ) -> None:
         version = metadata.version("crewmeter")
-        written = write_stack(folder, version=version, overwrite=force, from_index=from_index)
+        written = write_stack(
+            folder,
+            version=version,
+            overwrite=force,
+            from_index=from_index,
+        )
         if format is Format.JSON:
             print_json(
                 {
@@ -63,7 +68,11 @@ def register(app: typer.Typer, help: str) -> None:
                 rows + [{"file": name, "done": "kept"} for name in written.retained],
             )
         else:
-            _print_summary(folder, len(written.files), written.retained)
+            _print_summary(
+                folder,
+                len(written.files),
+                written.retained,
+            )
 
     app.add_typer(group, name="stack", help=help)
 

@@ -101,16 +101,35 @@ def _statement(
     tz: ZoneOption = None,
 ) -> None:
     now = datetime.now(UTC)
-    first, last = _window(month, since, until, now)
+    first, last = _window(
+        month,
+        since,
+        until,
+        now,
+    )
     with Ledger.open(ledger, read_only=True) as opened:
-        statement = build(opened.engine, since=first, until=last, by=by, rule=allocate)
-        context = read_context(opened.engine, statement, now=now, organisation=organisation)
+        statement = build(
+            opened.engine,
+            since=first,
+            until=last,
+            by=by,
+            rule=allocate,
+        )
+        context = read_context(
+            opened.engine,
+            statement,
+            now=now,
+            organisation=organisation,
+        )
     if html is not None:
         _write(html, render(statement, context))
     elif format is Format.JSON:
         print_json(_document(statement))
     elif format is Format.CSV:
-        print_csv(_COLUMNS, [_row(account) for account in statement.everyone])
+        print_csv(
+            _COLUMNS,
+            [_row(account) for account in statement.everyone],
+        )
     else:
         _print(statement, context)
 
@@ -174,14 +193,26 @@ def _print(statement: Statement, context: StatementContext) -> None:
         sys.stdout.write(f"{statement.title}: nothing was called\n")
         return
     shared = statement.rule != "none"
-    columns = [(statement.by, "name"), ("calls", "right"), ("unpriced", "right")]
+    columns = [
+        (statement.by, "name"),
+        ("calls", "right"),
+        ("unpriced", "right"),
+    ]
     columns.append(("direct", "right"))
     if shared:
         columns.append(("shared", "right"))
-    columns += [("total", "right"), ("last month", "right"), ("budget", "right")]
+    columns += [
+        ("total", "right"),
+        ("last month", "right"),
+        ("budget", "right"),
+    ]
     rows = [_cells(account, context, shared=shared) for account in payers]
     calls = sum(account.calls for account in payers)
-    footer = ["total", f"{calls:,}", f"{statement.unpriced_calls:,}"]
+    footer = [
+        "total",
+        f"{calls:,}",
+        f"{statement.unpriced_calls:,}",
+    ]
     footer.append(usd(sum(account.direct_pusd for account in payers)))
     if shared:
         footer.append(usd(sum(account.shared_pusd for account in payers)))
@@ -201,16 +232,24 @@ def _print(statement: Statement, context: StatementContext) -> None:
 
 
 def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[str]:
-    direct, total = usd(account.direct_pusd), usd(account.total_pusd)
+    direct = usd(account.direct_pusd)
+    total = usd(account.total_pusd)
     if account.unknown:
         direct = total = "unpriced"
-    cells = [account.name or "(unassigned)", f"{account.calls:,}"]
+    cells = [
+        account.name or "(unassigned)",
+        f"{account.calls:,}",
+    ]
     cells += [f"{account.unpriced_calls:,}", direct]
     if shared:
         cells.append(usd(account.shared_pusd))
     change = context.change(account.name, account.total_pusd)
     budget = context.budgets.get(account.name)
-    cells += [total, "–" if change is None else f"{change:+,.0f} %", usd(budget)]
+    cells += [
+        total,
+        "–" if change is None else f"{change:+,.0f} %",
+        usd(budget),
+    ]
     return cells
 
 

@@ -99,7 +99,12 @@ def _watch(
     with Ledger.open(ledger, read_only=True) as opened:
         if once or end is not None:
             now = end or datetime.now(UTC)
-            snapshot = look(opened, now=now, since=start, past=end is not None)
+            snapshot = look(
+                opened,
+                now=now,
+                since=start,
+                past=end is not None,
+            )
             _print(snapshot, opened.name, format, first=True)
         elif format is Format.TABLE and console().is_terminal:
             _live(opened, start, every)
@@ -112,8 +117,15 @@ def _live(ledger: Ledger, since: datetime | None, every: float) -> None:
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         try:
             while True:
-                snapshot = look(ledger, now=datetime.now(UTC), since=since)
-                live.update(render(snapshot, name=ledger.name), refresh=True)
+                snapshot = look(
+                    ledger,
+                    now=datetime.now(UTC),
+                    since=since,
+                )
+                live.update(
+                    render(snapshot, name=ledger.name),
+                    refresh=True,
+                )
                 time.sleep(every)
         except KeyboardInterrupt:
             return
@@ -124,7 +136,11 @@ def _lines(ledger: Ledger, since: datetime | None, every: float, format: Format)
     first = True
     try:
         while True:
-            snapshot = look(ledger, now=datetime.now(UTC), since=since)
+            snapshot = look(
+                ledger,
+                now=datetime.now(UTC),
+                since=since,
+            )
             _print(snapshot, ledger.name, format, first=first)
             sys.stdout.flush()
             first = False
@@ -192,10 +208,29 @@ def render(snapshot: Snapshot, *, name: str) -> RenderableType:
     """
     now = snapshot.at
     title = Text(f"crewmeter  {now.astimezone(zone()):%Y-%m-%d %H:%M:%S} {zone_name(zone())}")
-    summary = Panel(_rates(snapshot), title=title, subtitle=Text(name), title_align="left")
+    summary = Panel(
+        _rates(snapshot),
+        title=title,
+        subtitle=Text(name),
+        title_align="left",
+    )
     parts: list[RenderableType] = [summary]
-    parts.append(_runs("active runs", snapshot.running, now, empty="no active runs"))
-    parts.append(_runs("finished runs", snapshot.finished, now, empty=_NO_RUN))
+    parts.append(
+        _runs(
+            "active runs",
+            snapshot.running,
+            now,
+            empty="no active runs",
+        )
+    )
+    parts.append(
+        _runs(
+            "finished runs",
+            snapshot.finished,
+            now,
+            empty=_NO_RUN,
+        )
+    )
     if snapshot.budgets:
         parts.append(_budgets(snapshot.budgets))
     if snapshot.failures:
@@ -233,7 +268,12 @@ def _failures(snapshot: Snapshot) -> Table:
         at = datetime.fromtimestamp(failure.time, zone())
         form = "%H:%M:%S" if at.date() == now.date() else "%d %b %H:%M"
         error = Text(failure.error_type, style="red")
-        table.add_row(f"{at:{form}}", Text(failure.what), error, Text(failure.where))
+        table.add_row(
+            f"{at:{form}}",
+            Text(failure.what),
+            error,
+            Text(failure.where),
+        )
     return table
 
 
@@ -265,19 +305,46 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
         return Text(empty, style="dim")
     narrow = console().width < 70
     amounts = ("time", "cost") if narrow else ("time", "calls", "tools", "cost")
-    table = _table(title, ("", "run", "name", *amounts), right=("run", *amounts))
+    table = _table(
+        title,
+        ("", "run", "name", *amounts),
+        right=("run", *amounts),
+    )
     active = title == "active runs"
     for run in lines:
-        mark, style = _MARK.get("running" if active else run.status, ("?", ""))
+        mark, style = _MARK.get(
+            "running" if active else run.status,
+            ("?", ""),
+        )
         seconds = now.timestamp() - run.started_ns / 1e9
         if not active and run.duration_ns is not None:
             seconds = run.duration_ns / 1e9
-        cells = [f"{seconds:,.1f} s", f"{run.calls:,}", f"{run.tool_calls:,}"]
-        cells.append(cost_cell(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls))
+        cells = [
+            f"{seconds:,.1f} s",
+            f"{run.calls:,}",
+            f"{run.tool_calls:,}",
+        ]
+        cells.append(
+            cost_cell(
+                run.cost_pusd,
+                priced=run.priced_calls,
+                unpriced=run.unpriced_calls,
+            )
+        )
         if narrow:
             del cells[1:3]
-        name = Text(shortened(run.name or "(unnamed)", 24 if narrow else 60))
-        table.add_row(Text(mark, style=style), run.run_id[:8], name, *cells)
+        name = Text(
+            shortened(
+                run.name or "(unnamed)",
+                24 if narrow else 60,
+            )
+        )
+        table.add_row(
+            Text(mark, style=style),
+            run.run_id[:8],
+            name,
+            *cells,
+        )
     return table
 
 
@@ -290,11 +357,21 @@ def _budgets(found: Sequence[BudgetStatus]) -> Table:
     headings = ("budget", "spent", "limit") if narrow else ("budget", "", "spent", "limit")
     table = _table("budgets", headings, right=("spent", "limit"))
     for each in found:
-        amounts = [usd(each.spent_pusd), usd(each.budget.amount_pusd)]
+        amounts = [
+            usd(each.spent_pusd),
+            usd(each.budget.amount_pusd),
+        ]
         if narrow:
-            table.add_row(Text(shortened(each.budget.label, 32)), *amounts)
+            table.add_row(
+                Text(shortened(each.budget.label, 32)),
+                *amounts,
+            )
         else:
-            table.add_row(Text(each.budget.label), _bar(each), *amounts)
+            table.add_row(
+                Text(each.budget.label),
+                _bar(each),
+                *amounts,
+            )
     return table
 
 

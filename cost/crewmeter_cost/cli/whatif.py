@@ -89,7 +89,11 @@ def _whatif(
         )
     start, end = window(since, until)
     with Ledger.open(ledger, read_only=True) as book:
-        lines = compare(billed(book, since=start, until=end), change, PriceBook.load())
+        lines = compare(
+            billed(book, since=start, until=end),
+            change,
+            PriceBook.load(),
+        )
     rows = [_row(line) for line in lines]
     if format is Format.JSON:
         total = {
@@ -119,7 +123,9 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 def _exact(line: WhatIfLine, pusd: int) -> str | None:
     """Return an amount, None where no call is in the sums."""
-    return exact_usd(pusd) if line.calls else None
+    if line.calls:
+        return exact_usd(pusd)
+    return None
 
 
 def _row(line: WhatIfLine) -> dict[str, object]:
@@ -157,7 +163,8 @@ def _print(
     cells = [
         (line.model, _instead(line, change), f"{line.calls:,}", *_amounts(line)) for line in lines
     ]
-    was, would = sum(line.was_pusd for line in lines), sum(line.would_pusd for line in lines)
+    was = sum(line.was_pusd for line in lines)
+    would = sum(line.would_pusd for line in lines)
     print_table(
         f"What if, {window_text(start, end)}",
         headings,
@@ -189,11 +196,9 @@ def _amounts(line: WhatIfLine) -> tuple[str, str, str]:
 
     Dashes where no call is in the sums.
     """
-    return (
-        (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd))
-        if line.calls
-        else ("–", "–", "–")
-    )
+    if line.calls:
+        return (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd))
+    return ("–", "–", "–")
 
 
 def _signed(pusd: int) -> str:

@@ -97,7 +97,8 @@ def _open(url: URL) -> Client:
                 hint="pip install chdb, or mirror to a server",
             ) from error
     else:
-        database, secure = url.database or _DATABASE, url.drivername == "clickhouses"
+        database = url.database or _DATABASE
+        secure = url.drivername == "clickhouses"
         client = clickhouse_connect.get_client(
             host=url.host or "localhost",
             port=url.port or (8443 if secure else 8123),

@@ -32,7 +32,12 @@ def statements(tables: Sequence[MirrorTable]) -> Iterator[str]:
     yield _detail_view(
         "calls", detail["calls_copy"], ("cost_pusd", "reported_cost_pusd"), _call_money()
     )
-    yield _detail_view("runs", detail["runs_copy"], ("cost_whole_usd", "cost_pusd"), _sum_money())
+    yield _detail_view(
+        "runs",
+        detail["runs_copy"],
+        ("cost_whole_usd", "cost_pusd"),
+        _sum_money(),
+    )
     yield _detail_view("steps", detail["steps_copy"], (), "")
     for name, dimension in DIMENSIONS.items():
         keys = [
@@ -79,7 +84,10 @@ def _sum_money() -> str:
 
 def _detail_view(name: str, table: MirrorTable, hidden: tuple[str, ...], money: str) -> str:
     columns = ", ".join(f'"{column}"' for column in table.columns if column not in hidden)
-    return _view(name, f"{columns}{money}\nFROM {table.name} FINAL")
+    return _view(
+        name,
+        f"{columns}{money}\nFROM {table.name} FINAL",
+    )
 
 
 def _view(name: str, query: str) -> str:

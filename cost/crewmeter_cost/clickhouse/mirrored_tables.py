@@ -165,7 +165,13 @@ def _fingerprint(table: Table) -> ColumnElement[int]:
             value = func.length(column)
         elif not isinstance(column.type, Integer):
             continue  # trace and span ids are the key
-        bounded = cast(func.coalesce(value, -1), BigInteger) % _MODULUS
+        bounded = (
+            cast(
+                func.coalesce(value, -1),
+                BigInteger,
+            )
+            % _MODULUS
+        )
         term = bounded * (1 + number * _STEP)
         total = term if total is None else total + term
     if total is None:
@@ -199,9 +205,18 @@ def _rollups() -> MirrorTable:
     key2 = core_tables.label.alias("key2_name")
     c = table.c
     fingerprint = _fingerprint(table)
-    source = table.outerjoin(key, key.c.id == c.key)
-    source = source.outerjoin(key2, key2.c.id == c.key2)
-    dimension = case({each.code: name for name, each in DIMENSIONS.items()}, value=c.dimension)
+    source = table.outerjoin(
+        key,
+        key.c.id == c.key,
+    )
+    source = source.outerjoin(
+        key2,
+        key2.c.id == c.key2,
+    )
+    dimension = case(
+        {each.code: name for name, each in DIMENSIONS.items()},
+        value=c.dimension,
+    )
     rows = select(
         dimension.label("dimension"),
         c.hour.label("time"),
@@ -230,9 +245,18 @@ def _latencies(name: str, table: Table, start: str, slice_seconds: int) -> Mirro
     bound = core_tables.latency_bucket
     c = table.c
     fingerprint = _fingerprint(table)
-    source = table.join(bound, bound.c.bucket == c.bucket)
-    source = source.outerjoin(key, key.c.id == c.key)
-    dimension = case({code: each for each, code in LATENCY.items()}, value=c.dimension)
+    source = table.join(
+        bound,
+        bound.c.bucket == c.bucket,
+    )
+    source = source.outerjoin(
+        key,
+        key.c.id == c.key,
+    )
+    dimension = case(
+        {code: each for each, code in LATENCY.items()},
+        value=c.dimension,
+    )
     rows = select(
         dimension.label("dimension"),
         c[start].label("time"),

@@ -84,7 +84,12 @@ def copy(
     with ledger.reading() as connection:
         floor = pruned_before(connection) // SECOND_NS
     for table in tables:
-        one = _Copy(ledger, client, table, floor if table.pruned else None)
+        one = _Copy(
+            ledger,
+            client,
+            table,
+            floor if table.pruned else None,
+        )
         one.run(since, progress)
         sent.rows[table.name.removesuffix("_copy")] = one.sent
         sent.removed[table.name.removesuffix("_copy")] = one.removed
@@ -107,14 +112,22 @@ class _Copy:
         self._names = [*table.columns, "fingerprint", "version", "removed"]
         self._key = [list(table.columns).index(name) for name in table.key]
         newest = client.query(f"SELECT max(version) FROM {table.name}").result_rows[0][0]  # noqa: S608 - a constant name
-        self._version = max(time.time_ns(), int(newest) + 1)
+        self._version = max(
+            time.time_ns(),
+            int(newest) + 1,
+        )
         self.sent = self.removed = 0
 
     def run(self, since: int | None, progress: Callable[[int], None]) -> None:
         """Compare from `since` on and send."""
         first = None if since is None else since // self._table.slice_seconds
         for start, end in self._differing(self._ours(first), self._theirs(first)):
-            progress(self._send(start * self._table.slice_seconds, end * self._table.slice_seconds))
+            progress(
+                self._send(
+                    start * self._table.slice_seconds,
+                    end * self._table.slice_seconds,
+                )
+            )
 
     def _ours(self, first: int | None) -> Mapping[int, _Sums]:
         table = self._table
@@ -180,7 +193,10 @@ class _Copy:
         theirs = self._rows_of_mirror(start, end)
         rows: list[tuple[Any, ...]] = []
         compared = 0
-        query = table.rows.where(table.time >= start, table.time < end)
+        query = table.rows.where(
+            table.time >= start,
+            table.time < end,
+        )
         with self._ledger.reading() as connection:
             for row in connection.execute(query):
                 compared += 1
@@ -190,7 +206,11 @@ class _Copy:
         time_at = table.key.index("time")
         gone = [self._gone(key) for key in theirs if key[time_at] >= self._floor]
         if rows or gone:
-            self._client.insert(table.name, [*rows, *gone], column_names=self._names)
+            self._client.insert(
+                table.name,
+                [*rows, *gone],
+                column_names=self._names,
+            )
         self.sent += len(rows)
         self.removed += len(gone)
         return compared
@@ -207,6 +227,18 @@ class _Copy:
         return {tuple(row[:-1]): row[-1] for row in found.result_rows}
 
     def _gone(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
-        known = dict(zip(self._table.key, key, strict=True))
-        values = (known.get(name, _UNSET.get(kind)) for name, kind in self._table.columns.items())
+        known = dict(
+            zip(
+                self._table.key,
+                key,
+                strict=True,
+            )
+        )
+        values = (
+            known.get(
+                name,
+                _UNSET.get(kind),
+            )
+            for name, kind in self._table.columns.items()
+        )
         return (*values, 0, self._version, 1)

@@ -59,7 +59,11 @@ def installed_wheel() -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in packed.items():
-            archive.writestr(zipfile.ZipInfo(name, _DATE), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(
+                zipfile.ZipInfo(name, _DATE),
+                content,
+                zipfile.ZIP_DEFLATED,
+            )
     return out.getvalue()
 
 

@@ -59,16 +59,37 @@ def write_stack(
     retained: list[str] = []
     try:
         for name, source in stack_files().items():
-            _put(folder, name, source.read_bytes(), written, retained, overwrite=overwrite)
+            _put(
+                folder,
+                name,
+                source.read_bytes(),
+                written,
+                retained,
+                overwrite=overwrite,
+            )
             if name.endswith(".sh") and name in written:
                 (folder / name).chmod(0o755)
         recipe = _recipe(version, from_index=from_index).encode()
         _put(folder, "Dockerfile", recipe, written, retained, overwrite=overwrite)
         if not from_index:
             wheel = f"wheels/{wheel_name(version)}"
-            _put(folder, wheel, installed_wheel(), written, retained, overwrite=overwrite)
+            _put(
+                folder,
+                wheel,
+                installed_wheel(),
+                written,
+                retained,
+                overwrite=overwrite,
+            )
         keys = _with_keys((folder / ".env.example").read_text())
-        _put(folder, ".env", keys.encode(), written, retained, overwrite=False)
+        _put(
+            folder,
+            ".env",
+            keys.encode(),
+            written,
+            retained,
+            overwrite=False,
+        )
         (folder / ".env").chmod(0o600)
     except OSError as error:
         raise CrewMeterError(

@@ -48,7 +48,11 @@ def _desk(base_url: str) -> Crew:
         expected_output="three sentences",
         agent=writer,
     )
-    return Crew(name="news-desk", agents=[researcher, writer], tasks=[figures, brief])
+    return Crew(
+        name="news-desk",
+        agents=[researcher, writer],
+        tasks=[figures, brief],
+    )
 
 
 def _brief(base_url: str) -> type[Flow[Any]]:
@@ -58,7 +62,9 @@ def _brief(base_url: str) -> type[Flow[Any]]:
         @start()
         def write(self) -> str:
             done = _desk(base_url).kickoff()
-            return done.raw if isinstance(done, CrewOutput) else str(done)
+            if isinstance(done, CrewOutput):
+                return done.raw
+            return str(done)
 
         @listen(write)
         def second_opinion(self, text: str) -> str:

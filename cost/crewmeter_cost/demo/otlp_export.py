@@ -76,7 +76,10 @@ def _exporter() -> SpanExporter:
     HTTP by default.
     """
     variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-    protocol = next((os.environ[name] for name in variables if os.environ.get(name)), "")
+    protocol = next(
+        (os.environ[name] for name in variables if os.environ.get(name)),
+        "",
+    )
     if protocol.strip() == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc_exporter
 
@@ -99,11 +102,26 @@ def _readable(span: Span, resources: dict[tuple[tuple[str, str], ...], Resource]
     def context(span_id: str) -> SpanContext:
         sampled = TraceFlags(TraceFlags.SAMPLED)
         trace_id = int(span.trace_id, 16)
-        return SpanContext(trace_id, int(span_id, 16), is_remote=False, trace_flags=sampled)
+        return SpanContext(
+            trace_id,
+            int(span_id, 16),
+            is_remote=False,
+            trace_flags=sampled,
+        )
 
     named = tuple(sorted((key, str(value)) for key, value in span.resource.items()))
-    resource = resources.setdefault(named, Resource(dict(named)))
-    status = Status(StatusCode.ERROR, span.status_message or None) if span.error else Status()
+    resource = resources.setdefault(
+        named,
+        Resource(dict(named)),
+    )
+    status = (
+        Status(
+            StatusCode.ERROR,
+            span.status_message or None,
+        )
+        if span.error
+        else Status()
+    )
     return ReadableSpan(
         name=span.name,
         context=context(span.span_id),

@@ -43,16 +43,36 @@ def money(
 
     The most expensive comes first.
     """
-    found = report(ledger, by=by, since=since, until=until)
+    found = report(
+        ledger,
+        by=by,
+        since=since,
+        until=until,
+    )
     listed = found.rows[:top]
     columns = [(group, "name") for group in by]
     columns += [(heading, "right") for heading in _HEADINGS[:-1]]
     columns.append(("cost", "point"))
-    rows = [[*(key or "–" for key in row.keys), *_cells(row)] for row in listed]
-    footer = ["total", *[""] * (len(by) - 1), *_cells(found.total)]
+    rows = [
+        [
+            *(key or "–" for key in row.keys),
+            *_cells(row),
+        ]
+        for row in listed
+    ]
+    footer = [
+        "total",
+        *[""] * (len(by) - 1),
+        *_cells(found.total),
+    ]
     print_table(title, columns, rows, footer=footer, drop=_DROPPED_WHEN_NARROW)
     if len(found.rows) > top:
-        console.print(Text(f"… {len(found.rows) - top} more", style="dim"))
+        console.print(
+            Text(
+                f"… {len(found.rows) - top} more",
+                style="dim",
+            )
+        )
     unpriced = found.total.sums["unpriced_calls"]
     if unpriced:
         console.print(f"[yellow]* {without_price(unpriced)}, and not counted as $0.[/]")
@@ -64,8 +84,18 @@ def _cells(row: ReportRow) -> list[str]:
     failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
     p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
     counts = [_short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
-    cost = cost_cell(row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"])
-    return [f"{sums['calls']:,}", failed, *counts, p95, cost]
+    cost = cost_cell(
+        row.cost_pusd,
+        priced=sums["priced_calls"],
+        unpriced=sums["unpriced_calls"],
+    )
+    return [
+        f"{sums['calls']:,}",
+        failed,
+        *counts,
+        p95,
+        cost,
+    ]
 
 
 def _short(tokens: int) -> str:
@@ -75,7 +105,9 @@ def _short(tokens: int) -> str:
     """
     if tokens < 100_000:
         return f"{tokens:,}"
-    return f"{tokens / 1e3:,.0f}k" if tokens < 999_500 else f"{tokens / 1e6:,.1f}M"
+    if tokens < 999_500:
+        return f"{tokens / 1e3:,.0f}k"
+    return f"{tokens / 1e6:,.1f}M"
 
 
 def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:
@@ -133,14 +165,23 @@ def _billed(billing_log: BillingLog) -> _Billed:
 
 def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: datetime) -> None:
     """Print one bar a day, highlighting days above twice the median."""
-    rows = report(ledger, by=["day"], since=since, until=until).rows
+    rows = report(
+        ledger,
+        by=["day"],
+        since=since,
+        until=until,
+    ).rows
     costs = [row.cost_pusd or 0 for row in rows]
-    usual, highest = sorted(costs)[len(costs) // 2], max(costs)
+    usual = sorted(costs)[len(costs) // 2]
+    highest = max(costs)
     console.print("[bold]Spend by day[/]")
     for row, cost in zip(rows, costs, strict=True):
         day = datetime.fromisoformat(str(row.keys[0])[:10]).replace(tzinfo=UTC)
         loud = cost > 2 * usual
-        bar = Text("█" * max(1, round(_BAR * cost / highest)), style="red" if loud else "cyan")
+        bar = Text(
+            "█" * max(1, round(_BAR * cost / highest)),
+            style="red" if loud else "cyan",
+        )
         line = Text.assemble(
             (f"{day:%a %d %b} ", "dim"),
             f"{usd(cost):>9} ",
@@ -162,5 +203,11 @@ def next_steps(console: Console, lines: Sequence[tuple[str, str]]) -> None:
                 soft_wrap=True,
             )
         else:
-            console.print(Text.assemble("  ", (f"# {word}", "dim")), soft_wrap=True)
-            console.print(Text.assemble("  ", (command, "green")), soft_wrap=True)
+            console.print(
+                Text.assemble("  ", (f"# {word}", "dim")),
+                soft_wrap=True,
+            )
+            console.print(
+                Text.assemble("  ", (command, "green")),
+                soft_wrap=True,
+            )

@@ -69,7 +69,15 @@ def target_of(environ: Mapping[str, str]) -> Target | None:
         if mark
     }
     path = parts.path if own else parts.path.rstrip("/") + "/v1/traces"
-    return Target(url, parts.hostname, port, secure, grpc, path or "/", headers)
+    return Target(
+        url,
+        parts.hostname,
+        port,
+        secure,
+        grpc,
+        path or "/",
+        headers,
+    )
 
 
 def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -90,7 +98,10 @@ def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("endpoint", "no OTLP endpoint set: calls go to the ledger in this process")
         return
     try:
-        socket.create_connection((target.host, target.port), timeout=_SECONDS).close()
+        socket.create_connection(
+            (target.host, target.port),
+            timeout=_SECONDS,
+        ).close()
     except socket.gaierror:
         yield failed(
             "endpoint",
@@ -120,7 +131,10 @@ def _speaks_grpc(target: Target) -> Iterator[Finding]:
     """
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
     try:
-        raw = socket.create_connection((target.host, target.port), timeout=_SECONDS)
+        raw = socket.create_connection(
+            (target.host, target.port),
+            timeout=_SECONDS,
+        )
         with closing(_secured(raw, target, ["h2"]) if target.secure else raw) as connection:
             connection.sendall(preface)
             answer = connection.recv(16)
@@ -152,7 +166,12 @@ def _speaks_http(target: Target, environ: Mapping[str, str]) -> Iterator[Finding
     where = f"{target.host}:{target.port}"
     headers = {"Content-Type": "application/x-protobuf", **target.headers}
     try:
-        status, _ = _request(target, "POST", target.path, headers)
+        status, _ = _request(
+            target,
+            "POST",
+            target.path,
+            headers,
+        )
     except (OSError, http.client.HTTPException) as error:
         hint = (
             "is it the OTLP/HTTP port, usually 4318? For gRPC set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
@@ -171,7 +190,11 @@ def _speaks_http(target: Target, environ: Mapping[str, str]) -> Iterator[Finding
                 'set OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20<key>" to what '
                 "CREWMETER_TOKEN is at the other end"
             )
-            yield failed("endpoint", f"{where} refuses the key (HTTP {status})", hint)
+            yield failed(
+                "endpoint",
+                f"{where} refuses the key (HTTP {status})",
+                hint,
+            )
         case 404 | 405 | 415:
             yield failed(
                 "endpoint",
@@ -212,8 +235,17 @@ def _request(
     target: Target, method: str, path: str, headers: Mapping[str, str]
 ) -> tuple[int, bytes]:
     kind = http.client.HTTPSConnection if target.secure else http.client.HTTPConnection
-    connection = kind(target.host, target.port, timeout=_SECONDS)
+    connection = kind(
+        target.host,
+        target.port,
+        timeout=_SECONDS,
+    )
     with closing(connection):
-        connection.request(method, path, b"" if method == "POST" else None, dict(headers))
+        connection.request(
+            method,
+            path,
+            b"" if method == "POST" else None,
+            dict(headers),
+        )
         answer = connection.getresponse()
         return answer.status, answer.read(4096)

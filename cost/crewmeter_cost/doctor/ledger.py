@@ -64,7 +64,11 @@ def _can_be_made(path: Path) -> Finding:
         ):
             ledger.write([])
     except CrewMeterError as error:
-        return failed("ledger", f"{path} cannot be created: {error.message}", error.hint)
+        return failed(
+            "ledger",
+            f"{path} cannot be created: {error.message}",
+            error.hint,
+        )
     except OSError as error:
         return failed(
             "ledger",
@@ -92,7 +96,10 @@ def check_prices(today: date | None = None) -> Finding:
             "then are unpriced",
             "pip install --upgrade genai-prices && crewmeter prices update",
         )
-    return ok("prices", f"the newest price is of {newest}, {counted(age.days, 'day')} ago")
+    return ok(
+        "prices",
+        f"the newest price is of {newest}, {counted(age.days, 'day')} ago",
+    )
 
 
 def check_overrides(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -31,7 +31,10 @@ def allocate(pusd: int, weights: Mapping[str, int]) -> dict[str, int]:
     whole = sum(used.values())
     shares = {name: pusd * weight // whole for name, weight in used.items()}
     left = pusd - sum(shares.values())
-    by_remainder = sorted(used, key=lambda name: (-(pusd * used[name] % whole), name))
+    by_remainder = sorted(
+        used,
+        key=lambda name: (-(pusd * used[name] % whole), name),
+    )
     for name in by_remainder[:left]:
         shares[name] += 1
     return shares

@@ -149,7 +149,8 @@ def rows(billed: Iterable[BilledCall], export: FocusExport) -> Iterator[str]:
         today = f"{datetime.fromtimestamp(call.started_ns / 1e9, UTC):%Y-%m-%d}"
         if today != day:
             yield from _written(sums)
-            day, sums = today, {}
+            day = today
+            sums = {}
         if call.cost_pusd is None or call.frozen is None:
             export.unpriced_calls += call.unpriced
             continue
@@ -163,7 +164,9 @@ def _add(sums: dict[_Key, _Sum], day: str, call: BilledCall) -> None:
 
     A cost that no line item explains (a provider's own figure, a rounding) is a row of its own.
     """
-    record, frozen, cost = call.record, call.frozen, call.cost_pusd or 0
+    record = call.record
+    frozen = call.frozen
+    cost = call.cost_pusd or 0
     if frozen is None:
         return
     items: tuple[Item, ...] = items_of(
@@ -171,7 +174,21 @@ def _add(sums: dict[_Key, _Sum], day: str, call: BilledCall) -> None:
     )
     lines = [(item.item, item.quantity, item.rate_usd, item.cost_pusd) for item in items]
     if (rest := cost - sum(item.cost_pusd for item in items)) or not lines:
-        lines = [("request", 1, format(Decimal(cost).scaleb(-12), "f"), cost)] if rest else lines
+        lines = (
+            [
+                (
+                    "request",
+                    1,
+                    format(
+                        Decimal(cost).scaleb(-12),
+                        "f",
+                    ),
+                    cost,
+                )
+            ]
+            if rest
+            else lines
+        )
     tags = json.dumps(record["tags"], sort_keys=True, ensure_ascii=False) if record["tags"] else ""
     for index, (item, quantity, rate, amount) in enumerate(lines):
         key = _Key(
@@ -204,10 +221,14 @@ def _written(sums: dict[_Key, _Sum]) -> Iterator[str]:
 def _record(key: _Key, amount: _Sum) -> dict[str, object]:
     start = datetime.strptime(key.day, "%Y-%m-%d").replace(tzinfo=UTC)
     month = start.replace(day=1)
-    following = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
+    following = month.replace(
+        year=month.year + month.month // 12,
+        month=month.month % 12 + 1,
+    )
     provider = _PROVIDERS.get(key.provider, key.provider)
     unit = _UNITS.get(key.item, "Tokens")
-    cost, rate = _decimal(amount.cost_pusd), format(Decimal(key.rate_usd), "f")
+    cost = _decimal(amount.cost_pusd)
+    rate = format(Decimal(key.rate_usd), "f")
     sku = f"{key.provider}/{key.model}/{key.item}"
     return {
         "BilledCost": cost,
@@ -270,4 +291,6 @@ def _moment(moment: datetime) -> str:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    if value is None:
+        return None
+    return str(value)

@@ -148,10 +148,8 @@ def _following(first: datetime) -> datetime:
 
 def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The window widened to whole hours, which is what statements add up."""
-    start, hour = (
-        since.replace(minute=0, second=0, microsecond=0),
-        until.replace(minute=0, second=0, microsecond=0),
-    )
+    start = since.replace(minute=0, second=0, microsecond=0)
+    hour = until.replace(minute=0, second=0, microsecond=0)
     return start, hour if hour == until else hour + timedelta(hours=1)
 
 
@@ -164,12 +162,20 @@ def build(
     """
     if by not in BY:
         raise CrewMeterError(f"no statement by {by!r}", hint=f"one of {', '.join(BY)}")
-    start, end = int(since.timestamp()), int(until.timestamp())
+    start = int(since.timestamp())
+    end = int(until.timestamp())
     dimension, key = BY[by]
     with engine.connect() as connection:
         accounts = _accounts(connection, dimension, key, start, end)
         for what, (from_dimension, owner, other) in _DETAIL.get(by, {}).items():
-            _add_detail(connection, accounts, what, (from_dimension, owner, other), start, end)
+            _add_detail(
+                connection,
+                accounts,
+                what,
+                (from_dimension, owner, other),
+                start,
+                end,
+            )
         names = _names(connection, accounts)
     unassigned = accounts.pop(0, None)
     for label, account in accounts.items():
@@ -182,14 +188,25 @@ def build(
         for account in accounts.values():
             account.shared_pusd = shares[account.name]
         unassigned.shared_pusd = -unassigned.direct_pusd
-    ordered = sorted(accounts.values(), key=lambda account: (-account.total_pusd, account.name))
-    return Statement(since, until, by, rule, tuple(ordered), unassigned)
+    ordered = sorted(
+        accounts.values(),
+        key=lambda account: (-account.total_pusd, account.name),
+    )
+    return Statement(
+        since,
+        until,
+        by,
+        rule,
+        tuple(ordered),
+        unassigned,
+    )
 
 
 def _accounts(
     connection: Connection, dimension: str, key: str, start: int, end: int
 ) -> dict[int, Account]:
-    owner, day = _rollup.c[key], _rollup.c.hour // 86400
+    owner = _rollup.c[key]
+    day = _rollup.c.hour // 86400
     counted = (
         "calls",
         "failed_calls",
@@ -215,12 +232,24 @@ def _accounts(
     )
     accounts: dict[int, Account] = {}
     for label, number, whole, pusd, *counts in connection.execute(query):
-        account = accounts.setdefault(int(label), Account(name=""))
+        account = accounts.setdefault(
+            int(label),
+            Account(name=""),
+        )
         spent = int(whole or 0) * PICO + int(pusd or 0)
         account.direct_pusd += spent
-        account.daily_pusd[datetime.fromtimestamp(int(number) * 86400, UTC).date()] += spent
+        account.daily_pusd[
+            datetime.fromtimestamp(
+                int(number) * 86400,
+                UTC,
+            ).date()
+        ] += spent
         for name, count in zip(counted, counts, strict=True):
-            setattr(account, name, getattr(account, name) + int(count or 0))
+            setattr(
+                account,
+                name,
+                getattr(account, name) + int(count or 0),
+            )
     return accounts
 
 

@@ -52,7 +52,9 @@ class StatementContext:
         None without a last month.
         """
         before = self.previous.get(name)
-        return None if not before else 100 * (total_pusd - before) / before
+        if not before:
+            return None
+        return 100 * (total_pusd - before) / before
 
 
 def read_context(
@@ -63,13 +65,30 @@ def read_context(
     previous: dict[str, int] = {}
     forecast = None
     if month is not None:
-        first = datetime(month.year, month.month, 1, tzinfo=UTC)
+        first = datetime(
+            month.year,
+            month.month,
+            1,
+            tzinfo=UTC,
+        )
         before = (first - timedelta(days=1)).replace(day=1)
         # A month to date is compared with the same days of the month before.
         length = min(statement.until, now) - first
-        end = min(before + length, first) if now < statement.until else first
+        end = (
+            min(
+                before + length,
+                first,
+            )
+            if now < statement.until
+            else first
+        )
         if end > before:
-            earlier = build(engine, since=before, until=end, by=statement.by)
+            earlier = build(
+                engine,
+                since=before,
+                until=end,
+                by=statement.by,
+            )
             previous = {account.name: account.total_pusd for account in earlier.everyone}
         if first <= now < statement.until:
             forecast = outlook(engine, now=now)
@@ -98,7 +117,8 @@ def _unpriced_tokens(engine: Engine, statement: Statement) -> int:
     """Return the tokens of the calls of the window that have no price."""
     c = _CALL.c
     seconds = c.started_ns // _NS
-    start, end = int(statement.since.timestamp()), int(statement.until.timestamp())
+    start = int(statement.since.timestamp())
+    end = int(statement.until.timestamp())
     tokens = func.coalesce(c.input_tokens, 0) + func.coalesce(c.output_tokens, 0)
     query = select(func.coalesce(func.sum(tokens), 0)).where(
         c.cost_pusd.is_(None), c.state < _REJECTED, seconds >= start, seconds < end

@@ -109,13 +109,24 @@ def _summary(statement: Statement, context: StatementContext, payers: Sequence[A
     total = statement.total_pusd
     change = 100 * (total - before) / before if before else None
     budget = sum(context.budgets.get(account.name, 0) for account in payers)
-    sums += [_usd(total), _percent(change), _usd(budget) if budget else "–"]
+    sums += [
+        _usd(total),
+        _percent(change),
+        _usd(budget) if budget else "–",
+    ]
     cells = "".join(f"<td>{escape(cell)}</td>" for cell in ["Total", *sums])
     rule = ""
     if shared:
         how = escape(f"Cost without a {statement.by} is shared out: {statement.rule}.")
         rule = f"<p>{how}</p>"
-    return _table(headings, rows, f"<tfoot><tr>{cells}</tr></tfoot>") + rule
+    return (
+        _table(
+            headings,
+            rows,
+            f"<tfoot><tr>{cells}</tr></tfoot>",
+        )
+        + rule
+    )
 
 
 def _summary_row(account: Account, context: StatementContext, *, shared: bool) -> list[str]:
@@ -127,10 +138,20 @@ def _summary_row(account: Account, context: StatementContext, *, shared: bool) -
         f"{account.output_tokens:,}",
     ]
     if shared:
-        cells += [_usd(account.direct_pusd), _usd(account.shared_pusd)]
+        cells += [
+            _usd(account.direct_pusd),
+            _usd(account.shared_pusd),
+        ]
     cells.append("no price known" if account.unknown else _usd(account.total_pusd))
     budget = context.budgets.get(account.name)
-    cells.append(_percent(context.change(account.name, account.total_pusd)))
+    cells.append(
+        _percent(
+            context.change(
+                account.name,
+                account.total_pusd,
+            )
+        )
+    )
     cells.append("–" if budget is None else _usd(budget))
     return cells
 
@@ -167,8 +188,14 @@ def _section(account: Account, statement: Statement, context: StatementContext) 
 
 
 def _breakdown(what: str, amounts: Mapping[str, int]) -> str:
-    ranked = sorted(amounts.items(), key=lambda item: (-item[1], item[0]))
-    return _table([what, "USD"], [[name, _usd(pusd)] for name, pusd in ranked if pusd])
+    ranked = sorted(
+        amounts.items(),
+        key=lambda item: (-item[1], item[0]),
+    )
+    return _table(
+        [what, "USD"],
+        [[name, _usd(pusd)] for name, pusd in ranked if pusd],
+    )
 
 
 def _chart(daily: Mapping[date, int], statement: Statement) -> str:
@@ -180,8 +207,19 @@ def _chart(daily: Mapping[date, int], statement: Statement) -> str:
     if not most:
         return ""
     width = _AXIS + len(days) * _DAY_WIDTH
-    bars = "".join(_bar(n, day, daily.get(day, 0), most) for n, day in enumerate(days))
-    every = max(5, -(-len(days) // 12))
+    bars = "".join(
+        _bar(
+            n,
+            day,
+            daily.get(day, 0),
+            most,
+        )
+        for n, day in enumerate(days)
+    )
+    every = max(
+        5,
+        -(-len(days) // 12),
+    )
     labels = "".join(
         f'<text x="{_AXIS + n * _DAY_WIDTH + 10}" y="116" text-anchor="middle">'
         f"{_day_text(day, statement)}</text>"
@@ -207,7 +245,9 @@ def _axis(most: int, width: int) -> str:
 
 
 def _day_text(day: date, statement: Statement) -> str:
-    return f"{day.day}" if statement.month else f"{day.day} {day:%b}"
+    if statement.month:
+        return f"{day.day}"
+    return f"{day.day} {day:%b}"
 
 
 def _bar(number: int, day: date, amount: int, most: int) -> str:
@@ -231,7 +271,9 @@ def _name(account: Account) -> str:
 
 
 def _percent(change: float | None) -> str:
-    return "–" if change is None else f"{change:+,.0f} %"
+    if change is None:
+        return "–"
+    return f"{change:+,.0f} %"
 
 
 def _usd(pusd: int) -> str:

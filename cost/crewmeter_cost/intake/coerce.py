@@ -46,7 +46,10 @@ def text(value: object) -> str | None:
         value = str(value)
     if value.isprintable() and len(value) <= LONGEST_NAME:
         return value or None
-    value = _UNPRINTABLE.sub(" ", value[: 4 * LONGEST_NAME]).strip()
+    value = _UNPRINTABLE.sub(
+        " ",
+        value[: 4 * LONGEST_NAME],
+    ).strip()
     if len(value) > LONGEST_NAME:
         value = value[: LONGEST_NAME - 1] + "…"
     return value or None
@@ -58,7 +61,9 @@ def first_text(value: object) -> str | None:
     Finish reasons come both ways.
     """
     if isinstance(value, list | tuple):
-        return text(value[0]) if value else None
+        if value:
+            return text(value[0])
+        return None
     return text(value)
 
 
@@ -122,4 +127,6 @@ def mapping_in(value: object) -> dict[str, object]:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             # What literal_eval may raise on hostile text.
             return {}
-    return parsed if isinstance(parsed, dict) else {}
+    if isinstance(parsed, dict):
+        return parsed
+    return {}

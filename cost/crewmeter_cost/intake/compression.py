@@ -38,9 +38,17 @@ def opened(body: bytes, encoding: str, *, limit: int) -> bytes:
     if name == "identity":
         plain = body
     elif name in ("gzip", "x-gzip"):
-        plain = _inflate(body, zlib.MAX_WBITS | 16, limit)
+        plain = _inflate(
+            body,
+            zlib.MAX_WBITS | 16,
+            limit,
+        )
     elif name == "deflate":
-        plain = _inflate(body, zlib.MAX_WBITS if body[:1] == b"\x78" else -zlib.MAX_WBITS, limit)
+        plain = _inflate(
+            body,
+            zlib.MAX_WBITS if body[:1] == b"\x78" else -zlib.MAX_WBITS,
+            limit,
+        )
     elif name == "zstd":
         plain = _zstd(body, limit)
     else:
@@ -63,7 +71,10 @@ def _inflate(body: bytes, window: int, limit: int) -> bytes:
     while rest:
         member = zlib.decompressobj(window)
         try:
-            part = member.decompress(rest, limit + 1 - size)
+            part = member.decompress(
+                rest,
+                limit + 1 - size,
+            )
         except zlib.error:
             raise CorruptBody("the body is not what its Content-Encoding says") from None
         parts.append(part)

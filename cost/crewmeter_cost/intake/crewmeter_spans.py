@@ -77,7 +77,10 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
 
 def _step(span: Span, attributes: Mapping[str, object], kind: str) -> Step:
     get = attributes.get
-    named = next((name for key in _NAME_OF_KIND.get(kind, ()) if (name := text(get(key)))), None)
+    named = next(
+        (name for key in _NAME_OF_KIND.get(kind, ()) if (name := text(get(key)))),
+        None,
+    )
     details: dict[str, str | int | float | bool] = {}
     for key, name in _DETAILS.items():
         value = get(key)

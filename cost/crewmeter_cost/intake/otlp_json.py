@@ -89,7 +89,8 @@ def _take(
     scope: str,
     now_ns: int,
 ) -> None:
-    trace_id, span_id = _string(span, "traceId").lower(), _string(span, "spanId").lower()
+    trace_id = _string(span, "traceId").lower()
+    span_id = _string(span, "spanId").lower()
     parent = _string(span, "parentSpanId").lower()
     if not _TRACE_ID.fullmatch(trace_id) or not _SPAN_ID.fullmatch(span_id):
         batch.refused["no valid trace id and span id"] += 1
@@ -132,33 +133,53 @@ def _is_crowded(text: str) -> bool:
         if values > VALUE_LIMIT:
             return True
         at = match.end()
-    return values + sum(map(text[at:].count, ",{[")) > VALUE_LIMIT
+    return (
+        values
+        + sum(
+            map(
+                text[at:].count,
+                ",{[",
+            )
+        )
+        > VALUE_LIMIT
+    )
 
 
 @lru_cache(maxsize=64)
 def _snake(name: str) -> str:
     """A field's name as it stands in the .proto."""
-    return _SNAKE.sub(lambda match: "_" + match[1].lower(), name)
+    return _SNAKE.sub(
+        lambda match: "_" + match[1].lower(),
+        name,
+    )
 
 
 def _field(holder: Mapping[str, object], name: str) -> object:
     value = holder.get(name)
-    return holder.get(_snake(name)) if value is None else value
+    if value is None:
+        return holder.get(_snake(name))
+    return value
 
 
 def _object(holder: Mapping[str, object], name: str) -> Mapping[str, object]:
     value = _field(holder, name)
-    return value if isinstance(value, dict) else _NOTHING
+    if isinstance(value, dict):
+        return value
+    return _NOTHING
 
 
 def _objects(holder: Mapping[str, object], name: str) -> list[Mapping[str, object]]:
     value = _field(holder, name)
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    if isinstance(value, list):
+        return [item for item in value if isinstance(item, dict)]
+    return []
 
 
 def _string(holder: Mapping[str, object], name: str) -> str:
     value = _field(holder, name)
-    return value if isinstance(value, str) else ""
+    if isinstance(value, str):
+        return value
+    return ""
 
 
 def _integer(value: object) -> int | None:
@@ -170,15 +191,16 @@ def _integer(value: object) -> int | None:
             return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return (
-        value
-        if isinstance(value, int) and not isinstance(value, bool) and value in _INT64
-        else None
-    )
+    if isinstance(value, int) and not isinstance(value, bool) and value in _INT64:
+        return value
+    return None
 
 
 def _time(holder: Mapping[str, object], name: str) -> int:
-    return max(_integer(_field(holder, name)) or 0, 0)
+    return max(
+        _integer(_field(holder, name)) or 0,
+        0,
+    )
 
 
 def _attributes(holder: Mapping[str, object]) -> dict[str, object]:
@@ -203,7 +225,9 @@ def _value(value: object, depth: int) -> object:
         return _integer(number)
     if items := _object(value, "arrayValue"):
         listed = _field(items, "values")
-        return [_value(item, depth - 1) for item in listed] if isinstance(listed, list) else []
+        if isinstance(listed, list):
+            return [_value(item, depth - 1) for item in listed]
+        return []
     if pairs := _objects(_object(value, "kvlistValue"), "values"):
         return {
             key: _value(pair.get("value"), depth - 1)

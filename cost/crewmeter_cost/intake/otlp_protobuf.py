@@ -94,7 +94,8 @@ def from_protobuf(body: bytes, *, now_ns: int | None = None) -> Batch:
 
     Refused are spans without valid ids, and those past `BATCH_LIMIT`.
     """
-    batch, now = Batch(), time.time_ns() if now_ns is None else now_ns
+    batch = Batch()
+    now = time.time_ns() if now_ns is None else now_ns
     try:
         for position, (number, group) in enumerate(_messages(body)):
             if position >= BATCH_LIMIT:
@@ -145,7 +146,8 @@ def _messages(buffer: bytes, limit: int | None = None) -> Iterator[tuple[int, by
 
     Other fields are passed over. IndexError where it is cut off.
     """
-    at, end = 0, len(buffer)
+    at = 0
+    end = len(buffer)
     while at < end:
         tag = buffer[at]
         at += 1
@@ -214,7 +216,11 @@ def _read_span(
     elif len(batch.spans) >= BATCH_LIMIT:
         batch.refused[f"more than {BATCH_LIMIT} spans in one request"] += 1
     else:
-        started, ended = plausible(raw.start_time_unix_nano, raw.end_time_unix_nano, now_ns)
+        started, ended = plausible(
+            raw.start_time_unix_nano,
+            raw.end_time_unix_nano,
+            now_ns,
+        )
         parent_id = parent.hex() if len(parent) == 8 and parent != _NO_SPAN else None
         name = raw.name[:_TRUNCATED_LENGTH].decode("utf-8", "replace")
         error, message = _status(raw.status)
@@ -249,7 +255,9 @@ def _status(status: bytes) -> tuple[bool, str]:
 def _scope_name(scope: bytes) -> str:
     """Return the instrumentation scope's name, empty where it cannot be read."""
     try:
-        return InstrumentationScope.FromString(scope).name if len(scope) < LONG_ATTRIBUTE else ""
+        if len(scope) < LONG_ATTRIBUTE:
+            return InstrumentationScope.FromString(scope).name
+        return ""
     except DecodeError:
         return ""
 
@@ -292,7 +300,8 @@ def _read_long(pair: bytes) -> tuple[str, object] | None:
     texts = dict(_messages(parts.get(2, b"")))
     if 1 not in texts:
         return None
-    key, text = parts.get(1, b"")[:_TRUNCATED_LENGTH], texts[1][:_TRUNCATED_LENGTH]
+    key = parts.get(1, b"")[:_TRUNCATED_LENGTH]
+    text = texts[1][:_TRUNCATED_LENGTH]
     return key.decode("utf-8", "replace"), text.decode("utf-8", "replace")
 
 
@@ -304,6 +313,14 @@ def _value(value: AnyValue, depth: int) -> object:
     if kind == "array_value":
         return tuple(_value(item, depth - 1) for item in value.array_value.values)
     if kind == "kvlist_value":
-        return {pair.key: _value(pair.value, depth - 1) for pair in value.kvlist_value.values}
+        return {
+            pair.key: _value(
+                pair.value,
+                depth - 1,
+            )
+            for pair in value.kvlist_value.values
+        }
     plain = getattr(value, kind)
-    return plain.hex() if isinstance(plain, bytes) else plain
+    if isinstance(plain, bytes):
+        return plain.hex()
+    return plain

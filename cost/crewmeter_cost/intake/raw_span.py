@@ -38,7 +38,12 @@ def _declared() -> DescriptorPool:
     for name in ("SpanHead", "RawSpan"):
         message = file.message_type.add(name=name)
         for field, (number, kind) in _HEAD.items():
-            message.field.add(name=field, number=number, type=kind, label=Field.LABEL_OPTIONAL)
+            message.field.add(
+                name=field,
+                number=number,
+                type=kind,
+                label=Field.LABEL_OPTIONAL,
+            )
     message.field.add(
         name="attributes", number=ATTRIBUTES, type=Field.TYPE_BYTES, label=Field.LABEL_REPEATED
     )

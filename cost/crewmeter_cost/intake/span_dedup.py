@@ -43,7 +43,10 @@ def paired(calls: list[Call]) -> list[Call]:
                 outer = made[other] if call.parent_span_id == made[other].span_id else call
                 shared = made[other].response_id or f"span:{outer.trace_id}:{outer.span_id}"
                 made[position] = replace(call, response_id=shared)
-                made[other] = replace(made[other], response_id=shared)
+                made[other] = replace(
+                    made[other],
+                    response_id=shared,
+                )
                 break
     return made
 

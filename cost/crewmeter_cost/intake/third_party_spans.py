@@ -48,7 +48,10 @@ def read(span: Span) -> Call | Step | None:
     dialect = _dialect_of(attributes)
     if dialect is None or _is_skipped(attributes, dialect):
         return None
-    kind = next((kind for name, kind in dialect.refines.items() if name in attributes), None)
+    kind = next(
+        (kind for name, kind in dialect.refines.items() if name in attributes),
+        None,
+    )
     if kind is None:
         named = _kind(attributes, dialect.kind)
         operation = dialect.billed.get(named)
@@ -89,7 +92,10 @@ def _is_inner(span: Span, kind: str) -> bool:
 
 
 def _fact(attributes: Mapping[str, object], name: str) -> str | None:
-    return next((found for key in NAMES[name] if (found := text(attributes.get(key)))), None)
+    return next(
+        (found for key in NAMES[name] if (found := text(attributes.get(key)))),
+        None,
+    )
 
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
@@ -98,7 +104,10 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     first = None
     if attributes.get(semconv.REQUEST_STREAM) is not False:
         times = (attributes.get(key) for key in NAMES["first_token"])
-        first = next((value for value in times if value is not None), None)
+        first = next(
+            (value for value in times if value is not None),
+            None,
+        )
     return Call(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -142,7 +151,9 @@ def _provider(span: Span) -> str | None:
         if whole is None or is_provider(whole):
             return whole
         return _shortened(whole)
-    return "openai" if span.name.startswith("OpenAI-") else None
+    if span.name.startswith("OpenAI-"):
+        return "openai"
+    return None
 
 
 def _shortened(name: str) -> str:
@@ -162,7 +173,9 @@ def _model(attributes: Mapping[str, object], name: str) -> str | None:
 
 def _unquoted(value: str | None) -> str | None:
     """Return a text without the quotes of JSON: MLflow writes every attribute so."""
-    return value.strip('"') if value else value
+    if value:
+        return value.strip('"')
+    return value
 
 
 def _tier(attributes: Mapping[str, object]) -> str | None:
@@ -200,7 +213,13 @@ def _raw_usage(
 ) -> TokenUsage:
     if raw_usage.names is not None and raw_usage.marker in raw:
         names = raw_usage.names
-        return usage_of_raw(raw, operation, names, provider=provider, beside=raw_usage.beside)
+        return usage_of_raw(
+            raw,
+            operation,
+            names,
+            provider=provider,
+            beside=raw_usage.beside,
+        )
     return read_usage(raw, provider=provider, operation=operation)
 
 
@@ -217,7 +236,9 @@ def _response_id(attributes: Mapping[str, object], operation: str) -> str | None
     if not isinstance(output, str):
         return None
     match = _ID_IN_OUTPUT.match(output) or _ID_IN_LANGCHAIN.search(output, 0, _OUTPUT_LIMIT)
-    return None if match is None else match[1]
+    if match is None:
+        return None
+    return match[1]
 
 
 def _finish_reason(attributes: Mapping[str, object]) -> str | None:
@@ -279,7 +300,13 @@ def _step_name(span: Span, kind: str) -> str:
     named = _fact(span.attributes, fact) if fact else None
     if named:
         return named
-    return _OPERATION_NAME.sub("", _NAME_TAIL.sub("", text(span.name) or "")) or kind
+    return (
+        _OPERATION_NAME.sub(
+            "",
+            _NAME_TAIL.sub("", text(span.name) or ""),
+        )
+        or kind
+    )
 
 
 def _context(

@@ -120,7 +120,14 @@ class _Tools:
 
         def document() -> dict[str, object]:
             start, end = _window(since, until)
-            made = report(self._ledger, by=by, since=start, until=end, where=where, limit=limit)
+            made = report(
+                self._ledger,
+                by=by,
+                since=start,
+                until=end,
+                where=where,
+                limit=limit,
+            )
             return made.document()
 
         return _answered(document)
@@ -147,7 +154,10 @@ class _Tools:
                 until=end,
                 limit=limit,
             )
-            return {"runs": [run.document() for run in page.runs], "note": page.note}
+            return {
+                "runs": [run.document() for run in page.runs],
+                "note": page.note,
+            }
 
         return _answered(document)
 
@@ -167,7 +177,10 @@ class _Tools:
 
         def document() -> dict[str, object]:
             sides = [Side.of_run(find_run(self._ledger, run_id)) for run_id in (a, b)]
-            made = compare_sides(self._ledger, *sides).document()
+            made = compare_sides(
+                self._ledger,
+                *sides,
+            ).document()
             steps = made["steps"]
             if isinstance(steps, list):
                 made["steps"] = steps[:MAX_ROWS]
@@ -180,7 +193,11 @@ class _Tools:
 
         def document() -> dict[str, object]:
             engine = self._ledger.engine
-            found = status(engine, in_force(engine), now=datetime.now(UTC))
+            found = status(
+                engine,
+                in_force(engine),
+                now=datetime.now(UTC),
+            )
             return {"budgets": [status_document(each) for each in found[:MAX_ROWS]]}
 
         return _answered(document)
@@ -189,7 +206,10 @@ class _Tools:
         """Spend of this month so far, and at its end, with an 80 % interval."""
 
         def document() -> dict[str, object]:
-            projection = outlook(self._ledger.engine, now=datetime.now(UTC))
+            projection = outlook(
+                self._ledger.engine,
+                now=datetime.now(UTC),
+            )
             return {"currency": "USD", **projection_document("everything", projection)}
 
         return _answered(document)
@@ -213,8 +233,19 @@ class _Tools:
                     book, provider=provider, model=model, host=None, at_ns=at_ns, tier=tier
                 )
                 return rates.document()
-            used = TokenUsage(input_tokens or 0, output_tokens or 0, cache_read=cache_read_tokens)
-            outcome = charge(used, book, provider=provider, model=model, at_ns=at_ns, tier=tier)
+            used = TokenUsage(
+                input_tokens or 0,
+                output_tokens or 0,
+                cache_read=cache_read_tokens,
+            )
+            outcome = charge(
+                used,
+                book,
+                provider=provider,
+                model=model,
+                at_ns=at_ns,
+                tier=tier,
+            )
             return charge_document(outcome, provider=canonical_provider(provider), model=model)
 
         return _answered(document)

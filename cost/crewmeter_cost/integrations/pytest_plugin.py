@@ -137,7 +137,10 @@ class _Meter:
 
         billed = {name: test for name, test in self._tests.items() if test["calls"]}
         terminalreporter.section("crewmeter: cost per test")
-        ordered = sorted(billed.items(), key=lambda pair: -Decimal(pair[1]["cost_usd"] or 0))
+        ordered = sorted(
+            billed.items(),
+            key=lambda pair: -Decimal(pair[1]["cost_usd"] or 0),
+        )
         for nodeid, test in ordered[:_LISTED]:
             terminalreporter.write_line(
                 f"{_cost_text(test):>16}  {counted(test['calls'], 'call'):>9}  {nodeid}"
@@ -159,7 +162,13 @@ class _Meter:
             return
         from crewmeter_cost.analysis.cost_gate import baseline_document
 
-        text = json.dumps(baseline_document(totals, tests), indent=2) + "\n"
+        text = (
+            json.dumps(
+                baseline_document(totals, tests),
+                indent=2,
+            )
+            + "\n"
+        )
         Path(path).write_text(text, "utf-8")
 
     def pytest_unconfigure(self) -> None:
@@ -199,10 +208,15 @@ def _check_limits(item: pytest.Item, total: ReportRow) -> None:
     mark = item.get_closest_marker("crewmeter")
     if mark is None:
         return
-    limit, max_calls = mark.kwargs.get("max"), mark.kwargs.get("max_calls")
-    calls, unpriced = total.sums["calls"], total.sums["unpriced_calls"]
+    limit = mark.kwargs.get("max")
+    max_calls = mark.kwargs.get("max_calls")
+    calls = total.sums["calls"]
+    unpriced = total.sums["unpriced_calls"]
     if max_calls is not None and calls > max_calls:
-        pytest.fail(f"{counted(calls, 'model call')}, over max_calls={max_calls}", pytrace=False)
+        pytest.fail(
+            f"{counted(calls, 'model call')}, over max_calls={max_calls}",
+            pytrace=False,
+        )
     if limit is None:
         return
     allowed = _usd(limit)
@@ -239,7 +253,10 @@ def _usd(limit: object) -> Decimal:
 def _summed(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums over tests. The cost is of the calls that have a price."""
     totals: dict[str, Any] = {name: sum(test[name] for test in tests.values()) for name in _COUNTS}
-    cost = sum((Decimal(test["cost_usd"] or 0) for test in tests.values()), Decimal(0))
+    cost = sum(
+        (Decimal(test["cost_usd"] or 0) for test in tests.values()),
+        Decimal(0),
+    )
     totals["cost_usd"] = f"{cost.normalize():f}"
     return totals
 

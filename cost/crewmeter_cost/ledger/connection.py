@@ -78,9 +78,15 @@ def _sqlite_engine(
     ledger: LedgerUrl, path: Path, *, durable: bool, read_only: bool, busy_seconds: float
 ) -> Engine:
     url = ledger.sqlalchemy_url()
-    may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    may_write = os.access(path, os.W_OK) and os.access(
+        path.parent,
+        os.W_OK,
+    )
     if read_only and not may_write:
-        url = url.set(database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+        url = url.set(
+            database=f"file:{path}",
+            query={"mode": "ro", "uri": "true"},
+        )
     engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
     settings = pragmas(durable=durable, read_only=read_only)
 

@@ -41,8 +41,10 @@ DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 def primary_code(error: BaseException) -> int | None:
     """Return SQLite's primary result code, without the extended part."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return None
+    return code & 0xFF
 
 
 def explain(error: Exception, url: LedgerUrl) -> CrewMeterError:
@@ -104,7 +106,9 @@ def unwritable(path: Path, error: OSError | None) -> LedgerUnavailableError:
 
 
 def _effective_user() -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else -1
+    if hasattr(os, "geteuid"):
+        return os.geteuid()
+    return -1
 
 
 def _owner(path: Path) -> str:

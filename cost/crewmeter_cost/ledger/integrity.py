@@ -45,7 +45,11 @@ def damage_of(path: Path) -> str | None:
 def _page_damage(path: Path) -> str | None:
     # Read-only: closing another kind of connection could fold the WAL into a damaged file.
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode=ro",
+            uri=True,
+            timeout=1.0,
+        )
         # What it says of a damaged schema may quote bytes that are no text.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
         try:
@@ -53,8 +57,12 @@ def _page_damage(path: Path) -> str | None:
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:
-        return str(error) if primary_code(error) in DAMAGE else None
-    return None if found == "ok" else str(found).splitlines()[-1]
+        if primary_code(error) in DAMAGE:
+            return str(error)
+        return None
+    if found == "ok":
+        return None
+    return str(found).splitlines()[-1]
 
 
 def wal_damage(path: Path) -> int | None:
@@ -91,8 +99,16 @@ def _first_bad_frame(data: bytes) -> int | None:
         if frame_salts != salts:
             return None
         page = start + _FRAME_HEADER.size
-        sums = _checksum(data[start : start + 8], sums, big_endian=big_endian)
-        sums = _checksum(data[page : page + page_size], sums, big_endian=big_endian)
+        sums = _checksum(
+            data[start : start + 8],
+            sums,
+            big_endian=big_endian,
+        )
+        sums = _checksum(
+            data[page : page + page_size],
+            sums,
+            big_endian=big_endian,
+        )
         if sums != (first, second):
             follows = any(_salts(data, later) == salts for later in starts[number:])
             return number if follows else None

@@ -85,7 +85,10 @@ def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.env
 def _file(path: str) -> LedgerUrl:
     if "\0" in path:
         raise CrewMeterError(f"{path!r} is not a path", hint=_HINT)
-    return LedgerUrl("sqlite", str(Path(path).expanduser().absolute()))
+    return LedgerUrl(
+        "sqlite",
+        str(Path(path).expanduser().absolute()),
+    )
 
 
 def _sqlite(text: str, driver: str, rest: str) -> LedgerUrl:

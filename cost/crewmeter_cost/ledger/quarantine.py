@@ -43,7 +43,11 @@ def quarantine(path: Path, *, damaged: FileIdentity | None = None) -> Path | Non
         _put_back(aside, path)
         return None
     for suffix, identity in beside.items():
-        _move(_beside(path, suffix), identity, _beside(aside, suffix))
+        _move(
+            _beside(path, suffix),
+            identity,
+            _beside(aside, suffix),
+        )
     return aside
 
 
@@ -62,7 +66,13 @@ def _reserved_name(path: Path) -> Path:
         ending = stamp if number == 1 else f"{stamp}-{number}"
         aside = _beside(path, f".corrupt-{ending}")
         try:
-            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(
+                os.open(
+                    aside,
+                    os.O_CREAT | os.O_EXCL | os.O_WRONLY,
+                    0o600,
+                )
+            )
         except FileExistsError:
             number += 1
         else:

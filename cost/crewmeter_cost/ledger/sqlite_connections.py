@@ -165,7 +165,8 @@ class SqliteConnections:
         It stays at its path, and SQLite would replay it into the file that is there now. One of
         another inode is the new file's own.
         """
-        mine, self._wal_identity = self._wal_identity, None
+        mine = self._wal_identity
+        self._wal_identity = None
         if mine is None or identity_of(self._beside("-wal")) != mine:
             return
         stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns()}"

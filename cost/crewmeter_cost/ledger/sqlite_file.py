@@ -57,7 +57,13 @@ def prepare_file(path: Path) -> bool:
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(
+            os.open(
+                path,
+                os.O_CREAT | os.O_EXCL | os.O_RDWR,
+                0o600,
+            )
+        )
     except FileExistsError:
         if path.is_dir():
             raise LedgerUnavailableError(
@@ -90,7 +96,10 @@ def connect(
 
     Raises `sqlite3.Error`.
     """
-    may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    may_write = os.access(path, os.W_OK) and os.access(
+        path.parent,
+        os.W_OK,
+    )
     as_uri = read_only and not may_write
     connection = sqlite3.connect(
         f"{path.as_uri()}?mode=ro" if as_uri else path,

@@ -42,7 +42,17 @@ _FOREVER = 2**63
 def date_ns(text: str) -> int:
     """Return a date's UTC midnight in nanoseconds since 1970."""
     day = date.fromisoformat(text)
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * _NS
+    return (
+        int(
+            datetime(
+                day.year,
+                day.month,
+                day.day,
+                tzinfo=UTC,
+            ).timestamp()
+        )
+        * _NS
+    )
 
 
 def _hours(text: str) -> tuple[int, int]:
@@ -50,7 +60,10 @@ def _hours(text: str) -> tuple[int, int]:
 
     The end is exclusive. It lies before the start for hours over midnight.
     """
-    start, end = map(_second_of_day, text.split("-"))
+    start, end = map(
+        _second_of_day,
+        text.split("-"),
+    )
     return start, end
 
 
@@ -59,7 +72,10 @@ def _second_of_day(text: str) -> int:
 
 
 def _prices(period: Period) -> Prices:
-    return cast("Prices", {unit: price for unit, price in period.items() if unit not in CONDITIONS})
+    return cast(
+        "Prices",
+        {unit: price for unit, price in period.items() if unit not in CONDITIONS},
+    )
 
 
 def _applies(period: Period, at_ns: int, since_ns: int) -> bool:
@@ -95,7 +111,10 @@ def prices_at(periods: Sequence[Period], at_ns: int, tier: str | None) -> Prices
             if _applies(period, at_ns, since_ns):
                 standard = _prices(period)
             if "from" in period:
-                since_ns = max(since_ns, date_ns(str(period["from"])))
+                since_ns = max(
+                    since_ns,
+                    date_ns(str(period["from"])),
+                )
         elif of_tier == tier and _applies(period, at_ns, 0):
             for unit, price in _prices(period).items():
                 over.setdefault(unit, price)
@@ -253,7 +272,10 @@ class PriceHistory:
         rules = [rule for rule in self._rules if rule.active(at_ns)]
         if any(rule.kind == "free" for rule in rules):
             return self._plan("override", {FREE: "0"})
-        hosted = next((rule for rule in rules if rule.kind == "self_hosted"), None)
+        hosted = next(
+            (rule for rule in rules if rule.kind == "self_hosted"),
+            None,
+        )
         if hosted is not None:
             return self._plan("override", _in_usd(hosted, at_ns))
         negotiated = self._negotiated(rules)
@@ -270,7 +292,10 @@ class PriceHistory:
         if self._tier and not tier_priced:
             flags = (*flags, "tier_assumed")
             bound = "upper_bound" if self._tier in _CHEAPER_TIERS else "lower_bound"
-        discount = next((rule for rule in rules if rule.kind == "discount"), None)
+        discount = next(
+            (rule for rule in rules if rule.kind == "discount"),
+            None,
+        )
         if discount is not None:
             factor = discount.factor
             prices = {unit: scaled(price, factor) for unit, price in prices.items()}
@@ -278,18 +303,33 @@ class PriceHistory:
         by_user = negotiated is not None or discount is not None
         if not by_user and all(is_nothing(price) for price in prices.values()):
             return self._unpriced(flags)
-        return self._plan(source, {**self._surcharge, **prices}, flags=flags, bound=bound)
+        return self._plan(
+            source,
+            {**self._surcharge, **prices},
+            flags=flags,
+            bound=bound,
+        )
 
     def _listed(self, at_ns: int) -> _Listed:
         """Return the catalogue's prices at a moment."""
         if self._entry is None:
             return _Listed({}, "override", self._tier is None)
         periods = self._entry.periods
-        prices = dict(prices_at(periods, at_ns, self._tier))
+        prices = dict(
+            prices_at(
+                periods,
+                at_ns,
+                self._tier,
+            )
+        )
         uplift = self._uplift
         if uplift is not None:
             prices = {unit: scaled(price, uplift) for unit, price in prices.items()}
-        known = self._tier is None or tier_known(periods, at_ns, self._tier)
+        known = self._tier is None or tier_known(
+            periods,
+            at_ns,
+            self._tier,
+        )
         return _Listed(prices, self._entry.source, known)
 
     def _negotiated(self, rules: Sequence[Rule]) -> Rule | None:
@@ -298,10 +338,16 @@ class PriceHistory:
         Where no catalogue knows the model, the user's standard price serves every tier.
         """
         prices = [rule for rule in rules if rule.kind == "price"]
-        own = next((rule for rule in prices if rule.tier == self._tier), None)
+        own = next(
+            (rule for rule in prices if rule.tier == self._tier),
+            None,
+        )
         if own is not None or self._entry is not None:
             return own
-        return next((rule for rule in prices if rule.tier is None), None)
+        return next(
+            (rule for rule in prices if rule.tier is None),
+            None,
+        )
 
     def _plan(
         self,
@@ -313,7 +359,14 @@ class PriceHistory:
     ) -> Plan:
         if flags is None:
             flags = self._flags
-        plan = Plan(self._provider, self._model, source, prices, flags=flags, bound=bound)
+        plan = Plan(
+            self._provider,
+            self._model,
+            source,
+            prices,
+            flags=flags,
+            bound=bound,
+        )
         self._made(plan)
         return plan
 
@@ -328,7 +381,13 @@ class PriceHistory:
                 f"{self._model!r} is listed at {self._provider} without a price; "
                 "add one under [[price]] or declare it under [[free]]"
             )
-        return Unpriced("unknown_model", reason, self._provider, self._model, flags)
+        return Unpriced(
+            "unknown_model",
+            reason,
+            self._provider,
+            self._model,
+            flags,
+        )
 
 
 def _in_usd(rule: Rule, at_ns: int) -> dict[str, Price]:

@@ -92,7 +92,14 @@ class EntryLookup:
                     if seller not in chain:
                         entry = _resold(entry)
                     elsewhere = region is not None and self._differs(name, region)
-                    return Found(provider, entry, name, rules, source, "?" if elsewhere else "")
+                    return Found(
+                        provider,
+                        entry,
+                        name,
+                        rules,
+                        source,
+                        "?" if elsewhere else "",
+                    )
         return None
 
     def _in_region(self, provider: str, names: Sequence[str], region: str) -> Found | None:
@@ -103,7 +110,10 @@ class EntryLookup:
                     if {"geo_profile", "regional_uplift"} & set(rules):
                         # A profile over several regions has a price of its own.
                         continue
-                    entry = source.entry(provider, f"{region}/{spelled}")
+                    entry = source.entry(
+                        provider,
+                        f"{region}/{spelled}",
+                    )
                     if entry is not None:
                         used = tuple(dict.fromkeys(rules))
                         return Found(provider, entry, name, used, source, region)
@@ -132,7 +142,10 @@ class EntryLookup:
         for lower in self.lower_entries(found):
             added = [period for period in lower.periods if period.get("tier") not in known]
             if added and _same_standard(entry, lower):
-                entry = replace(entry, periods=(*entry.periods, *added))
+                entry = replace(
+                    entry,
+                    periods=(*entry.periods, *added),
+                )
         return entry
 
     def lower_entries(self, found: Found) -> Iterator[Entry]:
@@ -140,12 +153,26 @@ class EntryLookup:
         if found.seller == "openrouter":
             # It resells many makers' models and bills no fees of theirs.
             return
-        chain = CHAINS.get(found.seller, (found.seller,))
+        chain = CHAINS.get(
+            found.seller,
+            (found.seller,),
+        )
         for source in self._sources:
             if source is found.source:
                 continue
-            entries = (_listed(source, seller, found.name, chain) for seller in chain)
-            hit = next((entry for entry in entries if entry is not None), None)
+            entries = (
+                _listed(
+                    source,
+                    seller,
+                    found.name,
+                    chain,
+                )
+                for seller in chain
+            )
+            hit = next(
+                (entry for entry in entries if entry is not None),
+                None,
+            )
             if hit is not None:
                 yield hit[0]
 
@@ -160,7 +187,11 @@ class EntryLookup:
             return None
         # LiteLLM's, the lower source, is the one that lists these factors.
         for source in reversed(self._sources):
-            match = model_matching.find(provider, found.name, has=source.has)
+            match = model_matching.find(
+                provider,
+                found.name,
+                has=source.has,
+            )
             entry = source.entry(provider, match.name) if match else None
             if entry is not None and "uplift" in entry.periods[0]:
                 return Decimal(str(entry.periods[0]["uplift"]))
@@ -172,7 +203,11 @@ def _listed(
 ) -> tuple[Entry, tuple[str, ...]] | None:
     """Return a source's entry for a name, and the rules that led to it."""
     for spelled in unprefixed(name, chain):
-        match = model_matching.find(seller, spelled, has=source.has)
+        match = model_matching.find(
+            seller,
+            spelled,
+            has=source.has,
+        )
         entry = source.entry(seller, match.name) if match else None
         if match and entry:
             return entry, match.rules

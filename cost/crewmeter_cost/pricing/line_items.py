@@ -56,8 +56,18 @@ class Lines:
             if rate is None:
                 continue
             if quantity:
-                cost = half_even(quantity * rate.numerator, rate.denominator)
-                self.items.append(Item(item, quantity, self.band.usd[unit], cost))
+                cost = half_even(
+                    quantity * rate.numerator,
+                    rate.denominator,
+                )
+                self.items.append(
+                    Item(
+                        item,
+                        quantity,
+                        self.band.usd[unit],
+                        cost,
+                    )
+                )
             return unit
         return None
 
@@ -72,7 +82,9 @@ class Lines:
         """The bound of the sum. A sum that may be too low never passes for a ceiling."""
         if LOWER in self.bounds:
             return LOWER
-        return UPPER if UPPER in self.bounds else ""
+        if UPPER in self.bounds:
+            return UPPER
+        return ""
 
 
 def lines_of(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int | None) -> Lines:
@@ -99,7 +111,10 @@ def _add_gpu_time(lines: Lines, duration_ns: int | None) -> None:
         return
     duration_ns = max(0, duration_ns)
     rate = lines.band.rates[GPU_HOUR]
-    cost = half_even(duration_ns * rate.numerator, rate.denominator * _NS_PER_HOUR)
+    cost = half_even(
+        duration_ns * rate.numerator,
+        rate.denominator * _NS_PER_HOUR,
+    )
     # Displayed per millisecond, computed per nanosecond.
     milliseconds = half_even(duration_ns, 1_000_000)
     usd = _usd_per(rate, _MS_PER_HOUR)
@@ -108,7 +123,10 @@ def _add_gpu_time(lines: Lines, duration_ns: int | None) -> None:
 
 def _usd_per(rate: Fraction, parts: int) -> str:
     """Return a rate (pico-USD) divided by `parts`, as USD for display."""
-    scaled = half_even(rate.numerator * 10**6, rate.denominator * parts)
+    scaled = half_even(
+        rate.numerator * 10**6,
+        rate.denominator * parts,
+    )
     whole, decimals = divmod(scaled, 10**_MILLISECOND_DIGITS)
     return f"{whole}.{decimals:018d}".rstrip("0").rstrip(".") or "0"
 
@@ -160,15 +178,24 @@ class _Media:
         self.is_assumed = bool((audio or image or video) and usage.cache_read and not reported)
         audio -= self.audio_read
         image -= self.image_read
-        overlap = max(0, audio + image + video - fresh)
+        overlap = max(
+            0,
+            audio + image + video - fresh,
+        )
         if overlap and audio:
             cached = usage.cache_read - self.audio_read - self.image_read
             moved = min(overlap, audio, cached)
             self.audio_read += moved
             audio -= moved
         self.audio = min(audio, fresh)
-        self.image = min(image, fresh - self.audio)
-        self.video = min(video, fresh - self.audio - self.image)
+        self.image = min(
+            image,
+            fresh - self.audio,
+        )
+        self.video = min(
+            video,
+            fresh - self.audio - self.image,
+        )
 
 
 def _add_cached(lines: Lines, read: int, write: int, write_1h: int) -> None:
@@ -267,7 +294,14 @@ def _add_units(lines: Lines, usage: TokenUsage) -> None:
         elif kind == "image":
             charged = _add_images(lines, name, quantity)
         else:
-            charged = lines.add(name, quantity, *_UNIT_RATES.get(name, (name,))) is not None
+            charged = (
+                lines.add(
+                    name,
+                    quantity,
+                    *_UNIT_RATES.get(name, (name,)),
+                )
+                is not None
+            )
         if not charged:
             lines.note(f"{kind}_rate_missing", LOWER)
 
@@ -284,7 +318,14 @@ def _add_images(lines: Lines, name: str, quantity: int) -> bool:
     _, _, mark = name.partition(":")
     quality, _, size = (mark or _STANDARD_IMAGE).partition(":")
     if quality in ("", "auto", "standard") and f"image:standard:{size}" in sized:
-        return lines.add(name, quantity, f"image:standard:{size}") is not None
+        return (
+            lines.add(
+                name,
+                quantity,
+                f"image:standard:{size}",
+            )
+            is not None
+        )
     return False
 
 
@@ -300,7 +341,17 @@ def _add_time(lines: Lines, name: str, milliseconds: int) -> bool:
     for unit, parts in _TIMED[name]:
         rate = lines.band.rates.get(unit)
         if rate is not None:
-            cost = half_even(milliseconds * rate.numerator, rate.denominator * parts)
-            lines.items.append(Item(name, milliseconds, _usd_per(rate, parts), cost))
+            cost = half_even(
+                milliseconds * rate.numerator,
+                rate.denominator * parts,
+            )
+            lines.items.append(
+                Item(
+                    name,
+                    milliseconds,
+                    _usd_per(rate, parts),
+                    cost,
+                )
+            )
             return True
     return False

@@ -38,7 +38,13 @@ class _Rule:
 def _rule(
     name: str, pattern: str, *, put: str = "", at: str = "", open_only: bool = False
 ) -> _Rule:
-    return _Rule(name, re.compile(pattern), put, frozenset(at.split()) if at else None, open_only)
+    return _Rule(
+        name,
+        re.compile(pattern),
+        put,
+        frozenset(at.split()) if at else None,
+        open_only,
+    )
 
 
 RULES: tuple[_Rule, ...] = (
@@ -130,5 +136,9 @@ def find(provider: str, name: str, *, has: Callable[[str, str, bool], bool]) -> 
     """
     for spelled, rules, needs_open in spellings(provider, name):
         if has(provider, spelled, needs_open):
-            return Match(provider, spelled, tuple(dict.fromkeys(rules)))
+            return Match(
+                provider,
+                spelled,
+                tuple(dict.fromkeys(rules)),
+            )
     return None

@@ -124,7 +124,15 @@ class PriceBook:
             # A plain tuple equals its `_Key` and costs half as much to make.
             history = self._histories[provider, model, host, response_model, tier]  # type: ignore[index]
         except KeyError:
-            history = self._remember(_Key(provider, model, host, response_model, tier))
+            history = self._remember(
+                _Key(
+                    provider,
+                    model,
+                    host,
+                    response_model,
+                    tier,
+                )
+            )
         return history.only or history.at(at_ns)
 
     def _remember(self, key: _Key) -> PriceHistory:
@@ -145,7 +153,10 @@ class PriceBook:
     def reported(self, provider: str) -> FrozenRates:
         """Return the price version of costs that only the provider itself knows."""
         digest = hashlib.sha256(f"{provider}\nreported".encode()).hexdigest()[:32]
-        return self._frozen.setdefault(digest, FrozenRates(digest, "provider", provider, "*", "{}"))
+        return self._frozen.setdefault(
+            digest,
+            FrozenRates(digest, "provider", provider, "*", "{}"),
+        )
 
     def books_reported(self, provider: str) -> bool:
         """Return whether the user books this provider's own figures (``[reported]``)."""
@@ -168,15 +179,26 @@ class PriceBook:
         if provider == "aws.bedrock" or (len(names) > 1 and ":" in names[1]):
             # The requested profile or variant sets the price, and the response leaves it out.
             names.reverse()
-        provider, spelled = self._renamed(provider, [name.lower() for name in names])
-        found = self._found(provider, list(spelled), key.host)
+        provider, spelled = self._renamed(
+            provider,
+            [name.lower() for name in names],
+        )
+        found = self._found(
+            provider,
+            list(spelled),
+            key.host,
+        )
         if found is not None and provider is None:
             provider = found.seller
             assumed = True
         names_known = [*spelled, requested.lower()]
         if found is not None:
             names_known.append(found.entry.model)
-        rules = self._overrides.about(provider, key.host, names_known)
+        rules = self._overrides.about(
+            provider,
+            key.host,
+            names_known,
+        )
         if found is None and not any(rule.kind != "discount" for rule in rules):
             return self._unknown(provider, requested, assumed)
         entry = None
@@ -184,9 +206,22 @@ class PriceBook:
         surcharge: dict[str, Price] = {}
         if found is not None:
             entry = self._lookup.with_lower_tiers(found)
-            uplift = self._lookup.uplift(provider or "", found, key.host)
-            surcharge = self._surcharge(provider or "", found, requested)
-        flags = _flags(found, spelled, assumed=assumed and not rules, uplift=uplift)
+            uplift = self._lookup.uplift(
+                provider or "",
+                found,
+                key.host,
+            )
+            surcharge = self._surcharge(
+                provider or "",
+                found,
+                requested,
+            )
+        flags = _flags(
+            found,
+            spelled,
+            assumed=assumed and not rules,
+            uplift=uplift,
+        )
         return PriceHistory(
             provider or "unknown",
             requested,
@@ -221,7 +256,11 @@ class PriceBook:
         if provider in PASS_THROUGH:
             passed = prefixed(names)
             if passed is not None:
-                return self._lookup.find(passed[0], passed[1], None)
+                return self._lookup.find(
+                    passed[0],
+                    passed[1],
+                    None,
+                )
         return None
 
     def _renamed(
@@ -254,9 +293,15 @@ class PriceBook:
         return prices
 
     def _unknown(self, provider: str | None, model: str, assumed: bool) -> Unpriced:
-        chain = CHAINS.get(provider or "", (provider or "",))
+        chain = CHAINS.get(
+            provider or "",
+            (provider or "",),
+        )
         reasons = (self._corrections.reason(each, model.lower()) for each in chain)
-        known = next((why for why in reasons if why), None)
+        known = next(
+            (why for why in reasons if why),
+            None,
+        )
         where = f" at {provider}" if provider else "; its provider is not known either"
         if known is not None:
             reason = (

@@ -41,7 +41,9 @@ class Rate:
     @property
     def unit(self) -> str:
         """What the price is for."""
-        return "each" if self.item in SINGLE else "1M tokens"
+        if self.item in SINGLE:
+            return "each"
+        return "1M tokens"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ class RateTable:
         """Return a line for each item and request size: its label, and tier to price."""
         lines: dict[tuple[str, int], dict[str, str]] = {}
         for rate in self.rates:
-            line = lines.setdefault((rate.item, rate.above_tokens), {})
+            line = lines.setdefault(
+                (rate.item, rate.above_tokens),
+                {},
+            )
             line[rate.tier] = _price_text(rate)
         return [(_label(item, above), prices) for (item, above), prices in lines.items()]
 
@@ -110,7 +115,10 @@ class RateTable:
 def _price_text(rate: Rate) -> str:
     """Return a price with at least two decimals: ``$2.50``."""
     price = Decimal(rate.price)
-    decimals = max(2, -int(price.normalize().as_tuple().exponent))
+    decimals = max(
+        2,
+        -int(price.normalize().as_tuple().exponent),
+    )
     return f"${price:,.{decimals}f}"
 
 
@@ -142,13 +150,30 @@ def read_rates(
     """
 
     def plan_of(wanted: str | None) -> Plan | Unpriced:
-        return book.plan(provider, model, host, None, wanted, at_ns)
+        return book.plan(
+            provider,
+            model,
+            host,
+            None,
+            wanted,
+            at_ns,
+        )
 
     plan = plan_of(tier)
     if isinstance(plan, Unpriced):
         billed_by = plan.provider or canonical_provider(provider)
-        return RateTable(billed_by, plan.model or model, plan.status, reason=plan.reason)
-    rates = list(_of_plan(plan, tier or STANDARD))
+        return RateTable(
+            billed_by,
+            plan.model or model,
+            plan.status,
+            reason=plan.reason,
+        )
+    rates = list(
+        _of_plan(
+            plan,
+            tier or STANDARD,
+        )
+    )
     if tier is None:
         for name in _TIERS:
             other = plan_of(name)
@@ -178,7 +203,12 @@ def _of_plan(plan: Plan, tier: str) -> Iterator[Rate]:
         base, *steps = price
         yield Rate(item, tier, 0, str(base))
         for above, dearer in steps:
-            yield Rate(item, tier, int(above), str(dearer))
+            yield Rate(
+                item,
+                tier,
+                int(above),
+                str(dearer),
+            )
 
 
 def charge_document(outcome: Outcome, *, provider: str | None, model: str) -> dict[str, object]:

@@ -39,4 +39,6 @@ def bedrock_region(host: str | None) -> str | None:
     ``bedrock-runtime.eu-west-1.amazonaws.com`` is in ``eu-west-1``.
     """
     match = _BEDROCK.search(host.lower()) if host else None
-    return None if match is None else match["region"]
+    if match is None:
+        return None
+    return match["region"]

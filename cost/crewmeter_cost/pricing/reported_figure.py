@@ -39,12 +39,20 @@ def beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcome
         # The user's own contract: the public figure is not the bill.
         return outcome._replace(flags=(*outcome.flags, *marks))
     if outcome.status not in EXACT and reported:
-        return _reported(outcome, reported, book, (outcome.status, *marks))
+        return _reported(
+            outcome,
+            reported,
+            book,
+            (outcome.status, *marks),
+        )
     if not diverges:
         return outcome
     computed = Decimal(outcome.cost_pusd).scaleb(-12)
     status: CostStatus = "lower_bound" if reported > computed else "upper_bound"
-    return outcome._replace(status=status, flags=(*outcome.flags, *marks))
+    return outcome._replace(
+        status=status,
+        flags=(*outcome.flags, *marks),
+    )
 
 
 def _amount(text: str) -> Decimal | None:
@@ -59,7 +67,10 @@ def _amount(text: str) -> Decimal | None:
 
 def _diverges(charged: Charge, reported: Decimal) -> bool:
     computed = Decimal(charged.cost_pusd).scaleb(-12)
-    allowed = max(_AGREES_WITHIN * max(computed, reported), _AGREES_USD)
+    allowed = max(
+        _AGREES_WITHIN * max(computed, reported),
+        _AGREES_USD,
+    )
     return abs(computed - reported) > allowed
 
 

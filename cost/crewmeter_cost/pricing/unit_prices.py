@@ -85,20 +85,29 @@ def half_even(numerator: int, denominator: int) -> int:
     """
     quotient, rest = divmod(numerator, denominator)
     twice = 2 * rest
-    return (
-        quotient + 1 if twice > denominator or (twice == denominator and quotient & 1) else quotient
-    )
+    if twice > denominator or (twice == denominator and quotient & 1):
+        return quotient + 1
+    return quotient
 
 
 def plain(value: Decimal) -> str:
     """A decimal without exponent and trailing zeros: ``Decimal("0.30")`` → ``"0.3"``."""
     text = format(value, "f")
-    return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+    if "." in text:
+        return text.rstrip("0").rstrip(".") or "0"
+    return text
 
 
 def is_nothing(price: Price) -> bool:
     """Whether a price is 0 for requests of every size."""
-    parts = [price] if isinstance(price, str) else [price[0], *(dear for _, dear in price[1:])]
+    parts = (
+        [price]
+        if isinstance(price, str)
+        else [
+            price[0],
+            *(dear for _, dear in price[1:]),
+        ]
+    )
     return all(Decimal(str(part)) == 0 for part in parts)
 
 
@@ -209,7 +218,13 @@ class Plan:
         rates = canonical(prices)
         digest = hashlib.sha256("\n".join((provider, model, rates)).encode()).hexdigest()
         self.version = digest[:32]
-        self.frozen = FrozenRates(self.version, source, provider, model, rates)
+        self.frozen = FrozenRates(
+            self.version,
+            source,
+            provider,
+            model,
+            rates,
+        )
         starts = sorted(
             {
                 int(step[0])
@@ -237,7 +252,12 @@ class Plan:
     @classmethod
     def thaw(cls, frozen: FrozenRates) -> Plan:
         """The plan a price version was frozen from."""
-        return cls(frozen.provider, frozen.model, frozen.source, json.loads(frozen.rates))
+        return cls(
+            frozen.provider,
+            frozen.model,
+            frozen.source,
+            json.loads(frozen.rates),
+        )
 
 
 def _at(price: Price, start: int) -> str:

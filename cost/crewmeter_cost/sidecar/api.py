@@ -64,7 +64,11 @@ def health_routes(
         body, content_type = metrics.page(request.headers.get("accept", ""))
         return Response(body, headers={**_HEADERS, "content-type": content_type})
 
-    return [Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", page)]
+    return [
+        Route("/healthz", alive),
+        Route("/readyz", ready),
+        Route("/metrics", page),
+    ]
 
 
 def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None]) -> list[Route]:
@@ -121,7 +125,10 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
 
 
 def _window(request: Request) -> tuple[datetime | None, datetime | None]:
-    return window(request.query_params.get("since"), request.query_params.get("until"))
+    return window(
+        request.query_params.get("since"),
+        request.query_params.get("until"),
+    )
 
 
 def _integer(request: Request, name: str, *, default: int, lowest: int, highest: int) -> int:
@@ -132,7 +139,12 @@ def _integer(request: Request, name: str, *, default: int, lowest: int, highest:
 
 
 def _text(text: str, *, status: int = 200) -> Response:
-    return Response(f"{text}\n", status_code=status, media_type="text/plain", headers=_HEADERS)
+    return Response(
+        f"{text}\n",
+        status_code=status,
+        media_type="text/plain",
+        headers=_HEADERS,
+    )
 
 
 def _response(
@@ -158,7 +170,10 @@ def _response(
 
 
 def _problem(error: CrewMeterError, status: int) -> Response:
-    return _json({"error": error.message, "hint": error.hint}, status=status)
+    return _json(
+        {"error": error.message, "hint": error.hint},
+        status=status,
+    )
 
 
 def _json(document: object, *, status: int = 200) -> Response:

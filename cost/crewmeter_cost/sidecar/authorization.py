@@ -32,7 +32,9 @@ def role_of(path: str) -> str | None:
     """
     if path in _PUBLIC:
         return None
-    return "ingest" if path.startswith(("/v1/", "/api/budgets/")) else "read"
+    if path.startswith(("/v1/", "/api/budgets/")):
+        return "ingest"
+    return "read"
 
 
 class AuthorizationMiddleware:

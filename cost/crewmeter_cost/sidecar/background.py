@@ -58,7 +58,11 @@ class SupervisedThread:
         if self._thread is not None:
             self._record("was killed")
         self._running = True
-        self._thread = threading.Thread(target=self._run, name=self.name, daemon=self._daemon)
+        self._thread = threading.Thread(
+            target=self._run,
+            name=self.name,
+            daemon=self._daemon,
+        )
         self._thread.start()
 
     def join(self) -> None:
@@ -77,7 +81,10 @@ class SupervisedThread:
                     self._work()
                 except BaseException as error:  # noqa: BLE001  # nothing may end it for good
                     self._running = False
-                    self._record(f"ended by {type(error).__name__}", error)
+                    self._record(
+                        f"ended by {type(error).__name__}",
+                        error,
+                    )
                     self._stopping.wait(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
                 else:
@@ -100,7 +107,11 @@ class SerialExecutor(Executor):
         self._tasks: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         """Tasks stay here until they are done, so that none is lost with a thread."""
         self._stopping = False
-        self.thread = SupervisedThread(name, self._work, died=died)
+        self.thread = SupervisedThread(
+            name,
+            self._work,
+            died=died,
+        )
         self.thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:

@@ -80,7 +80,11 @@ async def _response(accounts: _BudgetAccounts, request: Request, verb: str) -> R
         if len(body) > _MOST_BODY:
             return _problem(413, f"the body is larger than {_MOST_BODY} bytes")
     try:
-        balance = await run_in_threadpool(accounts.serve, verb, bytes(body))
+        balance = await run_in_threadpool(
+            accounts.serve,
+            verb,
+            bytes(body),
+        )
     except CrewMeterError as error:
         return _problem(400, error.message, error.hint)
     except BalanceUnavailableError as error:
@@ -94,7 +98,11 @@ async def _response(accounts: _BudgetAccounts, request: Request, verb: str) -> R
 
 
 def _problem(status_code: int, message: str, hint: str | None = None) -> Response:
-    return JSONResponse({"error": message, "hint": hint}, status_code=status_code, headers=_HEADERS)
+    return JSONResponse(
+        {"error": message, "hint": hint},
+        status_code=status_code,
+        headers=_HEADERS,
+    )
 
 
 class _BudgetAccounts:
@@ -122,7 +130,12 @@ class _BudgetAccounts:
             raise CrewMeterError(f"holder is {str(holder)[:80]!r}, not a short name")
         if verb == "lease":
             need = _amount(document, "need_pusd", least=1)
-            return self._balance_store.lease(budget, window, holder=holder, need_pusd=need)
+            return self._balance_store.lease(
+                budget,
+                window,
+                holder=holder,
+                need_pusd=need,
+            )
         return self._balance_store.book(
             budget,
             window,
@@ -235,8 +248,14 @@ class BudgetGauges:
             semconv.PROM_BUDGET_LIMIT, "Amount of a budget per period, in USD.", labels=["budget"]
         )
         for each in self._now()[:_MOST_SERIES]:
-            spent.add_metric([each.budget.label], each.spent_pusd / 1e12)
-            limit.add_metric([each.budget.label], each.budget.amount_pusd / 1e12)
+            spent.add_metric(
+                [each.budget.label],
+                each.spent_pusd / 1e12,
+            )
+            limit.add_metric(
+                [each.budget.label],
+                each.budget.amount_pusd / 1e12,
+            )
         yield spent
         yield limit
 
@@ -252,7 +271,11 @@ class BudgetGauges:
             self._read_at = time.monotonic()
             engine = self._ledgers.ledger.engine
             try:
-                self._found = status(engine, in_force(engine), now=datetime.now(UTC))
+                self._found = status(
+                    engine,
+                    in_force(engine),
+                    now=datetime.now(UTC),
+                )
                 self._warned = None
             except (SQLAlchemyError, CrewMeterError, ValueError, ArithmeticError) as error:
                 self._warn_once(f"budgets can't be read: {error}")

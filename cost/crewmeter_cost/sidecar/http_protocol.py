@@ -87,7 +87,10 @@ def limited_protocol(limits: Limits) -> type[asyncio.Protocol]:
                 if other is not self and other._is_idle and not other.transport.is_closing()
             ]
             if idle:
-                min(idle, key=lambda other: other._idle_since).transport.close()
+                min(
+                    idle,
+                    key=lambda other: other._idle_since,
+                ).transport.close()
             return bool(idle)
 
         def _wait(self) -> None:

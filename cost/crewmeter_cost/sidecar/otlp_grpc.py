@@ -61,8 +61,16 @@ async def start_grpc(
     """
     server = _server(settings.limits)
     arrivals = _Arrivals(settings.limits)
-    traces = _export(settings, metrics, _stored(receiver, arrivals))
-    dropped = _export(settings, metrics, _dropped(receiver, arrivals))
+    traces = _export(
+        settings,
+        metrics,
+        _stored(receiver, arrivals),
+    )
+    dropped = _export(
+        settings,
+        metrics,
+        _dropped(receiver, arrivals),
+    )
     server.add_generic_rpc_handlers(
         (
             _service("trace", "Trace", traces),
@@ -100,7 +108,10 @@ def _listen(server: grpc.aio.Server, settings: SidecarSettings) -> int:
         if settings.certificate is None or settings.private_key is None:
             return server.add_insecure_port(address)
         pair = (settings.private_key.read_bytes(), settings.certificate.read_bytes())
-        return server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        return server.add_secure_port(
+            address,
+            grpc.ssl_server_credentials([pair]),
+        )
     except RuntimeError as error:
         hint = "is another collector running? choose another --grpc-port, or --no-grpc"
         raise CrewMeterError(f"cannot listen on {address} for gRPC", hint=hint) from error
@@ -109,7 +120,10 @@ def _listen(server: grpc.aio.Server, settings: SidecarSettings) -> int:
 def _service(package: str, name: str, handler: Handler) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Return a service whose one method takes and returns bytes."""
     method = grpc.stream_unary_rpc_method_handler(handler)
-    return grpc.method_handlers_generic_handler(_SERVICE.format(package, name), {"Export": method})
+    return grpc.method_handlers_generic_handler(
+        _SERVICE.format(package, name),
+        {"Export": method},
+    )
 
 
 class _Arrivals:
@@ -123,7 +137,10 @@ class _Arrivals:
 
     def __init__(self, limits: Limits) -> None:
         self._patience = limits.body_seconds
-        self._size = max(1, limits.held_bytes // limits.body_bytes // 2)
+        self._size = max(
+            1,
+            limits.held_bytes // limits.body_bytes // 2,
+        )
         self._room = asyncio.Semaphore(self._size)
         self._waiting = 0
         self._arriving: dict[asyncio.Timeout, float] = {}
@@ -175,7 +192,12 @@ class _Arrivals:
         for limit, began in self._arriving.items():
             at = limit.when()
             if not limit.expired() and at is not None and at > began + grace:
-                limit.reschedule(max(began + grace, now))
+                limit.reschedule(
+                    max(
+                        began + grace,
+                        now,
+                    )
+                )
 
 
 def _stored(receiver: Receiver, arrivals: _Arrivals) -> Take:
@@ -187,7 +209,10 @@ def _stored(receiver: Receiver, arrivals: _Arrivals) -> Take:
             await reserved.hold(len(body))
             refused = await receiver.take(body, as_json=False)
         outcome = "partial" if refused else "ok"
-        return outcome, _response(refused.total(), refused_text(refused))
+        return outcome, _response(
+            refused.total(),
+            refused_text(refused),
+        )
 
     return stored
 
@@ -266,9 +291,15 @@ async def _abort(context: Context, refusal: RefusedRequest) -> NoReturn:
     code = _CODE[refusal.outcome]
     trailing: tuple[tuple[str, bytes], ...] = ()
     if refusal.retry_seconds is not None:
-        status = Status(code=code.value[0], message=refusal.message)
+        status = Status(
+            code=code.value[0],
+            message=refusal.message,
+        )
         seconds, rest = divmod(refusal.retry_seconds, 1)
-        delay = Duration(seconds=int(seconds), nanos=int(rest * 1e9))
+        delay = Duration(
+            seconds=int(seconds),
+            nanos=int(rest * 1e9),
+        )
         status.details.add().Pack(RetryInfo(retry_delay=delay))
         trailing = (("grpc-status-details-bin", status.SerializeToString()),)
     await context.abort(code, refusal.message, trailing)

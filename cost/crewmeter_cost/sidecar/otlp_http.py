@@ -180,7 +180,12 @@ def _refused(refusal: RefusedRequest, *, as_json: bool) -> Response:
     if status in (408, 413):
         headers["connection"] = "close"  # the rest of the body would be read as the next request
     if refusal.retry_seconds is not None:
-        headers["retry-after"] = str(max(1, round(refusal.retry_seconds)))
+        headers["retry-after"] = str(
+            max(
+                1,
+                round(refusal.retry_seconds),
+            )
+        )
     code = _RPC_CODE[status]
     if as_json:
         content = json.dumps({"code": code, "message": refusal.message})

@@ -214,7 +214,11 @@ class Receiver:
         arrived = time.monotonic()
         read = from_json if as_json else from_protobuf
         try:
-            plain = opened(body, encoding, limit=self.limits.opened_bytes)
+            plain = opened(
+                body,
+                encoding,
+                limit=self.limits.opened_bytes,
+            )
             batch = read(plain, now_ns=now_ns)
         except TooLarge as error:
             raise RefusedRequest("too_large", str(error)) from None

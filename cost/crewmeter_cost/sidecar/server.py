@@ -86,7 +86,10 @@ class Sidecar:
         self._settings = settings
         self._clock = clock
         self._ledgers = SidecarLedgers(settings.ledger)
-        self._pipeline = Pipeline(self._ledgers.ledger, PriceBook.load())
+        self._pipeline = Pipeline(
+            self._ledgers.ledger,
+            PriceBook.load(),
+        )
         self.metrics = SidecarMetrics(
             queue_capacity=limits.queued_spans,
             queued=lambda: self._writer.queued,
@@ -101,7 +104,13 @@ class Sidecar:
             group=limits.group_spans,
             clock=clock,
         )
-        self._receiver = Receiver(self._pipeline, self._writer, self.metrics, limits, clock=clock)
+        self._receiver = Receiver(
+            self._pipeline,
+            self._writer,
+            self.metrics,
+            limits,
+            clock=clock,
+        )
         self._retention = Retention()
         self._gauges = BudgetGauges(self._ledgers, self.metrics)
         self._date_prices()
@@ -146,7 +155,11 @@ class Sidecar:
             if self._settings.grpc_port is not None:
                 from crewmeter_cost.sidecar.otlp_grpc import start_grpc
 
-                grpc_server, port = await start_grpc(self._settings, self._receiver, self.metrics)
+                grpc_server, port = await start_grpc(
+                    self._settings,
+                    self._receiver,
+                    self.metrics,
+                )
                 announced += f", OTLP/gRPC {_bracketed(self._settings.host)}:{port}"
             serving = asyncio.create_task(server.serve([listener]))
             while not server.started and not serving.done():
@@ -220,7 +233,10 @@ class Sidecar:
         log.info("prices reloaded")
 
     def _date_prices(self) -> None:
-        now = datetime.fromtimestamp(self._clock() / 1e9, UTC)
+        now = datetime.fromtimestamp(
+            self._clock() / 1e9,
+            UTC,
+        )
         self.metrics.price_book_dated(priced_until(now).timestamp())
 
     def _threads(self) -> tuple[SupervisedThread, ...]:
@@ -241,7 +257,11 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                await loop.run_in_executor(None, self._retention.run, self._ledgers.ledger)
+                await loop.run_in_executor(
+                    None,
+                    self._retention.run,
+                    self._ledgers.ledger,
+                )
             except CrewMeterError as error:
                 log.warning("old detail could not be deleted: %s", error.message)
             await asyncio.sleep(RETENTION_SECONDS)
@@ -299,11 +319,16 @@ def _on_signal(loop: asyncio.AbstractEventLoop, name: str, act: Callable[[], Non
         loop.add_signal_handler(number, act)
     except (NotImplementedError, AttributeError, RuntimeError):
         with contextlib.suppress(ValueError):  # outside the main thread there are no signals
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
+            signal.signal(
+                number,
+                lambda *_: loop.call_soon_threadsafe(act),
+            )
 
 
 def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    if ":" in host:
+        return f"[{host}]"
+    return host
 
 
 def _url(settings: SidecarSettings, listener: socket.socket) -> str:
@@ -316,7 +341,11 @@ def _listener(settings: SidecarSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # With the protocol named, asyncio sets TCP_NODELAY on every connection. Without it, a response
     # of two segments waits 40 ms for the client's delayed acknowledgement (Nagle's algorithm).
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(
+        family,
+        socket.SOCK_STREAM,
+        socket.IPPROTO_TCP,
+    )
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if sys.platform != "win32":  # there the option lets two programs share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -85,7 +85,9 @@ class SidecarLedgers:
             log.critical("no new ledger could be opened: %s", again.message)
             return None
         self._identity = self._identify()
-        return self.ledger if aside is not None else None
+        if aside is not None:
+            return self.ledger
+        return None
 
     def change(self) -> str | None:
         """Return how the ledger at its location differs from the one open, or None.

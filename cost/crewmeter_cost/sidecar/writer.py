@@ -102,7 +102,11 @@ class Writer:
         self._missing: str | None = None
         """Why an idle writer can't find its ledger. None once it could."""
         self._suspicion: LedgerCorruptError | None = None
-        self.thread = SupervisedThread("crewmeter-writer", self._run, died=metrics.thread_died)
+        self.thread = SupervisedThread(
+            "crewmeter-writer",
+            self._run,
+            died=metrics.thread_died,
+        )
 
     @property
     def queued(self) -> int:
@@ -148,7 +152,10 @@ class Writer:
         batch.done.set_running_or_notify_cancel()
         with self._wake:
             if self._queued and self._queued + priced.spans > self._capacity:
-                seconds = round(self._queued / self._rate, 1)
+                seconds = round(
+                    self._queued / self._rate,
+                    1,
+                )
                 raise QueueFull(max(_RETRY_AT_LEAST, min(_RETRY_AT_MOST, seconds)))
             self._queued += priced.spans
             self._waiting.append(batch)
@@ -161,7 +168,8 @@ class Writer:
             if not group:
                 self._look_while_idle()
                 continue
-            suspicion, self._suspicion = self._suspicion, None
+            suspicion = self._suspicion
+            self._suspicion = None
             try:
                 if suspicion is not None:
                     self._recovered(suspicion)
@@ -169,7 +177,10 @@ class Writer:
             except BaseException as error:
                 # The thread dies of this. Whoever waits gets an answer first, and may try again.
                 problem = CrewMeterError(f"the writer ended by {type(error).__name__}")
-                self._answer([batch for batch in group if not batch.done.done()], problem)
+                self._answer(
+                    [batch for batch in group if not batch.done.done()],
+                    problem,
+                )
                 raise
 
     def _next_group(self) -> list[_QueuedBatch] | None:
@@ -217,7 +228,10 @@ class Writer:
                     self._write_group([batch])
             else:
                 log.exception("a batch could not be written")
-                self._failed(group, CrewMeterError(f"internal error: {type(error).__name__}"))
+                self._failed(
+                    group,
+                    CrewMeterError(f"internal error: {type(error).__name__}"),
+                )
         else:
             self._failure = None
             self._answer(group, None)
@@ -251,8 +265,17 @@ class Writer:
         calls = [call for batch in group for call in batch.priced.calls]
         steps = [step for batch in group for step in batch.priced.steps]
         began = time.perf_counter()
-        written = self._pipeline.ledger.write(calls, steps, self._pipeline.frozen)
-        return _WrittenGroup(calls, steps, written, time.perf_counter() - began)
+        written = self._pipeline.ledger.write(
+            calls,
+            steps,
+            self._pipeline.frozen,
+        )
+        return _WrittenGroup(
+            calls,
+            steps,
+            written,
+            time.perf_counter() - began,
+        )
 
     def _failed(self, group: Sequence[_QueuedBatch], error: CrewMeterError) -> None:
         self._metrics.ledger_errors.inc()

@@ -89,7 +89,9 @@ def _plain(value: object) -> object:
     """Return a value that JSON and JavaScript hold exactly, where there is one."""
     if isinstance(value, Decimal):
         is_whole = value == value.to_integral_value()
-        return int(value) if is_whole and abs(value) < 2**53 else float(value)
+        if is_whole and abs(value) < 2**53:
+            return int(value)
+        return float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -101,7 +103,12 @@ def ask_panel(engine: Engine, panel: str, parameters: PanelParameters) -> dict[s
     if entry is None:
         raise NotInCatalogueError(f"there is no panel {panel!r}")
     sql = entry["sql"][engine.dialect.name]
-    return ask(engine, sql, parameters.parameters(), lists=parameters.filters)
+    return ask(
+        engine,
+        sql,
+        parameters.parameters(),
+        lists=parameters.filters,
+    )
 
 
 def choices(engine: Engine, name: str, parameters: PanelParameters) -> list[object]:
@@ -113,5 +120,10 @@ def choices(engine: Engine, name: str, parameters: PanelParameters) -> list[obje
     if entry is None:
         raise NotInCatalogueError(f"there is no filter {name!r}")
     sql = entry["sql"][engine.dialect.name]
-    found: Any = ask(engine, sql, parameters.parameters(), lists=parameters.filters)["rows"]
+    found: Any = ask(
+        engine,
+        sql,
+        parameters.parameters(),
+        lists=parameters.filters,
+    )["rows"]
     return [row[0] for row in found]

@@ -88,13 +88,21 @@ def read_parameters(
     """
 
     def first(name: str, default: str) -> str:
-        return next(iter(query.get(name, ())), default)
+        return next(
+            iter(query.get(name, ())),
+            default,
+        )
 
     since = moment(first("from", "now-24h"), name="from", now=now)
     until = moment(first("to", "now"), name="to", now=now)
     if since >= until:
         raise CrewMeterError("the range is empty: `from` is not before `to`")
-    bucket = bounded_integer(first("bucket", "0"), name="bucket", lowest=0, highest=_LONGEST_BUCKET)
+    bucket = bounded_integer(
+        first("bucket", "0"),
+        name="bucket",
+        lowest=0,
+        highest=_LONGEST_BUCKET,
+    )
     return PanelParameters(
         since=since,
         until=until,

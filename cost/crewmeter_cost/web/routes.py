@@ -88,10 +88,18 @@ def page_routes(ledger: Ledger) -> list[Route]:
         return _json({**public_catalogue(), **own})
 
     def panel(request: Request) -> dict[str, object]:
-        return ask_panel(ledger.engine, request.path_params["panel"], _parameters(ledger, request))
+        return ask_panel(
+            ledger.engine,
+            request.path_params["panel"],
+            _parameters(ledger, request),
+        )
 
     def filter_choices(request: Request) -> dict[str, object]:
-        values = choices(ledger.engine, request.path_params["name"], _parameters(ledger, request))
+        values = choices(
+            ledger.engine,
+            request.path_params["name"],
+            _parameters(ledger, request),
+        )
         return {"values": values}
 
     def run_list(request: Request) -> dict[str, object]:
@@ -105,7 +113,10 @@ def page_routes(ledger: Ledger) -> list[Route]:
         )
 
     def run(request: Request) -> dict[str, object]:
-        return run_pages.run_tree(ledger.engine, request.path_params["run_id"])
+        return run_pages.run_tree(
+            ledger.engine,
+            request.path_params["run_id"],
+        )
 
     return [
         Route("/", static),
@@ -174,7 +185,12 @@ def _problem(message: str, hint: str | None, *, status: int) -> Response:
 
 
 def _json(document: object, *, status: int = 200) -> Response:
-    body = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    body = json.dumps(
+        document,
+        ensure_ascii=False,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
     return Response(
         body,
         status_code=status,

@@ -77,8 +77,18 @@ def run_list(
         hint = f"one of {', '.join(_STATUSES)}"
         raise CrewMeterError(f"status={status!r} is not known", hint=hint)
     newest = skip + PAGE if order == "time" else NEWEST
-    bound = {**parameters.parameters(), "status": (status,), "skip": skip, "newest": newest}
-    found = ask(engine, _STATEMENTS[order], bound, lists=_LISTS)
+    bound = {
+        **parameters.parameters(),
+        "status": (status,),
+        "skip": skip,
+        "newest": newest,
+    }
+    found = ask(
+        engine,
+        _STATEMENTS[order],
+        bound,
+        lists=_LISTS,
+    )
     return {**found, "page": PAGE, "newest": NEWEST}
 
 
@@ -99,5 +109,18 @@ def run_tree(engine: Engine, run_id: str) -> dict[str, object]:
 
 
 def _rows(engine: Engine, sql: str, run_id: str) -> list[dict[str, object]]:
-    found: dict[str, Any] = ask(engine, sql, {"run_id": run_id})
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    found: dict[str, Any] = ask(
+        engine,
+        sql,
+        {"run_id": run_id},
+    )
+    return [
+        dict(
+            zip(
+                found["columns"],
+                row,
+                strict=True,
+            )
+        )
+        for row in found["rows"]
+    ]

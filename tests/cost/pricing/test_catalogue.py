@@ -18,7 +18,8 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.pricing.catalogue import catalogue_files, compile_genai, compile_litellm
 from crewmeter_cost.pricing.catalogue.corrections import PATH
 from crewmeter_cost.pricing.catalogue.file_format import Catalogue
-from crewmeter_cost.pricing.overrides.reader import UNITS, read_overrides
+from crewmeter_cost.pricing.overrides.reader import read_overrides
+from crewmeter_cost.pricing.overrides.section_keys import UNITS
 
 
 def test_the_genai_prices_catalogue_has_not_drifted():

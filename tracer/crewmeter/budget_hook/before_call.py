@@ -107,7 +107,13 @@ class BeforeCallHook:
         guard = self._budgets.guard
         if guard is None:
             return None
-        return self._error_of(guard.tool(self._scope(node_here()), name, arguments))
+        return self._error_of(
+            guard.tool(
+                self._scope(node_here()),
+                name,
+                arguments,
+            )
+        )
 
     def exchange_opened(self, exchange: HttpExchange) -> None:
         """Reserve for an embedding about to be sent, in the caller's context.
@@ -141,7 +147,8 @@ class BeforeCallHook:
         """Give back what was reserved for an exchange and not billed."""
         owner = exchange.owner
         if isinstance(owner, ExchangeOwner) and owner.reservation is not None:
-            reservation, owner.reservation = owner.reservation, None
+            reservation = owner.reservation
+            owner.reservation = None
             if self._budgets.found is not None:
                 self._budgets.found.reconcile(reservation, None)
 
@@ -179,10 +186,12 @@ class BeforeCallHook:
             return
         attributes = attributes_of(node)
         duration_ns = (node.ended_ns or node.started_ns) - node.started_ns
-        reservation, call.reservation = call.reservation, _SETTLED
+        reservation = call.reservation
+        call.reservation = _SETTLED
         owner = call.exchange.owner if call.exchange is not None else None
         if reservation is None and isinstance(owner, ExchangeOwner):
-            reservation, owner.reservation = owner.reservation, None
+            reservation = owner.reservation
+            owner.reservation = None
         if reservation is not None:
             guard.reconcile(reservation, attributes, duration_ns=duration_ns)
         else:
@@ -231,7 +240,11 @@ class BeforeCallHook:
         endpoint = endpoint_of(llm)
         host = host_of(endpoint)[0] if endpoint else None
         named = short(getattr(llm, "model", None))
-        provider, model = names_of(declared_provider(llm), named, host)
+        provider, model = names_of(
+            declared_provider(llm),
+            named,
+            host,
+        )
         attributes = self._scope(node)
         attributes.update(
             _present(

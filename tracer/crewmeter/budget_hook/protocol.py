@@ -158,7 +158,9 @@ class BudgetLookup:
             self._known.wait(FIRST_LOOK_S)
             self._has_waited = True
         guard = self._guard
-        return guard if guard is not None and guard.active else None
+        if guard is not None and guard.active:
+            return guard
+        return None
 
     @property
     def found(self) -> BudgetGuard | None:

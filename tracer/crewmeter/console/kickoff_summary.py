@@ -71,5 +71,8 @@ def _money(usd: Decimal) -> str:
     """Return dollars with as many digits as the first three that count need."""
     if usd >= 1 or usd == 0:
         return f"${usd:,.2f}"
-    digits = min(12, 2 - usd.adjusted())
+    digits = min(
+        12,
+        2 - usd.adjusted(),
+    )
     return f"${usd:.{digits}f}"

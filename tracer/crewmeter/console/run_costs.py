@@ -40,4 +40,7 @@ def cost_of_run(exporter: SpanExporter, node: OpenSpan) -> RunCharge | None:
     picos = getattr(found, "cost_pusd", None)
     if picos is None:
         return RunCharge(None, unpriced_calls)
-    return RunCharge(int(picos) * _USD_PER_PICO, unpriced_calls)
+    return RunCharge(
+        int(picos) * _USD_PER_PICO,
+        unpriced_calls,
+    )

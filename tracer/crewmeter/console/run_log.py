@@ -88,7 +88,13 @@ def _fields(node: OpenSpan, exporter: SpanExporter) -> dict[str, Any]:
         fields["input_tokens"] = attributes.get(semconv.INPUT_TOKENS)
         fields["output_tokens"] = attributes.get(semconv.OUTPUT_TOKENS)
     if node.run is node and node.run_usage is not None:
-        fields.update(_run_fields(node, node.run_usage, exporter))
+        fields.update(
+            _run_fields(
+                node,
+                node.run_usage,
+                exporter,
+            )
+        )
     fields["run_id"] = attributes.get(semconv.RUN_ID)
     fields["trace_id"] = f"{node.context.trace_id:032x}"
     fields["span_id"] = f"{node.context.span_id:016x}"
@@ -115,7 +121,10 @@ def _run_fields(node: OpenSpan, usage: RunUsage, exporter: SpanExporter) -> dict
     if cost is not None:
         fields["unpriced_calls"] = cost.unpriced_calls
         if cost.usd is not None:
-            fields["cost_usd"] = format(cost.usd.normalize(), "f")
+            fields["cost_usd"] = format(
+                cost.usd.normalize(),
+                "f",
+            )
     return fields
 
 

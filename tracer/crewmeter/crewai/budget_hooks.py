@@ -56,7 +56,8 @@ class BudgetHooks:
 
     def release(self) -> None:
         """Take the hooks out."""
-        unregister, self._unregister = self._unregister, None
+        unregister = self._unregister
+        self._unregister = None
         if unregister is not None:
             unregister()
 
@@ -93,7 +94,11 @@ class BudgetHooks:
             before_call.error = _aborting_error(aborted)
 
         def before_llm_call(context: Any) -> bool | None:
-            refused = self.refusal(before_call.refusal, context.llm, context.messages)
+            refused = self.refusal(
+                before_call.refusal,
+                context.llm,
+                context.messages,
+            )
             if refused is None:
                 return None
             if aborted is not None:
@@ -102,7 +107,11 @@ class BudgetHooks:
 
         def before_tool_call(context: Any) -> bool | None:
             """Refuse the tool only. The run stops as its next model call is refused, too."""
-            refused = self.refusal(before_call.tool_refusal, context.tool_name, context.tool_input)
+            refused = self.refusal(
+                before_call.tool_refusal,
+                context.tool_name,
+                context.tool_input,
+            )
             return None if refused is None else False
 
         hooks.register_before_llm_call_hook(before_llm_call)

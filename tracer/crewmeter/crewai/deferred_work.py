@@ -40,9 +40,19 @@ def keep_accounts() -> Callable[[], None]:
         The function that undoes it.
     """
     undo: list[Callable[[], None]] = []
-    cancel = [when_imported("crewai.types.streaming", lambda: _patch_outputs(undo))]
+    cancel = [
+        when_imported(
+            "crewai.types.streaming",
+            lambda: _patch_outputs(undo),
+        )
+    ]
     for module, name in _ASYNC_KICKOFFS.items():
-        cancel.append(when_imported(module, _patcher(module, name, undo)))
+        cancel.append(
+            when_imported(
+                module,
+                _patcher(module, name, undo),
+            )
+        )
 
     def restore() -> None:
         for stop_waiting in cancel:
@@ -63,7 +73,11 @@ def _patch_outputs(undo: list[Callable[[], None]]) -> None:
 
 def _patcher(module: str, name: str, undo: list[Callable[[], None]]) -> Callable[[], None]:
     def patch() -> None:
-        owner = getattr(sys.modules[module], name, None)
+        owner = getattr(
+            sys.modules[module],
+            name,
+            None,
+        )
         if not isinstance(owner, type):
             return
         methods = [name for name in _METHODS if inspect.iscoroutinefunction(vars(owner).get(name))]

@@ -122,7 +122,10 @@ def has_mocked_client(source: Any) -> bool:
     private = getattr(source, "__pydantic_private__", None) or {}
     public = getattr(source, "__dict__", {})
     for name in _CLIENTS:
-        client = private.get(name, public.get(name))
+        client = private.get(
+            name,
+            public.get(name),
+        )
         if type(client).__module__ == "unittest.mock":
             return True
     return False

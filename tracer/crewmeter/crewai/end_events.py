@@ -61,8 +61,15 @@ def source_ended(source: Any, event: Any) -> Ending:
 def task_ended(source: Any, event: Any) -> Ending:
     """Read the end of a task."""
     task = getattr(event, "task", None) or source
-    output = getattr(getattr(event, "output", None), "raw", None)
-    return Ending(key=text(getattr(task, "id", None)), content=((semconv.OUTPUT_MESSAGES, output),))
+    output = getattr(
+        getattr(event, "output", None),
+        "raw",
+        None,
+    )
+    return Ending(
+        key=text(getattr(task, "id", None)),
+        content=((semconv.OUTPUT_MESSAGES, output),),
+    )
 
 
 def agent_ended(source: Any, event: Any) -> Ending:
@@ -142,4 +149,6 @@ def error_of(event: Any, unnamed: str = "_OTHER") -> str:
     if isinstance(error_type, str) and error_type.isidentifier() and len(error_type) <= 64:
         return error_type
     in_flight = sys.exc_info()[0]
-    return unnamed if in_flight is None else in_flight.__name__
+    if in_flight is None:
+        return unnamed
+    return in_flight.__name__

@@ -80,7 +80,10 @@ class EventBusListener:
         stamp = getattr(event, "timestamp", None)
         at_ns = time_ns() if stamp is None else int(stamp.timestamp() * 1e9)
         with self._lock:
-            heappush(self._waiting, (at_ns, next(self._number), source, event))
+            heappush(
+                self._waiting,
+                (at_ns, next(self._number), source, event),
+            )
 
     def _run(self) -> None:
         while not self._stop.wait(DELAY_NS / 2e9):

@@ -172,7 +172,12 @@ class EventHandler:
             self._turns.note(source, event)
         elif event.type in SPAN_EVENTS and not self._is_replaying():
             attributes = span_event_attributes(event)
-            self._recorder.add_event(event.parent_event_id, event.type, attributes, now_ns)
+            self._recorder.add_event(
+                event.parent_event_id,
+                event.type,
+                attributes,
+                now_ns,
+            )
 
     def _refuse_embedding(self, before_call: BeforeCallHook) -> None:
         """Raise `BudgetExceeded` where an embedding must not be made here."""
@@ -204,7 +209,10 @@ class EventHandler:
         if not isinstance(opening, Opening):
             return
         if rule.kind == semconv.KIND_FLOW:
-            opening.scope = {**(opening.scope or {}), **self._turns.scope_of(source)}
+            opening.scope = {
+                **(opening.scope or {}),
+                **self._turns.scope_of(source),
+            }
         node = self._recorder.open(
             event.event_id,
             parent_id,
@@ -238,11 +246,28 @@ class EventHandler:
         if not isinstance(ending, Ending):
             return
         started_id = event.started_event_id if rule.scoped else None
-        node = self._recorder.match(rule.kind, started_id, ending.key)
+        node = self._recorder.match(
+            rule.kind,
+            started_id,
+            ending.key,
+        )
         if rule.kind == semconv.KIND_LLM:
-            self._end_call(rule, source, event, now_ns, node, ending)
+            self._end_call(
+                rule,
+                source,
+                event,
+                now_ns,
+                node,
+                ending,
+            )
         elif node is not None:
-            self._close(node, rule, event, ending, now_ns)
+            self._close(
+                node,
+                rule,
+                event,
+                ending,
+                now_ns,
+            )
 
     def _end_call(
         self,
@@ -259,7 +284,13 @@ class EventHandler:
             _add_outcome(node.call, event)
             if not node.call.exchanges and has_mocked_client(source):
                 node.call.not_sent = True
-            self._close(node, rule, event, ending, now_ns)
+            self._close(
+                node,
+                rule,
+                event,
+                ending,
+                now_ns,
+            )
         elif self._recorder.find_ended_call(ending.key, _usage_of(event)) is None:
             self._record_unannounced(rule, source, event, now_ns)
 
@@ -271,7 +302,9 @@ class EventHandler:
         named = self._recorder.find_open(event.started_event_id)
         if named is None or named.call is None:
             return None
-        return named if self._recorder.find_call(key) is None else None
+        if self._recorder.find_call(key) is None:
+            return named
+        return None
 
     def _record_unannounced(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
         """Record a call that ends without having begun for us.
@@ -348,8 +381,12 @@ def _add_outcome(call: ModelCall, event: Any) -> None:
 
 def _usage_of(event: Any) -> dict[str, object] | None:
     usage = getattr(event, "usage", None)
-    return usage if isinstance(usage, dict) else None
+    if isinstance(usage, dict):
+        return usage
+    return None
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    if isinstance(value, str) and value:
+        return value
+    return None

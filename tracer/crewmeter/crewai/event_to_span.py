@@ -46,7 +46,13 @@ def _pair(
         f"{stem}_{done}": EventRule("end", kind, end, scoped=scoped),
     }
     for suffix in failed:
-        rows[f"{stem}_{suffix}"] = EventRule("end", kind, end, failed=True, scoped=scoped)
+        rows[f"{stem}_{suffix}"] = EventRule(
+            "end",
+            kind,
+            end,
+            failed=True,
+            scoped=scoped,
+        )
     return rows
 
 

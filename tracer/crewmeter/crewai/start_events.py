@@ -203,7 +203,11 @@ def mcp_started(source: Any, event: Any) -> Opening:
         method = "initialize"
     attributes[semconv.MCP_METHOD] = method
     subject = tool or server
-    return Opening(f"{method} {subject}", key=subject, attributes=attributes)
+    return Opening(
+        f"{method} {subject}",
+        key=subject,
+        attributes=attributes,
+    )
 
 
 def named(word: str, *key_fields: str) -> Callable[[Any, Any], Opening]:

@@ -116,7 +116,11 @@ class BatchProcessor:
         with self._starting:
             if self._thread is not None or self._closing:
                 return
-            thread = threading.Thread(target=self._run, name=f"crewmeter-{self.name}", daemon=True)
+            thread = threading.Thread(
+                target=self._run,
+                name=f"crewmeter-{self.name}",
+                daemon=True,
+            )
             self._thread = thread
         thread.start()
 
@@ -240,7 +244,10 @@ class BatchProcessor:
     def _adapt_delay(self, waiting: int) -> None:
         """Wait longer for the next batch where this one is large, shorter where small."""
         factor = 2.0 if waiting >= LOADED_SPANS else 0.5
-        self._delay_s = min(LONGEST_DELAY_S, max(DELAY_S, self._delay_s * factor))
+        self._delay_s = min(
+            LONGEST_DELAY_S,
+            max(DELAY_S, self._delay_s * factor),
+        )
 
     def _warm_up(self) -> None:
         """Load the exporter before there is anything to export.
@@ -348,7 +355,8 @@ class BatchProcessor:
         if self._journal is None or not self._exported:
             return
         if getattr(self._exporter, "is_durable", True):
-            exported, self._exported = self._exported, []
+            exported = self._exported
+            self._exported = []
             self._journal.release(exported)
 
     def _report(self, problem: str) -> None:

@@ -111,12 +111,18 @@ def signal_url(endpoint: str, signal: str) -> str:
     """
     base = endpoint.rstrip("/")
     path = f"/v1/{signal}"
-    return base if base.endswith(path) else base + path
+    if base.endswith(path):
+        return base
+    return base + path
 
 
 def exports_otlp(provider: TracerProvider) -> bool:
     """Return True where the user's provider seems to have an OTLP exporter of its own."""
-    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    processors = getattr(
+        getattr(provider, "_active_span_processor", None),
+        "_span_processors",
+        (),
+    )
     for processor in processors:
         simple = getattr(processor, "span_exporter", None)
         batch = getattr(processor, "_batch_processor", None)

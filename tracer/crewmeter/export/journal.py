@@ -142,7 +142,10 @@ class Journal:
     def close(self) -> None:
         """Delete the files whose spans are all in the ledger, and leave the others."""
         with self._lock:
-            segments = [*self._full, self._segment]
+            segments = [
+                *self._full,
+                self._segment,
+            ]
             self._segment = None
             self._full = []
             for segment in segments:
@@ -160,7 +163,10 @@ class Journal:
 
         The parent's stays locked by the parent.
         """
-        inherited = [*self._full, self._segment]
+        inherited = [
+            *self._full,
+            self._segment,
+        ]
         self._reset()
         for segment in inherited:
             if segment is not None:
@@ -207,7 +213,10 @@ def _begin(folder: Path) -> Segment:
             # A process that has ended took the empty folder away.
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor,
+                fcntl.LOCK_EX | fcntl.LOCK_NB,
+            )
             # A reader that was faster finds nothing in the file and deletes it.
             if os.fstat(descriptor).st_nlink:
                 return Segment(path, descriptor)

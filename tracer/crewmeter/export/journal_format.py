@@ -152,9 +152,13 @@ def _record(line: bytes) -> list[Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, list) else None
+    if isinstance(record, list):
+        return record
+    return None
 
 
 def _unlisted(value: object) -> object:
     """Return a list of JSON as the tuple that OpenTelemetry has for it."""
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(value)
+    return value

@@ -104,18 +104,25 @@ class ClientMetrics:
             return
         attributes = node.readable.attributes or {}
         labels = {name: attributes[name] for name in _LABELS if name in attributes}
-        instruments.duration.record((node.ended_ns - node.started_ns) / 1e9, labels)
+        instruments.duration.record(
+            (node.ended_ns - node.started_ns) / 1e9,
+            labels,
+        )
         for kind, name in (("input", semconv.INPUT_TOKENS), ("output", semconv.OUTPUT_TOKENS)):
             count = attributes.get(name)
             if isinstance(count, int):
-                instruments.tokens.record(count, {**labels, semconv.TOKEN_TYPE: kind})
+                instruments.tokens.record(
+                    count,
+                    {**labels, semconv.TOKEN_TYPE: kind},
+                )
         first = attributes.get(semconv.TIME_TO_FIRST_TOKEN)
         if isinstance(first, float):
             instruments.first_chunk.record(first, labels)
 
     def close(self) -> None:
         """Export what is collected and stop, if the provider is ours."""
-        own, self._own = self._own, None
+        own = self._own
+        self._own = None
         if own is not None:
             own.shutdown()
 
@@ -141,7 +148,10 @@ class ClientMetrics:
     def _own_provider(self) -> Any:
         """Return a provider of our own where an endpoint is configured, else None."""
         if self._settings.metrics:
-            self._own = _provider(self._settings, self._resource())
+            self._own = _provider(
+                self._settings,
+                self._resource(),
+            )
         return self._own
 
 

@@ -54,7 +54,8 @@ def report_fault(what: str, error: Exception) -> None:
     if now - _last_logged_ns < _LOG_EVERY_NS:
         return
     _last_logged_ns = now
-    count, _swallowed = _swallowed, 0
+    count = _swallowed
+    _swallowed = 0
     line = 0
     trace = error.__traceback__
     while trace is not None:

@@ -40,7 +40,10 @@ class _Fact(Generic[T]):
         self._name = name
 
     def __get__(self, exchange: HttpExchange, owner: type) -> T:
-        value: T = getattr(exchange.facts, self._name)
+        value: T = getattr(
+            exchange.facts,
+            self._name,
+        )
         return value
 
     def __set__(self, exchange: HttpExchange, value: T) -> None:
@@ -160,7 +163,8 @@ class HttpExchange:
         self._unread = read
 
     def _read(self) -> None:
-        read, self._unread = self._unread, None
+        read = self._unread
+        self._unread = None
         if read is None:
             return
         try:

@@ -45,7 +45,12 @@ class _PatchedLibraries:
         self.look()
         for name in _PATCHES:
             if name not in self._undo:
-                self._stop_waiting.append(when_imported(name, partial(self._patch, name)))
+                self._stop_waiting.append(
+                    when_imported(
+                        name,
+                        partial(self._patch, name),
+                    )
+                )
 
     def look(self) -> None:
         """Patch the libraries imported since the last look."""
@@ -55,7 +60,10 @@ class _PatchedLibraries:
 
     def _patch(self, name: str) -> None:
         if name not in self._undo:
-            self._undo[name] = _PATCHES[name](sys.modules[name], self.observer)
+            self._undo[name] = _PATCHES[name](
+                sys.modules[name],
+                self.observer,
+            )
 
     def uninstall(self) -> None:
         """Put every function back."""

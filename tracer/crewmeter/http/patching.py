@@ -57,7 +57,12 @@ def wrap(original: Any, hooks: SendHooks, observer: HttpObserver) -> Any:
             raise
         finally:
             sending_library.reset(token)
-        hooks.answered(exchange, response, *args, **kwargs)
+        hooks.answered(
+            exchange,
+            response,
+            *args,
+            **kwargs,
+        )
         return response
 
     return send
@@ -79,7 +84,12 @@ def wrap_async(original: Any, hooks: SendHooks, observer: HttpObserver) -> Any:
             raise
         finally:
             sending_library.reset(token)
-        hooks.answered(exchange, response, *args, **kwargs)
+        hooks.answered(
+            exchange,
+            response,
+            *args,
+            **kwargs,
+        )
         return response
 
     return send

@@ -39,7 +39,11 @@ def begin(
     Without ``host``, ``path`` is a whole URL. ``body`` gives the request's body, which is searched
     when somebody wants to know the model in it.
     """
-    found = find_endpoint(path.partition("?")[0], host, port)
+    found = find_endpoint(
+        path.partition("?")[0],
+        host,
+        port,
+    )
     if found is None or is_nested(library):
         return None
     protocol = found.protocol
@@ -132,6 +136,9 @@ def _was_never_sent(error: BaseException) -> bool:
             return False
         if type(seen).__name__ in _NEVER_SENT:
             return True
-        inner = next((item for item in seen.args if isinstance(item, BaseException)), None)
+        inner = next(
+            (item for item in seen.args if isinstance(item, BaseException)),
+            None,
+        )
         seen = inner or getattr(seen, "reason", None) or seen.__cause__
     return False

@@ -73,7 +73,10 @@ def _read_document(exchange: HttpExchange, body: bytes, request: Callable[[], by
     if facts.protocol.read_request is not None:
         read_request_body(facts, request())
     if facts.usage == MISSING:
-        facts.usage = _without_usage(exchange, lambda: estimate_request(request()))
+        facts.usage = _without_usage(
+            exchange,
+            lambda: estimate_request(request()),
+        )
     facts.let_go()
 
 
@@ -140,7 +143,10 @@ class BodyObserver:
         self._parts.append(chunk)
         if self._bytes > LARGEST_BODY:
             whole = b"".join(self._parts)
-            self._parts = [whole[:_EDGE], whole[-_EDGE:]]
+            self._parts = [
+                whole[:_EDGE],
+                whole[-_EDGE:],
+            ]
             self._bytes = 2 * _EDGE
 
     @guarded
@@ -182,7 +188,11 @@ class BodyObserver:
         if self._parser is None:
             self._end_document(cut=cut or error is not None)
         else:
-            self._end_stream(self._parser, cut=cut, failed=error is not None)
+            self._end_stream(
+                self._parser,
+                cut=cut,
+                failed=error is not None,
+            )
         exchange.facts.let_go()
         self._request = None
         self._parts = []
@@ -209,7 +219,9 @@ class BodyObserver:
         _read_document(self.exchange, body, self._request_body)
 
     def _request_body(self) -> bytes:
-        return self._request() if self._request is not None else b""
+        if self._request is not None:
+            return self._request()
+        return b""
 
     def _estimate(self, why: str) -> None:
         """Estimate what an answer has used until now.
@@ -223,7 +235,11 @@ class BodyObserver:
             return
         if usage.status == "reported":
             if exchange.protocol.stream.running_totals and not parser.is_finished:
-                exchange.usage = replace(usage, status="estimated", flags=(*usage.flags, why))
+                exchange.usage = replace(
+                    usage,
+                    status="estimated",
+                    flags=(*usage.flags, why),
+                )
             return
         tokens = parser.text_tokens()
         if usage.input is not None:

@@ -30,8 +30,20 @@ def observe_cache(hit: Callable[[], None]) -> Callable[[], None]:
 
     def patch() -> None:
         cache = sys.modules[_MODULE].Cache
-        undo.append(replace(cache, "get_cache", lambda get: _observed(get, hit)))
-        undo.append(replace(cache, "async_get_cache", lambda get: _observed_async(get, hit)))
+        undo.append(
+            replace(
+                cache,
+                "get_cache",
+                lambda get: _observed(get, hit),
+            )
+        )
+        undo.append(
+            replace(
+                cache,
+                "async_get_cache",
+                lambda get: _observed_async(get, hit),
+            )
+        )
 
     stop_waiting = when_imported(_MODULE, patch)
 

@@ -92,7 +92,10 @@ class _TextCount:
         for key in self._keys:
             at = block.find(key)
             while at >= 0:
-                at = self._take_piece(block, at + len(key))
+                at = self._take_piece(
+                    block,
+                    at + len(key),
+                )
                 at = block.find(key, at)
         if len(self._waiting) > _TALLY_FROM:
             self._count()
@@ -223,8 +226,14 @@ class _Frames:
     def feed(self, chunk: bytes) -> None:
         self._buffer += chunk
         while len(self._buffer) >= _PRELUDE:
-            total = int.from_bytes(self._buffer[:4], "big")
-            headers = int.from_bytes(self._buffer[4:8], "big")
+            total = int.from_bytes(
+                self._buffer[:4],
+                "big",
+            )
+            headers = int.from_bytes(
+                self._buffer[4:8],
+                "big",
+            )
             if not _PRELUDE + headers + _CHECKSUM <= total <= LARGEST_BODY:
                 self._buffer.clear()  # not the framing it claims to be
                 return

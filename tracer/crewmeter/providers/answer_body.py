@@ -68,7 +68,10 @@ def _read_large(facts: ResponseFacts, body: bytes) -> None:
     Numbers fill the middle, so nothing there is lost.
     """
     answer: dict[str, object] = {}
-    _search_edge(body[-_EDGE:], answer)
+    _search_edge(
+        body[-_EDGE:],
+        answer,
+    )
     _search_edge(body[:_EDGE], answer)
     facts.read(answer)
     is_missing = facts.usage.status == "missing"
@@ -80,13 +83,22 @@ def _read_large(facts: ResponseFacts, body: bytes) -> None:
 
 def _search_edge(edge: bytes, answer: dict[str, object]) -> None:
     for name, value in _NAMED.findall(edge):
-        answer.setdefault(name.decode(), value.decode("utf-8", "replace"))
+        answer.setdefault(
+            name.decode(),
+            value.decode("utf-8", "replace"),
+        )
     for match in _USAGE.finditer(edge):
         rest = edge[match.end() :].decode("utf-8", "replace")
         try:
             found, _ = _decoder.raw_decode(rest)
         except (ValueError, RecursionError):
             continue
-        answer.setdefault(match.group(1).decode(), found)
+        answer.setdefault(
+            match.group(1).decode(),
+            found,
+        )
     for name, digits in _LONE.findall(edge):
-        answer.setdefault(name.decode(), int(digits))
+        answer.setdefault(
+            name.decode(),
+            int(digits),
+        )

@@ -40,12 +40,18 @@ class KnownKeys:
 
         What ``other`` says of the inside goes first.
         """
-        return KnownKeys(self.names | other.names, {**self.inside, **other.inside})
+        return KnownKeys(
+            self.names | other.names,
+            {**self.inside, **other.inside},
+        )
 
 
 def keys(names: str, **inside: KnownKeys) -> KnownKeys:
     """Return the keys in ``names``, and those with something known ``inside``."""
-    return KnownKeys(frozenset((*names.split(), *inside)), inside)
+    return KnownKeys(
+        frozenset((*names.split(), *inside)),
+        inside,
+    )
 
 
 @dataclass(frozen=True, slots=True)

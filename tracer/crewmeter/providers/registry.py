@@ -115,7 +115,11 @@ def find_endpoint(path: str, host: str | None = None, port: int | None = None) -
     None where it calls no model. ``path`` has no query. Without a ``host``, ``path`` is a whole
     URL. The result is cached: an app has few addresses.
     """
-    return _find(path[:_LONGEST_PATH], host, port)
+    return _find(
+        path[:_LONGEST_PATH],
+        host,
+        port,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -154,7 +158,13 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
 
 
 def _route(path: str, provider: str | None) -> tuple[Route, ProviderProtocol] | None:
-    ending = path[max(path.rfind("/"), path.rfind(":")) + 1 :]
+    ending = path[
+        max(
+            path.rfind("/"),
+            path.rfind(":"),
+        )
+        + 1 :
+    ]
     for route, protocol in _ROUTES.get(ending, ()):
         if route.within in path and route.provider in (None, provider):
             return route, protocol
@@ -192,4 +202,6 @@ def _assumed_provider(protocol: ProviderProtocol, path: str, port: int | None) -
 
 def _model_in_path(path: str) -> str | None:
     match = _MODEL_IN_PATH.search(path)
-    return unquote(match.group(1))[:_LONGEST_MODEL] if match else None
+    if match:
+        return unquote(match.group(1))[:_LONGEST_MODEL]
+    return None

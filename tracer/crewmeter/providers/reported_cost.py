@@ -64,9 +64,13 @@ def _amount(value: object) -> Decimal | None:
         amount = Decimal(str(value)[:_LONGEST_NUMBER])
     except (InvalidOperation, ValueError):  # ValueError: an int of more than 4,300 digits
         return None
-    return amount if amount.is_finite() and 0 <= amount < _MOST_USD else None
+    if amount.is_finite() and 0 <= amount < _MOST_USD:
+        return amount
+    return None
 
 
 def _text(amount: Decimal) -> str:
     text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    if "." in text:
+        return text.rstrip("0").rstrip(".")
+    return text

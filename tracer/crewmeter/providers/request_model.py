@@ -32,8 +32,13 @@ def model_in_body(body: bytes) -> str | None:
             model = json.loads(body).get("model")
         except (ValueError, AttributeError, RecursionError):
             return None
-        return model if isinstance(model, str) else None
-    match = _NAME.match(body, first + len(_KEY))
+        if isinstance(model, str):
+            return model
+        return None
+    match = _NAME.match(
+        body,
+        first + len(_KEY),
+    )
     if match is None:
         return None
     if b"\\" not in match.group(1):
@@ -42,7 +47,9 @@ def model_in_body(body: bytes) -> str | None:
         name = json.loads(match.group(1))
     except ValueError:
         return None
-    return name if isinstance(name, str) else None
+    if isinstance(name, str):
+        return name
+    return None
 
 
 def _model_in_form(body: bytes) -> str | None:

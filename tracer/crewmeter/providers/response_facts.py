@@ -1,7 +1,4 @@
-"""What a provider's answer says about its bill: ids, models, tier, usage.
-
-Numbers, not content.
-"""
+"""What a provider's answer says about its bill: ids, models, tier, usage, no content."""
 
 from __future__ import annotations
 

@@ -33,7 +33,13 @@ def flag_of(path: str) -> str:
 
     Printable, without spaces, short.
     """
-    return FLAG + _NOT_PLAIN.sub("_", path[: 2 * _LONGEST_PATH])[:_LONGEST_PATH]
+    return (
+        FLAG
+        + _NOT_PLAIN.sub(
+            "_",
+            path[: 2 * _LONGEST_PATH],
+        )[:_LONGEST_PATH]
+    )
 
 
 def is_nothing(value: object, depth: int = 0) -> bool:
@@ -63,7 +69,12 @@ def _walk(raw: Mapping[str, object], known: KnownKeys, above: str, found: list[s
     if not names <= known.names:
         unknown = list(names - known.names)
         for key in unknown[:_MOST_KEYS]:
-            _note(above, key, raw[key], found)
+            _note(
+                above,
+                key,
+                raw[key],
+                found,
+            )
     for key in raw:
         inside = known.inside.get(key)
         if inside is None or not raw[key]:

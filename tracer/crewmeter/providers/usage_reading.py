@@ -39,9 +39,17 @@ def read_usage(
     try:
         usage = shape.read(raw, canonical_provider(provider)).finish(operation)
     except BadCount as bad:
-        return TokenUsage(status="invalid", flags=(f"bad_count:{bad.args[0]}",))
+        return TokenUsage(
+            status="invalid",
+            flags=(f"bad_count:{bad.args[0]}",),
+        )
     unknown = unknown_paths(raw, shape.known)
-    return replace(usage, flags=(*usage.flags, *unknown)) if unknown else usage
+    if unknown:
+        return replace(
+            usage,
+            flags=(*usage.flags, *unknown),
+        )
+    return usage
 
 
 def _shape_of(raw: Mapping[str, object]) -> UsageShape | None:

@@ -59,13 +59,20 @@ def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue
     host, port = _server(call)
     if declared is None and exchange is not None:
         declared = exchange.provider
-    provider, model = names_of(declared, call.model, host)
+    provider, model = names_of(
+        declared,
+        call.model,
+        host,
+    )
     usage, source = _usage(call, provider)
     if usage.status == "missing" and node.error_type is not None and _was_refused(exchange):
         usage = _with_flag(usage, "rejected")
     if source == "event" and usage.status == "reported" and not call.exchanges:
         # Either nothing was sent, or by a client that is not observed. Only the former is free.
-        usage = _with_flag(usage, "not_sent" if call.not_sent else "no_exchange")
+        usage = _with_flag(
+            usage,
+            "not_sent" if call.not_sent else "no_exchange",
+        )
     values: dict[str, AttributeValue | None] = {
         semconv.OPERATION: call.operation,
         semconv.PROVIDER: provider,
@@ -136,7 +143,10 @@ def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
 def _with_flag(usage: TokenUsage, flag: str) -> TokenUsage:
     if flag in usage.flags:
         return usage
-    return replace(usage, flags=(*usage.flags, flag))
+    return replace(
+        usage,
+        flags=(*usage.flags, flag),
+    )
 
 
 def _was_refused(exchange: HttpExchange | None) -> bool:
@@ -155,4 +165,10 @@ def _time_to_first_token(call: ModelCall, node: OpenSpan) -> float | None:
         first = exchange.first_chunk_ns
     if first is None:
         return None
-    return max(0, first - node.started_ns) / 1e9
+    return (
+        max(
+            0,
+            first - node.started_ns,
+        )
+        / 1e9
+    )

@@ -36,7 +36,11 @@ def raw_node() -> OpenSpan | None:
 
 
 def _carried_node() -> OpenSpan | None:
-    carried: OpenSpan | None = getattr(threading.current_thread(), _CARRIED, None)
+    carried: OpenSpan | None = getattr(
+        threading.current_thread(),
+        _CARRIED,
+        None,
+    )
     return carried
 
 
@@ -61,7 +65,10 @@ def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
     anchor = Anchor(node)
     if lost is not None:
         event_id = node.event_id
-        node.anchor = ref(anchor, lambda _: lost(event_id))
+        node.anchor = ref(
+            anchor,
+            lambda _: lost(event_id),
+        )
     anchored = otel_context.set_value(_KEY, anchor, before)
     otel_context.attach(trace.set_span_in_context(node.otel_span, anchored))
 
@@ -136,8 +143,18 @@ def carry_into_threads() -> Callable[[], None]:
         has_context = type(getattr(fn, "__self__", None)) is Context
         node = _open(_carried_node() if has_context else raw_node())
         if node is None:
-            return submit(self, fn, *args, **kwargs)
-        return submit(self, _Carried(fn, node), *args, **kwargs)
+            return submit(
+                self,
+                fn,
+                *args,
+                **kwargs,
+            )
+        return submit(
+            self,
+            _Carried(fn, node),
+            *args,
+            **kwargs,
+        )
 
     threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the purpose
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[assignment]  # as above

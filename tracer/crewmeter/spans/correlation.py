@@ -184,7 +184,12 @@ class Correlator:
         extra.model = call.model
         extra.endpoint = call.endpoint
         extra.reconciled = usage
-        self._record(extra, missing, missing.started_ns, missing.ended_ns or time_ns())
+        self._record(
+            extra,
+            missing,
+            missing.started_ns,
+            missing.ended_ns or time_ns(),
+        )
 
     def _bill_alone(self, exchange: HttpExchange, owner: ExchangeOwner) -> None:
         """Record an exchange as a call of its own."""
@@ -198,7 +203,13 @@ class Correlator:
         if not call.declared and node is not None and node.call is not None:
             call.declared = node.call.declared
         ended_ns = exchange.ended_ns or time_ns()
-        self._record(call, node, exchange.started_ns, ended_ns, exchange.error_type)
+        self._record(
+            call,
+            node,
+            exchange.started_ns,
+            ended_ns,
+            exchange.error_type,
+        )
 
     def _record(
         self,

@@ -88,7 +88,13 @@ class Recorder:
         ``scope`` is what descendants inherit besides. ``is_run`` False keeps a root from being a
         run. With ``current`` it becomes the caller's current OpenTelemetry span until it ends.
         """
-        node = OpenSpan(event_id, kind, name, at_ns, threading.get_ident())
+        node = OpenSpan(
+            event_id,
+            kind,
+            name,
+            at_ns,
+            threading.get_ident(),
+        )
         node.key = key
         node.call = call
         if attributes:
@@ -97,7 +103,12 @@ class Recorder:
         if kind == semconv.KIND_TASK:
             scope = task_scope(node, scope)
         self._ids.assign(node)
-        assign_scope(node, scope, self._base_scope, is_run=is_run)
+        assign_scope(
+            node,
+            scope,
+            self._base_scope,
+            is_run=is_run,
+        )
         if node.parent is not None and node.parent.ended_ns is None:
             node.parent.children.add(node)
         self._active.add(node)
@@ -141,7 +152,13 @@ class Recorder:
         """Add a span that is over already. ``parent`` wins over ``parent_id``."""
         if started_ns is None:
             started_ns = at_ns
-        node = OpenSpan(uuid4().hex, kind, name, started_ns, threading.get_ident())
+        node = OpenSpan(
+            uuid4().hex,
+            kind,
+            name,
+            started_ns,
+            threading.get_ident(),
+        )
         node.call = call
         if attributes:
             node.attributes = attributes
@@ -234,7 +251,10 @@ class Recorder:
 
     def abandon_all(self, now_ns: int) -> None:
         """Close everything still open, innermost first, as the process is about to end."""
-        newest_first = sorted(self._active.open.values(), key=lambda node: -node.started_ns)
+        newest_first = sorted(
+            self._active.open.values(),
+            key=lambda node: -node.started_ns,
+        )
         for node in newest_first:
             self.close(node, now_ns, abandoned=True)
         self._correlator.complete_pending()
@@ -254,7 +274,10 @@ class Recorder:
             self.close(node, at_ns, abandoned=True)
             return
         last_ns = _last_seen(node, default=at_ns)
-        self.close(node, min(last_ns, at_ns))
+        self.close(
+            node,
+            min(last_ns, at_ns),
+        )
 
     def _parent(self, parent_id: str | None, kind: str) -> OpenSpan | None:
         """Return the node that a new one of ``kind`` belongs under.
@@ -280,7 +303,10 @@ class Recorder:
                 if runs_tools and kind not in _LEAVES:
                     return node
                 # CrewAI forgot to report the end of a call. What starts now proves that it is over.
-                self._close_inner(node, _last_seen(node, default=node.started_ns))
+                self._close_inner(
+                    node,
+                    _last_seen(node, default=node.started_ns),
+                )
             node = node.parent
         return node
 

@@ -59,7 +59,12 @@ class SpanIds:
             outer = trace.set_span_in_context(parent.otel_span)
         else:
             outer = otel_context.get_current()
-        span = tracer.start_span(node.name, outer, _kind(node), start_time=node.started_ns)
+        span = tracer.start_span(
+            node.name,
+            outer,
+            _kind(node),
+            start_time=node.started_ns,
+        )
         context = span.get_span_context()
         if not context.is_valid:
             return False
@@ -74,7 +79,12 @@ class SpanIds:
 
     def _assign_below(self, node: OpenSpan, above: SpanContext) -> None:
         node.parent_context = above
-        self._draw(node, above.trace_id, above.trace_flags, above.trace_state)
+        self._draw(
+            node,
+            above.trace_id,
+            above.trace_flags,
+            above.trace_state,
+        )
 
     def _assign_root(self, node: OpenSpan) -> None:
         """Give a root its ids, below the span that is current in the app, if any."""
@@ -93,13 +103,26 @@ class SpanIds:
             otel_context.get_current(), trace_id, node.name, _kind(node), {}, ()
         )
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
-        self._draw(node, trace_id, flags, result.trace_state or _NO_STATE)
+        self._draw(
+            node,
+            trace_id,
+            flags,
+            result.trace_state or _NO_STATE,
+        )
 
     def _draw(self, node: OpenSpan, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
         span_id = self._random.getrandbits(64) or 1
-        node.context = SpanContext(trace_id, span_id, False, flags, state)
+        node.context = SpanContext(
+            trace_id,
+            span_id,
+            False,
+            flags,
+            state,
+        )
         node.otel_span = NonRecordingSpan(node.context)
 
 
 def _kind(node: OpenSpan) -> SpanKind:
-    return SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
+    if node.kind in CLIENT_KINDS:
+        return SpanKind.CLIENT
+    return SpanKind.INTERNAL

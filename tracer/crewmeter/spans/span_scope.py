@@ -79,6 +79,9 @@ def task_scope(node: OpenSpan, scope: Mapping[str, str] | None) -> dict[str, str
         label = "task"
         crew = node.parent.nearest(semconv.KIND_CREW) if node.parent is not None else None
         if crew is not None:
-            label = (crew.labels or {}).get(node.key or "", label)
+            label = (crew.labels or {}).get(
+                node.key or "",
+                label,
+            )
     node.name = label if label.startswith("task") else f"task {label}"
     return {semconv.TASK: label}

@@ -180,13 +180,18 @@ def usage_from_attributes(
     try:
         draft = _draft(attributes, names)
     except BadCount as bad:
-        return TokenUsage(status="invalid", flags=flags or (f"bad_count:{bad.args[0]}",))
+        return TokenUsage(
+            status="invalid",
+            flags=flags or (f"bad_count:{bad.args[0]}",),
+        )
     if status == "missing":
         return TokenUsage(status="missing", flags=flags)
     usage = draft.finish(operation)
     merged = tuple(dict.fromkeys((*flags, *usage.flags)))
     if usage.status != "reported" or status is None:
-        return replace(usage, flags=merged) if merged else usage
+        if merged:
+            return replace(usage, flags=merged)
+        return usage
     return replace(usage, status=status, flags=merged)
 
 
@@ -200,7 +205,14 @@ def _clean(value: str) -> str:
 
 def _flags(value: object) -> tuple[str, ...]:
     """Return the flags on the span (a list, or one text), each once."""
-    listed = value if isinstance(value, list | tuple) else (value,)
+    listed = (
+        value
+        if isinstance(
+            value,
+            list | tuple,
+        )
+        else (value,)
+    )
     flags: dict[str, None] = {}
     for flag in listed[:_MOST_FLAGS]:
         if isinstance(flag, str):
@@ -247,7 +259,10 @@ def _first(attributes: Mapping[str, object], names: tuple[str, ...]) -> int | No
         if value is None:
             continue
         if isinstance(value, str) and value.strip().isdecimal():
-            return count({name: int(value.strip()[:20])}, name)
+            return count(
+                {name: int(value.strip()[:20])},
+                name,
+            )
         return count(attributes, name)
     return None
 

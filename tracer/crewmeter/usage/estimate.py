@@ -68,7 +68,9 @@ class TextTally:
 def _weight(point: int) -> float:
     if point < _ALPHABETIC_FROM:
         return _ACCENTED
-    return _ALPHABETIC if point < _WIDE_FROM else _WIDE
+    if point < _WIDE_FROM:
+        return _ALPHABETIC
+    return _WIDE
 
 
 def estimate_request(body: bytes) -> int | None:

@@ -89,7 +89,10 @@ class LlmCounters:
         if window is not None and window.source() is source:
             return window
         try:
-            reference = weakref.ref(source, lambda _: self._windows.pop(key, None))
+            reference = weakref.ref(
+                source,
+                lambda _: self._windows.pop(key, None),
+            )
         except TypeError:  # an LLM class with __slots__ and no weak references
             return None
         window = self._windows[key] = _CounterWindow(reference)
@@ -103,13 +106,17 @@ class LlmCounters:
         Returns:
             The residual of overlapping calls with the last call that lacks usage, else None.
         """
-        window, call.counter_window = call.counter_window, None
+        window = call.counter_window
+        call.counter_window = None
         if not isinstance(window, _CounterWindow):
             return None
         seen = call.usage_seen()
         last: OpenSpan | None = None
         with self._lock:
-            window.open_calls = max(0, window.open_calls - 1)
+            window.open_calls = max(
+                0,
+                window.open_calls - 1,
+            )
             overlapped = window.overlapped
             if overlapped and seen:
                 _book(window, call)
@@ -125,7 +132,9 @@ class LlmCounters:
         if last is None:
             return None
         residual = _difference(window)
-        return None if residual is None else (last, residual)
+        if residual is None:
+            return None
+        return (last, residual)
 
 
 def _book(window: _CounterWindow, call: ModelCall) -> None:

@@ -58,7 +58,9 @@ def _read(arrived: Arrived) -> Prompt:
 
 
 def _blocks(content: object) -> list[Mapping[str, object]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content)
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return as_list(content)
 
 
 def _usage(answer: Answer, *, output: int) -> dict[str, object]:

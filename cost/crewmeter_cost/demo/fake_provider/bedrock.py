@@ -47,9 +47,24 @@ def frame(kind: str, payload: Mapping[str, object]) -> bytes:
         )
     )
     body = json.dumps(payload).encode()
-    prelude = struct.pack(">II", 16 + len(headers) + len(body), len(headers))
-    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + body
-    return message + struct.pack(">I", zlib.crc32(message))
+    prelude = struct.pack(
+        ">II",
+        16 + len(headers) + len(body),
+        len(headers),
+    )
+    message = (
+        prelude
+        + struct.pack(
+            ">I",
+            zlib.crc32(prelude),
+        )
+        + headers
+        + body
+    )
+    return message + struct.pack(
+        ">I",
+        zlib.crc32(message),
+    )
 
 
 def _read(arrived: Arrived) -> Prompt:
@@ -132,7 +147,12 @@ def _stream(answer: Answer) -> Iterator[bytes]:
     yield frame("messageStart", {"role": "assistant"})
     uses = _uses(answer)
     for index, use in enumerate(uses):
-        start = {"toolUse": {"toolUseId": use["toolUseId"], "name": use["name"]}}
+        start = {
+            "toolUse": {
+                "toolUseId": use["toolUseId"],
+                "name": use["name"],
+            }
+        }
         yield frame("contentBlockStart", {"start": start, "contentBlockIndex": index})
         for piece in pieces(json.dumps(use["input"])):
             yield frame(
@@ -145,7 +165,10 @@ def _stream(answer: Answer) -> Iterator[bytes]:
             yield frame("contentBlockDelta", {"delta": {"text": piece}, "contentBlockIndex": 0})
         yield frame("contentBlockStop", {"contentBlockIndex": 0})
     yield frame("messageStop", {"stopReason": _stop(answer)})
-    yield frame("metadata", {"usage": _usage(answer), "metrics": {"latencyMs": 1}})
+    yield frame(
+        "metadata",
+        {"usage": _usage(answer), "metrics": {"latencyMs": 1}},
+    )
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:

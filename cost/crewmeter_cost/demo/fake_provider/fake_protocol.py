@@ -97,7 +97,12 @@ def flatten(content: object) -> str:
             )
         )
     if isinstance(content, Iterable):
-        return "\n".join(filter(None, (flatten(part) for part in content)))
+        return "\n".join(
+            filter(
+                None,
+                (flatten(part) for part in content),
+            )
+        )
     return ""
 
 
@@ -115,9 +120,13 @@ def event(data: Mapping[str, object], name: str | None = None) -> bytes:
 
 def as_list(value: object) -> list[Mapping[str, object]]:
     """Return the objects of a JSON array, or none for anything else."""
-    return [part for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
+    if isinstance(value, list):
+        return [part for part in value if isinstance(part, Mapping)]
+    return []
 
 
 def as_map(value: object) -> Mapping[str, object]:
     """Return a JSON object, or an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
+    if isinstance(value, Mapping):
+        return value
+    return {}

@@ -69,7 +69,8 @@ def _read_stream(arrived: Arrived) -> Prompt:
 def _usage(answer: Answer) -> Mapping[str, object]:
     """Return usage as Gemini counts it: candidates without thoughts, total with them."""
     usage = answer.usage
-    tokens_in, tokens_out = usage.input or 0, usage.output or 0
+    tokens_in = usage.input or 0
+    tokens_out = usage.output or 0
     report: dict[str, object] = {
         "promptTokenCount": tokens_in,
         "candidatesTokenCount": tokens_out - usage.reasoning,
@@ -88,7 +89,11 @@ def _frame(answer: Answer, parts: list[dict[str, object]], finish: str | None) -
     candidate: dict[str, object] = {"content": {"role": "model", "parts": parts}, "index": 0}
     if finish:
         candidate["finishReason"] = finish
-    return {"candidates": [candidate], "modelVersion": answer.model, "responseId": answer.ident("")}
+    return {
+        "candidates": [candidate],
+        "modelVersion": answer.model,
+        "responseId": answer.ident(""),
+    }
 
 
 def _calls(answer: Answer) -> list[dict[str, object]]:
@@ -117,8 +122,14 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         finish = None
         usage: Mapping[str, object] = so_far
         if index == len(parts_sent) - 1:
-            finish, usage = "STOP", _usage(answer)
-        yield event({**_frame(answer, parts, finish), "usageMetadata": usage})
+            finish = "STOP"
+            usage = _usage(answer)
+        yield event(
+            {
+                **_frame(answer, parts, finish),
+                "usageMetadata": usage,
+            }
+        )
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:
@@ -155,9 +166,9 @@ def _whole_embed(answer: Answer) -> Mapping[str, object]:
         }
         for index in range(answer.prompt.inputs)
     ]
-    return (
-        {"embeddings": vectors} if "requests" in answer.prompt.body else {"embedding": vectors[0]}
-    )
+    if "requests" in answer.prompt.body:
+        return {"embeddings": vectors}
+    return {"embedding": vectors[0]}
 
 
 GENERATE = ProviderDialect(

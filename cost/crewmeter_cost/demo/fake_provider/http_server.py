@@ -121,7 +121,14 @@ class FakeProvider:
         provider, bare = _strip_provider(path)
         for dialect in DIALECTS:
             if match := dialect.pattern.fullmatch(bare):
-                prompt = dialect.read(Arrived(bare, query, match.groupdict(), body))
+                prompt = dialect.read(
+                    Arrived(
+                        bare,
+                        query,
+                        match.groupdict(),
+                        body,
+                    )
+                )
                 return self._exchange(
                     dialect, replace(prompt, provider=provider or dialect.provider), wire
                 )
@@ -168,9 +175,19 @@ class FakeProvider:
             _entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut)
         )
         if not streamed or dialect.stream is None:
-            _write_json(wire, 200, dialect.whole(answer), dialect.headers(answer))
+            _write_json(
+                wire,
+                200,
+                dialect.whole(answer),
+                dialect.headers(answer),
+            )
             return True
-        _write_stream(wire, dialect, answer, dialect.stream(answer))
+        _write_stream(
+            wire,
+            dialect,
+            answer,
+            dialect.stream(answer),
+        )
         return not cut
 
     def _decide(self, prompt: Prompt, reply: Reply, number: int) -> Answer:
@@ -258,7 +275,8 @@ def _write_stream(
     wire.write(
         _head(200, dialect.stream_type, dialect.headers(answer), "transfer-encoding: chunked")
     )
-    cut, delay = answer.reply.cut_after, answer.reply.chunk_delay_s
+    cut = answer.reply.cut_after
+    delay = answer.reply.chunk_delay_s
     for sent, chunk in enumerate(chunks):
         if cut is not None and sent >= cut:
             wire.flush()
@@ -341,7 +359,12 @@ class _Connection(socketserver.StreamRequestHandler):
         raw = self._body(headers)
         path, _, query = target.partition("?")
         body = json.loads(raw) if raw.lstrip()[:1] == b"{" else {}
-        return self.server.fake_provider.answer(path, query, body, self.wfile)
+        return self.server.fake_provider.answer(
+            path,
+            query,
+            body,
+            self.wfile,
+        )
 
     def _headers(self) -> dict[bytes, bytes]:
         headers: dict[bytes, bytes] = {}

@@ -28,7 +28,11 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
         return None
     home = schema if root is None else root
     if isinstance(reference := schema.get("$ref"), str):
-        return sample(_resolve(reference, home), home, depth + 1)
+        return sample(
+            _resolve(reference, home),
+            home,
+            depth + 1,
+        )
     for word in ("const", "default"):
         if schema.get(word) is not None:
             return schema[word]
@@ -52,13 +56,24 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
         kind = "object" if "properties" in schema else "string"
     if kind == "object":
         properties = schema.get("properties")
-        return (
-            {name: sample(part, home, depth + 1) for name, part in properties.items()}
-            if isinstance(properties, Mapping)
-            else {}
-        )
+        if isinstance(properties, Mapping):
+            return {
+                name: sample(
+                    part,
+                    home,
+                    depth + 1,
+                )
+                for name, part in properties.items()
+            }
+        return {}
     if kind == "array":
-        return [sample(schema.get("items", {"type": "string"}), home, depth + 1)]
+        return [
+            sample(
+                schema.get("items", {"type": "string"}),
+                home,
+                depth + 1,
+            )
+        ]
     return _PLAIN.get(kind)
 
 

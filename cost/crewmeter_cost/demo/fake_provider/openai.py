@@ -67,7 +67,8 @@ def read_chat(arrived: Arrived) -> Prompt:
 def usage_of(answer: Answer) -> dict[str, object]:
     """Return usage as Chat Completions reports it, with ``cost`` for OpenRouter."""
     usage = answer.usage
-    tokens_in, tokens_out = usage.input or 0, usage.output or 0
+    tokens_in = usage.input or 0
+    tokens_out = usage.output or 0
     details: dict[str, object] = {
         "cached_tokens": usage.cache_read,
         "audio_tokens": usage.input_audio,

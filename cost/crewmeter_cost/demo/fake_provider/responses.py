@@ -56,7 +56,8 @@ def _read(arrived: Arrived) -> Prompt:
 
 def _usage(answer: Answer) -> Mapping[str, object]:
     usage = answer.usage
-    tokens_in, tokens_out = usage.input or 0, usage.output or 0
+    tokens_in = usage.input or 0
+    tokens_out = usage.output or 0
     return {
         "input_tokens": tokens_in,
         "input_tokens_details": {"cached_tokens": usage.cache_read},
@@ -89,7 +90,12 @@ def _items(answer: Answer) -> list[dict[str, object]]:
             }
             for index, use in enumerate(answer.reply.tool_calls, start=1)
         ]
-    content = {"type": "output_text", "text": answer.reply.text, "annotations": [], "logprobs": []}
+    content = {
+        "type": "output_text",
+        "text": answer.reply.text,
+        "annotations": [],
+        "logprobs": [],
+    }
     return [
         *searches,
         {
@@ -130,7 +136,10 @@ def _stream(answer: Answer) -> Iterator[bytes]:
     number = iter(range(10**9))
 
     def typed(kind: str, **fields: object) -> bytes:
-        return event({"type": kind, "sequence_number": next(number), **fields}, kind)
+        return event(
+            {"type": kind, "sequence_number": next(number), **fields},
+            kind,
+        )
 
     yield typed("response.created", response=_frame(answer, "in_progress"))
     for context, item in enumerate(_items(answer)):

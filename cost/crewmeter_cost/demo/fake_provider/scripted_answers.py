@@ -161,7 +161,10 @@ def _dress(reply: Reply, orders: list[tuple[str, str]]) -> Reply:
         elif verb == "slow":
             reply = replace(reply, delay_s=float(value))
         elif verb == "cut":
-            reply = replace(reply, cut_after=int(value or 3))
+            reply = replace(
+                reply,
+                cut_after=int(value or 3),
+            )
         elif verb == "tier":
             reply = replace(reply, tier=value)
         elif verb == "model":
@@ -195,7 +198,10 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
             )
         )
     react = not prompt.tools and "Action Input:" in prompt.text
-    said = next((value for verb, value in orders if verb == "say"), None)
+    said = next(
+        (value for verb, value in orders if verb == "say"),
+        None,
+    )
     wanted = [_tool_use(value) for verb, value in orders if verb == "tool"]
     if prompt.tool_results < len(wanted):
         use = wanted[prompt.tool_results]
@@ -207,7 +213,14 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
                 f"{json.dumps(dict(use.arguments))}"
             )
     if _STRUCTURED in prompt.tools:
-        return Reply(tool_calls=(ToolUse(_STRUCTURED, _instance(prompt.tools[_STRUCTURED])),))
+        return Reply(
+            tool_calls=(
+                ToolUse(
+                    _STRUCTURED,
+                    _instance(prompt.tools[_STRUCTURED]),
+                ),
+            )
+        )
     if any(verb == "garbage" for verb, _ in orders):
         return Reply(text="this is not the JSON you are looking for")
     if prompt.schema is not None or prompt.json_mode:
@@ -220,9 +233,14 @@ def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
 
 def _tool_use(value: str) -> ToolUse:
     name, _, arguments = value.partition(" ")
-    return ToolUse(name, json.loads(arguments) if arguments.strip() else {})
+    return ToolUse(
+        name,
+        json.loads(arguments) if arguments.strip() else {},
+    )
 
 
 def _instance(schema: Mapping[str, object]) -> Mapping[str, object]:
     made = sample(schema)
-    return made if isinstance(made, dict) else {"value": made}
+    if isinstance(made, dict):
+        return made
+    return {"value": made}

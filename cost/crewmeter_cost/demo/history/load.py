@@ -48,8 +48,12 @@ def load_history(
 
     Priced with the public book alone: a demo's money must not depend on the user's own rates.
     """
-    pipeline = Pipeline(ledger, PriceBook.load(Path(os.devnull)))
-    end_ns, length_ns = int(until.timestamp() * 1e9), days * 86_400 * 10**9
+    pipeline = Pipeline(
+        ledger,
+        PriceBook.load(Path(os.devnull)),
+    )
+    end_ns = int(until.timestamp() * 1e9)
+    length_ns = days * 86_400 * 10**9
     spans = new_calls = 0
     stream = history(days, seed, until, calls_per_day=calls_per_day)
     while batch := list(islice(stream, _BATCH)):

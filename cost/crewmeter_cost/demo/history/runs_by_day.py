@@ -48,12 +48,18 @@ def history(
     Runs come in order of their start, and all end by `until`.
     """
     first = until - timedelta(days=days)
-    low, high = int(first.timestamp()) * 10**9, int(until.timestamp()) * 10**9
+    low = int(first.timestamp()) * 10**9
+    high = int(until.timestamp()) * 10**9
     day = first.astimezone(UTC).date()
     while day <= until.astimezone(UTC).date():
         for started_ns, crew, failure_rates, draw in _plan(day, seed, calls_per_day):
             if low <= started_ns < high:
-                spans = run_spans(crew, started_ns, Random(draw), failure_rates)
+                spans = run_spans(
+                    crew,
+                    started_ns,
+                    Random(draw),
+                    failure_rates,
+                )
                 if spans[-1].ended_ns <= high:
                     yield from spans
         day += timedelta(days=1)
@@ -65,14 +71,24 @@ def _plan(day: date, seed: int, calls_per_day: int) -> list[tuple[int, Crew, Fai
     Each has a start, a crew, failure rates, and the seed of its own generator.
     """
     rng = Random(f"{seed}:{day.isoformat()}")
-    midnight = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+    midnight = int(
+        datetime(
+            day.year,
+            day.month,
+            day.day,
+            tzinfo=UTC,
+        ).timestamp()
+    )
     outage = (day.toordinal() + seed) % _OUTAGE_EVERY == 4
     plan = []
     for crew in COMPANY:
         weekday = 1.0 if crew.rhythm == "night" else _WEEKDAY[day.weekday()]
         expected = calls_per_day * crew.share * weekday / _calls_per_run(crew)
         for _ in range(_about(expected, rng)):
-            hour = rng.choices(range(24), weights=_HOURS[crew.rhythm])[0]
+            hour = rng.choices(
+                range(24),
+                weights=_HOURS[crew.rhythm],
+            )[0]
             refused = 0.35 if outage and hour in (14, 15) else 0.01
             second = hour * 3600 + rng.random() * 3600
             plan.append(
@@ -114,4 +130,7 @@ def _about(expected: float, rng: Random) -> int:
 
     Normal approximation of a Poisson count, never negative.
     """
-    return max(0, math.floor(expected + rng.gauss(0, math.sqrt(expected)) + rng.random()))
+    return max(
+        0,
+        math.floor(expected + rng.gauss(0, math.sqrt(expected)) + rng.random()),
+    )

@@ -47,7 +47,9 @@ def charged(
 
     The model is matched by requested or response name.
     """
-    start, end, c = nanoseconds(since), nanoseconds(until), _CALL.c
+    start = nanoseconds(since)
+    end = nanoseconds(until)
+    c = _CALL.c
     named = select(_LABEL.c.id).where(func.lower(_LABEL.c.value) == model.lower())
     within = [c.started_ns >= start] if start is not None else []
     within += [c.started_ns < end] if end is not None else []
@@ -56,7 +58,10 @@ def charged(
         c.response_model.in_(named),
         func.lower(_VERSION.c.model) == model.lower(),
     )
-    joined = _CALL.join(_VERSION, _VERSION.c.id == c.price_version)
+    joined = _CALL.join(
+        _VERSION,
+        _VERSION.c.id == c.price_version,
+    )
     columns = (_VERSION.c.source, _VERSION.c.provider, _VERSION.c.model, _VERSION.c.rates)
     first = func.min(c.started_ns)
     query = (
@@ -65,7 +70,12 @@ def charged(
         .where(and_(requested, *within))
     )
     with ledger.reading() as connection:
-        rows = connection.execute(query.group_by(_VERSION.c.id, *columns).order_by(first)).all()
+        rows = connection.execute(
+            query.group_by(
+                _VERSION.c.id,
+                *columns,
+            ).order_by(first)
+        ).all()
     return [
         Charged(source, seller, name, json.loads(rates), int(calls), moment(began), moment(ended))
         for source, seller, name, rates, calls, began, ended in rows

@@ -68,10 +68,8 @@ class ModelComparison:
         )
 
     def _apart(self, name: str, tolerance: Decimal) -> bool:
-        ours, theirs = (
-            Decimal(getattr(self.ledger, name) or 0),
-            Decimal(getattr(self.provider, name)),
-        )
+        ours = Decimal(getattr(self.ledger, name) or 0)
+        theirs = Decimal(getattr(self.provider, name))
         slack = self.provider.slack_usd if name == "cost_usd" else Decimal(0)
         return abs(ours - theirs) > tolerance * max(ours, theirs) + slack
 
@@ -106,7 +104,10 @@ def compare(
     for row in rows:
         if provider in (None, row.provider) and row.model:
             day = f"{datetime.fromtimestamp(int(row.day) * _DAY, UTC):%Y-%m-%d}"
-            entry = found.setdefault((day, model_key(row.model)), ModelComparison(day, row.model))
+            entry = found.setdefault(
+                (day, model_key(row.model)),
+                ModelComparison(day, row.model),
+            )
             _add(
                 entry.ledger,
                 row.requests,
@@ -154,7 +155,11 @@ def _add(
         ("output_tokens", output_tokens),
     ):
         if value is not None:
-            setattr(sums, name, (getattr(sums, name) or 0) + int(value))
+            setattr(
+                sums,
+                name,
+                (getattr(sums, name) or 0) + int(value),
+            )
     if cost_usd is not None:
         exact = (
             cost_usd
@@ -185,16 +190,18 @@ def claim_of(engine: Engine, *, since: str, until: str) -> Claim | None:
         totals[key] = totals.get(key, 0) + int(row.tokens or 0)
         agents.setdefault(key, set()).update([row.agent] if row.agent else [])
     tokens = sum(totals.values())
-    return (
-        Claim(tokens, sum(total * len(agents[key]) for key, total in totals.items()))
-        if tokens
-        else None
-    )
+    if tokens:
+        return Claim(
+            tokens,
+            sum(total * len(agents[key]) for key, total in totals.items()),
+        )
+    return None
 
 
 def total_of(comparisons: Iterable[ModelComparison]) -> tuple[Decimal, Decimal]:
     """Both sides' cost over everything compared, in USD."""
     ours = theirs = Decimal(0)
     for each in comparisons:
-        ours, theirs = ours + (each.ledger.cost_usd or 0), theirs + (each.provider.cost_usd or 0)
+        ours = ours + (each.ledger.cost_usd or 0)
+        theirs = theirs + (each.provider.cost_usd or 0)
     return ours, theirs

@@ -69,11 +69,24 @@ def _covered(
     now = time.time_ns()
     covered: dict[tuple[str, str], Covered] = {}
     for row in rows:
-        plan = book.plan(row.provider, row.request_model, None, row.response_model, None, now)
+        plan = book.plan(
+            row.provider,
+            row.request_model,
+            None,
+            row.response_model,
+            None,
+            now,
+        )
         today, reason = (None, plan.reason) if isinstance(plan, Unpriced) else (plan.source, "")
         key = (row.provider or "–", row.request_model or row.response_model or "–")
-        sofar = covered.get(key, Covered(*key, 0, 0, today, reason))
+        sofar = covered.get(
+            key,
+            Covered(*key, 0, 0, today, reason),
+        )
         covered[key] = sofar._replace(
             calls=sofar.calls + int(row.calls), unpriced=sofar.unpriced + int(row.unpriced)
         )
-    return sorted(covered.values(), key=lambda each: -each.calls)
+    return sorted(
+        covered.values(),
+        key=lambda each: -each.calls,
+    )

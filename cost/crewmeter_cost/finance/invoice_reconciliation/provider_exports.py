@@ -62,7 +62,11 @@ def model_key(name: str) -> str:
 
     ``Claude Sonnet 4.5`` and ``claude-sonnet-4-5-20250929`` are the same.
     """
-    key = re.sub(r"[\s._]+", "-", name.strip().lower().rpartition("/")[2])
+    key = re.sub(
+        r"[\s._]+",
+        "-",
+        name.strip().lower().rpartition("/")[2],
+    )
     return _DATE.sub("", key.removesuffix("-latest")).removesuffix("-latest")
 
 
@@ -100,7 +104,12 @@ class _Cells:
 
     def count(self, *columns: str) -> int:
         """The sum of some columns, whole numbers."""
-        return int(sum((self.amount(column) for column in columns), Decimal(0)))
+        return int(
+            sum(
+                (self.amount(column) for column in columns),
+                Decimal(0),
+            )
+        )
 
     def day(self, *columns: str) -> str:
         """The UTC day of a date, a time or unix seconds."""
@@ -144,7 +153,8 @@ def _openai_cost(cells: _Cells) -> ExportLine:
 
 
 def _openai_usage(cells: _Cells) -> ExportLine:
-    day, model = cells.day("start_time_iso", "start_time"), cells.text("model") or "(not named)"
+    day = cells.day("start_time_iso", "start_time")
+    model = cells.text("model") or "(not named)"
     return ExportLine(
         day,
         model,
@@ -185,7 +195,12 @@ def _focus(cells: _Cells) -> ExportLine | None:
         if len(sku) > 2
         else resource or cells.text("ChargeDescription") or sku[0]
     )
-    return ExportLine(cells.day("ChargePeriodStart"), model or "(not named)", cost, slack_usd=slack)
+    return ExportLine(
+        cells.day("ChargePeriodStart"),
+        model or "(not named)",
+        cost,
+        slack_usd=slack,
+    )
 
 
 _FORMATS: dict[str, tuple[frozenset[str], str | None, Callable[[_Cells], ExportLine | None]]] = {
@@ -225,7 +240,10 @@ def read_export(path: Path) -> ProviderExport:
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
         columns = frozenset(reader.fieldnames or ())
-        name = next((name for name, (needed, _, _) in _FORMATS.items() if needed <= columns), None)
+        name = next(
+            (name for name, (needed, _, _) in _FORMATS.items() if needed <= columns),
+            None,
+        )
         if name is None:
             raise _unknown(path, columns)
         _, provider, read = _FORMATS[name]
@@ -251,13 +269,21 @@ def _lines(
                 f"{path} line {reader.line_num}: has not as many cells as the header",
                 hint="export the file again",
             )
-        line = read(_Cells(row, f"{path} line {reader.line_num}"))
+        line = read(
+            _Cells(
+                row,
+                f"{path} line {reader.line_num}",
+            )
+        )
         if line is not None:
             yield line
 
 
 def _unknown(path: Path, columns: frozenset[str]) -> CrewMeterError:
-    nearest = max(_FORMATS, key=lambda name: len(_FORMATS[name][0] & columns))
+    nearest = max(
+        _FORMATS,
+        key=lambda name: len(_FORMATS[name][0] & columns),
+    )
     missing = ", ".join(sorted(_FORMATS[nearest][0] - columns))
     found = ", ".join(sorted(columns))[:200] or "none"
     return CrewMeterError(

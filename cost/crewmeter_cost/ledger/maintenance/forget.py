@@ -61,7 +61,14 @@ def forget_user(ledger: Ledger, name: str, *, dry_run: bool = False) -> Forgotte
     with ledger.writing() as work:
         done = _forget(work.connection, name, pseudonym, dry_run=False)
     cleaned = _fold_log(ledger)
-    return Forgotten(pseudonym, done.calls, done.runs, done.tag_sets, done.budgets, cleaned)
+    return Forgotten(
+        pseudonym,
+        done.calls,
+        done.runs,
+        done.tag_sets,
+        done.budgets,
+        cleaned,
+    )
 
 
 def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool) -> Forgotten:
@@ -88,7 +95,14 @@ def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool)
         _rename_tags(connection, tags, name, pseudonym)
         count_renaming(connection)
         _rename_budgets(connection, budgets, name, pseudonym)
-    return Forgotten(pseudonym, counts[0], counts[1], len(tags), len(budgets), True)
+    return Forgotten(
+        pseudonym,
+        counts[0],
+        counts[1],
+        len(tags),
+        len(budgets),
+        True,
+    )
 
 
 def _tag_sets_of(connection: Connection, name: str) -> dict[int, dict[str, Any]]:
@@ -112,7 +126,10 @@ def _rename_tags(
         text = json.dumps(renamed, sort_keys=True, ensure_ascii=False)
         connection.execute(update(_TAGS).where(_TAGS.c.id == number).values(tags=text))
     for key in keys:
-        label = update(_LABEL).where(_LABEL.c.kind == "tag", _LABEL.c.value == f"{key}={name}")
+        label = update(_LABEL).where(
+            _LABEL.c.kind == "tag",
+            _LABEL.c.value == f"{key}={name}",
+        )
         connection.execute(label.values(value=f"{key}={pseudonym}"))
 
 
@@ -132,7 +149,10 @@ def _rename_budgets(
     """Write the budgets and their accounts with the pseudonym."""
     for number, document in budgets.items():
         label = str(document.get("name") or "").replace(name, pseudonym)
-        definition = json.dumps({**document, "value": pseudonym, "name": label}, sort_keys=True)
+        definition = json.dumps(
+            {**document, "value": pseudonym, "name": label},
+            sort_keys=True,
+        )
         row = select(_BUDGET.c.name).where(_BUDGET.c.id == number)
         stored_name = str(connection.scalar(row)).replace(name, pseudonym)
         changed = {"definition": definition, "name": stored_name}

@@ -101,7 +101,12 @@ def prune(
         deleted[table] = 0
         while batches is None or batches > 0:
             with ledger.transaction() as transaction:
-                rows = _delete_some(transaction, table, which, cutoff // _NS)
+                rows = _delete_some(
+                    transaction,
+                    table,
+                    which,
+                    cutoff // _NS,
+                )
             deleted[table] += rows
             if progress is not None:
                 progress(rows)
@@ -110,7 +115,12 @@ def prune(
             if batches is not None:
                 batches -= 1
             time.sleep(PAUSE_SECONDS)
-    return Pruned(before, deleted["call"], deleted["step"], deleted["run"])
+    return Pruned(
+        before,
+        deleted["call"],
+        deleted["step"],
+        deleted["run"],
+    )
 
 
 def _mark(ledger: Ledger, cutoff: int) -> None:
@@ -127,13 +137,15 @@ def _mark(ledger: Ledger, cutoff: int) -> None:
 
 def _delete_some(transaction: Transaction, table: str, which: str, cutoff: int) -> int:
     """Delete up to `BATCH` rows, and what refers to them."""
-    session, text = transaction.session, transaction.statements.text
+    session = transaction.session
+    text = transaction.statements.text
     query = text(f'SELECT id FROM "{table}" WHERE {which} LIMIT {BATCH}')  # noqa: S608 - constants
     ids = session.execute(query, (cutoff,)).fetchall()
     if ids and table == "call":
         session.executemany(text("DELETE FROM adjustment WHERE call = ?"), ids)
     if ids:
-        session.executemany(text(f'DELETE FROM "{table}" WHERE id = ?'), ids)  # noqa: S608 - a constant
+        delete = text(f'DELETE FROM "{table}" WHERE id = ?')  # noqa: S608 - a constant
+        session.executemany(delete, ids)
         # The totals of a run that is gone must not be remembered.
         transaction.remembered.forget()
     return len(ids)

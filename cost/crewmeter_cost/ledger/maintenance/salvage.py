@@ -81,7 +81,10 @@ def _copy(damaged: Path, folder: Path) -> Path:
     copied = folder / "ledger.db"
     shutil.copyfile(damaged, copied)
     with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(damaged.with_name(f"{damaged.name}-wal"), folder / "ledger.db-wal")
+        shutil.copyfile(
+            damaged.with_name(f"{damaged.name}-wal"),
+            folder / "ledger.db-wal",
+        )
     return copied
 
 
@@ -131,28 +134,51 @@ class _Salvage:
                 zeros = [0] * (len(names) - from_totals)
                 emptied.append((*tuple(empty.values())[:from_totals], *zeros))
             self._insert(columns.RUN, emptied)
-        self._salvaged = replace(self._salvaged, runs=len(outcomes))
+        self._salvaged = replace(
+            self._salvaged,
+            runs=len(outcomes),
+        )
         return outcomes
 
     def _copy_calls(self, transaction: Transaction, runs: dict[int, Any]) -> None:
         for rows in self._readable(columns.CALL):
-            known = [_in_known_run(row, CALL.run, runs) for row in rows]
+            known = [
+                _in_known_run(
+                    row,
+                    CALL.run,
+                    runs,
+                )
+                for row in rows
+            ]
             self._insert(columns.CALL, known)
             transaction.runs.load_numbers(row[1:][CALL.run] for row in known)
             for row in known:
                 transaction.count_call(row[1:])
-            self._salvaged = replace(self._salvaged, calls=self._salvaged.calls + len(known))
+            self._salvaged = replace(
+                self._salvaged,
+                calls=self._salvaged.calls + len(known),
+            )
 
     def _copy_steps(self, transaction: Transaction, runs: dict[int, Any]) -> None:
         tool = transaction.labels.of["kind"][KIND_TOOL]
         for rows in self._readable(columns.STEP):
-            known = [_in_known_run(row, STEP.run, runs) for row in rows]
+            known = [
+                _in_known_run(
+                    row,
+                    STEP.run,
+                    runs,
+                )
+                for row in rows
+            ]
             self._insert(columns.STEP, known)
             tools = [row[1:] for row in known if row[1:][STEP.kind] == tool]
             transaction.runs.load_numbers(row[STEP.run] for row in tools)
             for row in tools:
                 transaction.count_tool(row)
-            self._salvaged = replace(self._salvaged, steps=self._salvaged.steps + len(known))
+            self._salvaged = replace(
+                self._salvaged,
+                steps=self._salvaged.steps + len(known),
+            )
 
     def _insert(self, table: TableSpec, rows: Rows) -> None:
         names = ", ".join(f'"{name}"' for name in table.names)
@@ -169,14 +195,21 @@ class _Salvage:
         names = ", ".join(f'"{name}"' for name in table.names)
         sql = f'SELECT {names} FROM "{table.name}" WHERE id BETWEEN ? AND ? ORDER BY id'  # noqa: S608 - our own names
         for start in range(0, (last or 0) + 1, _CHUNK):
-            found = self._between(sql, start, start + _CHUNK - 1)
+            found = self._between(
+                sql,
+                start,
+                start + _CHUNK - 1,
+            )
             rows = [row for row in found if _is_whole(table, row)]
             if rows:
                 yield rows
 
     def _between(self, sql: str, low: int, high: int) -> Iterator[tuple[Any, ...]]:
         try:
-            rows = self._source.execute(sql, (low, high)).fetchall()
+            rows = self._source.execute(
+                sql,
+                (low, high),
+            ).fetchall()
         except (sqlite3.Error, UnicodeDecodeError):
             if low == high:
                 return

@@ -60,7 +60,10 @@ class Groups:
         known = self._of(start)
         total = list(map(add, known, sums))
         # Each of the two columns of a cost fits in 64 bits as long as pico-USD carry.
-        carry, total[_PICO] = divmod(total[_PICO], PICO)
+        carry, total[_PICO] = divmod(
+            total[_PICO],
+            PICO,
+        )
         total[_WHOLE] += carry
         self._amounts[start : start + _WIDTH] = array("q", total)
 
@@ -72,8 +75,12 @@ class Groups:
 
         Returns the other half, empty, for another reading.
         """
-        other = Groups(parts=self.parts * 2, part=self.part + self.parts)
-        starts, amounts = self._starts, self._amounts
+        other = Groups(
+            parts=self.parts * 2,
+            part=self.part + self.parts,
+        )
+        starts = self._starts
+        amounts = self._amounts
         self.parts *= 2
         self._starts = {}
         self._amounts = array("q")
@@ -125,12 +132,22 @@ def first_of(
             groups.add(key, sums)
             if limit is not None and len(groups) > HELD:
                 waiting.append(groups.halve())
-        total = list(map(add, total, groups.total()))
+        total = list(
+            map(
+                add,
+                total,
+                groups.total(),
+            )
+        )
         groups.drop_empty()
         count += len(groups)
         found = groups.ranked(chronological=chronological)
         if limit is None:
             best = [*best, *found]
         else:
-            best = nsmallest(limit, chain(best, found), key=itemgetter(0))
+            best = nsmallest(
+                limit,
+                chain(best, found),
+                key=itemgetter(0),
+            )
     return best, total, count

@@ -149,7 +149,9 @@ class _Names:
                 known[table, number] = texts[0] if len(texts) == 1 else tuple(texts)
 
     def __call__(self, table: str, number: int | None) -> Any:
-        return None if number is None else self._known.get((table, number))
+        if number is None:
+            return None
+        return self._known.get((table, number))
 
 
 def pages(
@@ -185,26 +187,58 @@ def _in_window(start: int | None, end: int | None) -> Select[Any]:
     c = _CALL.c
     query = select(_CALL).order_by(_second, c.id).limit(PAGE)
     if start is not None:
-        query = query.where(_second >= start // _NS, c.started_ns >= start)
+        query = query.where(
+            _second >= start // _NS,
+            c.started_ns >= start,
+        )
     if end is not None:
-        query = query.where(_second <= end // _NS, c.started_ns < end)
+        query = query.where(
+            _second <= end // _NS,
+            c.started_ns < end,
+        )
     return query
 
 
 def _after(query: Select[Any], second: int, number: int) -> Select[Any]:
     """Return the query for the rows after that one."""
-    later_in_second = and_(_second == second, _CALL.c.id > number)
-    return query.where(_second >= second, or_(_second > second, later_in_second))
+    later_in_second = and_(
+        _second == second,
+        _CALL.c.id > number,
+    )
+    return query.where(
+        _second >= second,
+        or_(_second > second, later_in_second),
+    )
 
 
 def _read_names(connection: Connection, names: _Names, rows: Sequence[Mapping[Any, Any]]) -> None:
     labels = (row[name] for row in rows for name in _NAMED)
-    names.read(connection, "label", select(_LABEL.c.id, _LABEL.c.value), labels)
-    names.read(connection, "run", select(_RUN.c.id, _RUN.c.run_id), (row["run"] for row in rows))
+    names.read(
+        connection,
+        "label",
+        select(_LABEL.c.id, _LABEL.c.value),
+        labels,
+    )
+    names.read(
+        connection,
+        "run",
+        select(_RUN.c.id, _RUN.c.run_id),
+        (row["run"] for row in rows),
+    )
     tag_sets = (row["tag_set"] for row in rows)
-    names.read(connection, "tags", select(_TAGS.c.id, _TAGS.c.tags), tag_sets)
+    names.read(
+        connection,
+        "tags",
+        select(_TAGS.c.id, _TAGS.c.tags),
+        tag_sets,
+    )
     versions = (row["price_version"] for row in rows)
-    names.read(connection, "price", select(_PRICE.c.id, *_FROZEN), versions)
+    names.read(
+        connection,
+        "price",
+        select(_PRICE.c.id, *_FROZEN),
+        versions,
+    )
 
 
 def calls(

@@ -106,7 +106,13 @@ class DetailSource:
     def _summed(self, start: int | None, end: int | None, *, timed: bool) -> list[Select[Any]]:
         durations = [listed(_CALL.c.duration_ns)] if timed else []
         if not self._query.of_tools:
-            return [self._calls([*_CALL_SUMS, *durations], start, end)]
+            return [
+                self._calls(
+                    [*_CALL_SUMS, *durations],
+                    start,
+                    end,
+                )
+            ]
         tool_durations = [listed(_STEP.c.duration_ns)] if timed else []
         return [
             self._calls(_MODELS_IN_TOOLS, start, end),
@@ -128,30 +134,46 @@ class DetailSource:
         """
         for start, end in self._slices(since, until):
             if self._query.of_tools:
-                query = self._tool_calls([listed(_STEP.c.duration_ns)], start, end)
+                query = self._tool_calls(
+                    [listed(_STEP.c.duration_ns)],
+                    start,
+                    end,
+                )
             else:
-                query = self._calls([listed(_CALL.c.duration_ns)], start, end)
+                query = self._calls(
+                    [listed(_CALL.c.duration_ns)],
+                    start,
+                    end,
+                )
             for *values, found in self._rows(query):
                 yield self._names.key(values), numbers(found)
 
     def _slices(self, since: int | None, until: int | None) -> Iterator[Slice]:
         """Yield [since, until) in ranges of about `ROWS` calls or tool calls."""
-        start, held = since, 0
+        start = since
+        held = 0
         for hour, calls in self._hourly(since, until):
-            parts = max(1, -(-calls // ROWS))
+            parts = max(
+                1,
+                -(-calls // ROWS),
+            )
             for part in range(parts):
                 cut = hour * _NS + _HOUR_NS * part // parts
                 inside = (start is None or start < cut) and (until is None or cut < until)
                 if inside and held + calls // parts > ROWS:
                     yield start, cut
-                    start, held = cut, 0
+                    start = cut
+                    held = 0
                 held += calls // parts
         yield start, until
 
     def _hourly(self, since: int | None, until: int | None) -> list[tuple[int, int]]:
         """Return (hour, calls and tool calls) of every hour that [since, until) touches."""
         c = _ROLLUP.c
-        codes = [DIMENSIONS["total"].code, DIMENSIONS["tool"].code]
+        codes = [
+            DIMENSIONS["total"].code,
+            DIMENSIONS["tool"].code,
+        ]
         first = None if since is None else since // _HOUR_NS * HOUR
         last = None if until is None else -(-until // _NS)
         query = select(c.hour, func.sum(c.calls)).where(
@@ -165,11 +187,20 @@ class DetailSource:
     ) -> Select[Any]:
         keys = [call_column(name) for name in self._query.by]
         filters = {name: call_column(name) for name, _ in self._query.where}
-        where = [*self._names.conditions(filters), *_between(_CALL.c, since, until)]
-        where += call_conditions(self._connection, self._query.beyond)
+        where = [
+            *self._names.conditions(filters),
+            *_between(_CALL.c, since, until),
+        ]
+        where += call_conditions(
+            self._connection,
+            self._query.beyond,
+        )
         if self._query.of_tools:
             where.append(_CALL.c.tool.is_not(None))
-        return grouped(select(*keys, *amounts).select_from(_CALL).where(*where), keys)
+        return grouped(
+            select(*keys, *amounts).select_from(_CALL).where(*where),
+            keys,
+        )
 
     def _tool_calls(
         self, amounts: Sequence[ColumnElement[Any]], since: int | None, until: int | None
@@ -178,10 +209,26 @@ class DetailSource:
         filters = {name: tool_column(name) for name, _ in self._query.where}
         is_tool = (_LABEL.c.kind == "kind") & (_LABEL.c.value == KIND_TOOL)
         kind = select(_LABEL.c.id).where(is_tool).scalar_subquery()
-        where = [*self._names.conditions(filters), *_between(_STEP.c, since, until)]
-        where += step_conditions(self._connection, self._query.beyond)
-        joined = _STEP.outerjoin(_RUN, _RUN.c.id == _STEP.c.run)
-        query = select(*keys, *amounts).select_from(joined).where(_STEP.c.kind == kind, *where)
+        where = [
+            *self._names.conditions(filters),
+            *_between(_STEP.c, since, until),
+        ]
+        where += step_conditions(
+            self._connection,
+            self._query.beyond,
+        )
+        joined = _STEP.outerjoin(
+            _RUN,
+            _RUN.c.id == _STEP.c.run,
+        )
+        query = (
+            select(*keys, *amounts)
+            .select_from(joined)
+            .where(
+                _STEP.c.kind == kind,
+                *where,
+            )
+        )
         return grouped(query, keys)
 
 
@@ -194,7 +241,13 @@ def _between(columns: Any, since: int | None, until: int | None) -> list[ColumnE
     conditions: list[ColumnElement[bool]] = []
     seconds = _seconds(columns)
     if since is not None:
-        conditions += [seconds >= since // _NS, columns.started_ns >= since]
+        conditions += [
+            seconds >= since // _NS,
+            columns.started_ns >= since,
+        ]
     if until is not None:
-        conditions += [seconds <= until // _NS, columns.started_ns < until]
+        conditions += [
+            seconds <= until // _NS,
+            columns.started_ns < until,
+        ]
     return conditions

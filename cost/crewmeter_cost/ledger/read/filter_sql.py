@@ -59,7 +59,12 @@ def run_conditions(connection: Connection, wanted: Filter) -> list[ColumnElement
         conditions.append(_has_names(connection, positive))
     for term in names:
         if term.operator == "!=":
-            conditions.append(_negatable(term, _has_names(connection, [term])))
+            conditions.append(
+                _negatable(
+                    term,
+                    _has_names(connection, [term]),
+                )
+            )
     return conditions
 
 
@@ -68,14 +73,34 @@ def call_conditions(connection: Connection, wanted: Filter) -> list[ColumnElemen
 
     Names are the call's own, the rest is about its run.
     """
-    conditions = [_negatable(term, _call_has(connection, term)) for term in wanted.names]
-    return conditions + _in_matching_run(connection, wanted, _CALL.c.run)
+    conditions = [
+        _negatable(
+            term,
+            _call_has(connection, term),
+        )
+        for term in wanted.names
+    ]
+    return conditions + _in_matching_run(
+        connection,
+        wanted,
+        _CALL.c.run,
+    )
 
 
 def step_conditions(connection: Connection, wanted: Filter) -> list[ColumnElement[bool]]:
     """Return the conditions on tool steps, which must be joined to their run."""
-    conditions = [_negatable(term, _step_has(connection, term)) for term in wanted.names]
-    return conditions + _in_matching_run(connection, wanted, _STEP.c.run)
+    conditions = [
+        _negatable(
+            term,
+            _step_has(connection, term),
+        )
+        for term in wanted.names
+    ]
+    return conditions + _in_matching_run(
+        connection,
+        wanted,
+        _STEP.c.run,
+    )
 
 
 def search_condition(text: str) -> ColumnElement[bool]:
@@ -85,9 +110,18 @@ def search_condition(text: str) -> ColumnElement[bool]:
     )
     own = [_RUN.c[name].in_(labels) for name in ("name", "error_type", *_ON_RUN)]
     step_names = [_STEP.c[name].in_(labels) for name in ("name", *_ON_STEP)]
-    in_steps = exists().where(_STEP.c.run == _RUN.c.id, or_(*step_names))
-    models = or_(_CALL.c.request_model.in_(labels), _CALL.c.response_model.in_(labels))
-    in_calls = exists().where(_CALL.c.run == _RUN.c.id, models)
+    in_steps = exists().where(
+        _STEP.c.run == _RUN.c.id,
+        or_(*step_names),
+    )
+    models = or_(
+        _CALL.c.request_model.in_(labels),
+        _CALL.c.response_model.in_(labels),
+    )
+    in_calls = exists().where(
+        _CALL.c.run == _RUN.c.id,
+        models,
+    )
     ids = _RUN.c.run_id.contains(text, autoescape=True)
     return or_(ids, *own, in_steps, in_calls)
 
@@ -135,11 +169,27 @@ def _of_run(connection: Connection, term: Term) -> ColumnElement[bool]:
         condition = c.name.in_(select(_LABEL.c.id).where(_LABEL.c.value == term.value))
     elif term.key == "error":
         # A part is enough: people write Timeout for openai.APITimeoutError.
-        part = func.lower(_LABEL.c.value).contains(term.value.lower(), autoescape=True)
-        errors = select(_LABEL.c.id).where(_LABEL.c.kind == "error_type", part)
-        failed_step = exists().where(_STEP.c.run == c.id, _STEP.c.error_type.in_(errors))
-        failed_call = exists().where(_CALL.c.run == c.id, _CALL.c.error_type.in_(errors))
-        condition = or_(c.error_type.in_(errors), failed_step, failed_call)
+        part = func.lower(_LABEL.c.value).contains(
+            term.value.lower(),
+            autoescape=True,
+        )
+        errors = select(_LABEL.c.id).where(
+            _LABEL.c.kind == "error_type",
+            part,
+        )
+        failed_step = exists().where(
+            _STEP.c.run == c.id,
+            _STEP.c.error_type.in_(errors),
+        )
+        failed_call = exists().where(
+            _CALL.c.run == c.id,
+            _CALL.c.error_type.in_(errors),
+        )
+        condition = or_(
+            c.error_type.in_(errors),
+            failed_step,
+            failed_call,
+        )
     elif term.key == "cost":
         return and_(_cost_is_known(), _cost(term))
     else:
@@ -153,42 +203,71 @@ def _cost_is_known() -> ColumnElement[bool]:
 
     A priced call, or no call that lacks a price.
     """
-    return or_(_RUN.c.priced_calls > 0, _RUN.c.unpriced_calls == 0)
+    return or_(
+        _RUN.c.priced_calls > 0,
+        _RUN.c.unpriced_calls == 0,
+    )
 
 
 def _cost(term: Term) -> ColumnElement[bool]:
     """Return the comparison of a run's cost with an amount in pico-USD."""
     whole, pico = cost_order()
     dollars, rest = divmod(term.amount, PICO)
-    same = and_(whole == dollars, pico == rest)
+    same = and_(
+        whole == dollars,
+        pico == rest,
+    )
     if term.operator == "=":
         return same
     if term.operator == "!=":
         return not_(same)
     compare = _COMPARE[term.operator]
     strictly = _COMPARE[term.operator[0]]
-    return or_(strictly(whole, dollars), and_(whole == dollars, compare(pico, rest)))
+    return or_(
+        strictly(whole, dollars),
+        and_(whole == dollars, compare(pico, rest)),
+    )
 
 
 def _has_names(connection: Connection, terms: Sequence[Term]) -> ColumnElement[bool]:
     """Return the condition that a run has all these names, ignoring signs."""
     calls = [_call_has(connection, term) for term in terms]
-    ways: list[ColumnElement[bool]] = [exists().where(_CALL.c.run == _RUN.c.id, *calls)]
+    ways: list[ColumnElement[bool]] = [
+        exists().where(
+            _CALL.c.run == _RUN.c.id,
+            *calls,
+        )
+    ]
     on_step = [term for term in terms if term.key in _ON_STEP]
     elsewhere = [term for term in terms if term.key not in _ON_STEP]
     on_run = [_run_has(connection, term) for term in elsewhere]
     if all(condition is not None for condition in on_run):
         carried = [condition for condition in on_run if condition is not None]
         if on_step:
-            labels = [_label(_STEP.c[term.key], term.key, term.value) for term in on_step]
-            carried.append(exists().where(_STEP.c.run == _RUN.c.id, *labels))
+            labels = [
+                _label(
+                    _STEP.c[term.key],
+                    term.key,
+                    term.value,
+                )
+                for term in on_step
+            ]
+            carried.append(
+                exists().where(
+                    _STEP.c.run == _RUN.c.id,
+                    *labels,
+                )
+            )
         ways.append(and_(*carried))
     return or_(*ways)
 
 
 def _has_tool(term: Term) -> ColumnElement[bool]:
     """Return the condition that a tool of that name was used in a run."""
-    kinds = select(_LABEL.c.id).where(_LABEL.c.kind == "kind", _LABEL.c.value == "tool")
+    kinds = select(_LABEL.c.id).where(
+        _LABEL.c.kind == "kind",
+        _LABEL.c.value == "tool",
+    )
     return exists().where(
         _STEP.c.run == _RUN.c.id,
         _STEP.c.kind.in_(kinds),
@@ -199,7 +278,11 @@ def _has_tool(term: Term) -> ColumnElement[bool]:
 def _run_has(connection: Connection, term: Term) -> ColumnElement[bool] | None:
     """Return the condition on the run's own columns, None for names it lacks."""
     if term.key in _ON_RUN:
-        return _label(_RUN.c[term.key], term.key, term.value)
+        return _label(
+            _RUN.c[term.key],
+            term.key,
+            term.value,
+        )
     if term.key.startswith("tag:"):
         return _RUN.c.tag_set.in_(_tag_sets(connection, term))
     return None
@@ -208,11 +291,18 @@ def _run_has(connection: Connection, term: Term) -> ColumnElement[bool] | None:
 def _call_has(connection: Connection, term: Term) -> ColumnElement[bool]:
     """Return the condition that a call has the name."""
     if term.key == "model":
-        column: Any = func.coalesce(_CALL.c.request_model, _CALL.c.response_model)
+        column: Any = func.coalesce(
+            _CALL.c.request_model,
+            _CALL.c.response_model,
+        )
         return _label(column, "model", term.value)
     if term.key.startswith("tag:"):
         return _CALL.c.tag_set.in_(_tag_sets(connection, term))
-    return _label(_CALL.c[term.key], term.key, term.value)
+    return _label(
+        _CALL.c[term.key],
+        term.key,
+        term.value,
+    )
 
 
 def _step_has(connection: Connection, term: Term) -> ColumnElement[bool]:
@@ -222,12 +312,19 @@ def _step_has(connection: Connection, term: Term) -> ColumnElement[bool]:
     carried = _run_has(connection, term)
     if carried is not None:
         return carried
-    return _label(_STEP.c[term.key], term.key, term.value)
+    return _label(
+        _STEP.c[term.key],
+        term.key,
+        term.value,
+    )
 
 
 def _label(column: ColumnElement[Any], kind: str, value: str) -> ColumnElement[bool]:
     """Return the condition that a column of label ids names `value`."""
-    labels = select(_LABEL.c.id).where(_LABEL.c.kind == kind, _LABEL.c.value == value)
+    labels = select(_LABEL.c.id).where(
+        _LABEL.c.kind == kind,
+        _LABEL.c.value == value,
+    )
     return column.in_(labels)
 
 

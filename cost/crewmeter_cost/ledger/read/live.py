@@ -107,13 +107,27 @@ def look(
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     begin = since or midnight
     end = int(now.timestamp()) + 1
-    running, finished = _runs(ledger, now, since, most)
+    running, finished = _runs(
+        ledger,
+        now,
+        since,
+        most,
+    )
     with ledger.reading() as connection:
         calls, tokens = connection.execute(
             text(_RATE), {"since": end - RATE_SECONDS, "until": end}
         ).one()
-        failures = _failures(connection, since or now - timedelta(days=1), end, most)
-        unpriced = _unpriced(connection, int(begin.timestamp()), end)
+        failures = _failures(
+            connection,
+            since or now - timedelta(days=1),
+            end,
+            most,
+        )
+        unpriced = _unpriced(
+            connection,
+            int(begin.timestamp()),
+            end,
+        )
     engine = ledger.engine
     spent_until = end if past else None
     hour = end // HOUR * HOUR
@@ -134,7 +148,11 @@ def look(
 
 def _failures(connection: Connection, since: datetime, end: int, most: int) -> tuple[Failure, ...]:
     """Return the newest failed calls and tool uses."""
-    span = {"since": int(since.timestamp()), "until": end, "most": most}
+    span = {
+        "since": int(since.timestamp()),
+        "until": end,
+        "most": most,
+    }
     found = [*connection.execute(text(_FAILED_CALLS), span)]
     found += connection.execute(text(_FAILED_TOOLS), span)
     found.sort(key=lambda row: -row[0])
@@ -144,11 +162,17 @@ def _failures(connection: Connection, since: datetime, end: int, most: int) -> t
 def _unpriced(connection: Connection, start: int, end: int) -> int:
     """Return the calls without a price in [start, end), unix seconds."""
     (first, last), edges = hour_parts(start, end)
-    spans = [(_UNPRICED_HOURS, first, last), *((_UNPRICED_CALLS, *edge) for edge in edges)]
+    spans = [
+        (_UNPRICED_HOURS, first, last),
+        *((_UNPRICED_CALLS, *edge) for edge in edges),
+    ]
     total = 0
     for statement, low, high in spans:
         if low < high:
-            found = connection.scalar(text(statement), {"since": low, "until": high})
+            found = connection.scalar(
+                text(statement),
+                {"since": low, "until": high},
+            )
             total += int(found or 0)
     return total
 
@@ -159,10 +183,19 @@ def _runs(
     """Return the runs active at `now`, and those over by then, each newest first."""
     now_ns = nanoseconds(now) or 0
     until = now + timedelta(microseconds=1)
-    alive_since = max(now - ALIVE, since or now - ALIVE)
+    alive_since = max(
+        now - ALIVE,
+        since or now - ALIVE,
+    )
     recent = runs(ledger, since=alive_since, until=until, limit=None)
     running = [run for run in recent if run.status == "running" or _end_ns(run) > now_ns]
-    over = runs(ledger, since=since, until=until, limit=most + len(running), over=True)
+    over = runs(
+        ledger,
+        since=since,
+        until=until,
+        limit=most + len(running),
+        over=True,
+    )
     finished = [run for run in over if _end_ns(run) <= now_ns]
     return tuple(running[:most]), tuple(finished[:most])
 

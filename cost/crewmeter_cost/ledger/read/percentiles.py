@@ -40,7 +40,11 @@ class Percentiles:
 
     def count(self, key: Key, counts: Mapping[int, int], sign: int = 1) -> None:
         """Add to (or, with -1, take from) a key's counts by bucket."""
-        _add(self._counts.setdefault(key, Counter()), counts, sign)
+        _add(
+            self._counts.setdefault(key, Counter()),
+            counts,
+            sign,
+        )
 
     def count_total(self, counts: Mapping[int, int], sign: int = 1) -> None:
         """Add to everything's own counts. Without any, everything is the sum of the keys."""
@@ -82,7 +86,10 @@ def in_buckets(durations: Iterable[int]) -> Counter[int]:
     ordered = sorted(durations)
     start = 0
     while start < len(ordered):
-        bucket = min(bisect_left(BOUNDS_NS, ordered[start]), LAST_BUCKET)
+        bucket = min(
+            bisect_left(BOUNDS_NS, ordered[start]),
+            LAST_BUCKET,
+        )
         end = len(ordered)
         if bucket < LAST_BUCKET:
             end = bisect_right(ordered, BOUNDS_NS[bucket], start)
@@ -100,7 +107,14 @@ def quantiles(counts: Mapping[int, int]) -> Pair:
     seen = list(accumulate(counts[bucket] for bucket in buckets))
     if not seen or seen[-1] <= 0:
         return None, None
-    first, second = (_within(buckets, seen, share * seen[-1]) for share in SHARES)
+    first, second = (
+        _within(
+            buckets,
+            seen,
+            share * seen[-1],
+        )
+        for share in SHARES
+    )
     return first, second
 
 
@@ -118,12 +132,21 @@ def exact_quantiles(durations: Sequence[int]) -> Pair:
     """Return the percentiles (s) of sorted durations (ns), linear as numpy's default."""
     if not durations:
         return None, None
-    first, second = (_between(durations, share * (len(durations) - 1)) for share in SHARES)
+    first, second = (
+        _between(
+            durations,
+            share * (len(durations) - 1),
+        )
+        for share in SHARES
+    )
     return first, second
 
 
 def _between(durations: Sequence[int], position: float) -> float:
     low = int(position)
-    high = min(low + 1, len(durations) - 1)
+    high = min(
+        low + 1,
+        len(durations) - 1,
+    )
     step = durations[high] - durations[low]
     return (durations[low] + step * (position - low)) / 1e9

@@ -98,7 +98,9 @@ class ReportQuery:
         if self.where or self.beyond.terms or len(self.names) != 1 or QUARTER_HOUR in self.by:
             return None
         (name,) = self.names
-        return name[4:] if name.startswith("tag:") else None
+        if name.startswith("tag:"):
+            return name[4:]
+        return None
 
     @property
     def dimension(self) -> str | None:
@@ -149,7 +151,12 @@ def report_query(by: Sequence[str], where: Filter) -> ReportQuery:
 
 def _nearest(word: str) -> str:
     """Return the hint for a word that is no group."""
-    near = difflib.get_close_matches(word.lower(), GROUPS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        word.lower(),
+        GROUPS,
+        n=1,
+        cutoff=0.5,
+    )
     meant = f"did you mean {near[0]}? " if near else ""
     return f"{meant}one of {', '.join(GROUPS)}"
 
@@ -197,7 +204,10 @@ def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
 
 def _by_time(table: Any, name: str) -> ColumnElement[int]:
     step = TIMES[name]
-    return rounded(table.c.started_ns, step * _NS) * number(step)
+    return rounded(
+        table.c.started_ns,
+        step * _NS,
+    ) * number(step)
 
 
 def call_column(name: str) -> ColumnElement[Any]:
@@ -208,8 +218,13 @@ def call_column(name: str) -> ColumnElement[Any]:
     if name in TIMES:
         return _by_time(_CALL, name)
     if name == "model":
-        return func.coalesce(_CALL.c.request_model, _CALL.c.response_model)
-    return _CALL.c.tag_set if name.startswith("tag:") else _CALL.c[name]
+        return func.coalesce(
+            _CALL.c.request_model,
+            _CALL.c.response_model,
+        )
+    if name.startswith("tag:"):
+        return _CALL.c.tag_set
+    return _CALL.c[name]
 
 
 def tool_column(name: str) -> ColumnElement[Any]:
@@ -220,18 +235,29 @@ def tool_column(name: str) -> ColumnElement[Any]:
         return _STEP.c.name
     if name.startswith("tag:"):
         return _RUN.c.tag_set
-    return _RUN.c[name] if name in _OF_RUNS else _STEP.c[name]
+    if name in _OF_RUNS:
+        return _RUN.c[name]
+    return _STEP.c[name]
 
 
 def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
     """Return the hour or day (for months, too) a column of unix seconds falls in."""
-    return rounded(seconds, TIMES[name]) * number(TIMES[name])
+    return rounded(
+        seconds,
+        TIMES[name],
+    ) * number(TIMES[name])
 
 
 def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
     """Return group name → column, for one dimension of the roll-ups."""
     known = DIMENSIONS[dimension]
-    columns: dict[str, ColumnElement[Any]] = {name: time_of(table.c.hour, name) for name in TIMES}
+    columns: dict[str, ColumnElement[Any]] = {
+        name: time_of(
+            table.c.hour,
+            name,
+        )
+        for name in TIMES
+    }
     if known.key is not None:
         columns[known.key] = table.c.key
     if known.key2 is not None:

@@ -45,7 +45,10 @@ class ReportNames:
         if name.startswith("tag:"):
             sets = self._values_of(name[4:]).items()
             return [number for number, text in sets if text == value]
-        return select(_LABEL.c.id).where(_LABEL.c.kind == name, _LABEL.c.value == value)
+        return select(_LABEL.c.id).where(
+            _LABEL.c.kind == name,
+            _LABEL.c.value == value,
+        )
 
     def key(self, values: Iterable[Any]) -> Key:
         """Return a raw key: 0 for no name, the tag's value for a tag set."""
@@ -77,9 +80,11 @@ class ReportNames:
         wanted = sorted({int(key) for key in keys})
         names: dict[int | str, str | None] = dict.fromkeys(wanted)
         if group == "run":
-            column, text = _RUN.c.id, _RUN.c.run_id
+            column = _RUN.c.id
+            text = _RUN.c.run_id
         else:
-            column, text = _LABEL.c.id, _LABEL.c.value
+            column = _LABEL.c.id
+            text = _LABEL.c.value
         for start in range(0, len(wanted), _CHUNK):
             query = select(column, text).where(column.in_(wanted[start : start + _CHUNK]))
             names.update((row[0], row[1]) for row in self._connection.execute(query))

@@ -59,7 +59,9 @@ def grouped(query: Select[Any], keys: Sequence[ColumnElement[Any]]) -> Select[An
 
     Without keys: one row, or none for no rows at all.
     """
-    return query.group_by(*keys) if keys else query.having(func.count() > 0)
+    if keys:
+        return query.group_by(*keys)
+    return query.having(func.count() > 0)
 
 
 def within(
@@ -91,7 +93,13 @@ class RollupSource:
         """Yield (key, sums) over the whole hours [first, last) of unix seconds."""
         columns = rollup_columns(dimension, _ROLLUP)
         keys = [columns[name] for name in self._query.by]
-        return self._summed(dimension, keys, self._names.conditions(columns), first, last)
+        return self._summed(
+            dimension,
+            keys,
+            self._names.conditions(columns),
+            first,
+            last,
+        )
 
     def sums_by_tag(
         self, key: str, first: int | None, last: int | None
@@ -105,20 +113,43 @@ class RollupSource:
         at = next(index for index, name in enumerate(by) if name not in TIMES)
         columns = rollup_columns("tag", _ROLLUP)
         times = [columns[name] for name in by if name in TIMES]
-        untagged = dict(self._summed("total", times, [], first, last))
-        keys = [columns.get(name, _ROLLUP.c.key) for name in by]
+        untagged = dict(
+            self._summed(
+                "total",
+                times,
+                [],
+                first,
+                last,
+            )
+        )
+        keys = [
+            columns.get(
+                name,
+                _ROLLUP.c.key,
+            )
+            for name in by
+        ]
         of_key: list[ColumnElement[bool]] = [_ROLLUP.c.key.in_(_tag_ids(key))]
         for raw, sums in self._summed("tag", keys, of_key, first, last):
             time = raw[:at] + raw[at + 1 :]
             yield (*raw[:at], values[int(raw[at])], *raw[at + 1 :]), sums
-            untagged[time] = list(map(sub, untagged[time], sums))
+            untagged[time] = list(
+                map(
+                    sub,
+                    untagged[time],
+                    sums,
+                )
+            )
         for time, sums in untagged.items():
             if any(sums):
                 yield (*time[:at], 0, *time[at:]), sums
 
     def _tag_labels(self, key: str) -> dict[int, str]:
         """Return the values of one tag by the id of their label."""
-        query = select(_LABEL.c.id, _LABEL.c.value).where(_LABEL.c.id.in_(_tag_ids(key)))
+        query = select(
+            _LABEL.c.id,
+            _LABEL.c.value,
+        ).where(_LABEL.c.id.in_(_tag_ids(key)))
         return {number: text[len(key) + 1 :] for number, text in self._rows(query)}
 
     def _summed(
@@ -132,13 +163,23 @@ class RollupSource:
         """Yield sums of one dimension by the given columns."""
         c = _ROLLUP.c
         code = DIMENSIONS[dimension].code
-        conditions = [c.dimension == code, *where, *within(c.hour, first, last)]
+        conditions = [
+            c.dimension == code,
+            *where,
+            *within(c.hour, first, last),
+        ]
         sums = [c[name] for name in SUM_NAMES]
         if self._are_many(keys, conditions):
-            query = select(*keys, *sums).where(*conditions)
+            query = select(
+                *keys,
+                *sums,
+            ).where(*conditions)
         else:
             totals = [func.sum(column) for column in sums]
-            query = grouped(select(*keys, *totals).where(*conditions), keys)
+            query = grouped(
+                select(*keys, *totals).where(*conditions),
+                keys,
+            )
         width = len(keys)
         for row in self._rows(query):
             yield tuple(row[:width]), [int(value) for value in row[width:]]
@@ -165,16 +206,50 @@ class RollupSource:
         """
         if "hour" in by:
             whole: list[Range] = [(first, last, 1)]
-            each = self._parts(_LATENCY_HOUR, dimension, whole, by, only)[0].subquery()
+            each = self._parts(
+                _LATENCY_HOUR,
+                dimension,
+                whole,
+                by,
+                only,
+            )[0].subquery()
         else:
             days, hours = whole_days(first, last)
-            parts = self._parts(_LATENCY_DAY, dimension, days, by, only)
-            parts += self._parts(_LATENCY_HOUR, dimension, hours, by, only)
-            each = _added(union_all(*parts).subquery(), len(by))
+            parts = self._parts(
+                _LATENCY_DAY,
+                dimension,
+                days,
+                by,
+                only,
+            )
+            parts += self._parts(
+                _LATENCY_HOUR,
+                dimension,
+                hours,
+                by,
+                only,
+            )
+            each = _added(
+                union_all(*parts).subquery(),
+                len(by),
+            )
         keys = [each.c[f"key{index}"] for index in range(len(by))]
-        columns = [*keys, listed(each.c.bucket), listed(each.c["count"])]
+        columns = [
+            *keys,
+            listed(each.c.bucket),
+            listed(each.c["count"]),
+        ]
         for *key, buckets, counts in self._rows(grouped(select(*columns), keys)):
-            yield tuple(key), dict(zip(numbers(buckets), numbers(counts), strict=True))
+            yield (
+                tuple(key),
+                dict(
+                    zip(
+                        numbers(buckets),
+                        numbers(counts),
+                        strict=True,
+                    )
+                ),
+            )
 
     def _parts(
         self,
@@ -187,7 +262,10 @@ class RollupSource:
         """Return (key…, bucket, count) of one table in each range, times the range's sign."""
         c = table.c
         start = c.hour if table is _LATENCY_HOUR else c.day
-        where = [c.dimension == LATENCY[dimension], *self._names.conditions({dimension: c.key})]
+        where = [
+            c.dimension == LATENCY[dimension],
+            *self._names.conditions({dimension: c.key}),
+        ]
         if dimension == "total":
             where.append(c.key == 0)  # so that the rows come in the order of the groups
         if only is not None and dimension in by:
@@ -196,7 +274,10 @@ class RollupSource:
         keys: list[ColumnElement[Any]] = [
             _latency_key(start, c.key, name).label(f"key{index}") for index, name in enumerate(by)
         ]
-        counts = {1: c["count"], -1: (-c["count"]).label("count")}
+        counts = {
+            1: c["count"],
+            -1: (-c["count"]).label("count"),
+        }
         return [
             select(*keys, c.bucket, counts[sign]).where(*where, *within(start, low, high))
             for low, high, sign in ranges
@@ -205,7 +286,10 @@ class RollupSource:
 
 def _tag_ids(key: str) -> Select[Any]:
     is_value = _LABEL.c.value.startswith(f"{key}=", autoescape=True)
-    return select(_LABEL.c.id).where(_LABEL.c.kind == "tag", is_value)
+    return select(_LABEL.c.id).where(
+        _LABEL.c.kind == "tag",
+        is_value,
+    )
 
 
 def _latency_key(
@@ -213,7 +297,9 @@ def _latency_key(
 ) -> ColumnElement[int]:
     if name == "hour":
         return start
-    return time_of(start, name) if name in TIMES else key
+    if name in TIMES:
+        return time_of(start, name)
+    return key
 
 
 def _added(every: Subquery, keys: int) -> Subquery:
@@ -224,10 +310,30 @@ def _added(every: Subquery, keys: int) -> Subquery:
     names = [every.c[f"key{index}"] for index in range(keys)]
     count = func.sum(every.c["count"]).label("count")
     if not names:
-        return select(every.c.bucket, count).group_by(every.c.bucket).subquery()
+        return (
+            select(
+                every.c.bucket,
+                count,
+            )
+            .group_by(every.c.bucket)
+            .subquery()
+        )
     packed = (names[-1] * _PACKED + every.c.bucket).label("packed")
-    each = select(*names[:-1], packed, count).group_by(*names[:-1], packed).subquery()
+    each = (
+        select(
+            *names[:-1],
+            packed,
+            count,
+        )
+        .group_by(*names[:-1], packed)
+        .subquery()
+    )
     last = (each.c.packed // _PACKED).label(names[-1].name)
     bucket = (each.c.packed % _PACKED).label("bucket")
     before = [each.c[name.name] for name in names[:-1]]
-    return select(*before, last, bucket, each.c["count"]).subquery()
+    return select(
+        *before,
+        last,
+        bucket,
+        each.c["count"],
+    ).subquery()

@@ -69,15 +69,26 @@ def report_window(
     """
     if since_ns is not None and until_ns is not None and _in_one_hour(since_ns, until_ns):
         (calls,) = count([(since_ns, until_ns)])
-        return ReportWindow(0, 0, (Edge(since_ns, until_ns, 1, calls),))
+        return ReportWindow(
+            0,
+            0,
+            (Edge(since_ns, until_ns, 1, calls),),
+        )
     cuts = [cut for cut in (since_ns, until_ns) if cut is not None and cut % _HOUR_NS]
     parts = [part for cut in cuts for part in _parts_of_hour(cut)]
     counts = iter(count(parts) if parts else ())
-    first, last = since_ns, until_ns
+    first = since_ns
+    last = until_ns
     edges = []
     for cut in cuts:
         begins = cut == since_ns
-        edge = _edge(cut, next(counts), next(counts), begins=begins, pruned_ns=pruned_ns)
+        edge = _edge(
+            cut,
+            next(counts),
+            next(counts),
+            begins=begins,
+            pruned_ns=pruned_ns,
+        )
         edges.append(edge)
         if begins:
             first = edge.end_ns if edge.sign > 0 else edge.start_ns
@@ -95,8 +106,16 @@ def _edge(
     cut_ns: int, calls_before: int, calls_after: int, *, begins: bool, pruned_ns: int
 ) -> Edge:
     before, after = _parts_of_hour(cut_ns)
-    early = Edge(*before, -1 if begins else 1, calls_before)
-    late = Edge(*after, 1 if begins else -1, calls_after)
+    early = Edge(
+        *before,
+        -1 if begins else 1,
+        calls_before,
+    )
+    late = Edge(
+        *after,
+        1 if begins else -1,
+        calls_after,
+    )
     inside, outside = (late, early) if begins else (early, late)
     if outside.calls < inside.calls and before[0] >= pruned_ns:
         return outside
@@ -110,7 +129,9 @@ def _parts_of_hour(cut_ns: int) -> tuple[Span, Span]:
 
 
 def _seconds(nanoseconds: int | None) -> int | None:
-    return None if nanoseconds is None else nanoseconds // _NS
+    if nanoseconds is None:
+        return None
+    return nanoseconds // _NS
 
 
 def hour_parts(start: int, end: int) -> tuple[Span, list[Span]]:
@@ -119,7 +140,10 @@ def hour_parts(start: int, end: int) -> tuple[Span, list[Span]]:
     last = end // HOUR * HOUR
     if first >= last:
         return (first, first), [(start, end)]
-    edges = [(start, first), (last, end)]
+    edges = [
+        (start, first),
+        (last, end),
+    ]
     return (first, last), [(low, high) for low, high in edges if low < high]
 
 

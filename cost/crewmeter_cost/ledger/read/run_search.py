@@ -87,37 +87,53 @@ def find_runs(
             conditions.append(search_condition(search.strip()))
         scans = bool(conditions) or order != "time"
         oldest = _oldest_scanned(connection, times) if scans else None
-        query = run_query().where(*times, *conditions)
+        query = run_query().where(
+            *times,
+            *conditions,
+        )
         if oldest is not None:
             query = query.where(*_from(oldest))
         query = query.order_by(*_order_columns(order)).limit(limit).offset(offset)
         rows = connection.execute(query).mappings()
-        return RunPage(tuple(read_run(row) for row in rows), oldest)
+        return RunPage(
+            tuple(read_run(row) for row in rows),
+            oldest,
+        )
 
 
 def _started(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
     """Return the window's conditions, written to use the index on whole seconds."""
-    start, end = nanoseconds(since), nanoseconds(until)
+    start = nanoseconds(since)
+    end = nanoseconds(until)
     conditions: list[ColumnElement[bool]] = []
     if start is not None:
         conditions += _from(start)
     if end is not None:
         second = rounded(_RUN.c.started_ns, _NS)
-        conditions += [second <= end // _NS, _RUN.c.started_ns < end]
+        conditions += [
+            second <= end // _NS,
+            _RUN.c.started_ns < end,
+        ]
     return conditions
 
 
 def _from(start_ns: int) -> list[ColumnElement[bool]]:
     """Return the condition that a run started at that moment or later."""
     second = rounded(_RUN.c.started_ns, _NS)
-    return [second >= start_ns // _NS, _RUN.c.started_ns >= start_ns]
+    return [
+        second >= start_ns // _NS,
+        _RUN.c.started_ns >= start_ns,
+    ]
 
 
 def _oldest_scanned(connection: Connection, times: list[ColumnElement[bool]]) -> int | None:
     """Return the start of the oldest run to look at, or None for all of them."""
     second = rounded(_RUN.c.started_ns, _NS)
     query = select(_RUN.c.started_ns).where(*times)
-    query = query.order_by(second.desc(), _RUN.c.started_ns.desc())
+    query = query.order_by(
+        second.desc(),
+        _RUN.c.started_ns.desc(),
+    )
     found: int | None = connection.scalar(query.offset(SCANNED_RUNS - 1).limit(1))
     return found
 

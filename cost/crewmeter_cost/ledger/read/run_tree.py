@@ -83,7 +83,9 @@ class Node:
     @property
     def duration_seconds(self) -> float | None:
         """None while it is running."""
-        return None if self.duration_ns is None else self.duration_ns / 1e9
+        if self.duration_ns is None:
+            return None
+        return self.duration_ns / 1e9
 
     def document(self) -> dict[str, object]:
         """Return the node as JSON, with its children."""
@@ -138,8 +140,18 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
     with ledger.reading() as connection:
         steps = list(_steps(connection, run, one_more))
         calls = list(_calls(connection, run, one_more))
-    truncated = limit is not None and max(len(steps), len(calls)) > limit
-    root = _grow(run, steps[:limit] + calls[:limit])
+    truncated = (
+        limit is not None
+        and max(
+            len(steps),
+            len(calls),
+        )
+        > limit
+    )
+    root = _grow(
+        run,
+        steps[:limit] + calls[:limit],
+    )
     if truncated:
         for name in _COUNTS:
             setattr(root, name, getattr(run, name))
@@ -148,15 +160,24 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
 
 
 def _hex(value: bytes | None) -> str | None:
-    return None if value is None else bytes(value).hex()
+    if value is None:
+        return None
+    return bytes(value).hex()
 
 
 def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    kinds, names = _LABEL.alias("kinds"), _LABEL.alias("names")
+    kinds = _LABEL.alias("kinds")
+    names = _LABEL.alias("names")
     errors = _LABEL.alias("errors")
     c = _STEP.c
-    named = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(names, names.c.id == c.name)
-    joined = named.outerjoin(errors, errors.c.id == c.error_type)
+    named = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(
+        names,
+        names.c.id == c.name,
+    )
+    joined = named.outerjoin(
+        errors,
+        errors.c.id == c.error_type,
+    )
     query = select(
         c.span_id,
         c.parent_span_id,
@@ -188,14 +209,28 @@ def _step_node(row: RowMapping) -> Node:
 
 
 def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    operations, models = _LABEL.alias("operations"), _LABEL.alias("models")
-    errors, statuses = _LABEL.alias("errors"), _LABEL.alias("statuses")
+    operations = _LABEL.alias("operations")
+    models = _LABEL.alias("models")
+    errors = _LABEL.alias("errors")
+    statuses = _LABEL.alias("statuses")
     c = _CALL.c
     model = func.coalesce(c.request_model, c.response_model)
-    named = _CALL.join(operations, operations.c.id == c.operation)
-    named = named.outerjoin(models, models.c.id == model)
-    named = named.outerjoin(errors, errors.c.id == c.error_type)
-    joined = named.join(statuses, statuses.c.id == c.cost_status)
+    named = _CALL.join(
+        operations,
+        operations.c.id == c.operation,
+    )
+    named = named.outerjoin(
+        models,
+        models.c.id == model,
+    )
+    named = named.outerjoin(
+        errors,
+        errors.c.id == c.error_type,
+    )
+    joined = named.join(
+        statuses,
+        statuses.c.id == c.cost_status,
+    )
     query = select(
         c.span_id,
         c.parent_span_id,
@@ -281,12 +316,24 @@ def _grow(run: Run, nodes: list[Node]) -> Node:
             waiting.setdefault(parent, []).append(node)
         else:
             orphans.append(node)
-    order = _hang(root, waiting.pop(root.span_id, []) + orphans, waiting)
+    order = _hang(
+        root,
+        waiting.pop(root.span_id, []) + orphans,
+        waiting,
+    )
     while waiting:  # what is left hangs in a cycle of parents: cut it
-        order += _hang(root, waiting.pop(next(iter(waiting))), waiting)
+        order += _hang(
+            root,
+            waiting.pop(next(iter(waiting))),
+            waiting,
+        )
     for node, parent_node in reversed(order):
         for name in _SUMS:
-            setattr(parent_node, name, getattr(parent_node, name) + getattr(node, name))
+            setattr(
+                parent_node,
+                name,
+                getattr(parent_node, name) + getattr(node, name),
+            )
     root.children.sort(key=_by_start)
     return root
 

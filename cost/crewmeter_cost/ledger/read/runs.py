@@ -82,12 +82,16 @@ class Run:
     @property
     def cost_usd(self) -> str | None:
         """The cost as an exact decimal string."""
-        return None if self.cost_pusd is None else exact_usd(self.cost_pusd)
+        if self.cost_pusd is None:
+            return None
+        return exact_usd(self.cost_pusd)
 
     @property
     def duration_seconds(self) -> float | None:
         """None while it is running."""
-        return None if self.duration_ns is None else self.duration_ns / _NS
+        if self.duration_ns is None:
+            return None
+        return self.duration_ns / _NS
 
     @property
     def started_at(self) -> str:
@@ -103,8 +107,14 @@ def run_query() -> Select[Any]:
     """Return the query of runs with the texts of their names and errors."""
     names = _LABEL.alias("names")
     errors = _LABEL.alias("errors")
-    named = _RUN.outerjoin(names, names.c.id == _RUN.c.name)
-    joined = named.outerjoin(errors, errors.c.id == _RUN.c.error_type)
+    named = _RUN.outerjoin(
+        names,
+        names.c.id == _RUN.c.name,
+    )
+    joined = named.outerjoin(
+        errors,
+        errors.c.id == _RUN.c.error_type,
+    )
     texts = names.c.value.label("name_text"), errors.c.value.label("error_text")
     return select(_RUN, *texts).select_from(joined)
 
@@ -153,19 +163,30 @@ def runs(
     Raises:
         CrewMeterError: The ledger cannot be read.
     """
-    c, query = _RUN.c, run_query()
+    c = _RUN.c
+    query = run_query()
     seconds = rounded(c.started_ns, _NS)
     start = nanoseconds(since)
     end = nanoseconds(until)
     if start is not None:
-        query = query.where(seconds >= start // _NS, c.started_ns >= start)
+        query = query.where(
+            seconds >= start // _NS,
+            c.started_ns >= start,
+        )
     if end is not None:
-        query = query.where(seconds <= end // _NS, c.started_ns < end)
+        query = query.where(
+            seconds <= end // _NS,
+            c.started_ns < end,
+        )
     if status is not None:
         query = query.where(c.status == status)
     if over:
         query = query.where(c.status != "running")
-    query = query.order_by(seconds.desc(), c.started_ns.desc(), c.id.desc()).limit(limit)
+    query = query.order_by(
+        seconds.desc(),
+        c.started_ns.desc(),
+        c.id.desc(),
+    ).limit(limit)
     with ledger.reading() as connection:
         return [read_run(row) for row in connection.execute(query).mappings()]
 

@@ -42,7 +42,10 @@ def unknown_usage(
             bounds.append(f"AND call.started_ns {sign} :{name}")
             window[name] = round(moment.timestamp() * 10**9)
     with ledger.reading() as connection:
-        rows = connection.execute(text(_QUERY.format(" ".join(bounds))), window).all()
+        rows = connection.execute(
+            text(_QUERY.format(" ".join(bounds))),
+            window,
+        ).all()
     calls: Counter[tuple[str, str]] = Counter()
     for row in rows:
         for flag in str(row.flags).split(","):

@@ -16,7 +16,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlmodel import SQLModel
 
-from crewmeter_cost.ledger.schema import tables
+from crewmeter_cost.ledger.schema import budget_tables, tables
+from crewmeter_cost.ledger.schema.column_kinds import table_of
 from crewmeter_cost.ledger.schema.version_numbers import APPLICATION_ID, HEAD, VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -48,11 +49,10 @@ __all__ = [
 
 def model_tables() -> list[Table]:
     """Return the tables of the models, by name."""
-    models = [model for model in vars(tables).values() if isinstance(model, type)]
+    authored = [*vars(tables).values(), *vars(budget_tables).values()]
+    models = {model for model in authored if isinstance(model, type)}
     found = [
-        tables.table_of(model)
-        for model in models
-        if issubclass(model, SQLModel) and model is not SQLModel
+        table_of(model) for model in models if issubclass(model, SQLModel) and model is not SQLModel
     ]
     return sorted(found, key=lambda table: table.name)
 
@@ -60,7 +60,12 @@ def model_tables() -> list[Table]:
 def columns_module() -> str:
     """Return the text of `columns.py`."""
     made = model_tables()
-    names = sorted(["TABLES", *(table.name.upper() for table in made)])
+    names = sorted(
+        [
+            "TABLES",
+            *(table.name.upper() for table in made),
+        ]
+    )
     text = _HEAD.format(names="".join(f'    "{name}",\n' for name in names))
     for table in made:
         text += f'{table.name.upper()} = TableSpec(\n    "{table.name}",\n    (\n'
@@ -71,7 +76,10 @@ def columns_module() -> str:
 
 
 def _column(column: Column[object]) -> str:
-    parts = [f'"{column.name}"', f'"{_type_of(column)}"']
+    parts = [
+        f'"{column.name}"',
+        f'"{_type_of(column)}"',
+    ]
     if column.nullable:
         parts.append("nullable=True")
     if column.primary_key:

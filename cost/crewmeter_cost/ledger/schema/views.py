@@ -58,7 +58,10 @@ class _Named:
     def name(self, reference: ColumnElement[Any], label: str) -> ColumnElement[Any]:
         """Return the text behind a label reference, as column `label`."""
         names = _LABEL.alias(f"{label}_name")
-        self.joined = self.joined.outerjoin(names, names.c.id == reference)
+        self.joined = self.joined.outerjoin(
+            names,
+            names.c.id == reference,
+        )
         return names.c.value.label(label)
 
 
@@ -90,11 +93,15 @@ def _hex(column: ColumnElement[bytes], backend: str) -> ColumnElement[str]:
         func.encode(column, "hex") if backend == "postgresql" else func.lower(func.hex(column))
     )
     # SQLite says '' for the hex of NULL
-    return case((column.is_not(None), text), else_=null()).label(column.name)
+    return case(
+        (column.is_not(None), text),
+        else_=null(),
+    ).label(column.name)
 
 
 def _calls(backend: str) -> Select[Any]:
-    c, runs = _CALL.c, _RUN.alias("of_run")
+    c = _CALL.c
+    runs = _RUN.alias("of_run")
     named = _Named(
         _CALL.outerjoin(runs, runs.c.id == c.run).outerjoin(_TAGS, _TAGS.c.id == c.tag_set)
     )
@@ -157,8 +164,14 @@ def _runs(_backend: str) -> Select[Any]:
 
 
 def _steps(backend: str) -> Select[Any]:
-    c, runs = _STEP.c, _RUN.alias("of_run")
-    named = _Named(_STEP.outerjoin(runs, runs.c.id == c.run))
+    c = _STEP.c
+    runs = _RUN.alias("of_run")
+    named = _Named(
+        _STEP.outerjoin(
+            runs,
+            runs.c.id == c.run,
+        )
+    )
     columns: list[Any] = [
         _time(c.started_ns),
         _hex(c.trace_id, backend),
@@ -204,12 +217,27 @@ def _latency(table: Table, start: str) -> CompoundSelect[Any]:
     So `dimension = 'model'` is a constant in each arm, and switches all arms off but one before a
     row is read.
     """
-    return union_all(*(_latency_of(table, start, name, code) for name, code in LATENCY.items()))
+    return union_all(
+        *(
+            _latency_of(
+                table,
+                start,
+                name,
+                code,
+            )
+            for name, code in LATENCY.items()
+        )
+    )
 
 
 def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[Any]:
     c = table.c
-    named = _Named(table.join(_BUCKET, _BUCKET.c.bucket == c.bucket))
+    named = _Named(
+        table.join(
+            _BUCKET,
+            _BUCKET.c.bucket == c.bucket,
+        )
+    )
     key = named.name(c.key, "key")
     columns: list[Any] = [
         c[start].label("time"),
@@ -226,7 +254,11 @@ def detail_selects(backend: str) -> Mapping[str, Select[Any]]:
 
     For ``sqlite`` or ``postgresql``.
     """
-    return {"calls": _calls(backend), "runs": _runs(backend), "steps": _steps(backend)}
+    return {
+        "calls": _calls(backend),
+        "runs": _runs(backend),
+        "steps": _steps(backend),
+    }
 
 
 def view_definitions(backend: str) -> Mapping[str, str]:

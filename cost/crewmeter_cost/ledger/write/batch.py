@@ -61,7 +61,10 @@ def write_batch(
 
     The caller holds the write lock, began the transaction and commits it.
     """
-    contexts = chain((call.context for call, _ in calls), (step.context for step in steps))
+    contexts = chain(
+        (call.context for call, _ in calls),
+        (step.context for step in steps),
+    )
     run_ids = {context.run_id for context in contexts}
     transaction.runs.load(run_id for run_id in run_ids if run_id is not None)
     transaction.remembered.add_scopes({call.scope for call, _ in calls})
@@ -89,8 +92,16 @@ class _NewCalls(NamedTuple):
 
 
 def _write_calls(transaction: Transaction, calls: Sequence[tuple[Call, Outcome]]) -> _NewCalls:
-    deduplicated = plan(transaction, _first_of_each_span(_call_rows(transaction, calls)))
-    inserted = _insert(transaction, columns.CALL, CALL_COLUMNS, deduplicated.insert)
+    deduplicated = plan(
+        transaction,
+        _first_of_each_span(_call_rows(transaction, calls)),
+    )
+    inserted = _insert(
+        transaction,
+        columns.CALL,
+        CALL_COLUMNS,
+        deduplicated.insert,
+    )
     for _, row in inserted:
         transaction.count_call(row)
     replaced = deduplicated.replace
@@ -99,15 +110,28 @@ def _write_calls(transaction: Transaction, calls: Sequence[tuple[Call, Outcome]]
         transaction.count_call(old, -1)
         transaction.count_call(new)
     rows = [(number, *new) for number, _, new in replaced]
-    transaction.statements.change(transaction.session, columns.CALL, CALL_COLUMNS, rows)
+    transaction.statements.change(
+        transaction.session,
+        columns.CALL,
+        CALL_COLUMNS,
+        rows,
+    )
     _write_merged(transaction, deduplicated.merged)
-    return _NewCalls(tuple(position for position, _ in inserted), len(replaced))
+    return _NewCalls(
+        tuple(position for position, _ in inserted),
+        len(replaced),
+    )
 
 
 def _write_merged(transaction: Transaction, merged: Sequence[tuple[Row, Row]]) -> None:
     """Store reports that were merged into others as steps of their run."""
     rows = merged_rows(transaction, merged)
-    inserted = _insert(transaction, columns.STEP, STEP_COLUMNS, list(enumerate(rows)))
+    inserted = _insert(
+        transaction,
+        columns.STEP,
+        STEP_COLUMNS,
+        list(enumerate(rows)),
+    )
     for _, row in inserted:
         transaction.runs.step(row[STEP.run])
 
@@ -125,10 +149,22 @@ def _call_rows(
             continue
         known = contexts.get(id(call.context))
         if known is None:
-            run = transaction.runs.number(call.context, call.trace_id, call.started_ns)
+            run = transaction.runs.number(
+                call.context,
+                call.trace_id,
+                call.started_ns,
+            )
             known = contexts[id(call.context)] = run, rows.context(call.context)
         run, context = known
-        yield position, rows.row(call, outcome, run=run, context=context)
+        yield (
+            position,
+            rows.row(
+                call,
+                outcome,
+                run=run,
+                context=context,
+            ),
+        )
 
 
 def _write_steps(transaction: Transaction, steps: Sequence[Step]) -> tuple[int, ...]:
@@ -149,14 +185,28 @@ def _step_rows(transaction: Transaction, steps: Sequence[Step]) -> Iterator[Posi
     pruned_before = transaction.remembered.pruned_before
     for position, step in enumerate(steps):
         if step.started_ns >= pruned_before:
-            run = transaction.runs.number(step.context, step.trace_id, step.started_ns)
-            yield position, step_row(step, transaction.labels, run=run)
+            run = transaction.runs.number(
+                step.context,
+                step.trace_id,
+                step.started_ns,
+            )
+            yield (
+                position,
+                step_row(
+                    step,
+                    transaction.labels,
+                    run=run,
+                ),
+            )
 
 
 def _first_of_each_span(rows: Iterable[Positioned]) -> list[Positioned]:
     first: dict[Row, Positioned] = {}
     for position, row in rows:
-        first.setdefault(row[:2], (position, row))
+        first.setdefault(
+            row[:2],
+            (position, row),
+        )
     return list(first.values())
 
 

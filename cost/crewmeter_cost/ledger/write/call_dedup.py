@@ -153,7 +153,10 @@ class _Matching:
         candidates = self._candidates(row)
         if any(_span(each.row) == span for each in candidates):
             return  # a replay: the insert will ignore it
-        duplicate = next((each for each in candidates if _is_same(each, row)), None)
+        duplicate = next(
+            (each for each in candidates if _is_same(each, row)),
+            None,
+        )
         if duplicate is None:
             self._index(_Known(row, None, position))
             return
@@ -167,8 +170,14 @@ class _Matching:
     def _candidates(self, row: Row) -> list[_Known]:
         key = row[CALL.response_key]
         found = list(self._by_key.get(key, ())) if key is not None else []
-        same_trace = self._by_trace.get(row[CALL.trace_id], ())
-        return [*found, *(each for each in same_trace if each not in found)]
+        same_trace = self._by_trace.get(
+            row[CALL.trace_id],
+            (),
+        )
+        return [
+            *found,
+            *(each for each in same_trace if each not in found),
+        ]
 
     def _rank(self, row: Row) -> tuple[bool, bool, int, bool]:
         """Return how much a row tells."""
@@ -274,7 +283,10 @@ def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> 
     )
     rows = []
     for left_out, stays in pairs:
-        details = {"same_call_as": stays[CALL.span_id].hex(), "scope": left_out[CALL.scope]}
+        details = {
+            "same_call_as": stays[CALL.span_id].hex(),
+            "scope": left_out[CALL.scope],
+        }
         values = {
             "kind": kind,
             "name": of["step"][names.get(left_out[CALL.scope]) or "another instrumentor"],

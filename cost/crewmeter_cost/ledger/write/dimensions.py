@@ -139,12 +139,22 @@ class Labels:
         if name is None:
             return None
         key = {"kind": kind, "value": clean(name)}
-        return self._statements.intern(self._open(), columns.LABEL, key, {})
+        return self._statements.intern(
+            self._open(),
+            columns.LABEL,
+            key,
+            {},
+        )
 
     def _intern_tags(self, tags: tuple[tuple[str, str], ...]) -> int:
         cleaned = {clean(key, _LONGEST_KEY): clean(value, _LONGEST_VALUE) for key, value in tags}
         text = json.dumps(cleaned, sort_keys=True, ensure_ascii=False)
-        return self._statements.intern(self._open(), columns.TAG_SET, {"tags": text}, {})
+        return self._statements.intern(
+            self._open(),
+            columns.TAG_SET,
+            {"tags": text},
+            {},
+        )
 
     def _read_tags(self, number: int) -> tuple[int, ...]:
         query = self._statements.text("SELECT tags FROM tag_set WHERE id = ?")
@@ -173,7 +183,12 @@ class Labels:
             "rates": rates.rates,
             "created_ns": time.time_ns(),
         }
-        return self._statements.intern(self._open(), columns.PRICE_VERSION, {"hash": version}, row)
+        return self._statements.intern(
+            self._open(),
+            columns.PRICE_VERSION,
+            {"hash": version},
+            row,
+        )
 
     def _resolve(self, who: tuple[str | None, str | None]) -> int | None:
         found: int | None = self.of["provider"][resolve_provider(*who)[0]]

@@ -115,13 +115,19 @@ def _claimed(path: Path) -> Iterator[int | None]:
     None where it lives, or somebody else reads it.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(
+            path,
+            os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW,
+        )
     except OSError:  # gone, or not ours to read
         yield None
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(
+                descriptor,
+                fcntl.LOCK_EX | fcntl.LOCK_NB,
+            )
         except OSError:
             yield None
         else:

@@ -98,7 +98,12 @@ class _Family:
         runs = {row[STEP.run] for _, row in self.steps.values()} - {None}
         only_run = runs.pop() if len(runs) == 1 else None
         for number, row in self.calls:
-            given = dict(self._given.get(row[CALL.parent_span_id], {}))
+            given = dict(
+                self._given.get(
+                    row[CALL.parent_span_id],
+                    {},
+                )
+            )
             if only_run is not None:
                 given.setdefault("run", only_run)
             new = _filled(row, CALL_COLUMNS, given)
@@ -107,7 +112,10 @@ class _Family:
 
     def _changed_steps(self) -> Iterator[Changed]:
         for number, row in self.steps.values():
-            given = self._given.get(row[STEP.parent_span_id], {})
+            given = self._given.get(
+                row[STEP.parent_span_id],
+                {},
+            )
             new = _filled(row, STEP_COLUMNS, given)
             if new != row:
                 yield number, row, new
@@ -145,7 +153,10 @@ class _Family:
             parent = self.steps[chain[-1]][1][STEP.parent_span_id]
             given = self._given.get(parent, {})
         for step in reversed(chain):
-            given = {**given, **self._own(self.steps[step][1])}
+            given = {
+                **given,
+                **self._own(self.steps[step][1]),
+            }
             self._given[step] = given
 
     def _unknown_ancestors(self, span: bytes) -> list[bytes]:

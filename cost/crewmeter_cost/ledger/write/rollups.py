@@ -114,7 +114,8 @@ class _Group(NamedTuple):
 
     def slots(self, tags: Sequence[int]) -> list[Slot]:
         """Return every roll-up that these calls count in."""
-        hour, model = self.hour, self.model
+        hour = self.hour
+        model = self.model
         slots = [
             (_TOTAL, hour, 0, 0),
             (_MODEL, hour, self.provider, model),
@@ -203,7 +204,11 @@ class Tally:
         amounts[_FAILED] = int(failed)
         amounts[_DURATION] = duration_ns
         hour = started_ns // _HOUR_NS * HOUR
-        self._add((_TOOL, hour, tool or 0, agent or 0), amounts, sign)
+        self._add(
+            (_TOOL, hour, tool or 0, agent or 0),
+            amounts,
+            sign,
+        )
         self._latencies[LATENCY["tool"], hour, tool or 0, bucket_of(duration_ns)] += sign
 
     def run(
@@ -218,7 +223,11 @@ class Tally:
     ) -> None:
         """Add (or subtract) one finished run with the totals of `run_amounts`."""
         hour = started_ns // _HOUR_NS * HOUR
-        self._add((_RUN, hour, name or 0, status), amounts, sign)
+        self._add(
+            (_RUN, hour, name or 0, status),
+            amounts,
+            sign,
+        )
         self._latencies[LATENCY["run"], hour, name or 0, bucket_of(duration_ns)] += sign
 
     def _add(self, slot: Slot, amounts: Amounts, sign: int) -> None:
@@ -241,7 +250,11 @@ class Tally:
         daily: defaultdict[Slot, int] = defaultdict(int)
         for (dimension, hour, name, bucket), count in hourly.items():
             daily[dimension, hour // DAY * DAY, name, bucket] += count
-        return TallyRows(_nonzero_sums(sums), _nonzero_counts(hourly), _nonzero_counts(daily))
+        return TallyRows(
+            _nonzero_sums(sums),
+            _nonzero_counts(hourly),
+            _nonzero_counts(daily),
+        )
 
     def _spread_amounts(self, sums: dict[Slot, Amounts], group: _Group, amounts: Amounts) -> None:
         tags = self._tags_of(group.tag_set) if group.tag_set else ()
@@ -251,12 +264,21 @@ class Tally:
             inside = list(amounts)
             for index in _OF_TOOLS:
                 inside[index] = 0
-            _spread(sums, [(_TOOL, group.hour, group.tool, group.agent)], inside)
+            _spread(
+                sums,
+                [(_TOOL, group.hour, group.tool, group.agent)],
+                inside,
+            )
 
 
 def _group(key: tuple[int, ...]) -> _Group:
     hour, provider, requested, responded, *others = (part or 0 for part in key)
-    return _Group(hour, provider, requested or responded, *others)
+    return _Group(
+        hour,
+        provider,
+        requested or responded,
+        *others,
+    )
 
 
 def _spread(sums: dict[Slot, Amounts], slots: list[Slot], added: Amounts) -> None:
@@ -267,7 +289,10 @@ def _spread(sums: dict[Slot, Amounts], slots: list[Slot], added: Amounts) -> Non
 
 def _carried(amounts: Amounts) -> Amounts:
     """Carry pico-USD into whole dollars."""
-    carry, pico = divmod(amounts[_PICO], PICO)
+    carry, pico = divmod(
+        amounts[_PICO],
+        PICO,
+    )
     row = list(amounts)
     row[_WHOLE] += carry
     row[_PICO] = pico

@@ -92,7 +92,11 @@ STEP = _Positions(STEP_COLUMNS)
 def response_key(response_id: str) -> int:
     """Return a signed 64-bit hash of a response id, the same on every machine."""
     text = response_id.encode("utf-8", "replace")
-    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(
+        blake2b(text, digest_size=8).digest(),
+        "big",
+        signed=True,
+    )
 
 
 def reported_pusd(text: str | None) -> int | None:
@@ -109,7 +113,9 @@ def reported_pusd(text: str | None) -> int | None:
         pusd = int(value.scaleb(12).to_integral_value())
     except (InvalidOperation, OverflowError):
         return None
-    return pusd if 0 <= pusd <= LARGEST else None
+    if 0 <= pusd <= LARGEST:
+        return pusd
+    return None
 
 
 def instant(nanoseconds: int) -> int:
@@ -127,12 +133,16 @@ def _duration(started_ns: int, ended_ns: int) -> int:
 
 def other_usage(text: str | None) -> dict[str, Any]:
     """Return the stored counts that have no column, as arguments of `TokenUsage`."""
-    return from_extra(json.loads(text)) if text else {}
+    if text:
+        return from_extra(json.loads(text))
+    return {}
 
 
 def _other_usage(usage: TokenUsage) -> str | None:
     extra = extra_usage(usage)
-    return json.dumps(extra) if extra else None
+    if extra:
+        return json.dumps(extra)
+    return None
 
 
 class _Price(NamedTuple):
@@ -253,21 +263,29 @@ def _response_id(text: str | None) -> str | None:
 
 
 def _key(response_id: str | None) -> int | None:
-    return None if response_id is None else response_key(response_id)
+    if response_id is None:
+        return None
+    return response_key(response_id)
 
 
 def _instant(nanoseconds: int | None) -> int | None:
-    return None if nanoseconds is None else instant(nanoseconds)
+    if nanoseconds is None:
+        return None
+    return instant(nanoseconds)
 
 
 def _span_id(text: str | None) -> bytes | None:
-    return bytes.fromhex(text) if text else None
+    if text:
+        return bytes.fromhex(text)
+    return None
 
 
 def _state(call: Call) -> CallState:
     if "rejected" in call.usage.flags:
         return CallState.REJECTED
-    return CallState.ERROR if call.error else CallState.OK
+    if call.error:
+        return CallState.ERROR
+    return CallState.OK
 
 
 def _tokens(usage: TokenUsage) -> Row:
@@ -314,4 +332,6 @@ def _step_state(step: Step, details: dict[str, Any]) -> StepState:
     marks = [details.pop(name, False) for name in (ABANDONED, "abandoned")]
     if any(marks):
         return StepState.ABANDONED
-    return StepState.ERROR if step.error else StepState.OK
+    if step.error:
+        return StepState.ERROR
+    return StepState.OK

@@ -113,7 +113,10 @@ class Runs:
         wanted = set(self._cleaned.values())
         for run_id in wanted & known.keys():
             self._by_number[known[run_id].id] = known[run_id]
-        self._read("run_id", sorted(wanted - known.keys()))
+        self._read(
+            "run_id",
+            sorted(wanted - known.keys()),
+        )
 
     def load_numbers(self, numbers: Iterable[int | None]) -> None:
         """Read runs by their number (`run.id`)."""
@@ -123,10 +126,19 @@ class Runs:
         for run in self._remembered.runs.values():
             if run.id in wanted:
                 self._by_number[run.id] = run
-        self._read("id", sorted(wanted - self._by_number.keys()))
+        self._read(
+            "id",
+            sorted(wanted - self._by_number.keys()),
+        )
 
     def _read(self, column: str, wanted: list[Any]) -> None:
-        found = self._statements.select(self._session, columns.RUN, _NAMES, column, wanted)
+        found = self._statements.select(
+            self._session,
+            columns.RUN,
+            _NAMES,
+            column,
+            wanted,
+        )
         for row in found:
             self._add(_stored(row))
 
@@ -203,7 +215,10 @@ class Runs:
         run.input_tokens += sign * (row[CALL.input_tokens] or 0)
         run.output_tokens += sign * (row[CALL.output_tokens] or 0)
         if run.status == "running":
-            run.started_ns = min(run.started_ns, row[CALL.started_ns])
+            run.started_ns = min(
+                run.started_ns,
+                row[CALL.started_ns],
+            )
 
     def tool(self, number: int | None, *, failed: bool, sign: int = 1) -> None:
         """Add (or take back) one tool call to its run."""
@@ -228,9 +243,16 @@ class Runs:
         started = row[STEP.started_ns]
         ended = started + row[STEP.duration_ns]
         if run.finished:
-            ended = max(ended, run.started_ns + (run.duration_ns or 0))
+            ended = max(
+                ended,
+                run.started_ns + (run.duration_ns or 0),
+            )
             started = min(started, run.started_ns)
-            status = max(status, run.status, key=_WORST_LAST.index)
+            status = max(
+                status,
+                run.status,
+                key=_WORST_LAST.index,
+            )
         run.status = status
         run.started_ns = started
         run.duration_ns = ended - started
@@ -257,7 +279,11 @@ class Runs:
             self._contribute(run, 1)
             run.stored = True
         rows = [run.row() for run in self._changed.values()]
-        self._statements.replace(self._session, columns.RUN, rows)
+        self._statements.replace(
+            self._session,
+            columns.RUN,
+            rows,
+        )
 
     def _contribute(self, run: RunTotals, sign: int) -> None:
         if not run.finished or run.duration_ns is None:

@@ -88,7 +88,10 @@ class ConnectionSession:
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> Cursor:
         """Run a statement for each row."""
-        return self._connection.exec_driver_sql(sql, [tuple(row) for row in rows])
+        return self._connection.exec_driver_sql(
+            sql,
+            [tuple(row) for row in rows],
+        )
 
     def data_version(self) -> int | None:
         """Return None: connections of a pool cannot compare their views of the ledger."""

@@ -67,7 +67,13 @@ class Statements:
             if len(found) == len(rows):
                 return None
             return {(bytes(trace), bytes(span)) for trace, span in found}
-        done = self._put(session, table, columns, rows, "skip")
+        done = self._put(
+            session,
+            table,
+            columns,
+            rows,
+            "skip",
+        )
         if done == len(rows):
             return None
         if not done:
@@ -75,11 +81,22 @@ class Statements:
         # New rows are numbered one after the other: the write lock is held.
         (last,) = session.execute("SELECT last_insert_rowid()").fetchone()
         query = f"SELECT trace_id, span_id FROM {_quoted(table.name)} WHERE id > ?"
-        return set(session.execute(query, (last - done,)).fetchall())
+        return set(
+            session.execute(
+                query,
+                (last - done,),
+            ).fetchall()
+        )
 
     def replace(self, session: Session, table: TableSpec, rows: Rows) -> None:
         """Insert whole rows, or overwrite those with the same primary key."""
-        self._all(session, table, table.names, rows, "replace")
+        self._all(
+            session,
+            table,
+            table.names,
+            rows,
+            "replace",
+        )
 
     def add_up(
         self, session: Session, table: TableSpec, columns: Sequence[str], rows: Rows
@@ -99,7 +116,10 @@ class Statements:
         mark = self._mark
         assigned = ", ".join(f"{_quoted(name)} = {mark}" for name in columns)
         sql = f"UPDATE {_quoted(table.name)} SET {assigned} WHERE id = {mark}"
-        session.executemany(sql, [(*row[1:], row[0]) for row in rows])
+        session.executemany(
+            sql,
+            [(*row[1:], row[0]) for row in rows],
+        )
 
     def drop_empty(
         self, session: Session, table: TableSpec, columns: Sequence[str], rows: Rows
@@ -111,7 +131,10 @@ class Statements:
         found = [f"{_quoted(name)} = {self._mark}" for name in keys]
         empty = [f"{_quoted(name)} = 0" for name in columns if name not in keys]
         sql = f"DELETE FROM {_quoted(table.name)} WHERE {' AND '.join(found + empty)}"
-        session.executemany(sql, [row[: len(keys)] for row in rows])
+        session.executemany(
+            sql,
+            [row[: len(keys)] for row in rows],
+        )
 
     def select(
         self,
@@ -128,9 +151,11 @@ class Statements:
         for start in range(0, len(values), _CHUNK):
             chunk = list(values[start : start + _CHUNK])
             if self._postgres:
-                marks, given = "= ANY(%s)", [chunk]
+                marks = "= ANY(%s)"
+                given = [chunk]
             else:
-                marks, given = f"IN ({', '.join('?' * len(chunk))})", chunk
+                marks = f"IN ({', '.join('?' * len(chunk))})"
+                given = chunk
             sql = (
                 f"SELECT {names} FROM {_quoted(table.name)} "
                 f"WHERE {_quoted(by)} {marks}{and_where} ORDER BY id"
@@ -146,19 +171,27 @@ class Statements:
         """
         where = " AND ".join(f"{_quoted(name)} = {self._mark}" for name in key)
         query = f"SELECT id FROM {_quoted(table.name)} WHERE {where}"
-        found = session.execute(query, tuple(key.values())).fetchone()
+        found = session.execute(
+            query,
+            tuple(key.values()),
+        ).fetchone()
         if found is None:
             row = {**key, **rest}
             names = ", ".join(_quoted(name) for name in row)
             marks = ", ".join([self._mark] * len(row))
             sql = f"INSERT INTO {_quoted(table.name)} ({names}) VALUES ({marks})"
             session.execute(sql, tuple(row.values()))
-            found = session.execute(query, tuple(key.values())).fetchone()
+            found = session.execute(
+                query,
+                tuple(key.values()),
+            ).fetchone()
         return int(found[0])
 
     def text(self, sql: str) -> str:
         """Return a statement written with `?` in the placeholder style of the database."""
-        return sql.replace("?", "%s") if self._postgres else sql
+        if self._postgres:
+            return sql.replace("?", "%s")
+        return sql
 
     @property
     def _mark(self) -> str:
@@ -175,7 +208,10 @@ class Statements:
         if not rows:
             return
         if self._postgres:
-            session.execute(self._unnested(table, columns, conflict), _arrays(rows))
+            session.execute(
+                self._unnested(table, columns, conflict),
+                _arrays(rows),
+            )
         else:
             self._put(session, table, columns, rows, conflict)
 
@@ -195,7 +231,10 @@ class Statements:
                 size //= 2
             part = chain.from_iterable(rows[start : start + size])
             values = [_NONE if value is None else value for value in part]
-            done += session.execute(self._several(table, columns, conflict, size), values).rowcount
+            done += session.execute(
+                self._several(table, columns, conflict, size),
+                values,
+            ).rowcount
             start += size
         return done
 
@@ -256,7 +295,9 @@ class Statements:
         if name == "cost_whole_usd":
             return f"{total} + {_total(table, 'cost_pusd')} / {PICO}"
         if name == "cost_pusd":
-            return f"mod({total}, {PICO})" if self._postgres else f"({total}) % {PICO}"
+            if self._postgres:
+                return f"mod({total}, {PICO})"
+            return f"({total}) % {PICO}"
         return total
 
 

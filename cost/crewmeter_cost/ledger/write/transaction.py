@@ -46,7 +46,12 @@ class WriterState:
         if self._remembered.renamed != renamed:
             self._labels.forget()
         self._labels.begin(session, frozen)
-        return Transaction(session, self._statements, self._labels, self._remembered)
+        return Transaction(
+            session,
+            self._statements,
+            self._labels,
+            self._remembered,
+        )
 
     def commit(self) -> None:
         """Keep what the transaction added: it is committed."""
@@ -75,7 +80,13 @@ class Transaction:
         self.labels = labels
         self.remembered = remembered
         self._tally = Tally(labels.tags_of.__getitem__)
-        self.runs = Runs(session, statements, labels, remembered, self._tally)
+        self.runs = Runs(
+            session,
+            statements,
+            labels,
+            remembered,
+            self._tally,
+        )
 
     def count_call(self, row: Row, sign: int = 1) -> None:
         """Add a call to every sum (or, with -1, take it back). Its run must be loaded."""
@@ -93,7 +104,11 @@ class Transaction:
             failed=failed,
             sign=sign,
         )
-        self.runs.tool(row[STEP.run], failed=failed, sign=sign)
+        self.runs.tool(
+            row[STEP.run],
+            failed=failed,
+            sign=sign,
+        )
 
     def save_sums(self) -> None:
         """Write run totals and roll-ups. The last statements before the commit."""
@@ -105,7 +120,17 @@ class Transaction:
             (columns.LATENCY_DAY, rows.latency_day),
         )
         for table, added in changed:
-            self.statements.add_up(self.session, table, table.names, added)
+            self.statements.add_up(
+                self.session,
+                table,
+                table.names,
+                added,
+            )
             if self._tally.took_back:
                 # A group that nobody belongs to any more must not be reported with zeros.
-                self.statements.drop_empty(self.session, table, table.names, added)
+                self.statements.drop_empty(
+                    self.session,
+                    table,
+                    table.names,
+                    added,
+                )

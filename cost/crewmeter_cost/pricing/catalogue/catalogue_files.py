@@ -39,7 +39,9 @@ def open_own() -> Catalogue | None:
     Raises `CrewMeterError` where it is damaged.
     """
     path = own_path()
-    return Catalogue.open(path) if path.is_file() else None
+    if path.is_file():
+        return Catalogue.open(path)
+    return None
 
 
 def open_genai() -> Catalogue:
@@ -53,7 +55,9 @@ def open_genai() -> Catalogue:
     except CrewMeterError as error:
         _log.warning("%s; using the prices shipped with crewmeter", error.message)
         return shipped
-    return own if own is not None and is_newer(own.version, shipped.version) else shipped
+    if own is not None and is_newer(own.version, shipped.version):
+        return own
+    return shipped
 
 
 def open_litellm() -> Catalogue:

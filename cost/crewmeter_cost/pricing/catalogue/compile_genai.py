@@ -82,8 +82,12 @@ def _price(value: object, divisor: int) -> Price:
     if isinstance(value, Decimal):
         return plain(value / divisor)
     # TieredPrices, not importable at module level.
-    base, tiers = value.base, value.tiers  # type: ignore[attr-defined]
-    return [plain(base / divisor), *([tier.start, plain(tier.price / divisor)] for tier in tiers)]
+    base = value.base  # type: ignore[attr-defined]
+    tiers = value.tiers  # type: ignore[attr-defined]
+    return [
+        plain(base / divisor),
+        *([tier.start, plain(tier.price / divisor)] for tier in tiers),
+    ]
 
 
 def _prices(prices: ModelPrice) -> dict[str, Price]:
@@ -102,7 +106,8 @@ def _conditions(constraint: object) -> dict[str, str]:
     if start is not None:
         return {"from": start.isoformat()}
     # TimeOfDateConstraint.
-    opens, closes = constraint.start_time, constraint.end_time  # type: ignore[attr-defined]
+    opens = constraint.start_time  # type: ignore[attr-defined]
+    closes = constraint.end_time  # type: ignore[attr-defined]
     for edge in (opens, closes):
         if (
             edge.utcoffset() not in (None, edge.utcoffset().__class__(0))
@@ -122,11 +127,9 @@ def _tier(variant: PriceVariant) -> str:
     Any other condition is ``key:value``, so that it never applies by itself.
     """
     (key, value), *more = variant.when.items()
-    return (
-        value
-        if key in ("service_tier", "processing", "speed") and not more
-        else " ".join(f"{k}:{v}" for k, v in variant.when.items())
-    )
+    if key in ("service_tier", "processing", "speed") and not more:
+        return value
+    return " ".join(f"{k}:{v}" for k, v in variant.when.items())
 
 
 def _periods(model: ModelInfo) -> list[Period]:
@@ -135,7 +138,13 @@ def _periods(model: ModelInfo) -> list[Period]:
     if standard is None:
         # Not a list, hence a ModelPrice.
         periods.append(_prices(model.prices))  # type: ignore[arg-type]
-    periods += [{**_conditions(each.constraint), **_prices(each.prices)} for each in standard or ()]
+    periods += [
+        {
+            **_conditions(each.constraint),
+            **_prices(each.prices),
+        }
+        for each in standard or ()
+    ]
     periods += [
         {"tier": _tier(each), **_conditions(each.constraint), **_prices(each.prices)}
         for each in model.price_variants or ()
@@ -158,7 +167,11 @@ def _literals(clause: object) -> Iterator[tuple[str, bool]]:
     if kind == "ClauseRegex":
         if "(?!" in text:
             return  # an exclusion (`not a text-to-speech model`): names nothing
-        literal = re.sub(r"\\(.)", r"\1", _DATED.sub("", text).removeprefix("^").removesuffix("$"))
+        literal = re.sub(
+            r"\\(.)",
+            r"\1",
+            _DATED.sub("", text).removeprefix("^").removesuffix("$"),
+        )
         for name in _optional_prefix(literal):
             yield name, "\\d" in text
     else:
@@ -168,7 +181,9 @@ def _literals(clause: object) -> Iterator[tuple[str, bool]]:
 def _optional_prefix(literal: str) -> tuple[str, ...]:
     """``(typesafe/)?jev-1.13`` names two models' spellings."""
     match = re.match(r"\((.+)\)\?(.+)", literal)
-    return (match[2], match[1] + match[2]) if match else (literal,)
+    if match:
+        return (match[2], match[1] + match[2])
+    return (literal,)
 
 
 def listed(provider: Provider, model: ModelInfo) -> Listed:
@@ -192,7 +207,12 @@ def listed(provider: Provider, model: ModelInfo) -> Listed:
         raise CrewMeterError(
             f"genai-prices has a model name with white space: {bad[0]!r}", hint="update crewmeter"
         )
-    return Listed(model.id, list(exact), list(opened), _periods(model))
+    return Listed(
+        model.id,
+        list(exact),
+        list(opened),
+        _periods(model),
+    )
 
 
 def compile_providers(providers: Sequence[Provider], version: str) -> str:

@@ -140,7 +140,8 @@ def _prices(fields: Mapping[str, object]) -> dict[str | None, dict[str, Price]]:
     base: dict[tuple[str | None, str], str] = {}
     steps: dict[tuple[str | None, str], list[list[int | str]]] = {}
     for field, raw in fields.items():
-        match, value = _FIELD.fullmatch(field), _number(raw)
+        match = _FIELD.fullmatch(field)
+        value = _number(raw)
         if match is None or value is None:
             continue
         tier = _TIERS.get(match["tier"] or "")
@@ -151,7 +152,12 @@ def _prices(fields: Mapping[str, object]) -> dict[str | None, dict[str, Price]]:
         else:
             continue
         if match["above"]:
-            steps.setdefault((tier, unit), []).append([int(match["above"]) * 1000, price])
+            steps.setdefault((tier, unit), []).append(
+                [
+                    int(match["above"]) * 1000,
+                    price,
+                ]
+            )
         else:
             base[tier, unit] = price
     return _by_tier(base, steps)
@@ -164,7 +170,12 @@ def _by_tier(
     table: dict[str | None, dict[str, Price]] = {}
     for tier, unit in sorted(base, key=lambda key: (key[0] or "", key[1])):
         price = base[tier, unit]
-        above = sorted(steps.get((tier, unit), ()))
+        above = sorted(
+            steps.get(
+                (tier, unit),
+                (),
+            )
+        )
         table.setdefault(tier, {})[unit] = [price, *above] if above else price
     return table
 
@@ -271,7 +282,10 @@ def compile_catalogue(raw: Mapping[str, Mapping[str, object]], version: str) -> 
             if price := _image_price(fields, pixels):
                 images.setdefault((provider, model), {})[unit] = price
         elif periods := _periods(fields):
-            parts.setdefault(provider, {}).setdefault(name, Listed(name, (name,), (), periods))
+            parts.setdefault(provider, {}).setdefault(
+                name,
+                Listed(name, (name,), (), periods),
+            )
     _add_images(parts, images)
     header = {
         "book": "litellm",
@@ -294,7 +308,12 @@ def _add_images(
         known = models.get(model)
         periods: list[Period] = list(known.periods) if known else [{}]
         periods[0] = {**periods[0], **units}
-        models[model] = Listed(model, (model,), (), periods)
+        models[model] = Listed(
+            model,
+            (model,),
+            (),
+            periods,
+        )
 
 
 def compile_installed() -> str:

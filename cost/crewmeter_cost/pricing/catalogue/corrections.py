@@ -45,7 +45,9 @@ class Corrections:
         found = model_matching.find(
             provider, name, has=lambda seller, spelled, _: (seller, spelled) in self.reasons
         )
-        return self.reasons[provider, found.name] if found else None
+        if found:
+            return self.reasons[provider, found.name]
+        return None
 
 
 def read_corrections(path: Path = PATH) -> Corrections:
@@ -53,7 +55,10 @@ def read_corrections(path: Path = PATH) -> Corrections:
 
     Our own file, so nothing in it is checked here: `tests/cost/pricing/test_catalogue.py` does.
     """
-    data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    data = tomllib.loads(
+        path.read_text(encoding="utf-8"),
+        parse_float=Decimal,
+    )
     aliases = {
         (entry["provider"], name): entry["of"]
         for entry in data.get("alias", ())

@@ -166,7 +166,12 @@ class Catalogue:
         end = self._data.find(b"\n", at)
         line = self._data[at : end if end >= 0 else len(self._data)].decode()
         model, _, _, periods = line.split("\t", 3)
-        return Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))
+        return Entry(
+            provider,
+            model,
+            tuple(json.loads(periods)),
+            str(self.header["book"]),
+        )
 
     def entries(self, provider: str) -> Iterator[Entry]:
         """Every model of a provider, in the file's order."""
@@ -174,7 +179,12 @@ class Catalogue:
         for at in dict.fromkeys(sorted(section.names.values())) if section else ():
             line = self._data[at : self._data.find(b"\n", at)].decode()
             model, _, _, periods = line.split("\t", 3)
-            yield Entry(provider, model, tuple(json.loads(periods)), str(self.header["book"]))
+            yield Entry(
+                provider,
+                model,
+                tuple(json.loads(periods)),
+                str(self.header["book"]),
+            )
 
 
 def render(
@@ -187,7 +197,10 @@ def render(
             f"= {provider}\t{json.dumps({'fallback': list(fallback)} if fallback else {})}"
         )
         for listed in models:
-            periods = json.dumps(listed.periods, separators=(",", ":"))
+            periods = json.dumps(
+                listed.periods,
+                separators=(",", ":"),
+            )
             lines.append(
                 "\t".join(
                     (listed.model, " ".join(listed.names), " ".join(listed.open_names), periods)

@@ -35,7 +35,12 @@ def priced_until(now: datetime) -> datetime:
         if day is not None and day <= now.date()
     ]
     latest = max(days, default=date.min)
-    return datetime(latest.year, latest.month, latest.day, tzinfo=UTC)
+    return datetime(
+        latest.year,
+        latest.month,
+        latest.day,
+        tzinfo=UTC,
+    )
 
 
 def _checks() -> Iterator[date]:

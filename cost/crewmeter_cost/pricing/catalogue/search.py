@@ -78,7 +78,11 @@ class Library:
         for source, catalogue in ((self._corrected, self.genai), (self.litellm, self.litellm)):
             for seller in sorted(catalogue.providers):
                 if provider is None or seller == provider:
-                    match = model_matching.find(seller, name.lower(), has=source.has)
+                    match = model_matching.find(
+                        seller,
+                        name.lower(),
+                        has=source.has,
+                    )
                     entry = source.entry(seller, match.name) if match else None
                     if match and entry and (provider or not match.rules):
                         found.append(Listing(entry, match.rules))
@@ -91,15 +95,17 @@ class Library:
         """
         for provider in self.litellm.providers:
             for listed in self.litellm.entries(provider):
-                match = model_matching.find(provider, listed.model, has=self.genai.has)
+                match = model_matching.find(
+                    provider,
+                    listed.model,
+                    has=self.genai.has,
+                )
                 entry = (
                     self.genai.entry(provider, match.name) if match and not match.rules else None
                 )
                 if entry is not None:
-                    ours, theirs = (
-                        prices_at(entry.periods, at_ns, None),
-                        prices_at(listed.periods, at_ns, None),
-                    )
+                    ours = prices_at(entry.periods, at_ns, None)
+                    theirs = prices_at(listed.periods, at_ns, None)
                     for unit in _COMPARED:
                         if (
                             unit in ours

@@ -150,21 +150,17 @@ def _read_yaml(path: Path, text: str) -> Document:
 
     def exact(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
         value = str(node.value)
-        return (
-            Decimal(value)
-            if re.fullmatch(r"[-+]?[\d_]*\.?\d+([eE][-+]?\d+)?", value)
-            else loader.construct_yaml_float(node)
-        )
+        if re.fullmatch(r"[-+]?[\d_]*\.?\d+([eE][-+]?\d+)?", value):
+            return Decimal(value)
+        return loader.construct_yaml_float(node)
 
     Loader.add_constructor("tag:yaml.org,2002:float", exact)
     try:
         root = yaml.compose(text, Loader=Loader)
         data = yaml.load(text, Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark, problem = (
-            getattr(error, "problem_mark", None),
-            getattr(error, "problem", None) or " ".join(str(error).split())[:200],
-        )
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
         line = f" line {mark.line + 1}" if mark is not None else ""
         raise CrewMeterError(
             f"{path}{line} is not YAML: {problem}",
@@ -179,7 +175,11 @@ def _read_yaml(path: Path, text: str) -> Document:
     lines: dict[Path_, int] = {}
     if root is not None:
         _yaml_lines(root, (), lines)
-    return Document(path, data, lambda at: _nearest(lines, at))
+    return Document(
+        path,
+        data,
+        lambda at: _nearest(lines, at),
+    )
 
 
 def _yaml_lines(node: yaml.Node, at: Path_, lines: dict[Path_, int]) -> None:
@@ -189,9 +189,19 @@ def _yaml_lines(node: yaml.Node, at: Path_, lines: dict[Path_, int]) -> None:
     for index, child in enumerate(children):
         if isinstance(child, tuple):
             key, value = child
-            lines.setdefault((*at, str(key.value)), key.start_mark.line + 1)
+            lines.setdefault(
+                (*at, str(key.value)),
+                key.start_mark.line + 1,
+            )
             if len(at) < 8:
-                _yaml_lines(value, (*at, str(key.value)), lines)
+                _yaml_lines(
+                    value,
+                    (*at, str(key.value)),
+                    lines,
+                )
         elif len(at) < 8:
-            lines.setdefault((*at, index), child.start_mark.line + 1)
+            lines.setdefault(
+                (*at, index),
+                child.start_mark.line + 1,
+            )
             _yaml_lines(child, (*at, index), lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -18,62 +19,15 @@ from crewmeter_cost.number_text import exact_decimal
 from crewmeter_cost.pricing.exchange_rates import ISO_4217
 from crewmeter_cost.pricing.overrides.located_toml import Document, read_document
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Money, Overrides, Rule
+from crewmeter_cost.pricing.overrides.section_keys import RULE_KEYS, SECTIONS, UNITS, is_size
 from crewmeter_cost.pricing.unit_prices import GPU_HOUR, Price, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["UNITS", "read_overrides"]
+__all__ = ["read_overrides"]
 
-UNITS = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write",
-    "cache_write_1h",
-    "input_audio",
-    "output_audio",
-    "cache_audio_read",
-    "input_image",
-    "output_image",
-    "output_reasoning",
-    "request",
-    "web_search",
-    "search_unit",
-    "search_response",
-    "storage_search",
-    "document_search",
-    "x_search",
-    "code_execution",
-    "maps_grounding",
-    "character",
-    "page",
-    "annotated_page",
-    "image",
-    "input_second",
-    "output_second",
-    "audio_hour",
-)
-"""What a price may be given for: tokens per million, those from ``request`` on per one."""
-_SECTIONS = (
-    "currency",
-    "aliases",
-    "hosts",
-    "reported",
-    "fx",
-    "price",
-    "discount",
-    "free",
-    "self_hosted",
-)
-_WHO = ("provider", "model", "models", "from", "until")
-_KEYS: Mapping[str, tuple[str, ...]] = {
-    "price": (*_WHO, "tier", "currency", "over", *UNITS),
-    "discount": (*_WHO, "percent"),
-    "free": _WHO,
-    "self_hosted": (*_WHO, "host", "price_per_gpu_hour", "gpus", "currency"),
-}
 _NS = 1_000_000_000
 At = tuple[str | int, ...]
 
@@ -86,10 +40,6 @@ def read_overrides(path: Path) -> Overrides:
     return _Reader(read_document(path)).read()
 
 
-def _is_size(tokens: object) -> bool:
-    return isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0
-
-
 class _Reader:
     """One file being read, with what its entries share."""
 
@@ -100,8 +50,8 @@ class _Reader:
         self._default: str | None = None
 
     def read(self) -> Overrides:
-        """Everything in the file, checked."""
-        self._known(self._data, _SECTIONS, ())
+        """Return everything in the file, checked."""
+        self._known(self._data, SECTIONS, ())
         self._fx = {
             self._code(code, ("fx", code)): self._dated(code, steps)
             for code, steps in self._table("fx").items()
@@ -111,7 +61,7 @@ class _Reader:
             self._currency(self._default, ("currency",))
         rules = [
             self._rule(kind, entry, (kind, index))
-            for kind in _KEYS
+            for kind in RULE_KEYS
             for index, entry in enumerate(self._entries(kind))
         ]
         return Overrides(
@@ -278,7 +228,7 @@ class _Reader:
         return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()) * _NS
 
     def _rule(self, kind: str, entry: Mapping[str, Any], at: At) -> Rule:
-        self._known(entry, _KEYS[kind], at)
+        self._known(entry, RULE_KEYS[kind], at)
         start, end = (
             self._moment(entry[key], (*at, key)) if key in entry else None
             for key in ("from", "until")
@@ -346,7 +296,7 @@ class _Reader:
             )
         steps = entry.get("over", [])
         if not isinstance(steps, list) or not all(
-            isinstance(step, Mapping) and _is_size(step.get("tokens")) for step in steps
+            isinstance(step, Mapping) and is_size(step.get("tokens")) for step in steps
         ):
             raise self._fail(
                 (*at, "over"),
@@ -424,18 +374,7 @@ class _Reader:
             at: At = (rule.kind, counts.setdefault(rule.kind, 0))
             counts[rule.kind] += 1
             for model in rule.models:
-                single = Rule(
-                    rule.kind,
-                    rule.provider,
-                    (model,),
-                    rule.start_ns,
-                    rule.end_ns,
-                    rule.tier,
-                    rule.prices,
-                    rule.factor,
-                    rule.currency,
-                    rule.host,
-                )
+                single = replace(rule, models=(model,))
                 latest.setdefault(
                     (rule.kind, rule.provider, model, rule.tier, rule.host), []
                 ).append((single, at))
@@ -457,15 +396,4 @@ class _Reader:
                 "give each its own from (and until): one may apply at a time",
             )
         end = begins if rule.end_ns is None else rule.end_ns
-        return Rule(
-            rule.kind,
-            rule.provider,
-            rule.models,
-            rule.start_ns,
-            end,
-            rule.tier,
-            rule.prices,
-            rule.factor,
-            rule.currency,
-            rule.host,
-        )
+        return replace(rule, end_ns=end)

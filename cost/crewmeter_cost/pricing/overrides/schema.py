@@ -90,11 +90,15 @@ class Rule:
     def moments(self) -> set[int]:
         """The moments at which it begins, ends or is worth something else in USD."""
         edges = {edge for edge in (self.start_ns, self.end_ns) if edge is not None}
-        return edges | {start for start, _ in self.currency.rates} if self.currency else edges
+        if self.currency:
+            return edges | {start for start, _ in self.currency.rates}
+        return edges
 
 
 def _fits(pattern: str, name: str) -> bool:
-    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+    if pattern.endswith("*"):
+        return name.startswith(pattern[:-1])
+    return name == pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +133,9 @@ class Overrides:
             if key == model or (slash and rest == model and canonical_provider(prefix) == provider):
                 seller, cut, name = aliased.partition("/")
                 known = canonical_provider(seller) if cut and name else None
-                return (
-                    (known, name)
-                    if known is not None and known != provider and _is_seller(seller)
-                    else (provider, aliased)
-                )
+                if known is not None and known != provider and _is_seller(seller):
+                    return (known, name)
+                return (provider, aliased)
         return provider, model
 
     def about(
@@ -141,7 +143,12 @@ class Overrides:
     ) -> tuple[Rule, ...]:
         """The entries about a model, the most specific first."""
         found = [rule for rule in self.rules if rule.covers(provider, host, names)]
-        return tuple(sorted(found, key=lambda rule: -rule.reach))
+        return tuple(
+            sorted(
+                found,
+                key=lambda rule: -rule.reach,
+            )
+        )
 
 
 def _is_seller(prefix: str) -> bool:

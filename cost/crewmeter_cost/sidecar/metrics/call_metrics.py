@@ -154,7 +154,10 @@ class CallMetrics:
         """Count finished runs by (name, model calls in them)."""
         with self._lock:
             for name, calls in runs:
-                self._run_calls.observe_all((self._step["run"].of(name),), [(calls, "", 0.0)])
+                self._run_calls.observe_all(
+                    (self._step["run"].of(name),),
+                    [(calls, "", 0.0)],
+                )
 
     def _record_calls(self, calls: Iterable[tuple[Call, Outcome]]) -> None:
         """Add up calls that share all labels first: a batch has many calls and few series."""
@@ -179,29 +182,52 @@ class CallMetrics:
     def _record_alike(self, group: Sequence[tuple[Call, Outcome]]) -> None:
         """Count calls that have all labels in common."""
         call, outcome = group[0]
-        provider = self._provider.of(_provider_of(call.provider, call.host))
+        provider = self._provider.of(
+            _provider_of(
+                call.provider,
+                call.host,
+            )
+        )
         model = self._model.of(call.request_model or call.response_model)
         crew = self._crew.of(call.context.crew)
         rejected = "rejected" in call.usage.flags
         status = "error" if call.error or rejected else "ok"
         operation = _OPERATIONS.get(call.operation, "llm")
-        self._calls.add((provider, model, crew, operation, status), len(group))
+        self._calls.add(
+            (provider, model, crew, operation, status),
+            len(group),
+        )
         costs = [charge.cost_pusd for _, charge in group if isinstance(charge, Charge)]
         if costs:
-            self._cost.add((provider, model, crew, self._team.of(call.context.team)), sum(costs))
+            self._cost.add(
+                (provider, model, crew, self._team.of(call.context.team)),
+                sum(costs),
+            )
         elif not rejected:
-            self._unpriced.add((provider, model, outcome.status), len(group))
+            self._unpriced.add(
+                (provider, model, outcome.status),
+                len(group),
+            )
         for one, _ in group:
             if one.usage.flags:
                 self._record_unknown_usage(provider, one.usage.flags)
-        self._record_tokens((provider, model), [one.usage for one, _ in group])
-        self._record_times((operation, model, status), [one for one, _ in group])
+        self._record_tokens(
+            (provider, model),
+            [one.usage for one, _ in group],
+        )
+        self._record_times(
+            (operation, model, status),
+            [one for one, _ in group],
+        )
 
     def _record_unknown_usage(self, provider: str, flags: Sequence[str]) -> None:
         for flag in flags:
             kind, _, path = flag.partition(":")
             if kind == "unknown_usage":
-                self._unknown_usage.add((provider, self._usage_path.of(path)), 1)
+                self._unknown_usage.add(
+                    (provider, self._usage_path.of(path)),
+                    1,
+                )
 
     def _record_tokens(self, labels: tuple[str, str], usages: Sequence[TokenUsage]) -> None:
         counts = {
@@ -213,7 +239,10 @@ class CallMetrics:
         }
         for kind, count in counts.items():
             if count:
-                self._tokens.add((*labels, kind), count)
+                self._tokens.add(
+                    (*labels, kind),
+                    count,
+                )
 
     def _record_times(self, labels: tuple[str, str, str], calls: Sequence[Call]) -> None:
         timed = [
@@ -227,7 +256,10 @@ class CallMetrics:
             if call.time_to_first_token_ns is not None
         ]
         if waits:
-            self._first_token.observe_all((labels[1],), waits)
+            self._first_token.observe_all(
+                (labels[1],),
+                waits,
+            )
 
     def _record_step(self, step: Step) -> None:
         abandoned = bool(step.details.get("abandoned"))
@@ -239,11 +271,20 @@ class CallMetrics:
             return
         name = self._step[operation].of(step.name)
         if step.is_run:
-            self._runs.add((name, self._run_kind.of(step.kind), status), 1)
+            self._runs.add(
+                (name, self._run_kind.of(step.kind), status),
+                1,
+            )
         elif operation == "tool":
             self._tools.add((name, status), 1)
         if not abandoned:
-            seconds = max(step.ended_ns - step.started_ns, 0) / 1e9
+            seconds = (
+                max(
+                    step.ended_ns - step.started_ns,
+                    0,
+                )
+                / 1e9
+            )
             self._duration.observe_all(
                 (operation, name, status), [(seconds, step.trace_id, step.ended_ns / 1e9)]
             )

@@ -75,7 +75,11 @@ class CounterSeries:
 
     def family(self) -> CounterMetricFamily:
         """Return everything counted so far, for prometheus-client to expose."""
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        family = CounterMetricFamily(
+            self._name,
+            self._help,
+            labels=self._labels,
+        )
         for labels, value in self._values.items():
             family.add_metric(labels, value / self._scale)
         return family
@@ -108,7 +112,10 @@ class HistogramSeries:
         self._help = help_text
         self._labels = tuple(labels)
         self._bounds = tuple(bounds)
-        self._names = [*map(floatToGoString, bounds), "+Inf"]
+        self._names = [
+            *map(floatToGoString, bounds),
+            "+Inf",
+        ]
         self._limit = limit
         self._series: dict[tuple[str, ...], _Histogram] = {}
 
@@ -131,9 +138,17 @@ class HistogramSeries:
 
     def family(self) -> HistogramMetricFamily:
         """Return everything observed so far, for prometheus-client to expose."""
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        family = HistogramMetricFamily(
+            self._name,
+            self._help,
+            labels=self._labels,
+        )
         for labels, series in self._series.items():
-            family.add_metric(labels, self._buckets(series), series.total)
+            family.add_metric(
+                labels,
+                self._buckets(series),
+                series.total,
+            )
         return family
 
     def _series_of(self, labels: tuple[str, ...]) -> _Histogram:
@@ -142,7 +157,10 @@ class HistogramSeries:
             return series
         if len(self._series) >= self._limit:
             labels = (OTHER,) * len(self._labels)
-        return self._series.setdefault(labels, _Histogram(len(self._names)))
+        return self._series.setdefault(
+            labels,
+            _Histogram(len(self._names)),
+        )
 
     def _buckets(self, series: _Histogram) -> list[Bucket]:
         buckets: list[Bucket] = []
@@ -153,5 +171,15 @@ class HistogramSeries:
                 buckets.append((name, count))
                 continue
             value, trace, at = last
-            buckets.append((name, count, Exemplar({"trace_id": trace}, value, at)))
+            buckets.append(
+                (
+                    name,
+                    count,
+                    Exemplar(
+                        {"trace_id": trace},
+                        value,
+                        at,
+                    ),
+                )
+            )
         return buckets

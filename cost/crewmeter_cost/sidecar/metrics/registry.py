@@ -128,7 +128,12 @@ class SidecarMetrics:
 
     def _size(self) -> float:
         size = self._ledger_size()
-        return float("nan") if size is None else size
+        if size is None:
+            return float("nan")
+        return size
 
     def _price_book_age(self) -> float:
-        return max(self._clock() / 1e9 - self._book_time, 0.0)
+        return max(
+            self._clock() / 1e9 - self._book_time,
+            0.0,
+        )

@@ -62,7 +62,14 @@ class _AiohttpHooks:
         if base is not None and "://" not in url:
             host = base.host
             port = base.port
-        return begin(self._observer, "aiohttp", url, lambda: _body(kwargs), host, port)
+        return begin(
+            self._observer,
+            "aiohttp",
+            url,
+            lambda: _body(kwargs),
+            host,
+            port,
+        )
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
@@ -95,7 +102,11 @@ class _AiohttpHooks:
             request=lambda: _body(kwargs),
             encoding=headers.get("content-encoding", "") if is_packed else "",
         )
-        response.content = _ObservedContent(response.content, observer, self._iterators)
+        response.content = _ObservedContent(
+            response.content,
+            observer,
+            self._iterators,
+        )
 
 
 def _body(kwargs: Mapping[str, Any]) -> bytes:
@@ -108,7 +119,9 @@ def _body(kwargs: Mapping[str, Any]) -> bytes:
     if isinstance(fields, list):
         return fields_as_json((dict(options).get("name"), value) for options, _, value in fields)
     payload = kwargs.get("json")
-    return json.dumps(payload, default=str).encode() if payload is not None else b""
+    if payload is not None:
+        return json.dumps(payload, default=str).encode()
+    return b""
 
 
 class _ObservedContent:
@@ -151,7 +164,10 @@ class _ObservedContent:
 
     async def read(self, n: int = -1) -> bytes:
         """Do as `StreamReader.read`."""
-        return await self._pull(self._inner.read, n)  # type: ignore[no-any-return]
+        return await self._pull(  # type: ignore[no-any-return]
+            self._inner.read,
+            n,
+        )
 
     async def readany(self) -> bytes:
         """Do as `StreamReader.readany`."""
@@ -159,15 +175,25 @@ class _ObservedContent:
 
     async def readline(self, **kwargs: Any) -> bytes:
         """Do as `StreamReader.readline`."""
-        return await self._pull(self._inner.readline, **kwargs)  # type: ignore[no-any-return]
+        return await self._pull(  # type: ignore[no-any-return]
+            self._inner.readline,
+            **kwargs,
+        )
 
     async def readuntil(self, *args: Any, **kwargs: Any) -> bytes:
         """Do as `StreamReader.readuntil`."""
-        return await self._pull(self._inner.readuntil, *args, **kwargs)  # type: ignore[no-any-return]
+        return await self._pull(  # type: ignore[no-any-return]
+            self._inner.readuntil,
+            *args,
+            **kwargs,
+        )
 
     async def readexactly(self, n: int) -> bytes:
         """Do as `StreamReader.readexactly`."""
-        return await self._pull(self._inner.readexactly, n)  # type: ignore[no-any-return]
+        return await self._pull(  # type: ignore[no-any-return]
+            self._inner.readexactly,
+            n,
+        )
 
     async def readchunk(self) -> tuple[bytes, bool]:
         """Do as `StreamReader.readchunk`."""

@@ -45,7 +45,11 @@ def patch(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
     The returned function puts the very same function back.
     """
     hooks = _BedrockHooks(observer)
-    return replace(client.BaseClient, "_make_api_call", lambda call: wrap(call, hooks, observer))
+    return replace(
+        client.BaseClient,
+        "_make_api_call",
+        lambda call: wrap(call, hooks, observer),
+    )
 
 
 def patch_aio(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
@@ -183,7 +187,9 @@ def _rerank_model(params: Mapping[str, Any]) -> str | None:
     configuration = params.get("rerankingConfiguration", {})
     inner = configuration.get("bedrockRerankingConfiguration", {})
     arn = inner.get("modelConfiguration", {}).get("modelArn")
-    return arn if isinstance(arn, str) else None
+    if isinstance(arn, str):
+        return arn
+    return None
 
 
 def _request_body(params: Mapping[str, Any]) -> bytes:
@@ -193,7 +199,9 @@ def _request_body(params: Mapping[str, Any]) -> bytes:
         return json.dumps(prompt, default=str).encode()
     if isinstance(body, str):
         return body.encode()
-    return body if isinstance(body, bytes) else b""
+    if isinstance(body, bytes):
+        return body
+    return b""
 
 
 def _observe_events(stream: Any, observer: BodyObserver) -> None:

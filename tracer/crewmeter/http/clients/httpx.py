@@ -59,7 +59,14 @@ class _HttpxHooks:
             return None
         url = request.url
         path = url.raw_path.decode("ascii", "replace")
-        return begin(self._observer, "httpx", path, lambda: _body(request), url.host, url.port)
+        return begin(
+            self._observer,
+            "httpx",
+            path,
+            lambda: _body(request),
+            url.host,
+            url.port,
+        )
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
@@ -80,7 +87,13 @@ class _HttpxHooks:
         body: bytes | None = getattr(response, "_content", None)
         content_type = headers.get("content-type", "")
         if body is not None and (_is_document(body) or not is_stream(content_type)):
-            read_whole(self._observer, exchange, body, headers, lambda: _body(request))
+            read_whole(
+                self._observer,
+                exchange,
+                body,
+                headers,
+                lambda: _body(request),
+            )
             return
         read_headers(exchange, headers)
         observer = BodyObserver(
@@ -116,10 +129,16 @@ class _StreamedResponse:
         self._observer = observer
         self._response = response
         kind = type(response)
-        self._iter, self._aiter = kind.iter_bytes, kind.aiter_bytes
-        self._close, self._aclose = kind.close, kind.aclose
+        self._iter = kind.iter_bytes
+        self._aiter = kind.aiter_bytes
+        self._close = kind.close
+        self._aclose = kind.aclose
         for name in _REPLACED:
-            setattr(response, name, getattr(self, name))
+            setattr(
+                response,
+                name,
+                getattr(self, name),
+            )
 
     def _put_back(self) -> None:
         for name in _REPLACED:
@@ -127,13 +146,31 @@ class _StreamedResponse:
 
     def iter_bytes(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
         """Do as ``Response.iter_bytes``."""
-        chunks = self._iter(self._response, *args, **kwargs)
-        return follow(self._observer, chunks, self._observer.see, self._put_back)
+        chunks = self._iter(
+            self._response,
+            *args,
+            **kwargs,
+        )
+        return follow(
+            self._observer,
+            chunks,
+            self._observer.see,
+            self._put_back,
+        )
 
     def aiter_bytes(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
         """Do as ``Response.aiter_bytes``."""
-        chunks = self._aiter(self._response, *args, **kwargs)
-        return afollow(self._observer, chunks, self._observer.see, self._put_back)
+        chunks = self._aiter(
+            self._response,
+            *args,
+            **kwargs,
+        )
+        return afollow(
+            self._observer,
+            chunks,
+            self._observer.see,
+            self._put_back,
+        )
 
     def close(self) -> None:
         """Do as ``Response.close``."""

@@ -23,7 +23,11 @@ __all__ = ["patch"]
 def patch(requests: ModuleType, observer: HttpObserver) -> Callable[[], None]:
     """Wrap ``Session.send``. The returned function puts the very same function back."""
     hooks = _RequestsHooks(observer)
-    return replace(requests.Session, "send", lambda send: wrap(send, hooks, observer))
+    return replace(
+        requests.Session,
+        "send",
+        lambda send: wrap(send, hooks, observer),
+    )
 
 
 class _RequestsHooks:
@@ -44,7 +48,12 @@ class _RequestsHooks:
             return self._observer.continued(urlsplit(request.url).path)
         if request.method != "POST":
             return None
-        return begin(self._observer, "requests", request.url, lambda: _body(request))
+        return begin(
+            self._observer,
+            "requests",
+            request.url,
+            lambda: _body(request),
+        )
 
     @guarded
     def failed(self, exchange: HttpExchange, error: BaseException) -> None:
@@ -76,7 +85,9 @@ def _body(request: Any) -> bytes:
     body = request.body
     if isinstance(body, str):
         return body.encode("utf-8", "replace")
-    return body if isinstance(body, bytes) else b""
+    if isinstance(body, bytes):
+        return body
+    return b""
 
 
 class _StreamedResponse:
@@ -101,8 +112,17 @@ class _StreamedResponse:
 
     def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Do as ``Response.iter_content``."""
-        chunks = self._iter_content(self._response(), *args, **kwargs)
-        return follow(self._observer, chunks, self._see, self._put_back)
+        chunks = self._iter_content(
+            self._response(),
+            *args,
+            **kwargs,
+        )
+        return follow(
+            self._observer,
+            chunks,
+            self._see,
+            self._put_back,
+        )
 
     def _see(self, chunk: Any) -> None:
         self._observer.see(chunk.encode("utf-8", "replace") if isinstance(chunk, str) else chunk)

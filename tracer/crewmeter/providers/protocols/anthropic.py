@@ -76,9 +76,15 @@ def _sum_iterations(draft: UsageDraft, iterations: list[Raw]) -> None:
         draft.cache_write_5m += one.cache_write_5m
         draft.cache_write_1h += one.cache_write_1h
         output += count(iteration, "output_tokens") or 0
-        draft.flags = [*draft.flags, *one.flags]
+        draft.flags = [
+            *draft.flags,
+            *one.flags,
+        ]
     draft.flags = list(dict.fromkeys(draft.flags))
-    draft.output = max(output, draft.output or 0)
+    draft.output = max(
+        output,
+        draft.output or 0,
+    )
 
 
 def _add_input(draft: UsageDraft, raw: Raw) -> None:
@@ -110,7 +116,10 @@ def unwrap_event(facts: ResponseFacts, answer: Json) -> Json:
 def read_message(facts: ResponseFacts, answer: Json) -> None:
     """Take why the answer stopped, and the price list that served it."""
     delta = as_map(answer.get("delta"))
-    facts.set_finish(answer.get("stop_reason"), delta.get("stop_reason"))
+    facts.set_finish(
+        answer.get("stop_reason"),
+        delta.get("stop_reason"),
+    )
     usage = as_map(answer.get("usage"))
     speed = usage.get("speed")
     if isinstance(speed, str) and speed not in _NORMAL_SPEED:

@@ -101,15 +101,25 @@ def read_counts(raw: Raw, _: str | None) -> UsageDraft:
     draft.take(raw, _CACHE_READ)
     written = count(raw, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
     split = _writes_by_ttl(raw)
-    written = draft.add_cache_writes(written, split.get("5m"), split.get("1h"))
+    written = draft.add_cache_writes(
+        written,
+        split.get("5m"),
+        split.get("1h"),
+    )
     cached = draft.cache_read + written
     fresh = count(raw, "inputTokens")
     output = count(raw, "outputTokens")
     total = count(raw, "totalTokens")
     if total and output is None and fresh is not None:
-        output = max(0, total - fresh - cached)
+        output = max(
+            0,
+            total - fresh - cached,
+        )
     if total and fresh is None and output is not None:
-        fresh = max(0, total - output - cached)
+        fresh = max(
+            0,
+            total - output - cached,
+        )
     draft.output = output
     if fresh is not None:
         draft.input = fresh + cached
@@ -150,9 +160,15 @@ def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
 
     Its queries, by hundreds of documents.
     """
-    queries = max(1, len(as_list(params.get("queries"))))
+    queries = max(
+        1,
+        len(as_list(params.get("queries"))),
+    )
     documents = len(as_list(params.get("sources")))
-    hundreds = max(1, math.ceil(documents / _DOCUMENTS_A_QUERY))
+    hundreds = max(
+        1,
+        math.ceil(documents / _DOCUMENTS_A_QUERY),
+    )
     return TokenUsage(
         input=0,
         output=0,
@@ -166,7 +182,9 @@ def invoked_operation(model: str | None) -> str:
     name = model or ""
     if "embed" in name:
         return semconv.EMBEDDINGS
-    return semconv.RERANK if "rerank" in name else semconv.CHAT
+    if "rerank" in name:
+        return semconv.RERANK
+    return semconv.CHAT
 
 
 def _read_converse(facts: ResponseFacts, answer: Json) -> None:

@@ -57,7 +57,10 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
     event = as_map(answer.get("delta"))
     if not event:
         event = as_map(answer.get("response"))
-    facts.set_finish(answer.get("finish_reason"), event.get("finish_reason"))
+    facts.set_finish(
+        answer.get("finish_reason"),
+        event.get("finish_reason"),
+    )
     holders = (answer.get("meta"), event.get("meta"), event.get("usage"))
     for holder in holders:
         found = as_map(holder)

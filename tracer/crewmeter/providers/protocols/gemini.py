@@ -106,10 +106,21 @@ def read_metadata(raw: Raw, _: str | None) -> UsageDraft:
     total = count(raw, "totalTokenCount", "total_token_count")
     draft = UsageDraft()
     draft.reasoning = thoughts
-    _fill(draft, prompt, tools, answer, thoughts, total)
+    _fill(
+        draft,
+        prompt,
+        tools,
+        answer,
+        thoughts,
+        total,
+    )
     draft.cache_read = count(raw, "cachedContentTokenCount", "cached_content_token_count") or 0
     for name in _DETAIL_FIELDS.keys() & raw.keys():
-        add_modalities(draft, items(raw, name), _DETAIL_FIELDS[name])
+        add_modalities(
+            draft,
+            items(raw, name),
+            _DETAIL_FIELDS[name],
+        )
     return draft
 
 
@@ -126,7 +137,10 @@ def _fill(
     A zero is left out of the JSON, so the total tells what is missing.
     """
     if prompt is None and answer is not None and total:
-        prompt = max(0, total - tools - answer - thoughts)
+        prompt = max(
+            0,
+            total - tools - answer - thoughts,
+        )
     if prompt is None:
         draft.input = tools or None
         draft.output = None if answer is None else answer + thoughts
@@ -158,7 +172,11 @@ def add_modalities(draft: UsageDraft, details: list[Raw], fields: dict[str, str]
         number = count(detail, "tokenCount", "token_count", "tokens") or 0
         name = fields.get(modality)
         if name is not None:
-            setattr(draft, name, getattr(draft, name) + number)
+            setattr(
+                draft,
+                name,
+                getattr(draft, name) + number,
+            )
         elif number and modality not in _MODALITIES:
             draft.flags.append("unknown_usage:modality")
 
@@ -176,7 +194,10 @@ def read_crewai_event(raw: Raw, _: str | None) -> UsageDraft:
     if output is None:
         output = (answer or 0) + draft.reasoning
     total = count(raw, "total_token_count", "total_tokens") or 0
-    tools = max(0, total - prompt - output)
+    tools = max(
+        0,
+        total - prompt - output,
+    )
     draft.input = prompt + tools
     draft.output = output
     if answer is not None and total == prompt + answer:

@@ -66,9 +66,17 @@ def _read_counts(raw: Raw, _: str | None) -> UsageDraft:
         draft.output = answer + draft.reasoning
     total = count(raw, "total_tokens")
     if total and draft.input is not None:
-        _check_total(draft, answer, total - draft.input)
+        _check_total(
+            draft,
+            answer,
+            total - draft.input,
+        )
     for name in _MODALITY_FIELDS.keys() & raw.keys():
-        add_modalities(draft, items(raw, name), _MODALITY_FIELDS[name])
+        add_modalities(
+            draft,
+            items(raw, name),
+            _MODALITY_FIELDS[name],
+        )
     _count_grounding(draft, items(raw, "grounding_tool_count"))
     return draft
 
@@ -97,7 +105,9 @@ def _count_grounding(draft: UsageDraft, tools: list[Raw]) -> None:
 def _unwrap(_: ResponseFacts, answer: Json) -> Json:
     """Return the interaction inside an event of a stream."""
     inner = answer.get("interaction")
-    return inner if isinstance(inner, dict) else answer
+    if isinstance(inner, dict):
+        return inner
+    return answer
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:

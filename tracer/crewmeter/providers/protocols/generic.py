@@ -20,7 +20,10 @@ def _read_total(raw: Raw, provider: str | None) -> UsageDraft:
     Voyage and Jina only read. Elsewhere the split is not known.
     """
     reads_only = provider in _READ_ONLY_PROVIDERS or "image_pixels" in raw or "text_tokens" in raw
-    return UsageDraft(input=count(raw, "total_tokens"), output=0 if reads_only else None)
+    return UsageDraft(
+        input=count(raw, "total_tokens"),
+        output=0 if reads_only else None,
+    )
 
 
 GENERIC = ProviderProtocol(

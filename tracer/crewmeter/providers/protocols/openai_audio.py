@@ -66,7 +66,10 @@ def _read_transcription(facts: ResponseFacts, answer: Json) -> None:
     usage = answer.get("usage")
     if isinstance(usage, dict):
         if isinstance(usage.get(_MISTRAL_SECONDS), int):
-            facts.count_units("input_audio_ms", usage[_MISTRAL_SECONDS] * 1000)
+            facts.count_units(
+                "input_audio_ms",
+                usage[_MISTRAL_SECONDS] * 1000,
+            )
         return
     milliseconds = _milliseconds(answer.get("duration"))
     if milliseconds is None:

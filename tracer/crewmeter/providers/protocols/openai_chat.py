@@ -179,7 +179,12 @@ def _read_writes(
     is_openai = provider in (None, "openai", "azure.ai.openai")
     other_names = count(inside, "cache_creation_tokens") or count(raw, *_WRITTEN)
     one_kind = is_openai and not other_names
-    draft.add_cache_writes(written, five, hour, one_kind=one_kind)
+    draft.add_cache_writes(
+        written,
+        five,
+        hour,
+        one_kind=one_kind,
+    )
 
 
 def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
@@ -197,7 +202,10 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
         or 0
     )
     for name, unit in SERVER_TOOLS.items():
-        draft.add_unit(unit, count(tools, name))
+        draft.add_unit(
+            unit,
+            count(tools, name),
+        )
     draft.add_unit("search_source", count(raw, "num_sources_used"))
 
 
@@ -242,7 +250,13 @@ def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
         if total and total not in (prompt + answer, prompt + draft.output):
             draft.flags.append(_TOTAL_MISMATCH)
     elif total:
-        _fit_total(draft, raw, total - prompt, answer, provider)
+        _fit_total(
+            draft,
+            raw,
+            total - prompt,
+            answer,
+            provider,
+        )
 
 
 def _fit_total(draft: UsageDraft, raw: Raw, rest: int, answer: int, provider: str | None) -> None:
@@ -253,7 +267,10 @@ def _fit_total(draft: UsageDraft, raw: Raw, rest: int, answer: int, provider: st
         draft.output = rest
     elif provider in _GOOGLE and rest > answer:
         draft.output = rest
-        draft.reasoning = max(draft.reasoning, rest - answer)
+        draft.reasoning = max(
+            draft.reasoning,
+            rest - answer,
+        )
     elif rest - answer not in _cached_counts(draft, raw):
         draft.flags.append(_TOTAL_MISMATCH)
 

@@ -37,7 +37,10 @@ def _read_request(facts: ResponseFacts, request: Json) -> None:
     size = _named(request.get("size"), _DEFAULT_SIZE)
     quality = _named(request.get("quality"), _DEFAULT_QUALITY)
     if (quality, size) != (_DEFAULT_QUALITY, _DEFAULT_SIZE):
-        facts.rename_unit("image", f"image:{quality}:{size}")
+        facts.rename_unit(
+            "image",
+            f"image:{quality}:{size}",
+        )
 
 
 def _named(value: object, default: str) -> str:

@@ -107,7 +107,12 @@ def read_inclusive(raw: Raw, provider: str | None) -> UsageDraft:
     draft.output = count(raw, "output_tokens")
     written = count(raw, "cache_creation_tokens")
     openai_writes = count(inside, "cache_write_tokens")
-    draft.add_cache_writes(written or openai_writes, None, None, one_kind=not written)
+    draft.add_cache_writes(
+        written or openai_writes,
+        None,
+        None,
+        one_kind=not written,
+    )
     _read_fees(draft, raw)
     _complete_by_total(draft, count(raw, "total_tokens"))
     return draft
@@ -122,7 +127,10 @@ def _read_fees(draft: UsageDraft, raw: Raw) -> None:
         or 0
     )
     for name, unit in SERVER_TOOLS.items():
-        draft.add_unit(unit, count(tools, name))
+        draft.add_unit(
+            unit,
+            count(tools, name),
+        )
     draft.add_unit("search_source", count(raw, "num_sources_used"))
 
 

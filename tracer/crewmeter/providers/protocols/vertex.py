@@ -62,7 +62,10 @@ def _read_video_request(facts: ResponseFacts, request: Json) -> None:
     seconds = parameters.get("durationSeconds", _DEFAULT_VIDEO_SECONDS)
     samples = parameters.get("sampleCount", 1)
     if isinstance(seconds, int) and isinstance(samples, int):
-        facts.count_units("output_video_ms", seconds * samples * 1000)
+        facts.count_units(
+            "output_video_ms",
+            seconds * samples * 1000,
+        )
     facts.flag("unknown_usage:job_not_finished")
 
 

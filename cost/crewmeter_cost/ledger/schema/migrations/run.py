@@ -27,7 +27,10 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
         if view in view_definitions(connection.dialect.name):
             connection.exec_driver_sql(f"DROP VIEW {view}")
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option(
+        "script_location",
+        str(Path(__file__).parent).replace("%", "%%"),
+    )
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
     if revision == "head":
