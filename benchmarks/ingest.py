@@ -282,7 +282,7 @@ def raw_sqlite(path: Path, seconds: float) -> float:
     return rows / spent
 
 
-def kept_alive(port: int, times: int = 200) -> dict[str, tuple[float, float]]:
+def keep_alive(port: int, times: int = 200) -> dict[str, tuple[float, float]]:
     """Return path → (median, p95) in ms of requests on one connection, one after the other."""
     request = ExportTraceServiceRequest.FromString(filled(template(), {TRACE: 16, SPAN: 8}))
     spans = request.resource_spans[0].scope_spans[0].spans
@@ -336,7 +336,7 @@ def main() -> int:
                 sidecar.port, options.seconds, connections=options.connections, rate=rate / 2
             )
             resident = sidecar.memory_mb()
-            alone = kept_alive(sidecar.port)
+            alone = keep_alive(sidecar.port)
         finally:
             sidecar.stop()
         raw = (
@@ -382,7 +382,7 @@ def main() -> int:
         # With Nagle's algorithm every one of them took at least 40 ms.
         met.append(
             show(
-                f"kept-alive {path}, median",
+                f"keep-alive {path}, median",
                 f"{median:.1f} ms (p95 {p95:.1f})",
                 "< 40 ms",
                 met=median < 40,

@@ -6,7 +6,7 @@ __all__ = ["CrewMeterError"]
 
 
 class CrewMeterError(Exception):
-    """Shown on stderr as ``error: …`` and ``hint: …`` without a traceback.
+    """Printed on stderr as ``error: …`` and ``hint: …`` without a traceback.
 
     The process exits with `exit_code`.
 

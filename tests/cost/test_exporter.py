@@ -99,7 +99,7 @@ def test_a_locked_ledger_delays_but_loses_nothing(exporter, ledger_path, monkeyp
 def test_a_damaged_ledger_is_moved_aside_and_begun_anew(exporter, ledger_path, caplog):
     """Bytes flipped under a running app.
 
-    The file is kept under another name, said loudly, and nothing new is lost.
+    The file is renamed, said loudly, and nothing new is lost.
     """
     emit_calls(exporter, 50)
     with Ledger.open(str(ledger_path)) as ledger, ledger.engine.connect() as connection:
@@ -136,7 +136,7 @@ def test_a_ledger_deleted_under_the_app_is_begun_anew(exporter, ledger_path):
     assert _calls(ledger_path) == 3
 
 
-def test_a_forbidden_place_costs_the_app_nothing_but_a_line(tmp_path, caplog):
+def test_a_forbidden_folder_costs_the_app_nothing_but_a_line(tmp_path, caplog):
     """A ledger that cannot be made.
 
     Bounded spool, one complaint, and at the end how many spans are lost.

@@ -11,7 +11,7 @@ from support.sidecars import PROTOBUF, request
 
 
 class Client(threading.Thread):
-    """Sends batches until told to stop, each again and again until it is acknowledged, as OTLP
+    """Sends batches until stopped, each again and again until it is acknowledged, as OTLP
     clients do.
     """
 

@@ -190,7 +190,7 @@ class Running:
 
 
 class Nursery:
-    """A process that has imported the sidecar and forks one whenever asked."""
+    """A process that has imported the sidecar and forks one on request."""
 
     def __enter__(self) -> Nursery:
         self._process = subprocess.Popen(

@@ -20,7 +20,7 @@ from crewmeter_cost.sidecar.settings import Limits, SidecarSettings
 
 
 def clock_of(path: str | None):
-    """The machine's clock, or one that is off by the seconds that stand in a file now."""
+    """The machine's clock, or one that is off by the seconds that a file names now."""
     return (
         time.time_ns
         if path is None

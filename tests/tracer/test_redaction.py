@@ -1,4 +1,4 @@
-"""Prompts, answers and keys: nowhere unless asked for, and then cut and scrubbed."""
+"""Prompts, answers and keys: nowhere unless requested, and then cut and scrubbed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_long_text_is_cut_with_a_marker():
     assert "sk-proj" not in content.text("x" * 90 + " " + SECRETS[0])
 
 
-def test_content_is_off_unless_asked_for():
+def test_content_is_off_unless_requested():
     """Neither text nor anything else comes out of it by default.
 
     The caller or either variable turns it on.

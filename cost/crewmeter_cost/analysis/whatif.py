@@ -98,13 +98,19 @@ def _add(
     usage = (
         call.usage if change.cached_share is None else cached_usage(call.usage, change.cached_share)
     )
+    # Another model has no response of its own, and is not behind the host of the call.
+    response_model = _text(record["response_model"])
+    host = call.host
+    if instead:
+        response_model = None
+        host = None
     outcome = charge(
         usage,
         book,
         provider=provider,
         model=model,
-        response_model=None if instead else _text(record["response_model"]),
-        host=None if instead else call.host,
+        response_model=response_model,
+        host=host,
         at_ns=call.started_ns,
         tier=change.tier or call.service_tier,
         operation=str(record["operation"]),

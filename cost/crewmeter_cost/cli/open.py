@@ -73,7 +73,7 @@ def _listen(port: int) -> socket.socket:
         socket.SOCK_STREAM,
         socket.IPPROTO_TCP,
     )
-    # Named, the protocol makes asyncio set TCP_NODELAY: no 40 ms for each kept-alive answer.
+    # Named, the protocol makes asyncio set TCP_NODELAY: no 40 ms for each keep-alive response.
     if os.name == "posix":  # elsewhere this option lets two programs share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

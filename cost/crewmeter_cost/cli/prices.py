@@ -315,7 +315,7 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
             rows = [[part.provider, part.path, f"{part.calls:,}"] for part in unknown_parts]
             columns = [("provider", "left"), ("path", "left"), ("calls", "right")]
             print_table(
-                "Usage that nobody knows: these calls cost at least what is shown", columns, rows
+                "Usage that nobody knows: these calls cost at least the sum given", columns, rows
             )
     old = max_age is not None and age is not None and age > max_age
     unknown = sum(row.today is None for row in covered or ())

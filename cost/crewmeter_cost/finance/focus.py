@@ -3,8 +3,8 @@
 FOCUS is the FinOps Open Cost and Usage Specification.
 
 Each charge's lines are derived again from the rates it froze, so that tokens, unit prices and
-costs of every bucket stand in rows of their own. Custom columns start with ``x_`` as the
-specification asks. Calls without a price cannot stand in a bill: they are counted and reported,
+costs of every bucket are in rows of their own. Custom columns start with ``x_`` as the
+specification asks. Calls without a price cannot be in a bill: they are counted and reported,
 never written as 0. Column names, types and allowed values: FOCUS 1.2, section 2.
 """
 
@@ -230,6 +230,8 @@ def _record(key: _Key, amount: _Sum) -> dict[str, object]:
     cost = _decimal(amount.cost_pusd)
     rate = format(Decimal(key.rate_usd), "f")
     sku = f"{key.provider}/{key.model}/{key.item}"
+    resource_type = "Crew" if key.crew else None
+    account_type = "Team" if key.team else None
     return {
         "BilledCost": cost,
         "EffectiveCost": cost,
@@ -262,7 +264,7 @@ def _record(key: _Key, amount: _Sum) -> dict[str, object]:
         "RegionName": None,
         "ResourceId": key.crew,
         "ResourceName": key.crew,
-        "ResourceType": "Crew" if key.crew else None,
+        "ResourceType": resource_type,
         "ServiceCategory": "AI and Machine Learning",
         "ServiceSubcategory": "Generative AI",
         "ServiceName": f"{provider} API",
@@ -272,7 +274,7 @@ def _record(key: _Key, amount: _Sum) -> dict[str, object]:
         "SkuPriceId": f"{sku}@{key.version}",
         "SubAccountId": key.team,
         "SubAccountName": key.team,
-        "SubAccountType": "Team" if key.team else None,
+        "SubAccountType": account_type,
         "Tags": key.tags or None,
         "x_Agent": key.agent,
         "x_Calls": amount.calls,

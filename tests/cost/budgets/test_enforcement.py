@@ -1,6 +1,6 @@
 """The guard in front of calls.
 
-What fits goes, what doesn't is told why, and the ledger's own rows have the last word.
+What fits goes, what doesn't is refused with the reason, and the ledger's own rows have the last word.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def test_a_guard_says_once_that_a_budget_is_nearly_spent(make_guard, caplog):
     ]
 
 
-def test_budgets_are_kept_changed_and_removed(ledger, monkeypatch):
+def test_budgets_are_stored_changed_and_removed(ledger, monkeypatch):
     """Setting the same scope and period again changes it; the environment goes before the ledger.
 
     A wrong name lists the right ones.

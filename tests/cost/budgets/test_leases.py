@@ -168,7 +168,7 @@ def test_a_first_guess_that_does_not_fit_goes_alone(engine):
     assert not isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal)
 
 
-def test_near_no_limit_the_account_is_not_asked(engine):
+def test_near_no_limit_the_account_is_not_queried(engine):
     """Of a thousand small calls only a few reach the ledger."""
     pool = LeasedPool(parse_budget("1000 USD/day"), LocalBalanceStore(engine), "me", NOW)
     statements = []
@@ -194,7 +194,7 @@ def test_a_budget_per_run_needs_no_ledger():
 def test_a_threshold_is_announced_once_whoever_asks(engine):
     """80 % is 80 %; a second process that sees it too stays silent.
 
-    A jump is told as the highest.
+    A jump is reported as the highest.
     """
     assert crossed(79, 100) == (50,)
     assert crossed(80, 100) == (50, 80)

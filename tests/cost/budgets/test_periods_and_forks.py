@@ -111,7 +111,7 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
 
 
 @pytest.mark.parametrize(("on_unknown", "kind"), [("allow", Reservation), ("block", BudgetRefusal)])
-def test_a_ledger_that_goes_down_is_not_asked_for_every_call(ledger, on_unknown, kind, caplog):
+def test_a_ledger_that_goes_down_is_not_queried_for_every_call(ledger, on_unknown, kind, caplog):
     """Its table is gone.
 
     ``on_unknown`` decides, the warning is said once, and fifty calls take no time.

@@ -67,7 +67,7 @@ def test_a_notice_is_signed_and_retried_until_accepted(receiver, monkeypatch):
 
 
 def test_an_internal_address_is_refused_unless_allowed(receiver, caplog):
-    """Loopback, link-local metadata and private networks are no place for a webhook from a config
+    """Loopback, link-local metadata and private networks are no target for a webhook from a config
     file.
     """
     with caplog.at_level(logging.WARNING):

@@ -75,7 +75,7 @@ def test_a_wrong_url_is_refused_by_name(url):
     assert caught.value.hint
 
 
-def test_a_password_is_never_shown():
+def test_a_password_is_never_printed():
     """Messages name the server without its password."""
     with pytest.raises(LedgerUnavailableError) as caught:
         Ledger.open("postgresql://ada:s3cret@127.0.0.1:1/none", busy_seconds=1)
@@ -108,7 +108,7 @@ def test_an_unwritable_folder_names_its_owner():
     assert "CREWMETER_LEDGER" in said
 
 
-def test_a_folder_in_place_of_the_file_is_refused(tmp_path):
+def test_a_folder_instead_of_the_file_is_refused(tmp_path):
     """The path is a folder."""
     with pytest.raises(LedgerUnavailableError, match="is a folder"):
         Ledger.open(str(tmp_path))

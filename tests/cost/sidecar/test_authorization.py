@@ -81,7 +81,7 @@ def test_a_browser_gives_the_key_as_a_password(locked):
     assert locked.get("/", authorization="Basic !!!").status == 401
 
 
-def test_an_open_door_is_refused():
+def test_an_open_sidecar_is_refused():
     """Beyond loopback without a key only if one says so."""
     for host in ("0.0.0.0", "::", "10.1.2.3", "sidecar.example"):
         with pytest.raises(CrewMeterError, match="without a key"):
@@ -207,7 +207,7 @@ HOSTILE = [
 
 def test_hostile_names_stay_names(fresh):
     """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every
-    place that shows them.
+    output that shows them.
     """
     for name in HOSTILE:
         facts = {

@@ -39,7 +39,7 @@ def test_work_begins_again_where_it_ends_by_an_exception(error):
 
 
 def test_a_task_that_ends_its_thread_fails_and_the_next_one_is_done():
-    """Whoever waits is told, and is not left waiting."""
+    """Whoever waits gets an error, and is not left waiting."""
     executor = SerialExecutor("worker")
 
     def end():

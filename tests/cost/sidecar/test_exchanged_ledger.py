@@ -100,7 +100,7 @@ def test_where_no_new_file_can_be_made_nothing_is_acknowledged(nursery, tmp_path
 
 
 def test_the_log_says_at_the_end_only_what_was_looked_at(nursery, tmp_path):
-    """A ledger that is in place, and one that is gone when the sidecar stops."""
+    """A ledger that is at its path, and one that is gone when the sidecar stops."""
     for gone in (False, True):
         folder = tmp_path / str(gone)
         folder.mkdir()

@@ -241,7 +241,7 @@ def test_doctor_examines_a_running_sidecar(nursery, tmp_path):
         assert any("speaks gRPC" in finding.says for finding in check_endpoint(grpc_environ))
 
 
-def test_an_open_door_is_refused_at_the_command_line(tmp_path):
+def test_an_open_sidecar_is_refused_at_the_command_line(tmp_path):
     """`crewmeter serve --host 0.0.0.0` without a key ends at once, says why and what to do,
     without a traceback.
     """

@@ -44,7 +44,7 @@ class Bench:
         )
 
     def exchange(self, usage=None, *, operation="chat", response_id=None, error=None, done=True):
-        """Send a request and, unless told otherwise, get its answer."""
+        """Send a request and, unless `done` is False, get its answer."""
         exchange = HttpExchange(
             operation=operation,
             protocol=OPENAI_CHAT,

@@ -1,4 +1,4 @@
-"""What a provider's answer says about its bill: ids, models, tier, usage, no content."""
+"""What a provider's answer says about its bill: ids, models, tier and usage."""
 
 from __future__ import annotations
 

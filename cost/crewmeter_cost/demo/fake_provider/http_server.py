@@ -164,7 +164,7 @@ class FakeProvider:
                     wire,
                     reply.status,
                     dialect.failure(
-                        reply.status, f"the fake provider was told to answer {reply.status}"
+                        reply.status, f"the fake provider has to answer {reply.status}"
                     ),
                 )
             return not reply.drop

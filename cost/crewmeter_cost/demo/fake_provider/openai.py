@@ -38,6 +38,8 @@ def read_chat(arrived: Arrived) -> Prompt:
     form = as_map(body.get("response_format"))
     schema = as_map(as_map(form.get("json_schema")).get("schema"))
     choice = as_map(as_map(body.get("tool_choice")).get("function")).get("name")
+    tier = body.get("service_tier")
+    forced = choice if isinstance(choice, str) else None
     return Prompt(
         dialect="openai.chat",
         provider="openai",
@@ -48,7 +50,7 @@ def read_chat(arrived: Arrived) -> Prompt:
         tools={
             str(function.get("name")): as_map(function.get("parameters")) for function in functions
         },
-        forced_tool=choice if isinstance(choice, str) else None,
+        forced_tool=forced,
         schema=schema or None,
         json_mode=form.get("type") == "json_object",
         tool_results=sum(
@@ -59,7 +61,7 @@ def read_chat(arrived: Arrived) -> Prompt:
             )
             for message in messages
         ),
-        tier=str(body["service_tier"]) if body.get("service_tier") else None,
+        tier=str(tier) if tier else None,
         body=body,
     )
 

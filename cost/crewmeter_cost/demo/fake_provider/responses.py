@@ -31,25 +31,26 @@ def _read(arrived: Arrived) -> Prompt:
     items = as_list(given)
     form = as_map(as_map(body.get("text")).get("format"))
     choice = as_map(body.get("tool_choice")).get("name")
+    tier = body.get("service_tier")
+    question = given if isinstance(given, str) else flatten(items)
+    forced = choice if isinstance(choice, str) else None
     return Prompt(
         dialect="openai.responses",
         provider="openai",
         operation="chat",
         model=str(body.get("model", "")),
-        text="\n".join(
-            [flatten(body.get("instructions")), given if isinstance(given, str) else flatten(items)]
-        ),
+        text="\n".join([flatten(body.get("instructions")), question]),
         stream=body.get("stream") is True,
         tools={
             str(tool["name"]): as_map(tool.get("parameters"))
             for tool in as_list(body.get("tools"))
             if "name" in tool
         },
-        forced_tool=choice if isinstance(choice, str) else None,
+        forced_tool=forced,
         schema=as_map(form.get("schema")) or None,
         json_mode=form.get("type") == "json_object",
         tool_results=sum(item.get("type") == "function_call_output" for item in items),
-        tier=str(body["service_tier"]) if body.get("service_tier") else None,
+        tier=str(tier) if tier else None,
         body=body,
     )
 
@@ -110,6 +111,7 @@ def _items(answer: Answer) -> list[dict[str, object]]:
 
 def _frame(answer: Answer, status: str) -> dict[str, object]:
     done = status == "completed"
+    usage = _usage(answer) if done else None
     return {
         "id": answer.ident("resp_"),
         "object": "response",
@@ -127,7 +129,7 @@ def _frame(answer: Answer, status: str) -> dict[str, object]:
         "tools": [],
         "top_p": 1.0,
         "service_tier": answer.tier or "default",
-        "usage": _usage(answer) if done else None,
+        "usage": usage,
     }
 
 

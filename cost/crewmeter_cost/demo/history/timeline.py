@@ -151,7 +151,9 @@ def _in_flow(run: _Run, flow: str) -> str | None:
 
 def _crew(run: _Run, parent: str | None, span_id: str) -> str | None:
     """Add the crew's tasks in turn, and return the error type of an early end."""
-    started, crew, outer = run.now, run.crew, run.context
+    started = run.now
+    crew = run.crew
+    outer = run.context
     run.context = {**outer, semconv.CREW: crew.name}
     fails_at = run.rng.randrange(len(crew.jobs)) if run.rng.random() < crew.fails else None
     failure = None
@@ -245,7 +247,9 @@ def _about_call(model: Model) -> dict[str, object]:
 
 def _chat(run: _Run, role: Role, parent: str, turn: int, *, last: bool) -> None:
     """One answered model call."""
-    model, rng, started = role.model, run.rng, run.now
+    model = role.model
+    rng = run.rng
+    started = run.now
     usage = _usage(role, turn, rng, last=last, cacheable=not run.failure_rates.looping)
     run.wait(model.first_token_s, 0.45)
     first_token = run.now

@@ -88,11 +88,9 @@ class Crew:
     environments: tuple[str, ...] = ("production",)
 
 
-_OPENAI, _ANTHROPIC, _GOOGLE = (
-    "api.openai.com",
-    "api.anthropic.com",
-    "generativelanguage.googleapis.com",
-)
+_OPENAI = "api.openai.com"
+_ANTHROPIC = "api.anthropic.com"
+_GOOGLE = "generativelanguage.googleapis.com"
 _MINI = Model("openai", _OPENAI, "gpt-4o-mini", "gpt-4o-mini-2024-07-18", 0.35, 95, cached=0.35)
 _GPT5 = Model("openai", _OPENAI, "gpt-5", "gpt-5-2025-08-07", 0.9, 70, cached=0.45, reasoning=0.55)
 _GPT5_FLEX = Model(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Charged", "charged"]
 
-_CALL, _LABEL, _VERSION = core_tables.call, core_tables.label, core_tables.price_version
+_CALL = core_tables.call
+_LABEL = core_tables.label
+_VERSION = core_tables.price_version
 
 
 class Charged(NamedTuple):

@@ -1,4 +1,4 @@
-"""Reports equal plain sums over the calls, whatever is asked, wherever the window's edges fall."""
+"""Reports equal plain sums over the calls, whatever is requested, wherever the window's edges fall."""
 
 from __future__ import annotations
 

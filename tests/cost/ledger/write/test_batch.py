@@ -72,7 +72,7 @@ def test_the_same_batch_twice_changes_nothing(either):
 
 
 def test_a_span_twice_in_one_batch_counts_once(either):
-    """The first of two equal spans in a batch is kept."""
+    """The first of two equal spans in a batch is stored."""
     written = either.write([(call(1), priced(1)), (call(1), priced(2))], [root(), root()], frozen)
     assert (written.inserted_calls, written.duplicate_calls, written.inserted_steps) == (1, 1, 1)
     assert assert_books_hold(either).calls[0]["cost_pusd"] == 1
@@ -177,7 +177,7 @@ def test_hostile_names_are_stored_as_they_are(either):
     assert rows(either, "SELECT crew FROM calls WHERE crew = :name", name=names[0])
 
 
-def test_frozen_rates_are_kept_once(either):
+def test_frozen_rates_are_stored_once(either):
     """A price version is a row of its own, however many calls it priced."""
     either.write([(call(number), priced(version="h1")) for number in range(5)], [], frozen)
     either.write([(call(9), priced(version="h2"))], [], frozen)
