@@ -80,7 +80,7 @@ class RemoteBalanceStore:
         """Implement `BalanceStore`. The sidecar consults its rows and announces by itself."""
         amounts = {"spent_pusd": spent_pusd, "returned_pusd": returned_pusd}
         return self._post(
-            "reconcile",
+            "settle",
             budget,
             window,
             {"holder": holder, **amounts},
