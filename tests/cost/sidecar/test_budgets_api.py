@@ -160,15 +160,16 @@ def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
         threading.Thread(target=listen, daemon=True).start()
         path = tmp_path / "ledger.db"
         url = f"http://127.0.0.1:{hook.getsockname()[1]}/"
+        with nursery.start(path) as first:
+            assert first.post(request(1)).status == 200
+            first.terminate()
+        # Only now, so that the first sidecar can't have given the notice.
         with Ledger.open(str(path)) as ledger:
             save(
                 ledger.engine,
                 parse_budget({"amount": "0.0002 USD/day", "name": "small", "webhook": url}),
                 now_ns=1,
             )
-        with nursery.start(path) as first:
-            assert first.post(request(1)).status == 200
-            first.terminate()
         with nursery.start(path, env={"CREWMETER_WEBHOOK_ALLOW_INTERNAL": "true"}) as running:
             assert running.metric('crewmeter_budget_limit_usd{budget="small"}') == 0.0002
             assert running.metric('crewmeter_budget_spent_usd{budget="small"}') == 0.00021
