@@ -37,11 +37,11 @@ _COUNTS = (
     "failed_calls",
     "unpriced_calls",
     "priced_calls",
-    "inexact_calls",
     "input_tokens",
     "output_tokens",
 )
-_SUMS = (*_COUNTS, "cost")
+"""What a run's row has of it, too."""
+_SUMS = (*_COUNTS, "inexact_calls", "cost")
 """What a node adds to its parent."""
 
 
@@ -155,6 +155,7 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
     if truncated:
         for name in _COUNTS:
             setattr(root, name, getattr(run, name))
+        root.inexact_calls = _inexact_calls(ledger, run)
         root.cost = run.cost_pusd or 0
     return RunTree(run, root, truncated)
 
@@ -251,6 +252,22 @@ def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
         yield _call_node(row)
 
 
+def _inexact_calls(ledger: Ledger, run: Run) -> int:
+    """Return how many of all calls of a run have a cost that is a bound or an estimate."""
+    c = _CALL.c
+    query = select(_LABEL.c.value, func.count()).select_from(
+        _CALL.join(_LABEL, _LABEL.c.id == c.cost_status)
+    )
+    query = query.where(c.run == run.number, c.cost_pusd.is_not(None)).group_by(_LABEL.c.value)
+    with ledger.reading() as connection:
+        found = connection.execute(query).all()
+    return sum(count for status, count in found if not _is_exact(status))
+
+
+def _is_exact(cost_status: str) -> bool:
+    return OLD_STATUSES.get(cost_status, cost_status) in EXACT
+
+
 def _call_node(row: RowMapping) -> Node:
     state = CallState(row["state"])
     priced = row["cost_pusd"] is not None
@@ -273,7 +290,7 @@ def _call_node(row: RowMapping) -> Node:
         failed_calls=int(state is not CallState.OK),
         unpriced_calls=int(not priced and state is not CallState.REJECTED),
         priced_calls=int(priced),
-        inexact_calls=int(priced and details["cost_status"] not in EXACT),
+        inexact_calls=int(priced and not _is_exact(cost_status)),
         input_tokens=row["input_tokens"] or 0,
         output_tokens=row["output_tokens"] or 0,
         cost=row["cost_pusd"] or 0,
