@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 from support.sidecars import request
@@ -51,6 +53,29 @@ def test_a_task_that_ends_its_thread_fails_and_the_next_one_is_done():
         ended.result(30)
     assert done.result(30) == 7
     executor.shutdown()
+
+
+def test_what_a_failed_task_was_given_is_freed_without_the_collector():
+    """The future, its error and the frames in the traceback form no circle."""
+
+    class Body:
+        pass
+
+    def fail(body):
+        raise ValueError(type(body))
+
+    executor = SerialExecutor("worker")
+    gc.disable()
+    try:
+        body = Body()
+        freed = weakref.ref(body)
+        future = executor.submit(fail, body)
+        assert isinstance(future.exception(30), ValueError)
+        del body, future
+        until(lambda: freed() is None)
+    finally:
+        gc.enable()
+        executor.shutdown()
 
 
 @pytest.mark.parametrize("name", ["crewmeter-writer", "crewmeter-reader", "crewmeter-budgets"])
