@@ -147,7 +147,10 @@ class LedgerSpanExporter(SpanExporter):
             self._lock.release()
 
     def shutdown(self) -> None:
-        """One last attempt, then close. Says how many spans are lost, if any."""
+        """One last attempt, then close.
+
+        Says how many spans wait in a journal and how many are lost, if any.
+        """
         self._wake.set()
         if self._closed or not self._lock.acquire(timeout=2 * BUSY_SECONDS):
             return
@@ -155,9 +158,7 @@ class LedgerSpanExporter(SpanExporter):
             self._closed = True
             self._drain()
             self.replay_journals()
-            if self._spool:
-                self._lost += len(self._spool)
-                _unwritten.extend(self._spool)
+            self._give_up_spool()
             if self._lost:
                 _log.warning(
                     "crewmeter: %d spans never reached the ledger%s", self._lost, self._where()
@@ -181,6 +182,32 @@ class LedgerSpanExporter(SpanExporter):
             return pipeline.ledger.run_cost(run_id)
         except CrewMeterError:
             return None
+
+    def _give_up_spool(self) -> None:
+        """Count what no ledger took as lost, except what this process's journal holds."""
+        if not self._spool:
+            return
+        held = self._held_in_journal()
+        lost = [span for span in self._spool if (span.trace_id, span.span_id) not in held]
+        self._lost += len(lost)
+        _unwritten.extend(lost)
+        waiting = len(self._spool) - len(lost)
+        if waiting:
+            _log.warning(
+                "crewmeter: %d spans wait in a journal; the next app or command that opens the "
+                "ledger writes them",
+                waiting,
+            )
+
+    def _held_in_journal(self) -> set[tuple[str, str]]:
+        """Trace and span ids in the journal of this process."""
+        from crewmeter_cost.ledger.location import ledger_url, sqlite_path
+        from crewmeter_cost.ledger.write.journal_replay import own_span_ids
+
+        path = sqlite_path(ledger_url(self._url))
+        if path is None:
+            return set()
+        return own_span_ids(path)
 
     def _journaled_ledger(self) -> Path | None:
         """The SQLite ledger beside which there are journals, else None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import stat
 import sys
 from pathlib import Path
@@ -18,10 +19,13 @@ import crewmeter_cost
 from crewmeter import semconv
 from crewmeter.export.journal import Journal
 from crewmeter.export.journal_format import journal_folder, ledger_file, read_spans
+from crewmeter.export.readable_span import readable
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.exporter import LedgerSpanExporter
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
+from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.ledger.write.journal_replay import has_journals, replay_journals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no flock, so no journal")
@@ -239,6 +243,31 @@ def test_what_was_not_written_stays_when_the_process_closes_its_journal(journal,
     assert replay_journals(ledger, read.extend) == 1
     assert replay_journals(ledger, read.extend) == 0
     assert [span.name for span in read] == ["chat gpt-4o"]
+
+
+def test_a_shutdown_says_what_waits_in_the_journal_and_what_is_lost(
+    journal, ledger, monkeypatch, caplog
+):
+    """The ledger stays locked to the end.
+
+    One of two spans is in the journal: it waits there and is not called lost.
+    """
+    monkeypatch.setattr("crewmeter_cost.exporter.BUSY_SECONDS", 0.1)
+    Ledger.open(str(ledger)).close()
+    saved = finished([])
+    journal.append(saved)
+    spans = [readable(node, Resource.get_empty()) for node in (saved, finished([]))]
+    exporter = LedgerSpanExporter(ledger=str(ledger))
+    holder = sqlite3.connect(ledger, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    exporter.export(spans)
+    exporter.shutdown()
+    holder.close()
+    ends = [record.getMessage() for record in caplog.records][-2:]
+    assert ends[0].startswith("crewmeter: 1 spans wait in a journal; ")
+    assert ends[1].startswith("crewmeter: 1 spans never reached the ledger")
+    journal.close()
+    assert calls_read(ledger) == 1
 
 
 def test_a_refused_replay_leaves_the_journal(journal, ledger):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from crewmeter.export.journal_format import JournalSpan
 
-__all__ = ["has_journals", "replay_journals"]
+__all__ = ["has_journals", "own_span_ids", "replay_journals"]
 
 _log = logging.getLogger("crewmeter")
 
@@ -45,6 +45,17 @@ def has_journals(ledger: Path) -> bool:
             if descriptor is not None:
                 return True
     return False
+
+
+def own_span_ids(ledger: Path) -> set[tuple[str, str]]:
+    """Return the (trace id, span id) of each span in this process's own journal."""
+    held: set[tuple[str, str]] = set()
+    for path in _files(ledger):
+        if not path.name.startswith(f"{os.getpid()}-"):
+            continue
+        with suppress(OSError), path.open("rb") as lines:
+            held.update((span.trace_id, span.span_id) for span in read_spans(lines))
+    return held
 
 
 def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
