@@ -72,6 +72,12 @@ class BalanceStore(Protocol):
     def lease(self, budget: Budget, window: Window, *, holder: str, need_pusd: int) -> Balance:
         """Set aside at least `need_pusd` for `holder`, or grant 0 where that does not fit."""
 
+    def rows_pusd(self, budget: Budget, window: Window) -> int | None:
+        """Return what the ledger's own rows say was spent.
+
+        None where whoever holds the account consults them by itself.
+        """
+
     def book(
         self,
         budget: Budget,
@@ -80,11 +86,13 @@ class BalanceStore(Protocol):
         holder: str,
         spent_pusd: int,
         returned_pusd: int,
-        look: bool,
+        rows_pusd: int | None = None,
     ) -> Balance:
         """Book what `holder` spent and returns.
 
-        With `look`, the ledger's own rows are consulted and thresholds announced.
+        Where `rows_pusd` is more than is booked, it replaces the account's sum, and thresholds are
+        announced. It must have been read before `spent_pusd` was summed: what the rows say and is
+        booked later would count twice.
         """
 
     def after_fork(self) -> None:
@@ -113,6 +121,13 @@ class LocalBalanceStore:
         except SQLAlchemyError as error:
             raise BalanceUnavailableError(type(error).__name__) from error
 
+    def rows_pusd(self, budget: Budget, window: Window) -> int:
+        """Implement `BalanceStore`."""
+        try:
+            return self._spent_in_rows(budget, window)
+        except SQLAlchemyError as error:
+            raise BalanceUnavailableError(type(error).__name__) from error
+
     def book(
         self,
         budget: Budget,
@@ -121,19 +136,19 @@ class LocalBalanceStore:
         holder: str,
         spent_pusd: int,
         returned_pusd: int,
-        look: bool,
+        rows_pusd: int | None = None,
     ) -> Balance:
         """Implement `BalanceStore`."""
         try:
             balance = leases.reconcile(
                 self._engine,
-                self.account(budget, window),
+                self.account(budget, window, unbooked_pusd=spent_pusd),
                 holder=holder,
                 spent_pusd=spent_pusd,
                 returned_pusd=returned_pusd,
-                actual_pusd=self._spent_in_rows(budget, window) if look else None,
+                actual_pusd=rows_pusd,
             )
-            if look:
+            if rows_pusd is not None:
                 self.notice(budget, window, balance.spent_pusd)
         except SQLAlchemyError as error:
             raise BalanceUnavailableError(type(error).__name__) from error
@@ -157,10 +172,11 @@ class LocalBalanceStore:
         )
         self._announced[account] = reached[-1]
 
-    def account(self, budget: Budget, window: Window) -> int:
+    def account(self, budget: Budget, window: Window, *, unbooked_pusd: int = 0) -> int:
         """Return the account's id.
 
-        A new one is opened with what the ledger says was spent.
+        A new one is opened with what the ledger says was spent, less what is booked next: its
+        rows may be there already. Where they are not, the next look at the rows corrects the sum.
         """
         scope = f"{budget.scope}:{budget.value or ''}/{budget.period}/{budget.timezone}"
         key = (scope, window.start or 0)
@@ -172,7 +188,10 @@ class LocalBalanceStore:
                 self._engine,
                 scope=scope,
                 period_start=key[1],
-                spent_so_far=lambda: self._spent_in_rows(budget, window),
+                spent_so_far=lambda: max(
+                    0,
+                    self._spent_in_rows(budget, window) - unbooked_pusd,
+                ),
             )
             self._accounts[key] = found
         return found

@@ -67,6 +67,10 @@ class RemoteBalanceStore:
             {"holder": holder, "need_pusd": need_pusd},
         )
 
+    def rows_pusd(self, budget: Budget, window: Window) -> int | None:
+        """Return None: the sidecar consults its rows and announces by itself."""
+        return None
+
     def book(
         self,
         budget: Budget,
@@ -75,9 +79,9 @@ class RemoteBalanceStore:
         holder: str,
         spent_pusd: int,
         returned_pusd: int,
-        look: bool,
+        rows_pusd: int | None = None,
     ) -> Balance:
-        """Implement `BalanceStore`. The sidecar consults its rows and announces by itself."""
+        """Implement `BalanceStore`."""
         amounts = {"spent_pusd": spent_pusd, "returned_pusd": returned_pusd}
         return self._post(
             "settle",

@@ -212,6 +212,21 @@ class LeasedPool:
         """
         if time.monotonic() < self._silent_until and not final:
             return
+        # A lease requested meanwhile would be judged on an account that lacks what is returned.
+        with self._account_lock:
+            self._sync_account(now, final=final)
+
+    def _sync_account(self, now: float, *, final: bool) -> None:
+        """Sync, with the account's lock held."""
+        if not self._is_due(now, final=final):
+            self._used_since_sync = False
+            return
+        try:
+            # Before the sum is taken: a call is settled first and in the rows later.
+            rows = self._balance_store.rows_pusd(self._budget, self._window)
+        except BalanceUnavailableError as error:
+            self._unavailable(error)
+            return
         with self._lock:
             idle = final or not self._used_since_sync or self.over(now)
             self._used_since_sync = False
@@ -220,12 +235,18 @@ class LeasedPool:
             # Below zero more was spent than leased, so the lease covers that much less.
             returned = self._left if idle or self._left < 0 else 0
             self._left -= returned
-            holding = self._left > 0 or self._reserved > 0
-        due = holding and time.monotonic() - self._renewed_at > RENEW_SECONDS
-        if spent or returned or due:
-            self._book(spent, returned, look=True)
+        self._book(spent, returned, rows)
 
-    def _book(self, spent: int, returned: int, *, look: bool) -> None:
+    def _is_due(self, now: float, *, final: bool) -> bool:
+        """Return whether there is anything to book, return or renew."""
+        with self._lock:
+            idle = final or not self._used_since_sync or self.over(now)
+            if self._spent or self._left < 0 or (idle and self._left):
+                return True
+            holding = self._left > 0 or self._reserved > 0
+        return holding and time.monotonic() - self._renewed_at > RENEW_SECONDS
+
+    def _book(self, spent: int, returned: int, rows: int | None = None) -> None:
         """Book at the account. Where that fails, keep the amounts for later.
 
         They are dropped where the request may have been carried out: then the ledger's rows
@@ -238,7 +259,7 @@ class LeasedPool:
                 holder=self._holder,
                 spent_pusd=spent,
                 returned_pusd=returned,
-                look=look,
+                rows_pusd=rows,
             )
         except BalanceUnavailableError as error:
             self._unavailable(error)
@@ -305,7 +326,7 @@ class LeasedPool:
             beyond = min(0, self._left)
             self._left -= beyond
         if spent:
-            self._book(spent, beyond, look=False)
+            self._book(spent, beyond)
             if time.monotonic() < self._silent_until:
                 raise BalanceUnavailableError("what was spent could not be booked")
         state = self._balance_store.lease(

@@ -142,7 +142,7 @@ class _BudgetAccounts:
             holder=holder,
             spent_pusd=_amount(document, "spent_pusd", least=0),
             returned_pusd=_amount(document, "returned_pusd", least=-MOST_PUSD),
-            look=True,
+            rows_pusd=self._balance_store.rows_pusd(budget, window),
         )
 
 

@@ -127,6 +127,46 @@ def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
     assert outcome.resets_at is not None
 
 
+def calls_that_fit(pool, pusd=250):
+    """How many more calls a pool lets through."""
+    calls = 0
+    while not isinstance(outcome := pool.reserve(pusd, sure=True, now=NOW), BudgetRefusal):
+        pool.reconcile(outcome, pusd)
+        calls += 1
+    return calls
+
+
+def test_a_call_in_the_rows_before_it_is_booked_counts_once(engine, monkeypatch):
+    """A call ends, and is written, while a sync reads the ledger's rows.
+
+    Two calls of 250 leave six of a budget of 2,000.
+    """
+    store = LocalBalanceStore(engine)
+    pool = LeasedPool(parse_budget("0.000000002 USD/day"), store, "me", NOW)
+    first, second = (pool.reserve(250, sure=True, now=NOW) for _ in range(2))
+    pool.reconcile(first, 250)
+    unsettled = [second]
+
+    def rows(budget, window):
+        if unsettled:
+            pool.reconcile(unsettled.pop(), 250)
+        return 500
+
+    monkeypatch.setattr(store, "_spent_in_rows", rows)
+    pool.sync(NOW, final=False)
+    pool.sync(NOW, final=False)
+    assert calls_that_fit(pool) == 6
+
+
+def test_a_call_written_before_the_account_is_opened_counts_once(engine, monkeypatch):
+    """The first call ended before there were budgets: it leaves seven of eight."""
+    store = LocalBalanceStore(engine)
+    monkeypatch.setattr(store, "_spent_in_rows", lambda budget, window: 250)
+    pool = LeasedPool(parse_budget("0.000000002 USD/day"), store, "me", NOW)
+    pool.reconcile(0, 250)
+    assert calls_that_fit(pool) == 7
+
+
 def test_many_threads_and_pools_do_not_overspend(engine):
     """Four pools, eight threads each, costs that differ from the estimate.
 
