@@ -58,7 +58,7 @@ def microseconds(path: str) -> float:
         begun = time.perf_counter_ns()
         reservation = keeper.reserve(CALL, input_chars=3000)
         assert isinstance(reservation, Reservation), reservation
-        keeper.reconcile(reservation, ENDED)
+        keeper.settle(reservation, ENDED)
         samples.append(time.perf_counter_ns() - begun)
     keeper.close()
     return statistics.median(samples) / 1e3
@@ -72,7 +72,7 @@ def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue[int]
         made = 0
         while not isinstance(reservation := keeper.reserve(CALL, input_chars=3000), BudgetRefusal):
             time.sleep(0.002)  # the call itself
-            keeper.reconcile(reservation, ENDED)
+            keeper.settle(reservation, ENDED)
             made += 1
         return made
 
@@ -168,8 +168,7 @@ def main() -> None:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
         print(
-            f"{'guard, no budget near (reserve + reconcile, median)':<58}{took:>9.1f} µs   "
-            "limit 20 µs"
+            f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs"
         )
         took = idle_microseconds(f"{folder}/none.db")
         passed.append(took <= 2)

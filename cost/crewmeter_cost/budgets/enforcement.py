@@ -123,7 +123,7 @@ class BudgetEnforcer:
         urgent = is_guess or any(pool.near for pool, _ in held)
         return Reservation(tuple(held), attributes, urgent=urgent)
 
-    def reconcile(
+    def settle(
         self,
         reservation: Reservation,
         attributes: Mapping[str, object] | None,
@@ -145,7 +145,7 @@ class BudgetEnforcer:
                 duration_ns=duration_ns,
             )
         for pool, amount in reservation.held:
-            pool.reconcile(amount, cost or 0)
+            pool.settle(amount, cost or 0)
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
         """Book a billed call without a reservation.
@@ -158,7 +158,7 @@ class BudgetEnforcer:
             return
         for budget in self._budgets:
             if _applies(budget, attributes):
-                self._pool(budget, attributes, now).reconcile(0, cost)
+                self._pool(budget, attributes, now).settle(0, cost)
 
     def exhausted(self, attributes: Mapping[str, object]) -> BudgetRefusal | None:
         """Return the refusal of a hard budget of which nothing is left, or None."""
@@ -170,7 +170,7 @@ class BudgetEnforcer:
             outcome = pool.reserve(1, sure=True, now=now)
             if isinstance(outcome, BudgetRefusal):
                 return outcome
-            pool.reconcile(outcome, 0)
+            pool.settle(outcome, 0)
         return None
 
     def after_fork(self) -> None:
@@ -219,7 +219,7 @@ class BudgetEnforcer:
     @staticmethod
     def _release(held: list[tuple[Pool, int]]) -> None:
         for pool, amount in held:
-            pool.reconcile(amount, 0)
+            pool.settle(amount, 0)
 
     def _start_thread(self) -> None:
         """Start the background thread, once per process, or again where it has died."""

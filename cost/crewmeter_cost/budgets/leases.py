@@ -33,7 +33,7 @@ __all__ = [
     "acquire",
     "balance",
     "open_account",
-    "reconcile",
+    "settle",
 ]
 
 LEASE_SECONDS = 30
@@ -136,7 +136,7 @@ def acquire(
         )
 
 
-def reconcile(
+def settle(
     engine: Engine,
     account: int,
     *,

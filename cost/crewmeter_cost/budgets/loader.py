@@ -194,7 +194,7 @@ class BudgetLoader:
         )
         return self._judged(verdict, attributes)
 
-    def reconcile(
+    def settle(
         self,
         reservation: Reservation,
         attributes: Mapping[str, object] | None,
@@ -205,7 +205,7 @@ class BudgetLoader:
         if attributes is not None:
             self._count(attributes)
         if self._enforcer is not None and reservation is not None:
-            self._enforcer.reconcile(reservation, attributes, duration_ns=duration_ns)
+            self._enforcer.settle(reservation, attributes, duration_ns=duration_ns)
 
     def spend(self, attributes: Mapping[str, object], *, duration_ns: int | None = None) -> None:
         """Book as `BudgetEnforcer.spend` does."""

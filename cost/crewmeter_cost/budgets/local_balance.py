@@ -140,7 +140,7 @@ class LocalBalanceStore:
     ) -> Balance:
         """Implement `BalanceStore`."""
         try:
-            balance = leases.reconcile(
+            balance = leases.settle(
                 self._engine,
                 self.account(budget, window, unbooked_pusd=spent_pusd),
                 holder=holder,

@@ -90,7 +90,7 @@ class Pool(Protocol):
         `sure` is False where the expectation is a first guess.
         """
 
-    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Replace a reservation by what it became."""
 
     def over(self, now: float) -> bool:
@@ -136,7 +136,7 @@ class RunPool:
             )
             return amount
 
-    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Implement `Pool`."""
         with self._lock:
             self._reserved -= reserved_pusd
@@ -189,7 +189,7 @@ class LeasedPool:
             self._unavailable(error)
             return self._unknown()
 
-    def reconcile(self, reserved_pusd: int, cost_pusd: int) -> None:
+    def settle(self, reserved_pusd: int, cost_pusd: int) -> None:
         """Implement `Pool`.
 
         What a call cost less goes back to the lease. What it cost more comes out of it.

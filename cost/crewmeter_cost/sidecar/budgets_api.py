@@ -61,12 +61,12 @@ def budget_routes(ledgers: SidecarLedgers) -> list[Route]:
     async def lease(request: Request) -> Response:
         return await _response(accounts, request, "lease")
 
-    async def reconcile(request: Request) -> Response:
-        return await _response(accounts, request, "reconcile")
+    async def settle(request: Request) -> Response:
+        return await _response(accounts, request, "settle")
 
     return [
         Route("/api/budgets/lease", lease, methods=["POST"]),
-        Route("/api/budgets/settle", reconcile, methods=["POST"]),
+        Route("/api/budgets/settle", settle, methods=["POST"]),
     ]
 
 

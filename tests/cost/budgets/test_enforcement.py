@@ -65,7 +65,7 @@ def spend_all(guard, attributes=CALL, ended=ENDED, most=50):
         outcome = guard.reserve(attributes, input_chars=3000)
         if isinstance(outcome, BudgetRefusal):
             return made, outcome
-        guard.reconcile(outcome, ended)
+        guard.settle(outcome, ended)
     return most, None
 
 
@@ -110,8 +110,8 @@ def test_a_call_that_was_never_made_costs_nothing(make_guard):
     for _ in range(100):
         reservation = guard.reserve(CALL, input_chars=3000)
         assert isinstance(reservation, Reservation)
-        guard.reconcile(reservation, None)
-        guard.reconcile(reservation, ENDED)  # a second settlement is none
+        guard.settle(reservation, None)
+        guard.settle(reservation, ENDED)  # a second settlement is none
     assert spend_all(guard)[0] == 7
 
 

@@ -85,7 +85,7 @@ def test_a_dead_process_gives_its_lease_back_after_a_while(engine):
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE budget_lease SET expires_ns = 1")
     assert accounts.acquire(engine, account, holder="alive", **wanted).granted_pusd == 30
-    state = accounts.reconcile(
+    state = accounts.settle(
         engine, account, holder="alive", spent_pusd=30, returned_pusd=0, actual_pusd=75
     )
     assert state == accounts.Balance(75, 0)
@@ -120,7 +120,7 @@ def test_a_pool_stops_exactly_where_the_calls_no_longer_fit(engine):
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), LocalBalanceStore(engine), "me", NOW)
     calls = 0
     while not isinstance(outcome := pool.reserve(250, sure=True, now=NOW), BudgetRefusal):
-        pool.reconcile(outcome, 250)
+        pool.settle(outcome, 250)
         calls += 1
     assert calls == 8
     assert (outcome.spent_pusd, outcome.limit_pusd) == (2_000, 2_000)
@@ -131,7 +131,7 @@ def calls_that_fit(pool, pusd=250):
     """How many more calls a pool lets through."""
     calls = 0
     while not isinstance(outcome := pool.reserve(pusd, sure=True, now=NOW), BudgetRefusal):
-        pool.reconcile(outcome, pusd)
+        pool.settle(outcome, pusd)
         calls += 1
     return calls
 
@@ -144,12 +144,12 @@ def test_a_call_in_the_rows_before_it_is_booked_counts_once(engine, monkeypatch)
     store = LocalBalanceStore(engine)
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), store, "me", NOW)
     first, second = (pool.reserve(250, sure=True, now=NOW) for _ in range(2))
-    pool.reconcile(first, 250)
+    pool.settle(first, 250)
     unsettled = [second]
 
     def rows(budget, window):
         if unsettled:
-            pool.reconcile(unsettled.pop(), 250)
+            pool.settle(unsettled.pop(), 250)
         return 500
 
     monkeypatch.setattr(store, "_spent_in_rows", rows)
@@ -163,7 +163,7 @@ def test_a_call_written_before_the_account_is_opened_counts_once(engine, monkeyp
     store = LocalBalanceStore(engine)
     monkeypatch.setattr(store, "_spent_in_rows", lambda budget, window: 250)
     pool = LeasedPool(parse_budget("0.000000002 USD/day"), store, "me", NOW)
-    pool.reconcile(0, 250)
+    pool.settle(0, 250)
     assert calls_that_fit(pool) == 7
 
 
@@ -181,7 +181,7 @@ def test_many_threads_and_pools_do_not_overspend(engine):
         while not isinstance(outcome := pool.reserve(estimate, sure=True, now=NOW), BudgetRefusal):
             with lock:
                 spent[0] += cost
-            pool.reconcile(outcome, cost)
+            pool.settle(outcome, cost)
 
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(work, [pool for pool in pools for _ in range(8)]))
@@ -204,7 +204,7 @@ def test_a_first_guess_that_does_not_fit_goes_alone(engine):
     first = pool.reserve(50_000, sure=False, now=NOW)
     assert not isinstance(first, BudgetRefusal)
     assert isinstance(pool.reserve(50_000, sure=False, now=NOW), BudgetRefusal)
-    pool.reconcile(first, 250)
+    pool.settle(first, 250)
     assert not isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal)
 
 
@@ -215,7 +215,7 @@ def test_near_no_limit_the_account_is_not_queried(engine):
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     for _ in range(1000):
         outcome = pool.reserve(250_000_000, sure=True, now=NOW)
-        pool.reconcile(outcome, 250_000_000)
+        pool.settle(outcome, 250_000_000)
     assert len(statements) < 20
 
 
@@ -227,7 +227,7 @@ def test_a_budget_per_run_needs_no_ledger():
     )
     for pool, stops in ((hard, True), (soft, False)):
         for _ in range(4):
-            pool.reconcile(pool.reserve(250, sure=True, now=NOW), 250)
+            pool.settle(pool.reserve(250, sure=True, now=NOW), 250)
         assert isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal) is stops
 
 

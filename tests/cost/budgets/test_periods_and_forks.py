@@ -35,7 +35,7 @@ def calls_until_refused(guard, most=20):
         outcome = guard.reserve(CALL, input_chars=3000)
         if isinstance(outcome, BudgetRefusal):
             return made
-        guard.reconcile(outcome, ENDED)
+        guard.settle(outcome, ENDED)
     return most
 
 
@@ -93,7 +93,7 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
         balance_store=LocalBalanceStore(ledger.engine),
         book=PriceBook.load(),
     )
-    guard.reconcile(guard.reserve(CALL, input_chars=3000), ENDED)
+    guard.settle(guard.reserve(CALL, input_chars=3000), ENDED)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", DeprecationWarning
@@ -102,7 +102,7 @@ def test_a_forked_child_keeps_to_the_budget_and_harms_nothing(ledger, tmp_path):
     if pid == 0:
         guard.after_fork()
         for _ in range(3):
-            guard.reconcile(guard.reserve(CALL, input_chars=3000), ENDED)
+            guard.settle(guard.reserve(CALL, input_chars=3000), ENDED)
         guard.close()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0

@@ -43,7 +43,7 @@ def spend_all(guard, most=50):
         outcome = guard.reserve(CALL, input_chars=3000)
         if isinstance(outcome, BudgetRefusal):
             return made, outcome
-        guard.reconcile(outcome, ENDED)
+        guard.settle(outcome, ENDED)
     return most, None
 
 
@@ -68,10 +68,10 @@ def test_far_from_the_limit_the_sidecar_is_hardly_asked(sidecar):
     """A thousand calls under a large budget ask a few times, not a thousand."""
     guarded = guard("team:rare 1000 USD/day", endpoint=f"http://127.0.0.1:{sidecar.port}")
     about = {**CALL, semconv.TEAM: "rare"}
-    guarded.reconcile(guarded.reserve(about, input_chars=3000), {**ENDED, semconv.TEAM: "rare"})
+    guarded.settle(guarded.reserve(about, input_chars=3000), {**ENDED, semconv.TEAM: "rare"})
     begun = time.perf_counter()
     for _ in range(1000):
-        guarded.reconcile(guarded.reserve(about, input_chars=3000), {**ENDED, semconv.TEAM: "rare"})
+        guarded.settle(guarded.reserve(about, input_chars=3000), {**ENDED, semconv.TEAM: "rare"})
     assert time.perf_counter() - begun < patience(1)
     guarded.close()
 

@@ -52,7 +52,7 @@ class Ledger:
         self.reserved.append((dict(attributes), input_chars))
         return object()
 
-    def reconcile(self, reservation, attributes, *, duration_ns=None):
+    def settle(self, reservation, attributes, *, duration_ns=None):
         self.settled.append((reservation, attributes))
 
     def spend(self, attributes, *, duration_ns=None):

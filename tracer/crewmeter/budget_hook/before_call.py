@@ -75,7 +75,7 @@ class BeforeCallHook:
         unused = self._waiting.get()
         if unused is not None:  # that call was never made
             self._waiting.set(None)
-            guard.reconcile(unused, None)
+            guard.settle(unused, None)
         node = node_here()
         limit = getattr(llm, "max_tokens", None)
         outcome = guard.reserve(
@@ -150,7 +150,7 @@ class BeforeCallHook:
             reservation = owner.reservation
             owner.reservation = None
             if self._budgets.found is not None:
-                self._budgets.found.reconcile(reservation, None)
+                self._budgets.found.settle(reservation, None)
 
     def call_started(self, node: OpenSpan) -> None:
         """Give a call that has just started what was reserved for it."""
@@ -193,7 +193,7 @@ class BeforeCallHook:
             reservation = owner.reservation
             owner.reservation = None
         if reservation is not None:
-            guard.reconcile(reservation, attributes, duration_ns=duration_ns)
+            guard.settle(reservation, attributes, duration_ns=duration_ns)
         else:
             guard.spend(attributes, duration_ns=duration_ns)
 

@@ -112,7 +112,7 @@ class BudgetGuard(Protocol):
     def tool(self, attributes: Mapping[str, object], name: str, arguments: object) -> Any:
         """Return a refusal where this use of a tool is one too many, else None."""
 
-    def reconcile(
+    def settle(
         self,
         reservation: Any,
         attributes: Mapping[str, object] | None,
