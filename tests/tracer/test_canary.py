@@ -110,7 +110,7 @@ def test_no_content_in_ledger_bytes_or_logs(
     with caplog.at_level(logging.DEBUG, logger="crewmeter"):
         handle = instrument(ledger=str(ledger_path), endpoint=endpoint)
         sung()
-        assert handle.flush(20)
+        assert handle.flush(120)
     journaled = journal_bytes(ledger_path)
     written = ledger_bytes(ledger_path)
     handle.uninstrument()
@@ -134,7 +134,7 @@ def test_captured_content_is_on_the_spans_only(sung, instrument, ledger_path, co
     endpoint, bodies = collector
     handle = instrument(ledger=str(ledger_path), endpoint=endpoint, capture_content=True)
     sung()
-    assert handle.flush(20)
+    assert handle.flush(120)
     journaled = journal_bytes(ledger_path)
     written = ledger_bytes(ledger_path)
     handle.uninstrument()
