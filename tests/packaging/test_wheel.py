@@ -81,7 +81,7 @@ def test_the_wheel_has_the_stack(wheel):
         package, _, rest = folder.partition("/")
         home = (
             f"crewmeter_dashboards/rendered/{rest}"
-            if package == "dashboards"
+            if package in ("dashboards", "docs")
             else f"crewmeter_cost/compose_stack/files/{folder}"
         )
         for path in (ROOT / folder).rglob("*"):

@@ -253,7 +253,7 @@ def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
     if "request" not in counted:
         lines.add("request", 1, "request")
         if "request" in rates and any(unit.startswith("request:") for unit in rates):
-            # The listed fee is that of the dearest size of search context.
+            # The listed fee is that of the most expensive size of search context.
             lines.note("search_context_assumed", UPPER)
     if "model_router_token" not in counted:
         lines.add("model_router", usage.input or 0, "model_router_token")

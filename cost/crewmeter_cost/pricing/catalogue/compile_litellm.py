@@ -183,7 +183,7 @@ def _by_tier(
 def _search_prices(fields: Mapping[str, object]) -> dict[str, Price]:
     """Return what a search costs, by the size of its context.
 
-    Without a size it is the dearest.
+    Without a size it is the most expensive.
 
     Which size was used is mostly not in the usage.
     """
