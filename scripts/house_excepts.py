@@ -27,7 +27,7 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.sidecar.background.SupervisedThread._run": (
         "The thread must outlive whatever ends its work, SystemExit included. It logs and counts."
     ),
-    "crewmeter_cost.sidecar.background.SerialExecutor._do": (
+    "crewmeter_cost.sidecar.background.SerialExecutor._do_first": (
         "The error goes to whoever submitted the task."
     ),
     "crewmeter_cost.sidecar.writer.Writer._write_group": (

@@ -253,7 +253,7 @@ def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node
 
 
 def _inexact_calls(ledger: Ledger, run: Run) -> int:
-    """Return how many of all calls of a run have a cost that is a bound or an estimate."""
+    """Return how many calls of a run have a cost that is a bound or an estimate."""
     c = _CALL.c
     query = select(_LABEL.c.value, func.count()).select_from(
         _CALL.join(_LABEL, _LABEL.c.id == c.cost_status)
