@@ -1,6 +1,6 @@
 """What real crews do beside the plain run.
 
-A person asked, a guardrail, a wrong tool argument, training, testing, a silent model.
+A question to a person, a guardrail, a wrong tool argument, training, testing, a silent model.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_a_persons_wish_is_another_call_of_the_agent(
     Both calls are the agent's, and nothing stays open.
     """
     monkeypatch.setattr(sys, "stdin", io.StringIO("Make it shorter.\n\n"))
-    team(job(worker(), human_input=True, name="write"), name="asked").kickoff()
+    team(job(worker(), human_input=True, name="write"), name="human").kickoff()
     assert booked(meter) == billed(fake_provider)
     assert len(meter.calls()) >= 2
     assert {(call["task"], call["agent"]) for call in meter.calls()} == {("write", "Researcher")}

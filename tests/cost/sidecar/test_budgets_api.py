@@ -64,7 +64,7 @@ def test_apps_on_two_hosts_share_one_budget(sidecar):
     assert (state.granted_pusd, state.leased_pusd) == (0, 0)
 
 
-def test_far_from_the_limit_the_sidecar_is_hardly_asked(sidecar):
+def test_far_from_the_limit_the_sidecar_is_hardly_queried(sidecar):
     """A thousand calls under a large budget ask a few times, not a thousand."""
     guarded = guard("team:rare 1000 USD/day", endpoint=f"http://127.0.0.1:{sidecar.port}")
     about = {**CALL, semconv.TEAM: "rare"}
@@ -142,7 +142,7 @@ def test_accounts_need_the_key_that_spans_need(nursery, tmp_path, monkeypatch):
 
 
 def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
-    """A budget kept in the ledger that only the sidecar feeds shows on /metrics and posts to its
+    """A budget stored in the ledger that only the sidecar feeds shows on /metrics and posts to its
     webhook.
     """
     got = []

@@ -67,7 +67,7 @@ def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path, record_
 
 
 def test_sigterm_drains(nursery, tmp_path):
-    """Told to stop under load, it answers what it took, stores it, and ends by itself."""
+    """Stopped under load, it answers what it took, stores it, and ends by itself."""
     ledger, port = tmp_path / "ledger.db", free_port()
     running = nursery.start(ledger, port=port)
     clients = [Client(port) for _ in range(3)]
@@ -87,7 +87,7 @@ def test_sigterm_drains(nursery, tmp_path):
 def test_a_stalled_writer_pushes_back_and_recovers(nursery, tmp_path):
     """Somebody holds the database.
 
-    Senders are told when to come back (HTTP and gRPC), and afterwards everything goes in.
+    Senders learn when to come back (HTTP and gRPC), and afterwards everything goes in.
     """
     with nursery.start(tmp_path / "ledger.db", grpc=True, limits={"queued_spans": 100}) as running:
         assert running.post(request(1)).status == 200
@@ -178,7 +178,7 @@ def test_a_full_disk_is_survived(nursery, tmp_path):
 def test_a_damaged_file_is_set_aside_at_the_start(nursery, tmp_path):
     """Flipped bytes.
 
-    The file is kept under another name, a new ledger is begun, and it is said loudly.
+    The file is renamed, a new ledger is begun, and it is said loudly.
     """
     ledger = tmp_path / "ledger.db"
     with nursery.start(ledger) as running:

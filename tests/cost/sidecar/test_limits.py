@@ -179,7 +179,7 @@ def test_large_bodies_that_stall_make_room_for_others(nursery, tmp_path):
             client.close()
 
 
-def test_too_many_at_once_are_told_to_come_back(nursery, tmp_path):
+def test_too_many_at_once_are_sent_back(nursery, tmp_path):
     """More requests under way than allowed: 503 with Retry-After, and none is lost in silence."""
     with nursery.start(tmp_path / "ledger.db", limits=SMALL) as running:
         assert running.post(request(1)).status == 200
@@ -203,7 +203,7 @@ def test_too_many_at_once_are_told_to_come_back(nursery, tmp_path):
         assert len(running.stored()) == 1 + len(taken)
 
 
-def test_too_many_connections_are_told_to_come_back(nursery, tmp_path):
+def test_too_many_connections_are_sent_back(nursery, tmp_path):
     """Uvicorn's own 503 had no Retry-After, so that clients dropped what they sent."""
     limits = SMALL | {"connections": 2, "body_seconds": 60}
     with nursery.start(tmp_path / "ledger.db", limits=limits) as running:
@@ -237,7 +237,7 @@ def test_headers_without_end_are_refused(small):
 
 
 def test_a_ten_megabyte_attribute_is_taken_and_cut(sidecar):
-    """Content on a span does not lose the billing facts beside it, and is not kept."""
+    """Content on a span does not lose the billing facts beside it, and is not stored."""
     before = len(sidecar.stored())
     assert (
         sidecar.post(
@@ -309,7 +309,7 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
         assert fresh.memory_mb() < MEMORY_MB, query
 
 
-def test_a_run_without_end_is_shown_in_part(fresh):
+def test_a_run_without_end_is_returned_in_part(fresh):
     """A run of 24,000 calls.
 
     The tree has the first 10,000 and says so, its totals are over all, and memory stays under the

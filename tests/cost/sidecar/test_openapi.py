@@ -109,7 +109,7 @@ def test_the_answers_are_as_described(schema, filled, method, path):
     from schemathesis import GenerationMode, checks
 
     # What a time or an empty range is cannot be said in a schema, so a right-looking question may
-    # be refused; and the bodies of signals that are not kept are not read, so wrong ones are
+    # be refused; and the bodies of signals that are not stored are not read, so wrong ones are
     # taken.
     excluded = [
         checks.positive_data_acceptance,

@@ -188,7 +188,7 @@ def test_partial_success_in_json_is_named_after_the_signal(sidecar, signal, fiel
     assert (answer.status, set(answer.json()["partialSuccess"])) == (200, {field, "errorMessage"})
 
 
-def test_a_kept_alive_connection_answers_without_delay(sidecar):
+def test_a_keep_alive_connection_answers_without_delay(sidecar):
     """With Nagle's algorithm each response of two segments waited 40 ms for the client."""
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=60)
     quickest = {}

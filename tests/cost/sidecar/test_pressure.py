@@ -37,7 +37,7 @@ def both(nursery, tmp_path):
 
 
 def outcome(call) -> tuple[str, bool]:
-    """The status of a gRPC call, and whether it told when to come back."""
+    """The status of a gRPC call, and whether it said when to come back."""
     try:
         call()
     except grpc.RpcError as error:
@@ -60,7 +60,7 @@ def test_a_json_body_of_tiny_values_is_refused(fresh, value):
     assert fresh.memory_mb() < MEMORY_MB
 
 
-def test_refused_messages_are_not_kept(both):
+def test_refused_messages_are_not_held(both):
     """Fifteen megabytes that are no request, again and again.
 
     Each is forgotten once it is answered.
@@ -75,7 +75,7 @@ def test_refused_messages_are_not_kept(both):
 def test_large_messages_at_once_are_held_within_a_bound(both):
     """Thirty clients with fifteen megabytes each.
 
-    Some are told to come back, none takes the memory of all.
+    Some are sent back, none takes the memory of all.
     """
     body = request(1, **{"gen_ai.input.messages": "x" * (15 * MIB)})
     found = []
@@ -97,9 +97,9 @@ def test_large_messages_at_once_are_held_within_a_bound(both):
 
 
 def test_calls_whose_message_never_comes_keep_nobody_out(both):
-    """More open calls than there are places.
+    """More open calls than are admitted.
 
-    Who is refused is told when to come back, and soon is served.
+    Who is refused learns when to come back, and soon is served.
     """
     gate = threading.Event()
 

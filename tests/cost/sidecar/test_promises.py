@@ -64,7 +64,7 @@ def test_requests_that_wait_together_share_a_commit(fresh):
 def test_the_writer_waits_for_the_disk(tmp_path):
     """What was acknowledged survives a power cut, and not only a kill.
 
-    SQLite is told to sync each commit.
+    SQLite has to sync each commit.
     """
     ledger = Ledger.open(str(tmp_path / "ledger.db"), durable=True)
     with ledger.engine.connect() as connection:
@@ -73,10 +73,10 @@ def test_the_writer_waits_for_the_disk(tmp_path):
     ledger.close()
 
 
-def test_told_to_stop_it_answers_who_waits(nursery, tmp_path):
+def test_stopped_it_answers_who_waits(nursery, tmp_path):
     """SIGTERM while requests wait for their commit, over HTTP and gRPC.
 
-    Both are stored and told so, then it ends.
+    Both are stored and acknowledged, then it ends.
     """
     with nursery.start(tmp_path / "ledger.db", grpc=True) as running:
         answers = []
@@ -190,7 +190,7 @@ def test_a_stock_sdk_sends_metrics_and_logs_without_an_error(nursery, tmp_path, 
 @pytest.mark.parametrize(
     ("name", "tools"), [("openinference", {"archive": 1.0, "fact_check": 0.0}), ("openllmetry", {})]
 )
-def test_a_crew_without_our_tracer_has_runs_and_places(fresh, name, tools):
+def test_a_crew_without_our_tracer_has_runs_and_contexts(fresh, name, tools):
     """Captured spans of a crew under another instrumentor.
 
     Its run, and money and success by agent, task and tool, as far as they tell.
@@ -264,7 +264,7 @@ def test_an_open_sidecar_is_refused_at_the_command_line(tmp_path):
 def test_a_flipped_wal_is_survived(nursery, tmp_path):
     """Bytes of the WAL turned round.
 
-    What stands before them is kept, whole batches only, and it goes on.
+    What came before them is stored, whole batches only, and it goes on.
     """
     ledger = tmp_path / "ledger.db"
     running = nursery.start(ledger)

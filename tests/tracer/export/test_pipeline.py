@@ -96,7 +96,7 @@ def finished(kind=semconv.KIND_CREW, *, error=None):
 
 
 class Keeper:
-    """An exporter that keeps what it gets, fails as often as told, and knows costs."""
+    """An exporter that keeps what it gets, fails as often as set, and knows costs."""
 
     def __init__(self, failures=0):
         self.failures = failures
@@ -131,7 +131,7 @@ def batch_processor(exporter, **more):
 
 
 def test_a_refused_batch_is_sent_again():
-    """What an exporter refuses is kept in order and tried again, and counted once."""
+    """What an exporter refuses stays in order and tried again, and counted once."""
     exporter, seen = Keeper(failures=1), []
     post = batch_processor(exporter, before_export=seen.append)
     nodes = finished()
