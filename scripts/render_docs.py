@@ -79,7 +79,9 @@ _IGNORED = re.compile(
     r"CREWMETER_(TEST_.*|GRAFANA_PASSWORD|PORT|OTLP_.*|GATEWAY.*|COLLECTOR_.*|DECISION_.*|"
     r"LEDGER_ENDPOINT|TRACES_.*|TRACE_PERCENT|QUEUE_DIR|APP_METRICS)"
 )
-"""Variables of the tests, of the compose file and of the collector (docs/collector.md has those)."""
+"""Variables of the tests, of the compose file and of the collector (docs/collector.md has
+those).
+"""
 
 
 def variables_in_source() -> set[str]:

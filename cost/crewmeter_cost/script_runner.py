@@ -63,7 +63,8 @@ def launch(
         exec(code, main.__dict__)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001  as the interpreter does: it reports whatever a program does not catch
+    # As the interpreter does: it reports whatever a program does not catch.
+    except BaseException as error:  # noqa: BLE001
         trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
         sys.excepthook(
             type(error),

@@ -42,7 +42,9 @@ def _load(path, **options):
 
 
 def _content(path):
-    """A hash over every row of every table that is not bookkeeping about when the ledger was made."""
+    """A hash over every row of every table that is not bookkeeping about when the ledger was
+    made.
+    """
     connection = sqlite3.connect(path)
     tables = (
         "label",

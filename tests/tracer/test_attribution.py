@@ -57,7 +57,9 @@ def test_long_values_are_cut():
 
 
 def test_it_reaches_every_call_of_a_run(meter, worker, job, team, llm):
-    """Calls in a crew's worker threads and in bare threads a tool starts are on the run's account."""
+    """Calls in a crew's worker threads and in bare threads a tool starts are on the run's
+    account.
+    """
     pytest.importorskip("crewai")
     from crewai.tools import tool
 

@@ -20,7 +20,9 @@ SECRETS = [
 
 @pytest.mark.parametrize("secret", SECRETS)
 def test_known_keys_are_scrubbed(secret):
-    """Keys, tokens and certificates of the usual shapes do not survive, the text round them does."""
+    """Keys, tokens and certificates of the usual shapes do not survive, the text round
+    them does.
+    """
     assert scrub(f"before {secret} after") == "before [redacted] after"
 
 

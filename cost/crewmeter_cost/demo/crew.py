@@ -73,7 +73,8 @@ def _brief(base_url: str) -> type[Flow[Any]]:
             )
             try:
                 return str(checker.call(f"Is this sound? {text}"))
-            except Exception as refusal:  # noqa: BLE001  whatever the client raises, the brief goes out unchecked
+            # Whatever the client raises, the brief goes out unchecked.
+            except Exception as refusal:  # noqa: BLE001
                 return f"{text} (unchecked: {type(refusal).__name__})"
 
     return MorningBrief

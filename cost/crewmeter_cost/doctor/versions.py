@@ -32,7 +32,9 @@ import crewai, crewmeter
 handle = crewmeter.instrument(summary=False)
 handle.uninstrument()
 """
-"""Switches the meter on in a process of its own, so that the examined environment stays as it is."""
+"""Switches the meter on in a process of its own, so that the examined environment stays
+as it is.
+"""
 
 
 def check_versions(

@@ -77,7 +77,9 @@ COLUMNS = (
     "x_PriceStatus",
     "x_User",
 )
-"""Every mandatory column of FOCUS 1.2, the conditional ones that apply to metered SaaS, and ours."""
+"""Every mandatory column of FOCUS 1.2, the conditional ones that apply to metered SaaS,
+and ours.
+"""
 
 _PROVIDERS = {
     "openai": "OpenAI",

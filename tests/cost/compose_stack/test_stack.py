@@ -112,7 +112,9 @@ def test_ports_are_on_loopback(name):
 
 @SERVICE
 def test_nothing_runs_as_root_or_without_limits(name):
-    """A user, dropped capabilities, no new privileges, memory and processor limits, bounded logs."""
+    """A user, dropped capabilities, no new privileges, memory and processor limits,
+    bounded logs.
+    """
     service = SERVICES[name]
     assert service["user"].split(":")[0] not in ("0", "root")
     assert service["cap_drop"] == ["ALL"]

@@ -283,7 +283,9 @@ def test_misspelt_variables_get_a_suggestion():
 
 
 def test_the_list_of_variables_is_complete():
-    """Every CREWMETER_* name the packages read is known to doctor, and every one it knows is read."""
+    """Every CREWMETER_* name the packages read is known to doctor, and every one it knows is
+    read.
+    """
     import re
 
     pattern = re.compile(r'environ[^\n]*["\'](CREWMETER_[A-Z_]+)["\']')

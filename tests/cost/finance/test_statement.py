@@ -114,7 +114,9 @@ def test_a_statement_takes_a_month_or_a_window(month):
 
 
 def test_a_statement_for_finance_says_what_it_covers(month):
-    """Period, date, organisation, change against last month, budget, forecast and unpriced share."""
+    """Period, date, organisation, change against last month, budget, forecast and
+    unpriced share.
+    """
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     statement = build(month.engine, **NOVEMBER, by="team")
     payer = statement.accounts[0]

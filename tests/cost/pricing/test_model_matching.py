@@ -93,7 +93,9 @@ def test_every_rule_is_documented(request):
 
 
 def test_the_models_crewai_lists_have_a_price_or_a_reason(book):
-    """Of CrewAI's own lists at least 97 % are priced or have a reason of their own, per provider."""
+    """Of CrewAI's own lists at least 97 % are priced or have a reason of their own, per
+    provider.
+    """
     constants = pytest.importorskip("crewai.llms.constants", reason="crewai is not installed")
     lists = {
         "openai": constants.OPENAI_MODELS,

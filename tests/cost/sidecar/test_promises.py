@@ -220,7 +220,9 @@ def test_a_crew_without_our_tracer_has_runs_and_contexts(fresh, name, tools):
 
 
 def test_doctor_examines_a_running_sidecar(nursery, tmp_path):
-    """It says whether the key fits and whether the ledger takes writes, and what to do where not."""
+    """It says whether the key fits and whether the ledger takes writes, and what to do
+    where not.
+    """
     with nursery.start(tmp_path / "ledger.db", grpc=True, token="ingest:right-key-1") as running:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{running.port}"}
         key = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20right-key-1"}

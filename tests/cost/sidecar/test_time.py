@@ -33,7 +33,9 @@ def ages(running: Running) -> dict[str, float]:
 
 @pytest.fixture
 def jumpy(nursery, tmp_path):
-    """A sidecar whose clock goes wrong by what is written into the file ``clock``, and that file."""
+    """A sidecar whose clock goes wrong by what is written into the file ``clock``, and
+    that file.
+    """
     clock = tmp_path / "clock"
     clock.write_text("0")
     with nursery.start(tmp_path / "ledger.db", clock=clock) as running:

@@ -8,5 +8,6 @@ def main():
         openai_llm(stream=True, max_retries=0).call(
             "Tell a story. [[say:Once upon a time there was a meter that lost its way.]] [[cut:3]]"
         )
-    except Exception:  # noqa: BLE001  what it raises differs between versions; the books are the point
+    # What it raises differs between versions; the books are the point.
+    except Exception:  # noqa: BLE001
         return

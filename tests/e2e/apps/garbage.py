@@ -12,5 +12,6 @@ class Verdict(BaseModel):
 def main():
     try:
         openai_llm().call("Judge. [[garbage]] [[usage:in=500 out=40]]", response_model=Verdict)
-    except Exception:  # noqa: BLE001  what it raises differs between versions; the books are the point
+    # What it raises differs between versions; the books are the point.
+    except Exception:  # noqa: BLE001
         return

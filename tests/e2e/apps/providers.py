@@ -64,7 +64,8 @@ def main(kind, stream):
     ):
         try:
             job()
-        except Exception as error:  # noqa: BLE001  some clients lose streamed tool calls; what was billed counts all the same
+        # Some clients lose streamed tool calls; what was billed counts all the same.
+        except Exception as error:  # noqa: BLE001
             print(
                 f"{kind} {'streamed' if stream else 'plain'}: {type(error).__name__}: {error}",
                 file=sys.stderr,

@@ -15,7 +15,7 @@ TTL = ("cache_ttl_assumed",)
 # (what it is, provider, raw usage, expected)
 CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     # --- missing
-    # -----------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     ("nothing", None, None, T(status="missing")),
     ("empty", None, {}, T(status="missing")),
     ("crewai's 'no usage'", "openai", {"total_tokens": 0}, T(status="missing")),
@@ -33,7 +33,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         T(status="missing", flags=("zero_usage",)),
     ),
     # --- CrewAI events
-    # -----------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     (
         "gpt-4o event",
         "openai",
@@ -278,7 +278,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         T(10, 105, reasoning=100),
     ),
     # --- Bedrock
-    # -----------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     (
         "bedrock converse excludes the cache",
         "aws.bedrock",
@@ -336,7 +336,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
     ),
     ("titan embeddings", "aws.bedrock", {"inputTextTokenCount": 8}, T(8, 0)),
     # --- the rest
-    # ----------------------------------------------------------------------------------------------------
+    # ---------------------------------------------------------------------------------------------
     (
         "cohere bills units, not what the model saw",
         "cohere",

@@ -1,4 +1,6 @@
-"""Usage survives the trip through span attributes, and no input whatever makes the readers raise."""
+"""Usage survives the trip through span attributes, and no input whatever makes the
+readers raise.
+"""
 
 from __future__ import annotations
 

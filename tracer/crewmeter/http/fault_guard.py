@@ -36,7 +36,8 @@ def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
             return method(self, *args, **kwargs)
         except BudgetExceeded:
             raise  # a refusal is no fault: the request must not be sent
-        except Exception as error:  # noqa: BLE001 - the guard: the host's HTTP call must not notice us
+        # The guard: the host's HTTP call must not notice us.
+        except Exception as error:  # noqa: BLE001
             report_fault(method.__name__, error)
             return None
 

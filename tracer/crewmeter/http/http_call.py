@@ -169,7 +169,8 @@ class HttpExchange:
             return
         try:
             read(self)
-        except Exception as error:  # noqa: BLE001 - the guard of this module, for an answer read late
+        # The guard of this module, for an answer read late.
+        except Exception as error:  # noqa: BLE001
             self.usage = replace(MISSING, flags=("body_not_read",))
             report_fault("read_later", error)
 

@@ -60,7 +60,8 @@ def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     with ledger.reading() as connection:
         counts = [
             connection.exec_driver_sql(
-                f'SELECT count(*) FROM "{table}" WHERE started_ns / 1000000000 < {seconds}'  # noqa: S608 - constants and a number
+                # Constants and a number.
+                f'SELECT count(*) FROM "{table}" WHERE started_ns / 1000000000 < {seconds}'  # noqa: S608
             ).scalar_one()
             for table in _DELETED
         ]

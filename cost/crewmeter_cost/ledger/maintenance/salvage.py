@@ -183,17 +183,20 @@ class _Salvage:
     def _insert(self, table: TableSpec, rows: Rows) -> None:
         names = ", ".join(f'"{name}"' for name in table.names)
         marks = ", ".join("?" * len(table.names))
-        sql = f'INSERT OR IGNORE INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608 - our own names
+        # Our own names.
+        sql = f'INSERT OR IGNORE INTO "{table.name}" ({names}) VALUES ({marks})'  # noqa: S608
         self._made.executemany(sql, rows)
 
     def _readable(self, table: TableSpec) -> Iterator[Rows]:
         """Yield the rows of a table that can be read, some hundred at a time."""
         try:
-            (last,) = self._source.execute(f'SELECT max(id) FROM "{table.name}"').fetchone()  # noqa: S608 - our own name
+            # Our own name.
+            (last,) = self._source.execute(f'SELECT max(id) FROM "{table.name}"').fetchone()  # noqa: S608
         except sqlite3.Error:
             return
         names = ", ".join(f'"{name}"' for name in table.names)
-        sql = f'SELECT {names} FROM "{table.name}" WHERE id BETWEEN ? AND ? ORDER BY id'  # noqa: S608 - our own names
+        # Our own names.
+        sql = f'SELECT {names} FROM "{table.name}" WHERE id BETWEEN ? AND ? ORDER BY id'  # noqa: S608
         for start in range(0, (last or 0) + 1, _CHUNK):
             found = self._between(
                 sql,

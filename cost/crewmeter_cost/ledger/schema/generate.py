@@ -119,7 +119,8 @@ def _sqlite_statements() -> Iterator[str]:
             yield str(CreateIndex(index).compile(dialect=dialect)).strip()
     yield from view_definitions("sqlite").values()
     rows = ", ".join(f"({row['bucket']}, {row['le_seconds']!r})" for row in bucket_rows())
-    yield (f"INSERT INTO latency_bucket (bucket, le_seconds) VALUES {rows}")  # noqa: S608 - our own numbers
+    # Our own numbers.
+    yield (f"INSERT INTO latency_bucket (bucket, le_seconds) VALUES {rows}")  # noqa: S608
     yield f"INSERT INTO {VERSION_TABLE} (version_num) VALUES ('{HEAD}')"  # noqa: S608 - constants
     yield f"PRAGMA application_id = {APPLICATION_ID}"
 

@@ -52,7 +52,9 @@ _SINGLE = {
     "audio_hours": ("audio_hour", 1),
     "input_audio_hours": ("input_audio_hour", 1),
 }
-"""genai-prices' price keys that are not tokens → our unit, and how many units their price is for."""
+"""genai-prices' price keys that are not tokens → our unit, and how many units their price
+is for.
+"""
 _DATED = re.compile(
     r"(\(-?(\\d\{8\})\)\?|[-@]?\[-@\]\\d\{8\}|-\\d\{8\}|-\\d\{4\}-\\d\{2\}-\\d\{2\}|-\\d)\$?$"
 )

@@ -1,4 +1,6 @@
-"""Reports equal plain sums over the calls, whatever is requested, wherever the window's edges fall."""
+"""Reports equal plain sums over the calls, whatever is requested, wherever the window's edges
+fall.
+"""
 
 from __future__ import annotations
 

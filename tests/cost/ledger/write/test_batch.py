@@ -99,7 +99,9 @@ def test_unpriced_is_null_and_rejected_is_neither(either):
 
 
 def test_late_calls_of_a_finished_run_move_its_rollup(either):
-    """A call that arrives after its run ended still adds to the run's cost in the hourly roll-up."""
+    """A call that arrives after its run ended still adds to the run's cost in the hourly
+    roll-up.
+    """
     either.write([(call(1), priced(10))], [root()], frozen)
     either.write([(call(2), priced(5))], [step(9, "tool", "search")], frozen)
     assert_books_hold(either)
