@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.read.run_cost import RunCost, run_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from crewmeter_cost.ledger.maintenance.retention import Retention
-    from crewmeter_cost.ledger.store import RunCost
     from crewmeter_cost.pipeline import Pipeline
     from crewmeter_cost.pricing.price_book import PriceBook
     from crewmeter_cost.records import Span
@@ -179,7 +179,7 @@ class LedgerSpanExporter(SpanExporter):
         if pipeline is None:
             return None
         try:
-            return pipeline.ledger.run_cost(run_id)
+            return run_cost(pipeline.ledger, run_id)
         except CrewMeterError:
             return None
 

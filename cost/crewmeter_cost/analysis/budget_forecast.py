@@ -11,7 +11,7 @@ from crewmeter_cost.budgets.period_spend import hourly_pusd
 from crewmeter_cost.money import exact_usd
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from crewmeter_cost.ledger.session import Session
 
 __all__ = ["history_start", "outlook", "projection_document"]
 
@@ -27,7 +27,7 @@ def history_start(now: datetime) -> int:
 
 
 def outlook(
-    engine: Engine,
+    session: Session,
     *,
     now: datetime,
     scope: str = "everything",
@@ -40,7 +40,7 @@ def outlook(
     """
     first = history_start(now) if start is None else start
     hourly = hourly_pusd(
-        engine,
+        session,
         scope=scope,
         value=name,
         start=first,

@@ -13,6 +13,7 @@ from crewmeter_cost.budgets import leases
 from crewmeter_cost.budgets.notifications import announce, crossed
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.period_spend import spent_pusd
+from crewmeter_cost.ledger.session import session_on
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -201,12 +202,8 @@ class LocalBalanceStore:
         self._engine.dispose(close=False)
 
     def _spent_in_rows(self, budget: Budget, window: Window) -> int:
-        return spent_pusd(
-            self._engine,
-            budget,
-            start=window.start,
-            end=window.end,
-        )
+        with session_on(self._engine) as session:
+            return spent_pusd(session, budget, start=window.start, end=window.end)
 
 
 def _unix_seconds(moment: datetime | None) -> int | None:

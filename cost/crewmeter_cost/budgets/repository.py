@@ -25,6 +25,7 @@ from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.plan import read_budgets
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.session import session_on
 from crewmeter_cost.money import exact_usd, utc_text
 
 if TYPE_CHECKING:
@@ -190,12 +191,9 @@ def status(
             budget.zone,
         )
         end = resets_at if as_of is None else as_of
-        spent = spent_pusd(
-            engine,
-            budget,
-            start=_unix_seconds(since),
-            end=_unix_seconds(end),
-        )
+        window = (_unix_seconds(since), _unix_seconds(end))
+        with session_on(engine) as session:
+            spent = spent_pusd(session, budget, start=window[0], end=window[1])
         found.append(
             BudgetStatus(
                 budget,
@@ -220,12 +218,9 @@ def history(
             continue
         periods: list[BudgetStatus] = []
         for begin, end, resets_at in _periods_backwards(budget, since, until):
-            spent = spent_pusd(
-                engine,
-                budget,
-                start=_unix_seconds(begin),
-                end=_unix_seconds(end),
-            )
+            window = (_unix_seconds(begin), _unix_seconds(end))
+            with session_on(engine) as session:
+                spent = spent_pusd(session, budget, start=window[0], end=window[1])
             periods.append(
                 BudgetStatus(
                     budget,

@@ -33,7 +33,7 @@ from crewmeter_cost.money import utc_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Engine
+    from crewmeter_cost.ledger.session import Session
 
 __all__ = ["register"]
 
@@ -72,25 +72,18 @@ def _forecast(
         if begin is None
         else max(history_start(now), int(min(begin, month).timestamp()))
     )
-    with Ledger.open(ledger, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as book, book.read_session() as session:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
-            scopes += [
-                (by, name)
-                for name in names_since(
-                    book.engine,
-                    by,
-                    start,
-                )
-            ]
+            scopes += [(by, name) for name in names_since(session, by, start)]
         projections = [
             (
                 scope if name is None else f"{scope}:{name}",
-                outlook(book.engine, scope=scope, name=name, start=start, now=now),
+                outlook(session, scope=scope, name=name, start=start, now=now),
             )
             for scope, name in scopes
         ]
-        odd = _anomalies(book.engine, now)
+        odd = _anomalies(session, now)
     rows = [projection_document(scope, projection) for scope, projection in projections]
     if format is Format.JSON:
         print_json(
@@ -107,11 +100,11 @@ def _forecast(
         _print(now, projections, odd)
 
 
-def _anomalies(engine: Engine, now: datetime) -> list[Anomaly]:
+def _anomalies(session: Session, now: datetime) -> list[Anomaly]:
     """Odd hours among the last 24 whole ones."""
     last = int(now.timestamp()) // 3600 * 3600
     hourly: Mapping[int, int] = hourly_pusd(
-        engine, scope="everything", value=None, start=last - 29 * _DAY, end=last
+        session, scope="everything", value=None, start=last - 29 * _DAY, end=last
     )
     return anomalies(
         hourly,

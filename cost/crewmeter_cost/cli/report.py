@@ -29,7 +29,6 @@ from crewmeter_cost.cli.output import (
     usd,
     without_price,
 )
-from crewmeter_cost.cli.savings import print_savings
 from crewmeter_cost.formatting import provider_text
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES
 from crewmeter_cost.ledger.read.report import report
@@ -86,6 +85,9 @@ def _report(
 ) -> None:
     start, end = window(since, until)
     if savings:
+        # Needs the price book, which no other report reads.
+        from crewmeter_cost.cli.savings import print_savings
+
         print_savings(ledger, start, end, format)
         return
     groups = [word for words in by or ["model"] for word in words.split(",")]
@@ -120,7 +122,8 @@ def _month_end(ledger: Ledger) -> str:
     Nothing where too little is known to project it.
     """
     now = datetime.now(UTC)
-    ahead = outlook(ledger.engine, now=now)
+    with ledger.read_session() as session:
+        ahead = outlook(session, now=now)
     if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:
         return ""
     expected = usd(ahead.expected_pusd)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from crewmeter_cost.analysis.savings import Saving, savings
 from crewmeter_cost.cli.options import Format
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.ledger.read.calls import billed
+from crewmeter_cost.ledger.sql import Sql
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.price_book import PriceBook
 
@@ -30,7 +29,7 @@ _KIND = {
     "oversized_contexts": "oversized contexts",
     "batchable": "batch tier",
 }
-_FAILED = text("SELECT run_id FROM runs WHERE status IN ('error', 'abandoned')")
+_FAILED = Sql("SELECT run_id FROM runs WHERE status IN ('error', 'abandoned')")
 
 
 def print_savings(
@@ -38,8 +37,8 @@ def print_savings(
 ) -> None:
     """Find the avoidable costs of a window and print them."""
     with Ledger.open(ledger, read_only=True) as opened:
-        with opened.reading() as connection:
-            failed = set(connection.scalars(_FAILED))
+        with opened.read_session() as session:
+            failed = {run_id for (run_id,) in session.rows(_FAILED)}
         found = savings(
             lambda: billed(opened, since=since, until=until),
             failed_runs=failed,

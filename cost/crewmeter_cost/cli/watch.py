@@ -17,11 +17,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from crewmeter_cost.analysis.live import Snapshot, look
 from crewmeter_cost.cli.options import Format, LedgerOption, ZoneOption, window, zone
 from crewmeter_cost.cli.output import console, cost_cell, exact_usd, shortened, usd
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.formatting import counted
-from crewmeter_cost.ledger.read.live import Snapshot, look
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import moment, nanoseconds
 from crewmeter_cost.time_range import zone_name

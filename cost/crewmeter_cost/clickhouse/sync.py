@@ -81,8 +81,8 @@ def copy(
         for statement in statements(tables):
             client.command(statement)
     sent = CopyResult()
-    with ledger.reading() as connection:
-        floor = pruned_before(connection) // SECOND_NS
+    with ledger.read_session() as session:
+        floor = pruned_before(session) // SECOND_NS
     for table in tables:
         one = _Copy(
             ledger,

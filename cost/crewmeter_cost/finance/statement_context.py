@@ -15,6 +15,7 @@ from crewmeter_cost.analysis.budget_forecast import outlook
 from crewmeter_cost.budgets.repository import in_force, status
 from crewmeter_cost.finance.statement import build
 from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.session import session_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,7 +92,8 @@ def read_context(
             )
             previous = {account.name: account.total_pusd for account in earlier.everyone}
         if first <= now < statement.until:
-            forecast = outlook(engine, now=now)
+            with session_on(engine) as session:
+                forecast = outlook(session, now=now)
     return StatementContext(
         drawn_up=now,
         organisation=organisation,

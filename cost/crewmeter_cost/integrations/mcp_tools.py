@@ -206,10 +206,8 @@ class _Tools:
         """Spend of this month so far, and at its end, with an 80 % interval."""
 
         def document() -> dict[str, object]:
-            projection = outlook(
-                self._ledger.engine,
-                now=datetime.now(UTC),
-            )
+            with self._ledger.read_session() as session:
+                projection = outlook(session, now=datetime.now(UTC))
             return {"currency": "USD", **projection_document("everything", projection)}
 
         return _answered(document)

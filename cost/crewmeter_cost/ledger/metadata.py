@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert, select
-
-from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE, RENAMED
+from crewmeter_cost.ledger.sql import Sql
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from crewmeter_cost.ledger.session import Session
 
-__all__ = ["count_renaming", "pruned_before", "set_pruned_before"]
+__all__ = ["count_renaming", "pruned_before"]
 
-_STATE = core_tables.ledger_state
+_READ = "SELECT value FROM ledger_state WHERE name = ?"
+_COUNT = (
+    "INSERT INTO ledger_state (name, value) VALUES (?, 1) "
+    "ON CONFLICT (name) DO UPDATE SET value = ledger_state.value + 1"
+)
 
 
-def pruned_before(connection: Connection) -> int:
+def pruned_before(session: Session) -> int:
     """Return the moment (unix ns) before which detail was pruned, 0 for never."""
-    query = select(_STATE.c.value).where(_STATE.c.name == PRUNED_BEFORE)
-    found = connection.execute(query).scalar()
+    query = Sql(_READ, (PRUNED_BEFORE,))
+    found = session.value(query)
     return int(found or 0)
 
 
-def set_pruned_before(connection: Connection, cutoff: int) -> None:
-    """Remember that detail from before `cutoff` (unix nanoseconds) is gone."""
-    connection.execute(delete(_STATE).where(_STATE.c.name == PRUNED_BEFORE))
-    connection.execute(insert(_STATE).values(name=PRUNED_BEFORE, value=cutoff))
-
-
-def count_renaming(connection: Connection) -> None:
+def count_renaming(session: Session) -> None:
     """Have every writer look names up again: some of those stored were changed."""
-    counted = _STATE.c.name == RENAMED
-    known = connection.execute(select(_STATE.c.value).where(counted)).scalar() or 0
-    connection.execute(delete(_STATE).where(counted))
-    connection.execute(insert(_STATE).values(name=RENAMED, value=known + 1))
+    session.run(Sql(_COUNT, (RENAMED,)))

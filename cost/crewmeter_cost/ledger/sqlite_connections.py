@@ -1,23 +1,20 @@
-"""The two connections of a process to a SQLite ledger.
-
-One writes batches, one reads totals.
-"""
+"""A process's connections to a SQLite ledger: one writes batches, others read."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import explain
 from crewmeter_cost.ledger.location import display_url
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, needs_writing
+from crewmeter_cost.ledger.session import SqliteSession
 from crewmeter_cost.ledger.sqlite_file import connect, identity_of, prepare_file, schema_of
-from crewmeter_cost.ledger.write.session import SqliteSession
+from crewmeter_cost.ledger.sqlite_readers import SqliteReaders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +35,7 @@ Closing them could fold the WAL into the file and delete it."""
 class SqliteConnections:
     """Connections that are opened when first used, and again after `close`.
 
-    The writer's is guarded by the ledger's lock, the reader's by a lock of its own.
+    The writer's is guarded by the ledger's lock.
     """
 
     def __init__(
@@ -51,10 +48,8 @@ class SqliteConnections:
         self._busy_seconds = busy_seconds
         self._identity: FileIdentity | None = None
         self._session: SqliteSession | None = None
-        self._reader: sqlite3.Connection | None = None
-        self._read_identity: FileIdentity | None = None
         self._wal_identity: FileIdentity | None = None
-        self._reading = threading.Lock()
+        self.readers = SqliteReaders(path, self._connect)
 
     def open(self) -> bool:
         """Make the file where it is missing, and connect.
@@ -120,31 +115,15 @@ class SqliteConnections:
         """Return which file the path leads to now, None for nothing."""
         return identity_of(self._path)
 
-    def read_one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Return the first row of a query, on a connection that writers do not block."""
-        with self._reading:
-            identity = identity_of(self._path)
-            if self._reader is not None and identity != self._read_identity:
-                self._reader.close()
-                self._reader = None
-            if self._reader is None:
-                self._reader = self._connect()
-                self._read_identity = identity
-            row: tuple[Any, ...] | None = self._reader.execute(sql, values).fetchone()
-            return row
-
     def close(self) -> None:
-        """Close both connections."""
+        """Close every connection."""
         was_moved = self._session is not None and not self.in_its_file()
         if self._session is not None:
             if was_moved:
                 self._complete_moved_file(self._session.connection)
             self._session.connection.close()
             self._session = None
-        with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+        self.readers.close()
         if was_moved:
             self._set_old_journal_aside()
         self._wal_identity = None
@@ -178,10 +157,8 @@ class SqliteConnections:
         return self._path.with_name(self._path.name + suffix)
 
     def abandon(self) -> None:
-        """Drop both connections without closing them."""
+        """Drop every connection without closing it."""
         if self._session is not None:
             _abandoned.append(self._session.connection)
-        if self._reader is not None:
-            _abandoned.append(self._reader)
-        self._session = self._reader = None
-        self._reading = threading.Lock()
+        _abandoned.extend(connection for _, connection in self.readers.abandon())
+        self._session = None

@@ -21,13 +21,12 @@ from crewmeter_cost.ledger.database_errors import (
 from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.integrity import damage_of
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
+from crewmeter_cost.ledger.session import ConnectionSession
 from crewmeter_cost.ledger.sqlite_connections import SqliteConnections
 from crewmeter_cost.ledger.sqlite_file import identity_of
 from crewmeter_cost.ledger.write.batch import Written, write_batch
 from crewmeter_cost.ledger.write.journal_replay import has_journals
-from crewmeter_cost.ledger.write.session import ConnectionSession
 from crewmeter_cost.ledger.write.transaction import WriterState
-from crewmeter_cost.money import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,21 +35,18 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from crewmeter_cost.ledger.location import LedgerUrl
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.sqlite_file import FileIdentity
     from crewmeter_cost.ledger.write.transaction import Transaction
     from crewmeter_cost.pricing.charge_result import FrozenRates, Outcome
     from crewmeter_cost.records import Call, Step
 
-__all__ = ["Ledger", "RunCost", "Work", "Written"]
+__all__ = ["Ledger", "Work", "Written"]
 
 _log = logging.getLogger("crewmeter")
 
 _ATTEMPTS = 3
 """How often a batch is written when the file is replaced during each attempt."""
-_RUN_COST = (
-    "SELECT calls, failed_calls, unpriced_calls, tool_calls, input_tokens, output_tokens, "
-    "priced_calls, cost_whole_usd, cost_pusd FROM run WHERE run_id = "
-)
 
 
 class Work(NamedTuple):
@@ -60,23 +56,10 @@ class Work(NamedTuple):
     transaction: Transaction
 
 
-class RunCost(NamedTuple):
-    """The totals of one run so far."""
-
-    calls: int
-    failed_calls: int
-    unpriced_calls: int
-    tool_calls: int
-    input_tokens: int
-    output_tokens: int
-    cost_pusd: int | None
-    """None where calls were made and none of them has a price."""
-
-
 class Ledger:
     """A ledger in SQLite or PostgreSQL. Make one with `Ledger.open`.
 
-    Batches go into SQLite over `sqlite3` alone. SQLAlchemy is imported when `engine` is first used.
+    SQLite is written and read over `sqlite3`. SQLAlchemy is imported when `engine` is first used.
     """
 
     def __init__(
@@ -129,8 +112,12 @@ class Ledger:
                 work later, `LedgerCorruptError` where the file is damaged.
         """
         where = ledger_url(url)
-        if read_only:
-            _recover(where)
+        path = sqlite_path(where)
+        if read_only and path is not None and has_journals(path):
+            # Imported here: it reads spans and prices them, which few readers need.
+            from crewmeter_cost.ledger.recovery import recover
+
+            recover(path, cls.open)
         ledger = cls(where, read_only=read_only, durable=durable, busy_seconds=busy_seconds)
         try:
             ledger._prepare()
@@ -285,27 +272,21 @@ class Ledger:
             self._state.commit()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Yield a connection in one read transaction. Raises `CrewMeterError`."""
-        with self._explained(), self.engine.connect() as connection:
-            yield connection
-
-    def run_cost(self, run_id: str) -> RunCost | None:
-        """Return the totals of a run so far, None where the ledger does not know it."""
+    def read_session(self) -> Iterator[Session]:
+        """Yield a session in one read transaction. Raises `CrewMeterError`."""
         with self._explained():
             if self._sqlite is not None:
-                row = self._sqlite.read_one(f"{_RUN_COST}?", (run_id,))
+                with self._sqlite.readers.session() as session:
+                    yield session
             else:
                 with self.engine.connect() as connection:
-                    found = connection.exec_driver_sql(f"{_RUN_COST}%s", (run_id,))
-                    row = found.fetchone()
-        if row is None:
-            return None
-        priced, whole, pico = row[-3:]
-        totals = RunCost._make((*row[:-3], whole * PICO + pico))
-        if totals.unpriced_calls and not priced:
-            return totals._replace(cost_pusd=None)
-        return totals
+                    yield ConnectionSession(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a SQLAlchemy connection in one read transaction. Raises `CrewMeterError`."""
+        with self._explained(), self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -386,13 +367,3 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _recover(url: LedgerUrl) -> None:
-    """Write what ended apps left in their journals, before the ledger is read."""
-    path = sqlite_path(url)
-    if path is not None and has_journals(path):
-        # Imported here, since it writes through the whole pipeline, of which this is the end.
-        from crewmeter_cost.recovery import recover
-
-        recover(path)

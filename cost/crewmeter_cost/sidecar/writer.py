@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.ledger.read.run_cost import run_cost
 from crewmeter_cost.sidecar.background import SupervisedThread
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ class Writer:
         roots = [step for step in steps if step.is_run and step.context.run_id is not None]
         ledger = self._pipeline.ledger
         try:
-            totals = [(step.name, ledger.run_cost(str(step.context.run_id))) for step in roots]
+            totals = [(step.name, run_cost(ledger, str(step.context.run_id))) for step in roots]
         except CrewMeterError:  # the spans are committed; only the loop detector misses these runs
             log.warning("the calls of %d finished runs could not be counted", len(roots))
             return

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from crewmeter_cost.analysis.budget_forecast import outlook
 from crewmeter_cost.analysis.forecast import anomalies, month_end, project
+from crewmeter_cost.analysis.live import look
 from crewmeter_cost.cli import build
 from crewmeter_cost.cli.output import usd
 from crewmeter_cost.cli.watch import render
 from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.read.live import look
 from crewmeter_cost.ledger.read.runs import runs
 from crewmeter_cost.ledger.store import Ledger
 
@@ -165,8 +165,10 @@ def test_a_report_that_reaches_now_says_where_the_month_is_heading(tmp_path):
         path = str(tmp_path / f"{days}.db")
         with Ledger.open(path) as ledger:
             load_history(ledger, days=days, seed=3, until=now, calls_per_day=60)
-            expected = usd(outlook(ledger.engine, now=now).expected_pusd)
-            spent = outlook(ledger.engine, now=now).spent_pusd
+            with ledger.read_session() as session:
+                ahead = outlook(session, now=now)
+            expected = usd(ahead.expected_pusd)
+            spent = ahead.spent_pusd
         table = CliRunner().invoke(build("report"), ["report", "--ledger", path]).stdout
         assert ("at this pace, " in table) is (heard and spent > 0)
         if heard and spent:

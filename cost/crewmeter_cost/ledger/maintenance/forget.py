@@ -16,6 +16,7 @@ from sqlalchemy import func, select, update
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.metadata import count_renaming
 from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.session import ConnectionSession
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -93,7 +94,7 @@ def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool)
             rename = update(_LABEL).where(_LABEL.c.id == user)
             connection.execute(rename.values(value=pseudonym))
         _rename_tags(connection, tags, name, pseudonym)
-        count_renaming(connection)
+        count_renaming(ConnectionSession(connection))
         _rename_budgets(connection, budgets, name, pseudonym)
     return Forgotten(
         pseudonym,

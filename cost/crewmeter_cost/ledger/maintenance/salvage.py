@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.schema import columns
+from crewmeter_cost.ledger.session import SqliteSession
 from crewmeter_cost.ledger.sqlite_file import connect, schema_of
 from crewmeter_cost.ledger.write.rows import CALL, STEP
-from crewmeter_cost.ledger.write.session import SqliteSession
 from crewmeter_cost.ledger.write.transaction import WriterState
 
 if TYPE_CHECKING:

@@ -9,13 +9,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, or_, select
-
 from crewmeter.usage.token_usage import TokenUsage, usage_status
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.ledger.read.filter_sql import call_conditions
-from crewmeter_cost.ledger.read.query import rounded
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.read.query import rounded, started_within
+from crewmeter_cost.ledger.sql import Sql, listed, one_of, sql, where
 from crewmeter_cost.ledger.write.rows import CallState, other_usage
 from crewmeter_cost.money import exact_usd, moment, nanoseconds
 from crewmeter_cost.pricing.charge_result import OLD_STATUSES, FrozenRates
@@ -24,10 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Select
-    from sqlalchemy.engine import Connection
-
     from crewmeter_cost.filters import Filter
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["FIELDS", "FORMATS", "BilledCall", "billed", "calls"]
@@ -74,11 +70,9 @@ Between pages no read transaction is held, so the WAL can be folded back.
 
 _REMEMBERED = 50_000
 _CHUNK = 5000
-_CALL, _RUN = core_tables.call, core_tables.run
-_LABEL, _TAGS = core_tables.label, core_tables.tag_set
-_PRICE = core_tables.price_version
 _NS = 10**9
-_second = rounded(_CALL.c.started_ns, _NS)
+_SECOND = rounded("call.started_ns", _NS)
+_PAGE = f"ORDER BY {_SECOND}, call.id LIMIT {PAGE}"
 _NAMED = (
     "operation",
     "provider",
@@ -98,7 +92,13 @@ _NAMED = (
     "service_tier",
     "usage_status",
 )
-_FROZEN = tuple(_PRICE.c[name] for name in FrozenRates._fields)
+_TEXTS = {
+    "label": sql("SELECT id, value FROM label"),
+    "run": sql("SELECT id, run_id FROM run"),
+    "tag_set": sql("SELECT id, tags FROM tag_set"),
+    "price_version": sql("SELECT", listed(["id", *FrozenRates._fields]), "FROM price_version"),
+}
+"""Table → query of its ids with their texts."""
 _COUNTS = (
     "input_tokens",
     "cache_read_tokens",
@@ -134,18 +134,16 @@ class _Names:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], Any] = {}
 
-    def read(
-        self, connection: Connection, table: str, query: Select[Any], ids: Iterable[int | None]
-    ) -> None:
-        """Read the texts of ids not known yet. `query` selects the id, then its texts."""
+    def read(self, session: Session, table: str, ids: Iterable[int | None]) -> None:
+        """Read the texts of a table's ids that are not known yet."""
         if len(self._known) > _REMEMBERED:
             self._known.clear()
-        column = query.selected_columns[0]
         known = self._known
         wanted = sorted({each for each in ids if each is not None and (table, each) not in known})
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
-            for number, *texts in connection.execute(query.where(column.in_(chunk))):
+            query = sql(_TEXTS[table], where([one_of("id", chunk)]))
+            for number, *texts in session.rows(query):
                 known[table, number] = texts[0] if len(texts) == 1 else tuple(texts)
 
     def __call__(self, table: str, number: int | None) -> Any:
@@ -160,85 +158,39 @@ def pages(
     *,
     since: datetime | None,
     until: datetime | None,
-    where: Filter | None = None,
-) -> Iterator[Sequence[Mapping[Any, Any]]]:
+    wanted: Filter | None = None,
+) -> Iterator[Sequence[Mapping[str, Any]]]:
     """Yield the rows of `call` that started in [since, until), a page at a time.
 
     They come in order of their second. `names` knows what they name.
     """
-    query = _in_window(nanoseconds(since), nanoseconds(until))
-    filtered = where is None or not where.terms
-    last: tuple[int, int] | None = None
+    conditions = started_within("call", nanoseconds(since), nanoseconds(until))
+    filtered = wanted is None or not wanted.terms
+    after: list[Sql] = []
     while True:
-        with ledger.reading() as connection:
-            if where is not None and not filtered:
-                query = query.where(*call_conditions(connection, where))
+        with ledger.read_session() as session:
+            if wanted is not None and not filtered:
+                conditions += call_conditions(session, wanted)
                 filtered = True
-            page = connection.execute(query if last is None else _after(query, *last))
-            rows = page.mappings().all()
-            _read_names(connection, names, rows)
+            query = sql("SELECT call.* FROM call", where([*conditions, *after]), _PAGE)
+            rows = session.mappings(query)
+            _read_names(session, names, rows)
         yield rows
         if len(rows) < PAGE:
             return
-        last = rows[-1]["started_ns"] // _NS, rows[-1]["id"]
+        after = _after(rows[-1]["started_ns"] // _NS, rows[-1]["id"])
 
 
-def _in_window(start: int | None, end: int | None) -> Select[Any]:
-    c = _CALL.c
-    query = select(_CALL).order_by(_second, c.id).limit(PAGE)
-    if start is not None:
-        query = query.where(
-            _second >= start // _NS,
-            c.started_ns >= start,
-        )
-    if end is not None:
-        query = query.where(
-            _second <= end // _NS,
-            c.started_ns < end,
-        )
-    return query
+def _after(second: int, number: int) -> list[Sql]:
+    """Return the conditions of the calls after that one."""
+    later = f"{_SECOND} > ? OR ({_SECOND} = ? AND call.id > ?)"
+    return [Sql(f"{_SECOND} >= ?", (second,)), Sql(later, (second, second, number))]
 
 
-def _after(query: Select[Any], second: int, number: int) -> Select[Any]:
-    """Return the query for the rows after that one."""
-    later_in_second = and_(
-        _second == second,
-        _CALL.c.id > number,
-    )
-    return query.where(
-        _second >= second,
-        or_(_second > second, later_in_second),
-    )
-
-
-def _read_names(connection: Connection, names: _Names, rows: Sequence[Mapping[Any, Any]]) -> None:
-    labels = (row[name] for row in rows for name in _NAMED)
-    names.read(
-        connection,
-        "label",
-        select(_LABEL.c.id, _LABEL.c.value),
-        labels,
-    )
-    names.read(
-        connection,
-        "run",
-        select(_RUN.c.id, _RUN.c.run_id),
-        (row["run"] for row in rows),
-    )
-    tag_sets = (row["tag_set"] for row in rows)
-    names.read(
-        connection,
-        "tags",
-        select(_TAGS.c.id, _TAGS.c.tags),
-        tag_sets,
-    )
-    versions = (row["price_version"] for row in rows)
-    names.read(
-        connection,
-        "price",
-        select(_PRICE.c.id, *_FROZEN),
-        versions,
-    )
+def _read_names(session: Session, names: _Names, rows: Sequence[Mapping[str, Any]]) -> None:
+    names.read(session, "label", (row[name] for row in rows for name in _NAMED))
+    for column in ("run", "tag_set", "price_version"):
+        names.read(session, column, (row[column] for row in rows))
 
 
 def calls(
@@ -253,7 +205,7 @@ def calls(
     Each is a record with the keys `FIELDS`.
     """
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until, where=where):
+    for page in pages(ledger, names, since=since, until=until, wanted=where):
         for row in page:
             yield _record(row, names)
 
@@ -267,13 +219,13 @@ def billed(
 ) -> Iterator[BilledCall]:
     """Yield the same calls with what is needed to charge them again."""
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until, where=where):
+    for page in pages(ledger, names, since=since, until=until, wanted=where):
         for row in page:
             yield _billed(row, names)
 
 
-def _billed(row: Mapping[Any, Any], names: _Names) -> BilledCall:
-    frozen = names("price", row["price_version"])
+def _billed(row: Mapping[str, Any], names: _Names) -> BilledCall:
+    frozen = names("price_version", row["price_version"])
     unpriced = row["cost_pusd"] is None and row["state"] != CallState.REJECTED
     return BilledCall(
         record=_record(row, names),
@@ -289,7 +241,7 @@ def _billed(row: Mapping[Any, Any], names: _Names) -> BilledCall:
     )
 
 
-def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
+def _usage(row: Mapping[str, Any], name: _Names) -> TokenUsage:
     return TokenUsage(
         input=row["input_tokens"],
         output=row["output_tokens"],
@@ -302,9 +254,9 @@ def _usage(row: Mapping[Any, Any], name: _Names) -> TokenUsage:
     )
 
 
-def _record(row: Mapping[Any, Any], name: _Names) -> dict[str, object]:
-    tags = name("tags", row["tag_set"])
-    frozen = name("price", row["price_version"])
+def _record(row: Mapping[str, Any], name: _Names) -> dict[str, object]:
+    tags = name("tag_set", row["tag_set"])
+    frozen = name("price_version", row["price_version"])
     version, source = frozen[:2] if frozen else (None, None)
     cost = row["cost_pusd"]
     cost_usd = None if cost is None else exact_usd(cost)

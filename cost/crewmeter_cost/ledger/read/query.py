@@ -5,19 +5,15 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import BigInteger, func, literal_column
+from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import Filter
-from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
+from crewmeter_cost.ledger.sql import Sql, column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from sqlalchemy import ColumnElement
 
     from crewmeter_cost.ledger.schema.rollup_dimensions import Dimension
 
@@ -27,14 +23,15 @@ __all__ = [
     "ReportQuery",
     "call_column",
     "formatted_time",
-    "number",
     "read_by",
     "report_query",
     "rollup_columns",
     "rounded",
+    "started_within",
     "time_group_start",
     "time_of",
     "tool_column",
+    "within",
 ]
 
 QUARTER_HOUR = "quarter-hour"
@@ -66,9 +63,6 @@ _NO_GROUPS = ("run", "tag", "error", "finish", "cost_status")
 """Roll-ups for views. Reports are not grouped by their keys."""
 _NO_LATENCIES = ("run", "ttft")
 """Latency counts of something else than calls."""
-_CALL = core_tables.call
-_STEP = core_tables.step
-_RUN = core_tables.run
 _NS = 10**9
 
 
@@ -186,82 +180,83 @@ def _check_combination(query: ReportQuery) -> None:
         )
 
 
-def number(value: int) -> ColumnElement[int]:
-    """Return a number written into the statement.
-
-    PostgreSQL does not see that two parameters in SELECT and GROUP BY are the same.
-    """
-    return literal_column(str(value), BigInteger())
-
-
-def rounded(column: ColumnElement[int], step: int) -> ColumnElement[int]:
+def rounded(subject: str, step: int) -> str:
     """Return how many whole steps are in a column.
 
-    The step is written out: a bound one would not match the index on whole seconds.
+    The step is written out: a bound one would not match the index on whole seconds, and PostgreSQL
+    does not see that two parameters in SELECT and GROUP BY are the same.
     """
-    return column // number(step)
+    return f"({subject} / {step})"
 
 
-def _by_time(table: Any, name: str) -> ColumnElement[int]:
+def within(subject: str, first: int | None, last: int | None) -> list[Sql]:
+    """Return the conditions for [first, last)."""
+    conditions = []
+    if first is not None:
+        conditions.append(Sql(f"{subject} >= ?", (first,)))
+    if last is not None:
+        conditions.append(Sql(f"{subject} < ?", (last,)))
+    return conditions
+
+
+def started_within(table: str, since_ns: int | None, until_ns: int | None) -> list[Sql]:
+    """Return "started in [since, until)", so that the index on whole seconds serves."""
+    started = f"{table}.started_ns"
+    seconds = rounded(started, _NS)
+    conditions = within(started, since_ns, until_ns)
+    if since_ns is not None:
+        conditions.append(Sql(f"{seconds} >= ?", (since_ns // _NS,)))
+    if until_ns is not None:
+        conditions.append(Sql(f"{seconds} <= ?", (until_ns // _NS,)))
+    return conditions
+
+
+def time_of(seconds: str, name: str) -> str:
+    """Return the hour or day (for months, too) a column of unix seconds falls in."""
     step = TIMES[name]
-    return rounded(
-        table.c.started_ns,
-        step * _NS,
-    ) * number(step)
+    return f"{rounded(seconds, step)} * {step}"
 
 
-def call_column(name: str) -> ColumnElement[Any]:
+def _by_time(table: str, name: str) -> str:
+    step = TIMES[name]
+    return f"{rounded(f'{table}.started_ns', step * _NS)} * {step}"
+
+
+def call_column(name: str) -> str:
     """Return a group's raw key on `call`.
 
     A label id, tag set, run number or unix seconds.
     """
     if name in TIMES:
-        return _by_time(_CALL, name)
+        return _by_time("call", name)
     if name == "model":
-        return func.coalesce(
-            _CALL.c.request_model,
-            _CALL.c.response_model,
-        )
+        return "coalesce(call.request_model, call.response_model)"
     if name.startswith("tag:"):
-        return _CALL.c.tag_set
-    return _CALL.c[name]
+        return "call.tag_set"
+    return column("call", name)
 
 
-def tool_column(name: str) -> ColumnElement[Any]:
+def tool_column(name: str) -> str:
     """Return a group's raw key on tool steps, which are joined to their run."""
     if name in TIMES:
-        return _by_time(_STEP, name)
+        return _by_time("step", name)
     if name == "tool":
-        return _STEP.c.name
+        return "step.name"
     if name.startswith("tag:"):
-        return _RUN.c.tag_set
+        return "run.tag_set"
     if name in _OF_RUNS:
-        return _RUN.c[name]
-    return _STEP.c[name]
+        return column("run", name)
+    return column("step", name)
 
 
-def time_of(seconds: ColumnElement[int], name: str) -> ColumnElement[int]:
-    """Return the hour or day (for months, too) a column of unix seconds falls in."""
-    return rounded(
-        seconds,
-        TIMES[name],
-    ) * number(TIMES[name])
-
-
-def rollup_columns(dimension: str, table: Any) -> dict[str, ColumnElement[Any]]:
-    """Return group name → column, for one dimension of the roll-ups."""
+def rollup_columns(dimension: str) -> dict[str, str]:
+    """Return group name → column of `rollup_hour`, for one of its dimensions."""
     known = DIMENSIONS[dimension]
-    columns: dict[str, ColumnElement[Any]] = {
-        name: time_of(
-            table.c.hour,
-            name,
-        )
-        for name in TIMES
-    }
+    columns = {name: time_of("rollup_hour.hour", name) for name in TIMES}
     if known.key is not None:
-        columns[known.key] = table.c.key
+        columns[known.key] = "rollup_hour.key"
     if known.key2 is not None:
-        columns[known.key2] = table.c.key2
+        columns[known.key2] = "rollup_hour.key2"
     return columns
 
 

@@ -36,12 +36,11 @@ from crewmeter_cost.money import exact_usd, nanoseconds, utc_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy.engine import Connection
-
     from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.read.aggregate import Key, Ranked
     from crewmeter_cost.ledger.read.query import ReportQuery
     from crewmeter_cost.ledger.read.rollup_windows import Edge, ReportWindow
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["COLUMN_NAMES", "Report", "ReportRow", "report"]
@@ -174,8 +173,8 @@ def report(
         CrewMeterError: There is no such group or filter, or the ledger cannot be read.
     """
     query = report_query(by, parse_filter(where))
-    with ledger.reading() as connection:
-        return _Reading(connection, query, since, until, zone).report(limit)
+    with ledger.read_session() as session:
+        return _Reading(session, query, since, until, zone).report(limit)
 
 
 class _Reading:
@@ -183,7 +182,7 @@ class _Reading:
 
     def __init__(
         self,
-        connection: Connection,
+        session: Session,
         query: ReportQuery,
         since: datetime | None,
         until: datetime | None,
@@ -202,10 +201,10 @@ class _Reading:
         self._until = until
         self._since_ns = nanoseconds(since)
         self._until_ns = nanoseconds(until)
-        self._names = ReportNames(connection, query)
-        self._rollups = RollupSource(connection, query, self._names)
-        self._detail = DetailSource(connection, query, self._names)
-        self._pruned_ns = pruned_before(connection)
+        self._names = ReportNames(session, query)
+        self._rollups = RollupSource(session, query, self._names)
+        self._detail = DetailSource(session, query, self._names)
+        self._pruned_ns = pruned_before(session)
         self._notes: list[str] = []
         self._at_edges: list[tuple[Key, list[int], int]] = []
 

@@ -7,99 +7,69 @@ from __future__ import annotations
 
 import json
 from operator import sub
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import BigInteger, Text, cast, func, select, union_all
-
-from crewmeter_cost.ledger.read.query import TIMES, number, rollup_columns, time_of
+from crewmeter_cost.ledger.read.query import TIMES, rollup_columns, time_of, within
 from crewmeter_cost.ledger.read.rollup_windows import whole_days
-from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.report_columns import SUM_NAMES
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS, LATENCY
+from crewmeter_cost.ledger.sql import Sql, listed, one_of, sql, starts_with, where
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from sqlalchemy import ColumnElement, Select, Subquery, Table
-    from sqlalchemy.engine import Connection
-
+    from crewmeter_cost.ledger.location import Backend
     from crewmeter_cost.ledger.read.aggregate import Key
     from crewmeter_cost.ledger.read.query import ReportQuery
     from crewmeter_cost.ledger.read.report_names import ReportNames
     from crewmeter_cost.ledger.read.rollup_windows import Range
+    from crewmeter_cost.ledger.session import Session
 
-__all__ = ["STREAMED", "RollupSource", "grouped", "listed", "numbers", "within"]
+__all__ = ["RollupSource", "collected", "grouped", "numbers"]
 
 ROLLUP_ROWS = 100_000
 """Up to so many roll-up rows are added up by the database. More are read one by one."""
-STREAMED = {"yield_per": 1000}
-"""Execution options: a GROUP BY of a million rows is not held in memory twice."""
-
-_LABEL = core_tables.label
-_ROLLUP = core_tables.rollup_hour
-_LATENCY_HOUR = core_tables.latency_hour
-_LATENCY_DAY = core_tables.latency_day
-_PACKED = cast(number(1024), BigInteger)
-"""More than there are latency buckets, and 64 bits wide for databases that care."""
+_PACKED = 1024
+"""More than there are latency buckets."""
+_COLLECT = {"sqlite": "group_concat", "postgresql": "string_agg"}
 
 
-def listed(column: ColumnElement[int]) -> ColumnElement[str]:
+def collected(subject: str, backend: Backend) -> str:
     """Return a group's numbers joined by commas: one row instead of one a call."""
-    return func.aggregate_strings(cast(column, Text), ",")
+    return f"{_COLLECT[backend]}(CAST({subject} AS TEXT), ',')"
 
 
 def numbers(text: str) -> list[int]:
-    """Return what `listed` joined."""
+    """Return what `collected` joined."""
     found: list[int] = json.loads(f"[{text}]")
     return found
 
 
-def grouped(query: Select[Any], keys: Sequence[ColumnElement[Any]]) -> Select[Any]:
-    """Return a query with one row a key.
+def grouped(keys: Sequence[str]) -> str:
+    """Return the clause that makes one row a key.
 
     Without keys: one row, or none for no rows at all.
     """
     if keys:
-        return query.group_by(*keys)
-    return query.having(func.count() > 0)
-
-
-def within(
-    column: ColumnElement[int], first: int | None, last: int | None
-) -> list[ColumnElement[bool]]:
-    """Return the conditions for [first, last)."""
-    conditions = []
-    if first is not None:
-        conditions.append(column >= first)
-    if last is not None:
-        conditions.append(column < last)
-    return conditions
+        return f"GROUP BY {', '.join(keys)}"
+    return "HAVING count(*) > 0"
 
 
 class RollupSource:
     """One report's view of the roll-ups, over one connection."""
 
-    def __init__(self, connection: Connection, query: ReportQuery, names: ReportNames) -> None:
-        self._connection = connection
+    def __init__(self, session: Session, query: ReportQuery, names: ReportNames) -> None:
+        self._session = session
         self._query = query
         self._names = names
-
-    def _rows(self, query: Select[Any]) -> Iterator[Sequence[Any]]:
-        return iter(self._connection.execute(query, execution_options=STREAMED))
 
     def sums(
         self, dimension: str, first: int | None, last: int | None
     ) -> Iterator[tuple[Key, list[int]]]:
         """Yield (key, sums) over the whole hours [first, last) of unix seconds."""
-        columns = rollup_columns(dimension, _ROLLUP)
+        columns = rollup_columns(dimension)
         keys = [columns[name] for name in self._query.by]
-        return self._summed(
-            dimension,
-            keys,
-            self._names.conditions(columns),
-            first,
-            last,
-        )
+        return self._summed(dimension, keys, self._names.conditions(columns), first, last)
 
     def sums_by_tag(
         self, key: str, first: int | None, last: int | None
@@ -111,85 +81,55 @@ class RollupSource:
         values = self._tag_labels(key)
         by = self._query.by
         at = next(index for index, name in enumerate(by) if name not in TIMES)
-        columns = rollup_columns("tag", _ROLLUP)
+        columns = rollup_columns("tag")
         times = [columns[name] for name in by if name in TIMES]
-        untagged = dict(
-            self._summed(
-                "total",
-                times,
-                [],
-                first,
-                last,
-            )
-        )
-        keys = [
-            columns.get(
-                name,
-                _ROLLUP.c.key,
-            )
-            for name in by
-        ]
-        of_key: list[ColumnElement[bool]] = [_ROLLUP.c.key.in_(_tag_ids(key))]
+        untagged = dict(self._summed("total", times, [], first, last))
+        keys = [columns.get(name, "rollup_hour.key") for name in by]
+        labels = sql("SELECT id FROM label", _is_tag(key))
+        of_key = [one_of("rollup_hour.key", labels)]
         for raw, sums in self._summed("tag", keys, of_key, first, last):
             time = raw[:at] + raw[at + 1 :]
             yield (*raw[:at], values[int(raw[at])], *raw[at + 1 :]), sums
-            untagged[time] = list(
-                map(
-                    sub,
-                    untagged[time],
-                    sums,
-                )
-            )
+            untagged[time] = list(map(sub, untagged[time], sums))
         for time, sums in untagged.items():
             if any(sums):
                 yield (*time[:at], 0, *time[at:]), sums
 
     def _tag_labels(self, key: str) -> dict[int, str]:
         """Return the values of one tag by the id of their label."""
-        query = select(
-            _LABEL.c.id,
-            _LABEL.c.value,
-        ).where(_LABEL.c.id.in_(_tag_ids(key)))
-        return {number: text[len(key) + 1 :] for number, text in self._rows(query)}
+        query = sql("SELECT id, value FROM label", _is_tag(key))
+        start = len(key) + 1
+        return {number: text[start:] for number, text in self._session.rows(query)}
 
     def _summed(
         self,
         dimension: str,
-        keys: Sequence[ColumnElement[Any]],
-        where: list[ColumnElement[bool]],
+        keys: Sequence[str],
+        conditions: Sequence[Sql],
         first: int | None,
         last: int | None,
     ) -> Iterator[tuple[Key, list[int]]]:
         """Yield sums of one dimension by the given columns."""
-        c = _ROLLUP.c
         code = DIMENSIONS[dimension].code
-        conditions = [
-            c.dimension == code,
-            *where,
-            *within(c.hour, first, last),
-        ]
-        sums = [c[name] for name in SUM_NAMES]
-        if self._are_many(keys, conditions):
-            query = select(
-                *keys,
-                *sums,
-            ).where(*conditions)
+        of_dimension = Sql("rollup_hour.dimension = ?", (code,))
+        hours = within("rollup_hour.hour", first, last)
+        rows = sql("FROM rollup_hour", where([of_dimension, *conditions, *hours]))
+        sums = [f"rollup_hour.{name}" for name in SUM_NAMES]
+        if self._are_many(keys, rows):
+            query = sql("SELECT", listed([*keys, *sums]), rows)
         else:
-            totals = [func.sum(column) for column in sums]
-            query = grouped(
-                select(*keys, *totals).where(*conditions),
-                keys,
-            )
+            totals = [f"sum({each})" for each in sums]
+            query = sql("SELECT", listed([*keys, *totals]), rows, grouped(keys))
         width = len(keys)
-        for row in self._rows(query):
-            yield tuple(row[:width]), [int(value) for value in row[width:]]
+        for row in self._session.stream(query):
+            yield row[:width], [int(value) for value in row[width:]]
 
-    def _are_many(self, keys: Sequence[Any], conditions: list[ColumnElement[bool]]) -> bool:
+    def _are_many(self, keys: Sequence[str], rows: Sql) -> bool:
         """Whether a GROUP BY would hold too many rows at once."""
         if not keys:
             return False
-        query = select(func.count()).select_from(_ROLLUP).where(*conditions)
-        return (self._connection.scalar(query) or 0) > ROLLUP_ROWS
+        count = self._session.value(sql("SELECT count(*)", rows))
+        return int(count) > ROLLUP_ROWS
 
     def latencies(
         self,
@@ -204,136 +144,85 @@ class RollupSource:
 
         Whole days come from the daily counts. `only` limits it to these keys.
         """
+        names = [f"key{index}" for index in range(len(by))]
         if "hour" in by:
-            whole: list[Range] = [(first, last, 1)]
-            each = self._parts(
-                _LATENCY_HOUR,
-                dimension,
-                whole,
-                by,
-                only,
-            )[0].subquery()
+            (each,) = self._parts("hour", dimension, [(first, last, 1)], by, only)
         else:
             days, hours = whole_days(first, last)
-            parts = self._parts(
-                _LATENCY_DAY,
-                dimension,
-                days,
-                by,
-                only,
-            )
-            parts += self._parts(
-                _LATENCY_HOUR,
-                dimension,
-                hours,
-                by,
-                only,
-            )
-            each = _added(
-                union_all(*parts).subquery(),
-                len(by),
-            )
-        keys = [each.c[f"key{index}"] for index in range(len(by))]
-        columns = [
-            *keys,
-            listed(each.c.bucket),
-            listed(each.c["count"]),
-        ]
-        for *key, buckets, counts in self._rows(grouped(select(*columns), keys)):
-            yield (
-                tuple(key),
-                dict(
-                    zip(
-                        numbers(buckets),
-                        numbers(counts),
-                        strict=True,
-                    )
-                ),
-            )
+            parts = self._parts("day", dimension, days, by, only)
+            parts += self._parts("hour", dimension, hours, by, only)
+            each = _added(_all_of(parts), names)
+        backend = self._session.backend
+        lists = [collected("bucket", backend), collected('"count"', backend)]
+        query = sql(
+            "SELECT", listed([*names, *lists]), "FROM (", each, ") AS each_bucket", grouped(names)
+        )
+        for *key, buckets, counts in self._session.stream(query):
+            counted = zip(numbers(buckets), numbers(counts), strict=True)
+            yield tuple(key), dict(counted)
 
     def _parts(
         self,
-        table: Table,
+        step: Literal["hour", "day"],
         dimension: str,
         ranges: Iterable[Range],
         by: Sequence[str],
         only: Collection[Key] | None,
-    ) -> list[Select[Any]]:
+    ) -> list[Sql]:
         """Return (key…, bucket, count) of one table in each range, times the range's sign."""
-        c = table.c
-        start = c.hour if table is _LATENCY_HOUR else c.day
-        where = [
-            c.dimension == LATENCY[dimension],
-            *self._names.conditions({dimension: c.key}),
+        conditions = [
+            Sql("dimension = ?", (LATENCY[dimension],)),
+            *self._names.conditions({dimension: "key"}),
         ]
         if dimension == "total":
-            where.append(c.key == 0)  # so that the rows come in the order of the groups
+            # So that the rows come in the order of the groups.
+            conditions.append(Sql("key = 0"))
         if only is not None and dimension in by:
             at = by.index(dimension)
-            where.append(c.key.in_(sorted({int(key[at]) for key in only})))
-        keys: list[ColumnElement[Any]] = [
-            _latency_key(start, c.key, name).label(f"key{index}") for index, name in enumerate(by)
-        ]
-        counts = {
-            1: c["count"],
-            -1: (-c["count"]).label("count"),
-        }
-        return [
-            select(*keys, c.bucket, counts[sign]).where(*where, *within(start, low, high))
-            for low, high, sign in ranges
-        ]
+            conditions.append(one_of("key", sorted({int(key[at]) for key in only})))
+        keys = [f"{_latency_key(step, name)} AS key{index}" for index, name in enumerate(by)]
+        counts = {1: '"count"', -1: '-"count" AS "count"'}
+        parts = []
+        for low, high, sign in ranges:
+            columns = listed([*keys, "bucket", counts[sign]])
+            in_range = where([*conditions, *within(step, low, high)])
+            parts.append(sql("SELECT", columns, f"FROM latency_{step}", in_range))
+        return parts
 
 
-def _tag_ids(key: str) -> Select[Any]:
-    is_value = _LABEL.c.value.startswith(f"{key}=", autoescape=True)
-    return select(_LABEL.c.id).where(
-        _LABEL.c.kind == "tag",
-        is_value,
-    )
+def _is_tag(key: str) -> Sql:
+    """Return the WHERE clause of the labels that are values of one tag."""
+    return where([Sql("kind = 'tag'"), starts_with("value", f"{key}=")])
 
 
-def _latency_key(
-    start: ColumnElement[int], key: ColumnElement[int], name: str
-) -> ColumnElement[int]:
+def _latency_key(step: str, name: str) -> str:
     if name == "hour":
-        return start
+        return step
     if name in TIMES:
-        return time_of(start, name)
-    return key
+        return time_of(step, name)
+    return "key"
 
 
-def _added(every: Subquery, keys: int) -> Subquery:
+def _all_of(parts: Sequence[Sql]) -> Sql:
+    """Return the rows of every query."""
+    first, *others = parts
+    return sql(first, *(sql("UNION ALL", part) for part in others))
+
+
+def _added(every: Sql, names: Sequence[str]) -> Sql:
     """Return (key…, bucket, count) added up by key and bucket.
 
     The last key and the bucket are one number meanwhile: it sorts a third faster.
     """
-    names = [every.c[f"key{index}"] for index in range(keys)]
-    count = func.sum(every.c["count"]).label("count")
     if not names:
-        return (
-            select(
-                every.c.bucket,
-                count,
-            )
-            .group_by(every.c.bucket)
-            .subquery()
-        )
-    packed = (names[-1] * _PACKED + every.c.bucket).label("packed")
-    each = (
-        select(
-            *names[:-1],
-            packed,
-            count,
-        )
-        .group_by(*names[:-1], packed)
-        .subquery()
-    )
-    last = (each.c.packed // _PACKED).label(names[-1].name)
-    bucket = (each.c.packed % _PACKED).label("bucket")
-    before = [each.c[name.name] for name in names[:-1]]
-    return select(
-        *before,
-        last,
-        bucket,
-        each.c["count"],
-    ).subquery()
+        total = 'SELECT bucket, sum("count") AS "count" FROM ('
+        return sql(total, every, ") AS every_part GROUP BY bucket")
+    *before, last = names
+    packed = f"{last} * CAST({_PACKED} AS BIGINT) + bucket AS packed"
+    groups = listed([*before, "packed"])
+    columns = listed([*before, packed, 'sum("count") AS "count"'])
+    each = sql("SELECT", columns, "FROM (", every, ") AS every_part GROUP BY", groups)
+    key = f"packed / {_PACKED} AS {last}"
+    bucket = f"packed % {_PACKED} AS bucket"
+    columns = listed([*before, key, bucket, '"count"'])
+    return sql("SELECT", columns, "FROM (", each, ") AS packed_bucket")

@@ -25,6 +25,8 @@ Range = tuple[int | None, int | None, int]
 """From, to, and 1 to add or -1 to take away."""
 Span = tuple[int, int]
 """From, to."""
+OpenSpan = tuple[int | None, int | None]
+"""From, to, with None for no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,18 @@ def _seconds(nanoseconds: int | None) -> int | None:
     return nanoseconds // _NS
 
 
-def hour_parts(start: int, end: int) -> tuple[Span, list[Span]]:
+def hour_parts(start: int | None, end: int | None) -> tuple[OpenSpan, list[Span]]:
     """Return the whole hours of [start, end) in seconds, and what is left at its ends."""
-    first = -(-start // HOUR) * HOUR
-    last = end // HOUR * HOUR
-    if first >= last:
+    first = None if start is None else -(-start // HOUR) * HOUR
+    last = None if end is None else end // HOUR * HOUR
+    if start is not None and end is not None and -(-start // HOUR) >= end // HOUR:
         return (first, first), [(start, end)]
-    edges = [
-        (start, first),
-        (last, end),
-    ]
-    return (first, last), [(low, high) for low, high in edges if low < high]
+    edges = []
+    if start is not None and first is not None and start < first:
+        edges.append((start, first))
+    if end is not None and last is not None and last < end:
+        edges.append((last, end))
+    return (first, last), edges
 
 
 def whole_days(first: int | None, last: int | None) -> tuple[list[Range], list[Range]]:

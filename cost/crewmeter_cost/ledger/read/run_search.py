@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from sqlalchemy import select
+from typing import TYPE_CHECKING, Literal, get_args
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import Filter, parse_filter
 from crewmeter_cost.ledger.read.filter_sql import cost_order, run_conditions, search_condition
-from crewmeter_cost.ledger.read.query import rounded
-from crewmeter_cost.ledger.read.runs import Run, read_run, run_query
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.read.query import started_within
+from crewmeter_cost.ledger.read.runs import NEWEST_FIRST, Run, read_runs
+from crewmeter_cost.ledger.sql import Sql, sql, where
 from crewmeter_cost.money import moment, nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.engine import Connection
-
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["ORDERS", "SCANNED_RUNS", "Order", "RunPage", "find_runs"]
@@ -32,9 +28,15 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 SCANNED_RUNS = 200_000
 """Newest runs that a search looks through. Plain listings by time read only what they return."""
 
-_RUN = core_tables.run
-_NS = 10**9
 _MAX_SEARCH = 200
+_WHOLE_USD, _REST_PUSD = cost_order()
+_ORDER_BY: Mapping[Order, str] = {
+    "time": NEWEST_FIRST,
+    "cost": f"{_WHOLE_USD} DESC, {_REST_PUSD} DESC, {NEWEST_FIRST}",
+    "duration": f"run.duration_ns DESC NULLS LAST, {NEWEST_FIRST}",
+    "calls": f"run.calls DESC NULLS LAST, {NEWEST_FIRST}",
+}
+"""Order → columns to sort by. Runs that are equal come newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,74 +82,24 @@ def find_runs(
         raise CrewMeterError(f"cannot order by {order!r}", hint=f"one of {', '.join(ORDERS)}")
     if search is not None and len(search) > _MAX_SEARCH:
         raise CrewMeterError(f"the search text has over {_MAX_SEARCH} characters")
-    times = _started(since, until)
-    with ledger.reading() as connection:
-        conditions = run_conditions(connection, wanted)
+    times = started_within("run", nanoseconds(since), nanoseconds(until))
+    with ledger.read_session() as session:
+        conditions = run_conditions(session, wanted)
         if search:
             conditions.append(search_condition(search.strip()))
         scans = bool(conditions) or order != "time"
-        oldest = _oldest_scanned(connection, times) if scans else None
-        query = run_query().where(
-            *times,
-            *conditions,
-        )
-        if oldest is not None:
-            query = query.where(*_from(oldest))
-        query = query.order_by(*_order_columns(order)).limit(limit).offset(offset)
-        rows = connection.execute(query).mappings()
-        return RunPage(
-            tuple(read_run(row) for row in rows),
-            oldest,
-        )
+        oldest = _oldest_scanned(session, times) if scans else None
+        conditions += times
+        conditions += started_within("run", oldest, None)
+        found = read_runs(session, conditions, order=_ORDER_BY[order], limit=limit, offset=offset)
+    return RunPage(tuple(found), oldest)
 
 
-def _started(since: datetime | None, until: datetime | None) -> list[ColumnElement[bool]]:
-    """Return the window's conditions, written to use the index on whole seconds."""
-    start = nanoseconds(since)
-    end = nanoseconds(until)
-    conditions: list[ColumnElement[bool]] = []
-    if start is not None:
-        conditions += _from(start)
-    if end is not None:
-        second = rounded(_RUN.c.started_ns, _NS)
-        conditions += [
-            second <= end // _NS,
-            _RUN.c.started_ns < end,
-        ]
-    return conditions
-
-
-def _from(start_ns: int) -> list[ColumnElement[bool]]:
-    """Return the condition that a run started at that moment or later."""
-    second = rounded(_RUN.c.started_ns, _NS)
-    return [
-        second >= start_ns // _NS,
-        _RUN.c.started_ns >= start_ns,
-    ]
-
-
-def _oldest_scanned(connection: Connection, times: list[ColumnElement[bool]]) -> int | None:
+def _oldest_scanned(session: Session, times: Sequence[Sql]) -> int | None:
     """Return the start of the oldest run to look at, or None for all of them."""
-    second = rounded(_RUN.c.started_ns, _NS)
-    query = select(_RUN.c.started_ns).where(*times)
-    query = query.order_by(
-        second.desc(),
-        _RUN.c.started_ns.desc(),
+    first = Sql("LIMIT 1 OFFSET ?", (SCANNED_RUNS - 1,))
+    newest = f"ORDER BY {NEWEST_FIRST}"
+    found: int | None = session.value(
+        sql("SELECT run.started_ns FROM run", where(times), newest, first)
     )
-    found: int | None = connection.scalar(query.offset(SCANNED_RUNS - 1).limit(1))
     return found
-
-
-def _order_columns(order: Order) -> tuple[Any, ...]:
-    """Return the columns to sort by.
-
-    Runs that are equal come newest first.
-    """
-    c = _RUN.c
-    newest = (rounded(c.started_ns, _NS).desc(), c.started_ns.desc(), c.id.desc())
-    if order == "time":
-        return newest
-    if order == "cost":
-        return (*(column.desc() for column in cost_order()), *newest)
-    column = c.duration_ns if order == "duration" else c.calls
-    return (column.desc().nulls_last(), *newest)

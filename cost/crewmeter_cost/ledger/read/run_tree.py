@@ -9,19 +9,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
-
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.sql import Sql, sql
 from crewmeter_cost.ledger.write.rows import CallState, StepState
 from crewmeter_cost.money import exact_usd, moment
 from crewmeter_cost.pricing.charge_result import EXACT, OLD_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from sqlalchemy.engine import Connection, RowMapping
+    from collections.abc import Mapping
 
     from crewmeter_cost.ledger.read.runs import Run
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["Node", "RunTree", "run_tree"]
@@ -29,8 +26,29 @@ __all__ = ["Node", "RunTree", "run_tree"]
 DEEPEST = 100
 """Nodes nested deeper (no crew is, hostile spans may be) hang on their ancestor at this depth."""
 
-_CALL, _STEP = core_tables.call, core_tables.step
-_LABEL = core_tables.label
+_STEPS = """
+    SELECT step.span_id, step.parent_span_id, step.state, step.started_ns, step.duration_ns,
+        step.details, kinds.value AS kind, names.value AS name, errors.value AS error
+    FROM step JOIN label AS kinds ON kinds.id = step.kind
+    LEFT JOIN label AS names ON names.id = step.name
+    LEFT JOIN label AS errors ON errors.id = step.error_type
+    WHERE step.run = ? ORDER BY step.started_ns, step.id
+"""
+_CALLS = """
+    SELECT call.span_id, call.parent_span_id, call.state, call.started_ns, call.duration_ns,
+        call.ttft_ns, call.input_tokens, call.output_tokens, call.cost_pusd,
+        operations.value AS operation, models.value AS model, errors.value AS error,
+        statuses.value AS cost_status
+    FROM call JOIN label AS operations ON operations.id = call.operation
+    LEFT JOIN label AS models ON models.id = coalesce(call.request_model, call.response_model)
+    LEFT JOIN label AS errors ON errors.id = call.error_type
+    JOIN label AS statuses ON statuses.id = call.cost_status
+    WHERE call.run = ? ORDER BY call.started_ns, call.id
+"""
+_COST_STATUSES = """
+    SELECT label.value, count(*) FROM call JOIN label ON label.id = call.cost_status
+    WHERE call.run = ? AND call.cost_pusd IS NOT NULL GROUP BY label.value
+"""
 _STATUS = {StepState.OK: "ok", StepState.ERROR: "error", StepState.ABANDONED: "abandoned"}
 _COUNTS = (
     "calls",
@@ -136,28 +154,25 @@ def run_tree(ledger: Ledger, run: Run, *, limit: int | None = None) -> RunTree:
 
     `runs.find_run` finds the run.
     """
-    one_more = None if limit is None else limit + 1
-    with ledger.reading() as connection:
-        steps = list(_steps(connection, run, one_more))
-        calls = list(_calls(connection, run, one_more))
-    truncated = (
-        limit is not None
-        and max(
-            len(steps),
-            len(calls),
-        )
-        > limit
-    )
-    root = _grow(
-        run,
-        steps[:limit] + calls[:limit],
-    )
-    if truncated:
-        for name in _COUNTS:
-            setattr(root, name, getattr(run, name))
-        root.inexact_calls = _inexact_calls(ledger, run)
-        root.cost = run.cost_pusd or 0
+    with ledger.read_session() as session:
+        steps = [_step_node(row) for row in _rows_of(session, _STEPS, run, limit)]
+        calls = [_call_node(row) for row in _rows_of(session, _CALLS, run, limit)]
+        truncated = limit is not None and max(len(steps), len(calls)) > limit
+        root = _grow(run, steps[:limit] + calls[:limit])
+        if truncated:
+            for name in _COUNTS:
+                setattr(root, name, getattr(run, name))
+            root.inexact_calls = _inexact_calls(session, run)
+            root.cost = run.cost_pusd or 0
     return RunTree(run, root, truncated)
+
+
+def _rows_of(session: Session, text: str, run: Run, limit: int | None) -> list[dict[str, Any]]:
+    """Return a run's steps or calls, one more than the limit where there are more."""
+    query = Sql(text, (run.number,))
+    if limit is not None:
+        query = sql(query, Sql("LIMIT ?", (limit + 1,)))
+    return session.mappings(query)
 
 
 def _hex(value: bytes | None) -> str | None:
@@ -166,36 +181,7 @@ def _hex(value: bytes | None) -> str | None:
     return bytes(value).hex()
 
 
-def _steps(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    kinds = _LABEL.alias("kinds")
-    names = _LABEL.alias("names")
-    errors = _LABEL.alias("errors")
-    c = _STEP.c
-    named = _STEP.join(kinds, kinds.c.id == c.kind).outerjoin(
-        names,
-        names.c.id == c.name,
-    )
-    joined = named.outerjoin(
-        errors,
-        errors.c.id == c.error_type,
-    )
-    query = select(
-        c.span_id,
-        c.parent_span_id,
-        c.state,
-        c.started_ns,
-        c.duration_ns,
-        c.details,
-        kinds.c.value.label("kind"),
-        names.c.value.label("name"),
-        errors.c.value.label("error"),
-    )
-    query = query.select_from(joined).where(c.run == run.number)
-    for row in connection.execute(query.order_by(c.started_ns, c.id).limit(limit)).mappings():
-        yield _step_node(row)
-
-
-def _step_node(row: RowMapping) -> Node:
+def _step_node(row: Mapping[str, Any]) -> Node:
     return Node(
         span_id=bytes(row["span_id"]).hex(),
         parent_span_id=_hex(row["parent_span_id"]),
@@ -209,58 +195,9 @@ def _step_node(row: RowMapping) -> Node:
     )
 
 
-def _calls(connection: Connection, run: Run, limit: int | None) -> Iterator[Node]:
-    operations = _LABEL.alias("operations")
-    models = _LABEL.alias("models")
-    errors = _LABEL.alias("errors")
-    statuses = _LABEL.alias("statuses")
-    c = _CALL.c
-    model = func.coalesce(c.request_model, c.response_model)
-    named = _CALL.join(
-        operations,
-        operations.c.id == c.operation,
-    )
-    named = named.outerjoin(
-        models,
-        models.c.id == model,
-    )
-    named = named.outerjoin(
-        errors,
-        errors.c.id == c.error_type,
-    )
-    joined = named.join(
-        statuses,
-        statuses.c.id == c.cost_status,
-    )
-    query = select(
-        c.span_id,
-        c.parent_span_id,
-        c.state,
-        c.started_ns,
-        c.duration_ns,
-        c.ttft_ns,
-        c.input_tokens,
-        c.output_tokens,
-        c.cost_pusd,
-        operations.c.value.label("operation"),
-        models.c.value.label("model"),
-        errors.c.value.label("error"),
-        statuses.c.value.label("cost_status"),
-    )
-    query = query.select_from(joined).where(c.run == run.number)
-    for row in connection.execute(query.order_by(c.started_ns, c.id).limit(limit)).mappings():
-        yield _call_node(row)
-
-
-def _inexact_calls(ledger: Ledger, run: Run) -> int:
+def _inexact_calls(session: Session, run: Run) -> int:
     """Return how many calls of a run have a cost that is a bound or an estimate."""
-    c = _CALL.c
-    query = select(_LABEL.c.value, func.count()).select_from(
-        _CALL.join(_LABEL, _LABEL.c.id == c.cost_status)
-    )
-    query = query.where(c.run == run.number, c.cost_pusd.is_not(None)).group_by(_LABEL.c.value)
-    with ledger.reading() as connection:
-        found = connection.execute(query).all()
+    found = session.rows(Sql(_COST_STATUSES, (run.number,)))
     return sum(count for status, count in found if not _is_exact(status))
 
 
@@ -268,7 +205,7 @@ def _is_exact(cost_status: str) -> bool:
     return OLD_STATUSES.get(cost_status, cost_status) in EXACT
 
 
-def _call_node(row: RowMapping) -> Node:
+def _call_node(row: Mapping[str, Any]) -> Node:
     state = CallState(row["state"])
     priced = row["cost_pusd"] is not None
     cost_status = row["cost_status"]

@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
-
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.read.query import rounded
-from crewmeter_cost.ledger.schema import core_tables
+from crewmeter_cost.ledger.read.query import rounded, started_within
+from crewmeter_cost.ledger.sql import Sql, sql, starts_with, where
 from crewmeter_cost.money import PICO, exact_usd, moment, nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Select
-    from sqlalchemy.engine import Connection
-
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["RUN_COLUMNS", "Run", "find_run", "read_run", "run_query", "runs"]
+__all__ = ["NEWEST_FIRST", "RUN_COLUMNS", "Run", "find_run", "read_runs", "runs"]
 
 RUN_COLUMNS = (
     "run_id",
@@ -39,8 +35,10 @@ RUN_COLUMNS = (
 )
 """Keys of a run in JSON and CSV, as in the contract."""
 
-_RUN, _LABEL = core_tables.run, core_tables.label
 _NS = 10**9
+_SECOND = rounded("run.started_ns", _NS)
+NEWEST_FIRST = f"{_SECOND} DESC, run.started_ns DESC, run.id DESC"
+"""An order that the index on whole seconds serves."""
 _COUNTS = (
     "calls",
     "failed_calls",
@@ -51,6 +49,13 @@ _COUNTS = (
     "output_tokens",
     "priced_calls",
 )
+_RUNS = """
+    SELECT run.*, names.value AS name_text, errors.value AS error_text FROM run
+    LEFT JOIN label AS names ON names.id = run.name
+    LEFT JOIN label AS errors ON errors.id = run.error_type
+"""
+_NO_LIMIT = 2**62
+"""SQLite takes no OFFSET without a LIMIT."""
 _LISTED = 5
 """How many runs an error names whose ids begin alike."""
 
@@ -103,24 +108,32 @@ class Run:
         return {name: getattr(self, name) for name in RUN_COLUMNS}
 
 
-def run_query() -> Select[Any]:
-    """Return the query of runs with the texts of their names and errors."""
-    names = _LABEL.alias("names")
-    errors = _LABEL.alias("errors")
-    named = _RUN.outerjoin(
-        names,
-        names.c.id == _RUN.c.name,
-    )
-    joined = named.outerjoin(
-        errors,
-        errors.c.id == _RUN.c.error_type,
-    )
-    texts = names.c.value.label("name_text"), errors.c.value.label("error_text")
-    return select(_RUN, *texts).select_from(joined)
+def read_runs(
+    session: Session,
+    conditions: Sequence[Sql],
+    *,
+    order: str = NEWEST_FIRST,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[Run]:
+    """Return the runs that meet some conditions, with their names.
+
+    Args:
+        session: Where to read.
+        conditions: What must hold of each run.
+        order: The ORDER BY clause.
+        limit: The most runs to return, None for all.
+        offset: How many runs to skip.
+    """
+    query = sql(_RUNS, where(conditions), f"ORDER BY {order}")
+    if limit is not None:
+        query = sql(query, Sql("LIMIT ? OFFSET ?", (limit, offset)))
+    elif offset:
+        query = sql(query, Sql(f"LIMIT {_NO_LIMIT} OFFSET ?", (offset,)))
+    return [_read_run(row) for row in session.mappings(query)]
 
 
-def read_run(row: Mapping[Any, Any]) -> Run:
-    """Return the run in one row of `run_query`."""
+def _read_run(row: Mapping[str, Any]) -> Run:
     unknown = row["unpriced_calls"] and not row["priced_calls"]
     cost = row["cost_whole_usd"] * PICO + row["cost_pusd"]
     return Run(
@@ -163,32 +176,13 @@ def runs(
     Raises:
         CrewMeterError: The ledger cannot be read.
     """
-    c = _RUN.c
-    query = run_query()
-    seconds = rounded(c.started_ns, _NS)
-    start = nanoseconds(since)
-    end = nanoseconds(until)
-    if start is not None:
-        query = query.where(
-            seconds >= start // _NS,
-            c.started_ns >= start,
-        )
-    if end is not None:
-        query = query.where(
-            seconds <= end // _NS,
-            c.started_ns < end,
-        )
+    conditions = started_within("run", nanoseconds(since), nanoseconds(until))
     if status is not None:
-        query = query.where(c.status == status)
+        conditions.append(Sql("run.status = ?", (status,)))
     if over:
-        query = query.where(c.status != "running")
-    query = query.order_by(
-        seconds.desc(),
-        c.started_ns.desc(),
-        c.id.desc(),
-    ).limit(limit)
-    with ledger.reading() as connection:
-        return [read_run(row) for row in connection.execute(query).mappings()]
+        conditions.append(Sql("run.status <> 'running'"))
+    with ledger.read_session() as session:
+        return read_runs(session, conditions, limit=limit)
 
 
 def find_run(
@@ -201,8 +195,8 @@ def find_run(
     """
     if wanted == "last":
         return _newest(ledger, since, until)
-    with ledger.reading() as connection:
-        matches = _matching(connection, wanted)
+    with ledger.read_session() as session:
+        matches = _matching(session, wanted)
     if not matches:
         raise CrewMeterError(
             f"no run starts with {wanted!r}",
@@ -229,11 +223,10 @@ def _newest(ledger: Ledger, since: datetime | None, until: datetime | None) -> R
     )
 
 
-def _matching(connection: Connection, wanted: str) -> list[Run]:
+def _matching(session: Session, wanted: str) -> list[Run]:
     """Return the run with this id, else some of those whose ids start with it."""
-    exact = connection.execute(run_query().where(_RUN.c.run_id == wanted)).mappings().one_or_none()
-    if exact is not None:
-        return [read_run(exact)]
-    starts = _RUN.c.run_id.startswith(wanted, autoescape=True)
-    query = run_query().where(starts).order_by(_RUN.c.run_id).limit(_LISTED + 1)
-    return [read_run(row) for row in connection.execute(query).mappings()]
+    exact = read_runs(session, [Sql("run.run_id = ?", (wanted,))])
+    if exact:
+        return exact
+    starts = starts_with("run.run_id", wanted)
+    return read_runs(session, [starts], order="run.run_id", limit=_LISTED + 1)

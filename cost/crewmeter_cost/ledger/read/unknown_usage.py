@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from crewmeter_cost.ledger.read.query import within
+from crewmeter_cost.ledger.sql import Sql, sql, where
+from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,11 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["UnknownUsage", "unknown_usage"]
 
 _PREFIX = "unknown_usage:"
-_QUERY = """
-    SELECT provider.value AS provider, flags.value AS flags, COUNT(*) AS calls
-    FROM call JOIN label flags ON flags.id = call.cost_flags
-    LEFT JOIN label provider ON provider.id = call.provider
-    WHERE flags.value LIKE '%unknown_usage:%' {} GROUP BY provider.value, flags.value
+_CALLS = """
+    SELECT provider.value, flags.value, count(*)
+    FROM call JOIN label AS flags ON flags.id = call.cost_flags
+    LEFT JOIN label AS provider ON provider.id = call.provider
 """
 
 
@@ -35,20 +36,19 @@ def unknown_usage(
     ledger: Ledger, *, since: datetime | None = None, until: datetime | None = None
 ) -> list[UnknownUsage]:
     """Return every unknown usage path in [since, until), most calls first."""
-    bounds = []
-    window = {}
-    for name, sign, moment in (("since", ">=", since), ("until", "<", until)):
-        if moment is not None:
-            bounds.append(f"AND call.started_ns {sign} :{name}")
-            window[name] = round(moment.timestamp() * 10**9)
-    with ledger.reading() as connection:
-        rows = connection.execute(
-            text(_QUERY.format(" ".join(bounds))),
-            window,
-        ).all()
+    window = within("call.started_ns", nanoseconds(since), nanoseconds(until))
+    flagged = Sql("flags.value LIKE '%unknown_usage:%'")
+    query = sql(
+        _CALLS,
+        where([flagged, *window]),
+        "GROUP BY provider.value, flags.value",
+    )
+    with ledger.read_session() as session:
+        rows = session.rows(query)
     calls: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        for flag in str(row.flags).split(","):
-            if flag.startswith(_PREFIX):
-                calls[row.provider or "–", flag.removeprefix(_PREFIX)] += int(row.calls)
+    for provider, flags, count in rows:
+        paths = (flag for flag in flags.split(",") if flag.startswith(_PREFIX))
+        for path in paths:
+            key = (provider or "–", path.removeprefix(_PREFIX))
+            calls[key] += count
     return [UnknownUsage(*key, count) for key, count in calls.most_common()]

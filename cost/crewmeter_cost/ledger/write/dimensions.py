@@ -19,7 +19,7 @@ from crewmeter_cost.ledger.schema import columns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter_cost.ledger.write.session import Session
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.write.statements import Statements
     from crewmeter_cost.pricing.charge_result import FrozenRates
 

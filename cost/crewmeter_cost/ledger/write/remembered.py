@@ -16,8 +16,8 @@ from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE, RENAMED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.write.run_totals import RunTotals
-    from crewmeter_cost.ledger.write.session import Session
 
 __all__ = ["Remembered"]
 

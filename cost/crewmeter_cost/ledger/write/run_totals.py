@@ -19,11 +19,11 @@ from crewmeter_cost.money import PICO
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.write.dimensions import Labels
     from crewmeter_cost.ledger.write.remembered import Remembered
     from crewmeter_cost.ledger.write.rollups import Tally
     from crewmeter_cost.ledger.write.rows import Row
-    from crewmeter_cost.ledger.write.session import Session
     from crewmeter_cost.ledger.write.statements import Statements
     from crewmeter_cost.records import CallContext, Step
 

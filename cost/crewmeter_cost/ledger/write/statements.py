@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.location import Backend
     from crewmeter_cost.ledger.schema.table_spec import ColumnType, TableSpec
-    from crewmeter_cost.ledger.write.session import Session
+    from crewmeter_cost.ledger.session import Session
 
 __all__ = ["Statements"]
 

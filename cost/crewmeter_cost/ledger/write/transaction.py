@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crewmeter_cost.ledger.location import Backend
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.write.rows import Row
-    from crewmeter_cost.ledger.write.session import Session
     from crewmeter_cost.pricing.charge_result import FrozenRates
 
 __all__ = ["Transaction", "WriterState"]

@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, text
+from sqlalchemy import text
 from support.ledger_audit import quantile
 from support.ledger_build import HOUR, NOON, UNPRICED, call, frozen, priced, root, some_calls, step
 
@@ -488,24 +488,23 @@ def test_detail_is_found_by_the_index_on_time(tmp_path, by):
 
     Reading every call would take seconds on a ledger of millions.
     """
+    statements: list[str] = []
     plans: list[str] = []
     with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
-
-        @event.listens_for(ledger.engine, "before_cursor_execute")
-        def explain(_connection, cursor, statement, parameters, _context, _many) -> None:
-            if statement.startswith("SELECT"):
-                plans.extend(
-                    row[3]
-                    for row in cursor.execute(
-                        f"EXPLAIN QUERY PLAN {statement}", parameters
-                    ).fetchall()
-                )
-
+        with ledger.read_session() as session:
+            # The report takes this connection: it is the only one that is idle.
+            connection = session.connection
+            connection.set_trace_callback(statements.append)
         report(
             ledger,
             by=[by],
             since=datetime(2026, 11, 1, 0, 17, tzinfo=UTC),
             until=datetime(2026, 11, 20, 0, 23, tzinfo=UTC),
         )
+        connection.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith("SELECT"):
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+                plans.extend(row[3] for row in plan)
     assert any("call_time" in plan for plan in plans)
     assert not {"SCAN call", "SCAN step"} & set(plans)

@@ -19,6 +19,7 @@ from support.ledger_build import (
 
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.run_cost import run_cost
 from crewmeter_cost.records import CallContext
 
 
@@ -46,7 +47,7 @@ def test_a_batch_is_in_rows_totals_and_rollups(either):
         run["unpriced_calls"],
     ) == (RUN, "ok", 2, 2, 1)
     assert run["duration_ns"] == 60 * SECOND
-    cost = either.run_cost(RUN)
+    cost = run_cost(either, RUN)
     assert (cost.calls, cost.failed_calls, cost.cost_pusd) == (2, 1, 5_000_000_000)
 
 

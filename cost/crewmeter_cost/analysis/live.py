@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from crewmeter_cost.budgets.definition import Budget
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.repository import BudgetStatus, in_force, status
 from crewmeter_cost.ledger.read.rollup_windows import hour_parts
 from crewmeter_cost.ledger.read.runs import Run, runs
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
+from crewmeter_cost.ledger.sql import Sql
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
-
+    from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["Failure", "Snapshot", "look"]
@@ -70,24 +68,21 @@ class Snapshot:
 
 _RATE = (
     "SELECT count(*), coalesce(sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)), 0) "
-    "FROM calls WHERE time >= :since AND time < :until"
+    "FROM calls WHERE time >= ? AND time < ?"
 )
 _UNPRICED_HOURS = (
-    "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly "
-    "WHERE time >= :since AND time < :until"
+    "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly WHERE time >= ? AND time < ?"
 )
-_UNPRICED_CALLS = (
-    "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= :since AND time < :until"
-)
+_UNPRICED_CALLS = "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= ? AND time < ?"
 _FAILED_CALLS = (
     "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), "
     "coalesce(agent, crew, '') FROM calls "
-    "WHERE status = 'error' AND time >= :since AND time < :until ORDER BY time DESC LIMIT :most"
+    "WHERE status = 'error' AND time >= ? AND time < ? ORDER BY time DESC LIMIT ?"
 )
 _FAILED_TOOLS = (
     "SELECT time, name, coalesce(error_type, 'error'), coalesce(agent, crew, '') FROM steps "
-    "WHERE status = 'error' AND kind = 'tool' AND time >= :since AND time < :until "
-    "ORDER BY time DESC LIMIT :most"
+    "WHERE status = 'error' AND kind = 'tool' AND time >= ? AND time < ? "
+    "ORDER BY time DESC LIMIT ?"
 )
 
 
@@ -113,24 +108,15 @@ def look(
         since,
         most,
     )
-    with ledger.reading() as connection:
-        calls, tokens = connection.execute(
-            text(_RATE), {"since": end - RATE_SECONDS, "until": end}
-        ).one()
-        failures = _failures(
-            connection,
-            since or now - timedelta(days=1),
-            end,
-            most,
-        )
-        unpriced = _unpriced(
-            connection,
-            int(begin.timestamp()),
-            end,
-        )
     engine = ledger.engine
     spent_until = end if past else None
     hour = end // HOUR * HOUR
+    with ledger.read_session() as session:
+        ((calls, tokens),) = session.rows(Sql(_RATE, (end - RATE_SECONDS, end)))
+        failures = _failures(session, since or now - timedelta(days=1), end, most)
+        unpriced = _unpriced(session, int(begin.timestamp()), end)
+        hour_pusd = spent_pusd(session, _EVERYTHING, start=hour, end=spent_until)
+        spent = spent_pusd(session, _EVERYTHING, start=int(begin.timestamp()), end=spent_until)
     return Snapshot(
         at=now,
         since=begin,
@@ -138,43 +124,27 @@ def look(
         finished=finished,
         calls_per_minute=int(calls),
         tokens_per_minute=int(tokens),
-        hour_pusd=spent_pusd(engine, _EVERYTHING, start=hour, end=spent_until),
-        spent_pusd=spent_pusd(engine, _EVERYTHING, start=int(begin.timestamp()), end=spent_until),
+        hour_pusd=hour_pusd,
+        spent_pusd=spent,
         unpriced_calls=unpriced,
         failures=failures,
         budgets=status(engine, in_force(engine), now=now, as_of=now if past else None),
     )
 
 
-def _failures(connection: Connection, since: datetime, end: int, most: int) -> tuple[Failure, ...]:
+def _failures(session: Session, since: datetime, end: int, most: int) -> tuple[Failure, ...]:
     """Return the newest failed calls and tool uses."""
-    span = {
-        "since": int(since.timestamp()),
-        "until": end,
-        "most": most,
-    }
-    found = [*connection.execute(text(_FAILED_CALLS), span)]
-    found += connection.execute(text(_FAILED_TOOLS), span)
+    window = (int(since.timestamp()), end, most)
+    found = [*session.rows(Sql(_FAILED_CALLS, window)), *session.rows(Sql(_FAILED_TOOLS, window))]
     found.sort(key=lambda row: -row[0])
     return tuple(Failure(*row) for row in found[:most])
 
 
-def _unpriced(connection: Connection, start: int, end: int) -> int:
+def _unpriced(session: Session, start: int, end: int) -> int:
     """Return the calls without a price in [start, end), unix seconds."""
     (first, last), edges = hour_parts(start, end)
-    spans = [
-        (_UNPRICED_HOURS, first, last),
-        *((_UNPRICED_CALLS, *edge) for edge in edges),
-    ]
-    total = 0
-    for statement, low, high in spans:
-        if low < high:
-            found = connection.scalar(
-                text(statement),
-                {"since": low, "until": high},
-            )
-            total += int(found or 0)
-    return total
+    total = int(session.value(Sql(_UNPRICED_HOURS, (first, last))))
+    return total + sum(int(session.value(Sql(_UNPRICED_CALLS, edge))) for edge in edges)
 
 
 def _runs(
