@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.retention import Retention
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
@@ -27,6 +28,7 @@ from crewmeter_cost.sidecar.api import health_routes, ledger_routes
 from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware
 from crewmeter_cost.sidecar.budgets_api import BudgetGauges, budget_routes
 from crewmeter_cost.sidecar.http_protocol import limited_protocol
+from crewmeter_cost.sidecar.journals import JournalRecovery
 from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
 from crewmeter_cost.sidecar.otlp_http import otlp_routes
@@ -57,6 +59,8 @@ RETENTION_SECONDS = 60.0
 """How often it is looked whether old detail must be deleted."""
 VERIFY_SECONDS = 3600.0
 """How often the ledger's bytes are checked."""
+JOURNAL_SECONDS = 5.0
+"""How often it is looked whether an ended app left a journal."""
 _WATCH_SECONDS = 0.5
 """How often threads are looked after."""
 
@@ -112,6 +116,9 @@ class Sidecar:
             clock=clock,
         )
         self._retention = Retention()
+        self._journals = JournalRecovery(
+            sqlite_path(ledger_url(settings.ledger)), self._pipeline, self._writer
+        )
         self._gauges = BudgetGauges(self._ledgers, self.metrics)
         self._date_prices()
         self._stopping = False
@@ -146,9 +153,12 @@ class Sidecar:
         _on_signal(loop, "SIGHUP", self._reload_prices)
         self._writer.start()
         self._gauges.start()
-        watch = asyncio.create_task(self._watch_threads())
-        check = asyncio.create_task(self._watch_ledger())
-        retain = asyncio.create_task(self._retain())
+        chores = [
+            asyncio.create_task(self._watch_threads()),
+            asyncio.create_task(self._watch_ledger()),
+            asyncio.create_task(self._retain()),
+            asyncio.create_task(self._recover_journals()),
+        ]
         grpc_server: Any = None
         try:
             announced = f"OTLP/HTTP {_url(self._settings, listener)}"
@@ -170,9 +180,8 @@ class Sidecar:
             await serving
         finally:
             self._stopping = True
-            watch.cancel()
-            check.cancel()
-            retain.cancel()
+            for chore in chores:
+                chore.cancel()
             if grpc_server is not None:
                 await grpc_server.stop(limits.drain_seconds)
             self._receiver.close()
@@ -265,6 +274,13 @@ class Sidecar:
             except CrewMeterError as error:
                 log.warning("old detail could not be deleted: %s", error.message)
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _recover_journals(self) -> None:
+        """Write what apps that have ended left beside the ledger."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.run_in_executor(None, self._journals.run)
+            await asyncio.sleep(JOURNAL_SECONDS)
 
     async def _watch_threads(self) -> None:
         """Start threads anew that were killed from outside their own code."""

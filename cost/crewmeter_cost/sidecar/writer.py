@@ -128,7 +128,7 @@ class Writer:
         self.thread.start()
 
     def stop(self) -> str | None:
-        """Write what is queued, then end. Nothing may be submitted any more.
+        """Write what is queued, then end. What is submitted from now on is refused.
 
         Returns what is wrong with the ledger that was written, or None where it is at its location.
         """
@@ -145,13 +145,15 @@ class Writer:
         """Queue a batch and return a future that is done once it is committed.
 
         `ended` is when the batch's last span ended, on the monotonic clock, for the lag metric.
-        Raises `QueueFull` where the queue has no room.
+        Raises `QueueFull` where the queue has no room, and `CrewMeterError` where the sidecar stops.
         """
         batch = _QueuedBatch(priced, ended, Future())
         # From now on it can't be cancelled. A client that hangs up would cancel it through the
         # event loop, and completing a cancelled future raises in the writer.
         batch.done.set_running_or_notify_cancel()
         with self._wake:
+            if self._stopping:
+                raise LedgerUnavailableError("the sidecar is stopping", hint="try again")
             if self._queued and self._queued + priced.spans > self._capacity:
                 seconds = round(
                     self._queued / self._rate,
