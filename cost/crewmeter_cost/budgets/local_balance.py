@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from crewmeter_cost.budgets import leases
-from crewmeter_cost.budgets.notifications import announce, crossed
+from crewmeter_cost.budgets.notifications import announce, crossed, undelivered
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.ledger.session import session_on
@@ -156,7 +156,7 @@ class LocalBalanceStore:
         return balance
 
     def notice(self, budget: Budget, window: Window, spent: int) -> None:
-        """Announce a threshold newly reached, once per period over all processes."""
+        """Announce a threshold newly reached, at least once per period over all processes."""
         reached = crossed(spent, budget.amount_pusd)
         if not reached:
             return
@@ -171,7 +171,9 @@ class LocalBalanceStore:
             resets_at=window.resets_at,
             now_ns=time.time_ns(),
         )
-        self._announced[account] = reached[-1]
+        # Announced means delivered: until then every look may find a claim to take over.
+        if not undelivered(self._engine, account):
+            self._announced[account] = reached[-1]
 
     def account(self, budget: Budget, window: Window, *, unbooked_pusd: int = 0) -> int:
         """Return the account's id.

@@ -1,34 +1,42 @@
 """Notices that 50, 80 or 100 % of a budget is spent, once per period.
 
 They go to the log, to the budget's webhook and into the ledger.
+
+A notice is delivered at least once: it is claimed in the ledger first, with the negative of the
+time, and the time itself is written when the webhook has taken it. A claim that stays negative is
+of a process that died, or of a webhook that failed, and anybody may claim it again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from crewmeter_cost.budgets import webhook
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.money import utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
 
     from crewmeter_cost.budgets.definition import Budget
 
-__all__ = ["PERCENTS", "announce", "crossed", "plain_usd"]
+__all__ = ["PERCENTS", "announce", "crossed", "plain_usd", "undelivered"]
 
 log = logging.getLogger("crewmeter")
 
 PERCENTS = (50, 80, 100)
+RETRY_NS = 120 * 10**9
+"""When an undelivered notice may be claimed again. One delivery takes at most 35 seconds."""
 
 _notice = core_tables.budget_notice
 
@@ -49,61 +57,113 @@ def announce(
     spent_pusd: int,
     resets_at: datetime | None,
     now_ns: int,
-    send: Callable[[str, Mapping[str, object]], object] = webhook.post,
+    send: Callable[[str, Mapping[str, object]], bool] = webhook.post,
 ) -> tuple[int, ...]:
     """Announce each newly reached threshold and return them.
 
-    The ledger's unique key makes it once, whichever process comes first. A jump over several
-    thresholds is announced as the highest, and the lower ones are recorded as announced.
+    The ledger's unique key makes one process do it, whichever comes first, and another one where
+    that did not deliver it. A jump over several thresholds is announced as the highest, and the
+    lower ones are recorded as announced. `send` returns whether the webhook took it.
     """
     reached = crossed(spent_pusd, budget.amount_pusd)
-    new = [
-        percent
-        for percent in reached
-        if _record(
-            engine,
-            account,
-            percent,
-            now_ns,
-        )
-    ]
+    claims = [_claim(engine, account, percent, now_ns) for percent in reached]
+    new = [claim.percent for claim in claims if claim is not None]
     if not new:
         return ()
-    document = {
+    document = _document(
+        budget, max(new), spent_pusd=spent_pusd, resets_at=resets_at, now_ns=now_ns
+    )
+    if any(claim is not None and claim.is_first for claim in claims):
+        log.warning(
+            "budget %s: %d %% spent (%s of %s USD)",
+            budget.label,
+            max(new),
+            document["spent_usd"],
+            document["limit_usd"],
+        )
+    url = budget.webhook
+    if not url:
+        _delivered(engine, account, new, now_ns)
+        return tuple(new)
+
+    def deliver() -> None:
+        if send(url, document):
+            _delivered(engine, account, new, now_ns)
+
+    threading.Thread(target=deliver, name="crewmeter-notice", daemon=True).start()
+    return tuple(new)
+
+
+def _document(
+    budget: Budget, percent: int, *, spent_pusd: int, resets_at: datetime | None, now_ns: int
+) -> dict[str, object]:
+    """Return what the webhook gets."""
+    resets = None if resets_at is None else utc_text(resets_at)
+    key = f"{budget.label}/{budget.scope_text}/{budget.period}/{resets}/{percent}"
+    return {
         "kind": "budget",
+        "id": hashlib.sha256(key.encode()).hexdigest()[:32],
         "budget": budget.label,
-        "percent": max(new),
+        "percent": percent,
         "scope": budget.scope_text,
         "period": budget.period,
         "spent_usd": plain_usd(spent_pusd),
         "limit_usd": plain_usd(budget.amount_pusd),
         "hard": budget.hard,
-        "resets_at": None if resets_at is None else utc_text(resets_at),
+        "resets_at": resets,
         "at": utc_text(datetime.fromtimestamp(now_ns / 1e9, UTC)),
     }
-    log.warning(
-        "budget %s: %d %% spent (%s of %s USD)",
-        budget.label,
-        max(new),
-        document["spent_usd"],
-        document["limit_usd"],
-    )
-    if budget.webhook:
-        threading.Thread(
-            target=send, args=(budget.webhook, document), name="crewmeter-notice", daemon=True
-        ).start()
-    return tuple(new)
 
 
-def _record(engine: Engine, account: int, percent: int, now_ns: int) -> bool:
-    """Record a notice in the ledger and return whether it is the first of its kind."""
-    row = {"account": account, "percent": percent, "sent_ns": now_ns}
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A notice that this process is to deliver."""
+
+    percent: int
+    is_first: bool
+    """False where somebody claimed it before and did not deliver it."""
+
+
+def _claim(engine: Engine, account: int, percent: int, now_ns: int) -> _Claim | None:
+    """Claim a notice. None where it is delivered, or another process is about to."""
+    this = (_notice.c.account == account) & (_notice.c.percent == percent)
+    with engine.connect() as connection:
+        found = connection.execute(select(_notice.c.sent_ns).where(this)).scalar()
+    if found is None:
+        row = {"account": account, "percent": percent, "sent_ns": -now_ns}
+        try:
+            with engine.begin() as connection:
+                connection.execute(insert(_notice).values(row))
+        except IntegrityError:
+            return None
+        return _Claim(percent, is_first=True)
+    # The distance, since a clock that was set back must not hold a claim for ever.
+    if found >= 0 or abs(now_ns + found) < RETRY_NS:
+        return None
+    with engine.begin() as connection:
+        taken = connection.execute(
+            update(_notice).where(this, _notice.c.sent_ns == found).values(sent_ns=-now_ns)
+        )
+    if taken.rowcount != 1:
+        return None
+    return _Claim(percent, is_first=False)
+
+
+def _delivered(engine: Engine, account: int, percents: Sequence[int], now_ns: int) -> None:
+    """Record that notices need not be sent again. A failure means that they may be."""
+    these = (_notice.c.account == account) & _notice.c.percent.in_(percents)
     try:
         with engine.begin() as connection:
-            connection.execute(insert(_notice).values(row))
-    except IntegrityError:
-        return False
-    return True
+            connection.execute(update(_notice).where(these).values(sent_ns=now_ns))
+    except SQLAlchemyError as error:
+        log.warning("a budget notice may be sent again: %s", type(error).__name__)
+
+
+def undelivered(engine: Engine, account: int) -> bool:
+    """Return whether a notice of this account was claimed and is not known to be delivered."""
+    claimed = select(_notice.c.id).where(_notice.c.account == account, _notice.c.sent_ns < 0)
+    with engine.connect() as connection:
+        return connection.execute(claimed.limit(1)).first() is not None
 
 
 def plain_usd(pusd: int) -> str:

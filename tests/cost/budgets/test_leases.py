@@ -16,7 +16,7 @@ from sqlmodel import SQLModel
 from crewmeter_cost.budgets import leases as accounts
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.local_balance import LocalBalanceStore, window_at
-from crewmeter_cost.budgets.notifications import announce, crossed
+from crewmeter_cost.budgets.notifications import announce, crossed, undelivered
 from crewmeter_cost.budgets.reservations import BudgetRefusal, LeasedPool, RunPool
 from crewmeter_cost.ledger.schema.generate import model_tables
 
@@ -231,6 +231,39 @@ def test_a_budget_per_run_needs_no_ledger():
         assert isinstance(pool.reserve(250, sure=True, now=NOW), BudgetRefusal) is stops
 
 
+class Hook:
+    """A webhook that takes a notice, or fails, as `works` says."""
+
+    def __init__(self, works: bool) -> None:
+        self.works = works
+        self.documents: list[dict] = []
+
+    def __call__(self, _url: str, document: dict) -> bool:
+        self.documents.append(dict(document))
+        return self.works
+
+
+def _notice(engine, hook: Hook, *, after_seconds: float = 0, spent_pusd: int = 85):
+    """Look at a budget of 100 pico-USD, and wait until the webhook was called."""
+    budget = parse_budget({"amount": "0.0000000001 USD/day", "webhook": "http://example.invalid/"})
+    before = len(hook.documents)
+    announced = announce(
+        engine,
+        budget,
+        account=1,
+        spent_pusd=spent_pusd,
+        resets_at=None,
+        now_ns=int((NOW + after_seconds) * 1e9),
+        send=hook,
+    )
+    deadline = time.monotonic() + 60
+    while announced and time.monotonic() < deadline:
+        if len(hook.documents) > before and undelivered(engine, 1) is not hook.works:
+            break
+        time.sleep(0.01)
+    return announced
+
+
 def test_a_threshold_is_announced_once_whoever_asks(engine):
     """80 % is 80 %; a second process that sees it too stays silent.
 
@@ -238,23 +271,24 @@ def test_a_threshold_is_announced_once_whoever_asks(engine):
     """
     assert crossed(79, 100) == (50,)
     assert crossed(80, 100) == (50, 80)
-    budget = parse_budget({"amount": "0.0000000001 USD/day", "webhook": "http://example.invalid/"})
-    sent = []
-    said = [
-        announce(
-            engine,
-            budget,
-            account=1,
-            spent_pusd=85,
-            resets_at=None,
-            now_ns=int(NOW * 1e9),
-            send=lambda *a: sent.append(a),
-        )
-        for _ in range(2)
-    ]
-    for _ in range(50):
-        if sent:
-            break
-        time.sleep(0.01)
-    assert said == [(50, 80), ()]
-    assert [document["percent"] for _, document in sent] == [80]
+    hook = Hook(works=True)
+    assert _notice(engine, hook) == (50, 80)
+    assert _notice(engine, hook) == ()
+    assert _notice(engine, hook, after_seconds=86_400) == ()
+    assert [document["percent"] for document in hook.documents] == [80]
+
+
+def test_a_notice_that_was_not_delivered_is_sent_again(engine, caplog):
+    """A webhook that is down, or a process that dies, delays a notice. It is not dropped."""
+    hook = Hook(works=False)
+    assert _notice(engine, hook) == (50, 80)
+    assert _notice(engine, hook, after_seconds=60) == (), "it may still be under way"
+    assert _notice(engine, hook, after_seconds=130) == (50, 80)
+    hook.works = True
+    assert _notice(engine, hook, after_seconds=-3600) == (50, 80), "a clock that was set back"
+    assert _notice(engine, hook, after_seconds=7200) == ()
+    assert len({document["id"] for document in hook.documents}) == 1
+    assert len(hook.documents) == 3
+    assert _notice(engine, hook, after_seconds=7200, spent_pusd=100) == (100,)
+    assert hook.documents[-1]["id"] != hook.documents[0]["id"]
+    assert caplog.text.count("% spent") == 2, "the log says each threshold once"

@@ -65,7 +65,7 @@ class BudgetLease(SQLModel, table=True):
 class BudgetNotice(SQLModel, table=True):
     """A threshold (50, 80, 100 %) of one budget that was announced in one period.
 
-    Its key makes that happen once.
+    Its key lets one process at a time deliver it.
     """
 
     __tablename__ = "budget_notice"
@@ -74,3 +74,4 @@ class BudgetNotice(SQLModel, table=True):
     account: int = Field(sa_column=Column(Integer, nullable=False))
     percent: int = Field(sa_column=Column(Integer, nullable=False))
     sent_ns: int = Field(sa_column=big_column())
+    """When it was delivered. Negative: when it was claimed, and not delivered yet."""
