@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.doctor.finding import failed, note, ok
+from crewmeter_cost.doctor.finding import OK, failed, note, ok
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
+from crewmeter_cost.ledger.file_system import network_file_system
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pricing.catalogue.search import Library
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from crewmeter_cost.doctor.finding import Finding
+    from crewmeter_cost.ledger.location import LedgerUrl
 
 __all__ = ["check_ledger", "check_overrides", "check_prices"]
 
@@ -31,19 +33,34 @@ Past this, new models are likely to be missing.
 
 
 def check_ledger(option: str | None, environ: Mapping[str, str]) -> Finding:
-    """Open the ledger as an app would, taking the write lock but writing nothing.
+    """Check the ledger's bytes, then open it as an app would and take its write lock.
 
-    A ledger that does not exist yet is not created.
+    Nothing is written, and a ledger that does not exist yet is not created.
     """
     try:
         where = ledger_url(option, environ=environ)
         path = sqlite_path(where)
         if path is not None and not path.exists():
-            return _can_be_made(path)
-        with Ledger.open(option or environ.get("CREWMETER_LEDGER")) as ledger:
-            ledger.write([])
+            found = _can_be_made(path)
+        else:
+            found = _opened(where, option or environ.get("CREWMETER_LEDGER"))
     except CrewMeterError as error:
         return failed("ledger", error.message, error.hint)
+    kind = None if path is None else network_file_system(path)
+    if found.status == OK and kind is not None:
+        return note(
+            "ledger",
+            f"{path} is on a file system of type {kind}, where two writers can damage it",
+            "set CREWMETER_LEDGER to a local disk, or use `crewmeter serve` or PostgreSQL",
+        )
+    return found
+
+
+def _opened(where: LedgerUrl, url: str | None) -> Finding:
+    # Before it is opened: SQLite drops what follows a damaged frame of the WAL.
+    Ledger(where).verify()
+    with Ledger.open(url) as ledger:
+        ledger.write([])
     return ok("ledger", f"{display_url(where)} opens, is of this version, and can be written")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import explain
+from crewmeter_cost.ledger.file_system import warn_of_network
 from crewmeter_cost.ledger.location import display_url
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, needs_writing
 from crewmeter_cost.ledger.session import SqliteSession
@@ -59,6 +60,8 @@ class SqliteConnections:
         Raises `CrewMeterError`.
         """
         self._require_file()
+        if not self._read_only:
+            warn_of_network(self._path)
         try:
             session = self._session = SqliteSession(self._connect())
             self._identity = identity_of(self._path)

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from support.ledger_build import call, frozen, priced
 from support.paths import ROOT
 
 from crewmeter_cost.doctor import FAILED, NOTE, OK
@@ -20,6 +21,7 @@ from crewmeter_cost.doctor.endpoint import check_endpoint
 from crewmeter_cost.doctor.host import VARIABLES, check_instrumentors, check_variables
 from crewmeter_cost.doctor.ledger import check_ledger, check_overrides, check_prices
 from crewmeter_cost.doctor.versions import check_python, check_versions
+from crewmeter_cost.ledger.store import Ledger
 
 
 def doctor(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -181,6 +183,19 @@ def test_a_ledger_that_cannot_be_created_is_a_failure(tmp_path):
     nowhere = check_ledger("/proc/crewmeter/ledger.db", {})
     assert nowhere.status == FAILED
     assert nowhere.hint
+
+
+def test_a_damaged_ledger_is_a_failure_and_stays_as_it_is(ledger_path):
+    """The bytes are checked before SQLite opens them, and nothing is moved by a check."""
+    with Ledger.open(str(ledger_path)) as ledger:
+        ledger.write([(call(number), priced()) for number in range(300)], [], frozen)
+    content = bytearray(ledger_path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 8192] = b"x" * 8192
+    ledger_path.write_bytes(content)
+    finding = check_ledger(str(ledger_path), {})
+    assert finding.status == FAILED
+    assert "damaged" in finding.says
+    assert ledger_path.read_bytes() == content
 
 
 @pytest.mark.parametrize(
