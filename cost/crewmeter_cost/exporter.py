@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
+    from crewmeter_cost.ledger.database_errors import LedgerCorruptError
     from crewmeter_cost.ledger.maintenance.retention import Retention
     from crewmeter_cost.pipeline import Pipeline
     from crewmeter_cost.pricing.price_book import PriceBook
@@ -49,6 +50,8 @@ BUSY_SECONDS = 1.0
 
 Two fit into the two seconds an exit may take.
 """
+CHECK_SECONDS = 1.0
+"""How long the bytes of the ledger are checked before it is opened, enough for some 500 MB."""
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 QUIET_SECONDS = 60.0
 """At most one complaint in this time."""
@@ -78,6 +81,7 @@ class LedgerSpanExporter(SpanExporter):
         self._retry: threading.Thread | None = None
         self._wake = threading.Event()
         self._retention: Retention | None = None
+        self._suspicion: LedgerCorruptError | None = None
 
     def after_fork(self) -> None:
         """In a forked child: begin afresh.
@@ -180,8 +184,16 @@ class LedgerSpanExporter(SpanExporter):
             return None
         try:
             return run_cost(pipeline.ledger, run_id)
-        except CrewMeterError:
+        except CrewMeterError as error:
+            self._suspect(error)
             return None
+
+    def _suspect(self, error: CrewMeterError) -> None:
+        """Have a ledger that a reader found damaged set aside before the next batch."""
+        from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+
+        if isinstance(error, LedgerCorruptError):
+            self._suspicion = error
 
     def _give_up_spool(self) -> None:
         """Count what no ledger took as lost, except what this process's journal holds."""
@@ -221,6 +233,10 @@ class LedgerSpanExporter(SpanExporter):
 
     def _drain(self) -> None:
         """Write the spool in batches until it is empty or the ledger refuses."""
+        suspicion = self._suspicion
+        self._suspicion = None
+        if suspicion is not None:
+            self._mended(suspicion)
         while self._spool:
             batch = list(islice(self._spool, BATCH_SPANS))
             if not self._write(batch):
@@ -270,9 +286,12 @@ class LedgerSpanExporter(SpanExporter):
         """The pipeline, opened at first use."""
         pipeline = self._pipeline
         if pipeline is None:
+            from crewmeter_cost.ledger.location import ledger_url
             from crewmeter_cost.ledger.store import Ledger
             from crewmeter_cost.pipeline import Pipeline
 
+            # Before it is opened: SQLite drops what follows a damaged frame of the WAL.
+            Ledger(ledger_url(self._url)).verify(most_seconds=CHECK_SECONDS)
             pipeline = self._pipeline = Pipeline(
                 Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book()
             )

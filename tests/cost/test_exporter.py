@@ -124,6 +124,83 @@ def test_a_damaged_ledger_is_moved_aside_and_begun_anew(exporter, ledger_path, c
     ]
 
 
+def _filled_and_damaged(path, *, wal: bool) -> None:
+    """A ledger of 400 calls; then some bytes of a page, or of its log, are noise."""
+    writer = LedgerSpanExporter(ledger=str(path))
+    emit_calls(writer, 400)
+    if wal:  # as after kill -9: the log was not folded into the file
+        connection = writer._pipeline.ledger._sqlite.session.connection
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        emit_calls(writer, 20)
+        log = path.with_name(f"{path.name}-wal")
+        copies = {each: each.read_bytes() for each in (path, log)}
+        writer.shutdown()
+        for each, content in copies.items():
+            each.write_bytes(content)
+        _overwrite(log, 20_000)
+    else:
+        writer.shutdown()
+        _overwrite(path, path.stat().st_size // 2)
+
+
+def _overwrite(path, start: int) -> None:
+    """Put noise over 6,000 bytes."""
+    content = bytearray(path.read_bytes())
+    content[start : start + 6000] = bytes(byte ^ 0x5A for byte in content[start : start + 6000])
+    path.write_bytes(content)
+
+
+def _salvaged_calls(path, caplog) -> int:
+    """Wait for what was copied of a damaged ledger, and count its calls."""
+    deadline = time.monotonic() + 120
+    while "of the damaged ledger are in" not in caplog.text:
+        assert time.monotonic() < deadline, caplog.text
+        time.sleep(0.02)
+    (salvaged,) = path.parent.glob(f"{path.name}.corrupt-*.salvaged.db")
+    return _calls(salvaged)
+
+
+@pytest.mark.parametrize("wal", [False, True], ids=["page", "log"])
+def test_damage_from_before_the_start_is_found_at_open(ledger_path, caplog, wal):
+    """SQLite itself would drop the log from the damage on, and read a page when it needs it.
+
+    What can be read is copied, and nothing new goes into the damaged file.
+    """
+    _filled_and_damaged(ledger_path, wal=wal)
+    exporter = LedgerSpanExporter(ledger=str(ledger_path))
+    emit_calls(exporter, 3)
+    assert exporter.force_flush()
+    assert _calls(ledger_path) == 3
+    assert "moved to" in caplog.text
+    assert 0 < _salvaged_calls(ledger_path, caplog) <= 420
+    exporter.shutdown()
+
+
+def test_the_check_at_open_ends_in_time(ledger_path, monkeypatch, caplog):
+    """A large ledger must not hold up an app's first spans: what was not looked at is sound."""
+    _filled_and_damaged(ledger_path, wal=True)
+    monkeypatch.setattr(exporting, "CHECK_SECONDS", -1.0)
+    exporter = LedgerSpanExporter(ledger=str(ledger_path))
+    emit_calls(exporter, 3)
+    exporter.shutdown()
+    assert "moved to" not in caplog.text
+
+
+def test_damage_that_a_reader_finds_is_set_aside(exporter, ledger_path, monkeypatch, caplog):
+    """The summary after a kickoff reads the run's cost. Its error is the writer's business."""
+    emit_calls(exporter, 400)
+    connection = exporter._pipeline.ledger._sqlite.session.connection
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = bytearray(ledger_path.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    ledger_path.write_bytes(content)
+    assert exporter.run_cost(RUN) is None
+    emit_calls(exporter, 3)
+    assert exporter.force_flush()
+    assert _calls(ledger_path) == 3
+    assert "moved to" in caplog.text
+
+
 def test_a_ledger_deleted_under_the_app_is_begun_anew(exporter, ledger_path):
     """`rm ledger.db` while the app runs.
 

@@ -18,6 +18,7 @@ __all__ = [
     "DAMAGE",
     "LedgerCorruptError",
     "LedgerUnavailableError",
+    "damaged",
     "explain",
     "primary_code",
     "unwritable",
@@ -33,6 +34,16 @@ class LedgerCorruptError(CrewMeterError):
 
     found_in: FileIdentity | None = None
     """The file, where a check of its bytes found the damage and not a statement that failed."""
+
+
+def damaged(name: str, damage: str, found: FileIdentity | None) -> LedgerCorruptError:
+    """Return the error for a file whose bytes were found to be damaged."""
+    error = LedgerCorruptError(
+        f"ledger {name} is damaged: {damage}",
+        hint="the next app that writes moves it away and copies what can be read to a new file",
+    )
+    error.found_in = found
+    return error
 
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -74,7 +85,7 @@ def _sqlite_error(origin: BaseException, name: str, path: Path) -> CrewMeterErro
         case sqlite3.SQLITE_CORRUPT:
             return LedgerCorruptError(
                 f"ledger {name} is damaged: {origin}",
-                hint="move it away (a new one is begun), or rescue it with `sqlite3 FILE .recover`",
+                hint="the next app that writes moves it away and copies what can be read of it",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LedgerUnavailableError(

@@ -7,9 +7,11 @@ https://sqlite.org/fileformat2.html#the_write_ahead_log
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import struct
 import sys
+import time
 from array import array
 from typing import TYPE_CHECKING
 
@@ -27,22 +29,26 @@ _FRAME_HEADER = struct.Struct(">IIIIII")
 _BIG_ENDIAN_MAGIC = 0x377F0683
 _LITTLE_ENDIAN_MAGIC = 0x377F0682
 _WORD = 0xFFFFFFFF
+_STEPS = 10_000
+"""Steps of SQLite's machine between two looks at the clock."""
 
 
-def damage_of(path: Path) -> str | None:
+def damage_of(path: Path, *, most_seconds: float = math.inf) -> str | None:
     """Return what is wrong with a ledger's file or WAL, None where nothing is found.
 
-    A file that is missing or locked counts as sound. Takes about a second for 500 MB.
+    A file that is missing or locked counts as sound. Takes about a second for 500 MB, and ends
+    after `most_seconds` with what was looked at by then.
     """
     if not path.exists():
         return None
-    frame = wal_damage(path.with_name(f"{path.name}-wal"))
+    deadline = time.monotonic() + most_seconds
+    frame = wal_damage(path.with_name(f"{path.name}-wal"), deadline=deadline)
     if frame is not None:
         return f"frame {frame} of its write-ahead log has a wrong checksum"
-    return _page_damage(path)
+    return _page_damage(path, deadline)
 
 
-def _page_damage(path: Path) -> str | None:
+def _page_damage(path: Path, deadline: float) -> str | None:
     # Read-only: closing another kind of connection could fold the WAL into a damaged file.
     try:
         connection = sqlite3.connect(
@@ -52,6 +58,7 @@ def _page_damage(path: Path) -> str | None:
         )
         # What it says of a damaged schema may quote bytes that are no text.
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         try:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
@@ -65,8 +72,10 @@ def _page_damage(path: Path) -> str | None:
     return str(found).splitlines()[-1]
 
 
-def wal_damage(path: Path) -> int | None:
+def wal_damage(path: Path, *, deadline: float = math.inf) -> int | None:
     """Return the first damaged frame (from 1) of a WAL, None for a sound one.
+
+    Frames that are not reached before `deadline` (monotonic seconds) count as sound.
 
     A frame at the end may be half written, and frames after it may be left from before the last
     checkpoint. So a bad frame counts only where a frame of the same generation follows it.
@@ -74,7 +83,7 @@ def wal_damage(path: Path) -> int | None:
     try:
         data = path.read_bytes()
         before = data[: _WAL_HEADER.size]
-        frame = _first_bad_frame(data)
+        frame = _first_bad_frame(data, deadline)
         with path.open("rb") as again:
             unchanged = again.read(_WAL_HEADER.size) == before
     except OSError:
@@ -83,7 +92,7 @@ def wal_damage(path: Path) -> int | None:
     return frame if unchanged else None
 
 
-def _first_bad_frame(data: bytes) -> int | None:
+def _first_bad_frame(data: bytes, deadline: float) -> int | None:
     if len(data) < _WAL_HEADER.size:
         return None
     magic, _, page_size, _, *salts, first, second = _WAL_HEADER.unpack_from(data)
@@ -96,7 +105,7 @@ def _first_bad_frame(data: bytes) -> int | None:
     starts = [_WAL_HEADER.size + index * size for index in range(count)]
     for number, start in enumerate(starts, 1):
         _, _, *frame_salts, first, second = _FRAME_HEADER.unpack_from(data, start)
-        if frame_salts != salts:
+        if frame_salts != salts or time.monotonic() > deadline:
             return None
         page = start + _FRAME_HEADER.size
         sums = _checksum(

@@ -7,17 +7,14 @@ Each batch is one transaction that holds the database's write lock, so no batch 
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import (
-    LedgerCorruptError,
-    LedgerUnavailableError,
-    explain,
-)
+from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, damaged, explain
 from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.integrity import damage_of
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path
@@ -301,23 +298,20 @@ class Ledger:
                 raise
             raise explain(error, self.url) from error
 
-    def verify(self) -> None:
+    def verify(self, *, most_seconds: float = math.inf) -> None:
         """Check the bytes of a SQLite ledger and of its write-ahead log.
 
-        Takes about a second for 500 MB, and keeps no writer waiting. Raises `LedgerCorruptError`.
+        Takes about a second for 500 MB, at most `most_seconds`, and keeps no other writer waiting.
+        Raises `LedgerCorruptError`.
         """
         path = sqlite_path(self.url)
         if path is None:
             return
         found = identity_of(path)
-        damage = damage_of(path)
+        with self.lock:  # a fork waits for it, so that no child inherits the connection
+            damage = damage_of(path, most_seconds=most_seconds)
         if damage is not None:
-            error = LedgerCorruptError(
-                f"ledger {self.name} is damaged: {damage}",
-                hint="it is moved away and what can be read of it is copied to a new file",
-            )
-            error.found_in = found
-            raise error
+            raise damaged(self.name, damage, found)
 
     def abandon(self) -> None:
         """Drop every connection to a damaged ledger without closing it.
