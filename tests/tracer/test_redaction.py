@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crewmeter.redaction import Content, capture_wanted, scrub
+from crewmeter.redaction import Content, capture_wanted, model_name, scrub
 
 SECRETS = [
     "sk-proj-abcdefghijklmnop1234567890",
@@ -39,6 +39,16 @@ def test_known_keys_are_scrubbed(secret):
 def test_secrets_by_their_name_are_scrubbed(text, clean):
     """What follows a name like password or api_key is gone; ordinary words are not."""
     assert scrub(text) == clean
+
+
+def test_a_key_is_no_name_of_a_model(caplog):
+    """Swapped arguments put it there. Models' own names stay as they are."""
+    assert model_name("openai/sk-proj-abcdefghijklmnop1234567890") == "openai/[redacted]"
+    assert "[redacted]" in caplog.text
+    assert "abcdefgh" not in caplog.text
+    for name in ("gpt-5-mini", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "sk-1", "ft:gpt-4o:o::x"):
+        assert model_name(name) == name
+    assert model_name(None) is None
 
 
 def test_long_text_is_cut_with_a_marker():

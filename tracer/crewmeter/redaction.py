@@ -6,14 +6,18 @@ It is off unless the user wants it. Then it is cut to size and scrubbed of keys.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Content", "capture_wanted", "scrub"]
+__all__ = ["Content", "capture_wanted", "model_name", "scrub"]
+
+logger = logging.getLogger("crewmeter")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _OTEL_ON = frozenset({"span_only", "span_and_event"})
@@ -77,6 +81,23 @@ def scrub(text: str) -> str:
     text = _SECRETS.sub(_REDACTED, text)
     text = _BEARER.sub(rf"\1 {_REDACTED}", text)
     return _KEY_VALUE.sub(rf"\1{_REDACTED}", text)
+
+
+@lru_cache(maxsize=1024)
+def model_name(name: str | None) -> str | None:
+    """Return a model's name, without what looks like a key in it.
+
+    Someone who swaps two arguments sends a key as the model. The name would be on spans, in the
+    ledger and in the labels of metrics.
+    """
+    if name is None:
+        return None
+    clean = _SECRETS.sub(_REDACTED, name)
+    if clean != name:
+        logger.warning(
+            "crewmeter: the name of a model looks like an API key; it is recorded as %s", clean
+        )
+    return clean
 
 
 def capture_wanted(requested: bool, environ: Mapping[str, str]) -> bool:

@@ -11,11 +11,14 @@ import math
 import re
 from decimal import Decimal, InvalidOperation
 
+from crewmeter.redaction import model_name
+
 __all__ = [
     "LONGEST_NAME",
     "decimal_text",
     "first_text",
     "mapping_in",
+    "model_text",
     "nanoseconds",
     "text",
     "whole",
@@ -53,6 +56,11 @@ def text(value: object) -> str | None:
     if len(value) > LONGEST_NAME:
         value = value[: LONGEST_NAME - 1] + "…"
     return value or None
+
+
+def model_text(value: object) -> str | None:
+    """Return the name of a model as `text`, without what looks like a key in it."""
+    return model_name(text(value))
 
 
 def first_text(value: object) -> str | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.usage.attributes import plain_usage_from_attributes
-from crewmeter_cost.intake.coerce import decimal_text, first_text, nanoseconds, text
+from crewmeter_cost.intake.coerce import decimal_text, first_text, model_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import call_context_of
 from crewmeter_cost.records import Call, Step
 
@@ -59,8 +59,8 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         operation=operation,
         provider=text(get(semconv.PROVIDER) or get(semconv.DECLARED_PROVIDER)),
         host=text(get(semconv.SERVER_ADDRESS)),
-        request_model=text(get(semconv.REQUEST_MODEL)),
-        response_model=text(get(semconv.RESPONSE_MODEL)),
+        request_model=model_text(get(semconv.REQUEST_MODEL)),
+        response_model=model_text(get(semconv.RESPONSE_MODEL)),
         response_id=text(get(semconv.RESPONSE_ID)),
         usage=plain_usage_from_attributes(attributes, operation),
         error=span.error,

@@ -15,7 +15,7 @@ from crewmeter import semconv
 from crewmeter.providers.hosts import canonical_provider, is_provider
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.intake.coerce import first_text, mapping_in, nanoseconds, text
+from crewmeter_cost.intake.coerce import first_text, mapping_in, model_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
 from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect, RawUsage
 from crewmeter_cost.intake.usage import usage_of, usage_of_raw
@@ -168,7 +168,7 @@ def _shortened(name: str) -> str:
 
 
 def _model(attributes: Mapping[str, object], name: str) -> str | None:
-    return _unquoted(_fact(attributes, name))
+    return model_text(_unquoted(_fact(attributes, name)))
 
 
 def _unquoted(value: str | None) -> str | None:

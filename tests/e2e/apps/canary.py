@@ -24,9 +24,9 @@ def exploding(q: str) -> str:
     raise RuntimeError(f"CANARY-tool-error {q}")
 
 
-def llm(**more):
+def llm(model="gpt-4o-mini", **more):
     return LLM(
-        model="openai/gpt-4o-mini",
+        model=f"openai/{model}",
         base_url=f"{URL}/v1",
         api_key="sk-CANARY-key-0123456789abcdef0123456789abcdef",
         **more,
@@ -46,6 +46,7 @@ class Secretive(Flow):
         job.expected_output = "CANARY-expected"
         crew(job, name="vault").kickoff(inputs={"topic": "CANARY-input"})
         llm(stream=True).call("CANARY-prompt [[say:CANARY-streamed answer]]")
+        llm("sk-CANARY-model-0123456789abcdef").call("swapped arguments")
         try:
             llm().call("CANARY-refused [[fail:400]]")
         except Exception:  # noqa: BLE001  only what it leaves behind matters

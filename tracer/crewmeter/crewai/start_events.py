@@ -20,6 +20,7 @@ from crewmeter.crewai.display_names import (
     task_labels,
     text,
 )
+from crewmeter.redaction import model_name
 from crewmeter.spans.model_call import ModelCall
 
 if TYPE_CHECKING:
@@ -152,7 +153,8 @@ def llm_started(source: Any, event: Any) -> Opening:
     # Pydantic takes 4 µs to say that this CrewAI's event has no such field.
     fields = vars(event)
     call = ModelCall()
-    call.model = short(fields.get("model")) or short(getattr(source, "model", None))
+    named = short(fields.get("model")) or short(getattr(source, "model", None))
+    call.model = model_name(named)
     call.declared = declared_provider(source)
     call.endpoint = endpoint_of(source)
     call.runs_tools = fields.get("available_functions") is not None

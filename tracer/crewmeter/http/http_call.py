@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from crewmeter.http.fault_guard import report_fault
 from crewmeter.providers.response_facts import ResponseFacts
+from crewmeter.redaction import model_name
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class HttpExchange:
         if self._find_model is not None:
             self._request_model = self._find_model() or self._request_model
             self._find_model = None
-        return self._request_model
+        return model_name(self._request_model)
 
     def read_later(self, read: Callable[[HttpExchange], None]) -> None:
         """Put off reading the answer until somebody wants it.

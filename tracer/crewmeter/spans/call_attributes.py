@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from crewmeter import semconv
 from crewmeter.providers.hosts import resolve_provider
 from crewmeter.providers.usage_reading import read_usage
+from crewmeter.redaction import model_name
 from crewmeter.spans.model_call import KNOWN_STATUSES
 from crewmeter.usage.attributes import usage_attributes
 from crewmeter.usage.token_usage import MISSING
@@ -105,7 +106,7 @@ def _response_values(
     facts = exchange.facts
     return {
         semconv.REQUEST_MODEL: exchange.request_model or model,
-        semconv.RESPONSE_MODEL: facts.response_model,
+        semconv.RESPONSE_MODEL: model_name(facts.response_model),
         semconv.RESPONSE_ID: facts.response_id or call.response_id,
         semconv.SERVICE_TIER: facts.service_tier,
         semconv.REPORTED_COST_USD: facts.reported_cost_usd,

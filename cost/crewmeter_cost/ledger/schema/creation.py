@@ -6,6 +6,8 @@ by `sqlite_file`, without SQLAlchemy. A test holds that a created schema equals 
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import (
@@ -15,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     delete,
+    func,
     insert,
     inspect,
     select,
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 __all__ = ["bring_up_to_date", "bucket_rows", "create", "finish", "version_table"]
+
+_log = logging.getLogger("crewmeter")
 
 _VERSION = Table(
     VERSION_TABLE,
@@ -67,9 +72,25 @@ def bring_up_to_date(engine: Engine, *, read_only: bool) -> None:
         if found is None:
             create(connection)
         elif found != HEAD:
-            from crewmeter_cost.ledger.schema.migrations.run import upgrade
+            _upgrade(connection, found)
 
-            upgrade(connection)
+
+def _upgrade(connection: Connection, found: str) -> None:
+    """Upgrade, and say so before and after: other processes wait for it."""
+    from crewmeter_cost.ledger.schema.migrations.run import upgrade
+
+    name = display_url(connection.engine.url)
+    calls = connection.execute(select(func.max(core_tables.call.c.id))).scalar() or 0
+    _log.warning(
+        "crewmeter: upgrading ledger %s from schema %s to %s, some %d calls; others wait meanwhile",
+        name,
+        found,
+        HEAD,
+        calls,
+    )
+    began = time.monotonic()
+    upgrade(connection)
+    _log.warning("crewmeter: upgraded ledger %s in %.1f s", name, time.monotonic() - began)
 
 
 def _version(connection: Connection) -> str | None:

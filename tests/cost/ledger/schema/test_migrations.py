@@ -10,7 +10,7 @@ import re
 import pytest
 from sqlalchemy import inspect, text
 from support.ledger_audit import assert_books_hold, rows
-from support.ledger_build import call, frozen, priced, root
+from support.ledger_build import call, frozen, priced, root, some_calls
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import WRITE, open_engine
@@ -91,6 +91,44 @@ def test_every_older_ledger_upgrades_with_its_data(tmp_path):
             assert_books_hold(ledger)
             ledger.write([(call(number), priced()) for number in range(15, 25)], [], frozen)
             assert len(assert_books_hold(ledger).calls) == 25
+
+
+@pytest.mark.slow
+def test_a_million_calls_upgrade_in_one_transaction_and_it_is_said(tmp_path, caplog):
+    """Log lines before and after name the ledger, its size and the time. Nobody need wonder why
+    an app's first write waits.
+    """
+    path = str(tmp_path / "ledger.db")
+    with Ledger.open(path) as ledger:
+        ledger.write(some_calls(3, 2_000, hours=2_000), [root()], frozen)
+        with ledger.engine.connect() as connection, connection.begin():
+            _multiplied(connection, times=500)
+        sums = rows(ledger, "SELECT dimension, sum(count) AS n FROM latency_hour GROUP BY 1")
+    _downgraded(path)
+    with Ledger.open(path) as ledger:
+        assert rows(ledger, "SELECT count(*) AS n FROM call") == [{"n": 1_000_000}]
+        assert sums == rows(ledger, "SELECT dimension, sum(count) AS n FROM latency_day GROUP BY 1")
+        ledger.write([(call(5_000_000), priced())], [], frozen)
+    before, after = [record.message for record in caplog.records if "upgrad" in record.message]
+    assert "ledger.db from schema 0001 to 0002, some 1000000 calls" in before
+    assert re.search(r"ledger\.db in \d+\.\d s", after)
+
+
+def _multiplied(connection, *, times: int) -> None:
+    """Copy every call, and every latency count into hours of its own."""
+    for table, changed in (
+        ("call", {"id": "id + 2000 * n", "span_id": "randomblob(8)", "response_id": "NULL"}),
+        ("latency_hour", {"hour": "hour + 3600 * 2000 * n"}),
+    ):
+        found = connection.exec_driver_sql(f"PRAGMA table_info({table})").fetchall()
+        names = [row[1] for row in found]
+        values = ", ".join(changed.get(name, f'"{name}"') for name in names)
+        columns = ", ".join(f'"{name}"' for name in names)
+        connection.exec_driver_sql(
+            f"INSERT INTO {table} ({columns}) WITH RECURSIVE copy(n) AS "
+            f"(SELECT 1 UNION ALL SELECT n + 1 FROM copy WHERE n < {times - 1}) "
+            f"SELECT {values} FROM {table}, copy"
+        )
 
 
 def _downgraded(path: str) -> None:
