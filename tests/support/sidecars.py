@@ -215,12 +215,14 @@ class Nursery:
         grpc: bool = False,
         env: dict[str, str] | None = None,
         clock: Path | None = None,
+        intervals: dict[str, float] | None = None,
         **settings: object,
     ) -> Running:
         """A sidecar on the file `ledger` or the database at `url`; `settings` are fields of
         `Settings`, `limits` a dict of `Limits`.
 
-        `clock` is a file with the seconds by which its clock is off.
+        `clock` is a file with the seconds by which its clock is off; `intervals` says how often
+        (seconds) it does a chore, by the name of the constant of the module `server`.
         """
         said = ledger.parent / f"said-{secrets.token_hex(4)}"
         log = ledger.parent / f"log-{secrets.token_hex(4)}"
@@ -229,6 +231,7 @@ class Nursery:
             "port": port,
             "grpc": grpc,
             "env": env or {},
+            "intervals": intervals or {},
             "settings": settings,
         }
         order |= {"clock": clock and str(clock), "victim": str(ledger.parent / "victim")}

@@ -57,6 +57,8 @@ def child(order: dict) -> None:
     paths = {
         name: Path(fields.pop(name)) for name in ("certificate", "private_key") if name in fields
     }
+    for name, seconds in order["intervals"].items():
+        setattr(server, name, seconds)
     settings = SidecarSettings(
         http_port=order["port"],
         grpc_port=0 if order["grpc"] else None,

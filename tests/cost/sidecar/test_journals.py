@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
 from support.sidecars import request
 
 from crewmeter import semconv
@@ -26,11 +27,28 @@ def leave_journal(ledger, first: int, count: int) -> None:
     }
     lines = [resource_line({"service.name": "app"})]
     for number in range(first, first + count):
-        span = ["span", f"{1:032x}", f"{number:016x}", None, "chat", now - 10**9, now, False, values]
+        span = [
+            "span",
+            f"{1:032x}",
+            f"{number:016x}",
+            None,
+            "chat",
+            now - 10**9,
+            now,
+            False,
+            values,
+        ]
         lines.append(json.dumps(span).encode() + b"\n")
     ready = folder / f"4000000-{first}.new"
     ready.write_bytes(b"".join(lines))
     ready.rename(ready.with_suffix(".jsonl"))
+
+
+@pytest.fixture
+def often(nursery, tmp_path):
+    """A sidecar that looks for journals ten times a second."""
+    with nursery.start(tmp_path / "ledger.db", intervals={"JOURNAL_SECONDS": 0.1}) as running:
+        yield running
 
 
 def wait_for_calls(running, count: int) -> None:
@@ -50,28 +68,28 @@ def test_a_journal_is_written_at_the_start(nursery, tmp_path):
     assert not journal_folder(path).exists()
 
 
-def test_a_journal_is_written_while_the_sidecar_serves(fresh):
+def test_a_journal_is_written_while_the_sidecar_serves(often):
     """An app ends meanwhile. Its calls are stored once, priced and counted in the metrics."""
-    assert fresh.post(request(1)).status == 200
-    leave_journal(fresh.ledger, 1, 1200)
-    wait_for_calls(fresh, 1201)
-    leave_journal(fresh.ledger, 1, 1200)
-    leave_journal(fresh.ledger, 5000, 1)
-    wait_for_calls(fresh, 1202)
-    total = fresh.get("/api/report").json()["total"]
+    assert often.post(request(1)).status == 200
+    leave_journal(often.ledger, 1, 1200)
+    wait_for_calls(often, 1201)
+    leave_journal(often.ledger, 1, 1200)
+    leave_journal(often.ledger, 5000, 1)
+    wait_for_calls(often, 1202)
+    total = often.get("/api/report").json()["total"]
     assert (total["calls"], total["unpriced_calls"]) == (1202, 0)
-    assert fresh.metric('crewmeter_ingest_spans_total{outcome="stored"}') == 1202
+    assert often.metric('crewmeter_ingest_spans_total{outcome="stored"}') == 1202
 
 
-def test_a_journal_waits_for_a_ledger_that_is_locked(fresh):
+def test_a_journal_waits_for_a_ledger_that_is_locked(often):
     """It stays on disk until the ledger takes it, and the sidecar says so."""
-    assert fresh.post(request(1)).status == 200
-    with fresh.locked():
-        leave_journal(fresh.ledger, 1, 2)
+    assert often.post(request(1)).status == 200
+    with often.locked():
+        leave_journal(often.ledger, 1, 2)
         deadline = time.monotonic() + 120
-        while "of ended apps wait" not in fresh.raw_log():
+        while "of ended apps wait" not in often.raw_log():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert any(journal_folder(fresh.ledger).iterdir())
-    wait_for_calls(fresh, 3)
-    assert fresh.get("/readyz").status == 200
+        assert any(journal_folder(often.ledger).iterdir())
+    wait_for_calls(often, 3)
+    assert often.get("/readyz").status == 200

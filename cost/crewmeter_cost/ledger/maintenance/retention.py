@@ -27,7 +27,7 @@ KEEP = "CREWMETER_KEEP"
 _SHORTEST = timedelta(days=1)
 _EVERY_SECONDS = 6 * 3600.0
 _AGAIN_SECONDS = 30.0
-"""When there is more to delete than one turn may take."""
+"""When there is more to delete than one turn may take, or the ledger refused."""
 
 
 class Retention:
@@ -71,11 +71,11 @@ class Retention:
         now = time.monotonic()
         if not self._keep or now < self._next:
             return None
-        self._next = now + _EVERY_SECONDS
+        self._next = now + _AGAIN_SECONDS  # also where the ledger refuses
         before = self._cutoff()
         if before is None:
             return None
         pruned = prune(ledger, before, most_batches=self._most_batches)
-        if pruned.calls + pruned.steps + pruned.runs >= self._most_batches * BATCH:
-            self._next = now + _AGAIN_SECONDS
+        if pruned.calls + pruned.steps + pruned.runs < self._most_batches * BATCH:
+            self._next = now + _EVERY_SECONDS
         return pruned

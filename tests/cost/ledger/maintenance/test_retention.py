@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -47,6 +48,20 @@ def test_a_turn_is_bounded(ledger, monkeypatch):
     retention = _retention("1d", most_batches=3)
     assert retention.run(ledger).calls == 30
     assert retention.run(ledger).calls == 30
+
+
+def test_a_turn_that_fails_is_tried_again_soon(ledger_path, monkeypatch):
+    """The ledger is locked when its turn comes: not six hours later, but in the next turn."""
+    monkeypatch.setattr("crewmeter_cost.ledger.maintenance.retention._AGAIN_SECONDS", 0.0)
+    retention = _retention("1d")
+    with Ledger.open(str(ledger_path), busy_seconds=0.05) as ledger:
+        ledger.write(some_calls(7, 300), [], frozen)
+        holder = sqlite3.connect(ledger_path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(CrewMeterError, match="locked"):
+            retention.run(ledger)
+        holder.close()
+        assert retention.run(ledger).calls > 50
 
 
 @pytest.mark.parametrize("keep", ["soon", "1h", "-3d", "90 apples"])
