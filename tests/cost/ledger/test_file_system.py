@@ -86,6 +86,6 @@ def test_doctor_notes_it(mounted):
 
 
 def test_where_mounts_cannot_be_read_nothing_is_said(ledger_path, monkeypatch, tmp_path):
-    """macOS and Windows have no such table."""
+    """There is no such table on macOS and Windows."""
     monkeypatch.setattr(file_system, "_MOUNTS", tmp_path / "none")
     assert network_file_system(ledger_path) is None
