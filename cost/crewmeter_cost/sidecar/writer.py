@@ -145,7 +145,7 @@ class Writer:
         """Queue a batch and return a future that is done once it is committed.
 
         `ended` is when the batch's last span ended, on the monotonic clock, for the lag metric.
-        Raises `QueueFull` where the queue has no room, and `CrewMeterError` where the sidecar stops.
+        Raises `QueueFull` where there is no room, and `CrewMeterError` where the sidecar stops.
         """
         batch = _QueuedBatch(priced, ended, Future())
         # From now on it can't be cancelled. A client that hangs up would cancel it through the
