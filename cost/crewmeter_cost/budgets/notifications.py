@@ -150,7 +150,7 @@ def _claim(engine: Engine, account: int, percent: int, now_ns: int) -> _Claim | 
 
 
 def _delivered(engine: Engine, account: int, percents: Sequence[int], now_ns: int) -> None:
-    """Record that notices need not be sent again. A failure means that they may be."""
+    """Record that notices need not be sent again, as far as that is possible."""
     these = (_notice.c.account == account) & _notice.c.percent.in_(percents)
     try:
         with engine.begin() as connection:
@@ -160,7 +160,7 @@ def _delivered(engine: Engine, account: int, percents: Sequence[int], now_ns: in
 
 
 def undelivered(engine: Engine, account: int) -> bool:
-    """Return whether a notice of this account was claimed and is not known to be delivered."""
+    """Return whether a notice was claimed and is not known to be delivered."""
     claimed = select(_notice.c.id).where(_notice.c.account == account, _notice.c.sent_ns < 0)
     with engine.connect() as connection:
         return connection.execute(claimed.limit(1)).first() is not None

@@ -44,7 +44,7 @@ _warned: set[str] = set()
 
 
 def network_file_system(path: Path) -> str | None:
-    """Return the type of the file system at `path` where it is none for SQLite, else None.
+    """Return the type of a path's file system if SQLite is not safe there, else None.
 
     The path need not exist.
     """

@@ -21,6 +21,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.retention import Retention
+from crewmeter_cost.ledger.recovery import JournalRecovery
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.catalogue.freshness import priced_until
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -28,7 +29,6 @@ from crewmeter_cost.sidecar.api import health_routes, ledger_routes
 from crewmeter_cost.sidecar.authorization import AuthorizationMiddleware
 from crewmeter_cost.sidecar.budgets_api import BudgetGauges, budget_routes
 from crewmeter_cost.sidecar.http_protocol import limited_protocol
-from crewmeter_cost.sidecar.journals import JournalRecovery
 from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 from crewmeter_cost.sidecar.openapi import description_route, http_error
 from crewmeter_cost.sidecar.otlp_http import otlp_routes
@@ -117,7 +117,8 @@ class Sidecar:
         )
         self._retention = Retention()
         self._journals = JournalRecovery(
-            sqlite_path(ledger_url(settings.ledger)), self._pipeline, self._writer
+            sqlite_path(ledger_url(settings.ledger)),
+            lambda spans: self._writer.write(self._pipeline.price(spans)),
         )
         self._gauges = BudgetGauges(self._ledgers, self.metrics)
         self._date_prices()

@@ -36,6 +36,8 @@ _IDLE_SECONDS = 1.0
 """How often an idle writer looks whether its ledger is still there."""
 _FOLLOWS = 3
 """How often one group follows a ledger that is exchanged under it."""
+_COMMIT_SECONDS = 120.0
+"""How long a batch of this process's own may wait for its commit."""
 _RETRY_AT_LEAST = 1.0
 _RETRY_AT_MOST = 30.0
 
@@ -164,6 +166,17 @@ class Writer:
             self._waiting.append(batch)
             self._wake.notify()
         return batch.done
+
+    def write(self, priced: Priced) -> None:
+        """Write a batch of this process's own, and return when it is committed.
+
+        Raises `CrewMeterError`, and `TimeoutError` after `_COMMIT_SECONDS`.
+        """
+        try:
+            written = self.submit(priced, time.monotonic())
+        except QueueFull as full:
+            raise LedgerUnavailableError(str(full)) from None
+        written.result(_COMMIT_SECONDS)
 
     def _run(self) -> None:
         """Write group after group until stopped."""

@@ -10,6 +10,7 @@ from crewmeter_cost.doctor.ledger import check_ledger
 from crewmeter_cost.exporter import LedgerSpanExporter
 from crewmeter_cost.ledger import file_system
 from crewmeter_cost.ledger.file_system import network_file_system
+from crewmeter_cost.ledger.read.run_cost import run_cost
 from crewmeter_cost.ledger.store import Ledger
 
 ROOT = "22 27 0:21 / / rw,relatime - ext4 /dev/root rw"
@@ -70,7 +71,7 @@ def test_an_app_says_it_once_and_goes_on(mounted, caplog):
     assert "nfs4" in warnings[0]
     assert "PostgreSQL" in warnings[0]
     with Ledger.open(str(path), read_only=True) as ledger:
-        assert ledger.run_cost("00000000000000ab").calls == 4
+        assert run_cost(ledger, "00000000000000ab").calls == 4
 
 
 def test_doctor_notes_it(mounted):
