@@ -317,7 +317,7 @@ class LedgerSpanExporter(SpanExporter):
         """
         from crewmeter_cost.ledger.database_errors import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-        from crewmeter_cost.ledger.set_aside import set_aside
+        from crewmeter_cost.ledger.maintenance.set_aside import set_aside
 
         if not isinstance(error, LedgerCorruptError):
             return False

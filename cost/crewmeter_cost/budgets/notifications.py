@@ -66,18 +66,27 @@ def announce(
     lower ones are recorded as announced. `send` returns whether the webhook took it.
     """
     reached = crossed(spent_pusd, budget.amount_pusd)
-    claims = [_claim(engine, account, percent, now_ns) for percent in reached]
-    new = [claim.percent for claim in claims if claim is not None]
-    if not new:
+    claims: list[_Claim] = []
+    for percent in reached:
+        claim = _claim(engine, account, percent, now_ns)
+        if claim is not None:
+            claims.append(claim)
+    if not claims:
         return ()
+    new = [claim.percent for claim in claims]
+    highest = max(new)
     document = _document(
-        budget, max(new), spent_pusd=spent_pusd, resets_at=resets_at, now_ns=now_ns
+        budget,
+        highest,
+        spent_pusd=spent_pusd,
+        resets_at=resets_at,
+        now_ns=now_ns,
     )
-    if any(claim is not None and claim.is_first for claim in claims):
+    if any(claim.is_first for claim in claims):
         log.warning(
             "budget %s: %d %% spent (%s of %s USD)",
             budget.label,
-            max(new),
+            highest,
             document["spent_usd"],
             document["limit_usd"],
         )
@@ -99,10 +108,12 @@ def _document(
 ) -> dict[str, object]:
     """Return what the webhook gets."""
     resets = None if resets_at is None else utc_text(resets_at)
+    moment = datetime.fromtimestamp(now_ns / 1e9, UTC)
     key = f"{budget.label}/{budget.scope_text}/{budget.period}/{resets}/{percent}"
+    digest = hashlib.sha256(key.encode())
     return {
         "kind": "budget",
-        "id": hashlib.sha256(key.encode()).hexdigest()[:32],
+        "id": digest.hexdigest()[:32],
         "budget": budget.label,
         "percent": percent,
         "scope": budget.scope_text,
@@ -111,7 +122,7 @@ def _document(
         "limit_usd": plain_usd(budget.amount_pusd),
         "hard": budget.hard,
         "resets_at": resets,
-        "at": utc_text(datetime.fromtimestamp(now_ns / 1e9, UTC)),
+        "at": utc_text(moment),
     }
 
 
@@ -126,44 +137,80 @@ class _Claim:
 
 def _claim(engine: Engine, account: int, percent: int, now_ns: int) -> _Claim | None:
     """Claim a notice. None where it is delivered, or another process is about to."""
-    this = (_notice.c.account == account) & (_notice.c.percent == percent)
-    with engine.connect() as connection:
-        found = connection.execute(select(_notice.c.sent_ns).where(this)).scalar()
+    found = _sent_ns(engine, account, percent)
     if found is None:
-        row = {"account": account, "percent": percent, "sent_ns": -now_ns}
-        try:
-            with engine.begin() as connection:
-                connection.execute(insert(_notice).values(row))
-        except IntegrityError:
-            return None
-        return _Claim(percent, is_first=True)
+        if _insert(engine, account, percent, sent_ns=-now_ns):
+            return _Claim(percent, is_first=True)
+        return None
+    if found >= 0:
+        return None
     # The distance, since a clock that was set back must not hold a claim for ever.
-    if found >= 0 or abs(now_ns + found) < RETRY_NS:
-        return None
+    age_ns = abs(now_ns + found)
+    if age_ns >= RETRY_NS and _take_over(engine, account, percent, found, sent_ns=-now_ns):
+        return _Claim(percent, is_first=False)
+    return None
+
+
+def _sent_ns(engine: Engine, account: int, percent: int) -> int | None:
+    """Return the time in a notice's row, None where there is no row."""
+    query = select(_notice.c.sent_ns)
+    query = query.where(_notice.c.account == account)
+    query = query.where(_notice.c.percent == percent)
+    with engine.connect() as connection:
+        found: int | None = connection.execute(query).scalar()
+    return found
+
+
+def _insert(engine: Engine, account: int, percent: int, *, sent_ns: int) -> bool:
+    """Insert a notice's row, and return False where another process was quicker."""
+    row = {
+        "account": account,
+        "percent": percent,
+        "sent_ns": sent_ns,
+    }
+    statement = insert(_notice).values(row)
+    try:
+        with engine.begin() as connection:
+            connection.execute(statement)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _take_over(engine: Engine, account: int, percent: int, found: int, *, sent_ns: int) -> bool:
+    """Replace a claim by ours, and return False where it is no longer there."""
+    statement = update(_notice)
+    statement = statement.where(_notice.c.account == account)
+    statement = statement.where(_notice.c.percent == percent)
+    statement = statement.where(_notice.c.sent_ns == found)
+    statement = statement.values(sent_ns=sent_ns)
     with engine.begin() as connection:
-        taken = connection.execute(
-            update(_notice).where(this, _notice.c.sent_ns == found).values(sent_ns=-now_ns)
-        )
-    if taken.rowcount != 1:
-        return None
-    return _Claim(percent, is_first=False)
+        taken = connection.execute(statement)
+    return taken.rowcount == 1
 
 
 def _delivered(engine: Engine, account: int, percents: Sequence[int], now_ns: int) -> None:
     """Record that notices need not be sent again, as far as that is possible."""
-    these = (_notice.c.account == account) & _notice.c.percent.in_(percents)
+    statement = update(_notice)
+    statement = statement.where(_notice.c.account == account)
+    statement = statement.where(_notice.c.percent.in_(percents))
+    statement = statement.values(sent_ns=now_ns)
     try:
         with engine.begin() as connection:
-            connection.execute(update(_notice).where(these).values(sent_ns=now_ns))
+            connection.execute(statement)
     except SQLAlchemyError as error:
-        log.warning("a budget notice may be sent again: %s", type(error).__name__)
+        reason = type(error).__name__
+        log.warning("a budget notice may be sent again: %s", reason)
 
 
 def undelivered(engine: Engine, account: int) -> bool:
     """Return whether a notice was claimed and is not known to be delivered."""
-    claimed = select(_notice.c.id).where(_notice.c.account == account, _notice.c.sent_ns < 0)
+    query = select(_notice.c.id)
+    query = query.where(_notice.c.account == account)
+    query = query.where(_notice.c.sent_ns < 0)
     with engine.connect() as connection:
-        return connection.execute(claimed.limit(1)).first() is not None
+        first = connection.execute(query.limit(1)).first()
+    return first is not None
 
 
 def plain_usd(pusd: int) -> str:
@@ -171,4 +218,5 @@ def plain_usd(pusd: int) -> str:
     if pusd < 0:
         return f"-{plain_usd(-pusd)}"
     whole, rest = divmod(pusd, 10**12)
-    return f"{whole}.{rest:012d}".rstrip("0").rstrip(".")
+    exact = f"{whole}.{rest:012d}"
+    return exact.rstrip("0").rstrip(".")

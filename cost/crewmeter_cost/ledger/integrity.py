@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from array import array
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.database_errors import DAMAGE, primary_code
@@ -92,40 +93,57 @@ def wal_damage(path: Path, *, deadline: float = math.inf) -> int | None:
     return frame if unchanged else None
 
 
-def _first_bad_frame(data: bytes, deadline: float) -> int | None:
-    if len(data) < _WAL_HEADER.size:
-        return None
-    magic, _, page_size, _, *salts, first, second = _WAL_HEADER.unpack_from(data)
-    if magic not in (_BIG_ENDIAN_MAGIC, _LITTLE_ENDIAN_MAGIC):
-        return None
-    big_endian = magic == _BIG_ENDIAN_MAGIC
-    sums = (first, second)
-    size = _FRAME_HEADER.size + page_size
-    count = (len(data) - _WAL_HEADER.size) // size
-    starts = [_WAL_HEADER.size + index * size for index in range(count)]
-    for number, start in enumerate(starts, 1):
-        _, _, *frame_salts, first, second = _FRAME_HEADER.unpack_from(data, start)
-        if frame_salts != salts or time.monotonic() > deadline:
+@dataclass(frozen=True, slots=True)
+class _WalHeader:
+    """The first 32 bytes of a WAL."""
+
+    page_size: int
+    salts: list[int]
+    sums: tuple[int, int]
+    big_endian: bool
+
+    @classmethod
+    def of(cls, data: bytes) -> _WalHeader | None:
+        """Return the header of a WAL, None where it is none."""
+        if len(data) < _WAL_HEADER.size:
             return None
+        fields = _WAL_HEADER.unpack_from(data)
+        magic = fields[0]
+        if magic not in (_BIG_ENDIAN_MAGIC, _LITTLE_ENDIAN_MAGIC):
+            return None
+        return cls(
+            page_size=fields[2],
+            salts=list(fields[4:6]),
+            sums=fields[6:8],
+            big_endian=magic == _BIG_ENDIAN_MAGIC,
+        )
+
+
+def _first_bad_frame(data: bytes, deadline: float) -> int | None:
+    header = _WalHeader.of(data)
+    if header is None:
+        return None
+    sums = header.sums
+    size = _FRAME_HEADER.size + header.page_size
+    starts = range(_WAL_HEADER.size, len(data) - size + 1, size)
+    for number, start in enumerate(starts, 1):
+        if _salts(data, start) != header.salts or time.monotonic() > deadline:
+            return None
+        # A frame's checksum covers the first 8 bytes of its header, and its page.
         page = start + _FRAME_HEADER.size
-        sums = _checksum(
-            data[start : start + 8],
-            sums,
-            big_endian=big_endian,
-        )
-        sums = _checksum(
-            data[page : page + page_size],
-            sums,
-            big_endian=big_endian,
-        )
-        if sums != (first, second):
-            follows = any(_salts(data, later) == salts for later in starts[number:])
+        covered = data[start : start + 8] + data[page : start + size]
+        sums = _checksum(covered, sums, big_endian=header.big_endian)
+        stored = _FRAME_HEADER.unpack_from(data, start)[4:6]
+        if sums != stored:
+            later_starts = starts[number:]
+            follows = any(_salts(data, later) == header.salts for later in later_starts)
             return number if follows else None
     return None
 
 
 def _salts(data: bytes, start: int) -> list[int]:
-    return list(_FRAME_HEADER.unpack_from(data, start)[2:4])
+    fields = _FRAME_HEADER.unpack_from(data, start)
+    return list(fields[2:4])
 
 
 def _checksum(data: bytes, sums: tuple[int, int], *, big_endian: bool) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
-from crewmeter_cost.ledger.set_aside import set_aside
+from crewmeter_cost.ledger.maintenance.set_aside import set_aside
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
