@@ -9,7 +9,6 @@ import importlib
 import io
 import os
 import sys
-from importlib import metadata
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +35,8 @@ def _placeholder() -> None:
 
 def _print_version(requested: bool) -> None:
     if requested:
+        from importlib import metadata  # reading installed packages' data takes a while to import
+
         sys.stdout.write(f"crewmeter {metadata.version('crewmeter')}\n")
         raise typer.Exit
 
