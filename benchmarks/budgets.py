@@ -153,7 +153,8 @@ crewmeter.instrument(summary=False)
 from crewai import LLM, Agent, Crew, Task
 llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1")
 agent = Agent(role="Writer", goal="write", backstory="writes", llm=llm)
-task = Task(description="Say hello. [[usage:in=1000 out=166]]", expected_output="a word", agent=agent)
+text = "Say hello. [[usage:in=1000 out=166]]"
+task = Task(description=text, expected_output="a word", agent=agent)
 try:
     for _ in range(30):
         Crew(agents=[agent], tasks=[task]).kickoff()
@@ -167,9 +168,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         took = microseconds(f"{folder}/quick.db")
         passed.append(took <= 20)
-        print(
-            f"{'guard, no budget near (reserve + settle, median)':<58}{took:>9.1f} µs   limit 20 µs"
-        )
+        title = "guard, no budget near (reserve + settle, median)"
+        print(f"{title:<58}{took:>9.1f} µs   limit 20 µs")
         took = idle_microseconds(f"{folder}/none.db")
         passed.append(took <= 2)
         print(

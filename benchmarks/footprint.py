@@ -24,7 +24,8 @@ sizes = {}
 for one in metadata.distributions():
     files = one.files or []
     paths = [str(one.locate_file(name)) for name in files if not str(name).endswith(".pyc")]
-    sizes[one.metadata["Name"].lower()] = sum(os.path.getsize(p) for p in paths if os.path.exists(p))
+    size = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    sizes[one.metadata["Name"].lower()] = size
 print(json.dumps(sizes))
 """
 MODULES = """

@@ -51,9 +51,9 @@ def last_month(past: dict[date, int], today: date) -> float:
 
 
 def main() -> None:
-    print(
-        f"{'history':<10}{'on day':>8}{'crewmeter':>12}{'run rate':>12}{'last month':>12}{'in range':>10}"
-    )
+    methods = ("crewmeter", "run rate", "last month")
+    headings = "".join(f"{method:>12}" for method in methods)
+    print(f"{'history':<10}{'on day':>8}{headings}{'in range':>10}")
     for kind in ("flat", "weekly", "growing", "spiky"):
         for on_day in (4, 11, 18, 25):
             errors: list[list[float]] = [[], [], []]
@@ -75,9 +75,8 @@ def main() -> None:
                 ):
                     errors[column].append(abs(guess - truth) / truth)
             means = [100 * sum(each) / len(each) for each in errors]
-            print(
-                f"{kind:<10}{on_day:>8}{means[0]:>11.1f}%{means[1]:>11.1f}%{means[2]:>11.1f}%{inside:>7}/24"
-            )
+            off = "".join(f"{mean:>11.1f}%" for mean in means)
+            print(f"{kind:<10}{on_day:>8}{off}{inside:>7}/24")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Durable ingest: how many LLM spans a second a sidecar acknowledges after fsync, load generator
 included.
 
-    python benchmarks/ingest.py [--seconds 15] [--spans N] [--ledger URL] [--connections 8]   # limits hold for SQLite
+    python benchmarks/ingest.py [--seconds 15] [--spans N] [--ledger URL] [--connections 8]
 
 Starts a real `crewmeter serve` on loopback and sends it requests of 512 spans over keep-alive HTTP
 from a process of its own, with full synchronisation to disk. Three measurements: as fast as it
@@ -356,7 +356,7 @@ def main() -> int:
         )
     ]
     own, generators = cpu / full["spans"] * 1e6, full["cpu_seconds"] / full["spans"] * 1e6
-    print(f"{'':<4}sidecar {own:.1f} µs/span, generator {generators:.1f} µs/span of processor time")
+    print(f"    µs/span of processor time: sidecar {own:.1f}, generator {generators:.1f}")
     print(
         f"{'':<4}p50 {full['p50_ms']:.0f} ms, p99 {full['p99_ms']:.0f} ms, {full['retried']} "
         "retries"

@@ -169,7 +169,7 @@ class LedgerClient:
 
         Args:
             by: Groups, such as ``["crew", "day"]`` or ``["tag:env"]``; none for the total only.
-            since: Start: a time such as ``"7d"``, ``"last month"``, ``"2026-11-01"``, or a datetime.
+            since: Start: a time (``"7d"``, ``"last month"``, ``"2026-11-01"``), or a datetime.
             until: End (exclusive), in the same forms.
             where: Filter, such as ``"model=gpt-5 status=failed"``.
             limit: At most so many rows; the total is over all.

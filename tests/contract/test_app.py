@@ -18,9 +18,11 @@ from crewai.events.event_bus import CrewAIEventsBus, crewai_event_bus
 from crewai.hooks import get_after_llm_call_hooks, get_before_llm_call_hooks
 
 def registries():
-    handlers = {name: repr(value) for name, value in vars(crewai_event_bus).items() if "handler" in name}
+    bus = vars(crewai_event_bus).items()
+    handlers = {name: repr(value) for name, value in bus if "handler" in name}
     hooks = list(get_before_llm_call_hooks()), list(get_after_llm_call_hooks())
-    return dict(vars(CrewAIEventsBus)), handlers, hooks, dict(vars(httpx.Client)), dict(vars(httpx.AsyncClient))
+    clients = dict(vars(httpx.Client)), dict(vars(httpx.AsyncClient))
+    return dict(vars(CrewAIEventsBus)), handlers, hooks, clients
 
 before = registries()
 handle = crewmeter.instrument(tags={"colour": "red"})
@@ -34,7 +36,8 @@ handle.uninstrument()
 handle.uninstrument()
 crewmeter.uninstrument()
 print("ANSWER" + json.dumps({
-    "one_handle": handle is again, "changed": before != during, "restored": before == registries(), "flushed": flushed,
+    "one_handle": handle is again, "changed": before != during,
+    "restored": before == registries(), "flushed": flushed,
 }))
 """.replace("FAKE_PROVIDER", '__import__("os").environ["PROVIDER_URL"]')
 
@@ -45,8 +48,9 @@ from opentelemetry.sdk._configuration import _OTelSDKConfigurator
 _OTelSDKConfigurator().configure()
 with trace.get_tracer("mine").start_as_current_span("chat gpt-4o") as span:
     for name, value in {
-        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o",
-        "server.address": "api.openai.com", "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 300,
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o", "server.address": "api.openai.com",
+        "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 300,
     }.items():
         span.set_attribute(name, value)
 trace.get_tracer_provider().shutdown()

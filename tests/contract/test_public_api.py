@@ -145,7 +145,9 @@ def test_importing_the_app_side_is_light():
     code = """
 import sys
 import crewmeter
-heavy = ("crewai", "crewmeter_cost", "sqlalchemy", "sqlmodel", "genai_prices", "rich", "typer", "httpx")
+heavy = (
+    "crewai", "crewmeter_cost", "sqlalchemy", "sqlmodel", "genai_prices", "rich", "typer", "httpx"
+)
 print([name for name in heavy if name in sys.modules])
 """
     assert run(code) == "[]"

@@ -58,7 +58,8 @@ def program(tmp_path):
 
 SELF = """
 import sys, json
-print(json.dumps([__name__, __file__, sys.argv, sys.path[0], sys.modules["__main__"].__dict__ is globals(), __spec__ is None]))
+is_main = sys.modules["__main__"].__dict__ is globals()
+print(json.dumps([__name__, __file__, sys.argv, sys.path[0], is_main, __spec__ is None]))
 """
 
 

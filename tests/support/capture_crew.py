@@ -1,7 +1,9 @@
 """A small real crew under one foreign instrumentor; `capture.py` runs it in that instrumentor's
 own environment.
 
-python capture_crew.py INSTRUMENTOR    with OPENAI_BASE_URL (a fake provider) and OTEL_EXPORTER_OTLP_ENDPOINT (a receiver) set
+    python capture_crew.py INSTRUMENTOR
+
+The environment has OPENAI_BASE_URL (a fake provider) and OTEL_EXPORTER_OTLP_ENDPOINT (a receiver).
 """
 
 from __future__ import annotations

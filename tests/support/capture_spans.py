@@ -4,16 +4,16 @@ stored as JSON.
     python tests/support/capture_spans.py NAME=PYTHON …
 
 NAME is a function of `capture_crew.py`, PYTHON the interpreter of an environment that has crewai
-and that instrumentor, e.g.
+and these packages:
 
-    pip install crewai openinference-instrumentation-crewai openinference-instrumentation-openai   # openinference
-    pip install crewai opentelemetry-instrumentation-crewai opentelemetry-instrumentation-openai   # openllmetry
-    pip install crewai opentelemetry-instrumentation-openai-v2 opentelemetry-util-genai==0.4b0     # genai, genai_old
-    pip install crewai openlit                                                                     # openlit
-    pip install crewai logfire pydantic-ai-slim[openai]                                            # logfire, pydantic_ai
-    pip install crewai[litellm] opentelemetry-exporter-otlp-proto-http                             # litellm
-    pip install crewai langfuse                                                                    # langfuse
-    pip install crewai[google-genai,bedrock]                                                       # crewai_native
+    openinference      openinference-instrumentation-crewai openinference-instrumentation-openai
+    openllmetry        opentelemetry-instrumentation-crewai opentelemetry-instrumentation-openai
+    genai, genai_old   opentelemetry-instrumentation-openai-v2 opentelemetry-util-genai==0.4b0
+    openlit            openlit
+    logfire            logfire pydantic-ai-slim[openai]     (and pydantic_ai)
+    litellm            crewai[litellm] opentelemetry-exporter-otlp-proto-http
+    langfuse           langfuse
+    crewai_native      crewai[google-genai,bedrock]
 
 Each fixture holds what the fake provider billed (``billed``) beside the requests (``requests``).
 Contents are cut short, counts are not.

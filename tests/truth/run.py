@@ -1,7 +1,7 @@
 """Run the table of truth: every case right, honest or WRONG.
 
     PYTHONPATH=tests python -m truth.run            # all, and rewrite docs/truth.md
-    PYTHONPATH=tests python -m truth.run --check    # write nothing, fail where docs/truth.md differs
+    PYTHONPATH=tests python -m truth.run --check    # only fail where docs/truth.md differs
     PYTHONPATH=tests python -m truth.run NAME …     # these cases only, each with what was found
 
 The exit code is 1 where a case is WRONG.

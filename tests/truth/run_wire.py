@@ -181,7 +181,8 @@ class Clients:
 
         options: dict[str, Any] = {"base_url": self._urls[provider]}
         vertex = provider == "gcp.vertex_ai"
-        client = genai.Client(api_key="k", vertexai=vertex, http_options=options)  # type: ignore[arg-type]
+        client_arguments: dict[str, Any] = {"vertexai": vertex, "http_options": options}
+        client = genai.Client(api_key="k", **client_arguments)
         streamed = args.pop("stream", False)
         args.setdefault("contents", "hi")
         if streamed:

@@ -1,7 +1,7 @@
 """How commands print.
 
-Tables for people, JSON for scripts, CSV that a spreadsheet may open. Rich is imported by what prints
-a table only: it takes a tenth of a second.
+Tables for people, JSON for scripts, CSV that a spreadsheet may open. Rich takes a tenth of a
+second to import, so only what prints a table does.
 """
 
 from __future__ import annotations

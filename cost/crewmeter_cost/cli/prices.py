@@ -283,6 +283,7 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
         if covered is None
         else [each for each in disagreements if (each.provider, each.model) in requested]
     )
+    listed = [_disagreement(each) for each in relevant]
     document = {
         "book": {
             "source": "genai-prices",
@@ -293,7 +294,7 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
         },
         "fallback": {"source": "litellm", "version": library.litellm.version},
         "ledger": None if covered is None else [row._asdict() for row in covered],
-        "disagreements": [_disagreement(each) for each in relevant],
+        "disagreements": listed,
         "unknown_usage": [part._asdict() for part in unknown_parts],
     }
     if format is Format.JSON:
@@ -309,8 +310,7 @@ def _check(ledger: str | None, span: Window, max_age: int | None, format: Format
             if age is not None
             else "newest price: none is dated\n"
         )
-        # The list made above.
-        _print_check(covered, document["disagreements"], len(disagreements))  # type: ignore[arg-type]
+        _print_check(covered, listed, len(disagreements))
         if unknown_parts:
             rows = [[part.provider, part.path, f"{part.calls:,}"] for part in unknown_parts]
             columns = [("provider", "left"), ("path", "left"), ("calls", "right")]

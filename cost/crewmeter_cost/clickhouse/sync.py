@@ -111,8 +111,8 @@ class _Copy:
         self._floor = floor if floor is not None else -(2**62)
         self._names = [*table.columns, "fingerprint", "version", "removed"]
         self._key = [list(table.columns).index(name) for name in table.key]
-        # A constant name.
-        newest = client.query(f"SELECT max(version) FROM {table.name}").result_rows[0][0]  # noqa: S608
+        query = f"SELECT max(version) FROM {table.name}"  # noqa: S608 - a constant name
+        newest = client.query(query).result_rows[0][0]
         self._version = max(
             time.time_ns(),
             int(newest) + 1,
@@ -148,11 +148,10 @@ class _Copy:
 
     def _theirs(self, first: int | None) -> Mapping[int, _Sums]:
         table = self._table
+        part = f"intDiv(time, {table.slice_seconds}) AS part"
+        query = f"SELECT {part}, count(), sum(fingerprint) FROM {table.name} FINAL "  # noqa: S608
         found = self._client.query(
-            # Constants.
-            f"SELECT intDiv(time, {table.slice_seconds}) AS part, count(), sum(fingerprint) "  # noqa: S608
-            f"FROM {table.name} FINAL "
-            "WHERE time >= {start:Int64} GROUP BY part",
+            query + "WHERE time >= {start:Int64} GROUP BY part",
             parameters={"start": -(2**62) if first is None else first * table.slice_seconds},
         )
         return {number: _Sums(rows, total) for number, rows, total in found.result_rows}

@@ -28,16 +28,23 @@ _AXIS = 56
 _DAY_WIDTH = 20
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2733; --faint: #66727f; --line: #d8dee4; --bar: #0072b2; --ground: #ffffff }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9aa7b4; --line: #313b46; --bar: #56b4e9; --ground: #10161d } }
-@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff } section { break-before: page } }
+:root { color-scheme: light dark; --ink: #1d2733; --faint: #66727f; --line: #d8dee4;
+        --bar: #0072b2; --ground: #ffffff }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9aa7b4; --line: #313b46;
+                                              --bar: #56b4e9; --ground: #10161d } }
+@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff }
+               section { break-before: page } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
        margin: 2rem auto; max-width: 62rem; padding: 0 1.5rem }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem } p { margin: .3rem 0; color: var(--faint) }
-table { border-collapse: collapse; width: 100%; margin: .6rem 0; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
+h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
+p { margin: .3rem 0; color: var(--faint) }
+table { border-collapse: collapse; width: 100%; margin: .6rem 0;
+        font-variant-numeric: tabular-nums }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line) }
+th:first-child, td:first-child { text-align: left }
 th { color: var(--faint); font-weight: 600 } tfoot td { font-weight: 700; border-bottom: 0 }
-svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) } line { stroke: var(--line) } text { fill: var(--faint); font-size: 10px }
+svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) }
+line { stroke: var(--line) } text { fill: var(--faint); font-size: 10px }
 .note { border-left: 3px solid #d55e00; padding-left: .8rem; color: var(--ink) }
 .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
 """

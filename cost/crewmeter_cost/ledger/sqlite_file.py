@@ -151,6 +151,6 @@ def _version(connection: sqlite3.Connection, name: str) -> str | None:
         return None
     if (VERSION_TABLE,) not in tables:
         raise foreign_database(name)
-    # A constant.
-    (version,) = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608
+    query = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
+    (version,) = connection.execute(query).fetchone()
     return known(str(version), name)

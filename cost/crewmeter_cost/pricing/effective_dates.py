@@ -10,7 +10,7 @@ by the hour reaches back before the dated price that it follows in the list.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -136,12 +136,12 @@ class Moments:
 
     __slots__ = ("dates", "hours")
 
-    def __init__(self, dates: set[int], hours: set[int]) -> None:
+    def __init__(self, dates: Set[int], hours: Set[int]) -> None:
         self.dates = tuple(sorted(dates))
         self.hours = tuple(sorted(hours))
 
     @classmethod
-    def of(cls, periods: Sequence[Period], more: set[int] = frozenset()) -> Moments:  # type: ignore[assignment]
+    def of(cls, periods: Sequence[Period], more: Set[int] = frozenset()) -> Moments:
         """Return every date and hour that periods mention, and `more` moments (ns)."""
         dates = more | {date_ns(str(period["from"])) for period in periods if "from" in period}
         hours = {

@@ -18,7 +18,12 @@ __all__ = ["RULES", "Match", "find", "spellings"]
 
 _DATE = r"20\d\d-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"
 _SNAPSHOT = r"(?:2[3-9](?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01]))"
-_VENDORS = "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai?|nvidia|openai|qwen|stability|twelvelabs|writer|zai"
+_VENDORS = (
+    "ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshotai?|nvidia|openai|"
+    "qwen|stability|twelvelabs|writer|zai"
+)
+_ROUTES = "converse|converse_like|invoke|llama|nova|responses|chat|batch|global|completions"
+"""Prefixes by which gateways choose an endpoint: ``bedrock/converse/MODEL``."""
 _GEO = "us|eu|apac|au|jp|ca|in|sa|me|us-gov"
 
 
@@ -50,7 +55,7 @@ def _rule(
 RULES: tuple[_Rule, ...] = (
     _rule(
         "routing_prefix",
-        r"^(?:models|(?:converse|converse_like|invoke|llama|nova|responses|chat|batch|global|completions))/",
+        rf"^(?:models|(?:{_ROUTES}))/",
     ),
     _rule(
         "publisher_path",

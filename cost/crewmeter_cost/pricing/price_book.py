@@ -122,7 +122,8 @@ class PriceBook:
         """
         try:
             # A plain tuple equals its `_Key` and costs half as much to make.
-            history = self._histories[provider, model, host, response_model, tier]  # type: ignore[index]
+            key = (provider, model, host, response_model, tier)
+            history = self._histories[key]  # type: ignore[index]
         except KeyError:
             history = self._remember(
                 _Key(

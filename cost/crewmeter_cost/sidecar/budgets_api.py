@@ -152,9 +152,8 @@ def _document(body: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise CrewMeterError("the body is not JSON") from error
     if not isinstance(document, dict):
-        raise CrewMeterError(
-            "the body is no JSON object", hint='{"budget": {…}, "period_start": …, "holder": …, …}'
-        )
+        hint = '{"budget": {…}, "period_start": …, "holder": …, …}'
+        raise CrewMeterError("the body is no JSON object", hint=hint)
     return document
 
 

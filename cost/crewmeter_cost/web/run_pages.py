@@ -33,33 +33,42 @@ PAGE = 100
 _STATUSES = ("ok", "error", "abandoned", "running")
 _MOST_NODES = 5000
 
-_FIELDS = """time, run_id, trace_id, kind, name, team, "user", service, environment, status, error_type, duration_seconds,
-  calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens"""
+_FIELDS = """
+  time, run_id, trace_id, kind, name, team, "user", service, environment, status, error_type,
+  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls,
+  input_tokens, output_tokens
+"""
 _LIST = """
 WITH recent AS (SELECT {fields}, cost_usd FROM runs
-  WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT) AND ('*' IN :crew OR name IN :crew)
+  WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT)
+    AND ('*' IN :crew OR name IN :crew)
     AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
-    AND ('*' IN :environment OR environment IN :environment) AND ('*' IN :status OR status IN :status)
+    AND ('*' IN :environment OR environment IN :environment)
+    AND ('*' IN :status OR status IN :status)
   ORDER BY time DESC LIMIT CAST(:newest AS INTEGER))
-SELECT {fields}, CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
+SELECT {fields},
+  CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
 FROM recent ORDER BY {order}, run_id LIMIT 100 OFFSET CAST(:skip AS INTEGER)
 """.replace("{fields}", _FIELDS)
 _STATEMENTS = {name: _LIST.replace("{order}", order) for name, order in ORDERS.items()}
 _LISTS = ("crew", "team", "service", "environment", "status")
 
 _RUN = """
-SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", session, service, environment, status, error_type,
-  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls, input_tokens, output_tokens,
+SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", session,
+  service, environment, status, error_type, duration_seconds, calls, failed_calls, unpriced_calls,
+  tool_calls, failed_tool_calls, input_tokens, output_tokens,
   CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
 FROM runs WHERE run_id = :run_id
 """
 _STEPS = """
-SELECT s.span_id AS id, s.parent_span_id AS parent, s.kind, s.name, s.status, s.error_type, s.started_ms, s.duration_seconds, s.agent
+SELECT s.span_id AS id, s.parent_span_id AS parent, s.kind, s.name, s.status, s.error_type,
+  s.started_ms, s.duration_seconds, s.agent
 FROM steps AS s WHERE s.run_id = :run_id ORDER BY s.started_ms LIMIT 5000
 """
 _CALLS = """
-SELECT span_id AS id, parent_span_id AS parent, operation AS kind, model AS name, status, error_type, started_ms, duration_seconds, agent,
-  provider, input_tokens, cache_read_tokens, output_tokens, cost_usd, cost_status, unpriced, ttft_seconds, finish_reason, origin
+SELECT span_id AS id, parent_span_id AS parent, operation AS kind, model AS name, status,
+  error_type, started_ms, duration_seconds, agent, provider, input_tokens, cache_read_tokens,
+  output_tokens, cost_usd, cost_status, unpriced, ttft_seconds, finish_reason, origin
 FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 """
 

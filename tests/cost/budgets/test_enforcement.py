@@ -1,6 +1,7 @@
 """The guard in front of calls.
 
-What fits goes, what doesn't is refused with the reason, and the ledger's own rows have the last word.
+What fits goes, what doesn't is refused with the reason, and the ledger's own rows have the last
+word.
 """
 
 from __future__ import annotations

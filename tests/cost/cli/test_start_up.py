@@ -14,9 +14,11 @@ from crewmeter_cost.ledger.store import Ledger
 
 SCRIPT = """
 import atexit, json, sys
-heavy = ("crewai", "sqlalchemy", "sqlmodel", "alembic", "genai_prices", "httpx", "opentelemetry.sdk")
-book = "crewmeter_cost.pricing.price_book"
-found = lambda: [name for name in (*heavy, book) if name in sys.modules]
+heavy = (
+    "crewai", "sqlalchemy", "sqlmodel", "alembic", "genai_prices", "httpx", "opentelemetry.sdk",
+    "crewmeter_cost.pricing.price_book",
+)
+found = lambda: [name for name in heavy if name in sys.modules]
 atexit.register(lambda: print(json.dumps(found()), file=sys.stderr))
 from crewmeter_cost.cli import main
 main()

@@ -24,27 +24,34 @@ from crewmeter_cost.records import Call, CallContext
 NOON = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()) * 10**9
 DAY = 86_400 * 10**9
 
-OPENAI_COST = """start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,quantity,quantity_unit,line_item,project_id
-1795132800,1795219200,2026-11-20T00:00:00+00:00,2026-11-21T00:00:00+00:00,0.005,usd,2000,tokens,"gpt-4o-2024-08-06, input",p
-1795132800,1795219200,2026-11-20T00:00:00+00:00,2026-11-21T00:00:00+00:00,0.006,usd,600,tokens,"gpt-4o-2024-08-06, output",p
+OPENAI_DAY = "1795132800,1795219200,2026-11-20T00:00:00+00:00,2026-11-21T00:00:00+00:00"
+OPENAI_NEXT_DAY = "1795219200,1795305600,2026-11-21T00:00:00+00:00,2026-11-22T00:00:00+00:00"
+OPENAI_COST = f"""start_time,end_time,start_time_iso,end_time_iso,amount_value,amount_currency,\
+quantity,quantity_unit,line_item,project_id
+{OPENAI_DAY},0.005,usd,2000,tokens,"gpt-4o-2024-08-06, input",p
+{OPENAI_DAY},0.006,usd,600,tokens,"gpt-4o-2024-08-06, output",p
 """
-OPENAI_USAGE = """start_time,end_time,start_time_iso,end_time_iso,project_id,num_model_requests,model,\
-input_tokens,output_tokens,input_cached_tokens
-1795132800,1795219200,2026-11-20T00:00:00+00:00,2026-11-21T00:00:00+00:00,p,2,gpt-4o-2024-08-06,2000,600,0
-1795219200,1795305600,2026-11-21T00:00:00+00:00,2026-11-22T00:00:00+00:00,p,1,gpt-4o-mini-2024-07-18,50,5,0
+OPENAI_USAGE = f"""start_time,end_time,start_time_iso,end_time_iso,project_id,\
+num_model_requests,model,input_tokens,output_tokens,input_cached_tokens
+{OPENAI_DAY},p,2,gpt-4o-2024-08-06,2000,600,0
+{OPENAI_NEXT_DAY},p,1,gpt-4o-mini-2024-07-18,50,5,0
 """
-ANTHROPIC_USAGE = """usage_date_utc,model_version,api_key,workspace,usage_type,context_window,usage_input_tokens_no_cache,\
-usage_input_tokens_cache_write_5m,usage_input_tokens_cache_write_1h,usage_input_tokens_cache_read,usage_output_tokens,web_search_count
+ANTHROPIC_USAGE = """usage_date_utc,model_version,api_key,workspace,usage_type,context_window,\
+usage_input_tokens_no_cache,usage_input_tokens_cache_write_5m,usage_input_tokens_cache_write_1h,\
+usage_input_tokens_cache_read,usage_output_tokens,web_search_count
 2026-11-20,claude-sonnet-4-5-20250929,k,Default,standard,≤ 200k,100,500,0,400,300,0
 """
-ANTHROPIC_COST = """usage_date_utc,model,workspace,api_key,usage_type,context_window,token_type,cost_usd,list_price_usd,cost_type
+ANTHROPIC_COST = """usage_date_utc,model,workspace,api_key,usage_type,context_window,token_type,\
+cost_usd,list_price_usd,cost_type
 2026-11-20,Claude Sonnet 4.5,Default,k,message,≤ 200k,input_no_cache,0.00,0.00,token
 2026-11-20,Claude Sonnet 4.5,Default,k,message,≤ 200k,output,0.01,0.01,token
 """
-FOCUS = """BilledCost,BillingCurrency,ChargeCategory,ChargePeriodStart,ServiceCategory,SkuId,ResourceName
-0.011,USD,Usage,2026-11-20T00:00:00Z,AI and Machine Learning,openai/gpt-4o-2024-08-06/input,researchers
-0.006795,USD,Usage,2026-11-20T00:00:00Z,AI and Machine Learning,anthropic/claude-sonnet-4-5-20250929/output,
-99,USD,Usage,2026-11-20T00:00:00Z,Databases,x,y
+FOCUS_DAY = "USD,Usage,2026-11-20T00:00:00Z"
+FOCUS = f"""BilledCost,BillingCurrency,ChargeCategory,ChargePeriodStart,ServiceCategory,SkuId,\
+ResourceName
+0.011,{FOCUS_DAY},AI and Machine Learning,openai/gpt-4o-2024-08-06/input,researchers
+0.006795,{FOCUS_DAY},AI and Machine Learning,anthropic/claude-sonnet-4-5-20250929/output,
+99,{FOCUS_DAY},Databases,x,y
 """
 
 

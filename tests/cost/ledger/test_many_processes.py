@@ -22,10 +22,12 @@ from crewmeter_cost.records import CallContext
 me, batches, size = int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 with Ledger.open(sys.argv[2], busy_seconds=30, durable=True) as ledger:
     for batch in range(batches):
-        context = CallContext(run_id=f"{me % 2:016x}", run_kind="crew", run_name="shared", crew=f"crew {batch % 5}", agent=f"agent {me}")
+        run = {"run_id": f"{me % 2:016x}", "run_kind": "crew", "run_name": "shared"}
+        context = CallContext(**run, crew=f"crew {batch % 5}", agent=f"agent {me}")
         first = me * 1_000_000 + batch * size
         model = f"model {(me + batch) % 7}"
-        ledger.write([(call(first + n, context=context, request_model=model), priced(1)) for n in range(size)], [], frozen)
+        calls = [call(first + n, context=context, request_model=model) for n in range(size)]
+        ledger.write([(each, priced(1)) for each in calls], [], frozen)
         print(first + size, flush=True)
 """
 

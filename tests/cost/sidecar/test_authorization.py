@@ -265,7 +265,10 @@ ROUTES = [*ENDPOINTS, ("POST", "/api/budgets/lease"), ("POST", "/api/budgets/set
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_without_keys_every_route_answers_to_this_machine_only(sidecar, method, path):
-    """Every route × Host × Origin: a page whose name was pointed here (DNS rebinding) gets 403."""
+    """Every route × Host × Origin: a page whose name was pointed here gets 403.
+
+    That is the attack called DNS rebinding.
+    """
     body = b"{}" if method == "POST" else None
     for template in LOOPBACK_HOSTS:
         host = template.format(port=sidecar.port)

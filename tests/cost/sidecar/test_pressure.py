@@ -52,7 +52,8 @@ def outcome(call) -> tuple[str, bool]:
 @pytest.mark.parametrize("value", [b"{}", b'{"":0}', b"[]", b"-9", b'"ab"'])
 def test_a_json_body_of_tiny_values_is_refused(fresh, value):
     """16 MB of them would be half a gigabyte of objects: refused before they are made."""
-    start = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[{"key":"a","value":{"arrayValue":{"values":['
+    attribute = b'{"key":"a","value":{"arrayValue":{"values":['
+    start = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":[' + attribute
     body = start + b",".join([value] * ((15 * MIB) // (len(value) + 1))) + b"]}}}]}]}]}]}"
     began = time.monotonic()
     assert fresh.post(body, content_type="application/json").status == 400

@@ -26,7 +26,8 @@ import os, sys, time
 import crewmeter
 handle = crewmeter.instrument(summary=False)
 from crewai import LLM
-llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1", api_key="sk-fake")
+base_url = os.environ["PROVIDER_URL"] + "/v1"
+llm = LLM(model="openai/gpt-4o-mini", base_url=base_url, api_key="sk-fake")
 def call(n=5):
     for _ in range(n):
         llm.call("hello")
@@ -165,7 +166,8 @@ def leave(q: str) -> str:
     "Leaves the process."
     sys.exit(0)
 agent = Agent(role="Quitter", goal="g", backstory="b", llm=llm, tools=[leave])
-Crew(agents=[agent], tasks=[Task(description='[[tool:leave {"q": "x"}]]', expected_output="x", agent=agent)], name="q").kickoff()
+task = Task(description='[[tool:leave {"q": "x"}]]', expected_output="x", agent=agent)
+Crew(agents=[agent], tasks=[task], name="q").kickoff()
 """,
         ledger=tmp_path / "l.db",
         provider_url=fake_provider.url,

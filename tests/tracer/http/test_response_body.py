@@ -553,7 +553,8 @@ def test_an_error_inside_a_stream_is_a_failed_call(seen, post):
     The error is named, the usage estimated.
     """
     events = (
-        b'data: {"type":"message_start","message":{"id":"m","model":"claude","usage":{"input_tokens":10,"output_tokens":1}}}\n\n'
+        b'data: {"type":"message_start","message":{"id":"m","model":"claude",'
+        b'"usage":{"input_tokens":10,"output_tokens":1}}}\n\n'
         b"event: error\ndata: "
         b'{"type":"error","error":{"type":"overloaded_error","message":"secret"}}\n\n'
     )

@@ -97,13 +97,16 @@ def test_a_foreign_span_with_parts_beyond_the_whole_is_invalid():
 
 KEYS = st.sampled_from(
     """
-    prompt_tokens completion_tokens total_tokens input_tokens output_tokens cached_prompt_tokens reasoning_tokens cached_tokens
-    cache_creation_tokens cache_read_input_tokens cache_creation_input_tokens cache_creation cache_write_tokens ephemeral_1h_input_tokens
-    prompt_tokens_details completion_tokens_details input_tokens_details output_tokens_details audio_tokens image_tokens
-    inputTokens outputTokens totalTokens cacheReadInputTokens cacheWriteInputTokens cacheDetails ttl
-    promptTokenCount candidatesTokenCount thoughtsTokenCount totalTokenCount cachedContentTokenCount promptTokensDetails modality tokenCount
-    prompt_token_count candidates_token_count total_token_count billed_units search_units
-    prompt_eval_count eval_count citation_tokens num_search_queries cost
+        prompt_tokens completion_tokens total_tokens input_tokens output_tokens
+    cached_prompt_tokens reasoning_tokens cached_tokens     cache_creation_tokens
+    cache_read_input_tokens cache_creation_input_tokens cache_creation cache_write_tokens
+    ephemeral_1h_input_tokens     prompt_tokens_details completion_tokens_details
+    input_tokens_details output_tokens_details audio_tokens image_tokens     inputTokens
+    outputTokens totalTokens cacheReadInputTokens cacheWriteInputTokens cacheDetails ttl
+    promptTokenCount candidatesTokenCount thoughtsTokenCount totalTokenCount
+    cachedContentTokenCount promptTokensDetails modality tokenCount     prompt_token_count
+    candidates_token_count total_token_count billed_units search_units     prompt_eval_count
+    eval_count citation_tokens num_search_queries cost
     """.split()  # noqa: SIM905 - a list literal of sixty names would fill two screens
 )
 LEAVES = st.one_of(

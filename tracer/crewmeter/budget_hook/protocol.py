@@ -49,7 +49,8 @@ class BudgetExceeded(Exception):
 
         Args:
             message: What people read.
-            budget: Its name or definition: ``team:growth 500 USD/month``; ``loop`` for a loop limit.
+            budget: Its name or definition (``team:growth 500 USD/month``), ``loop`` for a loop
+                limit.
             spent_usd: What is spent of it.
             limit_usd: Its amount.
             resets_at: When there is money again (UTC); None for a budget without a period.
@@ -208,7 +209,7 @@ def find_budgets(budget: object, settings: TracerSettings) -> BudgetLookup | Non
     None where no ledger is at hand to hold any.
 
     Raises:
-        ValueError: Where a budget is named that is malformed, or nothing is installed to enforce it.
+        ValueError: Where a named budget is malformed, or nothing is installed to enforce it.
     """
     location = _ledger_location(settings)
     is_named = budget is not None or bool(os.environ.get("CREWMETER_BUDGETS", "").strip())

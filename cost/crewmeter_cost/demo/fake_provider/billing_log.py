@@ -19,7 +19,7 @@ class BilledExchange:
     number: int
     """Position among all requests this server saw, from 1."""
     dialect: str
-    """``openai.chat``, ``openai.responses``, ``anthropic``, ``gemini``, ``azure``, ``bedrock`` …"""
+    """``openai.chat``, ``openai.responses``, ``anthropic``, ``gemini``, ``bedrock`` …"""
     provider: str
     operation: str
     request_model: str

@@ -3,11 +3,11 @@
 A test or demo steers it with directives in the prompt's text, so that the script needs no code in
 the server's process:
 
-    [[tool:NAME {"argument": 1}]]   call this tool next (several directives: one call each, in their order)
+    [[tool:NAME {"argument": 1}]]   call this tool next (several: one call each, in order)
     [[say:TEXT]]                    the final answer
     [[usage:in=1000 read=400 w5m=0 w1h=0 out=300 reasoning=120 searches=0]]   tokens to bill
     [[fail:429 x2]]                 refuse the first two such requests with this HTTP status
-    [[drop]] [[cut]] [[slow:0.2]]   close the connection unanswered, cut the stream (billed), wait (seconds)
+    [[drop]] [[cut]] [[slow:0.2]]   close unanswered, cut the stream (billed), wait (s)
     [[garbage]]                     a billed answer that is no JSON where JSON was requested for
     [[tier:flex]] [[model:NAME]]    service tier and model to report in the response
 """

@@ -23,15 +23,18 @@ __all__ = ["Claim", "ModelComparison", "Sums", "claim_of", "compare", "total_of"
 _DAY = 86_400
 _BOOKED = text(
     """
-    SELECT time / 86400 AS day, provider, COALESCE(response_model, request_model) AS model, COUNT(*) AS requests,
-           SUM(unpriced) AS unpriced, SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, SUM(cost_usd) AS cost_usd
+    SELECT time / 86400 AS day, provider, COALESCE(response_model, request_model) AS model,
+           COUNT(*) AS requests, SUM(unpriced) AS unpriced, SUM(input_tokens) AS input_tokens,
+           SUM(output_tokens) AS output_tokens, SUM(cost_usd) AS cost_usd
     FROM calls WHERE time >= :since AND time < :until GROUP BY 1, 2, 3
     """
 )
 _AGENTS = text(
     """
-    SELECT run_id, request_model AS model, agent, SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) AS tokens
-    FROM calls WHERE time >= :since AND time < :until AND crew IS NOT NULL AND run_id IS NOT NULL AND operation <> 'embeddings'
+    SELECT run_id, request_model AS model, agent,
+           SUM(COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)) AS tokens
+    FROM calls WHERE time >= :since AND time < :until
+      AND crew IS NOT NULL AND run_id IS NOT NULL AND operation <> 'embeddings'
     GROUP BY 1, 2, 3
     """
 )

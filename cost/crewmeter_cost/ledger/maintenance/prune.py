@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
 from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE
+from crewmeter_cost.ledger.sql import Sql, sql, where
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
@@ -57,14 +58,12 @@ def _cutoff(before: datetime) -> int:
 def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     """Return what `prune` would delete (runs: at most)."""
     seconds = _cutoff(before) // _NS
-    with ledger.reading() as connection:
-        counts = [
-            connection.exec_driver_sql(
-                # Constants and a number.
-                f'SELECT count(*) FROM "{table}" WHERE started_ns / 1000000000 < {seconds}'  # noqa: S608
-            ).scalar_one()
-            for table in _DELETED
-        ]
+    older = Sql(_OLD, (seconds,))
+    with ledger.read_session() as session:
+        counts = []
+        for table in _DELETED:
+            query = sql("SELECT count(*) FROM", table, where([older]))
+            counts.append(int(session.value(query)))
     return Pruned(before, *counts)
 
 

@@ -190,13 +190,13 @@ class _Salvage:
     def _readable(self, table: TableSpec) -> Iterator[Rows]:
         """Yield the rows of a table that can be read, some hundred at a time."""
         try:
-            # Our own name.
-            (last,) = self._source.execute(f'SELECT max(id) FROM "{table.name}"').fetchone()  # noqa: S608
+            newest = f'SELECT max(id) FROM "{table.name}"'  # noqa: S608 - our own name
+            (last,) = self._source.execute(newest).fetchone()
         except sqlite3.Error:
             return
         names = ", ".join(f'"{name}"' for name in table.names)
-        # Our own names.
-        sql = f'SELECT {names} FROM "{table.name}" WHERE id BETWEEN ? AND ? ORDER BY id'  # noqa: S608
+        every = f'SELECT {names} FROM "{table.name}"'  # noqa: S608 - our own names
+        sql = f"{every} WHERE id BETWEEN ? AND ? ORDER BY id"
         for start in range(0, (last or 0) + 1, _CHUNK):
             found = self._between(
                 sql,

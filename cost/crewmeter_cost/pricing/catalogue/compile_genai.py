@@ -2,8 +2,11 @@
 
 The only module that imports genai-prices, and never at run time.
 
-python -m crewmeter_cost.pricing.catalogue.compile_genai            # rewrite data/genai-prices.txt from the installed package
-python -m crewmeter_cost.pricing.catalogue.compile_genai --check    # exit 1 where the committed file differs
+    python -m crewmeter_cost.pricing.catalogue.compile_genai
+    python -m crewmeter_cost.pricing.catalogue.compile_genai --check
+
+The first rewrites data/genai-prices.txt from the installed package, the second exits with 1 where
+the committed file differs.
 """
 
 from __future__ import annotations

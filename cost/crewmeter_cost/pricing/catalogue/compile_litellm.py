@@ -94,7 +94,8 @@ _TIERS = {
     "balanced": "balanced",
 }
 _FIELD = re.compile(
-    r"(?P<base>.+?)(?:_above_(?P<above>\d+)k_tokens)?(?:_(?P<tier>batches|flex|priority|fast|ultrafast|balanced))?"
+    r"(?P<base>.+?)(?:_above_(?P<above>\d+)k_tokens)?"
+    r"(?:_(?P<tier>batches|flex|priority|fast|ultrafast|balanced))?"
 )
 _PROVIDERS = {
     "fireworks_ai-embedding-models": "fireworks",

@@ -1,11 +1,12 @@
 """A price catalogue as committed text, one model a line, read lazily.
 
-    {"book": "genai-prices", "version": "0.2.3", …}            the header
-    = openai<TAB>{"fallback": […]}                             a provider, by its convention name
-    gpt-4o<TAB>gpt-4o gpt-4o-2024-08-06<TAB>open names<TAB>[{"input": "2.5", …}, …]      a model, its names, its periods
+    {"book": "genai-prices", "version": "0.2.3", …}
+    = openai<TAB>{"fallback": […]}
+    gpt-4o<TAB>gpt-4o gpt-4o-2024-08-06<TAB>open names<TAB>[{"input": "2.5", …}, …]
 
-`names` match exactly (or by the rules of `matching`), `open names` are those the source itself
-matches as a prefix or part.
+These are the header, a provider by its convention name, and a model with its names, open names and
+periods. `names` match exactly (or by the rules of `matching`), `open names` are those the source
+itself matches as a prefix or part.
 """
 
 from __future__ import annotations
