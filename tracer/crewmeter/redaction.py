@@ -24,15 +24,17 @@ _OTEL_ON = frozenset({"span_only", "span_and_event"})
 
 _SECRETS = re.compile(
     r"""
-      -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?(?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)   # PEM
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                                               # JSON Web Token
-    | \b(?:sk|pk|rk)[-_][\w-]{12,}                                                    # OpenAI, Anthropic, Stripe …
-    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                                                   # AWS access key id
-    | \bxox[a-z]-[\w-]{8,}                                                            # Slack
-    | \bgh[pousr]_\w{16,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{16,}                 # GitHub, GitLab
-    | \bAIza[\w-]{30,} | \bya29\.[\w-]{20,}                                           # Google
-    | \bhf_\w{20,} | \bgsk_\w{20,} | \bxai-[\w-]{20,}                                 # Hugging Face, Groq, xAI
-    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                                                 # user:password in a URL
+      # PEM
+      -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?
+      (?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)
+    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                            # JSON Web Token
+    | \b(?:sk|pk|rk)[-_][\w-]{12,}                                 # OpenAI, Anthropic, Stripe …
+    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                                # AWS access key id
+    | \bxox[a-z]-[\w-]{8,}                                         # Slack
+    | \bgh[pousr]_\w{16,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{16,} # GitHub, GitLab
+    | \bAIza[\w-]{30,} | \bya29\.[\w-]{20,}                        # Google
+    | \bhf_\w{20,} | \bgsk_\w{20,} | \bxai-[\w-]{20,}              # Hugging Face, Groq, xAI
+    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                              # user:password in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )
