@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from crewmeter import semconv
+from crewmeter.semconv import generations
 from crewmeter_cost.cli import build
 from crewmeter_cost.cli.commands import COMMANDS
 from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
@@ -73,6 +74,8 @@ STANDARD = {
     "OTEL_SERVICE_NAME": "Name of the service in the ledger and in traces.",
     "OTEL_RESOURCE_ATTRIBUTES": "`deployment.environment.name` becomes the environment.",
     "OTEL_TRACES_SAMPLER": "Decides what the trace back end gets. The ledger gets every call.",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "Which generation of the GenAI conventions goes out: unset "
+    "both, `gen_ai_latest_experimental` the new one, with `/dup` both, `default` the old one.",
     "OTEL_SDK_DISABLED": "`true` switches everything off.",
 }
 _IGNORED = re.compile(
@@ -147,7 +150,37 @@ def attributes_page() -> str:
             current = section
             lines += ["", f"## {section}", "", "| name | meaning |", "|---|---|"]
         lines.append(f"| `{value}` | {text.replace('|', chr(92) + '|')} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_generation_lines()]) + "\n"
+
+
+def _generation_lines() -> list[str]:
+    """Return the sections on what goes out of each generation of the conventions."""
+    lines = [
+        "",
+        "## OpenTelemetry metrics of the app",
+        "",
+        f"`{generations.OPT_IN}` chooses the generation, see",
+        "[Environment variables](environment.md). Labels never name a user.",
+        "",
+        "| metric | kind | unit | generation | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for metric in generations.METRICS:
+        group = f"{metric.generation}, by opt-in only" if metric.proposed else metric.generation
+        lines.append(
+            f"| `{metric.name}` | {metric.instrument} | `{metric.unit}` | {group} "
+            f"| {metric.description} |"
+        )
+    lines += ["", "## Attributes that the new generation adds", "", "| name | value of |"]
+    lines.append("|---|---|")
+    for copy in generations.COPIED_ATTRIBUTES:
+        note = ", which it replaces" if copy.renamed else ""
+        lines.append(f"| `{copy.name}` | `{copy.source}`{note} |")
+    lines += ["", "## Spans that the new generation renames", "", "| was | operation |"]
+    lines.append("|---|---|")
+    for name, operation in generations.MEMORY_AND_PLAN.items():
+        lines.append(f"| `{name}` | `{operation}` |")
+    return lines
 
 
 def metrics_page() -> str:

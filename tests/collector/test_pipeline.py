@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from unittest.mock import patch
 
 import pytest
 from support.collector_parts import (
@@ -20,8 +21,13 @@ from support.collector_parts import (
     wait_until,
 )
 from support.collector_traffic import run
+from support.golden_spans import golden_nodes
 
 from crewmeter import semconv
+from crewmeter.export.metrics import ClientMetrics
+from crewmeter.export.readable_span import readable
+from crewmeter.semconv.generations import Emitted
+from crewmeter.settings import TracerSettings
 
 pytestmark = pytest.mark.services
 
@@ -388,23 +394,54 @@ def test_the_collector_shows_its_own_loss_metrics(
 
 
 def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collector):
-    """The apps' own GenAI metrics can be scraped after agent and gateway."""
+    """The app's metrics of both generations can be scraped after agent and gateway.
+
+    Each under the name and unit that Prometheus makes of it, with the labels of the conventions.
+    """
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
 
     reader = PeriodicExportingMetricReader(
         OTLPMetricExporter(endpoint=f"{agent.http}/v1/metrics"), export_interval_millis=60_000
     )
     meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-    meters.get_meter("test").create_histogram(semconv.METRIC_OPERATION_DURATION, unit="s").record(
-        0.25, {semconv.OPERATION: "chat"}
-    )
+    with patch("opentelemetry.metrics.get_meter_provider", return_value=meters):
+        metrics = ClientMetrics(TracerSettings(), Resource.get_empty)
+        for node in golden_nodes():
+            readable(node, Resource.get_empty(), Emitted())
+            metrics.record(node)
     meters.force_flush()
 
-    def scraped() -> bool:
+    def scraped() -> str:
         with urllib.request.urlopen(gateway.app_metrics, timeout=5) as answer:
-            return "gen_ai_client_operation_duration_seconds_count" in answer.read().decode()
+            return answer.read().decode()
 
-    wait_until(scraped)
+    last = "gen_ai_invoke_workflow_duration_seconds_count"
+    wait_until(lambda: last in scraped(), what="the app's metrics at the gateway")
     meters.shutdown()
+    names = {line.partition("{")[0] for line in scraped().splitlines() if line[:1] != "#"}
+    old = {
+        "gen_ai_client_operation_duration_seconds_count",
+        "gen_ai_client_token_usage_sum",
+        "gen_ai_client_operation_time_to_first_chunk_seconds_bucket",
+    }
+    new = {
+        "gen_ai_client_inference_duration_seconds_count",
+        "gen_ai_client_inference_time_to_first_chunk_seconds_bucket",
+        "gen_ai_client_inference_usage_input_tokens_total",
+        "gen_ai_client_inference_usage_output_tokens_total",
+        "gen_ai_client_inference_usage_cache_read_input_tokens_total",
+        "gen_ai_client_inference_usage_reasoning_output_tokens_total",
+        "gen_ai_client_inference_operation_input_tokens_sum",
+        "gen_ai_invoke_agent_duration_seconds_count",
+        "gen_ai_invoke_agent_inference_calls_sum",
+        "gen_ai_invoke_agent_tool_calls_sum",
+        "gen_ai_execute_tool_duration_seconds_count",
+        "mcp_client_operation_duration_seconds_count",
+        last,
+    }
+    assert old <= names, old - names
+    assert new <= names, new - names
+    assert 'gen_ai_token_modality="audio"' in scraped()

@@ -102,7 +102,11 @@ class Installation:
             ledger = ledger_file(self._settings.ledger)
             journal = Journal(journal_folder(ledger), resource) if ledger is not None else None
         processor = BatchProcessor(
-            name, lambda: make_exporter(name, self._settings), resource, journal
+            name,
+            lambda: make_exporter(name, self._settings),
+            resource,
+            journal,
+            self._settings.emitted,
         )
         if first:
             processor.tick = self._tick
@@ -237,7 +241,10 @@ class Installation:
         made = readable(
             node,
             self._app_provider.resource(),
+            self._settings.emitted,
         )
+        if made.name != node.name:
+            span.update_name(made.name)
         span.set_attributes(dict(made.attributes or {}))
         for event in made.events:
             span.add_event(

@@ -60,22 +60,25 @@ class Content:
     enabled: bool = False
     limit: int = 8192
     """Longest text on a span (characters). A longer one is cut with a marker."""
+    as_messages: bool = True
+    """Whether prompts and answers are lists of messages, as the new conventions have them."""
 
-    def text(self, value: object) -> str | None:
-        """Return ``value`` as scrubbed text of at most ``limit`` characters.
+    def text(self, value: object, limit: int | None = None) -> str | None:
+        """Return ``value`` as scrubbed text of at most ``limit`` characters, else of ours.
 
         None when content is off, or there is none.
         """
+        limit = limit or self.limit
         if not self.enabled or value is None:
             return None
         if isinstance(value, str):
             text = value
         else:
             text = json.dumps(value, default=str, ensure_ascii=False)
-        clean = scrub(text[: self.limit + _SCRUBBED_BEYOND])
-        if len(text) <= self.limit and len(clean) <= self.limit:
+        clean = scrub(text[: limit + _SCRUBBED_BEYOND])
+        if len(text) <= limit and len(clean) <= limit:
             return clean
-        return f"{clean[: self.limit]}…[cut, {len(text)} characters in all]"
+        return f"{clean[:limit]}…[cut, {len(text)} characters in all]"
 
 
 def scrub(text: str) -> str:

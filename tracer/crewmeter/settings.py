@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from crewmeter.attribution import parse_tags, tag_attributes
 from crewmeter.redaction import Content, capture_wanted
+from crewmeter.semconv.generations import Emitted, emitted_generations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,8 @@ class TracerSettings:
     content: Content = field(default_factory=Content)
     scope: Mapping[str, str] = field(default_factory=dict)
     """Attributes of ``tags=`` and ``CREWMETER_TAGS``, on every span."""
+    emitted: Emitted = field(default_factory=Emitted)
+    """The generations of the GenAI conventions whose names go out."""
     log: str = "off"
     summary: bool | None = None
 
@@ -64,6 +67,7 @@ def read_settings(
     """
     outside = _endpoint(environ, endpoint)
     environment_tags = _environment_tags(environ)
+    emitted = emitted_generations(environ)
     protocol = _protocol(
         environ,
         outside,
@@ -86,8 +90,12 @@ def read_settings(
         headers=dict(headers or {}),
         protocol=protocol,
         metrics=_wants_metrics(environ, outside),
-        content=Content(enabled=capture_wanted(capture_content, environ)),
+        content=Content(
+            enabled=capture_wanted(capture_content, environ),
+            as_messages=emitted.new,
+        ),
         scope=tag_attributes({**environment_tags, **(tags or {})}),
+        emitted=emitted,
         log=_log_mode(environ),
         summary=summary,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.providers.hosts import canonical_provider
 from crewmeter.usage.attributes import plain_usage_from_attributes
 from crewmeter_cost.intake.coerce import decimal_text, first_text, model_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import call_context_of
@@ -57,7 +58,7 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         started_ns=span.started_ns,
         ended_ns=span.ended_ns,
         operation=operation,
-        provider=text(get(semconv.PROVIDER) or get(semconv.DECLARED_PROVIDER)),
+        provider=_provider(get(semconv.PROVIDER) or get(semconv.DECLARED_PROVIDER)),
         host=text(get(semconv.SERVER_ADDRESS)),
         request_model=model_text(get(semconv.REQUEST_MODEL)),
         response_model=model_text(get(semconv.RESPONSE_MODEL)),
@@ -73,6 +74,11 @@ def _call(span: Span, attributes: Mapping[str, object], operation: str) -> Call:
         scope=span.scope,
         context=call_context_of(attributes, span.resource),
     )
+
+
+def _provider(value: object) -> str | None:
+    """Return our own name of a provider, as newer conventions respell some."""
+    return canonical_provider(text(value))
 
 
 def _step(span: Span, attributes: Mapping[str, object], kind: str) -> Step:

@@ -54,6 +54,13 @@ NAMES = {
     "human_feedback": "human_feedback",
     "flow_input": "human_input",
     "llm_guardrail": "guardrail",
+    "memory_query": "search_memory",
+    "memory_retrieval": "search_memory",
+    "memory_save": "upsert_memory",
+    "knowledge_query": "retrieval",
+    "knowledge_search_query": "retrieval",
+    "agent_reasoning": "plan",
+    "plan_step": "plan",
 }
 """What steps are called by stem, where it is not the stem itself."""
 

@@ -10,9 +10,6 @@ import logging
 import time
 
 import pytest
-from opentelemetry import metrics as otel_metrics
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
@@ -26,7 +23,6 @@ from crewmeter import semconv
 from crewmeter.console.kickoff_summary import KickoffSummary
 from crewmeter.console.run_log import RunLog
 from crewmeter.export.batch_processor import LOADED_SPANS, LONGEST_DELAY_S, BatchProcessor
-from crewmeter.export.metrics import ClientMetrics
 from crewmeter.settings import TracerSettings
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
@@ -183,44 +179,6 @@ def test_a_missing_exporter_is_named(caplog):
 
     with pytest.raises(LookupError, match=r"no span exporter 'nonesuch'.*crewmeter"):
         make_exporter("nonesuch", TracerSettings())
-
-
-def test_metrics_follow_the_conventions(monkeypatch):
-    """Duration, tokens by type and time to first chunk, with the conventions' names, units and
-    buckets.
-    """
-    reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
-    metrics = ClientMetrics(TracerSettings(), Resource.get_empty)
-    from crewmeter.export.readable_span import readable
-
-    for node in finished():
-        readable(node, Resource.get_empty())
-        metrics.record(node)
-    found = {
-        metric.name: metric
-        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
-    }
-    assert set(found) == {
-        semconv.METRIC_OPERATION_DURATION,
-        semconv.METRIC_TOKEN_USAGE,
-        semconv.METRIC_TIME_TO_FIRST_CHUNK,
-    }
-    (duration,) = found[semconv.METRIC_OPERATION_DURATION].data.data_points
-    assert (duration.sum, duration.explicit_bounds[0], duration.explicit_bounds[-1]) == (
-        1.0,
-        0.01,
-        81.92,
-    )
-    assert duration.attributes[semconv.REQUEST_MODEL] == "gpt-4o"
-    tokens = {
-        point.attributes[semconv.TOKEN_TYPE]: point.sum
-        for point in found[semconv.METRIC_TOKEN_USAGE].data.data_points
-    }
-    assert tokens == {"input": 1000, "output": 300}
-    assert found[semconv.METRIC_TIME_TO_FIRST_CHUNK].data.data_points[0].sum == 0.25
-    provider.shutdown()
 
 
 @pytest.mark.parametrize("mode", ["text", "json"])

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
+    from crewmeter.spans.model_call import ModelCall
+
 __all__ = [
     "Ending",
     "a2a_ended",
+    "add_outcome",
     "agent_ended",
     "ended",
     "error_of",
@@ -29,6 +32,7 @@ __all__ = [
     "source_ended",
     "task_ended",
     "tool_ended",
+    "usage_of",
 ]
 
 _A2A_FAILURES = frozenset({"failed", "rejected", "canceled"})
@@ -133,6 +137,27 @@ def llm_ended(source: Any, event: Any) -> Ending:
         key=text(getattr(event, "call_id", None)),
         content=((semconv.OUTPUT_MESSAGES, response),),
     )
+
+
+def add_outcome(call: ModelCall, event: Any) -> None:
+    """Add what an ending event says of a call."""
+    call.usage = usage_of(event)
+    call.finish_reason = _string(getattr(event, "finish_reason", None))
+    call.response_id = _string(getattr(event, "response_id", None))
+
+
+def usage_of(event: Any) -> dict[str, object] | None:
+    """Return the usage on the end of a call, in the provider's or CrewAI's own shape."""
+    usage = getattr(event, "usage", None)
+    if isinstance(usage, dict):
+        return usage
+    return None
+
+
+def _string(value: object) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    return None
 
 
 def error_of(event: Any, unnamed: str = "_OTHER") -> str:

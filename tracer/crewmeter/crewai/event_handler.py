@@ -12,11 +12,13 @@ from crewmeter import semconv
 from crewmeter.crewai.budget_hooks import BudgetHooks
 from crewmeter.crewai.conversation_turns import TURN_ENDS, TURN_START, ConversationTurns
 from crewmeter.crewai.display_names import has_mocked_client
-from crewmeter.crewai.end_events import Ending, error_of
+from crewmeter.crewai.end_events import Ending, add_outcome, error_of, usage_of
 from crewmeter.crewai.event_bus_listener import EventBusListener, descendants
 from crewmeter.crewai.event_to_span import TABLE, is_hidden
+from crewmeter.crewai.messages import messages_text
 from crewmeter.crewai.span_events import SPAN_EVENTS, span_event_attributes
 from crewmeter.crewai.start_events import Opening
+from crewmeter.crewai.tool_call_ids import ToolCallIds
 from crewmeter.log_rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ _EMBEDDING_EVENTS = frozenset(
 )
 """Events right before an embedding is bought."""
 
+_ROLES = {semconv.INPUT_MESSAGES: "user", semconv.OUTPUT_MESSAGES: "assistant"}
+"""Attribute of messages → who says one that does not tell."""
+
 logger = logging.getLogger("crewmeter")
 
 
@@ -57,6 +62,7 @@ class EventHandler:
         self._budget_hooks = BudgetHooks(before_call) if before_call is not None else None
         self._limit = RateLimit()
         self._turns = ConversationTurns()
+        self._tool_calls = ToolCallIds()
         self._is_replaying: Callable[[], bool] = lambda: False
         self._undo: list[Callable[[], None]] = []
         self._inline = True
@@ -230,6 +236,10 @@ class EventHandler:
             node.labels = opening.labels
         if opening.call is not None:
             self._start_call(source, node, opening.call)
+        elif rule.kind == semconv.KIND_TOOL and opening.key is not None:
+            call_id = self._tool_calls.take(node, opening.key)
+            if call_id is not None:
+                node.attributes[semconv.TOOL_CALL_ID] = call_id
         self._add_content(node, opening.content)
 
     def _start_call(self, source: Any, node: OpenSpan, call: ModelCall) -> None:
@@ -281,7 +291,8 @@ class EventHandler:
         if node is None:
             node = self._renamed(event, ending.key)
         if node is not None and node.call is not None:
-            _add_outcome(node.call, event)
+            self._tool_calls.note(node, getattr(event, "response", None))
+            add_outcome(node.call, event)
             if not node.call.exchanges and has_mocked_client(source):
                 node.call.not_sent = True
             self._close(
@@ -291,7 +302,7 @@ class EventHandler:
                 ending,
                 now_ns,
             )
-        elif self._recorder.find_ended_call(ending.key, _usage_of(event)) is None:
+        elif self._recorder.find_ended_call(ending.key, usage_of(event)) is None:
             self._record_unannounced(rule, source, event, now_ns)
 
     def _renamed(self, event: Any, key: str | None) -> OpenSpan | None:
@@ -314,7 +325,7 @@ class EventHandler:
         opening = TABLE["llm_call_started"].read(source, event)
         if not isinstance(opening, Opening) or opening.call is None:
             return
-        _add_outcome(opening.call, event)
+        add_outcome(opening.call, event)
         self._recorder.record(
             event.parent_event_id,
             semconv.KIND_LLM,
@@ -359,7 +370,11 @@ class EventHandler:
         if not self._content.enabled:
             return
         for name, value in content:
-            text = self._content.text(value)
+            role = _ROLES.get(name)
+            if role is not None and self._content.as_messages:
+                text = messages_text(value, role, self._content)
+            else:
+                text = self._content.text(value)
             if text is not None:
                 node.attributes[name] = text
 
@@ -370,23 +385,3 @@ def _takes_event(bus: type, name: str) -> bool:
     if not inspect.isfunction(method):
         return False
     return list(inspect.signature(method).parameters) == ["self", "source", "event"]
-
-
-def _add_outcome(call: ModelCall, event: Any) -> None:
-    """Add what an ending event says of a call."""
-    call.usage = _usage_of(event)
-    call.finish_reason = _text(getattr(event, "finish_reason", None))
-    call.response_id = _text(getattr(event, "response_id", None))
-
-
-def _usage_of(event: Any) -> dict[str, object] | None:
-    usage = getattr(event, "usage", None)
-    if isinstance(usage, dict):
-        return usage
-    return None
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, str) and value:
-        return value
-    return None

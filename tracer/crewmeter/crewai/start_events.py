@@ -163,6 +163,9 @@ def llm_started(source: Any, event: Any) -> Opening:
         value = fields.get(name)
         if value is not None and isinstance(value, int | float):
             attributes[attribute] = value
+    level = getattr(source, "reasoning_effort", None)
+    if isinstance(level, str):
+        attributes[semconv.REASONING_LEVEL] = level
     name = f"{semconv.CHAT} {call.model}" if call.model else semconv.CHAT
     return Opening(
         name,
@@ -204,6 +207,10 @@ def mcp_started(source: Any, event: Any) -> Opening:
     else:
         method = "initialize"
     attributes[semconv.MCP_METHOD] = method
+    transport = getattr(event, "transport_type", None)
+    if transport is not None:
+        # CrewAI knows ``stdio``, ``sse``, ``http`` and ``streamable-http``.
+        attributes[semconv.NETWORK_TRANSPORT] = "pipe" if transport == "stdio" else "tcp"
     subject = tool or server
     return Opening(
         f"{method} {subject}",

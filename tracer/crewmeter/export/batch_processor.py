@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from crewmeter.export.readable_span import readable
 from crewmeter.log_rate_limit import RateLimit
+from crewmeter.semconv.generations import Emitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +66,10 @@ class BatchProcessor:
         factory: Callable[[], SpanExporter],
         resource: Callable[[], Resource],
         journal: Journal | None = None,
+        emitted: Emitted = Emitted(),  # noqa: B008 - immutable
     ) -> None:
         self.name = name
+        self._emitted = emitted
         self._journal = journal
         self.tick: Callable[[], None] | None = None
         """Runs after every batch and every idle minute, on the thread."""
@@ -297,7 +300,7 @@ class BatchProcessor:
         for _ in range(min(BATCH, len(self._queue))):
             node = self._queue.popleft()
             try:
-                readable(node, resource)
+                readable(node, resource, self._emitted)
             except Exception as error:  # noqa: BLE001  # one odd span must not hold up the rest
                 self._lost += 1
                 self._report(f"a {node.kind} span could not be made: {type(error).__name__}")

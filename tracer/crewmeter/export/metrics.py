@@ -1,6 +1,7 @@
-"""The client metrics of the GenAI conventions.
+"""The metrics of the GenAI conventions, in the generations that go out.
 
-They are recorded where the app has a meter provider, or an OTLP endpoint is configured.
+They are recorded where the app has a meter provider, or an OTLP endpoint is configured. Everything
+here runs on the export thread.
 """
 
 from __future__ import annotations
@@ -11,82 +12,54 @@ from opentelemetry import metrics as otel_metrics
 
 from crewmeter import semconv
 from crewmeter.export.exporters import signal_url
+from crewmeter.export.metric_values import AgentCounts, span_values
+from crewmeter.semconv import generations
 from crewmeter.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from opentelemetry.metrics import Histogram
+    from opentelemetry.metrics import Counter, Histogram
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.util.types import AttributeValue
 
+    from crewmeter.semconv.generations import Emitted, Metric
     from crewmeter.settings import TracerSettings
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["DURATION_BUCKETS_S", "TOKEN_BUCKETS", "ClientMetrics"]
-
-DURATION_BUCKETS_S = tuple(0.01 * 2**power for power in range(14))
-"""0.01 s to 81.92 s, doubling, as the conventions advise."""
-TOKEN_BUCKETS = tuple(float(4**power) for power in range(14))
-"""1 to 67,108,864 tokens, times four, as the conventions advise."""
-FIRST_CHUNK_BUCKETS_S = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1.0,
-    2.5,
-    5.0,
-    7.5,
-    10.0,
-)
-_LABELS = (
-    semconv.OPERATION,
-    semconv.PROVIDER,
-    semconv.REQUEST_MODEL,
-    semconv.RESPONSE_MODEL,
-    semconv.SERVER_ADDRESS,
-    semconv.SERVER_PORT,
-    semconv.ERROR_TYPE,
-)
+__all__ = ["ClientMetrics"]
 
 
 class _Instruments:
-    """The three histograms of one meter provider."""
+    """The instruments of one meter provider, for the metrics that go out."""
 
-    def __init__(self, provider: Any) -> None:
+    def __init__(self, provider: Any, emitted: Emitted) -> None:
         meter = provider.get_meter(semconv.SCOPE, version())
-        self.duration = _histogram(
-            meter,
-            semconv.METRIC_OPERATION_DURATION,
-            "s",
-            "Duration of a model operation",
-            DURATION_BUCKETS_S,
-        )
-        self.tokens = _histogram(
-            meter,
-            semconv.METRIC_TOKEN_USAGE,
-            "{token}",
-            "Tokens used by a model operation",
-            TOKEN_BUCKETS,
-        )
-        self.first_chunk = _histogram(
-            meter,
-            semconv.METRIC_TIME_TO_FIRST_CHUNK,
-            "s",
-            "Time to the first streamed chunk",
-            FIRST_CHUNK_BUCKETS_S,
-        )
+        self._histograms: dict[str, Histogram] = {}
+        self._counters: dict[str, Counter] = {}
+        for metric in generations.METRICS:
+            if not generations.metric_is_emitted(metric, emitted):
+                continue
+            if metric.instrument == "counter":
+                self._counters[metric.name] = _counter(meter, metric)
+            else:
+                self._histograms[metric.name] = _histogram(meter, metric)
+
+    def record(
+        self, metric: Metric, value: float, attributes: Mapping[str, AttributeValue]
+    ) -> None:
+        """Record a value, if the metric goes out."""
+        histogram = self._histograms.get(metric.name)
+        if histogram is not None:
+            histogram.record(value, attributes)
+            return
+        counter = self._counters.get(metric.name)
+        if counter is not None:
+            counter.add(value, attributes)
 
 
 class ClientMetrics:
-    """The recorder of billed spans, idle without a provider and an endpoint."""
+    """The recorder of finished spans, idle without a provider and an endpoint."""
 
     def __init__(self, settings: TracerSettings, resource: Callable[[], Resource]) -> None:
         self._settings = settings
@@ -94,30 +67,19 @@ class ClientMetrics:
         self._seen: object = None
         self._instruments: _Instruments | None = None
         self._own: Any = None
+        self._agents = AgentCounts()
 
     def record(self, node: OpenSpan) -> None:
-        """Count one finished span if it is a model operation."""
-        if node.call is None or node.readable is None or node.ended_ns is None:
+        """Record one finished span."""
+        if node.readable is None or node.ended_ns is None:
             return
         instruments = self._current()
         if instruments is None:
             return
-        attributes = node.readable.attributes or {}
-        labels = {name: attributes[name] for name in _LABELS if name in attributes}
-        instruments.duration.record(
-            (node.ended_ns - node.started_ns) / 1e9,
-            labels,
-        )
-        for kind, name in (("input", semconv.INPUT_TOKENS), ("output", semconv.OUTPUT_TOKENS)):
-            count = attributes.get(name)
-            if isinstance(count, int):
-                instruments.tokens.record(
-                    count,
-                    {**labels, semconv.TOKEN_TYPE: kind},
-                )
-        first = attributes.get(semconv.TIME_TO_FIRST_TOKEN)
-        if isinstance(first, float):
-            instruments.first_chunk.record(first, labels)
+        self._agents.add(node)
+        emitted = self._settings.emitted
+        for metric, value, attributes in span_values(node, self._agents, emitted):
+            instruments.record(metric, value, attributes)
 
     def close(self) -> None:
         """Export what is collected and stop, if the provider is ours."""
@@ -132,6 +94,7 @@ class ClientMetrics:
         The SDK's reader of the parent's provider would have no thread here.
         """
         self._seen = self._instruments = self._own = None
+        self._agents = AgentCounts()
 
     def _current(self) -> _Instruments | None:
         """Return instruments of the app's meter provider, else of our own, else None."""
@@ -142,7 +105,9 @@ class ClientMetrics:
         if type(provider).__module__.startswith("opentelemetry.metrics"):
             # The API's proxy: the app has set none.
             provider = self._own_provider()
-        self._instruments = _Instruments(provider) if provider is not None else None
+        self._instruments = None
+        if provider is not None:
+            self._instruments = _Instruments(provider, self._settings.emitted)
         return self._instruments
 
     def _own_provider(self) -> Any:
@@ -155,11 +120,19 @@ class ClientMetrics:
         return self._own
 
 
-def _histogram(
-    meter: Any, name: str, unit: str, description: str, buckets: tuple[float, ...]
-) -> Histogram:
+def _counter(meter: Any, metric: Metric) -> Counter:
+    made: Counter = meter.create_counter(
+        metric.name, unit=metric.unit, description=metric.description
+    )
+    return made
+
+
+def _histogram(meter: Any, metric: Metric) -> Histogram:
     made: Histogram = meter.create_histogram(
-        name, unit=unit, description=description, explicit_bucket_boundaries_advisory=list(buckets)
+        metric.name,
+        unit=metric.unit,
+        description=metric.description,
+        explicit_bucket_boundaries_advisory=list(metric.buckets),
     )
     return made
 

@@ -10,6 +10,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from crewmeter import semconv
+from crewmeter.export.genai_names import named_attributes, span_name
 from crewmeter.spans.call_attributes import call_attributes
 from crewmeter.spans.span import CLIENT_KINDS
 from crewmeter.version import version
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.util.types import AttributeValue
 
+    from crewmeter.semconv.generations import Emitted
     from crewmeter.spans.span import OpenSpan
 
 __all__ = ["attributes_of", "final_attributes", "readable", "status_of"]
@@ -56,19 +58,23 @@ def status_of(node: OpenSpan) -> Status:
     return Status(StatusCode.ERROR, node.message)
 
 
-def readable(node: OpenSpan, resource: Resource) -> ReadableSpan:
-    """Return ``node`` as a span, made at the first call and the same afterwards."""
+def readable(node: OpenSpan, resource: Resource, emitted: Emitted) -> ReadableSpan:
+    """Return ``node`` as a span, made at the first call and the same afterwards.
+
+    Its names are those of the conventions' generations in ``emitted``.
+    """
     if node.readable is not None:
         return node.readable
     with _lock:
         if node.readable is None:
             kind = SpanKind.CLIENT if node.kind in CLIENT_KINDS else SpanKind.INTERNAL
+            attributes = final_attributes(node)
             node.readable = ReadableSpan(
-                name=node.name,
+                name=span_name(node.name, attributes, emitted),
                 context=node.context,
                 parent=node.parent_context,
                 resource=resource,
-                attributes=final_attributes(node),
+                attributes=named_attributes(node.name, attributes, emitted),
                 events=[Event(name, given, at_ns) for name, given, at_ns in node.events],
                 kind=kind,
                 status=status_of(node),

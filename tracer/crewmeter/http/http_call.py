@@ -63,6 +63,7 @@ class HttpExchange:
         "_find_model",
         "_request_model",
         "_unread",
+        "chunks",
         "done",
         "ended_ns",
         "first_chunk_ns",
@@ -116,6 +117,8 @@ class HttpExchange:
         self.status_code: int | None = None
         self.started_ns = time.time_ns()
         self.first_chunk_ns: int | None = None
+        self.chunks = 0
+        """Chunks of a stream that were read so far."""
         self.ended_ns: int | None = None
         self.streamed = False
         self.done = False

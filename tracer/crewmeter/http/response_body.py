@@ -136,6 +136,7 @@ class BodyObserver:
         if self._inflate is not None:
             chunk = self._inflate.decompress(chunk)
         if self._parser is not None:
+            exchange.chunks += 1
             self._parser.feed(chunk)
             self._check(self._parser)
             return
@@ -155,6 +156,7 @@ class BodyObserver:
         exchange = self.exchange
         if exchange.first_chunk_ns is None:
             exchange.first_chunk_ns = time.time_ns()
+        exchange.chunks += 1
         if self._parser is not None and not exchange.done:
             self._parser.payload(payload)
             self._check(self._parser)

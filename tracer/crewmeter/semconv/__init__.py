@@ -1,6 +1,7 @@
 """Every attribute, metric and span name that crewmeter writes or reads, once.
 
-This module imports nothing.
+This module imports nothing. Which generation of the conventions a name belongs to, and what is
+emitted of each, is in `crewmeter.semconv.generations`.
 
 Names without the ``crewmeter.`` prefix follow the OpenTelemetry GenAI semantic conventions
 (repository ``open-telemetry/semantic-conventions-genai``, status "development", read in 2026);
@@ -21,10 +22,20 @@ REQUEST_TEMPERATURE = "gen_ai.request.temperature"
 REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
 REQUEST_TOP_P = "gen_ai.request.top_p"
 REQUEST_SEED = "gen_ai.request.seed"
+REASONING_LEVEL = "gen_ai.request.reasoning.level"
+"""How much the model was requested to reason, as the provider spells it: ``low``, ``high`` …"""
 AGENT_NAME = "gen_ai.agent.name"
 WORKFLOW_NAME = "gen_ai.workflow.name"
 TOOL_NAME = "gen_ai.tool.name"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_FUNCTION = "function"
+"""Value of the tool's type: a tool that the app runs itself, as all of CrewAI's are."""
+TOOL_CALL_ID = "gen_ai.tool.call.id"
 CONVERSATION_ID = "gen_ai.conversation.id"
+USER_ID = "user.id"
+SESSION_ID = "session.id"
+OPENAI_SERVICE_TIER = "openai.response.service_tier"
+NETWORK_TRANSPORT = "network.transport"
 MCP_METHOD = "mcp.method.name"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
@@ -37,6 +48,19 @@ CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
 CACHE_WRITE_TOKENS_RENAMED = "gen_ai.usage.cache_write.input_tokens"
 REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+TEXT_INPUT_TOKENS = "gen_ai.usage.text.input_tokens"
+TEXT_OUTPUT_TOKENS = "gen_ai.usage.text.output_tokens"
+AUDIO_INPUT_TOKENS = "gen_ai.usage.audio.input_tokens"
+AUDIO_OUTPUT_TOKENS = "gen_ai.usage.audio.output_tokens"
+IMAGE_INPUT_TOKENS = "gen_ai.usage.image.input_tokens"
+IMAGE_OUTPUT_TOKENS = "gen_ai.usage.image.output_tokens"
+AUDIO_CACHE_READ_TOKENS = "gen_ai.usage.audio.cache_read.input_tokens"
+IMAGE_CACHE_READ_TOKENS = "gen_ai.usage.image.cache_read.input_tokens"
+COST_AMOUNT = "gen_ai.usage.cost.amount"
+"""What the provider itself said the call cost (double), proposed for the conventions (#443)."""
+COST_CURRENCY = "gen_ai.usage.cost.currency"
+COST_SOURCE = "gen_ai.usage.cost.source"
+"""``provider``: the amount stood in the response."""
 
 # --- crewmeter: usage the conventions do not split ---------------------------------------------
 CACHE_WRITE_5M_TOKENS = "crewmeter.usage.cache_write_5m.input_tokens"
@@ -134,6 +158,10 @@ UNROUTED = "unrouted"
 EXECUTE_TOOL = "execute_tool"
 INVOKE_AGENT = "invoke_agent"
 INVOKE_WORKFLOW = "invoke_workflow"
+SEARCH_MEMORY = "search_memory"
+UPSERT_MEMORY = "upsert_memory"
+RETRIEVAL = "retrieval"
+PLAN = "plan"
 BILLED_OPERATIONS = frozenset(
     {
         CHAT,
@@ -172,11 +200,10 @@ KIND_TEST = "test"
 KIND_EVALUATION = "evaluation"
 KIND_OTHER = "other"
 
-# --- OpenTelemetry metrics the app's side emits ------------------------------------------------
-METRIC_OPERATION_DURATION = "gen_ai.client.operation.duration"
-METRIC_TOKEN_USAGE = "gen_ai.client.token.usage"
-METRIC_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+# --- Attributes of metrics ----------------------------------------------------------------------
 TOKEN_TYPE = "gen_ai.token.type"
+TOKEN_MODALITY = "gen_ai.token.modality"
+"""``text`` | ``audio`` | ``image`` | ``video`` | ``unknown``, where nothing tells them apart."""
 
 # --- Prometheus metrics of the sidecar (the contract) ------------------------------------------
 PROM_COST = "crewmeter_cost_usd_total"
