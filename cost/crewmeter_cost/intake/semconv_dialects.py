@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter_cost.intake.usage_names import LANGFUSE, MLFLOW
+from crewmeter_cost.intake.usage_names import LANGCHAIN, LANGFUSE, MLFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,12 @@ class Dialect:
     """Attribute → kind of a span that has it, whatever its kind attribute says."""
     skip: Mapping[str, str] = field(default_factory=dict)
     """Attribute → value of spans to pass over: repetitions and inner works of the framework."""
+    skip_names: tuple[str, ...] = ()
+    """Endings of the names of spans to pass over."""
+    links: frozenset[str] = frozenset()
+    """Names of spans that are steps only because they tie calls to the agent above them."""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """Kind, lower case → ``semconv.KIND_*`` of a span without a parent: a run."""
 
 
 FRAMEWORKS = frozenset(
@@ -126,6 +132,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "crewai.agent.role",
         "graph.node.id",
         semconv.AGENT_NAME,
+        "langsmith.metadata.lc_agent_name",
+        "ai.telemetry.functionId",
         "crewai.task.agent",
         "traceloop.entity.agent",
     ),
@@ -223,6 +231,13 @@ _STEPS = {
     "execute_method": semconv.KIND_METHOD,
     "retrieval": semconv.KIND_KNOWLEDGE,
     "plan": semconv.KIND_REASONING,
+    "search_memory": semconv.KIND_MEMORY,
+    "create_memory": semconv.KIND_MEMORY,
+    "update_memory": semconv.KIND_MEMORY,
+    "upsert_memory": semconv.KIND_MEMORY,
+    "delete_memory": semconv.KIND_MEMORY,
+    # What ties the calls of Strands to their agent.
+    "execute_event_loop_cycle": semconv.KIND_OTHER,
 }
 _PENDING = {"logfire.span_type": "pending_span"}
 DIALECTS: tuple[Dialect, ...] = (
@@ -265,6 +280,22 @@ DIALECTS: tuple[Dialect, ...] = (
             "flow_inputs": semconv.KIND_FLOW,
             "flow_id": semconv.KIND_FLOW,
         },
+        # LlamaIndex prepares a request in a span that it calls a model call, too.
+        skip_names=("._prepare_chat_with_tools",),
+        # OpenAI's Agents SDK: one turn of an agent.
+        links=frozenset({"turn"}),
+        roots={"chain": semconv.KIND_CREW},
+    ),
+    Dialect(
+        name="langsmith",
+        markers=("langsmith.span.kind",),
+        kind=("langsmith.span.kind",),
+        billed={"llm": semconv.CHAT, "embedding": semconv.EMBEDDINGS},
+        steps={"tool": semconv.KIND_TOOL, "retriever": semconv.KIND_KNOWLEDGE},
+        raw_usage=(
+            RawUsage("langsmith.metadata.usage_metadata", LANGCHAIN, marker="input_tokens"),
+        ),
+        roots={"chain": semconv.KIND_CREW},
     ),
     Dialect(
         name="langfuse",

@@ -34,6 +34,7 @@ _ID_IN_LANGCHAIN = re.compile(
     r'"(?:llm_output|response_metadata)":\s?\{[^{}]{0,400}?"id":\s?"([\w.:-]{6,128})"'
 )
 """LangChain's output has the response id in ``llm_output`` and in each message's metadata."""
+_AGENT_IN_METADATA = re.compile(r'"lc_agent_name":\s?"([^"\\]{1,128})"')
 _OUTPUT_LIMIT = 65_536
 _NAME_TAIL = re.compile(r"\.(kickoff|run|agent|task|tool|workflow|_execute_core)$|\._execute_core$")
 _OPERATION_NAME = re.compile(r"^(execute_tool|invoke_agent|invoke_workflow|execute_task) +")
@@ -46,18 +47,17 @@ def read(span: Span) -> Call | Step | None:
     """
     attributes = span.attributes
     dialect = _dialect_of(attributes)
-    if dialect is None or _is_skipped(attributes, dialect):
+    if dialect is None or _is_skipped(span, dialect):
         return None
-    kind = next(
-        (kind for name, kind in dialect.refines.items() if name in attributes),
-        None,
-    )
+    kind = _refined(attributes, dialect)
     if kind is None:
         named = _kind(attributes, dialect.kind)
         operation = dialect.billed.get(named)
         if operation is not None:
             return _call(span, dialect, operation)
-        kind = dialect.steps.get(named)
+        kind = dialect.steps.get(named) or _kind_of_root(span, dialect, named)
+    if kind is None and span.name in dialect.links:
+        kind = semconv.KIND_OTHER
     if kind is None or _is_inner(span, kind):
         return None
     return _step(span, kind)
@@ -70,8 +70,37 @@ def _dialect_of(attributes: Mapping[str, object]) -> Dialect | None:
     return None
 
 
-def _is_skipped(attributes: Mapping[str, object], dialect: Dialect) -> bool:
-    return any(attributes.get(name) == value for name, value in dialect.skip.items())
+def _is_skipped(span: Span, dialect: Dialect) -> bool:
+    if dialect.skip_names and span.name.endswith(dialect.skip_names):
+        return True
+    return any(span.attributes.get(name) == value for name, value in dialect.skip.items())
+
+
+def _kind_of_root(span: Span, dialect: Dialect, named: str) -> str | None:
+    """Return what a span without a parent is: LangChain's agents say who they are."""
+    if span.parent_span_id is not None:
+        return None
+    kind = dialect.roots.get(named)
+    if kind is not None and _agent(span.attributes) is not None:
+        return semconv.KIND_AGENT
+    return kind
+
+
+def _agent(attributes: Mapping[str, object]) -> str | None:
+    """Return the agent's name, which OpenInference has inside LangChain's metadata."""
+    named = _fact(attributes, "agent")
+    metadata = attributes.get("metadata")
+    if named is not None or not isinstance(metadata, str):
+        return named
+    match = _AGENT_IN_METADATA.search(metadata, 0, _OUTPUT_LIMIT)
+    return text(match[1]) if match else None
+
+
+def _refined(attributes: Mapping[str, object], dialect: Dialect) -> str | None:
+    for name, kind in dialect.refines.items():
+        if name in attributes:
+            return kind
+    return None
 
 
 def _kind(attributes: Mapping[str, object], names: tuple[str, ...]) -> str:
@@ -92,22 +121,22 @@ def _is_inner(span: Span, kind: str) -> bool:
 
 
 def _fact(attributes: Mapping[str, object], name: str) -> str | None:
-    return next(
-        (found for key in NAMES[name] if (found := text(attributes.get(key)))),
-        None,
-    )
+    for key in NAMES[name]:
+        found = text(attributes.get(key))
+        if found:
+            return found
+    return None
 
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     attributes = span.attributes
     provider = _provider(span)
-    first = None
+    first: object = None
     if attributes.get(semconv.REQUEST_STREAM) is not False:
-        times = (attributes.get(key) for key in NAMES["first_token"])
-        first = next(
-            (value for value in times if value is not None),
-            None,
-        )
+        for key in NAMES["first_token"]:
+            first = attributes.get(key)
+            if first is not None:
+                break
     return Call(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -300,13 +329,9 @@ def _step_name(span: Span, kind: str) -> str:
     named = _fact(span.attributes, fact) if fact else None
     if named:
         return named
-    return (
-        _OPERATION_NAME.sub(
-            "",
-            _NAME_TAIL.sub("", text(span.name) or ""),
-        )
-        or kind
-    )
+    whole = text(span.name) or ""
+    stem = _NAME_TAIL.sub("", whole)
+    return _OPERATION_NAME.sub("", stem) or kind
 
 
 def _context(
@@ -320,10 +345,14 @@ def _context(
     attributes = span.attributes
     resource = span.resource
     prefix = semconv.TAG_PREFIX
-    own = {
-        fact: name if kind == step_kind else _fact(attributes, fact)
-        for fact, step_kind in _FACT_OF_KIND.items()
-    }
+    own: dict[str, str | None] = {}
+    for fact, step_kind in _FACT_OF_KIND.items():
+        if kind == step_kind:
+            own[fact] = name
+        else:
+            own[fact] = _fact(attributes, fact)
+    if own["agent"] is None:
+        own["agent"] = _agent(attributes)
     # A call without a parent is no run.
     is_alone = is_leaf and span.parent_span_id is None
     return CallContext(

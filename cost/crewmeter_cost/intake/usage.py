@@ -7,13 +7,18 @@ carries a flag that makes its charge a bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.intake.coerce import mapping_in, text, whole
-from crewmeter_cost.intake.usage_names import ATTRIBUTES, DETAILS, IGNORED, PREFIXES
+from crewmeter_cost.intake.usage_names import (
+    ATTRIBUTES,
+    DETAILS,
+    IGNORED,
+    PREFIXES,
+    Buckets,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +33,14 @@ _BESIDE_PROVIDERS = frozenset({"anthropic", "aws.bedrock"})
 _THOUGHTS_BESIDE = frozenset({"gcp.gemini", "gcp.vertex_ai"})
 """Providers whose own counts leave thoughts out of the output."""
 _CONVENTION: Final = frozenset(
-    {semconv.CACHE_READ_TOKENS, semconv.CACHE_WRITE_TOKENS, semconv.CACHE_WRITE_TOKENS_RENAMED}
+    {
+        semconv.CACHE_READ_TOKENS,
+        semconv.CACHE_WRITE_TOKENS,
+        semconv.CACHE_WRITE_TOKENS_RENAMED,
+        semconv.REASONING_TOKENS,
+    }
 )
-"""Names whose convention says that the input includes them."""
+"""Names whose convention says that the input or the output includes them."""
 _SUMMED = "ai.usage.cachedInputTokens"
 """Version 5 of the AI SDK writes a total that it adds up itself, so it tells nothing."""
 _MOST_UNKNOWN = 8
@@ -39,70 +49,6 @@ _LONGEST_NAME = 80
 
 class _BadCount(ValueError):
     """A count that is negative, fractional or absurd."""
-
-
-@dataclass(slots=True)
-class Buckets:
-    """The counts of one span before they are fitted together. None is "not reported"."""
-
-    input: int | None = None
-    output: int | None = None
-    total: int | None = None
-    fresh_input: int | None = None
-    """Input without the cached tokens."""
-    text_input: int | None = None
-    text_output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    """Cache writes of any lifetime."""
-    cache_write_5m: int | None = None
-    cache_write_1h: int | None = None
-    reasoning: int | None = None
-    input_audio: int | None = None
-    output_audio: int | None = None
-    input_image: int | None = None
-    output_image: int | None = None
-    input_video: int | None = None
-    output_video: int | None = None
-    cache_read_audio: int | None = None
-    cache_read_image: int | None = None
-    compaction_input: int | None = None
-    """Input of Anthropic's compactions, which stands beside the input."""
-    compaction_output: int | None = None
-    web_searches: int | None = None
-    search_units: int | None = None
-    by_convention: bool = True
-    """Whether every cached count has a name whose convention says that it is inside the input."""
-    total_is_sum: bool = False
-    """Whether the instrumentor added the total up itself."""
-    flags: list[str] = field(default_factory=list)
-
-    def put(self, bucket: str, count: int) -> None:
-        """Fill a bucket.
-
-        Of two reports of it the larger one stays, flagged where they differ.
-        """
-        known = getattr(self, bucket)
-        if known is not None and known != count and known and count:
-            self.flag("counts_disagree")
-        if known is None or count > known:
-            setattr(self, bucket, count)
-
-    def flag(self, name: str) -> None:
-        """Add a flag once."""
-        if name not in self.flags:
-            self.flags.append(name)
-
-    @property
-    def written(self) -> int:
-        """Every cache-write token."""
-        split = (self.cache_write_5m or 0) + (self.cache_write_1h or 0)
-        return max(self.cache_write or 0, split)
-
-    @property
-    def cached(self) -> int:
-        """Every cached token."""
-        return (self.cache_read or 0) + self.written
 
 
 def usage_of(
@@ -124,8 +70,8 @@ def usage_of(
             bucket = ATTRIBUTES.get(name)
             if bucket is not None:
                 _put(buckets, bucket, value)
-                if bucket in ("cache_read", "cache_write") and name not in _CONVENTION:
-                    buckets.by_convention = False
+                if name not in _CONVENTION:
+                    buckets.note_other_name(bucket)
                 buckets.total_is_sum |= name == _SUMMED
             elif name in DETAILS:
                 _put_details(buckets, name, value)
@@ -150,12 +96,14 @@ def usage_of_raw(
     ``names`` maps its keys to buckets. ``beside`` says that every part stands beside the input and
     the output, as Langfuse has it.
     """
-    buckets = Buckets(by_convention=False)
+    buckets = Buckets(by_convention=False, thoughts_by_convention=False)
     try:
         for key, value in raw.items():
             bucket = names.get(key)
             if bucket is not None:
                 _put(buckets, bucket, value)
+            elif key in DETAILS:
+                _put_details(buckets, key, value)
             else:
                 _note_unknown(buckets, key, value)
     except _BadCount:
@@ -203,9 +151,12 @@ def _note_unknown(buckets: Buckets, name: str, value: object) -> None:
     number = value if is_number else whole(value)
     if not number and not isinstance(value, dict | list | tuple):
         return
-    if len([flag for flag in buckets.flags if flag.startswith("unknown_usage")]) < _MOST_UNKNOWN:
-        printable = text(name) or "?"
-        buckets.flag(f"unknown_usage:{printable[:_LONGEST_NAME].replace(',', '.')}")
+    noted = [flag for flag in buckets.flags if flag.startswith("unknown_usage")]
+    if len(noted) >= _MOST_UNKNOWN:
+        return
+    printable = text(name) or "?"
+    short = printable[:_LONGEST_NAME].replace(",", ".")
+    buckets.flag(f"unknown_usage:{short}")
 
 
 def _reported_flags(attributes: Mapping[str, object]) -> tuple[str, ...]:
@@ -213,8 +164,15 @@ def _reported_flags(attributes: Mapping[str, object]) -> tuple[str, ...]:
     reported = attributes.get(semconv.USAGE_FLAGS)
     if reported is None:
         return ()
-    listed = reported if isinstance(reported, list | tuple) else (reported,)
-    return tuple(dict.fromkeys(name for name in map(text, listed[:16]) if name))
+    listed = (reported,)
+    if isinstance(reported, list | tuple):
+        listed = tuple(reported[:16])
+    names: dict[str, None] = {}
+    for item in listed:
+        name = text(item)
+        if name:
+            names[name] = None
+    return tuple(names)
 
 
 def _fitted(buckets: Buckets, operation: str, provider: str | None) -> TokenUsage:
@@ -325,7 +283,7 @@ def _fit_without_total(buckets: Buckets, provider: str | None) -> None:
     elif cached and not buckets.by_convention and provider in _BESIDE_PROVIDERS:
         buckets.flag("cached_location_assumed")
     thoughts = buckets.reasoning or 0
-    if thoughts and provider in _THOUGHTS_BESIDE:
+    if thoughts and provider in _THOUGHTS_BESIDE and not buckets.thoughts_by_convention:
         buckets.flag("thoughts_location_assumed")
 
 

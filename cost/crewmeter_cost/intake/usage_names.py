@@ -7,6 +7,7 @@ bound: nobody knows whether it is billed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from crewmeter import semconv
@@ -14,7 +15,16 @@ from crewmeter import semconv
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ATTRIBUTES", "DETAILS", "IGNORED", "LANGFUSE", "MLFLOW", "PREFIXES"]
+__all__ = [
+    "ATTRIBUTES",
+    "DETAILS",
+    "IGNORED",
+    "LANGCHAIN",
+    "LANGFUSE",
+    "MLFLOW",
+    "PREFIXES",
+    "Buckets",
+]
 
 ATTRIBUTES: Final[Mapping[str, str]] = {
     # The GenAI conventions, newest first.
@@ -47,6 +57,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     "gen_ai.usage.cache_write_input_tokens": "cache_write",
     "gen_ai.usage.reasoning_tokens": "reasoning",
     "gen_ai.usage.output_tokens.reasoning": "reasoning",
+    "gen_ai.usage.thinking_tokens": "reasoning",  # AG2
     "gen_ai.response.prompt_tokens": "input",
     "gen_ai.response.completion_tokens": "output",
     "gen_ai.response.total_tokens": "total",
@@ -147,7 +158,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = {
     semconv.CACHE_READ_AUDIO_TOKENS: "cache_read_audio",
     semconv.CACHE_READ_IMAGE_TOKENS: "cache_read_image",
 }
-"""Span attribute → bucket. The buckets are those of `usage.Buckets`."""
+"""Span attribute → bucket. The buckets are those of `Buckets`."""
 
 _REPEATS = "repeats a count that is read under another name"
 _NOT_USAGE = "is no count of tokens that were used"
@@ -213,25 +224,37 @@ PREFIXES: Final = (
 )
 """Where usage stands. A number other than 0 under one of these is read, ignored, or unknown."""
 
+_INPUT_DETAILS: Final = {
+    "cache_read": "cache_read",
+    "cache_creation": "cache_write",
+    "ephemeral_5m_input_tokens": "cache_write_5m",
+    "ephemeral_1h_input_tokens": "cache_write_1h",
+    "audio": "input_audio",
+    "image": "input_image",
+    "text": "text_input",
+}
+_OUTPUT_DETAILS: Final = {
+    "reasoning": "reasoning",
+    "audio": "output_audio",
+    "image": "output_image",
+    "text": "text_output",
+}
 DETAILS: Final[Mapping[str, Mapping[str, str]]] = {
     # LangSmith writes the details of LangChain's usage as the text of a dictionary.
-    "gen_ai.usage.input_token_details": {
-        "cache_read": "cache_read",
-        "cache_creation": "cache_write",
-        "ephemeral_5m_input_tokens": "cache_write_5m",
-        "ephemeral_1h_input_tokens": "cache_write_1h",
-        "audio": "input_audio",
-        "image": "input_image",
-        "text": "text_input",
-    },
-    "gen_ai.usage.output_token_details": {
-        "reasoning": "reasoning",
-        "audio": "output_audio",
-        "image": "output_image",
-        "text": "text_output",
-    },
+    "gen_ai.usage.input_token_details": _INPUT_DETAILS,
+    "gen_ai.usage.output_token_details": _OUTPUT_DETAILS,
+    # The same inside LangChain's own usage.
+    "input_token_details": _INPUT_DETAILS,
+    "output_token_details": _OUTPUT_DETAILS,
 }
-"""Span attribute with a dictionary in it → its keys' buckets."""
+"""Attribute, or key of a raw usage, with a dictionary in it → its keys' buckets."""
+
+LANGCHAIN: Final[Mapping[str, str]] = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "total_tokens": "total",
+}
+"""Keys of LangChain's ``usage_metadata``."""
 
 LANGFUSE: Final[Mapping[str, str]] = {
     "input": "input",
@@ -269,3 +292,76 @@ MLFLOW: Final[Mapping[str, str]] = {
     "cache_creation_input_tokens_above_1hr": "cache_write_1h",
 }
 """Keys of MLflow's ``mlflow.chat.tokenUsage``."""
+
+
+@dataclass(slots=True)
+class Buckets:
+    """The counts of one span before they are fitted together. None is "not reported"."""
+
+    input: int | None = None
+    output: int | None = None
+    total: int | None = None
+    fresh_input: int | None = None
+    """Input without the cached tokens."""
+    text_input: int | None = None
+    text_output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    """Cache writes of any lifetime."""
+    cache_write_5m: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+    input_image: int | None = None
+    output_image: int | None = None
+    input_video: int | None = None
+    output_video: int | None = None
+    cache_read_audio: int | None = None
+    cache_read_image: int | None = None
+    compaction_input: int | None = None
+    """Input of Anthropic's compactions, which stands beside the input."""
+    compaction_output: int | None = None
+    web_searches: int | None = None
+    search_units: int | None = None
+    by_convention: bool = True
+    """Whether every cached count has a name whose convention says that it is inside the input."""
+    thoughts_by_convention: bool = True
+    """The same of the reasoning, which is inside the output."""
+    total_is_sum: bool = False
+    """Whether the instrumentor added the total up itself."""
+    flags: list[str] = field(default_factory=list)
+
+    def put(self, bucket: str, count: int) -> None:
+        """Fill a bucket.
+
+        Of two reports of it the larger one stays, flagged where they differ.
+        """
+        known = getattr(self, bucket)
+        if known is not None and known != count and known and count:
+            self.flag("counts_disagree")
+        if known is None or count > known:
+            setattr(self, bucket, count)
+
+    def note_other_name(self, bucket: str) -> None:
+        """Note a count under a name whose convention does not say where it stands."""
+        if bucket in ("cache_read", "cache_write"):
+            self.by_convention = False
+        elif bucket == "reasoning":
+            self.thoughts_by_convention = False
+
+    def flag(self, name: str) -> None:
+        """Add a flag once."""
+        if name not in self.flags:
+            self.flags.append(name)
+
+    @property
+    def written(self) -> int:
+        """Every cache-write token."""
+        split = (self.cache_write_5m or 0) + (self.cache_write_1h or 0)
+        return max(self.cache_write or 0, split)
+
+    @property
+    def cached(self) -> int:
+        """Every cached token."""
+        return (self.cache_read or 0) + self.written

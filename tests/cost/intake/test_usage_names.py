@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.intake.usage import Buckets
-from crewmeter_cost.intake.usage_names import ATTRIBUTES, DETAILS, IGNORED, LANGFUSE, MLFLOW
+from crewmeter_cost.intake.usage_names import (
+    ATTRIBUTES,
+    DETAILS,
+    IGNORED,
+    LANGFUSE,
+    MLFLOW,
+    Buckets,
+)
 
 # Written by `scripts/harvest_usage_names.py`: a name, a tab, the packages that have it.
 HARVEST = Path(__file__).with_name("usage_names.txt").read_text().splitlines()
