@@ -72,6 +72,8 @@ _CACHE_READ_PARTS = (
     ("audio", semconv.CACHE_READ_AUDIO_TOKENS),
     ("image", semconv.CACHE_READ_IMAGE_TOKENS),
 )
+_SPLIT = {generations.CACHE_READ_USAGE.name: _CACHE_READ_PARTS}
+"""Parts of a count, by the name of its counter, whose modality may be known."""
 _MOST_AGENTS = 1024
 _MOST_INTERVALS = 256
 """Chunks of one call that are recorded at most. Beyond it the weight of the call is cut."""
@@ -222,9 +224,8 @@ def _token_values(attributes: Mapping[str, object], labels: Attributes) -> Itera
     )
     for count, counter in subsets:
         if count:
-            is_cached = counter is generations.CACHE_READ_USAGE
-            parts: tuple[tuple[str, str], ...] = _CACHE_READ_PARTS if is_cached else ()
-            yield from _by_modality(counter, count, parts, attributes, labels)
+            split = _SPLIT.get(counter.name, ())
+            yield from _by_modality(counter, count, split, attributes, labels)
 
 
 def _by_modality(
