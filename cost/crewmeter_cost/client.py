@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.filters import quoted
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
@@ -76,10 +77,14 @@ class Record(Mapping[str, Any]):
 
 
 class RecordList(Sequence[Record]):
-    """Records in order, which become a data frame on request."""
+    """Records in order, which become a data frame on request.
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    `note` says what a reader must know about them: that a search ended before the oldest run.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], *, note: str | None = None) -> None:
         self._rows = [Record(row) for row in rows]
+        self.note = note
 
     def __getitem__(self, index: Any) -> Any:
         return self._rows[index]
@@ -143,7 +148,7 @@ class _Source(Protocol):
 
     def report(self, by: Sequence[str], **question: Any) -> dict[str, Any]: ...
 
-    def runs(self, **question: Any) -> list[dict[str, Any]]: ...
+    def runs(self, **question: Any) -> tuple[list[dict[str, Any]], str | None]: ...
 
     def run(self, run_id: str) -> dict[str, Any]: ...
 
@@ -218,17 +223,16 @@ class LedgerClient:
         Raises:
             CrewMeterError: A time, filter or order cannot be read, or the ledger cannot.
         """
-        return RecordList(
-            self._source.runs(
-                since=since,
-                until=until,
-                where=_terms(where),
-                search=search,
-                order=order,
-                limit=limit,
-                offset=offset,
-            )
+        rows, note = self._source.runs(
+            since=since,
+            until=until,
+            where=_terms(where),
+            search=search,
+            order=order,
+            limit=limit,
+            offset=offset,
         )
+        return RecordList(rows, note=note)
 
     def run(self, run_id: str) -> Record:
         """Return one run with its ``tree`` of steps.
@@ -278,10 +282,10 @@ class _LocalLedger:
         made = report(self._ledger, by=by, since=start, until=end, zone=read_zone(), **question)
         return made.document()
 
-    def runs(self, **question: Any) -> list[dict[str, Any]]:
+    def runs(self, **question: Any) -> tuple[list[dict[str, Any]], str | None]:
         start, end = _window(question.pop("since"), question.pop("until"))
         page = find_runs(self._ledger, since=start, until=end, **question)
-        return [run.document() for run in page.runs]
+        return [run.document() for run in page.runs], page.note
 
     def run(self, run_id: str) -> dict[str, Any]:
         return run_tree(self._ledger, find_run(self._ledger, run_id)).document()
@@ -303,8 +307,8 @@ class _Sidecar:
             answer.update(group_by=[], rows=[])
         return answer
 
-    def runs(self, **question: Any) -> list[dict[str, Any]]:
-        answer: list[dict[str, Any]] = self._get("/api/runs", **question)
+    def runs(self, **question: Any) -> tuple[list[dict[str, Any]], str | None]:
+        answer: tuple[list[dict[str, Any]], str | None] = self._answer("/api/runs", question)
         return answer
 
     def run(self, run_id: str) -> dict[str, Any]:
@@ -315,12 +319,17 @@ class _Sidecar:
         pass
 
     def _get(self, path: str, **question: Any) -> Any:
+        return self._answer(path, question)[0]
+
+    def _answer(self, path: str, question: Mapping[str, Any]) -> tuple[Any, str | None]:
+        """Return a document, and the note that came with it."""
         given = {key: _query_value(value) for key, value in question.items() if value is not None}
         query = urllib.parse.urlencode(given, doseq=True)
         request = urllib.request.Request(f"{self._url}{path}?{query}", headers=self._headers)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
-                return json.loads(response.read(_MAX_ANSWER_BYTES))
+                note = response.headers.get("crewmeter-note")
+                return json.loads(response.read(_MAX_ANSWER_BYTES)), note
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
         except (OSError, ValueError) as error:
@@ -358,14 +367,8 @@ def _terms(where: Where) -> list[str]:
     if isinstance(where, str):
         return [where]
     if isinstance(where, Mapping):
-        return [_term(key, value) for key, value in where.items()]
+        return [f"{key}={quoted(value)}" for key, value in where.items()]
     return list(where)
-
-
-def _term(key: str, value: str) -> str:
-    """Return a term that compares a name with any text."""
-    quote = "'" if '"' in value else '"'
-    return f"{key}={quote}{value}{quote}"
 
 
 def _plain(row: Record) -> dict[str, Any]:

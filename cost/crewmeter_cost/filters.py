@@ -5,8 +5,9 @@ A filter is terms with spaces between, all of which must hold:
     model=gpt-5 agent="Senior Writer" status=failed cost>0.5 duration>2m tag:env!=dev
 
 A term is a key, one of ``= != > >= < <=``, and a value. An unquoted value ends where the next term
-begins, so ``agent=Senior Writer status=ok`` needs no quotes. Nothing in a value is interpreted:
-it is compared, never run.
+begins, so ``agent=Senior Writer status=ok`` needs no quotes. Inside quotes a quote is written
+twice. A name compared with nothing (``team=``) selects what has no such name. Nothing in a value is
+interpreted: it is compared, never run.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from crewmeter_cost.errors import CrewMeterError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["AMOUNT_KEYS", "NAME_KEYS", "RUN_STATUSES", "Filter", "Operator", "Term", "parse_filter"]
+__all__ = [
+    "AMOUNT_KEYS",
+    "CALL_KEYS",
+    "KEYS",
+    "NAME_KEYS",
+    "RUN_STATUSES",
+    "Filter",
+    "Operator",
+    "Term",
+    "parse_filter",
+    "quoted",
+]
 
 Operator = Literal["=", "!=", ">", ">=", "<", "<="]
 
@@ -41,6 +53,9 @@ NAME_KEYS = (
     "environment",
 )
 """Keys that name who made a call. ``tag:KEY`` is one too."""
+
+CALL_KEYS = ("finish_reason", "cost_status")
+"""Keys that name how a call ended and how it was priced."""
 
 _RUN_TEXT_KEYS = ("run", "name", "kind", "status", "error")
 AMOUNT_KEYS = (
@@ -64,7 +79,9 @@ RUN_STATUSES: Mapping[str, tuple[str, ...]] = {
 }
 """Status in a filter, and the stored statuses that it means."""
 
-_KEYS = (*NAME_KEYS, *_RUN_TEXT_KEYS, *AMOUNT_KEYS)
+KEYS = (*NAME_KEYS, *CALL_KEYS, *_RUN_TEXT_KEYS, *AMOUNT_KEYS)
+"""Every key but ``tag:KEY``."""
+
 _OPERATOR = r"!=|>=|<=|=|>|<"
 _START = re.compile(rf"(?:^|(?<=\s))(tag:[^\s=<>!]+|[A-Za-z_][\w.-]*)\s*({_OPERATOR})\s*")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?")
@@ -78,18 +95,34 @@ _MAX_STORED = 2**63 - 1
 class Term:
     """One condition. `amount` is the number of a total.
 
-    Pico-USD, nanoseconds or a count.
+    Pico-USD, nanoseconds or a count. `also` has further values of a name, any of which will do.
     """
 
     key: str
     operator: Operator
     value: str
     amount: int = 0
+    also: tuple[str, ...] = ()
 
     @property
     def is_name(self) -> bool:
-        """Whether the key names who made a call."""
-        return self.key in NAME_KEYS or self.key.startswith("tag:")
+        """Whether the key names who made a call, or how a call ended."""
+        if self.key.startswith("tag:"):
+            return True
+        return self.key in NAME_KEYS or self.key in CALL_KEYS
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values of which any will do."""
+        return (self.value, *self.also)
+
+    @property
+    def text(self) -> str:
+        """The term as it is written, which parses to the same term."""
+        value = self.value
+        if self.key not in AMOUNT_KEYS:
+            value = quoted(value)
+        return f"{self.key}{self.operator}{value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +158,14 @@ def parse_filter(texts: str | Iterable[str] | Mapping[str, str] | Filter | None)
     return Filter(tuple(term for text in texts for term in _terms(text)))
 
 
+def quoted(value: str) -> str:
+    """Return a value in quotes where the grammar needs them."""
+    if re.fullmatch(r"[\w./@+-]+", value):
+        return value
+    doubled = value.replace('"', '""')
+    return f'"{doubled}"'
+
+
 def _terms(text: str) -> tuple[Term, ...]:
     """Split one text at the starts of its terms."""
     masked = _quotes_masked(text)
@@ -148,7 +189,7 @@ def _terms(text: str) -> tuple[Term, ...]:
 
 def _quotes_masked(text: str) -> str:
     """Return `text` with quoted values overwritten, so that no term starts inside one."""
-    pattern = r"(?<=[=<>])\s*(\"[^\"]*\"|'[^']*')"
+    pattern = r"(?<=[=<>])\s*(\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*')"
     return re.sub(
         pattern,
         lambda match: "_" * len(match[0]),
@@ -157,15 +198,16 @@ def _quotes_masked(text: str) -> str:
 
 
 def _unquoted(value: str) -> str:
-    """Return a value without the quotes round it."""
+    """Return a value without the quotes round it, and quotes inside it once."""
     if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
-        return value[1:-1]
+        quote = value[0]
+        return value[1:-1].replace(quote * 2, quote)
     return value
 
 
 def _term(key: str, operator: str, value: str) -> Term:
     """Check one term."""
-    known = key in _KEYS or (key.startswith("tag:") and len(key) > len("tag:"))
+    known = key in KEYS or (key.startswith("tag:") and len(key) > len("tag:"))
     if not known:
         raise CrewMeterError(f"cannot filter by {key!r}", hint=_nearest(key))
     sign: Operator = operator  # type: ignore[assignment]
@@ -194,12 +236,12 @@ def _nearest(key: str) -> str:
     """Return the hint for an unknown key."""
     near = difflib.get_close_matches(
         key.lower(),
-        _KEYS,
+        KEYS,
         n=1,
         cutoff=0.5,
     )
     meant = f"did you mean {near[0]}? " if near else ""
-    return f"{meant}one of {', '.join(_KEYS)}, tag:KEY"
+    return f"{meant}one of {', '.join(KEYS)}, tag:KEY"
 
 
 def _amount(key: str, value: str) -> int:

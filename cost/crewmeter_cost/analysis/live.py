@@ -7,21 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.budgets.definition import Budget
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.repository import BudgetStatus, in_force, status
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.rollup_windows import hour_parts
+from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.runs import Run, runs
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
-from crewmeter_cost.ledger.sql import Sql
+from crewmeter_cost.ledger.sql import Sql, one_of, sql
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from crewmeter_cost.filters import Filter
+    from crewmeter_cost.ledger.read.report import ReportRow
     from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
@@ -30,6 +34,9 @@ __all__ = ["Failure", "Snapshot", "look"]
 ALIVE = timedelta(hours=1)
 """A run without an end counts as running for an hour. Then its process is taken to be gone."""
 RATE_SECONDS = 60
+_FAILED_WITHIN = timedelta(days=1)
+_RECENT = 500
+"""Newest matching runs whose failures are looked for."""
 _EVERYTHING = Budget(amount_pusd=1, period="total")
 """Whose spend is summed: everyone's."""
 
@@ -77,12 +84,11 @@ _UNPRICED_CALLS = "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= ? A
 _FAILED_CALLS = (
     "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), "
     "coalesce(agent, crew, '') FROM calls "
-    "WHERE status = 'error' AND time >= ? AND time < ? ORDER BY time DESC LIMIT ?"
+    "WHERE status = 'error' AND time >= ? AND time < ?"
 )
 _FAILED_TOOLS = (
     "SELECT time, name, coalesce(error_type, 'error'), coalesce(agent, crew, '') FROM steps "
-    "WHERE status = 'error' AND kind = 'tool' AND time >= ? AND time < ? "
-    "ORDER BY time DESC LIMIT ?"
+    "WHERE status = 'error' AND kind = 'tool' AND time >= ? AND time < ?"
 )
 
 
@@ -93,12 +99,16 @@ def look(
     since: datetime | None = None,
     past: bool = False,
     most: int = 8,
+    where: Filter | None = None,
 ) -> Snapshot:
     """Return the ledger's state up to `now`, at most `most` lines of each kind.
 
     Without `since` the spend is today's (UTC), failures are the last day's, and the newest runs
-    are included however old. `past` says that there may be calls later than `now`.
+    are included however old. `past` says that there may be calls later than `now`. `where` leaves
+    matching runs and calls; budgets are about everybody's.
     """
+    if where is not None and where.terms:
+        return _look_where(ledger, where, now=now, since=since, most=most)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     begin = since or midnight
     end = int(now.timestamp()) + 1
@@ -113,7 +123,7 @@ def look(
     hour = end // HOUR * HOUR
     with ledger.read_session() as session:
         ((calls, tokens),) = session.rows(Sql(_RATE, (end - RATE_SECONDS, end)))
-        failures = _failures(session, since or now - timedelta(days=1), end, most)
+        failures = _failures(session, since or now - _FAILED_WITHIN, end, most)
         unpriced = _unpriced(session, int(begin.timestamp()), end)
         hour_pusd = spent_pusd(session, _EVERYTHING, start=hour, end=spent_until)
         spent = spent_pusd(session, _EVERYTHING, start=int(begin.timestamp()), end=spent_until)
@@ -132,10 +142,92 @@ def look(
     )
 
 
-def _failures(session: Session, since: datetime, end: int, most: int) -> tuple[Failure, ...]:
-    """Return the newest failed calls and tool uses."""
-    window = (int(since.timestamp()), end, most)
-    found = [*session.rows(Sql(_FAILED_CALLS, window)), *session.rows(Sql(_FAILED_TOOLS, window))]
+def _look_where(
+    ledger: Ledger, where: Filter, *, now: datetime, since: datetime | None, most: int
+) -> Snapshot:
+    """Return the state of matching runs and calls, summed from the calls themselves."""
+    until = now + timedelta(microseconds=1)
+    begin = since or now.replace(hour=0, minute=0, second=0, microsecond=0)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    minute = now - timedelta(seconds=RATE_SECONDS)
+
+    def total(start: datetime) -> ReportRow:
+        made = report(
+            ledger,
+            by=(),
+            since=start,
+            until=until,
+            where=where,
+        )
+        return made.total
+
+    def newest(start: datetime | None, limit: int) -> tuple[Run, ...]:
+        page = find_runs(
+            ledger,
+            where=where,
+            since=start,
+            until=until,
+            limit=limit,
+        )
+        return page.runs
+
+    failed_since = since or now - _FAILED_WITHIN
+    recent = newest(failed_since, _RECENT)
+    now_ns = nanoseconds(now) or 0
+    alive_ns = nanoseconds(now - ALIVE) or 0
+    running = [run for run in recent if _is_active(run, now_ns) and run.started_ns >= alive_ns]
+    finished = [run for run in newest(since, 2 * most) if not _is_active(run, now_ns)]
+    with ledger.read_session() as session:
+        failures = _failures(
+            session,
+            failed_since,
+            int(now.timestamp()) + 1,
+            most,
+            one_of("run_id", [run.run_id for run in recent]),
+        )
+    engine = ledger.engine
+    spent = total(begin)
+    of_hour = total(hour)
+    of_minute = total(minute)
+    return Snapshot(
+        at=now,
+        since=begin,
+        running=tuple(running[:most]),
+        finished=tuple(finished[:most]),
+        calls_per_minute=of_minute.sums["calls"],
+        tokens_per_minute=of_minute.sums["input_tokens"] + of_minute.sums["output_tokens"],
+        hour_pusd=of_hour.cost_pusd or 0,
+        spent_pusd=spent.cost_pusd or 0,
+        unpriced_calls=spent.sums["unpriced_calls"],
+        failures=failures,
+        budgets=status(
+            engine,
+            in_force(engine),
+            now=now,
+        ),
+    )
+
+
+def _is_active(run: Run, now_ns: int) -> bool:
+    """Return whether a run had not ended at that moment."""
+    return run.status == "running" or _end_ns(run) > now_ns
+
+
+def _failures(
+    session: Session, since: datetime, end: int, most: int, of_runs: Sql | None = None
+) -> tuple[Failure, ...]:
+    """Return the newest failed calls and tool uses.
+
+    `of_runs` is a condition on their runs.
+    """
+    window = (int(since.timestamp()), end)
+    newest = Sql("ORDER BY time DESC LIMIT ?", (most,))
+    found: list[Any] = []
+    for text in (_FAILED_CALLS, _FAILED_TOOLS):
+        query = Sql(text, window)
+        if of_runs is not None:
+            query = sql(query, "AND", of_runs)
+        found += session.rows(sql(query, newest))
     found.sort(key=lambda row: -row[0])
     return tuple(Failure(*row) for row in found[:most])
 
@@ -158,7 +250,7 @@ def _runs(
         since or now - ALIVE,
     )
     recent = runs(ledger, since=alive_since, until=until, limit=None)
-    running = [run for run in recent if run.status == "running" or _end_ns(run) > now_ns]
+    running = [run for run in recent if _is_active(run, now_ns)]
     over = runs(
         ledger,
         since=since,

@@ -95,6 +95,10 @@ def _compare(
 ) -> None:
     wanted = parse_filter(where)
     window(since, until)
+    if by is not None and by not in NAME_KEYS and not by.startswith("tag:"):
+        raise CrewMeterError(
+            f"cannot compare by {by!r}", hint=f"one of {', '.join(NAME_KEYS)}, tag:KEY"
+        )
     with Ledger.open(ledger, read_only=True) as opened:
         sides = [
             _side(
@@ -127,10 +131,6 @@ def _side(
     """Return what one of the arguments names."""
     start, end = window(since, until)
     if by is not None:
-        if by not in NAME_KEYS and not by.startswith("tag:"):
-            raise CrewMeterError(
-                f"cannot compare by {by!r}", hint=f"one of {', '.join(NAME_KEYS)}, tag:KEY"
-            )
         named = Filter((*where.terms, Term(by, "=", text)))
         return Side(
             f"{by}={text}",

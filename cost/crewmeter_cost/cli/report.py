@@ -29,8 +29,9 @@ from crewmeter_cost.cli.output import (
     usd,
     without_price,
 )
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.formatting import provider_text
-from crewmeter_cost.ledger.read.query import GROUPS, TIMES
+from crewmeter_cost.ledger.read.query import GROUPS, TIMES, report_query
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES
 from crewmeter_cost.ledger.store import Ledger
@@ -91,9 +92,12 @@ def _report(
         print_savings(ledger, start, end, format)
         return
     groups = [word for words in by or ["model"] for word in words.split(",")]
+    wanted = parse_filter(where)
+    # A mistyped word is named even where there is no ledger yet.
+    report_query(groups, wanted)
     with Ledger.open(ledger, read_only=True) as opened:
         made = report(
-            opened, by=groups, since=start, until=end, where=where, limit=limit, zone=zone()
+            opened, by=groups, since=start, until=end, where=wanted, limit=limit, zone=zone()
         )
         projected = ""
         if format is Format.TABLE and end is None and not where and "tool" not in groups:

@@ -23,7 +23,8 @@ from crewmeter_cost.cli.options import (
     zone,
 )
 from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd
-from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs
+from crewmeter_cost.filters import parse_filter
+from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs, read_order
 from crewmeter_cost.ledger.read.runs import RUN_COLUMNS
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.time_range import zone_name
@@ -79,12 +80,14 @@ def _runs(
     tz: ZoneOption = None,
 ) -> None:
     start, end = window(since, until)
+    wanted = parse_filter(where)
+    checked = read_order(order)
     with Ledger.open(ledger, read_only=True) as opened:
         page = find_runs(
             opened,
-            where=where,
+            where=wanted,
             search=search,
-            order=order,  # type: ignore[arg-type]  # checked there
+            order=checked,
             since=start,
             until=end,
             limit=limit or None,

@@ -18,16 +18,24 @@ from rich.table import Table
 from rich.text import Text
 
 from crewmeter_cost.analysis.live import Snapshot, look
-from crewmeter_cost.cli.options import Format, LedgerOption, ZoneOption, window, zone
+from crewmeter_cost.cli.options import (
+    Format,
+    LedgerOption,
+    WhereOption,
+    ZoneOption,
+    window,
+    zone,
+)
 from crewmeter_cost.cli.output import console, cost_cell, exact_usd, shortened, usd
 from crewmeter_cost.csv_text import csv_line
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import moment, nanoseconds
 from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import RenderableType
 
@@ -90,58 +98,45 @@ def _watch(
     every: EveryOption = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
     ledger: LedgerOption = None,
+    where: WhereOption = None,
     since: FromOption = None,
     until: AsOfOption = None,
     format: LineFormatOption = Format.TABLE,
     tz: ZoneOption = None,
 ) -> None:
     start, end = window(since, until)
+    wanted = parse_filter(where)
     with Ledger.open(ledger, read_only=True) as opened:
-        if once or end is not None:
+
+        def snapshot() -> Snapshot:
             now = end or datetime.now(UTC)
-            snapshot = look(
-                opened,
-                now=now,
-                since=start,
-                past=end is not None,
-            )
-            _print(snapshot, opened.name, format, first=True)
+            return look(opened, now=now, since=start, past=end is not None, where=wanted)
+
+        if once or end is not None:
+            _print(snapshot(), opened.name, format, first=True)
         elif format is Format.TABLE and console().is_terminal:
-            _live(opened, start, every)
+            _live(snapshot, opened.name, every)
         else:
-            _lines(opened, start, every, format)
+            _lines(snapshot, opened.name, every, format)
 
 
-def _live(ledger: Ledger, since: datetime | None, every: float) -> None:
+def _live(snapshot: Callable[[], Snapshot], name: str, every: float) -> None:
     """Redraw the screen until Ctrl-C."""
     with Live(console=console(), screen=True, auto_refresh=False) as live:
         try:
             while True:
-                snapshot = look(
-                    ledger,
-                    now=datetime.now(UTC),
-                    since=since,
-                )
-                live.update(
-                    render(snapshot, name=ledger.name),
-                    refresh=True,
-                )
+                live.update(render(snapshot(), name=name), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             return
 
 
-def _lines(ledger: Ledger, since: datetime | None, every: float, format: Format) -> None:
+def _lines(snapshot: Callable[[], Snapshot], name: str, every: float, format: Format) -> None:
     """Print snapshots one after the other until Ctrl-C."""
     first = True
     try:
         while True:
-            snapshot = look(
-                ledger,
-                now=datetime.now(UTC),
-                since=since,
-            )
-            _print(snapshot, ledger.name, format, first=first)
+            _print(snapshot(), name, format, first=first)
             sys.stdout.flush()
             first = False
             time.sleep(every)

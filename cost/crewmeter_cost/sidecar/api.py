@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger
     from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
 
-__all__ = ["health_routes", "ledger_routes"]
+__all__ = ["NOTE_HEADER", "health_routes", "ledger_routes"]
 
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+NOTE_HEADER = "crewmeter-note"
+"""Header of a list that is not over everything: how far the search went, and how to go on."""
 _MOST_RUNS = 1_000
 _MOST_OFFSET = 999_999_999
 _MOST_ROWS = 20_000
@@ -92,7 +94,7 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
         )
         return found.document()
 
-    def runs_of(request: Request) -> object:
+    def runs_of(request: Request) -> Response:
         query = request.query_params
         since, until = _window(request)
         page = find_runs(
@@ -105,7 +107,10 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
             limit=_integer(request, "limit", default=50, lowest=1, highest=_MOST_RUNS),
             offset=_integer(request, "offset", default=0, lowest=0, highest=_MOST_OFFSET),
         )
-        return [run.document() for run in page.runs]
+        response = _json([run.document() for run in page.runs])
+        if page.note:
+            response.headers[NOTE_HEADER] = page.note
+        return response
 
     def run_of(request: Request) -> object:
         run = find_run(ledger, request.path_params["run_id"])
@@ -159,7 +164,8 @@ def _response(
     and the way out.
     """
     try:
-        return _json(document())
+        found = document()
+        return found if isinstance(found, Response) else _json(found)
     except LedgerCorruptError as error:
         suspect(error)
         return _problem(error, 503)

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from support.ledger_build import CONTEXT, RUN, UNPRICED, call, frozen, priced, root, step
@@ -228,6 +229,45 @@ def test_a_refused_call_is_no_cost_and_no_zero(tmp_path):
         assert [line.split()[-1] for line in run(where, *words).splitlines() if name in line] == [
             "–"
         ], words
+
+
+def test_watch_takes_the_filter_of_runs(path):
+    """Runs, sums and failures of a snapshot are those of the runs and calls that match."""
+    noon = "2026-06-01T23:00Z"
+
+    def snapshot(*words: str) -> dict:
+        arguments = ["--once", "--until", noon, "--format", "json", *words]
+        return json.loads(run(path, "watch", *arguments))
+
+    everything = snapshot()
+    assert snapshot("--where", "status!=abandoned") == everything
+    assert len(everything["finished"] + everything["running"]) == 2
+    evil = snapshot("--where", "model=gpt-9")
+    assert [each["run_id"] for each in evil["finished"] + evil["running"]] == ["00000000000000bb"]
+    assert (evil["spent_usd"], evil["unpriced_calls"], evil["failures"]) == ("0", 1, [])
+    tools = snapshot("--where", "tool=search")
+    assert {each["error_type"] for each in tools["failures"]} == {"TimeoutError", "ValueError"}
+
+
+@pytest.mark.parametrize(
+    ("words", "culprit"),
+    [
+        (["report", "--by", "modle"], "did you mean model?"),
+        (["report", "--where", "modle=gpt-5"], "did you mean model?"),
+        (["runs", "--where", "stauts=failed"], "did you mean status?"),
+        (["runs", "--order", "costs"], "did you mean cost?"),
+        (["export", "--where", "usr=bob"], "did you mean user?"),
+        (["watch", "--once", "--where", "agnet=x"], "did you mean agent?"),
+        (["compare", "1", "2", "--by", "modle"], "cannot compare by 'modle'"),
+    ],
+)
+def test_a_mistyped_word_is_named_without_a_ledger(tmp_path, words, culprit):
+    """Before the first run there is no ledger, and a mistyped word is the first thing wrong."""
+    command = [str(Path(sys.executable).parent / "crewmeter"), *words]
+    command += ["--ledger", str(tmp_path / "none.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert culprit in " ".join(done.stderr.split())
 
 
 def test_one_is_not_many(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.ledger_build import NOON, SECOND, UNPRICED, call, frozen, priced, step
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.filters import parse_filter
+from crewmeter_cost.filters import Filter, Term, parse_filter
 from crewmeter_cost.ledger.read import run_search
 from crewmeter_cost.ledger.read.calls import calls
 from crewmeter_cost.ledger.read.report import report
@@ -40,7 +40,10 @@ def filled(either: Ledger) -> Ledger:
     spans = [
         (call(11, context=one), priced(2 * PICO)),
         (call(21, context=two, request_model="gpt-5"), priced(PICO // 2)),
-        (call(22, context=two, request_model="gpt-4o"), priced(PICO // 4)),
+        (
+            call(22, context=two, request_model="gpt-4o", finish_reason="length"),
+            priced(PICO // 4),
+        ),
         (call(31, context=three, request_model="gpt-9"), UNPRICED),
     ]
 
@@ -60,7 +63,7 @@ def filled(either: Ledger) -> Ledger:
     return either
 
 
-def found(ledger: Ledger, where: str | None = None, **options: object) -> list[int]:
+def found(ledger: Ledger, where: Filter | str | None = None, **options: object) -> list[int]:
     return [int(run.run_id, 16) for run in find_runs(ledger, where=where, **options).runs]
 
 
@@ -94,6 +97,15 @@ def found(ledger: Ledger, where: str | None = None, **options: object) -> list[i
         ("unpriced_calls>0", [3]),
         ("crew=research status=ok cost>1 duration<1m", [1]),
         ("run=0000000000000002", [2]),
+        ("team=", [3, 2, 1]),
+        ("user!=", [3, 2, 1]),
+        ("tag:env= user=ada", [1]),
+        ("tag:env!=", [3]),
+        ("agent=", []),
+        ("cost_status=unknown_model", [3]),
+        ("cost_status!=priced", [3]),
+        ("finish_reason=length", [2]),
+        ("finish_reason=length model=gpt-5", []),
     ],
 )
 def test_a_filter_finds_the_runs(filled, where, expected):
@@ -164,6 +176,17 @@ def test_a_filter_with_a_mistake_is_named(where, message, hint):
     assert hint is None or hint in (refusal.value.hint or "")
 
 
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
+
+
+@given(key=st.sampled_from(["crew", "tag:env", "model", "error", "name"]), value=ANY_TEXT)
+def test_a_term_is_written_as_it_is_read(key, value):
+    """A link to runs quotes names from data, and the filter in it is about that very name."""
+    term = Term(key, "=", value)
+    assert parse_filter(f"status=ok {term.text} cost>1").terms[1] == term
+    assert parse_filter(term.text).terms == (term,)
+
+
 @settings(max_examples=60, deadline=None)
 @given(value=st.text(st.characters(exclude_characters='"', exclude_categories=["Cs", "Cc"])))
 def test_a_value_stays_a_value(month, value):
@@ -173,6 +196,74 @@ def test_a_value_stays_a_value(month, value):
         assert wanted.terms[0].value == f"x{value}'; --"
         assert find_runs(month, where=wanted).runs == ()
     find_runs(month, search=value[:200])
+
+
+def test_several_values_of_one_name_widen_it(filled):
+    """A term with further values, which the page's menus make, finds runs with any of them."""
+    wanted = Filter((Term("user", "=", "bob", also=("eve", "ada")),))
+    assert found(filled, wanted) == [3, 2, 1]
+    assert report(filled, by=[], where=wanted).total.sums["calls"] == 4
+
+
+@pytest.mark.parametrize("key", ["model", "provider", "finish_reason", "cost_status"])
+def test_tool_calls_are_not_filtered_by_what_model_calls_have(filled, key):
+    """Tools have no model: the refusal says so, whichever way the model is compared."""
+    for operator in ("=", "!="):
+        with pytest.raises(CrewMeterError, match=f"tool calls have no {key}"):
+            report(filled, by=["tool"], where=f"{key}{operator}x")
+
+
+def test_calls_of_somebody_else_inside_a_run_are_found(filled):
+    """Names that only a call has are found as well as those that the run itself carries."""
+    assert found(filled, "user=eve") == []
+    inner = call(12, context=context(1, user="eve", team="guests"))
+    filled.write([(inner, priced(PICO))], [], frozen)
+    assert found(filled, "user=eve") == [1]
+    assert found(filled, "team=guests") == [1]
+    assert found(filled, "user=ada") == [3, 1]
+
+
+def test_a_name_is_found_in_old_runs_too(filled, monkeypatch):
+    """Names that an index lists are looked for in every run, and nothing is left unsaid."""
+    monkeypatch.setattr(run_search, "SCANNED_RUNS", 1)
+    for where, expected in (("user=bob", [2]), ("name=billing", [2]), ("status=failed", [2])):
+        page = find_runs(filled, where=where)
+        assert [int(run.run_id, 16) for run in page.runs] == expected
+        assert page.note is None
+    # Among the runs of one name the bound counts these runs only.
+    assert found(filled, "user=ada model=gpt-9") == [3]
+    assert find_runs(filled, where="user=ada model=gpt-9").note is not None
+
+
+@pytest.mark.parametrize(
+    ("where", "index"),
+    [
+        ("user=ada", "run_user"),
+        ("team=", "run_team"),
+        ("session=s", "run_session"),
+        ("name=research", "run_name"),
+        ("status=failed", "run_not_ok"),
+        ("status=running", "run_not_ok"),
+        (None, "run_time"),
+    ],
+)
+def test_an_indexed_question_reads_an_index(ledger_path, where, index):
+    """SQLite's plan names the index that answers, so that a million runs cost no more than ten."""
+    statements: list[str] = []
+    plans: list[str] = []
+    with Ledger.open(str(ledger_path)) as ledger:
+        ledger.write([(call(1, context=context(1, session="s")), priced(PICO))], [], frozen)
+        with ledger.read_session() as session:
+            # The search takes this connection: it is the only one that is idle.
+            connection = session.connection
+            connection.set_trace_callback(statements.append)
+        find_runs(ledger, where=where)
+        connection.set_trace_callback(None)
+        for statement in statements:
+            if "FROM run" in statement:
+                plan = connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+                plans.extend(row[3] for row in plan)
+    assert any(f"INDEX {index} " in plan or plan.endswith(index) for plan in plans), plans
 
 
 def test_a_search_is_bounded_and_says_so(filled, monkeypatch):

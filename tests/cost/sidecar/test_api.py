@@ -9,10 +9,17 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from support.ledger_build import call, frozen, priced
 from support.sidecars import request
 
 import crewmeter_cost
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.read import run_search
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.records import CallContext
+from crewmeter_cost.sidecar.api import ledger_routes
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +96,28 @@ def test_runs_and_run_are_the_command_lines_documents(filled):
     assert filled.get("/api/runs?limit=1").json() == listed[:1]
     run_id = listed[0]["run_id"]
     assert filled.get(f"/api/runs/{run_id}").json() == command(filled, "show", run_id)
+
+
+def test_a_search_that_stopped_says_so_in_a_header(tmp_path, monkeypatch):
+    """The body stays the command line's list; the note of the scan comes as a header."""
+    path = str(tmp_path / "ledger.db")
+    with Ledger.open(path) as ledger:
+        owners = [CallContext(run_id=f"{number:016x}") for number in (1, 2)]
+        calls = [(call(at, context=owner), priced()) for at, owner in enumerate(owners)]
+        ledger.write(calls, [], frozen)
+        client = TestClient(Starlette(routes=ledger_routes(ledger, suspect=raise_it)))
+        assert "crewmeter-note" not in client.get("/api/runs?order=cost").headers
+        monkeypatch.setattr(run_search, "SCANNED_RUNS", 1)
+        answer = client.get("/api/runs?order=cost")
+    assert len(answer.json()) == 1
+    assert "searched the newest 1 runs" in answer.headers["crewmeter-note"]
+    with crewmeter_cost.open(path) as reader:
+        assert "searched the newest 1 runs" in reader.runs(order="cost").note
+        assert reader.runs().note is None
+
+
+def raise_it(error: Exception) -> None:
+    raise error
 
 
 def test_wrong_questions_are_answered_with_the_way_out(filled):

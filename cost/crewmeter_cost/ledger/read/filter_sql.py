@@ -6,9 +6,11 @@ Names are looked up in the ledger's labels and compared by their ids; every valu
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from crewmeter_cost.filters import RUN_STATUSES
+from crewmeter_cost.ledger.metadata import calls_named_apart
 from crewmeter_cost.ledger.sql import (
     Sql,
     all_of,
@@ -28,10 +30,19 @@ if TYPE_CHECKING:
     from crewmeter_cost.filters import Filter, Term
     from crewmeter_cost.ledger.session import Session
 
-__all__ = ["call_conditions", "cost_order", "run_conditions", "search_condition", "step_conditions"]
+__all__ = [
+    "RunConditions",
+    "call_conditions",
+    "cost_order",
+    "run_conditions",
+    "search_condition",
+    "step_conditions",
+]
 
 _ON_STEP = ("crew", "flow", "task", "agent")
 _ON_RUN = ("user", "team", "session", "service", "environment")
+_INDEXED = ("user", "team", "session")
+"""Names of a run that have an index of their own."""
 _SEARCHED = {
     "step": ("name", *_ON_STEP),
     "call": ("request_model", "response_model"),
@@ -41,17 +52,57 @@ _MAX_TAG_SETS = 30_000
 """Tag sets that one tag term may match; a statement has a bounded number of parameters."""
 
 
-def run_conditions(session: Session, wanted: Filter) -> list[Sql]:
+@dataclass(frozen=True, slots=True)
+class RunConditions:
+    """Conditions on `run`: those that an index answers, and those that scan."""
+
+    indexed: tuple[Sql, ...]
+    scanning: tuple[Sql, ...]
+
+
+def run_conditions(session: Session, wanted: Filter) -> RunConditions:
     """Return the conditions under which a run matches.
 
     A run matches names where one of its calls has them all, or, for names that its steps or the
     run itself carry, where those have them. Tools are looked for among the run's steps.
     """
-    conditions = [_of_run(term) for term in wanted.of_run]
+    # Where calls are named as their runs are, the run alone decides.
+    carried = () if calls_named_apart(session) else _INDEXED
+    indexed = []
+    scanning = []
+    searched = []
+    for term in wanted.terms:
+        if not term.is_name:
+            condition = _of_run(session, term)
+        elif term.key in carried:
+            named = _label(
+                session,
+                column("run", term.key),
+                term,
+            )
+            condition = _negatable(term, named)
+        else:
+            searched.append(term)
+            continue
+        if _is_indexed(term):
+            indexed.append(condition)
+        else:
+            scanning.append(condition)
+    scanning += _scanned_names(session, searched)
+    return RunConditions(
+        tuple(indexed),
+        tuple(scanning),
+    )
+
+
+def _scanned_names(session: Session, names: Sequence[Term]) -> list[Sql]:
+    """Return the conditions for names that are looked for in a run's calls and steps."""
+    conditions = []
     equal = []
-    for term in wanted.names:
+    for term in names:
         if term.key == "tool":
-            conditions.append(_negatable(term, _has_tool(term)))
+            used = _has_tool(session, term)
+            conditions.append(_negatable(term, used))
         elif term.operator == "=":
             equal.append(term)
         else:
@@ -61,12 +112,21 @@ def run_conditions(session: Session, wanted: Filter) -> list[Sql]:
     return conditions
 
 
+def _is_indexed(term: Term) -> bool:
+    """Return whether an index lists the runs that fulfil a term."""
+    if term.operator != "=":
+        return False
+    if term.key == "status":
+        return "ok" not in RUN_STATUSES[term.value]
+    return term.key in ("run", "name", *_INDEXED)
+
+
 def call_conditions(session: Session, wanted: Filter) -> list[Sql]:
     """Return the conditions on `call`.
 
     Names are the call's own, the rest is about its run.
     """
-    conditions = _in_matching_run(wanted, "call.run")
+    conditions = _in_matching_run(session, wanted, "call.run")
     for term in wanted.names:
         condition = _call_has(session, term)
         conditions.append(_negatable(term, condition))
@@ -75,7 +135,7 @@ def call_conditions(session: Session, wanted: Filter) -> list[Sql]:
 
 def step_conditions(session: Session, wanted: Filter) -> list[Sql]:
     """Return the conditions on tool steps, which must be joined to their run."""
-    conditions = _in_matching_run(wanted, "step.run")
+    conditions = _in_matching_run(session, wanted, "step.run")
     for term in wanted.names:
         condition = _step_has(session, term)
         conditions.append(_negatable(term, condition))
@@ -124,24 +184,28 @@ def _negatable(term: Term, condition: Sql) -> Sql:
     return condition
 
 
-def _in_matching_run(wanted: Filter, subject: str) -> list[Sql]:
+def _in_matching_run(session: Session, wanted: Filter, subject: str) -> list[Sql]:
     """Return the condition that a call's or step's run matches the run's terms."""
     if not wanted.of_run:
         return []
-    of_run = [_of_run(term) for term in wanted.of_run]
+    of_run = [_of_run(session, term) for term in wanted.of_run]
     return [one_of(subject, sql("SELECT run.id FROM run", where(of_run)))]
 
 
-def _of_run(term: Term) -> Sql:
+def _of_run(session: Session, term: Term) -> Sql:
     """Return one term about a run's identity, outcome or totals."""
     if term.key == "status":
-        condition = one_of("run.status", RUN_STATUSES[term.value])
+        statuses = RUN_STATUSES[term.value]
+        condition = one_of("run.status", statuses)
+        if "ok" not in statuses:
+            # Stated as the partial index states it, or neither database would use that.
+            condition = all_of([condition, Sql("run.status <> 'ok'")])
     elif term.key == "run":
         condition = Sql("run.run_id = ?", (term.value,))
     elif term.key == "kind":
         condition = Sql("run.kind = ?", (term.value,))
     elif term.key == "name":
-        condition = one_of("run.name", _labels(Sql("value = ?", (term.value,))))
+        condition = _label(session, "run.name", term)
     elif term.key == "error":
         condition = _failed_with(term.value)
     elif term.key == "cost":
@@ -190,7 +254,10 @@ def _has_names(session: Session, terms: Sequence[Term]) -> Sql:
     of_run = []
     for term in terms:
         if term.key in _ON_STEP:
-            of_step.append(_label(f"step.{term.key}", term.key, term.value))
+            of_step.append(_label(session, f"step.{term.key}", term))
+            if "" in term.values:
+                # Each run has steps outside an agent or a task: only its calls can lack the name.
+                return any_of(ways)
             continue
         condition = _run_has(session, term)
         if condition is None:
@@ -202,18 +269,18 @@ def _has_names(session: Session, terms: Sequence[Term]) -> Sql:
     return any_of([*ways, all_of(of_run)])
 
 
-def _has_tool(term: Term) -> Sql:
+def _has_tool(session: Session, term: Term) -> Sql:
     """Return the condition that a tool of that name was used in a run."""
     is_tool = one_of("step.kind", _labels(Sql("kind = 'kind' AND value = 'tool'")))
-    return _exists("step", [is_tool, _label("step.name", "tool", term.value)])
+    return _exists("step", [is_tool, _label(session, "step.name", term)])
 
 
 def _run_has(session: Session, term: Term) -> Sql | None:
     """Return the condition on the run's own columns, None for names it lacks."""
     if term.key in _ON_RUN:
-        return _label(column("run", term.key), term.key, term.value)
+        return _label(session, column("run", term.key), term)
     if term.key.startswith("tag:"):
-        return one_of("run.tag_set", _tag_sets(session, term))
+        return _tagged(session, "run.tag_set", term)
     return None
 
 
@@ -221,33 +288,53 @@ def _call_has(session: Session, term: Term) -> Sql:
     """Return the condition that a call has the name."""
     if term.key == "model":
         model = "coalesce(call.request_model, call.response_model)"
-        return _label(model, "model", term.value)
+        return _label(session, model, term)
     if term.key.startswith("tag:"):
-        return one_of("call.tag_set", _tag_sets(session, term))
-    return _label(column("call", term.key), term.key, term.value)
+        return _tagged(session, "call.tag_set", term)
+    return _label(session, column("call", term.key), term)
 
 
 def _step_has(session: Session, term: Term) -> Sql:
     """Return the condition that a tool step or its joined run has the name."""
     if term.key == "tool":
-        return _label("step.name", "tool", term.value)
+        return _label(session, "step.name", term)
     carried = _run_has(session, term)
     if carried is not None:
         return carried
-    return _label(column("step", term.key), term.key, term.value)
+    return _label(session, column("step", term.key), term)
 
 
-def _label(subject: str, kind: str, value: str) -> Sql:
-    """Return the condition that a column of label ids names `value`."""
-    return one_of(subject, _labels(Sql("kind = ? AND value = ?", (kind, value))))
+def _label(session: Session, subject: str, term: Term) -> Sql:
+    """Return the condition that a column of label ids names a value of the term.
+
+    A term without a value asks for rows without a name. The ids are looked up first: with them in
+    hand a database walks one index in the order that is wanted, and stops early.
+    """
+    conditions = [one_of("value", term.values)]
+    if term.key != "name":
+        conditions.append(Sql("kind = ?", (term.key,)))
+    ids = [number for (number,) in session.rows(_labels(all_of(conditions)))]
+    if "" in term.values:
+        missing = Sql(f"{subject} IS NULL")
+        return any_of([missing, one_of(subject, ids)]) if ids else missing
+    if len(ids) == 1:
+        return Sql(f"{subject} = ?", (ids[0],))
+    return one_of(subject, ids)
 
 
-def _tag_sets(session: Session, term: Term) -> list[Any]:
-    """Return the tag sets in which the tag has the value."""
+def _tagged(session: Session, subject: str, term: Term) -> Sql:
+    """Return the condition that a column of tag sets has the tag, or lacks it."""
     key = term.key.removeprefix("tag:")
-    found = []
+    having: list[int] = []
+    matching: list[int] = []
     for number, text in session.rows(Sql("SELECT id, tags FROM tag_set")):
         value = json.loads(text).get(key)
-        if value is not None and str(value) == term.value:
-            found.append(number)
-    return found[:_MAX_TAG_SETS]
+        if value is None:
+            continue
+        having.append(number)
+        if str(value) in term.values:
+            matching.append(number)
+    if "" in term.values:
+        has_it = one_of(subject, having[:_MAX_TAG_SETS])
+        return any_of([Sql(f"{subject} IS NULL"), negated(has_it)])
+    return one_of(subject, matching[:_MAX_TAG_SETS])

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.filters import Filter
+from crewmeter_cost.filters import CALL_KEYS, Filter
 from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.sql import Sql, column
 
@@ -161,7 +161,8 @@ def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
     beyond = []
     for term in where.terms:
         simple = term.operator == "=" and (term.key in _FILTERS or _is_tag(term.key))
-        if simple and term.key not in equal:
+        one_name = bool(term.value) and not term.also
+        if simple and one_name and term.key not in equal:
             equal[term.key] = term.value
         else:
             beyond.append(term)
@@ -169,7 +170,8 @@ def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
 
 
 def _check_combination(query: ReportQuery) -> None:
-    of_models = sorted(query.names & {"model", "provider"})
+    compared = query.names | {term.key for term in query.beyond.terms}
+    of_models = sorted(compared & {"model", "provider", *CALL_KEYS})
     if query.of_tools and of_models:
         raise CrewMeterError(
             f"tool calls have no {of_models[0]}", hint="group by tool, or by model, in two reports"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import Filter, parse_filter
 from crewmeter_cost.ledger.read.filter_sql import cost_order, run_conditions, search_condition
-from crewmeter_cost.ledger.read.query import started_within
+from crewmeter_cost.ledger.read.query import rounded, started_within
 from crewmeter_cost.ledger.read.runs import NEWEST_FIRST, Run, read_runs
 from crewmeter_cost.ledger.sql import Sql, sql, where
 from crewmeter_cost.money import moment, nanoseconds
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["ORDERS", "SCANNED_RUNS", "Order", "RunPage", "find_runs"]
+__all__ = ["ORDERS", "SCANNED_RUNS", "Order", "RunPage", "find_runs", "read_order"]
 
 Order = Literal["time", "cost", "duration", "calls"]
 ORDERS: tuple[Order, ...] = get_args(Order)
@@ -28,6 +29,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 SCANNED_RUNS = 200_000
 """Newest runs that a search looks through. Plain listings by time read only what they return."""
 
+_NS = 10**9
 _MAX_SEARCH = 200
 _WHOLE_USD, _REST_PUSD = cost_order()
 _ORDER_BY: Mapping[Order, str] = {
@@ -78,28 +80,57 @@ def find_runs(
     or user. Raises `CrewMeterError` for a filter, order or search that cannot be read.
     """
     wanted = parse_filter(where)
-    if order not in ORDERS:
-        raise CrewMeterError(f"cannot order by {order!r}", hint=f"one of {', '.join(ORDERS)}")
+    read_order(order)
     if search is not None and len(search) > _MAX_SEARCH:
         raise CrewMeterError(f"the search text has over {_MAX_SEARCH} characters")
     times = started_within("run", nanoseconds(since), nanoseconds(until))
     with ledger.read_session() as session:
         conditions = run_conditions(session, wanted)
+        candidates = [*times, *conditions.indexed]
+        scanning = [*conditions.scanning]
         if search:
-            conditions.append(search_condition(search.strip()))
-        scans = bool(conditions) or order != "time"
-        oldest = _oldest_scanned(session, times) if scans else None
-        conditions += times
-        conditions += started_within("run", oldest, None)
-        found = read_runs(session, conditions, order=_ORDER_BY[order], limit=limit, offset=offset)
+            scanning.append(search_condition(search.strip()))
+        scans = bool(scanning) or order != "time"
+        oldest = _oldest_scanned(session, candidates) if scans else None
+        candidates += started_within("run", oldest, None)
+        found = read_runs(
+            session,
+            [*candidates, *scanning],
+            order=_ORDER_BY[order],
+            limit=limit,
+            offset=offset,
+        )
     return RunPage(tuple(found), oldest)
 
 
-def _oldest_scanned(session: Session, times: Sequence[Sql]) -> int | None:
-    """Return the start of the oldest run to look at, or None for all of them."""
-    first = Sql("LIMIT 1 OFFSET ?", (SCANNED_RUNS - 1,))
-    newest = f"ORDER BY {NEWEST_FIRST}"
-    found: int | None = session.value(
-        sql("SELECT run.started_ns FROM run", where(times), newest, first)
+def read_order(word: str) -> Order:
+    """Return the order that a word names.
+
+    Raises `CrewMeterError` naming a word that is none.
+    """
+    for order in ORDERS:
+        if word == order:
+            return order
+    near = difflib.get_close_matches(word.lower(), ORDERS, n=1, cutoff=0.5)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise CrewMeterError(f"cannot order by {word!r}", hint=f"{meant}one of {', '.join(ORDERS)}")
+
+
+def _oldest_scanned(session: Session, candidates: Sequence[Sql]) -> int | None:
+    """Return the start of the oldest run to look at, or None for all.
+
+    In nanoseconds, to the second.
+    """
+    # Whole seconds alone are in the index, which is then all that is read.
+    second = rounded("run.started_ns", _NS)
+    last = Sql("LIMIT 1 OFFSET ?", (SCANNED_RUNS - 1,))
+    query = sql(
+        "SELECT",
+        second,
+        "FROM run",
+        where(candidates),
+        f"ORDER BY {second} DESC",
+        last,
     )
-    return found
+    found: int | None = session.value(query)
+    return None if found is None else found * _NS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.query import rounded, started_within
-from crewmeter_cost.ledger.sql import Sql, sql, starts_with, where
+from crewmeter_cost.ledger.sql import Sql, one_of, sql, starts_with, where
 from crewmeter_cost.money import PICO, exact_usd, moment, nanoseconds
 
 if TYPE_CHECKING:
@@ -125,11 +125,20 @@ def read_runs(
         limit: The most runs to return, None for all.
         offset: How many runs to skip.
     """
-    query = sql(_RUNS, where(conditions), f"ORDER BY {order}")
-    if limit is not None:
-        query = sql(query, Sql("LIMIT ? OFFSET ?", (limit, offset)))
-    elif offset:
-        query = sql(query, Sql(f"LIMIT {_NO_LIMIT} OFFSET ?", (offset,)))
+    most = _NO_LIMIT if limit is None else limit
+    sorting = f"ORDER BY {order}"
+    chosen = sql(
+        "SELECT run.id FROM run",
+        where(conditions),
+        sorting,
+        Sql("LIMIT ? OFFSET ?", (most, offset)),
+    )
+    # Names are joined to the runs of the page only, not to all that were sorted for it.
+    query = sql(
+        _RUNS,
+        where([one_of("run.id", chosen)]),
+        sorting,
+    )
     return [_read_run(row) for row in session.mappings(query)]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "count_column",
     "flag_column",
     "label_column",
+    "run_index",
     "table_of",
     "time_index",
 ]
@@ -49,6 +50,14 @@ def time_index(name: str) -> Index:
     Grafana's time filters use it as they stand.
     """
     return Index(name, text("(started_ns / 1000000000)"))
+
+
+def run_index(column: str) -> Index:
+    """An index that lists the runs of one name by time.
+
+    So the old ones are found as well.
+    """
+    return Index(f"run_{column}", column, text("(started_ns / 1000000000)"))
 
 
 def label_column(*, nullable: bool = True) -> Column[int]:

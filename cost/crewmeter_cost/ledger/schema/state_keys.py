@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["PRUNED_BEFORE", "RENAMED"]
+__all__ = ["CALLS_NAMED_APART", "PRUNED_BEFORE", "RENAMED"]
 
+CALLS_NAMED_APART = "calls_named_apart"
+"""Set once a call has another user, team or session than its run, which then must be looked at."""
 PRUNED_BEFORE = "pruned_before"
 """Detail from before this moment (unix nanoseconds) was pruned."""
 RENAMED = "renamed"

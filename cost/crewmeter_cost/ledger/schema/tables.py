@@ -18,6 +18,7 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlmodel import Field, SQLModel
 
@@ -27,6 +28,7 @@ from crewmeter_cost.ledger.schema.column_kinds import (
     count_column,
     flag_column,
     label_column,
+    run_index,
     time_index,
 )
 
@@ -88,7 +90,20 @@ class RunRow(SQLModel, table=True):
     """One run (the outermost crew, flow or agent) and its running totals."""
 
     __tablename__ = "run"
-    __table_args__ = (time_index("run_time"),)
+    __table_args__ = (
+        time_index("run_time"),
+        run_index("name"),
+        run_index("team"),
+        run_index("user"),
+        run_index("session"),
+        Index(
+            "run_not_ok",
+            "status",
+            text("(started_ns / 1000000000)"),
+            sqlite_where=text("status <> 'ok'"),
+            postgresql_where=text("status <> 'ok'"),
+        ),
+    )
     id: int | None = Field(default=None, sa_column=Column(PK, primary_key=True))
     run_id: str = Field(sa_column=Column(Text, nullable=False, unique=True))
     trace_id: bytes = Field(sa_column=Column(LargeBinary(16), nullable=False))

@@ -17,7 +17,7 @@ __all__ = [
     "needs_writing",
 ]
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision, oldest first; each has a file in `migrations/versions`."""
 HEAD = REVISIONS[-1]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter.semconv import SCOPE
-from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE, RENAMED
+from crewmeter_cost.ledger.schema.state_keys import CALLS_NAMED_APART, PRUNED_BEFORE, RENAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +40,8 @@ class Remembered:
         """Spans that started before it (unix nanoseconds) are refused."""
         self.renamed = 0
         """How often stored names were changed. See `state_keys.RENAMED`."""
+        self.named_apart = False
+        """Whether a call had another user than its run. See `state_keys.CALLS_NAMED_APART`."""
         self.runs: dict[str, RunTotals] = {}
         self.next_run: int | None = None
         """The number of the next new run, None where it must be looked up."""
@@ -58,12 +60,15 @@ class Remembered:
                 self.pruned_before = value
             elif name == RENAMED:
                 self.renamed = value
+            elif name == CALLS_NAMED_APART:
+                self.named_apart = True
         self._version = version
 
     def forget(self) -> None:
         """Trust nothing any more: a transaction failed, or the connection is another one."""
         self._version = None
         self.pruned_before = _NOTHING_PRUNED
+        self.named_apart = False
         self.runs = {}
         self.next_run = None
         self._scopes = set()

@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.ledger.schema import columns
+from crewmeter_cost.ledger.schema.state_keys import CALLS_NAMED_APART
 from crewmeter_cost.ledger.write.dimensions import clean
 from crewmeter_cost.ledger.write.rollups import run_amounts
 from crewmeter_cost.ledger.write.rows import CALL, STEP, CallState, StepState, instant
@@ -105,6 +106,7 @@ class Runs:
         self._cleaned: dict[str, str] = {}
         self._by_number: dict[int, RunTotals] = {}
         self._changed: dict[int, RunTotals] = {}
+        self._named_apart = False
 
     def load(self, run_ids: Iterable[str]) -> None:
         """Read the runs that exist among `run_ids`, unless they are remembered."""
@@ -202,6 +204,9 @@ class Runs:
         if number is None:
             return
         run = self._change(number)
+        own = (run.user, run.team, run.session)
+        if own != (row[CALL.user], row[CALL.team], row[CALL.session]):
+            self._named_apart = True
         run.calls += sign
         state = row[CALL.state]
         if state:
@@ -284,6 +289,10 @@ class Runs:
             columns.RUN,
             rows,
         )
+        if self._named_apart and not self._remembered.named_apart:
+            sql = "INSERT INTO ledger_state (name, value) VALUES (?, 1) ON CONFLICT DO NOTHING"
+            self._session.execute(self._statements.text(sql), (CALLS_NAMED_APART,))
+            self._remembered.named_apart = True
 
     def _contribute(self, run: RunTotals, sign: int) -> None:
         if not run.finished or run.duration_ns is None:

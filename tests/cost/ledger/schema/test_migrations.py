@@ -6,18 +6,21 @@ A fresh one equals what the revisions make.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import inspect, text
 from support.ledger_audit import assert_books_hold, rows
-from support.ledger_build import call, frozen, priced, root, some_calls
+from support.ledger_build import call, frozen, priced, root, some_calls, step
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import WRITE, open_engine
 from crewmeter_cost.ledger.location import ledger_url
+from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.schema.migrations.run import upgrade
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, REVISIONS
 from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.records import CallContext
 
 
 def _at(url: str, revision: str) -> None:
@@ -83,7 +86,7 @@ def test_every_older_ledger_upgrades_with_its_data(tmp_path):
         path = str(tmp_path / f"{revision}.db")
         with Ledger.open(path) as ledger:
             ledger.write([(call(number), priced()) for number in range(20)], [root()], frozen)
-        _downgraded(path)
+        _downgraded(path, revision)
         with Ledger.open(path) as ledger:
             assert rows(ledger, "SELECT version_num FROM crewmeter_schema") == [
                 {"version_num": HEAD}
@@ -104,13 +107,13 @@ def test_a_million_calls_upgrade_in_one_transaction_and_it_is_said(tmp_path, cap
         with ledger.engine.connect() as connection, connection.begin():
             _multiplied(connection, times=500)
         sums = rows(ledger, "SELECT dimension, sum(count) AS n FROM latency_hour GROUP BY 1")
-    _downgraded(path)
+    _downgraded(path, "0001")
     with Ledger.open(path) as ledger:
         assert rows(ledger, "SELECT count(*) AS n FROM call") == [{"n": 1_000_000}]
         assert sums == rows(ledger, "SELECT dimension, sum(count) AS n FROM latency_day GROUP BY 1")
         ledger.write([(call(5_000_000), priced())], [], frozen)
     before, after = [record.message for record in caplog.records if "upgrad" in record.message]
-    assert "ledger.db from schema 0001 to 0002, some 1000000 calls" in before
+    assert f"ledger.db from schema 0001 to {HEAD}, some 1000000 calls" in before
     assert re.search(r"ledger\.db in \d+\.\d s", after)
 
 
@@ -131,15 +134,38 @@ def _multiplied(connection, *, times: int) -> None:
         )
 
 
-def _downgraded(path: str) -> None:
-    """Make a current ledger with data what revision 0001 left: without views and daily counts."""
+def _downgraded(path: str, revision: str) -> None:
+    """Make a current ledger with data what a revision left, without views."""
     engine = open_engine(ledger_url(path), durable=False, read_only=False, busy_seconds=5)
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         for view in inspect(connection).get_view_names():
             connection.exec_driver_sql(f"DROP VIEW {view}")
-        connection.exec_driver_sql("DROP TABLE latency_day")
-        connection.exec_driver_sql("UPDATE crewmeter_schema SET version_num = '0001'")
+        for index in ("name", "team", "user", "session", "not_ok"):
+            connection.exec_driver_sql(f"DROP INDEX run_{index}")
+        connection.exec_driver_sql("DELETE FROM ledger_state WHERE name = 'calls_named_apart'")
+        if revision == "0001":
+            connection.exec_driver_sql("DROP TABLE latency_day")
+        connection.exec_driver_sql(f"UPDATE crewmeter_schema SET version_num = '{revision}'")
     engine.dispose()
+
+
+@pytest.mark.parametrize("user", ["ada", "bob"])
+def test_an_upgrade_marks_ledgers_whose_calls_are_named_apart(tmp_path, user):
+    """A user of calls inside a run of somebody else is found after the upgrade, and only then are
+    calls looked at.
+    """
+    path = str(tmp_path / "ledger.db")
+    owner = CallContext(run_id=f"{1:016x}", run_name="research", user="ada")
+    inner = replace(owner, user=user)
+    with Ledger.open(path) as ledger:
+        steps = [step(1, "crew", "research", is_run=True, context=owner)]
+        ledger.write([], steps, frozen)
+        ledger.write([(call(2, context=inner), priced())], [], frozen)
+    _downgraded(path, "0002")
+    with Ledger.open(path) as ledger:
+        marks = rows(ledger, "SELECT value FROM ledger_state WHERE name = 'calls_named_apart'")
+        assert len(marks) == (user == "bob")
+        assert len(find_runs(ledger, where=f"user={user}").runs) == 1
 
 
 def test_a_failed_upgrade_leaves_the_older_ledger(tmp_path):
