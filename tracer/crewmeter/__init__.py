@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from crewmeter.attribution import Attribution, attribute
-from crewmeter.budget_hook.protocol import BudgetExceeded
+from crewmeter.budget_error import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

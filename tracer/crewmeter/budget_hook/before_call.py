@@ -11,12 +11,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import attribution, semconv
-from crewmeter.budget_hook.protocol import BudgetExceeded
-from crewmeter.crewai.display_names import declared_provider, endpoint_of, short
+from crewmeter.budget_error import BudgetExceeded
 from crewmeter.export.readable_span import attributes_of
 from crewmeter.log_rate_limit import RateLimit
 from crewmeter.spans.call_attributes import host_of, names_of
 from crewmeter.spans.context_propagation import node_here
+from crewmeter.spans.labels import declared_provider, endpoint_of, short
 from crewmeter.spans.model_call import ExchangeOwner
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The error that stops a call, and what enforces budgets.
+"""What enforces budgets, and how it is found.
 
 What enforces budgets is the money side's: entry point ``guard`` of the group ``crewmeter_budget``,
 called as ``guard(budget, ledger=…, endpoint=…, headers=…)``.
@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
 
     from crewmeter.settings import TracerSettings
 
-__all__ = ["GROUP", "BudgetExceeded", "BudgetGuard", "BudgetLookup", "find_budgets"]
+__all__ = ["GROUP", "BudgetGuard", "BudgetLookup", "find_budgets"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -28,54 +27,6 @@ FIRST_LOOK_S = 0.3
 
 Mostly that is known long before.
 """
-
-
-class BudgetExceeded(Exception):
-    """A call was not made because a budget, or a loop limit, forbids it.
-
-    Amounts are decimal strings in USD, None where unknown.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        budget: str,
-        spent_usd: str | None = None,
-        limit_usd: str | None = None,
-        resets_at: datetime | None = None,
-    ) -> None:
-        """Say which budget, and how much of it is spent.
-
-        Args:
-            message: What people read.
-            budget: Its name or definition (``team:growth 500 USD/month``), ``loop`` for a loop
-                limit.
-            spent_usd: What is spent of it.
-            limit_usd: Its amount.
-            resets_at: When there is money again (UTC); None for a budget without a period.
-        """
-        super().__init__(message)
-        self.budget = budget
-        self.spent_usd = spent_usd
-        self.limit_usd = limit_usd
-        self.resets_at = resets_at
-
-    def __reduce__(self) -> tuple[Callable[..., BudgetExceeded], tuple[object, ...]]:
-        """Pickle as this class, also where it was raised as one of CrewAI's too."""
-        return _rebuilt, (str(self), self.budget, self.spent_usd, self.limit_usd, self.resets_at)
-
-
-def _rebuilt(
-    message: str,
-    budget: str,
-    spent_usd: str | None,
-    limit_usd: str | None,
-    resets_at: datetime | None,
-) -> BudgetExceeded:
-    return BudgetExceeded(
-        message, budget=budget, spent_usd=spent_usd, limit_usd=limit_usd, resets_at=resets_at
-    )
 
 
 class BudgetGuard(Protocol):

@@ -9,7 +9,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from crewmeter.budget_hook.protocol import BudgetExceeded
+from crewmeter.budget_error import BudgetExceeded
 from crewmeter.log_rate_limit import RateLimit
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ They are identifiers and never content, one line each.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from crewmeter.spans.labels import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,44 +15,14 @@ if TYPE_CHECKING:
 __all__ = [
     "agent_role",
     "crew_name",
-    "declared_provider",
-    "endpoint_of",
     "has_mocked_client",
     "joined",
     "object_key",
-    "short",
     "task_labels",
-    "text",
 ]
 
-_LIMIT = 128
 _CLIENTS = ("client", "async_client", "_client", "_async_client")
 """Attributes in which LLM objects hold the clients of their providers."""
-
-
-def text(value: object) -> str | None:
-    """Return a string, number or id as text, None for anything empty."""
-    if value is None:
-        return None
-    return (value if isinstance(value, str) else str(value)) or None
-
-
-def short(value: object) -> str | None:
-    """Return a string as one clean line of at most 128 characters, None for others."""
-    if not isinstance(value, str):
-        return None
-    if len(value) <= _LIMIT:
-        return _clean(value) or None
-    line = " ".join(value.split())
-    if len(line) > _LIMIT:
-        line = line[: _LIMIT - 1] + "…"
-    return line
-
-
-@lru_cache(maxsize=1024)
-def _clean(value: str) -> str:
-    """Collapse white space. Cached, as every call repeats the same few names."""
-    return " ".join(value.split())
 
 
 def crew_name(source: Any, event: Any) -> str:
@@ -86,24 +57,6 @@ def task_labels(crew: Any) -> Mapping[str, str]:
             name = short(getattr(task, "name", None))
             labels[task_id] = name or f"task {position}"
     return labels
-
-
-def declared_provider(source: Any) -> str | None:
-    """Return the provider an LLM object names, None where it names none.
-
-    Then the model's prefix decides, see `crewmeter.spans.call_attributes.names_of`.
-    """
-    provider = short(getattr(source, "provider", None))
-    return provider.lower() if provider else None
-
-
-def endpoint_of(source: Any) -> str | None:
-    """Return the URL an LLM object talks to, where it says so."""
-    for name in ("base_url", "endpoint", "api_base"):
-        value = getattr(source, name, None)
-        if isinstance(value, str) and value:
-            return value
-    return None
 
 
 def object_key(source: Any) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
-from crewmeter.crewai.display_names import joined, object_key, short, text
+from crewmeter.crewai.display_names import joined, object_key
+from crewmeter.spans.labels import short, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,15 +12,12 @@ from crewmeter import semconv
 from crewmeter.crewai.display_names import (
     agent_role,
     crew_name,
-    declared_provider,
-    endpoint_of,
     joined,
     object_key,
-    short,
     task_labels,
-    text,
 )
 from crewmeter.redaction import model_name
+from crewmeter.spans.labels import declared_provider, endpoint_of, short, text
 from crewmeter.spans.model_call import ModelCall
 
 if TYPE_CHECKING:

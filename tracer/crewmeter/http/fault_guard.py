@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
-from crewmeter.budget_hook.protocol import BudgetExceeded
+from crewmeter.budget_error import BudgetExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from crewmeter import attribution, semconv
 from crewmeter.spans.context_propagation import node_here
+from crewmeter.spans.llm_counters import LlmCounters
 from crewmeter.spans.model_call import ExchangeOwner, ModelCall, is_known, main_exchange
-from crewmeter.usage.llm_counters import LlmCounters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -79,7 +79,7 @@ class ModelCall:
         self.response_id: str | None = None
         self.first_chunk_ns: int | None = None
         self.counter_window: object | None = None
-        """The counter of the LLM object while the call is open, see `usage.llm_counters`."""
+        """The counter of the LLM object while the call is open, see `spans.llm_counters`."""
         self.not_sent = False
         """Known to have been answered without a request: from a cache, or by a mock."""
         self.pending = False
