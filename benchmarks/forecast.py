@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import calendar
 import random
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
-from crewmeter_cost.analysis.forecast import month_end
+from crewmeter_cost.analysis.forecast import Projection, month_end
+from crewmeter_cost.budgets.period import month_bounds
 
 START = date(2024, 1, 1)
 DAYS = 3 * 366
@@ -28,6 +29,16 @@ def history(kind: str, seed: int) -> dict[date, int]:
         spike = 6.0 if kind == "spiky" and rng.random() < 0.02 else 1.0
         daily[day] = round(40e12 * rhythm * growth * spike * rng.lognormvariate(0, 0.25))
     return daily
+
+
+def projection(past: dict[date, int], today: date) -> Projection:
+    """Ours, at midnight; each day's sum is spent at noon."""
+    now = datetime.combine(today, time(), UTC)
+    month, following = month_bounds(now)
+    hourly = {
+        int(datetime.combine(day, time(12), UTC).timestamp()): pusd for day, pusd in past.items()
+    }
+    return month_end(hourly, now=int(now.timestamp()), month_start=month, following=following)
 
 
 def run_rate(past: dict[date, int], today: date, length: int) -> float:
@@ -68,7 +79,7 @@ def main() -> None:
                     for day, pusd in daily.items()
                     if (day.year, day.month) == (today.year, today.month)
                 )
-                ours = month_end(past, today=today, today_pusd=0, day_share=0.0)
+                ours = projection(past, today)
                 inside += ours.low_pusd <= truth <= ours.high_pusd
                 for column, guess in enumerate(
                     (ours.expected_pusd, run_rate(past, today, length), last_month(past, today))

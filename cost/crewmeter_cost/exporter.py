@@ -164,9 +164,7 @@ class LedgerSpanExporter(SpanExporter):
             self.replay_journals()
             self._give_up_spool()
             if self._lost:
-                _log.warning(
-                    "crewmeter: %d spans never reached the ledger%s", self._lost, self._where()
-                )
+                _log.warning("%d spans never reached the ledger%s", self._lost, self._where())
             if self._pipeline is not None:
                 self._pipeline.ledger.close()
                 self._pipeline = None
@@ -206,7 +204,7 @@ class LedgerSpanExporter(SpanExporter):
         waiting = len(self._spool) - len(lost)
         if waiting:
             _log.warning(
-                "crewmeter: %d spans wait in a journal; the next app or command that opens the "
+                "%d spans wait in a journal; the next app or command that opens the "
                 "ledger writes them",
                 waiting,
             )
@@ -304,8 +302,7 @@ class LedgerSpanExporter(SpanExporter):
             return PriceBook.load()
         except CrewMeterError as error:
             _log.error(
-                "crewmeter: %s; pricing with the public book. Mend the file, then run "
-                "`crewmeter reprice`",
+                "%s; pricing with the public book. Mend the file, then run `crewmeter reprice`",
                 error,
             )
             return PriceBook.load(Path(os.devnull))
@@ -329,11 +326,11 @@ class LedgerSpanExporter(SpanExporter):
         try:
             aside = set_aside(path, error, opened)
         except OSError as problem:
-            _log.error("crewmeter: %s, and it could not be moved aside: %s", error, problem)
+            _log.error("%s, and it could not be moved aside: %s", error, problem)
             return False
         if aside is None:
             return False
-        _log.error("crewmeter: %s; moved to %s, a new ledger is begun", error, aside)
+        _log.error("%s; moved to %s, a new ledger is begun", error, aside)
         return True
 
     def _refused(self, error: CrewMeterError) -> None:
@@ -365,7 +362,7 @@ class LedgerSpanExporter(SpanExporter):
         now = time.monotonic()
         if now - self._complained >= QUIET_SECONDS:
             self._complained = now
-            _log.warning("crewmeter: %s", message)
+            _log.warning("%s", message)
 
     def _where(self) -> str:
         if self._pipeline is not None:

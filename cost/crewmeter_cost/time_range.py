@@ -1,9 +1,9 @@
 """Time expressions that a person types, and the windows between two of them.
 
-One grammar serves the command line, the sidecar's JSON and the Python client: ISO 8601 dates and
-times, ages (``2h``, ``7d``, ``3 days ago``), and words (``today``, ``yesterday``, ``monday``,
-``last week``, ``last month``). A word names a period and means its start. Words, dates and times
-without a zone are read in the given time zone.
+One grammar serves the command line, the sidecar's JSON, the page and the Python client: ISO 8601
+dates and times, ages (``2h``, ``now-7d``, ``3 days ago``), and words (``today``, ``yesterday``,
+``monday``, ``last week``, ``last month``). A word names a period and means its start. Words, dates
+and times without a zone are read in the given time zone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crewmeter_cost.errors import CrewMeterError
 
-__all__ = ["ZONE_VARIABLE", "instant", "read_zone", "window", "window_text", "zone_name"]
+__all__ = [
+    "ZONE_VARIABLE",
+    "instant",
+    "read_zone",
+    "window",
+    "window_text",
+    "zone_name",
+]
 
 ZONE_VARIABLE = "CREWMETER_TZ"
 
@@ -25,7 +32,8 @@ _LATEST = datetime(2262, 1, 1, tzinfo=UTC)
 
 _FORMS = "2026-11-01, 2026-11-01T12:00Z, 2h, 7d, today, yesterday, monday, 'last week', month"
 _AGE = re.compile(
-    r"(\d+)\s*(s|m|h|d|w|(?:second|minute|hour|day|week|month|year|min|sec|hr)s?)(\s+ago)?"
+    r"(?:now\s*-\s*)?(\d+)\s*"
+    r"(s|m|h|d|w|(?:second|minute|hour|day|week|month|year|min|sec|hr)s?)(\s+ago)?"
 )
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

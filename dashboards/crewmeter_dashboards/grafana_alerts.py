@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crewmeter_dashboards.panels.month_forecast import MONTH_END, TABLES
+
 if TYPE_CHECKING:
     from crewmeter_dashboards.thresholds import Thresholds
 
@@ -38,7 +40,6 @@ class LedgerAlert:
 
 _TOTAL = "SELECT COALESCE(SUM(cost_usd), 0) FROM total_hourly WHERE time >= "
 _MONTH = f"({_TOTAL}@month_start)"
-_WEEK = f"({_TOTAL}@now - 604800)"
 _DAY = "time >= @now - 86400"
 
 
@@ -74,13 +75,12 @@ def _forecast() -> LedgerAlert:
         uid="crewmeter-forecast",
         title="Forecast over budget",
         severity="ticket",
-        sql=f"SELECT ({_MONTH} + {_WEEK} * (@month_end - @now) / 604800.0) / NULLIF(@budget, 0) "
-        "AS forecast",
+        sql=f"WITH {TABLES}\nSELECT 1.0 * ({MONTH_END}) / NULLIF(@budget, 0) AS forecast",
         above=1.0,
         below=None,
         lasting="1h",
         runbook="forecast-over-budget",
-        summary="At the pace of the last seven days this month ends over budget.",
+        summary="At the pace of the last four weeks this month ends over budget.",
         board="spend",
         panel="forecast_share",
     )

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["for_alert", "for_grafana", "for_page"]
 
 UNPRICED = "unpriced = 1"
+_ZONED = ("day_start", "month_start", "month_end", "offset")
+"""Tokens that depend on the time zone. The page binds them; Grafana's boards are in UTC."""
+_OFFSET = re.compile(r"\((\w+) \+ @offset\)| - @offset")
 
 _SQLITE: Mapping[str, str] = {
     "now": "CAST(strftime('%s', 'now') AS INTEGER)",
@@ -76,6 +79,11 @@ def _spoken(sql: str, dialect: Dialect) -> str:
     return f"{_ROUNDED.sub(_rounded, sql)}\nSETTINGS {_STANDARD}"
 
 
+def _in_utc(sql: str) -> str:
+    """Return `sql` without the zone's offset, which is none."""
+    return _OFFSET.sub(lambda match: match[1] or "", sql)
+
+
 def _rounded(match: re.Match[str]) -> str:
     return f"intDiv({match[1]}, {match[2]}) * {match[2]}"
 
@@ -96,7 +104,7 @@ def for_grafana(sql: str, dialect: Dialect) -> str:
         "unpriced": UNPRICED,
         **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},
     }
-    return render(_spoken(sql, dialect), values)
+    return render(_spoken(_in_utc(sql), dialect), values)
 
 
 def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
@@ -112,13 +120,13 @@ def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
         "unpriced": UNPRICED,
         **dict.fromkeys(FILTERS, "('*')"),
     }
-    return render(_spoken(sql, dialect), values)
+    return render(_spoken(_in_utc(sql), dialect), values)
 
 
 def for_page(sql: str, dialect: Dialect) -> str:
     """Return `sql` with bound parameters.
 
-    They are ``:from_ :to :bucket :budget`` and one list a filter.
+    They are ``:from_ :to :bucket :budget``, the bounds of `_ZONED`, and one list a filter.
 
     PostgreSQL needs their types. SQLite must not have them: beside a cast it does not use the
     index on the seconds of a call's start.
@@ -129,6 +137,7 @@ def for_page(sql: str, dialect: Dialect) -> str:
         "from": number.format("from_"),
         "to": number.format("to"),
         "bucket": number.format("bucket"),
+        **{name: number.format(name) for name in _ZONED},
         "budget": "CAST(:budget AS DOUBLE PRECISION)",
         "unpriced": UNPRICED,
         **{name: f":{name}" for name in FILTERS},

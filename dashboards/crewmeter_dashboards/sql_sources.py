@@ -3,8 +3,8 @@
 It is rendered for Grafana (SQLite, PostgreSQL, ClickHouse) and for the local page.
 
 Tokens: ``@from @to @now`` (unix seconds), ``@bucket`` (seconds), ``@day_start @month_start
-@month_end`` (of ``@to``, UTC), ``@budget`` (USD a month) and one per filter (``@crew`` …), a list
-of names in which ``'*'`` stands for "all".
+@month_end`` (of ``@to``), ``@offset`` (seconds east of UTC at ``@to``), ``@budget`` (USD a month)
+and one per filter (``@crew`` …), a list of names in which ``'*'`` stands for "all".
 
 Long ranges read the hourly roll-ups. Ranges up to `DETAIL_SECONDS`, and filters a roll-up has no
 key for, read the single calls: each source below is a UNION of both, of which exactly one side is
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "BUCKET",
     "DAILY_SECONDS",
+    "DAY",
     "DETAIL_SECONDS",
     "FILTERS",
     "LATENCY_CODES",
@@ -43,6 +45,11 @@ DETAIL_SECONDS = 3 * 3600
 
 DAILY_SECONDS = 14 * 86400
 """Above this range percentiles come from the daily counts."""
+
+BUCKET = "(time + @offset) / @bucket * @bucket - @offset"
+"""The start of a row's bucket. Buckets of a day begin at midnight of the zone."""
+DAY = "(time + @offset) / 86400 * 86400 - @offset"
+"""The start of a row's day."""
 
 _SPAN = "@to - @from"
 _BY_DAY = f"({_SPAN} > {DAILY_SECONDS} AND @bucket >= 86400)"

@@ -238,7 +238,7 @@ def test_the_spool_is_bounded(tmp_path, monkeypatch, caplog):
     exporter = LedgerSpanExporter(ledger=str(tmp_path / "file" / "ledger.db"))
     emit_calls(exporter, 25)
     exporter.shutdown()
-    assert caplog.records[-1].message == "crewmeter: 25 spans never reached the ledger"
+    assert caplog.records[-1].message == "25 spans never reached the ledger"
 
 
 def test_a_malformed_price_file_does_not_stop_the_meter(

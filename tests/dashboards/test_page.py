@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 import time
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.applications import Starlette
@@ -17,6 +19,7 @@ from support.boards import seeded
 from support.patience import patience
 
 import crewmeter_cost.web
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.web import page_routes
 from crewmeter_cost.web.params import auto_bucket, moment
 from crewmeter_dashboards.sql_dialects import for_grafana
@@ -72,7 +75,7 @@ def test_the_browser_never_sees_sql(client):
 def test_a_panel_answers_with_columns_rows_and_time(client):
     """What the JavaScript draws from."""
     answer = client.get("/api/panels/models", params={"from": "now-30d"}).json()
-    assert {"columns", "rows", "milliseconds"} == set(answer)
+    assert {"columns", "rows", "milliseconds", "range", "bucket"} == set(answer)
     assert answer["rows"]
     assert all(not isinstance(value, str) for row in answer["rows"] for value in row[2:])
 
@@ -80,7 +83,7 @@ def test_a_panel_answers_with_columns_rows_and_time(client):
 @pytest.mark.parametrize(
     "query",
     [
-        {"from": "yesterday"},
+        {"from": "someday"},
         {"from": "now", "to": "now-1h"},
         {"from": "now-1h; DROP TABLE call"},
         {"bucket": "-1"},
@@ -159,12 +162,34 @@ def test_two_values_of_one_filter_widen_it(client):
 
 
 def test_moments_and_buckets():
-    """Relative ages, unix seconds, and about as many points as a chart can show."""
+    """Every time that the command line reads, unix seconds, and a chart's worth of points."""
     assert moment("now-2d", name="from", now=1_000_000) == 1_000_000 - 172_800
+    assert moment("yesterday", name="from", now=1_000_000) == 10 * 86_400
+    assert moment("1970-01-11T06:00", name="from", now=0, zone=ZoneInfo("Asia/Tokyo")) == (
+        9 * 86_400 + 21 * 3600
+    )
     assert moment("12345", name="from", now=0) == 12345
     assert [
         auto_bucket(seconds) for seconds in (3600, 10_800, 86_400, 7 * 86_400, 30 * 86_400)
     ] == [60, 300, 3600, 21_600, 86_400]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_days_and_months_are_those_of_the_zone(ledger, client, zone, monkeypatch):
+    """Today, this month, the month's axis and buckets of a day begin at the zone's midnight."""
+    monkeypatch.setenv("CREWMETER_TZ", zone)
+    assert client.get("/api/boards").json()["zone"] == zone
+    now = datetime.now(ZoneInfo(zone))
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    spent = client.get("/api/panels/spend_today", params={"from": "now-30d"}).json()["rows"][0][0]
+    if zone != "Asia/Kolkata":  # its midnight is no whole hour, which sums to the hour cannot split
+        total = report(ledger, by=["model"], since=today, until=None).total
+        assert spent == pytest.approx(total.cost_pusd / 1e12)
+    curve = client.get("/api/panels/month_curve", params={"from": "now-30d"}).json()
+    assert curve["range"][0] == today.replace(day=1).timestamp()
+    bars = client.get("/api/panels/spend_by_model", params={"from": "now-20d"}).json()
+    last = datetime.fromtimestamp(bars["rows"][-1][0], ZoneInfo(zone))
+    assert (last.hour, last.minute) == (0, 0)
 
 
 def test_the_page_and_grafana_choose_the_same_bucket():

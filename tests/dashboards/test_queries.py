@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
+from crewmeter_cost.analysis.budget_forecast import outlook
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.web.panel_queries import ask, ask_panel, catalogue, choices
 from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
@@ -102,6 +104,36 @@ def test_a_filter_the_roll_up_has_no_key_for_is_obeyed(ledger):
         == _exact(ledger, sql, wanted)
         < _value(ledger, "tokens", question(20 * DAY, until=end))
     )
+
+
+@pytest.mark.parametrize("hours", [0, 30, 9 * 24, 17 * 24 + 5, 26 * 24, 29 * 24 + 12, 31 * 24])
+def test_the_forecast_is_the_one_of_the_command(ledger, hours):
+    """Panel, share and alert rule have the number of `crewmeter forecast`, as of any moment.
+
+    With four weeks of history, with one and two, with some days, with none.
+    """
+    now = datetime.now(UTC) - timedelta(hours=hours)
+    with ledger.read_session() as session:
+        ahead = outlook(session, now=now)
+    expected = ahead.expected_pusd / 1e12
+    wanted = question(DAY, until=int(now.timestamp()))
+    assert _value(ledger, "forecast", wanted) == pytest.approx(expected, rel=1e-9)
+    assert _value(ledger, "forecast_share", wanted) == pytest.approx(expected / 1000, rel=1e-9)
+    assert _value(ledger, "month_to_date", wanted) == pytest.approx(
+        ahead.spent_pusd / 1e12, rel=1e-9
+    )
+
+
+def test_the_forecast_alert_compares_the_same_number(ledger):
+    """The rule's query divides the command's month end by the budget."""
+    (rule,) = [each for each in ledger_alerts(load()) if each.uid == "crewmeter-forecast"]
+    dialect = Dialect(ledger.engine.dialect.name)
+    with ledger.engine.connect() as connection:
+        sql = for_alert(rule.sql, dialect, budget_usd=250)
+        found = connection.exec_driver_sql(_escaped(sql, dialect)).scalar()
+    with ledger.read_session() as session:
+        expected = outlook(session, now=datetime.now(UTC)).expected_pusd / 1e12
+    assert float(found) == pytest.approx(expected / 250, rel=1e-6)
 
 
 def test_short_ranges_are_exact_to_the_second(ledger):

@@ -233,7 +233,7 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
         timeout=600,
     )
     assert done.returncode == 2
-    assert 'pip install "crewmeter[crewai]"' in done.stderr
+    assert "[crewai]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

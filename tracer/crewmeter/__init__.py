@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter.attribution import Attribution, attribute
 from crewmeter.budget_error import BudgetExceeded
+from crewmeter.last_resort import print_unhandled_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,8 @@ __all__ = [
     "instrument",
     "uninstrument",
 ]
+
+print_unhandled_warnings()
 
 _lock = threading.Lock()
 _handle: Handle | None = None

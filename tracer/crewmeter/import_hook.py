@@ -89,7 +89,7 @@ class _Finder(MetaPathFinder):
             try:
                 act()
             except Exception:  # the app's import must not fail because of us
-                logger.exception("crewmeter: %s can't be watched", name)
+                logger.exception("%s can't be watched", name)
 
 
 class _Loader(Loader):

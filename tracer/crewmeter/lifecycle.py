@@ -144,7 +144,7 @@ class Installation:
         try:
             self._event_handler.install()
         except Exception:  # a CrewAI we cannot watch must still be one that can be imported
-            logger.exception("crewmeter: this CrewAI can't be watched; nothing is recorded")
+            logger.exception("this CrewAI can't be watched; nothing is recorded")
             return
         if self._before_call is not None:
             self._before_call.start()

@@ -99,9 +99,7 @@ def model_name(name: str | None) -> str | None:
         return None
     clean = _SECRETS.sub(_REDACTED, name)
     if clean != name:
-        logger.warning(
-            "crewmeter: the name of a model looks like an API key; it is recorded as %s", clean
-        )
+        logger.warning("the name of a model looks like an API key; it is recorded as %s", clean)
     return clean
 
 

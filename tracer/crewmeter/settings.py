@@ -75,7 +75,7 @@ def read_settings(
     )
     if outside and "//" not in outside and protocol != "grpc":
         logger.warning(
-            "crewmeter: endpoint %r has no scheme, and OTLP over HTTP needs one; write http://%s",
+            "endpoint %r has no scheme, and OTLP over HTTP needs one; write http://%s",
             outside,
             outside,
         )
@@ -112,7 +112,7 @@ def _environment_tags(environ: Mapping[str, str]) -> dict[str, str]:
         try:
             tags |= parse_tags(part)
         except ValueError as error:
-            logger.warning("crewmeter: %s; it is ignored", error)
+            logger.warning("%s; it is ignored", error)
     return tags
 
 
@@ -121,7 +121,7 @@ def _log_mode(environ: Mapping[str, str]) -> str:
     if mode in _LOG_MODES:
         return mode
     modes = ", ".join(_LOG_MODES)
-    logger.warning("crewmeter: CREWMETER_LOG=%r is ignored: choose one of %s", mode, modes)
+    logger.warning("CREWMETER_LOG=%r is ignored: choose one of %s", mode, modes)
     return "off"
 
 
@@ -146,7 +146,7 @@ def _endpoint(environ: Mapping[str, str], argument: str | None) -> str | None:
     if argument:
         raise ValueError(problem)
     # A mistake in the environment must not stop the app. It is metered without the endpoint.
-    logger.warning("crewmeter: %s; it is ignored", problem)
+    logger.warning("%s; it is ignored", problem)
     return None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.analysis.forecast import HISTORY_DAYS, Projection, month_end
+from crewmeter_cost.analysis.forecast import LOOK_BACK_DAYS, Projection, month_end
+from crewmeter_cost.budgets.period import month_bounds
 from crewmeter_cost.budgets.period_spend import hourly_pusd
 from crewmeter_cost.money import exact_usd
 
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["history_start", "outlook", "projection_document"]
 
-_DAY = 24 * 3600
+_HOUR = 3600
 
 
-def history_start(now: datetime) -> int:
-    """Return the first midnight (unix seconds) that a forecast needs.
+def history_start(now: datetime, zone: tzinfo = UTC) -> int:
+    """Return the first hour (unix seconds) that a forecast needs.
 
-    The window holds the history the weekday pattern is learned from and all of this month.
+    The window holds the history that it learns from, and all of this month.
     """
-    return int((now - timedelta(days=HISTORY_DAYS)).timestamp()) // _DAY * _DAY
+    learned = int((now - timedelta(days=LOOK_BACK_DAYS)).timestamp())
+    month, _ = month_bounds(now, zone)
+    return min(learned, month) // _HOUR * _HOUR
 
 
 def outlook(
@@ -33,35 +35,22 @@ def outlook(
     scope: str = "everything",
     name: str | None = None,
     start: int | None = None,
+    zone: tzinfo = UTC,
 ) -> Projection:
-    """Return the projection of a scope's month as of `now`.
+    """Return the projection of a scope's month in `zone`, as of `now`.
 
     History begins at `start` (unix seconds), by default as early as a forecast can use it.
     """
-    first = history_start(now) if start is None else start
+    moment = int(now.timestamp())
     hourly = hourly_pusd(
         session,
         scope=scope,
         value=name,
-        start=first,
-        end=int(now.timestamp()) + 1,
+        start=history_start(now, zone) if start is None else start,
+        end=moment + 1,
     )
-    daily: dict[date, int] = defaultdict(int)
-    for hour, pusd in hourly.items():
-        daily[datetime.fromtimestamp(hour, UTC).date()] += pusd
-    today = now.date()
-    midnight = datetime(
-        today.year,
-        today.month,
-        today.day,
-        tzinfo=UTC,
-    )
-    return month_end(
-        daily,
-        today=today,
-        today_pusd=daily.pop(today, 0),
-        day_share=(now - midnight) / timedelta(days=1),
-    )
+    month, following = month_bounds(now, zone)
+    return month_end(hourly, now=moment, month_start=month, following=following)
 
 
 def projection_document(scope: str, projection: Projection) -> dict[str, object]:

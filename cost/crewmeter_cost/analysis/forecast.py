@@ -1,33 +1,36 @@
 """Month-end projections and unusual hours.
 
-Pure: daily and hourly sums in, projections out.
+Pure: hourly sums in, projections out.
 
-The method is a level and a weekday pattern: each day is divided by how its weekday usually
-compares with the week around it, the level is an exponentially weighted mean of what remains, and
-the days still to come are level × weekday. It was chosen over heavier ones because on a back-test
-over histories with weekday rhythm, growth and spikes it is as good and needs no dependency;
-``benchmarks/forecast.py`` prints that back-test.
+Every hour still to come is expected to cost what the same hour of the week cost in the mean of the
+last four weeks. The rule fits one SQL expression, so the boards, the alert and the commands all
+give the same number (its SQL is `crewmeter_dashboards.panels.month_forecast`). It was chosen over
+a level with weekday factors because a back-test over histories with weekday rhythm, growth and
+spikes found it as good; ``benchmarks/forecast.py`` prints that back-test.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import date, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HISTORY_DAYS", "Anomaly", "Projection", "anomalies", "month_end", "project"]
+__all__ = ["LOOK_BACK_DAYS", "Anomaly", "Projection", "anomalies", "month_end"]
 
-HISTORY_DAYS = 56
-"""Eight weeks: enough to know a weekday, short enough to follow a change."""
-HALF_LIFE_DAYS = 7.0
-"""After a week a day counts half in the level."""
+HISTORY_DAYS = 28
+"""Four of each weekday: enough to average, short enough to follow a change."""
+LOOK_BACK_DAYS = HISTORY_DAYS + 7
+"""A week more is read, so that an idle weekend four weeks ago is not taken for the beginning."""
 Z80 = 1.2815515655446004
 """Standard normal quantile for an interval that holds four times of five."""
+
+_HOUR = 3600
+_DAY = 24 * _HOUR
+_WEEK = 7 * _DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,83 +63,132 @@ class Anomaly:
         return None
 
 
-def project(daily: Mapping[date, int], *, first: date, days: int) -> tuple[list[float], float]:
-    """Return the expected pico-USD for `days` days, and one day's deviation.
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The whole hours before `end` (unix seconds) that a projection learns from.
 
-    The days begin at `first`. The deviation is the standard deviation of a day around its
-    expectation.
-
-    `daily` holds whole past days; days without spend may be missing and count as 0 from the first
-    known day on.
+    `seconds` is their age: from the earliest hour with calls to `end`, at most four weeks.
     """
-    known = [day for day in daily if day < first]
-    if not known:
-        return [0.0] * days, 0.0
-    start = max(
-        min(known),
-        first - timedelta(days=HISTORY_DAYS),
-    )
-    history = [start + timedelta(days=n) for n in range((first - start).days)]
-    values = {day: float(daily.get(day, 0)) for day in history}
-    factors = _weekday_factors(values)
-    level = 0.0
-    weights = 0.0
-    seen = []
-    for day in history:
-        weight = 0.5 ** ((first - day).days / HALF_LIFE_DAYS)
-        seen.append((day, weight))
-        if factor := factors[
-            day.weekday()
-        ]:  # a weekday on which nothing is ever spent says nothing about the level
-            level += values[day] / factor * weight
-            weights += weight
-    level = level / weights if weights else 0.0
-    total = sum(weight for _, weight in seen)
-    spread = (
-        sum(weight * (values[day] - level * factors[day.weekday()]) ** 2 for day, weight in seen)
-        / total
-    )
-    future = [level * factors[(first + timedelta(days=n)).weekday()] for n in range(days)]
-    return future, math.sqrt(spread)
+
+    hourly: Mapping[int, int]
+    end: int
+    seconds: int
+
+    @property
+    def weeks(self) -> int:
+        """Return the whole weeks known: 0 to 4."""
+        return self.seconds // _WEEK
+
+    @property
+    def days(self) -> int:
+        """Return the whole days known."""
+        return self.seconds // _DAY
+
+    def daily(self) -> list[int]:
+        """Return the sums of the whole days before `end`, the newest first (pico-USD)."""
+        count = self.days
+        if self.weeks:
+            count = 7 * self.weeks
+        days = [0] * count
+        for hour, pusd in self.hourly.items():
+            age = self.end - _HOUR - hour
+            index = age // _DAY
+            if index < count:
+                days[index] += pusd
+        return days
 
 
 def month_end(
-    daily: Mapping[date, int], *, today: date, today_pusd: int, day_share: float
+    hourly: Mapping[int, int], *, now: int, month_start: int, following: int
 ) -> Projection:
-    """Return the month's projection.
+    """Return the projection of a month as of `now`.
 
-    `daily` holds the days before `today`. `day_share` is how much of today is over (0 to 1).
+    Below one week of history the mean hour stands for every hour of the week, and below one day
+    only what is spent counts.
+
+    Args:
+        hourly: Pico-USD by the start of the hour, for this month and the last four weeks.
+        now: The moment of the projection (unix seconds).
+        month_start: When the month begins (unix seconds).
+        following: When the next month begins (unix seconds).
+
+    Returns:
+        Spend so far, the expected total and its 80 % interval.
+
     """
-    following = date(
-        today.year + today.month // 12,
-        today.month % 12 + 1,
-        1,
-    )
-    remaining = (following - today).days
-    future, deviation = project(daily, first=today, days=remaining)
-    spent = today_pusd + sum(
-        pusd
-        for day, pusd in daily.items()
-        if (day.year, day.month) == (today.year, today.month) and day < today
-    )
-    future[0] *= 1 - day_share
-    rest = sum(future)
-    days_left = remaining - day_share
-    effective = (
-        min(
-            len(daily),
-            2 * HALF_LIFE_DAYS / math.log(2),
-        )
-        or 1.0
-    )
-    margin = Z80 * deviation * math.sqrt(days_left + days_left**2 / effective)
+    this_hour = now // _HOUR * _HOUR
+    first_of_month = month_start // _HOUR * _HOUR
+    spent = 0
+    for hour, pusd in hourly.items():
+        if first_of_month <= hour <= now:
+            spent += pusd
+    history = _history(hourly, this_hour)
+    rest = _expected_rest(history, following)
+    seconds_left = following - this_hour - _HOUR
+    days_left = max(0, seconds_left) / _DAY
+    deviation = _rest_deviation(history.daily(), days_left)
+    margin = Z80 * deviation
+    least = max(0, round(rest - margin))
+    most = round(rest + margin)
     return Projection(
         spent_pusd=spent,
         expected_pusd=spent + round(rest),
-        low_pusd=spent + max(0, round(rest - margin)),
-        high_pusd=spent + round(rest + margin),
-        days_of_history=min(len(daily), HISTORY_DAYS),
+        low_pusd=spent + least,
+        high_pusd=spent + most,
+        days_of_history=history.days,
     )
+
+
+def _history(hourly: Mapping[int, int], end: int) -> _History:
+    """Return what is known of the four weeks before the hour that begins at `end`."""
+    earliest = end - LOOK_BACK_DAYS * _DAY
+    past = {hour: pusd for hour, pusd in hourly.items() if earliest <= hour < end}
+    seconds = 0
+    if past:
+        seconds = end - min(past)
+    known = min(seconds, HISTORY_DAYS * _DAY)
+    return _History(past, end, known)
+
+
+def _expected_rest(history: _History, following: int) -> float:
+    """Return the pico-USD expected after the current hour until the month ends."""
+    if history.days == 0:
+        return 0.0
+    if history.weeks == 0:
+        seconds_left = following - history.end - _HOUR
+        spent = sum(history.hourly.values())
+        return spent * seconds_left / history.seconds
+    weighted = 0
+    for hour, pusd in history.hourly.items():
+        age = history.end - hour
+        if age <= history.weeks * _WEEK:
+            # How often this hour of the week is still to come.
+            until_month_end = (following - 1 - hour) // _WEEK
+            until_now = age // _WEEK
+            weighted += pusd * (until_month_end - until_now)
+    return weighted / history.weeks
+
+
+def _rest_deviation(daily: list[int], days_left: float) -> float:
+    """Return the standard deviation of the rest of the month (pico-USD).
+
+    It has two parts: each day to come varies around its weekday's mean, and that mean is itself
+    known from few days.
+    """
+    if len(daily) < 2:
+        return 0.0
+    slots = 7 if len(daily) > 7 else 1
+    squares = 0.0
+    for slot in range(slots):
+        values = daily[slot::slots]
+        mean = sum(values) / len(values)
+        for value in values:
+            squares += (value - mean) ** 2
+    degrees_of_freedom = len(daily) - slots
+    variance = squares / degrees_of_freedom
+    of_days = days_left
+    of_means = days_left**2 / len(daily)
+    return math.sqrt(variance * (of_days + of_means))
 
 
 def anomalies(
@@ -152,14 +204,13 @@ def anomalies(
     An hour (unix seconds) is unusual at `ratio` times the median of the same hour in the `weeks`
     before, and `floor_pusd` above it.
     """
-    week = 7 * 24 * 3600
     found = []
     for hour in hours:
         spent = hourly.get(hour, 0)
         usual = round(
             median(
                 hourly.get(
-                    hour - back * week,
+                    hour - back * _WEEK,
                     0,
                 )
                 for back in range(1, weeks + 1)
@@ -168,23 +219,3 @@ def anomalies(
         if spent - usual >= floor_pusd and spent >= ratio * usual:
             found.append(Anomaly(hour, spent, usual))
     return found
-
-
-def _weekday_factors(values: Mapping[date, float]) -> list[float]:
-    """Return each weekday's spend relative to the mean of the seven days around it.
-
-    The median over the weeks, or 1.0 below two weeks of history.
-    """
-    ratios: list[list[float]] = [[] for _ in range(7)]
-    for day in values:
-        window = [values.get(day + timedelta(days=n)) for n in range(-3, 4)]
-        around = [value for value in window if value is not None]
-        if len(around) == 7 and (mean := sum(around) / 7) > 0:
-            ratios[day.weekday()].append(values[day] / mean)
-    if len(values) < 14 or not all(ratios):
-        return [1.0] * 7
-    factors = [median(each) for each in ratios]
-    mean = sum(factors) / 7
-    if mean > 0:
-        return [factor / mean for factor in factors]
-    return [1.0] * 7

@@ -78,9 +78,7 @@ def _plan_of_environment() -> BudgetPlan:
     try:
         return read_plan(text)
     except CrewMeterError as error:
-        log.error(
-            "crewmeter: %s (%s); NO budget of that variable is enforced", error.message, error.hint
-        )
+        log.error("%s (%s); NO budget of that variable is enforced", error.message, error.hint)
         return BudgetPlan()
 
 
@@ -268,7 +266,7 @@ class BudgetLoader:
         if verdict.stop:
             return _refusal("loop", None, verdict.text)
         log.warning(
-            "crewmeter: %s: %s",
+            "%s: %s",
             attributes.get(semconv.RUN_NAME) or "a run",
             verdict.text,
         )
@@ -311,7 +309,7 @@ class BudgetLoader:
             self._problem = error.message
             if self._named:
                 log.warning(
-                    "crewmeter: budgets can't be enforced (%s); "
+                    "budgets can't be enforced (%s); "
                     "calls go on unless a budget says on_unknown = block",
                     error.message,
                 )

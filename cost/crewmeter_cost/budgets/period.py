@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
+    from datetime import tzinfo
 
-__all__ = ["PERIODS", "bounds"]
+__all__ = ["PERIODS", "bounds", "month_bounds"]
 
 PERIODS = ("run", "hour", "day", "week", "month", "total")
 """What an amount can be per. ``run`` and ``total`` never reset by the clock."""
 
 
-def bounds(period: str, at: datetime, zone: ZoneInfo) -> tuple[datetime | None, datetime | None]:
+def bounds(period: str, at: datetime, zone: tzinfo) -> tuple[datetime | None, datetime | None]:
     """Return (start, reset) of the period that `at` falls in, both UTC.
 
     Both are None for ``run`` and ``total``. A day is a local calendar day (23 or 25 hours where
@@ -42,3 +42,11 @@ def bounds(period: str, at: datetime, zone: ZoneInfo) -> tuple[datetime | None, 
         case _:
             raise ValueError(f"no period {period!r}; one of {', '.join(PERIODS)}")
     return first.astimezone(UTC), following.astimezone(UTC)
+
+
+def month_bounds(at: datetime, zone: tzinfo = UTC) -> tuple[int, int]:
+    """Return the start of the month of `at` in `zone`, and of the next (unix seconds)."""
+    first, following = bounds("month", at, zone)
+    assert first is not None
+    assert following is not None
+    return int(first.timestamp()), int(following.timestamp())

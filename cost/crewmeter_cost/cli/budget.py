@@ -333,16 +333,31 @@ def _print_statuses(
     rows = []
     for each in listed:
         moment_text = _period_text(each) if periods else _resets(each)
-        rows.append([each.budget.label, usd(each.spent_pusd), usd(each.budget.amount_pusd)])
-        rows[-1] += [_share(each), moment_text]
-    others = sum(max(len(row[index]) for row in rows) for index in range(1, 5))
+        row = [
+            each.budget.label,
+            usd(each.spent_pusd),
+            usd(each.budget.amount_pusd),
+            _share(each),
+            moment_text,
+        ]
+        rows.append(row)
+    others = 0
+    for index in range(1, 5):
+        others += max(len(row[index]) for row in rows)
     room = console().width - others - _SHORTEST_LABEL - 2 * 5
     bar = max(_SHORTEST_BAR, min(_BAR, room))
     for each, row in zip(listed, rows, strict=True):
         filled = min(bar, round(each.percent / 100 * bar))
-        row.insert(3, "█" * filled + "░" * (bar - filled))
-    columns = [("budget", "name"), ("spent", "right"), ("limit", "right")]
-    columns += [("bar", "right"), ("", "right"), (when, "right")]
+        empty = bar - filled
+        row.insert(3, "█" * filled + "░" * empty)
+    columns = [
+        ("budget", "name"),
+        ("spent", "right"),
+        ("limit", "right"),
+        ("bar", "right"),
+        ("", "right"),
+        (when, "right"),
+    ]
     title = "Budgets"
     if as_of is not None:
         title = f"Budgets as of {as_of.astimezone(zone()):%Y-%m-%d %H:%M} {zone_name(zone())}"

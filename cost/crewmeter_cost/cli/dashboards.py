@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,6 @@ _SERVERS = {
     "clickhouses": ("clickhouse", 8443, "require"),
 }
 """Scheme of a URL → dialect of the boards, port, TLS."""
-
-_INSTALL = "pip install 'crewmeter[dashboards]'"
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -199,7 +198,9 @@ def _wanted() -> tuple[dict[str, str], Path, str, Path]:
     try:
         wanted = files.rendered(shipped)
     except ModuleNotFoundError as error:
-        raise CrewMeterError(f"rendering boards needs {error.name}", hint=_INSTALL) from error
+        raise CrewMeterError(
+            f"rendering boards needs {error.name}", hint=install_command("dashboards")
+        ) from error
     catalogue = Path(__file__).parents[1] / "web" / files.PAGE
     return wanted, files.committed(), files.page_rendered(), catalogue
 

@@ -13,6 +13,7 @@ import typer
 
 from crewmeter_cost.analysis.budget_forecast import history_start, outlook, projection_document
 from crewmeter_cost.analysis.forecast import Anomaly, Projection, anomalies
+from crewmeter_cost.budgets.period import month_bounds
 from crewmeter_cost.budgets.period_spend import hourly_pusd, names_since
 from crewmeter_cost.cli.options import (
     Format,
@@ -23,12 +24,14 @@ from crewmeter_cost.cli.options import (
     ZoneOption,
     instant,
     window,
+    zone,
 )
 from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text
+from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,12 +69,11 @@ def _forecast(
         option="--at",
         now=datetime.now(UTC),
     )
-    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    start = (
-        history_start(now)
-        if begin is None
-        else max(history_start(now), int(min(begin, month).timestamp()))
-    )
+    here = zone()
+    start = history_start(now, here)
+    if begin is not None:
+        month, _ = month_bounds(now, here)
+        start = max(start, min(int(begin.timestamp()), month))
     with Ledger.open(ledger, read_only=True) as book, book.read_session() as session:
         scopes: list[tuple[str, str | None]] = [("everything", None)]
         if by is not None:
@@ -79,7 +81,7 @@ def _forecast(
         projections = [
             (
                 scope if name is None else f"{scope}:{name}",
-                outlook(session, scope=scope, name=name, start=start, now=now),
+                outlook(session, scope=scope, name=name, start=start, now=now, zone=here),
             )
             for scope, name in scopes
         ]
@@ -121,6 +123,7 @@ def _odd(each: Anomaly) -> dict[str, object]:
 
 
 def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[Anomaly]) -> None:
+    local = now.astimezone(zone())
     headings = [
         ("scope", "name"),
         ("this month so far", "right"),
@@ -139,7 +142,7 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
         for scope, each in projections
     ]
     print_table(
-        f"Forecast for {now:%B %Y}, as of {now:%Y-%m-%d %H:%M} UTC",
+        f"Forecast for {local:%B %Y}, as of {local:%Y-%m-%d %H:%M} {zone_name(zone())}",
         headings,
         cells,
         drop=("history", "80 % interval"),
@@ -153,6 +156,6 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
             else f", {each.ratio:.1f} times the usual {usd(each.usual_pusd)}"
         )
         sys.stdout.write(
-            f"unusual: {datetime.fromtimestamp(each.hour, UTC):%Y-%m-%d %H:00} spent "
+            f"unusual: {datetime.fromtimestamp(each.hour, zone()):%Y-%m-%d %H:00} spent "
             f"{usd(each.spent_pusd)}{factor}\n"
         )

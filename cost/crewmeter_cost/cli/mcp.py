@@ -9,6 +9,7 @@ import typer
 
 from crewmeter_cost.cli.options import LedgerOption
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["register"]
@@ -24,7 +25,7 @@ def _mcp(ledger: LedgerOption = None) -> None:
         from crewmeter_cost.integrations.mcp_tools import build_server
     except ModuleNotFoundError as error:
         raise CrewMeterError(
-            f"crewmeter mcp needs the package {error.name!r}", hint="pip install 'crewmeter[mcp]'"
+            f"crewmeter mcp needs the package {error.name!r}", hint=install_command("mcp")
         ) from error
     with Ledger.open(ledger, read_only=True) as opened:
         build_server(opened).run("stdio")

@@ -14,6 +14,7 @@ import typer
 
 from crewmeter_cost.cli.options import LedgerOption
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["register"]
@@ -63,7 +64,7 @@ def _server_module() -> Any:
         return importlib.import_module("uvicorn")
     except ModuleNotFoundError as error:
         raise CrewMeterError(
-            f"the page needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
+            f"the page needs {error.name}", hint=install_command("sidecar")
         ) from error
 
 

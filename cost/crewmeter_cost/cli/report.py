@@ -127,14 +127,14 @@ def _month_end(ledger: Ledger) -> str:
     """
     now = datetime.now(UTC)
     with ledger.read_session() as session:
-        ahead = outlook(session, now=now)
+        ahead = outlook(session, now=now, zone=zone())
     if ahead.days_of_history < _ENOUGH_DAYS or not ahead.spent_pusd:
         return ""
     expected = usd(ahead.expected_pusd)
     spent = usd(ahead.spent_pusd)
-    return (
-        f"at this pace, {expected} by the end of {now:%B} ({spent} so far): `crewmeter forecast`\n"
-    )
+    month = f"{now.astimezone(zone()):%B}"
+    pace = f"at this pace, {expected} by the end of {month} ({spent} so far)"
+    return f"{pace}: `crewmeter forecast`\n"
 
 
 def _print(made: Report) -> None:

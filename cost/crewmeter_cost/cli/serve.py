@@ -13,6 +13,7 @@ import typer
 
 from crewmeter_cost.cli.options import LedgerOption
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 
 if TYPE_CHECKING:
     from crewmeter_cost.sidecar.settings import SidecarSettings
@@ -80,7 +81,7 @@ def register(app: typer.Typer, help: str) -> None:
             from crewmeter_cost.sidecar.settings import SidecarSettings
         except ModuleNotFoundError as error:
             raise CrewMeterError(
-                f"the sidecar needs {error.name}", hint="pip install 'crewmeter[sidecar]'"
+                f"the sidecar needs {error.name}", hint=install_command("sidecar")
             ) from error
         settings: SidecarSettings = SidecarSettings(
             host=host,

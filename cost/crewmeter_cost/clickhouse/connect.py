@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 from crewmeter_cost.ledger.location import display_url
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def connected(url: URL) -> Iterator[Client]:
         from clickhouse_connect.driver.exceptions import ClickHouseError
     except ModuleNotFoundError as error:
         raise CrewMeterError(
-            "a mirror needs clickhouse-connect", hint="pip install 'crewmeter[clickhouse]'"
+            "a mirror needs clickhouse-connect", hint=install_command("clickhouse")
         ) from error
     try:
         client = _open(url)

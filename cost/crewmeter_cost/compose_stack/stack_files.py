@@ -42,7 +42,7 @@ def stack_files() -> dict[str, Path]:
     if missing:
         raise CrewMeterError(
             f"this installation of crewmeter lacks {', '.join(missing)}",
-            hint="pip install --force-reinstall crewmeter",
+            hint="install crewmeter again, from a wheel or a whole checkout",
         )
     return found
 

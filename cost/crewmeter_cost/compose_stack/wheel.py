@@ -72,7 +72,9 @@ def _is_checkout() -> bool:
 
 
 def _record_line(name: str, content: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    hashed = hashlib.sha256(content).digest()
+    encoded = base64.urlsafe_b64encode(hashed)
+    digest = encoded.rstrip(b"=").decode()
     return f"{name},sha256={digest},{len(content)}"
 
 
@@ -81,8 +83,9 @@ def _checkout_files() -> Iterator[tuple[str, bytes]]:
 
     Packages, then files from elsewhere.
     """
-    project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text("utf-8"))
-    wanted = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    text = (_CHECKOUT / "pyproject.toml").read_text("utf-8")
+    build = tomllib.loads(text)["tool"]["hatch"]["build"]
+    wanted = build["targets"]["wheel"]
     for package in wanted["packages"]:
         root = _CHECKOUT / package
         yield from _tree(root, root.name)
@@ -96,15 +99,19 @@ def _tree(root: Path, target: str) -> Iterator[tuple[str, bytes]]:
         yield target, root.read_bytes()
         return
     for path in sorted(root.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            yield f"{target}/{path.relative_to(root).as_posix()}", path.read_bytes()
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        name = path.relative_to(root).as_posix()
+        yield f"{target}/{name}", path.read_bytes()
 
 
 def _installed_files(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes]]:
     """Yield the files that the installer recorded, without scripts and its own notes."""
     for file in distribution.files or ():
         name = file.as_posix()
-        if name.startswith("..") or "__pycache__" in name or file.name in _NOT_PACKED:
+        if name.startswith("..") or "__pycache__" in name:
+            continue
+        if file.name in _NOT_PACKED:
             continue
         path = Path(str(file.locate()))
         if path.is_file():

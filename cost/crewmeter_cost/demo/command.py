@@ -11,6 +11,7 @@ from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.demo.fake_provider import FakeProvider, Reply, ToolUse
 from crewmeter_cost.demo.quiet import quiet_crewai
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +102,7 @@ def _newsroom() -> Callable[[str], str]:
             raise
         raise CrewMeterError(
             "the demo runs a real crew, and crewai is not installed",
-            hint='pip install "crewmeter[crewai]", or see a month of sample data without it: '
+            hint=f"{install_command('crewai')}, or see a month of sample data without it: "
             "crewmeter demo --days 30",
         ) from error
     return run_newsroom

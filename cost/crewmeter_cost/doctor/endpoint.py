@@ -97,6 +97,13 @@ def check_endpoint(environ: Mapping[str, str]) -> Iterator[Finding]:
     if target is None:
         yield ok("endpoint", "no OTLP endpoint set: calls go to the ledger in this process")
         return
+    if "//" not in target.url and not target.grpc:
+        yield failed(
+            "endpoint",
+            f"the endpoint {target.url} has no scheme, and OTLP over HTTP needs one",
+            f"write http://{target.url}",
+        )
+        return
     try:
         socket.create_connection(
             (target.host, target.port),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 
 from crewmeter_cost.doctor.finding import failed, note, ok
+from crewmeter_cost.installation import install_command, upgrade_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +23,6 @@ __all__ = ["check_opentelemetry", "check_python", "check_seam", "check_versions"
 CREWAI = (Version("1.13"), Version("2"))
 """Tested: 1.13 up to the newest 1.x; the version matrix in CI runs the ends and the middle."""
 OPENTELEMETRY = (Version("1.34"), Version("2"))
-
-_INSTALL_CREWAI = 'pip install "crewmeter[crewai]"'
 
 _PROBE = """
 import logging, sys
@@ -69,20 +68,20 @@ def _check_crewai(installed: Callable[[str], str]) -> Finding:
         return note(
             "crewai",
             "CrewAI is not installed here; reports, prices and the sidecar work without it",
-            _INSTALL_CREWAI,
+            install_command("crewai"),
         )
     low, high = CREWAI
     if version < low:
         return failed(
             "crewai",
             f"CrewAI {version} is older than {low}, the first that crewmeter can meter",
-            _INSTALL_CREWAI,
+            install_command("crewai"),
         )
     if version >= high:
         return note(
             "crewai",
             f"CrewAI {version} is newer than crewmeter is tested with (below {high})",
-            "pip install --upgrade crewmeter",
+            upgrade_command(),
         )
     return ok("crewai", f"CrewAI {version}")
 
@@ -118,7 +117,7 @@ def check_opentelemetry(installed: Callable[[str], str]) -> Finding:
             "opentelemetry",
             f"OpenTelemetry {versions_text}: crewmeter works with {low} up to, not including, "
             f"{high}",
-            "pip install --upgrade crewmeter",
+            upgrade_command(),
         )
     return ok("opentelemetry", f"OpenTelemetry {min(found)}")
 
@@ -162,7 +161,7 @@ def check_seam(environ: Mapping[str, str], *, seconds: float = 60) -> Finding | 
         return failed(
             "seam",
             f"crewmeter.instrument() failed beside this CrewAI: {last}",
-            "pip install --upgrade crewmeter, or pin crewai to a tested version",
+            f"{upgrade_command()}, or pin crewai to a tested version",
         )
     if complaints:
         return note(

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import NoSuchModuleError
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 from crewmeter_cost.ledger.location import display_url, sqlite_path
 from crewmeter_cost.ledger.sqlite_file import pragmas
 
@@ -59,7 +60,7 @@ def _postgres_engine(url: LedgerUrl, *, durable: bool, busy_seconds: float) -> E
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise CrewMeterError(
             f"{display_url(url)} needs a driver that is not installed",
-            hint="pip install 'crewmeter[postgres]'",
+            hint=install_command("postgres"),
         ) from error
     synchronous = "on" if durable else "off"
 

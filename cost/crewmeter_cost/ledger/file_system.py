@@ -78,7 +78,7 @@ def warn_of_network(path: Path) -> None:
         return
     _warned.add(str(path))
     _log.warning(
-        "crewmeter: the ledger %s is on a file system of type %s, where SQLite can be damaged by "
+        "the ledger %s is on a file system of type %s, where SQLite can be damaged by "
         "two writers; use a local disk, `crewmeter serve`, or PostgreSQL",
         path,
         kind,

@@ -35,7 +35,7 @@ def recover(path: Path, open_ledger: Callable[[str], Ledger]) -> None:
             pipeline = Pipeline(ledger, PriceBook.load())
             replay_journals(path, pipeline.ingest)
     except (CrewMeterError, OSError) as error:
-        _log.warning("crewmeter: calls wait beside %s and cannot be written: %s", path, error)
+        _log.warning("calls wait beside %s and cannot be written: %s", path, error)
 
 
 class JournalRecovery:

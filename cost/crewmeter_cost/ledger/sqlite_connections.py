@@ -139,7 +139,7 @@ class SqliteConnections:
         try:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
-            _log.error("crewmeter: the old ledger file may lack its last commits: %s", error)
+            _log.error("the old ledger file may lack its last commits: %s", error)
 
     def _set_old_journal_aside(self) -> None:
         """Rename the ``-wal`` that belongs to the file that was moved, with its ``-shm``.

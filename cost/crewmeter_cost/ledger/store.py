@@ -201,7 +201,7 @@ class Ledger:
             if self._sqlite.in_its_file():
                 return
             _log.error(
-                "crewmeter: ledger %s was deleted, moved or replaced while in use; "
+                "ledger %s was deleted, moved or replaced while in use; "
                 "what stands there now is used from here on",
                 self.name,
             )

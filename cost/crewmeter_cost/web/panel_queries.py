@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_DAY = 86400
+
+
 class NotInCatalogueError(CrewMeterError):
     """A panel, filter or run that does not exist."""
 
@@ -52,11 +55,12 @@ def catalogue() -> dict[str, Any]:
 def public_catalogue() -> dict[str, object]:
     """Return the catalogue as the browser gets it: without SQL."""
     document = catalogue()
-    panels = {
-        name: {key: value for key, value in panel.items() if key != "sql"}
-        for name, panel in document["panels"].items()
-    }
-    filters = {name: {"label": entry["label"]} for name, entry in document["filters"].items()}
+    panels = {}
+    for name, panel in document["panels"].items():
+        panels[name] = {key: value for key, value in panel.items() if key != "sql"}
+    filters = {}
+    for name, entry in document["filters"].items():
+        filters[name] = {"label": entry["label"]}
     return {**document, "panels": panels, "filters": filters}
 
 
@@ -98,17 +102,23 @@ def _plain(value: object) -> object:
 
 
 def ask_panel(engine: Engine, panel: str, parameters: PanelParameters) -> dict[str, object]:
-    """Return what one panel shows. Raises `NotInCatalogueError` for an unknown panel."""
+    """Return the rows of one panel, its time axis and its bucket.
+
+    Raises `NotInCatalogueError` for an unknown panel.
+    """
     entry = catalogue()["panels"].get(panel)
     if entry is None:
         raise NotInCatalogueError(f"there is no panel {panel!r}")
     sql = entry["sql"][engine.dialect.name]
-    return ask(
+    found = ask(
         engine,
         sql,
         parameters.parameters(),
         lists=parameters.filters,
     )
+    if entry["range"] == "month":
+        return {**found, "range": parameters.month, "bucket": _DAY}
+    return {**found, "range": (parameters.since, parameters.until), "bucket": parameters.bucket}
 
 
 def choices(engine: Engine, name: str, parameters: PanelParameters) -> list[object]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from crewmeter_cost.budgets.period import month_bounds
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.number_text import bounded_integer
+from crewmeter_cost.time_range import instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import tzinfo
 
 __all__ = ["ANY", "PanelParameters", "auto_bucket", "moment", "read_parameters"]
 
 ANY = "*"
 """A filter that lets every row through, also those without a name."""
 
-_RELATIVE = re.compile(r"now(?:-([0-9]{1,6})([smhdw]))?")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LATEST = 9_214_646_400
 """Unix seconds of the year 2262, the last that fits a ledger's nanoseconds in 64 bits."""
 _LONGEST_BUCKET = 31 * 86400
@@ -31,7 +32,8 @@ _STEPS = ((3600, 60), (3 * 3600, 300), (4 * 86400, 3600), (14 * 86400, 21600))
 class PanelParameters:
     """Parameters of every panel query.
 
-    Times are unix seconds, half-open. `bucket` is in seconds, `budget` in USD a month.
+    Times are unix seconds, half-open. `bucket` is in seconds, `budget` in USD a month. Days and
+    months are those of `zone`.
     """
 
     since: int
@@ -39,10 +41,28 @@ class PanelParameters:
     bucket: int
     budget: float
     filters: Mapping[str, Sequence[str]]
+    zone: tzinfo = field(default=UTC)
+
+    @property
+    def month(self) -> tuple[int, int]:
+        """Return the month of the range's end: its start, and the start of the next."""
+        return month_bounds(self._end, self.zone)
+
+    @property
+    def _end(self) -> datetime:
+        return datetime.fromtimestamp(self.until, UTC)
 
     def parameters(self) -> dict[str, object]:
         """Return the values that the catalogue's queries bind."""
+        local = self._end.astimezone(self.zone)
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        offset = local.utcoffset() or timedelta()
+        month_start, month_end = self.month
         return {
+            "day_start": int(midnight.timestamp()),
+            "month_start": month_start,
+            "month_end": month_end,
+            "offset": int(offset.total_seconds()),
             "from_": self.since,
             "to": self.until,
             "bucket": self.bucket,
@@ -59,28 +79,24 @@ def auto_bucket(seconds: int) -> int:
     return 86400
 
 
-def moment(text: str, *, name: str, now: int) -> int:
-    """Return unix seconds from ``now``, ``now-30d`` or a number of seconds.
+def moment(text: str, *, name: str, now: int, zone: tzinfo = UTC) -> int:
+    """Return unix seconds from their number, or a time that `time_range` reads.
 
     Raises `CrewMeterError` naming the parameter.
     """
-    match = _RELATIVE.fullmatch(text)
-    if match is None:
-        try:
-            return bounded_integer(text, name=name, lowest=0, highest=_LATEST)
-        except CrewMeterError as error:
-            hint = "use now, now-6h, now-30d or unix seconds up to the year 2262"
-            raise CrewMeterError(f"{name}={text[:40]!r} is not a time", hint=hint) from error
-    if match[1] is None:
-        return now
-    found = now - int(match[1]) * _SECONDS[match[2]]
-    if found < 0:
-        raise CrewMeterError(f"{name}={text!r} is before 1970", hint="use a shorter time")
-    return found
+    if text.isdigit():
+        return bounded_integer(text, name=name, lowest=0, highest=_LATEST)
+    found = instant(text, option=name, now=datetime.fromtimestamp(now, UTC), zone=zone)
+    return int(found.timestamp())
 
 
 def read_parameters(
-    query: Mapping[str, Sequence[str]], *, filters: Sequence[str], now: int, budget: float
+    query: Mapping[str, Sequence[str]],
+    *,
+    filters: Sequence[str],
+    now: int,
+    budget: float,
+    zone: tzinfo = UTC,
 ) -> PanelParameters:
     """Return the parameters of a query string (name → its values).
 
@@ -93,8 +109,8 @@ def read_parameters(
             default,
         )
 
-    since = moment(first("from", "now-24h"), name="from", now=now)
-    until = moment(first("to", "now"), name="to", now=now)
+    since = moment(first("from", "now-24h"), name="from", now=now, zone=zone)
+    until = moment(first("to", "now"), name="to", now=now, zone=zone)
     if since >= until:
         raise CrewMeterError("the range is empty: `from` is not before `to`")
     bucket = bounded_integer(
@@ -109,6 +125,7 @@ def read_parameters(
         bucket=bucket or auto_bucket(until - since),
         budget=_budget(first("budget", f"{budget}")),
         filters={name: tuple(query.get(name, ()))[:_MOST_NAMES] or (ANY,) for name in filters},
+        zone=zone,
     )
 
 

@@ -20,6 +20,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import COST_STATUS_TEXT
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
+from crewmeter_cost.time_range import read_zone, zone_name
 from crewmeter_cost.web import run_pages
 from crewmeter_cost.web.panel_queries import (
     NotInCatalogueError,
@@ -84,6 +85,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
             "budget_usd": monthly_budget(ledger.engine),
             "words": dict(COST_STATUS_TEXT),
             "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
+            "zone": zone_name(read_zone()),
         }
         return _json({**public_catalogue(), **own})
 
@@ -160,6 +162,7 @@ def _parameters(ledger: Ledger, request: Request) -> PanelParameters:
         filters=tuple(catalogue()["filters"]),
         now=int(time.time()),
         budget=monthly_budget(ledger.engine),
+        zone=read_zone(),
     )
 
 

@@ -170,7 +170,7 @@ _SERIES = (
                 "output_tokens",
                 "reasoning_tokens",
             )
-            + ")\nSELECT time / @bucket * @bucket AS time, SUM(input_tokens) - "
+            + f")\nSELECT {sql_sources.BUCKET} AS time, SUM(input_tokens) - "
             "SUM(cache_read_tokens) - SUM(cache_write_tokens) AS input,\n"
             "  SUM(cache_read_tokens) AS cache_read, SUM(cache_write_tokens) AS cache_write,\n"
             "  SUM(output_tokens) - SUM(reasoning_tokens) AS output, SUM(reasoning_tokens) AS "

@@ -66,7 +66,7 @@ PANELS = (
     Panel(
         id="spend_today",
         title="Spend today",
-        tells="Priced cost since midnight UTC of the range's last day.",
+        tells="Priced cost since midnight of the range's last day (in Grafana: UTC).",
         act="Higher than usual for the hour? Spend by crew over time, below, shows who.",
         source="view total_hourly",
         kind=Kind.STAT,
@@ -77,7 +77,7 @@ PANELS = (
     Panel(
         id="spend_month",
         title="Spend this month",
-        tells="Priced cost since the first of the month (UTC) of the range's last day.",
+        tells="Priced cost since the first of the month of the range's last day (in Grafana: UTC).",
         act="Compare with the budget and the forecast on the board Spend.",
         source="view total_hourly",
         kind=Kind.STAT,
@@ -176,7 +176,7 @@ PANELS = (
         columns={"ok": Column("ok"), "failed": Column("failed")},
         sql=(
             f"WITH facts AS ({sql_sources.TOTAL.rows('calls', 'failed_calls')})\n"
-            "SELECT time / @bucket * @bucket AS time, 60.0 * (SUM(calls) - SUM(failed_calls)) / "
+            f"SELECT {sql_sources.BUCKET} AS time, 60.0 * (SUM(calls) - SUM(failed_calls)) / "
             "@bucket AS ok,\n"
             "  60.0 * SUM(failed_calls) / @bucket AS failed\n"
             "FROM facts GROUP BY 1 ORDER BY 1"

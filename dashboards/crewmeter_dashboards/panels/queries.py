@@ -55,7 +55,7 @@ def over_time(rows: str, name: str, value: str, title: str) -> str:
         f"WITH facts AS ({rows}),\n"
         f"top AS (SELECT COALESCE(\"{name}\", '(none)') AS label FROM facts GROUP BY 1 ORDER BY "
         f"COALESCE({value}, 0) DESC LIMIT {TOP})\n"
-        f"SELECT time / @bucket * @bucket AS time,\n"
+        f"SELECT {sql_sources.BUCKET} AS time,\n"
         f"  CASE WHEN {label} IN (SELECT label FROM top) THEN {label} ELSE 'other' END AS {name},\n"
         f"  {value} AS {title}\n"
         "FROM facts GROUP BY 1, 2 ORDER BY 1, 2"

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from crewmeter_dashboards import sql_sources
 from crewmeter_dashboards.palette import BAD, GOOD, WARN
+from crewmeter_dashboards.panels.month_forecast import MONTH_END, MONTH_FACTS, TABLES
 from crewmeter_dashboards.panels.panel import Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time
 
 __all__ = ["PANELS"]
 
-_MONTH = f"facts AS ({sql_sources.TOTAL.rows('cost_usd', since='@month_start')})"
-_WEEK = f"week AS ({sql_sources.TOTAL.rows('cost_usd', since='(@to - 604800)')})"
-_FORECAST = (
-    "(SELECT COALESCE(SUM(cost_usd), 0) FROM facts) + (SELECT COALESCE(SUM(cost_usd), 0) "
-    "FROM week) * (@month_end - @to) / 604800.0"
-)
 _WASTED = "SUM(CASE WHEN status IN ('error', 'abandoned') THEN cost_usd ELSE 0 END)"
 _EVERY = "1 = 1" + sql_sources.where(sql_sources.TOTAL.filters)
 _NO_BUDGET = "No monthly budget set."
@@ -37,23 +32,24 @@ _STATS = (
     Panel(
         id="month_to_date",
         title="Month to date",
-        tells="Priced cost since the first of the month (UTC) of the range's last day.",
+        tells="Priced cost since the first of the month of the range's last day (in Grafana: UTC).",
         act="Unpriced calls are not included: see the coverage beside it.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH {_MONTH}\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
+        sql=f"WITH {MONTH_FACTS}\nSELECT COALESCE(SUM(cost_usd), 0) AS spend FROM facts",
     ),
     Panel(
         id="forecast",
         title="Forecast for the month",
-        tells="Month to date plus the mean day of the last seven for every day that is left.",
-        act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds "
-        "weekday patterns and a range.",
+        tells="Month to date plus, for every hour still to come, the mean of that hour of the week "
+        "over the last four weeks: the figure of `crewmeter forecast`.",
+        act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds an "
+        "80 % interval.",
         source="view total_hourly",
         kind=Kind.STAT,
         unit=Unit.USD,
-        sql=f"WITH {_MONTH},\n{_WEEK}\nSELECT {_FORECAST} AS forecast",
+        sql=f"WITH {TABLES}\nSELECT {MONTH_END} AS forecast",
     ),
     Panel(
         id="budget_used",
@@ -68,8 +64,8 @@ _STATS = (
         decimals=1,
         steps=_BUDGET_STEPS,
         empty=_NO_BUDGET,
-        sql=f"WITH {_MONTH}\nSELECT 1.0 * COALESCE(SUM(cost_usd), 0) / NULLIF(@budget, 0) AS used "
-        "FROM facts",
+        sql=f"WITH {MONTH_FACTS}\n"
+        "SELECT 1.0 * COALESCE(SUM(cost_usd), 0) / NULLIF(@budget, 0) AS used FROM facts",
     ),
     Panel(
         id="forecast_share",
@@ -83,7 +79,7 @@ _STATS = (
         decimals=0,
         steps=(Step(0, GOOD), Step(0.9, WARN), Step(1, BAD)),
         empty=_NO_BUDGET,
-        sql=f"WITH {_MONTH},\n{_WEEK}\nSELECT 1.0 * ({_FORECAST}) / NULLIF(@budget, 0) AS used",
+        sql=f"WITH {TABLES}\nSELECT 1.0 * ({MONTH_END}) / NULLIF(@budget, 0) AS used",
     ),
     Panel(
         id="waste",
@@ -159,8 +155,8 @@ _SERIES = (
             "budget": Column("budget"),
         },
         sql=(
-            f"WITH {_MONTH},\n"
-            "days AS (SELECT time / 86400 * 86400 AS day, SUM(cost_usd) AS cost FROM facts GROUP "
+            f"WITH {MONTH_FACTS},\n"
+            f"days AS (SELECT {sql_sources.DAY} AS day, SUM(cost_usd) AS cost FROM facts GROUP "
             "BY 1)\n"
             "SELECT day AS time, SUM(cost) OVER (ORDER BY day) AS spend,\n"
             "  NULLIF(@budget, 0) * 1.0 * (day + 86400 - @month_start) / (@month_end - "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,8 +13,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from crewmeter_cost.analysis.budget_forecast import outlook
-from crewmeter_cost.analysis.forecast import anomalies, month_end, project
+from crewmeter_cost.analysis.forecast import anomalies, month_end
 from crewmeter_cost.analysis.live import look
+from crewmeter_cost.budgets.period import month_bounds
 from crewmeter_cost.cli import build
 from crewmeter_cost.cli.output import usd
 from crewmeter_cost.cli.watch import render
@@ -24,33 +25,63 @@ from crewmeter_cost.ledger.read.runs import runs
 from crewmeter_cost.ledger.store import Ledger
 
 USD = 10**12
-TODAY = date(2026, 11, 16)
+HOUR, DAY = 3600, 86_400
+TODAY = datetime(2026, 11, 16, tzinfo=UTC)
 """A Monday."""
+MONTH, FOLLOWING = month_bounds(TODAY)
 
 
-def history(days: int, amount) -> dict[date, int]:
-    return {day: amount(day) for n in range(1, days + 1) if (day := TODAY - timedelta(days=n))}
+def history(days: int, amount) -> dict[int, int]:
+    """Spend at each noon of the days before `TODAY`."""
+    hourly = {}
+    for n in range(1, days + 1):
+        day = TODAY - timedelta(days=n)
+        hourly[int(day.timestamp()) + 12 * HOUR] = amount(day)
+    return hourly
+
+
+def projected(hourly: dict[int, int], *, hour: int = 0):
+    """The projection as of an hour of `TODAY`."""
+    now = int(TODAY.timestamp()) + hour * HOUR
+    return month_end(hourly, now=now, month_start=MONTH, following=FOLLOWING)
 
 
 def test_a_steady_spend_goes_on():
     """Ten dollars a day make ten dollars a day, with no doubt about it."""
-    got = month_end(history(30, lambda _: 10 * USD), today=TODAY, today_pusd=5 * USD, day_share=0.5)
-    assert got.spent_pusd == 155 * USD
+    got = projected(history(30, lambda _: 10 * USD))
+    assert got.spent_pusd == 150 * USD
     assert (got.low_pusd, got.expected_pusd, got.high_pusd) == (300 * USD, 300 * USD, 300 * USD)
+    assert got.days_of_history == 28
 
 
 def test_weekends_are_not_weekdays():
-    """Monday to Friday 10, weekends 0: the weekend to come is 0 too."""
-    future, _ = project(
-        history(56, lambda day: 0 if day.weekday() > 4 else 10 * USD), first=TODAY, days=7
-    )
-    assert [round(value / USD, 6) for value in future] == [10, 10, 10, 10, 10, 0, 0]
+    """Monday to Friday 10, weekends 0: of the fifteen days to come eleven cost 10."""
+    got = projected(history(56, lambda day: 0 if day.weekday() > 4 else 10 * USD))
+    assert got.expected_pusd - got.spent_pusd == 110 * USD
 
 
-def test_without_history_nothing_is_promised():
+def test_the_current_hour_is_not_expected_again():
+    """At noon of today its spend counts as spent, and the noons to come are fifteen less one."""
+    hourly = history(30, lambda _: 10 * USD) | {int(TODAY.timestamp()) + 12 * HOUR: 10 * USD}
+    got = projected(hourly, hour=12)
+    assert got.spent_pusd == 160 * USD
+    assert got.expected_pusd == 300 * USD
+
+
+def test_below_a_week_the_mean_hour_stands_for_all():
+    """Four days of 24 make 1 an hour, for what is left after the current hour."""
+    hourly = {int(TODAY.timestamp()) - n * HOUR: USD for n in range(1, 97)}
+    got = projected(hourly)
+    assert got.days_of_history == 4
+    assert got.expected_pusd - got.spent_pusd == (15 * 24 - 1) * USD
+
+
+@pytest.mark.parametrize("hourly", [{}, {int(TODAY.timestamp()) - 3 * HOUR: 7}])
+def test_without_a_day_of_history_nothing_is_promised(hourly):
     """The projection is what is spent."""
-    got = month_end({}, today=TODAY, today_pusd=7, day_share=0.5)
-    assert (got.spent_pusd, got.expected_pusd, got.days_of_history) == (7, 7, 0)
+    got = projected(hourly)
+    spent = sum(hourly.values())
+    assert (got.spent_pusd, got.expected_pusd, got.days_of_history) == (spent, spent, 0)
 
 
 def test_an_odd_hour_needs_ratio_and_floor():

@@ -275,6 +275,14 @@ def test_a_port_somebody_else_has_is_named():
     listener.close()
 
 
+def test_an_endpoint_without_a_scheme_is_named():
+    """OTLP over HTTP needs one; nothing is connected to, the scheme is what is missing."""
+    (finding,) = check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
+    assert finding.status == FAILED
+    assert finding.says == "the endpoint localhost:4318 has no scheme, and OTLP over HTTP needs one"
+    assert finding.hint == "write http://localhost:4318"
+
+
 def test_unknown_hosts_and_non_urls():
     """A host nobody knows, and text that is no URL."""
     [finding] = check_endpoint({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://no-such-host.invalid:4318"})

@@ -223,7 +223,7 @@ class BeforeCallHook:
             resets_at=getattr(outcome, "resets_at", None),
         )
         if self._limit.allows(monotonic()):
-            logger.warning("%s; the call was not made", error)
+            logger.warning("budget %s: %s; the call was not made", budget, reason)
         return error
 
     def _scope(self, node: OpenSpan | None) -> dict[str, object]:

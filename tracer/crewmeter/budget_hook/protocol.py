@@ -149,7 +149,7 @@ class BudgetLookup:
             self._guard = self._find()
         # A broken environment must cost a log line, not the app.
         except Exception as error:  # noqa: BLE001
-            logger.warning("crewmeter: could not look for budgets: %s", type(error).__name__)
+            logger.warning("could not look for budgets: %s", type(error).__name__)
         finally:
             self._known.set()
 

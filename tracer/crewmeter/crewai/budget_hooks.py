@@ -77,7 +77,7 @@ class BudgetHooks:
         except Exception as error:  # noqa: BLE001  # see above
             if self._limit.allows(monotonic()):
                 name = type(error).__name__
-                logger.warning("crewmeter: could not check the budgets: %s", name)
+                logger.warning("could not check the budgets: %s", name)
             return None
 
     def _register(self, before_call: BeforeCallHook) -> Callable[[], None]:

@@ -79,7 +79,7 @@ class EventHandler:
         bus = event_bus.CrewAIEventsBus
         if not _takes_event(bus, "emit"):
             logger.warning(
-                "crewmeter: this CrewAI has no event bus it knows how to wrap; "
+                "this CrewAI has no event bus it knows how to wrap; "
                 "listening instead: books exact, nesting may suffer"
             )
             self._listen(event_bus.crewai_event_bus)
@@ -164,7 +164,7 @@ class EventHandler:
         except Exception:  # the guard: the app must run as if we were not there
             if self._limit.allows(monotonic()):
                 logger.warning(
-                    "crewmeter: could not account for a %s event (%d more unsaid)",
+                    "could not account for a %s event (%d more unsaid)",
                     getattr(event, "type", type(event).__name__),
                     self._limit.held_back,
                     exc_info=self._content.enabled,

@@ -195,7 +195,7 @@ class BatchProcessor:
         waiting = [node for node in (*self._queue, *self._refused) if node.journal is None]
         if waiting or self._lost:
             logger.warning(
-                "crewmeter: gave up on %s at exit; %d spans not delivered",
+                "gave up on %s at exit; %d spans not delivered",
                 self.name,
                 len(waiting) + self._lost,
             )
@@ -364,5 +364,5 @@ class BatchProcessor:
 
     def _report(self, problem: str) -> None:
         if self._limit.allows(monotonic()):
-            logger.warning("crewmeter: %s; %d spans lost so far in this spell", problem, self._lost)
+            logger.warning("%s; %d spans lost so far in this spell", problem, self._lost)
             self._lost = 0

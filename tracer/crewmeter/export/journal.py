@@ -197,7 +197,7 @@ class Journal:
                 self._full.append(self._segment)
                 self._segment = None
         if self._limit.allows(monotonic()):
-            logger.debug("crewmeter: no journal in %s: %s", self._folder, error)
+            logger.debug("no journal in %s: %s", self._folder, error)
 
 
 def _begin(folder: Path) -> Segment:

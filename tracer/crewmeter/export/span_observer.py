@@ -60,7 +60,7 @@ class SpanObserver:
         except Exception as error:  # noqa: BLE001
             if self._limit.allows(monotonic()):
                 logger.warning(
-                    "crewmeter: could not count a span for metrics or budgets: %s",
+                    "could not count a span for metrics or budgets: %s",
                     type(error).__name__,
                 )
 

@@ -55,11 +55,10 @@ def _copy_readable(aside: Path) -> None:
     try:
         salvaged = salvage(aside, target)
     except (sqlite3.Error, OSError, CrewMeterError) as error:
-        _log.error("crewmeter: nothing could be read of %s: %s", aside, error)
+        _log.error("nothing could be read of %s: %s", aside, error)
         return
     _log.error(
-        "crewmeter: %d calls, %d steps and %d runs of the damaged ledger are in %s; "
-        "read them with --ledger",
+        "%d calls, %d steps and %d runs of the damaged ledger are in %s; read them with --ledger",
         salvaged.calls,
         salvaged.steps,
         salvaged.runs,

@@ -82,7 +82,7 @@ def _upgrade(connection: Connection, found: str) -> None:
     name = display_url(connection.engine.url)
     calls = connection.execute(select(func.max(core_tables.call.c.id))).scalar() or 0
     _log.warning(
-        "crewmeter: upgrading ledger %s from schema %s to %s, some %d calls; others wait meanwhile",
+        "upgrading ledger %s from schema %s to %s, some %d calls; others wait meanwhile",
         name,
         found,
         HEAD,
@@ -90,7 +90,7 @@ def _upgrade(connection: Connection, found: str) -> None:
     )
     began = time.monotonic()
     upgrade(connection)
-    _log.warning("crewmeter: upgraded ledger %s in %.1f s", name, time.monotonic() - began)
+    _log.warning("upgraded ledger %s in %.1f s", name, time.monotonic() - began)
 
 
 def _version(connection: Connection) -> str | None:

@@ -6,6 +6,7 @@ The revisions there are, and where the version is stored.
 from __future__ import annotations
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import upgrade_command
 
 __all__ = [
     "APPLICATION_ID",
@@ -37,7 +38,7 @@ def known(version: str, ledger: str) -> str:
         raise CrewMeterError(
             f"ledger {ledger} was written by a newer crewmeter "
             f"(schema {version}, this one knows {HEAD})",
-            hint="pip install --upgrade crewmeter, or set CREWMETER_LEDGER to another ledger",
+            hint=f"{upgrade_command()}, or set CREWMETER_LEDGER to another ledger",
         )
     return version
 

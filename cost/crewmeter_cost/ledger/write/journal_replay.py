@@ -101,7 +101,7 @@ def _write(batch: list[Span], write: Callable[[list[Span]], object]) -> None:
         raise
     except Exception as error:  # noqa: BLE001  # whatever a damaged file makes of a span
         if len(batch) == 1:
-            _log.warning("crewmeter: a span of an ended process was dropped: %r", error)
+            _log.warning("a span of an ended process was dropped: %r", error)
             return
         for span in batch:
             _write([span], write)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter.providers.hosts import canonical_provider
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.installation import install_command
 from crewmeter_cost.pricing.catalogue.compile_command import write_or_check
 from crewmeter_cost.pricing.catalogue.file_format import Listed, render
 from crewmeter_cost.pricing.unit_prices import plain
@@ -249,7 +250,7 @@ def installed_version() -> str:
     except metadata.PackageNotFoundError as error:
         raise CrewMeterError(
             "genai-prices is not installed",
-            hint='pip install "crewmeter[prices]", or give --file a catalogue made by crewmeter',
+            hint=f"{install_command('prices')}, or give --file a catalogue made by crewmeter",
         ) from error
 
 

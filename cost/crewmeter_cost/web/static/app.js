@@ -2,6 +2,7 @@
 
 import { drawFilters, drawNav, drawTools, select } from "./controls.js";
 import { el } from "./dom.js";
+import { useZone } from "./format.js";
 import { panelFrame } from "./panels.js";
 import { drawRun, drawRuns, runControls } from "./runs.js";
 import { get, question, read, write } from "./state.js";
@@ -27,16 +28,6 @@ function change(changes) {
 function target(kind, name, value) {
   if (kind === "run") return link({ view: "run", run: value });
   return name in state.filters ? link({ view: kind, filters: { ...state.filters, [name]: [value] } }) : null;
-}
-
-function seconds(text, now) {
-  const match = /^now(?:-(\d+)([smhdw]))?$/.exec(text);
-  if (!match) return Number(text);
-  return now - (match[1] ? Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86400, w: 604800 }[match[2]] : 0);
-}
-
-function autoBucket(span) {
-  return [[3600, 60], [10800, 300], [345600, 3600], [1209600, 21600]].find(([longest]) => span <= longest)?.[1] ?? 86400;
 }
 
 function show() {
@@ -73,16 +64,13 @@ async function view(drawing) {
 }
 
 function drawBoard(board, query, stale) {
-  const now = Math.floor(Date.now() / 1000);
-  const range = [seconds(query.get("from"), now), seconds(query.get("to"), now)];
-  const bucket = Number(query.get("bucket")) || autoBucket(range[1] - range[0]);
   const alert = el("p", { class: "banner", role: "alert", hidden: true });
   const fail = (message) => {
     alert.hidden = false;
     alert.textContent = message;
   };
   const word = (status) => catalogue.words?.[status] ?? status;
-  const context = { query, range, bucket, colors: catalogue.colors, link: target, stale, fail, word };
+  const context = { query, colors: catalogue.colors, link: target, stale, fail, word };
   const frames = [];
   const rows = board.rows.map((row) => {
     const cells = row.panels.map((cell) => {
@@ -94,7 +82,7 @@ function drawBoard(board, query, stale) {
   });
   $("main").replaceChildren(el("h1", { class: "sr" }, board.title), el("p", { class: "lead" }, board.description), alert, ...rows);
   const live = board.live_panels ? `${board.live_panels} more panels are live from Prometheus and are in Grafana: crewmeter dashboards export. ` : "";
-  $("foot").replaceChildren(`${live}Hours and days are UTC; times of day are in your zone.`);
+  $("foot").replaceChildren(`${live}Times, days and months are in ${catalogue.zone}.`);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((each) => each.isIntersecting)) {
       near.unobserve(entry.target);
@@ -142,6 +130,7 @@ addEventListener("popstate", show);
 
 try {
   catalogue = await get("api/boards");
+  useZone(catalogue.zone);
   show();
 } catch (error) {
   $("main").replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));

@@ -1,7 +1,7 @@
 // Curves and stacked columns over time, drawn by uPlot; legend and tooltip are ours, as text.
 
 import { el, styled, token } from "./dom.js";
-import { axis, format, instant } from "./format.js";
+import { axis, format, instant, zoned } from "./format.js";
 
 const ALIVE = new Map();
 const SECOND_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400];
@@ -105,6 +105,7 @@ function make(plot, panel, times, list, { stack, range, bucket }) {
     ...size(),
     padding: [10, 20, 0, 0],
     legend: { show: false },
+    tzDate: zoned,
     cursor: { sync: { key: "time" }, drag: { x: true, y: false }, points: { size: 6 }, y: false },
     scales: {
       // The axis is the chosen range, never what uPlot makes of the data: around one point it adds years.
@@ -128,7 +129,8 @@ function make(plot, panel, times, list, { stack, range, bucket }) {
 
 /** The time axis: the range, from the bucket it begins in to the end of the bucket it ends in. */
 function span(range, times, width) {
-  const first = width ? Math.floor(range[0] / width) * width : range[0];
+  const phase = width && times.length ? times[0] % width : 0;
+  const first = width ? Math.floor((range[0] - phase) / width) * width + phase : range[0];
   const last = times.length && width ? times[times.length - 1] + width : range[1];
   return [first, Math.max(range[1], Math.min(last, range[1] + width))];
 }
@@ -171,7 +173,7 @@ function axes(panel) {
 
 /** A tick on the time axis: the day where ticks are days apart or a day begins, else the time. */
 function moment(unix, step) {
-  const date = new Date(unix * 1000);
+  const date = zoned(unix);
   const midnight = date.getHours() === 0 && date.getMinutes() === 0;
   if (step >= 86400 || midnight) return date.toLocaleDateString("en", { month: "short", day: "numeric" });
   return date.toLocaleTimeString("en", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });

@@ -1,6 +1,7 @@
 // The bar on top: boards, time range, refresh, theme; below it the filters.
 
 import { ICONS, el, icon } from "./dom.js";
+import { local } from "./format.js";
 import { get } from "./state.js";
 
 const RANGES = [
@@ -40,16 +41,15 @@ export function drawTools(tools, state, since, { change, reload }) {
 }
 
 function customRange(state, change) {
-  const local = (unix) => {
-    const date = new Date(unix * 1000);
-    return new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  const value = (text) => {
+    if (/^\d+$/.test(text ?? "")) return local(Number(text));
+    return /^\d{4}-\d\d-\d\dT/.test(text ?? "") ? text : "";
   };
-  const value = (text) => (/^\d+$/.test(text ?? "") ? local(Number(text)) : "");
   const from = el("input", { type: "datetime-local", value: value(state.from), "aria-label": "From" });
   const to = el("input", { type: "datetime-local", value: value(state.to), "aria-label": "To" });
   const apply = () => {
-    const seconds = (input) => (input.value ? String(Math.floor(new Date(input.value).getTime() / 1000)) : null);
-    if (from.value) change({ from: seconds(from), to: seconds(to), skip: null });
+    // The server reads a time without a zone in its own, as the command line does.
+    if (from.value) change({ from: from.value, to: to.value || null, skip: null });
   };
   const box = el("div", { id: "range", popover: "auto", class: "menu" }, el("label", {}, "From", from), el("label", {}, "To", to), el("button", { type: "button", class: "primary", onclick: apply }, "Apply"));
   return el("span", {}, el("button", { type: "button", class: "tool text", popovertarget: "range" }, "From – to"), box);

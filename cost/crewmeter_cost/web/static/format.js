@@ -52,11 +52,28 @@ export function count(value) {
   return size >= 10000 ? SHORT.format(value) : size >= 100 ? WHOLE.format(value) : COUNT.format(value);
 }
 
+let zone = "UTC";
+
+/** The zone of every time on the page: the one in which the server counts days and months. */
+export function useZone(name) {
+  zone = name;
+}
+
+/** A moment as a Date whose local fields are those of the page's zone, as uPlot wants it. */
+export function zoned(unix) {
+  return window.uPlot.tzDate(new Date(unix * 1000), zone);
+}
+
+/** A moment as an input of dates and times has it, in the page's zone. */
+export function local(unix) {
+  return new Date(unix * 1000).toLocaleString("sv", { timeZone: zone }).slice(0, 16).replace(" ", "T");
+}
+
 export function instant(unix, { withSeconds = false } = {}) {
   const date = new Date(unix * 1000);
-  const options = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const options = { timeZone: zone, month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   if (withSeconds) options.second = "2-digit";
-  if (date.getFullYear() !== new Date().getFullYear()) options.year = "numeric";
+  if (zoned(unix).getFullYear() !== zoned(Date.now() / 1000).getFullYear()) options.year = "numeric";
   return date.toLocaleString("en", options);
 }
 

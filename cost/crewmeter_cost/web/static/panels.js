@@ -52,17 +52,7 @@ function isEmpty(answer) {
 const DRAW = { stat, lines: time, stack: time, bars, table };
 
 function time(body, panel, answer, context) {
-  const times = answer.rows.map((row) => row[answer.columns.indexOf("time")]);
-  const range = panel.range === "month" ? month(Math.max(...times)) : context.range;
-  const bucket = panel.range === "month" ? 86400 : context.bucket;
-  drawTime(body, panel, answer, { colors: context.colors, range, bucket, word: context.word });
-}
-
-/** First and last moment of the UTC month that a time lies in. */
-function month(unix) {
-  const date = new Date(unix * 1000);
-  const first = (offset) => Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + offset, 1) / 1000;
-  return [first(0), first(1)];
+  drawTime(body, panel, answer, { colors: context.colors, range: answer.range, bucket: answer.bucket, word: context.word });
 }
 
 function stat(body, panel, answer) {
