@@ -42,6 +42,7 @@ HOSTS = {
             "fireworks",
             "voyageai",
             "cerebras",
+            "zai",
         ),
         2,
     )

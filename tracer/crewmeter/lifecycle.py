@@ -26,6 +26,7 @@ from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
 from crewmeter.http.response_cache import observe_cache
 from crewmeter.import_hook import when_imported
+from crewmeter.providers.registry import declare_hosts
 from crewmeter.settings import EMBEDDED, OTLP
 from crewmeter.spans.context_propagation import carry_into_threads
 from crewmeter.spans.correlation import note_cache_hit
@@ -123,6 +124,7 @@ class Installation:
         CrewAI's event bus is wrapped now, or once CrewAI is imported. The exporters load meanwhile,
         in the background.
         """
+        self._undo.append(declare_hosts(self._settings.hosts))
         undo_http = observation.install(
             opened=self._exchange_opened,
             closed=self._exchange_closed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crewmeter.attribution import parse_tags, tag_attributes
+from crewmeter.declared_hosts import declared_hosts
 from crewmeter.redaction import Content, capture_wanted
 from crewmeter.semconv.generations import Emitted, emitted_generations
 
@@ -44,6 +45,8 @@ class TracerSettings:
     """Attributes of ``tags=`` and ``CREWMETER_TAGS``, on every span."""
     emitted: Emitted = field(default_factory=Emitted)
     """The generations of the GenAI conventions whose names go out."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Host → provider, as the user's price file has it."""
     log: str = "off"
     summary: bool | None = None
 
@@ -96,6 +99,7 @@ def read_settings(
         ),
         scope=tag_attributes({**environment_tags, **(tags or {})}),
         emitted=emitted,
+        hosts=declared_hosts(environ),
         log=_log_mode(environ),
         summary=summary,
     )

@@ -14,6 +14,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from crewmeter_cost.intake.coerce import plausible
 from crewmeter_cost.intake.otlp_protobuf import (
     ATTRIBUTE_LIMIT,
     BATCH_LIMIT,
@@ -21,7 +22,6 @@ from crewmeter_cost.intake.otlp_protobuf import (
     BadRequest,
     Batch,
 )
-from crewmeter_cost.intake.timestamps import plausible
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:

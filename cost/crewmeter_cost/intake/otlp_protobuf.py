@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from crewmeter_cost.intake.coerce import plausible
 from crewmeter_cost.intake.raw_span import ATTRIBUTES, RawSpan, SpanHead
-from crewmeter_cost.intake.timestamps import plausible
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:

@@ -123,6 +123,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "anthropic.response.service_tier",
         semconv.SERVICE_TIER,
     ),
+    "request_tier": ("gen_ai.openai.request.service_tier", "openai.request.service_tier"),
     "speed": ("anthropic.response.speed", "gen_ai.usage.speed", "anthropic.usage.speed"),
     "first_token": (semconv.TIME_TO_FIRST_TOKEN, "gen_ai.server.time_to_first_token"),
     "crew": (semconv.CREW, "crewai.crew.name"),

@@ -7,18 +7,15 @@ trace. Agent and chain spans carry sums of what their leaves used, so only leave
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.providers.hosts import canonical_provider, is_provider
-from crewmeter.providers.usage_reading import read_usage
-from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.intake.coerce import first_text, mapping_in, model_text, nanoseconds, text
+from crewmeter_cost.intake.call_usage import NO_METADATA, fact, provider_metadata, usage_on
+from crewmeter_cost.intake.coerce import first_text, model_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
-from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect, RawUsage
-from crewmeter_cost.intake.usage import usage_of, usage_of_raw
+from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect
 from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
@@ -88,7 +85,7 @@ def _kind_of_root(span: Span, dialect: Dialect, named: str) -> str | None:
 
 def _agent(attributes: Mapping[str, object]) -> str | None:
     """Return the agent's name, which OpenInference has inside LangChain's metadata."""
-    named = _fact(attributes, "agent")
+    named = fact(attributes, "agent")
     metadata = attributes.get("metadata")
     if named is not None or not isinstance(metadata, str):
         return named
@@ -115,22 +112,17 @@ def _is_inner(span: Span, kind: str) -> bool:
     """Return whether OpenLIT calls a method of CrewAI's executor an agent."""
     return (
         kind == semconv.KIND_AGENT
-        and _fact(span.attributes, "agent") is None
+        and fact(span.attributes, "agent") is None
         and span.scope.startswith("openlit.")
     )
-
-
-def _fact(attributes: Mapping[str, object], name: str) -> str | None:
-    for key in NAMES[name]:
-        found = text(attributes.get(key))
-        if found:
-            return found
-    return None
 
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     attributes = span.attributes
     provider = _provider(span)
+    metadata = NO_METADATA
+    if dialect.name == "ai_sdk":
+        metadata = provider_metadata(attributes, provider)
     first: object = None
     if attributes.get(semconv.REQUEST_STREAM) is not False:
         for key in NAMES["first_token"]:
@@ -145,17 +137,17 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         ended_ns=span.ended_ns,
         operation=operation,
         provider=provider,
-        host=_host(_fact(attributes, "host")),
+        host=_host(fact(attributes, "host")),
         request_model=_model(attributes, "request_model"),
         response_model=_model(attributes, "response_model"),
         response_id=_response_id(attributes, operation),
-        usage=_usage(span, dialect, operation, provider),
+        usage=usage_on(span, dialect, operation, provider, metadata),
         error=span.error,
-        error_type=_fact(attributes, "error_type"),
+        error_type=fact(attributes, "error_type"),
         finish_reason=_finish_reason(attributes),
-        service_tier=_tier(attributes),
+        service_tier=_tier(attributes) or metadata.service_tier,
         # What instrumentors write as cost is their own estimate, not the provider's word.
-        reported_cost_usd=None,
+        reported_cost_usd=metadata.reported_cost_usd,
         time_to_first_token_ns=nanoseconds(first),
         origin="foreign",
         scope=span.scope,
@@ -197,7 +189,7 @@ def _shortened(name: str) -> str:
 
 
 def _model(attributes: Mapping[str, object], name: str) -> str | None:
-    return model_text(_unquoted(_fact(attributes, name)))
+    return model_text(_unquoted(fact(attributes, name)))
 
 
 def _unquoted(value: str | None) -> str | None:
@@ -209,47 +201,10 @@ def _unquoted(value: str | None) -> str | None:
 
 def _tier(attributes: Mapping[str, object]) -> str | None:
     """Return the service tier. Anthropic's fast mode is a tier of its own."""
-    speed = _fact(attributes, "speed")
+    speed = fact(attributes, "speed")
     if speed is not None and speed.lower() not in ("standard", "default"):
         return speed
-    return _fact(attributes, "service_tier")
-
-
-def _usage(span: Span, dialect: Dialect, operation: str, provider: str | None) -> TokenUsage:
-    """Return the raw usage where the span carries it, else its counts."""
-    attributes = span.attributes
-    for raw_usage in dialect.raw_usage:
-        raw = mapping_in(attributes.get(raw_usage.attribute))
-        if raw:
-            usage = _raw_usage(raw, raw_usage, operation, provider)
-            if usage.status == "reported":
-                return usage
-    usage = usage_of(attributes, operation, provider=provider)
-    if dialect.name == "crewai" and usage.input == 0 and usage.output:
-        # CrewAI's own Gemini spans say that the input is 0: that is invalid, not free.
-        return TokenUsage(status="invalid", flags=("input_not_reported",))
-    if span.scope in _CACHE_NOT_REPORTED and usage.input and not usage.cache_read:
-        return replace(usage, flags=(*usage.flags, "cached_not_reported"))
-    return usage
-
-
-_CACHE_NOT_REPORTED = frozenset({"openinference.instrumentation.openai_agents"})
-"""Instrumentors that drop the cached count of chat completions: all input is billed in full."""
-
-
-def _raw_usage(
-    raw: dict[str, object], raw_usage: RawUsage, operation: str, provider: str | None
-) -> TokenUsage:
-    if raw_usage.names is not None and raw_usage.marker in raw:
-        names = raw_usage.names
-        return usage_of_raw(
-            raw,
-            operation,
-            names,
-            provider=provider,
-            beside=raw_usage.beside,
-        )
-    return read_usage(raw, provider=provider, operation=operation)
+    return fact(attributes, "service_tier")
 
 
 def _response_id(attributes: Mapping[str, object], operation: str) -> str | None:
@@ -257,7 +212,7 @@ def _response_id(attributes: Mapping[str, object], operation: str) -> str | None
 
     OpenInference has it only inside the output. LiteLLM makes one up for embeddings.
     """
-    named = _fact(attributes, "response_id")
+    named = fact(attributes, "response_id")
     if named is not None:
         made_up = operation == semconv.EMBEDDINGS and named == attributes.get("litellm.call_id")
         return None if made_up else named
@@ -317,7 +272,7 @@ def _step(span: Span, kind: str) -> Step:
         kind=kind,
         name=name,
         error=span.error,
-        error_type=_fact(attributes, "error_type"),
+        error_type=fact(attributes, "error_type"),
         is_run=kind in _RUN_KINDS or is_root_agent,
         details=details,
         context=_context(span, tool=tool, kind=kind, name=name),
@@ -325,8 +280,8 @@ def _step(span: Span, kind: str) -> Step:
 
 
 def _step_name(span: Span, kind: str) -> str:
-    fact = _NAME_OF_KIND.get(kind)
-    named = _fact(span.attributes, fact) if fact else None
+    name = _NAME_OF_KIND.get(kind)
+    named = fact(span.attributes, name) if name else None
     if named:
         return named
     whole = text(span.name) or ""
@@ -346,11 +301,11 @@ def _context(
     resource = span.resource
     prefix = semconv.TAG_PREFIX
     own: dict[str, str | None] = {}
-    for fact, step_kind in _FACT_OF_KIND.items():
+    for each, step_kind in _FACT_OF_KIND.items():
         if kind == step_kind:
-            own[fact] = name
+            own[each] = name
         else:
-            own[fact] = _fact(attributes, fact)
+            own[each] = fact(attributes, each)
     if own["agent"] is None:
         own["agent"] = _agent(attributes)
     # A call without a parent is no run.
@@ -362,14 +317,14 @@ def _context(
         task=own["task"],
         agent=own["agent"],
         tool=tool,
-        user=_fact(attributes, "user"),
-        team=_fact(attributes, "team"),
-        session=_fact(attributes, "session"),
+        user=fact(attributes, "user"),
+        team=fact(attributes, "team"),
+        session=fact(attributes, "session"),
         tags=tags_of(
             (key[len(prefix) :], attributes[key]) for key in attributes if key.startswith(prefix)
         ),
         service=text(resource.get(semconv.SERVICE_NAME)),
-        environment=environment_of(resource) or _fact(attributes, "environment"),
+        environment=environment_of(resource) or fact(attributes, "environment"),
     )
 
 

@@ -125,7 +125,11 @@ def _put_details(buckets: Buckets, name: str, value: object) -> None:
 
 def _add_parts(buckets: Buckets) -> None:
     """Make the input and output whole, where their parts stand beside them."""
-    if buckets.input is not None:
+    plain = (buckets.input or 0) + (buckets.output or 0)
+    if buckets.total == plain and buckets.cached:
+        # Either the input has the cached tokens in it, or the total leaves them out.
+        buckets.flag("cached_location_assumed")
+    elif buckets.input is not None:
         media = (buckets.input_audio or 0) + (buckets.input_image or 0)
         buckets.fresh_input = buckets.input
         buckets.input += buckets.cached + media

@@ -43,8 +43,10 @@ _ABSURD = 2**40
 """More tokens than any request can hold: a count beyond it is garbage, not usage."""
 _CEILING_FLAGS = frozenset(
     {
+        "cache_hit_assumed",
         "cached_not_reported",
         "cached_beside_assumed",
+        "cheaper_tier_requested",
         "counts_disagree",
         "reasoning_beside_assumed",
         "thoughts_assumed",
@@ -56,12 +58,14 @@ _CEILING_FLAGS = frozenset(
 _FLOOR_FLAGS = frozenset(
     {
         "cached_location_assumed",
+        "dearer_tier_requested",
         "reasoning_exceeds_output",
         "thoughts_location_assumed",
+        "tool_fees_not_counted",
         "total_not_explained",
     }
 )
-"""Usage flags of a lower bound: tokens that may stand beside the counts are not billed."""
+"""Usage flags of a lower bound: fees, or tokens beside the counts, may be billed and are not."""
 _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
 _UNROUTED = "unrouted"

@@ -38,6 +38,8 @@ _REGIONS = (
 """Commercial Bedrock regions for which LiteLLM's catalogue has prices."""
 _GEOGRAPHIC = Decimal("1.1")
 """Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
+_FEES = frozenset({"web_search", "storage_search", "search_response"})
+"""Fees of a maker that its resellers do not bill: Azure searches with Bing, at Bing's price."""
 _LATEST_NS = 2**62
 """After every dated price."""
 
@@ -90,6 +92,9 @@ class EntryLookup:
                         continue
                     entry, rules = hit
                     if seller not in chain:
+                        own = self._listed_otherwise(chain, name, entry)
+                        if own is not None:
+                            return Found(provider, *own)
                         entry = _resold(entry)
                     elsewhere = region is not None and self._differs(name, region)
                     return Found(
@@ -100,6 +105,17 @@ class EntryLookup:
                         source,
                         "?" if elsewhere else "",
                     )
+        return None
+
+    def _listed_otherwise(
+        self, chain: Sequence[str], name: str, resold: Entry
+    ) -> tuple[Entry, str, tuple[str, ...], Source] | None:
+        """Return a seller's own listing of a model, where its price is not the maker's."""
+        for source in self._sources:
+            for seller in chain:
+                hit = _listed(source, seller, name, chain)
+                if hit is not None and not _same_standard(resold, hit[0]):
+                    return hit[0], name, hit[1], source
         return None
 
     def _in_region(self, provider: str, names: Sequence[str], region: str) -> Found | None:
@@ -223,7 +239,11 @@ def _same_standard(one: Entry, other: Entry) -> bool:
 def _resold(entry: Entry) -> Entry:
     """Return another provider's model as this one sells it.
 
-    At the standard price only: tiers are each provider's own.
+    At the standard price only: tiers and fees are each provider's own.
     """
-    standard = tuple(period for period in entry.periods if "tier" not in period)
+    standard = tuple(
+        {unit: price for unit, price in period.items() if unit not in _FEES}
+        for period in entry.periods
+        if "tier" not in period
+    )
     return replace(entry, periods=standard)

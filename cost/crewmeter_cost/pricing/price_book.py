@@ -39,6 +39,8 @@ _LONGEST_NAME = 512
 _OWN_MACHINES = frozenset(
     {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}
 )
+_LESS_THAN_BILLED = frozenset({"region_price_missing", "variant_assumed"})
+"""Flags of a price that may be lower than the one billed."""
 _ROUTER = re.compile(r"model[-_]router(?:[-_@].*)?")
 _ROUTER_PRICE = "0.14"
 """USD per million input tokens that Azure's model router adds to the model that it chose.
@@ -223,6 +225,8 @@ class PriceBook:
             assumed=assumed and not rules,
             uplift=uplift,
         )
+        if found is not None and _lacks_variant(provider, requested, found):
+            flags = (*flags, "variant_assumed")
         return PriceHistory(
             provider or "unknown",
             requested,
@@ -232,7 +236,7 @@ class PriceBook:
             rules=rules,
             uplift=uplift,
             surcharge=surcharge,
-            bound="lower_bound" if "region_price_missing" in flags else "",
+            bound="lower_bound" if _LESS_THAN_BILLED.intersection(flags) else "",
             made=self._made,
         )
 
@@ -321,6 +325,14 @@ class PriceBook:
             )
         flags = ("provider_assumed",) if assumed else ()
         return Unpriced("unknown_model", reason, provider, model, flags)
+
+
+def _lacks_variant(provider: str | None, requested: str, found: Found) -> bool:
+    """Return whether the price is that of another variant (``:nitro``, ``:online``).
+
+    OpenRouter's variants choose among sellers with prices of their own, or add a search.
+    """
+    return provider == "openrouter" and ":" in requested and ":" not in found.name
 
 
 def _no_model(names: Sequence[str], declared: str | None) -> Unpriced | None:

@@ -57,6 +57,8 @@ SINGLE = frozenset(
         "output_second",
         "image",
         "x_search",
+        "image_pixel",
+        "video_pixel",
         "search_source",
         "maps_grounding",
         "code_execution",

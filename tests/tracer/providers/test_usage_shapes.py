@@ -446,7 +446,7 @@ CASES: list[tuple[str, str | None, dict[str, object] | None, TokenUsage]] = [
         "voyage multimodal",
         None,
         {"text_tokens": 5, "image_pixels": 2000, "total_tokens": 10},
-        T(10, 0),
+        T(5, 0, units=(("image_pixel", 2000),)),
     ),
     ("jina embeddings", "jina_ai", {"total_tokens": 10, "prompt_tokens": 10}, T(10, 0)),
     ("ollama chat", "ollama", {"prompt_eval_count": 26, "eval_count": 298}, T(26, 298)),

@@ -8,7 +8,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from crewmeter.providers.hosts import is_model_path, provider_of_host
+from crewmeter.providers.hosts import (
+    canonical_provider,
+    is_model_path,
+    is_provider,
+    provider_of_host,
+)
 from crewmeter.providers.protocols.anthropic import ANTHROPIC
 from crewmeter.providers.protocols.bedrock import BEDROCK, BEDROCK_INVOKE
 from crewmeter.providers.protocols.cohere import COHERE
@@ -36,9 +41,11 @@ from crewmeter.providers.protocols.vertex import (
 from crewmeter.providers.protocols.watsonx import WATSONX
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from crewmeter.providers.provider_protocol import ProviderProtocol, Route
 
-__all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "find_endpoint"]
+__all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "declare_hosts", "find_endpoint"]
 
 PROTOCOLS: tuple[ProviderProtocol, ...] = (
     BEDROCK,
@@ -83,11 +90,15 @@ def _routes_by_ending() -> dict[str, tuple[tuple[Route, ProviderProtocol], ...]]
 
 
 _ROUTES = _routes_by_ending()
+_declared: dict[str, str] = {}
+"""Host → provider, as the user has it. Changed only while nothing is metered."""
 _OLLAMA_PORT = 11434
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _LONGEST_PATH = 1000
 _MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
 _LONGEST_MODEL = 300
+_VERSIONED = re.compile(r"/(?:[\w-]+/)*v\d+(?:alpha|beta)?\d*/(?!(?:traces|metrics|logs)$)")
+"""Paths of providers' interfaces, and not OTLP's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +114,7 @@ class Endpoint:
     provider: str | None
     """The host's, else the one whose protocol it is."""
     is_known_host: bool
+    """Whether the host is a provider's own. One that only the user maps may be a gateway."""
     model: str | None
     """The model that the path names, if it names one."""
     path: str
@@ -133,11 +145,14 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
             return None
         path = parts.path
     path = path.rstrip("/")
-    provider = provider_of_host(host)
+    known = provider_of_host(host)
+    provider = known or _declared_provider(host)
     found = _route(path, provider)
     if provider is not None and is_collection(path):
         return None  # messages of a thread are no call to a model
     if found is None:
+        if known is None and not _VERSIONED.match(path):
+            return None  # a host of the user's may serve more than models
         return _unrouted(path, host, port, provider)
     route, protocol = found
     model = _model_in_path(path)
@@ -151,10 +166,49 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
         host=host,
         port=port,
         provider=provider or _assumed_provider(protocol, path, port),
-        is_known_host=provider is not None,
+        is_known_host=known is not None,
         model=model,
         path=path,
     )
+
+
+def declare_hosts(hosts: Mapping[str, str]) -> Callable[[], None]:
+    """Take the user's word for who is behind some hosts. Return what takes it back.
+
+    A host is given in lower case; one with a leading dot covers its subdomains.
+    """
+    added = {}
+    for host, name in hosts.items():
+        provider = canonical_provider(name)
+        if provider is not None and is_provider(provider):
+            added[host] = provider
+    if not added:
+        return _nothing
+    before = dict(_declared)
+    _declared.update(added)
+    _find.cache_clear()
+
+    def undo() -> None:
+        _declared.clear()
+        _declared.update(before)
+        _find.cache_clear()
+
+    return undo
+
+
+def _nothing() -> None:
+    """Take nothing back."""
+
+
+def _declared_provider(host: str | None) -> str | None:
+    if not host or not _declared:
+        return None
+    name = host.lower().rstrip(".")
+    found = _declared.get(name)
+    while found is None and "." in name:
+        name = name.partition(".")[2]
+        found = _declared.get("." + name)
+    return found
 
 
 def _route(path: str, provider: str | None) -> tuple[Route, ProviderProtocol] | None:

@@ -43,6 +43,9 @@ _KNOWN_HEADERS = frozenset(
         "x-amzn-bedrock-cache-read-input-token-count",
         "x-amzn-bedrock-cache-write-input-token-count",
         "x-amzn-bedrock-service-tier",
+        "num_tokens",  # Cohere repeats what its body says
+        "fireworks-prompt-tokens",
+        "fireworks-cached-prompt-tokens",
     }
 )
 
@@ -222,8 +225,7 @@ class ResponseFacts:
                 self.finish_reason = text
                 return
 
-    # --- reading
-    # -----------------------------------------------------------------------------------
+    # --- reading -------------------------------------------------------------------------------
 
     def read(self, answer: Json) -> None:
         """Take the facts of a whole answer, or of one event of a stream."""

@@ -78,6 +78,8 @@ UNITS = frozenset(
         "page",
         "annotated_page",
         "image",  # images made, of the provider's standard size and quality
+        "image_pixel",  # pixels of images read
+        "video_pixel",
         "request",
         "x_search",
         "search_source",

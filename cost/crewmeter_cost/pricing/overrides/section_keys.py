@@ -30,6 +30,8 @@ UNITS = (
     "x_search",
     "code_execution",
     "maps_grounding",
+    "image_pixel",
+    "video_pixel",
     "character",
     "page",
     "annotated_page",

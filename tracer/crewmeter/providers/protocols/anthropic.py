@@ -29,6 +29,11 @@ _COUNTS = (
     "service_tier speed inference_geo type"
 )
 _CACHE_READ = {"cache_read_input_tokens": "cache_read"}
+_OWN_ITERATIONS = frozenset({"message", "compaction"})
+"""Kinds of iteration that the model of the response ran.
+
+An ``advisor_message`` or a fallback is another model's (docs.claude.com, "Advisor tool").
+"""
 _TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
 _SERVER_TOOLS = keys(
     # Searches have a fee. Fetches and the search for tools cost their tokens only.
@@ -69,6 +74,11 @@ def _sum_iterations(draft: UsageDraft, iterations: list[Raw]) -> None:
     output = 0
     draft.input = 0
     for iteration in iterations:
+        kind = iteration.get("type", "message")
+        if kind not in _OWN_ITERATIONS:
+            # Another model's, at that model's rates: the row has one model, so it is not billed.
+            draft.flags.append(f"unknown_usage:iterations.{kind}")
+            continue
         one = UsageDraft()
         _add_input(one, iteration)
         draft.input += one.input or 0

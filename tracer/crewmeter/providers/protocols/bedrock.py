@@ -195,6 +195,9 @@ def _read_converse(facts: ResponseFacts, answer: Json) -> None:
     if performance.get("latency") == "optimized":
         facts.set_price_tier("optimized")
     trace = as_map(answer.get("trace"))
+    if trace.get("guardrail"):
+        # Billed by its text units beside the tokens (aws.amazon.com/bedrock/pricing).
+        facts.flag_unknown("trace.guardrail")
     router = as_map(trace.get("promptRouter"))
     routed = as_text(router.get("invokedModelId"))
     if routed is not None:

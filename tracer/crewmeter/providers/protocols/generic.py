@@ -12,6 +12,8 @@ from crewmeter.usage.draft import Raw, UsageDraft, count
 __all__ = ["GENERIC", "UNROUTED", "is_collection", "is_free", "operation_by_path"]
 
 _READ_ONLY_PROVIDERS = ("voyageai", "jina_ai")
+_PIXELS = {"image_pixels": "image_pixel", "video_pixels": "video_pixel"}
+"""Voyage's counts of what it embedded besides text (docs.voyageai.com, "Pricing")."""
 
 
 def _read_total(raw: Raw, provider: str | None) -> UsageDraft:
@@ -20,10 +22,17 @@ def _read_total(raw: Raw, provider: str | None) -> UsageDraft:
     Voyage and Jina only read. Elsewhere the split is not known.
     """
     reads_only = provider in _READ_ONLY_PROVIDERS or "image_pixels" in raw or "text_tokens" in raw
-    return UsageDraft(
+    draft = UsageDraft(
         input=count(raw, "total_tokens"),
         output=0 if reads_only else None,
     )
+    for name, unit in _PIXELS.items():
+        pixels = count(raw, name)
+        if pixels:
+            # The total has the pixels in it, converted. The bill has them at a price of their own.
+            draft.input = count(raw, "text_tokens") or 0
+            draft.add_unit(unit, pixels)
+    return draft
 
 
 GENERIC = ProviderProtocol(
@@ -57,6 +66,7 @@ _FREE_ENDINGS = re.compile(
     r"|count_?[tT]okens|countTokens|computeTokens|input_tokens|tokenize|detokenize|token-count"
     r"|count-tokens|cancel|moderations|validate|client_secrets|transcription_sessions"
     r"|undeploy|operations|fetchPredictOperation)$"
+    r"|/chat/completions/[^/]+$"  # changes what is stored with an answer
 )
 """Last words of paths that take a POST and bill nothing for it."""
 _OPERATIONS = (

@@ -68,6 +68,7 @@ _CACHED_NAMES = (
     "cache_read_input_tokens",
     "cached_tokens",
     "cached_prompt_text_tokens",
+    "num_cached_tokens",
 )
 _WRITTEN = ("cache_creation_tokens", "cache_creation_input_tokens")
 _TTL_SPLIT = keys("ephemeral_5m_input_tokens ephemeral_1h_input_tokens")
@@ -86,9 +87,10 @@ OPENAI_KEYS = keys(
     "prompt_tokens completion_tokens total_tokens cached_prompt_tokens cached_tokens "
     "prompt_cache_hit_tokens cache_read_input_tokens cached_prompt_text_tokens "
     "cache_creation_tokens cache_creation_input_tokens reasoning_tokens citation_tokens "
+    "num_cached_tokens "
     "num_search_queries num_sources_used search_context_size service_tier "
     # Of the parts of a sum, one is known by the others.
-    "prompt_cache_miss_tokens text_tokens image_tokens num_cached_tokens "
+    "prompt_cache_miss_tokens text_tokens image_tokens "
     "num_server_side_tools_used "
     "input_tokens output_tokens "
     # How long it took, and who answered.
@@ -99,7 +101,7 @@ OPENAI_KEYS = keys(
     "model_context_length type object id iterations_count",
     prompt_tokens_details=keys(
         "cached_tokens audio_tokens image_tokens video_tokens text_tokens cache_creation_tokens "
-        "cache_write_tokens cache_creation_input_tokens web_search_requests file_tokens",
+        "cache_write_tokens cache_creation_input_tokens web_search_requests file_tokens cache_type",
         cache_creation_token_details=_TTL_SPLIT,
         cache_creation=_TTL_SPLIT,
         cached_tokens_details=keys("text_tokens audio_tokens image_tokens"),
@@ -295,6 +297,8 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
         metadata = as_map(answer["provider_metadata"])
         gateway = as_map(metadata.get("gateway"))
         facts.report({"cost": gateway.get("cost")})
+    if answer.get("web_search"):  # Zhipu's search tool has a fee for each use
+        facts.flag_unknown("response.web_search")
     if answer.get("choices") and _SEARCH_MODELS.search(facts.request_model or ""):
         facts.count_searches(1)
 
@@ -309,6 +313,7 @@ OPENAI_STREAM = StreamFormat(
         b"[DONE]",
         b'"x_groq"',
         b"_token_count",
+        b'"web_search":[{',
     ),
     text_keys=(
         b'"content":',

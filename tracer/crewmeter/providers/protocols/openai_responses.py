@@ -171,10 +171,42 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
         facts.fail(as_text(error.get("code")) or "failed")
     output = answer.get("output")
     if isinstance(output, list):
-        _count_items(facts, output)
+        searches = _count_items(facts, output)
+        tools = answer.get("tools")
+        if tools and isinstance(tools, list):
+            _flag_tools(facts, tools, searches)
 
 
-def _count_items(facts: ResponseFacts, output: list[object]) -> None:
+def _flag_tools(facts: ResponseFacts, tools: list[object], searches: int) -> None:
+    """Flag tools whose price is not that of their output's kind."""
+    for item in tools:
+        tool = as_map(item)
+        kind = str(tool.get("type"))
+        if searches and kind.startswith("web_search") and _searches_otherwise(facts, kind):
+            facts.flag_unknown(f"tools.{kind}")
+        environment = str(as_map(tool.get("environment")).get("type"))
+        if kind == "shell" and environment.startswith("container"):
+            facts.flag(_FEES_NOT_COUNTED)
+
+
+def _searches_otherwise(facts: ResponseFacts, kind: str) -> bool:
+    """Tell whether a search costs other than the listed fee and the tokens counted.
+
+    The preview of the tool has a higher fee at models that do not reason, and small models are
+    billed a fixed number of tokens for what was found (platform.openai.com/docs/pricing).
+    """
+    model = facts.response_model or facts.request_model or ""
+    if kind.startswith("web_search_preview"):
+        return model.startswith(_NOT_REASONING)
+    return model.startswith(_SMALL)
+
+
+_NOT_REASONING = ("gpt-4o", "gpt-4.1")
+_SMALL = ("gpt-4o-mini", "gpt-4.1-mini")
+
+
+def _count_items(facts: ResponseFacts, output: list[object]) -> int:
+    """Count what the output has fees for, and return the number of searches in it."""
     searches = 0
     fees: dict[str, int] = {}
     for item in output:
@@ -196,6 +228,7 @@ def _count_items(facts: ResponseFacts, output: list[object]) -> None:
         facts.count_searches(searches)
         for unit, number in fees.items():
             facts.count_units(unit, number)
+    return searches
 
 
 def _is_last(event: Json) -> bool:

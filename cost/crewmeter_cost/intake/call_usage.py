@@ -1,0 +1,228 @@
+"""The usage of a call on another's span: its counts, and what bears on them.
+
+The AI SDK's counts leave out what its common type has no field for: cache writes until version 6,
+cached tokens in version 4, the service tier, searches. The providers' packages put it beside them,
+as JSON by provider (ai-sdk.dev, "Provider metadata").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from crewmeter.providers.usage_reading import read_usage, reported_cost
+from crewmeter.usage.token_usage import MISSING, TokenUsage
+from crewmeter_cost.intake.coerce import mapping_in, text
+from crewmeter_cost.intake.semconv_dialects import NAMES, Dialect, RawUsage
+from crewmeter_cost.intake.usage import usage_of, usage_of_raw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crewmeter_cost.records import Span
+
+__all__ = ["NO_METADATA", "ProviderMetadata", "fact", "provider_metadata", "usage_on"]
+
+_ATTRIBUTES = ("ai.response.providerMetadata", "ai.result.providerMetadata")
+_TOOL_CALLS = "ai.response.toolCalls"
+_PROVIDER_RAN = re.compile(r'"providerExecuted":\s?true')
+_COUNTS: Final[Mapping[str, str]] = {
+    "cacheCreationInputTokens": "gen_ai.usage.cache_creation_input_tokens",
+    "cacheWriteInputTokens": "gen_ai.usage.cache_creation_input_tokens",
+    "cacheReadInputTokens": "gen_ai.usage.cache_read_input_tokens",
+    "cachedPromptTokens": "ai.usage.cachedInputTokens",
+    "promptCacheHitTokens": "ai.usage.cachedInputTokens",
+    "reasoningTokens": "ai.usage.reasoningTokens",
+}
+"""Key of a provider's metadata → the attribute whose count it is."""
+_BILLED_BESIDE = ("citationTokens", "numSearchQueries")
+"""Keys with a price of their own that no attribute has: Perplexity's."""
+_GATEWAYS = ("gateway", "openrouter")
+"""Sellers whose metadata has what they charge."""
+_CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "cache_hit", "gen_ai.cache.hit")
+"""Attributes that are true where a client answered from its own cache."""
+_COSTS_NOTHING = re.compile(r"""["']response_cost["']:\s*["']?0(?:\.0+)?["']?\s*[,}]""")
+_ANY_TIER = frozenset({"auto", "default", "standard", "standard_only"})
+_CHEAPER_TIERS = frozenset({"flex", "batch"})
+_CACHE_NOT_REPORTED = frozenset(
+    {
+        "openinference.instrumentation.openai_agents",
+        "opentelemetry.instrumentation.openai_agents",
+        "@traceloop/instrumentation-openai",
+        "mistralai_sdk_tracer",
+    }
+)
+"""Instrumentors that drop the cached count of chat completions: all input is billed in full.
+
+traceloop/openllmetry#4060, traceloop/openllmetry-js#1036, mistralai/client-python#614.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMetadata:
+    """The facts of one span's metadata."""
+
+    usage: TokenUsage = MISSING
+    """What the provider's own usage object says, where the metadata has one whole."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Else single counts, by the attribute that they belong to."""
+    service_tier: str | None = None
+    reported_cost_usd: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+NO_METADATA = ProviderMetadata()
+
+
+def provider_metadata(attributes: Mapping[str, object], provider: str | None) -> ProviderMetadata:
+    """Return what the metadata on a span of the AI SDK says."""
+    calls = attributes.get(_TOOL_CALLS)
+    runs_tools = isinstance(calls, str) and _PROVIDER_RAN.search(calls) is not None
+    whole: dict[str, object] = {}
+    for name in _ATTRIBUTES:
+        whole = whole or mapping_in(attributes.get(name))
+    if not whole and not runs_tools:
+        return NO_METADATA
+    usage = MISSING
+    counts: dict[str, int] = {}
+    flags: list[str] = []
+    tier = None
+    for key, value in whole.items():
+        metadata = mapping_in(value)
+        inner = _usage_object(metadata)
+        found = read_usage(inner, provider=key if key != "vertex" else provider)
+        if found.status == "reported":
+            usage = found
+        counts |= _single_counts(metadata) | _single_counts(inner)
+        flags += [f"unknown_usage:{name}" for name in _BILLED_BESIDE if inner.get(name)]
+        tier = tier or _tier(metadata, inner)
+        if mapping_in(metadata.get("groundingMetadata")).get("webSearchQueries"):
+            flags.append("unknown_usage:groundingMetadata")
+    if runs_tools and not usage.web_searches:
+        flags.append("unknown_usage:provider_executed_tools")
+    return ProviderMetadata(
+        usage=usage,
+        counts=counts,
+        service_tier=tier,
+        reported_cost_usd=_cost(whole),
+        flags=tuple(dict.fromkeys(flags)),
+    )
+
+
+def _usage_object(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    for key in ("usage", "usageMetadata"):
+        inner = mapping_in(metadata.get(key))
+        if inner:
+            return inner
+    return {}
+
+
+def _single_counts(metadata: Mapping[str, object]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key, attribute in _COUNTS.items():
+        number = metadata.get(key)
+        if type(number) is int and number > 0:
+            found[attribute] = number
+    return found
+
+
+def _tier(metadata: Mapping[str, object], inner: Mapping[str, object]) -> str | None:
+    speed = text(inner.get("speed"))
+    if speed not in (None, "standard"):
+        return speed
+    return text(metadata.get("serviceTier")) or text(inner.get("service_tier"))
+
+
+def _cost(whole: Mapping[str, object]) -> str | None:
+    """Return what a gateway says it charges for the request."""
+    for key in _GATEWAYS:
+        metadata = mapping_in(whole.get(key))
+        cost = reported_cost(metadata) or reported_cost(mapping_in(metadata.get("usage")))
+        if cost is not None:
+            return cost
+    return None
+
+
+def fact(attributes: Mapping[str, object], name: str) -> str | None:
+    """Return the first text under the names of a fact, over all dialects."""
+    for key in NAMES[name]:
+        found = text(attributes.get(key))
+        if found:
+            return found
+    return None
+
+
+def usage_on(
+    span: Span,
+    dialect: Dialect,
+    operation: str,
+    provider: str | None,
+    metadata: ProviderMetadata,
+) -> TokenUsage:
+    """Return the usage on a span, with the flags of what surrounds it."""
+    usage = metadata.usage
+    if usage.status != "reported":
+        usage = _reported_usage(span, dialect, operation, provider, metadata.counts)
+    flags = (*metadata.flags, *_circumstances(span))
+    if flags:
+        usage = replace(usage, flags=tuple(dict.fromkeys((*usage.flags, *flags))))
+    return usage
+
+
+def _circumstances(span: Span) -> tuple[str, ...]:
+    """Return the flags of what stands beside the counts: a cache's answer, a tier."""
+    attributes = span.attributes
+    if any(attributes.get(name) in (True, "True", "true") for name in _CACHE_HITS):
+        return ("not_sent",)
+    hidden = attributes.get("hidden_params")
+    if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
+        # LiteLLM says so of an answer from its cache, but also of models it has no price for.
+        return ("cache_hit_assumed",)
+    wanted = (fact(attributes, "request_tier") or "auto").lower()
+    if wanted in _ANY_TIER or fact(attributes, "service_tier"):
+        return ()
+    if wanted in _CHEAPER_TIERS:
+        return ("cheaper_tier_requested",)
+    return ("dearer_tier_requested",)
+
+
+def _reported_usage(
+    span: Span,
+    dialect: Dialect,
+    operation: str,
+    provider: str | None,
+    counts: Mapping[str, int],
+) -> TokenUsage:
+    """Return the raw usage where the span carries it, else its counts."""
+    attributes = span.attributes
+    if counts:
+        attributes = {**counts, **attributes}
+    for raw_usage in dialect.raw_usage:
+        raw = mapping_in(attributes.get(raw_usage.attribute))
+        if raw:
+            usage = _raw_usage(raw, raw_usage, operation, provider)
+            if usage.status == "reported":
+                return usage
+    usage = usage_of(attributes, operation, provider=provider)
+    if dialect.name == "crewai" and usage.input == 0 and usage.output:
+        # CrewAI's own Gemini spans say that the input is 0: that is invalid, not free.
+        return TokenUsage(status="invalid", flags=("input_not_reported",))
+    if span.scope in _CACHE_NOT_REPORTED and usage.input and not usage.cache_read:
+        return replace(usage, flags=(*usage.flags, "cached_not_reported"))
+    return usage
+
+
+def _raw_usage(
+    raw: dict[str, object], raw_usage: RawUsage, operation: str, provider: str | None
+) -> TokenUsage:
+    if raw_usage.names is not None and raw_usage.marker in raw:
+        names = raw_usage.names
+        return usage_of_raw(
+            raw,
+            operation,
+            names,
+            provider=provider,
+            beside=raw_usage.beside,
+        )
+    return read_usage(raw, provider=provider, operation=operation)
