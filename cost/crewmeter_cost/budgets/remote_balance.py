@@ -136,11 +136,24 @@ class RemoteBalanceStore:
                 self._port,
                 timeout=TIMEOUT_SECONDS,
             )
-        authorities = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
-        context = ssl.create_default_context(cafile=authorities)
+        context = _tls_context()
         return http.client.HTTPSConnection(
             self._host, self._port, timeout=TIMEOUT_SECONDS, context=context
         )
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context with the certificates that spans are sent with.
+
+    Raises `OSError` where a file cannot be read.
+    """
+    authorities = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE") or None
+    context = ssl.create_default_context(cafile=authorities)
+    certificate = os.environ.get("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
+    if certificate:
+        key = os.environ.get("OTEL_EXPORTER_OTLP_CLIENT_KEY") or None
+        context.load_cert_chain(certificate, key)
+    return context
 
 
 def _balance(content: bytes) -> Balance:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-import subprocess
 from base64 import b64encode
 
 import grpc
 import pytest
+from support.certificates import make_certificate
 from support.sidecars import PROTOBUF, request
 
 from crewmeter_cost.errors import CrewMeterError
@@ -151,27 +151,8 @@ def test_half_a_certificate_is_refused(tmp_path):
 
 def test_tls_on_both_ports(nursery, tmp_path):
     """With a certificate HTTP and gRPC are encrypted, and plain HTTP is not spoken."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "1",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=IP:127.0.0.1,DNS:localhost",
-    ]
-    try:
-        subprocess.run(
-            [*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True
-        )
-    except FileNotFoundError:
-        pytest.skip("needs openssl")
+    made = make_certificate(tmp_path, "localhost")
+    cert, key = made.certificate, made.key
     with nursery.start(
         tmp_path / "ledger.db", grpc=True, certificate=str(cert), private_key=str(key)
     ) as running:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 
 import pytest
+from support.certificates import make_certificate
 from support.patience import patience
 from support.sidecars import request
 
@@ -92,6 +94,105 @@ def test_a_sidecar_that_hangs_costs_one_short_wait(on_unknown, goes):
         outcomes = [guarded.reserve(CALL, input_chars=10) for _ in range(50)]
         assert time.perf_counter() - begun < patience(0.7)
         assert all(isinstance(outcome, BudgetRefusal) is not goes for outcome in outcomes)
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """An account that failed is tried again at once, and a slow answer is waited for."""
+    monkeypatch.setattr("crewmeter_cost.budgets.remote_balance.TIMEOUT_SECONDS", 60)
+    monkeypatch.setattr("crewmeter_cost.budgets.reservations.SILENCE_SECONDS", 0.05)
+
+
+def wait_until_booked(port, budget, pusd):
+    """Bookings are sent in the background. One that is cut short may be done, and is not sent
+    again: the ledger's rows correct it.
+    """
+    store = RemoteBalanceStore(f"http://127.0.0.1:{port}", {})
+    window = window_at(budget, time.time())
+    nothing = {"holder": "onlooker", "spent_pusd": 0, "returned_pusd": 0}
+    deadline = time.monotonic() + 60
+    while store.book(budget, window, **nothing).spent_pusd < pusd:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("on_unknown", ["allow", "block"])
+def test_a_sidecar_that_dies_with_leases_out(nursery, tmp_path, on_unknown, soon):
+    """What is leased may be spent, then `on_unknown` decides. When the sidecar is back, what was
+    spent meanwhile is booked, and the budget is not spent twice.
+    """
+    path = tmp_path / "ledger.db"
+    budget = {"amount": "0.01 USD/day", "on_unknown": on_unknown}
+    with nursery.start(path) as first:
+        port = first.port
+        guarded = guard(budget, endpoint=f"http://127.0.0.1:{port}")
+        assert spend_all(guarded, most=5)[0] == 5
+        wait_until_booked(port, parse_budget(budget), 5 * COST)
+        first.kill()
+    made, refusal = spend_all(guarded, most=60)
+    spent = 5 + made
+    if on_unknown == "block":
+        assert spent * COST <= 10**10
+        assert "can't be read" in refusal.reason
+    else:
+        assert made == 60
+    with nursery.start(path, port=port):
+        deadline = time.monotonic() + 120
+        while True:
+            outcome = guarded.reserve(CALL, input_chars=3000)
+            if not isinstance(outcome, BudgetRefusal):
+                guarded.settle(outcome, ENDED)
+                spent += 1
+                assert spent < 200
+            elif "can't be read" not in outcome.reason:
+                break
+            assert time.monotonic() < deadline, outcome
+            time.sleep(0.01)
+        assert float(outcome.spent_usd) == pytest.approx(spent * COST / 1e12)
+        assert spent == 40 if on_unknown == "block" else spent >= 65
+        guarded.close()
+
+
+def test_a_client_certificate_is_presented_for_budgets(tmp_path, monkeypatch):
+    """The sidecar's proxy wants the same certificates for budgets as for spans."""
+    ours = make_certificate(tmp_path, "server")
+    theirs = make_certificate(tmp_path, "client")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ours.certificate, ours.key)
+    context.load_verify_locations(theirs.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    document = b'{"spent_pusd": 0, "leased_pusd": 7, "granted_pusd": 7}'
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(document), document)
+
+    def serve(listener):
+        while True:
+            try:
+                connection = context.wrap_socket(listener.accept()[0], server_side=True)
+                asked = b""
+                while b"need_pusd" not in asked:
+                    asked += connection.recv(65_536)
+                connection.sendall(reply)
+                connection.close()
+            except ssl.SSLError:
+                continue
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        store = RemoteBalanceStore(f"https://127.0.0.1:{listener.getsockname()[1]}", {})
+        budget = parse_budget("1 USD/day")
+        window = window_at(budget, time.time())
+        monkeypatch.setattr("crewmeter_cost.budgets.remote_balance.TIMEOUT_SECONDS", 30)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(ours.certificate))
+        with pytest.raises(BalanceUnavailableError):
+            store.lease(budget, window, holder="h", need_pusd=1)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(theirs.certificate))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(theirs.key))
+        assert store.lease(budget, window, holder="h", need_pusd=1).granted_pusd == 7
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(tmp_path / "none"))
+        with pytest.raises(BalanceUnavailableError):
+            store.lease(budget, window, holder="h", need_pusd=1)
 
 
 def test_nonsense_is_refused_and_named(sidecar):
