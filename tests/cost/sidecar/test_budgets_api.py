@@ -168,9 +168,9 @@ def test_a_client_certificate_is_presented_for_budgets(tmp_path, monkeypatch):
         while True:
             try:
                 connection = context.wrap_socket(listener.accept()[0], server_side=True)
-                asked = b""
-                while b"need_pusd" not in asked:
-                    asked += connection.recv(65_536)
+                received = b""
+                while b"need_pusd" not in received:
+                    received += connection.recv(65_536)
                 connection.sendall(reply)
                 connection.close()
             except ssl.SSLError:
