@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.database_errors import DAMAGE, primary_code
+from crewmeter_cost.ledger.sqlite_file import real_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,7 @@ def damage_of(path: Path, *, most_seconds: float = math.inf) -> str | None:
     A file that is missing or locked counts as sound. Takes about a second for 500 MB, and ends
     after `most_seconds` with what was looked at by then.
     """
+    path = real_path(path)
     if not path.exists():
         return None
     deadline = time.monotonic() + most_seconds

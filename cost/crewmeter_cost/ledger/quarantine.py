@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.integrity import damage_of
-from crewmeter_cost.ledger.sqlite_file import identity_of
+from crewmeter_cost.ledger.sqlite_file import identity_of, real_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +27,9 @@ def quarantine(path: Path, *, damaged: FileIdentity | None = None) -> Path | Non
 
     `damaged` is the file that was found to be damaged, where that is known. None where nothing was
     moved: the file is sound, or another process was quicker and a new ledger is at the path. Raises
-    `OSError` where it cannot be moved.
+    `OSError` where it cannot be moved. A symbolic link stays; what it leads to is moved.
     """
+    path = real_path(path)
     found = identity_of(path)
     if found is None or (found != damaged and damage_of(path) is None):
         return None

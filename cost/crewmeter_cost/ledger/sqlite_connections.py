@@ -14,7 +14,13 @@ from crewmeter_cost.ledger.file_system import warn_of_network
 from crewmeter_cost.ledger.location import display_url
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, needs_writing
 from crewmeter_cost.ledger.session import SqliteSession
-from crewmeter_cost.ledger.sqlite_file import connect, identity_of, prepare_file, schema_of
+from crewmeter_cost.ledger.sqlite_file import (
+    connect,
+    identity_of,
+    prepare_file,
+    real_path,
+    schema_of,
+)
 from crewmeter_cost.ledger.sqlite_readers import SqliteReaders
 
 if TYPE_CHECKING:
@@ -157,7 +163,8 @@ class SqliteConnections:
                 self._beside(suffix).rename(self._beside(f".replaced-{stamp}{suffix}"))
 
     def _beside(self, suffix: str) -> Path:
-        return self._path.with_name(self._path.name + suffix)
+        real = real_path(self._path)
+        return real.with_name(real.name + suffix)
 
     def abandon(self) -> None:
         """Drop every connection without closing it."""

@@ -23,7 +23,15 @@ from crewmeter_cost.ledger.schema.version_numbers import (
     needs_writing,
 )
 
-__all__ = ["FileIdentity", "connect", "identity_of", "pragmas", "prepare_file", "schema_of"]
+__all__ = [
+    "FileIdentity",
+    "connect",
+    "identity_of",
+    "pragmas",
+    "prepare_file",
+    "real_path",
+    "schema_of",
+]
 
 _SCHEMA = Path(__file__).parent / "schema" / "sqlite_schema.sql"
 _PREPARED_STATEMENTS = 256
@@ -47,6 +55,14 @@ def identity_of(path: str | Path) -> FileIdentity | None:
     return FileIdentity(found.st_dev, found.st_ino)
 
 
+def real_path(path: Path) -> Path:
+    """Return the file that symbolic links lead to.
+
+    SQLite follows links too, so the write-ahead log lies beside that file.
+    """
+    return Path(os.path.realpath(path))
+
+
 def prepare_file(path: Path) -> bool:
     """Make the folder (0700) and the file (0600) where missing.
 
@@ -54,6 +70,8 @@ def prepare_file(path: Path) -> bool:
 
     Raises `LedgerUnavailableError` naming the owner.
     """
+    # To `O_EXCL` a link to nothing is a file, and SQLite would make its target readable to all.
+    path = real_path(path)
     try:
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -20,6 +20,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.set_aside import set_aside
+from crewmeter_cost.ledger.sqlite_file import real_path
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class SidecarLedgers:
         if self._path is None:
             return None
         total = 0
-        for path in (self._path, self._path.with_name(self._path.name + "-wal")):
+        real = real_path(self._path)
+        for path in (real, real.with_name(f"{real.name}-wal")):
             with suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total

@@ -88,8 +88,12 @@ def ledger_file(option: str | None, environ: Mapping[str, str] = os.environ) -> 
 
 
 def journal_folder(ledger: Path) -> Path:
-    """Return the folder of the journals of a SQLite ledger, beside its file."""
-    return ledger.with_name(ledger.name + _FOLDER_SUFFIX)
+    """Return the folder of the journals of a SQLite ledger, beside its file.
+
+    Symbolic links are followed, so that whoever knows the ledger by another name finds them.
+    """
+    real = Path(os.path.realpath(ledger))
+    return real.with_name(real.name + _FOLDER_SUFFIX)
 
 
 def resource_line(attributes: Mapping[str, object]) -> bytes:
