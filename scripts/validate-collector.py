@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 DEFAULTS = {
+    "CREWMETER_APPS_TOKEN": "validate",
+    "CREWMETER_LANGFUSE_KEYS": "validate",
     "CREWMETER_TOKEN": "validate",
     "CREWMETER_GATEWAY_A": "http://127.0.0.1:4318",
     "CREWMETER_GATEWAY_B": "http://127.0.0.1:4318",

@@ -11,7 +11,16 @@ import pytest
 import yaml
 from support.collector_parts import CONFIGS, ROOT
 
-OVERLAYS = [("agent",), ("gateway",), ("agent", "agent-two-gateways")]
+OVERLAYS = [
+    ("agent",),
+    ("gateway",),
+    ("agent", "agent-two-gateways"),
+    ("gateway", "beside-langfuse"),
+    ("gateway", "beside-phoenix"),
+    ("gateway", "beside-datadog"),
+    ("gateway", "beside-langfuse", "beside-datadog"),
+    ("gateway", "crewai-amp"),
+]
 pytestmark = pytest.mark.services
 
 

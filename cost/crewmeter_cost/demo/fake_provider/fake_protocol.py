@@ -76,6 +76,8 @@ class ProviderDialect:
     """The JSON body of a refusal."""
     response_id: Callable[[Answer], str | None]
     stream_type: str = "text/event-stream"
+    queued: Callable[[Answer], Mapping[str, object]] | None = None
+    """The JSON body while an answer in the background is not ready. A GET of its id fetches it."""
     tells_usage: bool = True
     """False where the protocol bills tokens without saying how many."""
     headers: Callable[[Answer], Mapping[str, str]] = lambda answer: {}

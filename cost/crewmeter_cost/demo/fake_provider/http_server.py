@@ -71,6 +71,8 @@ class FakeProvider:
         self._latency_s = latency_s
         self._gateway_rate_usd = gateway_rate_usd
         self._nonce = secrets.token_hex(4)
+        self._later: dict[str, Mapping[str, object]] = {}
+        """Answers in the background that nobody has fetched yet, by their id."""
         self._server = _Server(("127.0.0.1", port), _Connection)
         self._server.fake_provider = self
         self._thread = threading.Thread(
@@ -118,6 +120,10 @@ class FakeProvider:
         self, path: str, query: str, body: Mapping[str, object], wire: BufferedIOBase
     ) -> bool:
         """Answer one request, and return False when the connection must close."""
+        later = self._later.pop(path.rpartition("/")[2], None)
+        if later is not None:
+            _write_json(wire, 200, later)
+            return True
         provider, bare = _strip_provider(path)
         for dialect in DIALECTS:
             if match := dialect.pattern.fullmatch(bare):
@@ -175,12 +181,7 @@ class FakeProvider:
             _entry(dialect, answer, streamed=streamed, delivered=dialect.tells_usage and not cut)
         )
         if not streamed or dialect.stream is None:
-            _write_json(
-                wire,
-                200,
-                dialect.whole(answer),
-                dialect.headers(answer),
-            )
+            _write_json(wire, 200, self._whole(dialect, answer), dialect.headers(answer))
             return True
         _write_stream(
             wire,
@@ -189,6 +190,15 @@ class FakeProvider:
             dialect.stream(answer),
         )
         return not cut
+
+    def _whole(self, dialect: ProviderDialect, answer: Answer) -> Mapping[str, object]:
+        """Return an answer's body, or that it is queued where the background was chosen."""
+        body = dialect.whole(answer)
+        name = dialect.response_id(answer)
+        if dialect.queued is None or name is None or not answer.prompt.body.get("background"):
+            return body
+        self._later[name] = body
+        return dialect.queued(answer)
 
     def _decide(self, prompt: Prompt, reply: Reply, number: int) -> Answer:
         usage = reply.usage or default_usage(prompt, reply)

@@ -29,6 +29,9 @@ __all__ = ["CHAT", "EMBEDDINGS", "failure", "read_chat", "stream_chat", "usage_o
 _DIMENSIONS = 1536
 """Length of text-embedding-3-small's vectors; a request may ask for fewer."""
 
+_ALWAYS_TELL_USAGE = frozenset({"mistral_ai"})
+"""Providers of this protocol that end every stream with its usage."""
+
 
 def read_chat(arrived: Arrived) -> Prompt:
     """A chat completion request."""
@@ -171,7 +174,8 @@ def stream_chat(answer: Answer) -> Iterator[bytes]:
         for piece in pieces(answer.reply.text):
             yield chunk({"content": piece})
     yield chunk({}, "tool_calls" if calls else "stop")
-    if as_map(answer.prompt.body.get("stream_options")).get("include_usage") is True:
+    options = as_map(answer.prompt.body.get("stream_options"))
+    if options.get("include_usage") is True or answer.prompt.provider in _ALWAYS_TELL_USAGE:
         yield event(
             {**_frame(answer, "chat.completion.chunk"), "choices": [], "usage": usage_of(answer)}
         )

@@ -184,6 +184,7 @@ RESPONSES = ProviderDialect(
     pattern=re.compile(r"(?:/openai)?/v1/responses"),
     read=_read,
     whole=lambda answer: _frame(answer, "completed"),
+    queued=lambda answer: _frame(answer, "queued"),
     stream=_stream,
     failure=failure,
     response_id=lambda answer: answer.ident("resp_"),
