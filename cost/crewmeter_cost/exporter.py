@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+    from crewmeter_cost.errors import LedgerCorruptError
     from crewmeter_cost.ledger.maintenance.retention import Retention
     from crewmeter_cost.pipeline import Pipeline
     from crewmeter_cost.pricing.price_book import PriceBook
@@ -188,7 +188,7 @@ class LedgerSpanExporter(SpanExporter):
 
     def _suspect(self, error: CrewMeterError) -> None:
         """Have a ledger that a reader found damaged set aside before the next batch."""
-        from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+        from crewmeter_cost.errors import LedgerCorruptError
 
         if isinstance(error, LedgerCorruptError):
             self._suspicion = error
@@ -312,7 +312,7 @@ class LedgerSpanExporter(SpanExporter):
 
         True if that was what was wrong and another attempt makes sense.
         """
-        from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+        from crewmeter_cost.errors import LedgerCorruptError
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
         from crewmeter_cost.ledger.maintenance.set_aside import set_aside
 

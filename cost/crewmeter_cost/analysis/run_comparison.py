@@ -330,20 +330,20 @@ def _add_node(step: ComparedStep, node: Node) -> None:
     """Add one node without its children, which are steps of their own."""
     step.count += 1
     step.failed += node.status in ("error", "abandoned")
-    below = sum((child.duration_ns or 0) for child in node.children)
-    step.seconds += (
-        max(
-            0,
-            (node.duration_ns or 0) - below,
-        )
-        / 1e9
-    )
-    step.calls += node.calls - sum(child.calls for child in node.children)
+    own_ns = node.duration_ns or 0
+    step.calls += node.calls
     step.unpriced_calls += node.unpriced_calls
-    step.unpriced_calls -= sum(child.unpriced_calls for child in node.children)
-    step.input_tokens += node.input_tokens - sum(child.input_tokens for child in node.children)
-    step.output_tokens += node.output_tokens - sum(child.output_tokens for child in node.children)
-    step.cost_pusd += node.cost - sum(child.cost for child in node.children)
+    step.input_tokens += node.input_tokens
+    step.output_tokens += node.output_tokens
+    step.cost_pusd += node.cost
+    for child in node.children:
+        own_ns -= child.duration_ns or 0
+        step.calls -= child.calls
+        step.unpriced_calls -= child.unpriced_calls
+        step.input_tokens -= child.input_tokens
+        step.output_tokens -= child.output_tokens
+        step.cost_pusd -= child.cost
+    step.seconds += max(0, own_ns) / 1e9
 
 
 def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], ComparedStep]:
@@ -352,17 +352,23 @@ def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], Compared
     where = side.where
     since = side.since
     until = side.until
-    for row in report(ledger, by=_GROUPS, where=where, since=since, until=until).rows:
-        path = tuple(f"{group} {key}" for group, key in zip(_GROUPS, row.keys, strict=True) if key)
-        steps[path or ("model unknown",)] = _group_step(row, of_tools=False)
-    if any(term.key in ("model", "provider") for term in side.where.terms):
+    by_model = report(ledger, by=_GROUPS, where=where, since=since, until=until)
+    for row in by_model.rows:
+        path = _path(_GROUPS, row) or ("model unknown",)
+        steps[path] = _group_step(row, of_tools=False)
+    if any(term.key in ("model", "provider") for term in where.terms):
         return steps
-    for row in report(ledger, by=_TOOL_GROUPS, where=where, since=since, until=until).rows:
-        keys = zip(_TOOL_GROUPS, row.keys, strict=True)
-        steps[tuple(f"{group} {key}" for group, key in keys if key)] = _group_step(
-            row, of_tools=True
-        )
+    by_tool = report(ledger, by=_TOOL_GROUPS, where=where, since=since, until=until)
+    for row in by_tool.rows:
+        path = _path(_TOOL_GROUPS, row)
+        steps[path] = _group_step(row, of_tools=True)
     return steps
+
+
+def _path(groups: tuple[str, ...], row: ReportRow) -> tuple[str, ...]:
+    """Return a row's names, each with its group, without those that are unknown."""
+    named = zip(groups, row.keys, strict=True)
+    return tuple(f"{group} {name}" for group, name in named if name)
 
 
 def _group_step(row: ReportRow, *, of_tools: bool) -> ComparedStep:

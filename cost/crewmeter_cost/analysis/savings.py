@@ -246,21 +246,26 @@ def _habits(calls: Iterable[BilledCall]) -> _Habits:
     inputs: defaultdict[tuple[str, str], array[int]] = defaultdict(lambda: array("q"))
     cached: Counter[tuple[str, str]] = Counter()
     for call in calls:
-        if call.cost_pusd and call.usage.input and call.record["operation"] != EMBEDDINGS:
-            key = _subject(call), str(call.record["request_model"])
-            inputs[key].append(call.usage.input)
-            cached[key] += call.usage.cache_read
-    enough = {key: values for key, values in inputs.items() if len(values) >= ENOUGH_CALLS}
-    shares = {key: cached[key] / sum(values) for key, values in enough.items()}
+        usage = call.usage
+        is_chat = call.record["operation"] != EMBEDDINGS
+        if call.cost_pusd and usage.input and is_chat:
+            model = str(call.record["request_model"])
+            key = (_subject(call), model)
+            inputs[key].append(usage.input)
+            cached[key] += usage.cache_read
+    usual: dict[tuple[str, str], float] = {}
+    shares: dict[tuple[str, str], float] = {}
     best: dict[str, _CacheUse] = {}
-    for (agent, model), share in shares.items():
+    for key, values in inputs.items():
+        if len(values) < ENOUGH_CALLS:
+            continue
+        usual[key] = median(values)
+        share = cached[key] / sum(values)
+        shares[key] = share
+        agent, model = key
         if model not in best or share > best[model].share:
             best[model] = _CacheUse(share, agent)
-    return _Habits(
-        {key: median(values) for key, values in enough.items()},
-        shares,
-        best,
-    )
+    return _Habits(usual, shares, best)
 
 
 def _scaled(usage: TokenUsage, tokens: int) -> TokenUsage:

@@ -13,6 +13,7 @@ from crewmeter_cost.budgets import leases
 from crewmeter_cost.budgets.notifications import announce, crossed, undelivered
 from crewmeter_cost.budgets.period import bounds
 from crewmeter_cost.budgets.period_spend import spent_pusd
+from crewmeter_cost.errors import BalanceUnavailableError
 from crewmeter_cost.ledger.session import session_on
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.budgets.definition import Budget
     from crewmeter_cost.budgets.leases import Balance
 
-__all__ = ["BalanceStore", "BalanceUnavailableError", "LocalBalanceStore", "Window", "window_at"]
+__all__ = ["BalanceStore", "LocalBalanceStore", "Window", "window_at"]
 
 LEASE_SHARE = 64
 """A lease is a 64th of the budget.
@@ -29,17 +30,6 @@ LEASE_SHARE = 64
 Large enough to be rare, small enough to leave some to others.
 """
 _MOST_ACCOUNTS = 10_000
-
-
-class BalanceUnavailableError(Exception):
-    """The account can't be read.
-
-    `perhaps_done` where the request may have been carried out all the same.
-    """
-
-    def __init__(self, reason: str, *, perhaps_done: bool = False) -> None:
-        super().__init__(reason)
-        self.perhaps_done = perhaps_done
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from crewmeter_cost.budgets.leases import Balance
-from crewmeter_cost.budgets.local_balance import BalanceUnavailableError
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import BalanceUnavailableError, CrewMeterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

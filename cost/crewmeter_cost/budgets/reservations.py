@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from crewmeter_cost.budgets.leases import LEASE_SECONDS
-from crewmeter_cost.budgets.local_balance import BalanceUnavailableError, window_at
+from crewmeter_cost.budgets.local_balance import window_at
 from crewmeter_cost.budgets.notifications import plain_usd
+from crewmeter_cost.errors import BalanceUnavailableError
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -214,14 +214,19 @@ def _print_charge(outcome: Charge) -> None:
 
     Rates per 1M tokens, costs with their points in one column.
     """
-    quantities = [f"{line.quantity:,}" for line in outcome.items]
-    rates = [_rate_text(line.item, line.rate_usd) for line in outcome.items]
-    costs = [f"${exact_usd(line.cost_pusd)}" for line in outcome.items]
-    rows = [
-        (line.item.replace("_", " "), quantity, rate, cost)
-        for line, quantity, rate, cost in zip(outcome.items, quantities, rates, costs, strict=True)
+    rows = []
+    for line in outcome.items:
+        item = line.item.replace("_", " ")
+        quantity = f"{line.quantity:,}"
+        rate = _rate_text(line.item, line.rate_usd)
+        cost = f"${exact_usd(line.cost_pusd)}"
+        rows.append((item, quantity, rate, cost))
+    columns = [
+        ("item", "left"),
+        ("quantity", "right"),
+        ("rate", "right"),
+        ("cost", "point"),
     ]
-    columns = [("item", "left"), ("quantity", "right"), ("rate", "right"), ("cost", "point")]
     total = f"${exact_usd(outcome.cost_pusd)}"
     status = cost_status_text(outcome.status)
     title = f"{outcome.model} at {provider_text(outcome.provider)} ({outcome.source}, {status})"

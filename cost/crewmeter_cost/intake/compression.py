@@ -8,23 +8,13 @@ from __future__ import annotations
 import io
 import zlib
 
-__all__ = ["ENCODINGS", "CorruptBody", "TooLarge", "UnknownEncoding", "opened"]
+from crewmeter_cost.errors import CorruptBody, TooLarge, UnknownEncoding
+
+__all__ = ["ENCODINGS", "opened"]
 
 ENCODINGS = ("gzip", "deflate", "zstd", "identity")
 _ZSTD_WINDOW = 1 << 23
 """Bytes a zstd frame may ask the reader to hold: 8 MiB, what RFC 9659 demands of HTTP."""
-
-
-class TooLarge(ValueError):
-    """The body is, or opens to, more bytes than allowed."""
-
-
-class CorruptBody(ValueError):
-    """The body does not open as its Content-Encoding says."""
-
-
-class UnknownEncoding(ValueError):
-    """A Content-Encoding nobody here can open."""
 
 
 def opened(body: bytes, encoding: str, *, limit: int) -> bytes:

@@ -14,14 +14,9 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from crewmeter_cost.errors import BadRequest
 from crewmeter_cost.intake.coerce import plausible
-from crewmeter_cost.intake.otlp_protobuf import (
-    ATTRIBUTE_LIMIT,
-    BATCH_LIMIT,
-    DEPTH_LIMIT,
-    BadRequest,
-    Batch,
-)
+from crewmeter_cost.intake.otlp_protobuf import ATTRIBUTE_LIMIT, BATCH_LIMIT, DEPTH_LIMIT, Batch
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from crewmeter_cost.errors import BadRequest
 from crewmeter_cost.intake.coerce import plausible
 from crewmeter_cost.intake.raw_span import ATTRIBUTES, RawSpan, SpanHead
 from crewmeter_cost.records import Span
@@ -32,7 +33,6 @@ __all__ = [
     "ATTRIBUTE_LIMIT",
     "BATCH_LIMIT",
     "DEPTH_LIMIT",
-    "BadRequest",
     "Batch",
     "from_protobuf",
     "spans_of",
@@ -65,13 +65,6 @@ _remembered: dict[bytes, tuple[str, object]] = {}
 
 Values are never changed, so spans may share them.
 """
-
-
-class BadRequest(ValueError):
-    """The body is not an OTLP trace request.
-
-    The message tells the sender what is wrong with it.
-    """
 
 
 @dataclass(slots=True)

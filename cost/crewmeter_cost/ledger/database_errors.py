@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import display_url, sqlite_path
 
 if TYPE_CHECKING:
@@ -16,24 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DAMAGE",
-    "LedgerCorruptError",
-    "LedgerUnavailableError",
     "damaged",
     "explain",
     "primary_code",
     "unwritable",
 ]
-
-
-class LedgerUnavailableError(CrewMeterError):
-    """The ledger cannot be used now: locked, full disk, no permission, server down."""
-
-
-class LedgerCorruptError(CrewMeterError):
-    """The file is damaged, and waiting will not mend it."""
-
-    found_in: FileIdentity | None = None
-    """The file, where a check of its bytes found the damage and not a statement that failed."""
 
 
 def damaged(name: str, damage: str, found: FileIdentity | None) -> LedgerCorruptError:

@@ -14,7 +14,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, unwritable
+from crewmeter_cost.errors import LedgerUnavailableError
+from crewmeter_cost.ledger.database_errors import unwritable
 from crewmeter_cost.ledger.schema.version_numbers import (
     HEAD,
     VERSION_TABLE,

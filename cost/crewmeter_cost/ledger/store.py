@@ -13,8 +13,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerUnavailableError, damaged, explain
+from crewmeter_cost.errors import CrewMeterError, LedgerUnavailableError
+from crewmeter_cost.ledger.database_errors import damaged, explain
 from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.integrity import damage_of
 from crewmeter_cost.ledger.location import display_url, ledger_url, sqlite_path

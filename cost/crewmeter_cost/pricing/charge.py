@@ -184,15 +184,17 @@ def contradiction(usage: TokenUsage) -> str | None:
     for name, count in (*counts, *usage.units):
         if count is not None and not 0 <= count <= _ABSURD:
             return f"{name} is {count}"
-    cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
-    media_in = usage.input_audio + usage.input_image + usage.input_video
-    media_out = usage.output_audio + usage.output_image + usage.output_video
-    if usage.input is not None and cached > usage.input:
-        return f"{cached} cached tokens of {usage.input} input tokens"
-    if usage.input is not None and media_in > usage.input:
-        return f"{media_in} media tokens of {usage.input} input tokens"
-    if usage.output is not None and media_out > usage.output:
-        return f"{media_out} media tokens of {usage.output} output tokens"
+    if usage.input is not None:
+        cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
+        if cached > usage.input:
+            return f"{cached} cached tokens of {usage.input} input tokens"
+        media = usage.input_audio + usage.input_image + usage.input_video
+        if media > usage.input:
+            return f"{media} media tokens of {usage.input} input tokens"
+    if usage.output is not None:
+        media = usage.output_audio + usage.output_image + usage.output_video
+        if media > usage.output:
+            return f"{media} media tokens of {usage.output} output tokens"
     return None
 
 

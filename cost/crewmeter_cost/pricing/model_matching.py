@@ -128,9 +128,12 @@ def spellings(provider: str, name: str) -> Iterator[tuple[str, tuple[str, ...], 
                 if rule.providers is not None and provider not in rule.providers:
                     continue
                 shorter = rule.pattern.sub(rule.put, text, count=1)
-                if shorter and shorter not in seen:
-                    seen.add(shorter)
-                    following.append((shorter, (*used, rule.name), needs_open or rule.open_only))
+                if not shorter or shorter in seen:
+                    continue
+                seen.add(shorter)
+                rules = (*used, rule.name)
+                is_open = needs_open or rule.open_only
+                following.append((shorter, rules, is_open))
         layer = following
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree

@@ -19,14 +19,9 @@ from starlette.routing import Route
 from crewmeter import semconv
 from crewmeter_cost.budgets.definition import Budget, parse_budget
 from crewmeter_cost.budgets.leases import MOST_PUSD
-from crewmeter_cost.budgets.local_balance import (
-    BalanceUnavailableError,
-    LocalBalanceStore,
-    Window,
-    window_at,
-)
+from crewmeter_cost.budgets.local_balance import LocalBalanceStore, Window, window_at
 from crewmeter_cost.budgets.repository import in_force, status
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import BalanceUnavailableError, CrewMeterError
 from crewmeter_cost.sidecar.background import SupervisedThread
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # no stubs
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import CrewMeterError, RefusedRequest
 from crewmeter_cost.sidecar.otlp_http import NOT_STORED
-from crewmeter_cost.sidecar.receive import RefusedRequest, refused_text
+from crewmeter_cost.sidecar.receive import refused_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

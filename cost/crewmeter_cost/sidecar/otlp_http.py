@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import CrewMeterError, RefusedRequest
 from crewmeter_cost.number_text import bounded_integer
-from crewmeter_cost.sidecar.receive import RefusedRequest, refused_text
+from crewmeter_cost.sidecar.receive import refused_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

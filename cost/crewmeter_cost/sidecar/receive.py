@@ -6,12 +6,19 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
+from crewmeter_cost.errors import (
+    BadRequest,
+    CorruptBody,
+    CrewMeterError,
+    QueueFull,
+    RefusedRequest,
+    TooLarge,
+    UnknownEncoding,
+)
+from crewmeter_cost.intake.compression import opened
 from crewmeter_cost.intake.otlp_json import from_json
-from crewmeter_cost.intake.otlp_protobuf import BadRequest, from_protobuf
+from crewmeter_cost.intake.otlp_protobuf import from_protobuf
 from crewmeter_cost.sidecar.background import SerialExecutor
-from crewmeter_cost.sidecar.writer import QueueFull
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -22,25 +29,12 @@ if TYPE_CHECKING:
     from crewmeter_cost.sidecar.settings import Limits
     from crewmeter_cost.sidecar.writer import Writer
 
-__all__ = ["BodyReservation", "Receiver", "RefusedRequest", "refused_text"]
+__all__ = ["BodyReservation", "Receiver", "refused_text"]
 
 _GRACE_SECONDS = 1.0
 """How long a body may take to arrive while another finds no room."""
 _POLL_SECONDS = 0.05
 _POLLS = 20
-
-
-class RefusedRequest(Exception):
-    """A request that is not taken.
-
-    `outcome` is its label in the metrics. With `retry_seconds` the sender should try again.
-    """
-
-    def __init__(self, outcome: str, message: str, *, retry_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-        self.message = message
-        self.retry_seconds = retry_seconds
 
 
 def refused_text(refused: Counter[str]) -> str:

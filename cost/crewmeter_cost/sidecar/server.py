@@ -17,8 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.retention import Retention
 from crewmeter_cost.ledger.recovery import JournalRecovery

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.set_aside import set_aside
 from crewmeter_cost.ledger.sqlite_file import real_path

@@ -13,8 +13,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.errors import (
+    CrewMeterError,
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    QueueFull,
+)
 from crewmeter_cost.ledger.read.run_cost import run_cost
 from crewmeter_cost.sidecar.background import SupervisedThread
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.sidecar.metrics.registry import SidecarMetrics
     from crewmeter_cost.sidecar.tenant_ledgers import SidecarLedgers
 
-__all__ = ["QueueFull", "Writer"]
+__all__ = ["Writer"]
 
 log = logging.getLogger("crewmeter.sidecar")
 
@@ -40,14 +44,6 @@ _COMMIT_SECONDS = 120.0
 """How long a batch of this process's own may wait for its commit."""
 _RETRY_AT_LEAST = 1.0
 _RETRY_AT_MOST = 30.0
-
-
-class QueueFull(Exception):
-    """The queue is full. Try again in `retry_seconds`."""
-
-    def __init__(self, retry_seconds: float) -> None:
-        super().__init__(f"the writer is behind; try again in {retry_seconds:g} s")
-        self.retry_seconds = retry_seconds
 
 
 @dataclass(frozen=True, slots=True)

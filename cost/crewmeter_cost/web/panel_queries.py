@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
 
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import NotInCatalogueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from crewmeter_cost.web.params import PanelParameters
 
 __all__ = [
-    "NotInCatalogueError",
     "ask",
     "ask_panel",
     "catalogue",
@@ -36,10 +35,6 @@ __all__ = [
 
 
 _DAY = 86400
-
-
-class NotInCatalogueError(CrewMeterError):
-    """A panel, filter or run that does not exist."""
 
 
 @cache

@@ -16,19 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from crewmeter_cost.budgets.repository import in_force
-from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
 from crewmeter_cost.formatting import COST_STATUS_TEXT
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.time_range import read_zone, zone_name
 from crewmeter_cost.web import run_pages
-from crewmeter_cost.web.panel_queries import (
-    NotInCatalogueError,
-    ask_panel,
-    catalogue,
-    choices,
-    public_catalogue,
-)
+from crewmeter_cost.web.panel_queries import ask_panel, catalogue, choices, public_catalogue
 from crewmeter_cost.web.params import ANY, read_parameters
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.web.panel_queries import NotInCatalogueError, ask
+from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
+from crewmeter_cost.web.panel_queries import ask
 from crewmeter_cost.web.params import ANY
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from crewmeter.usage.attributes import (
     usage_from_attributes,
 )
 from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.errors import CorruptBody, TooLarge, UnknownEncoding
 from crewmeter_cost.intake import coerce
 from crewmeter_cost.intake.classify import read
-from crewmeter_cost.intake.compression import CorruptBody, TooLarge, UnknownEncoding, opened
+from crewmeter_cost.intake.compression import opened
 from crewmeter_cost.intake.sdk_spans import span_of
 from crewmeter_cost.intake.span_dedup import paired
 from crewmeter_cost.records import Call, Span, Step

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from support.patience import patience
 
+from crewmeter_cost.errors import BadRequest
 from crewmeter_cost.intake.classify import read
 from crewmeter_cost.intake.otlp_json import from_json
-from crewmeter_cost.intake.otlp_protobuf import BATCH_LIMIT, BadRequest, from_protobuf, spans_of
+from crewmeter_cost.intake.otlp_protobuf import BATCH_LIMIT, from_protobuf, spans_of
 
 NOW = 1_800_000_000 * 10**9
 

@@ -11,7 +11,7 @@ import pytest
 from support.ledger_audit import assert_books_hold
 from support.ledger_build import call, frozen, priced, root, some_calls, step
 
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+from crewmeter_cost.errors import LedgerCorruptError
 from crewmeter_cost.ledger.integrity import damage_of, wal_damage
 from crewmeter_cost.ledger.maintenance.salvage import salvage
 from crewmeter_cost.ledger.maintenance.set_aside import set_aside

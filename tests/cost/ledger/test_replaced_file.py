@@ -9,8 +9,8 @@ import pytest
 from support.ledger_audit import assert_books_hold
 from support.ledger_build import call, frozen, priced, root
 
+from crewmeter_cost.errors import LedgerUnavailableError
 from crewmeter_cost.ledger import store
-from crewmeter_cost.ledger.database_errors import LedgerUnavailableError
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.store import Ledger
 

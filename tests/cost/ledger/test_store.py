@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from support.ledger_build import call, frozen, priced
 
-from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.ledger.location import ledger_url
 from crewmeter_cost.ledger.store import Ledger
 

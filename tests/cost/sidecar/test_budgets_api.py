@@ -21,10 +21,11 @@ from crewmeter.usage.attributes import usage_attributes
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.budgets.definition import parse_budget
 from crewmeter_cost.budgets.loader import guard
-from crewmeter_cost.budgets.local_balance import BalanceUnavailableError, window_at
+from crewmeter_cost.budgets.local_balance import window_at
 from crewmeter_cost.budgets.remote_balance import RemoteBalanceStore
 from crewmeter_cost.budgets.repository import save
 from crewmeter_cost.budgets.reservations import BudgetRefusal
+from crewmeter_cost.errors import BalanceUnavailableError
 from crewmeter_cost.ledger.store import Ledger
 
 CALL = {semconv.OPERATION: "chat", semconv.PROVIDER: "openai", semconv.REQUEST_MODEL: "gpt-4o-mini"}

@@ -122,10 +122,14 @@ def _rename_tags(
     """Write the tag sets, and the labels of their tags, with the pseudonym."""
     keys = set()
     for number, tags in sets.items():
-        keys |= {key for key, value in tags.items() if value == name}
-        renamed = {key: pseudonym if value == name else value for key, value in tags.items()}
+        renamed = dict(tags)
+        for key, value in tags.items():
+            if value == name:
+                keys.add(key)
+                renamed[key] = pseudonym
         text = json.dumps(renamed, sort_keys=True, ensure_ascii=False)
-        connection.execute(update(_TAGS).where(_TAGS.c.id == number).values(tags=text))
+        change = update(_TAGS).where(_TAGS.c.id == number)
+        connection.execute(change.values(tags=text))
     for key in keys:
         label = update(_LABEL).where(
             _LABEL.c.kind == "tag",
@@ -150,20 +154,18 @@ def _rename_budgets(
     """Write the budgets and their accounts with the pseudonym."""
     for number, document in budgets.items():
         label = str(document.get("name") or "").replace(name, pseudonym)
-        definition = json.dumps(
-            {**document, "value": pseudonym, "name": label},
-            sort_keys=True,
-        )
+        renamed = {**document, "value": pseudonym, "name": label}
+        definition = json.dumps(renamed, sort_keys=True)
         row = select(_BUDGET.c.name).where(_BUDGET.c.id == number)
         stored_name = str(connection.scalar(row)).replace(name, pseudonym)
-        changed = {"definition": definition, "name": stored_name}
-        connection.execute(update(_BUDGET).where(_BUDGET.c.id == number).values(**changed))
-    for number, scope in connection.execute(select(_ACCOUNT.c.id, _ACCOUNT.c.scope)).all():
-        renamed = _account_scope(scope, name, pseudonym)
-        if renamed != scope:
-            connection.execute(
-                update(_ACCOUNT).where(_ACCOUNT.c.id == number).values(scope=renamed)
-            )
+        change = update(_BUDGET).where(_BUDGET.c.id == number)
+        connection.execute(change.values(definition=definition, name=stored_name))
+    accounts = connection.execute(select(_ACCOUNT.c.id, _ACCOUNT.c.scope)).all()
+    for number, scope in accounts:
+        new_scope = _account_scope(scope, name, pseudonym)
+        if new_scope != scope:
+            change = update(_ACCOUNT).where(_ACCOUNT.c.id == number)
+            connection.execute(change.values(scope=new_scope))
 
 
 def _account_scope(scope: str, name: str, pseudonym: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection
 
     from crewmeter_cost.ledger.store import Ledger, Work
@@ -42,6 +43,7 @@ PAGE = 2000
 _CHUNK = 5000
 _CALL, _LABEL = core_tables.call, core_tables.label
 _JOB, _ADJUSTMENT = core_tables.repricing, core_tables.adjustment
+_COLUMNS = tuple(_CALL.c[name] for name in CALL_COLUMNS)
 _PRICE = ("cost_pusd", "cost_status", "cost_flags", "price_version")
 """The columns a repricing sets."""
 Price = tuple[Any, ...]
@@ -76,6 +78,15 @@ class ModelChange:
     after_pusd: int = 0
     unpriced_before: int = 0
     unpriced_after: int = 0
+
+    def count(self, old_pusd: int | None, new_pusd: int | None, *, rejected: bool) -> None:
+        """Add one call. What the provider rejected has no cost to know."""
+        self.calls += 1
+        self.before_pusd += old_pusd or 0
+        self.after_pusd += new_pusd or 0
+        if not rejected:
+            self.unpriced_before += old_pusd is None
+            self.unpriced_after += new_pusd is None
 
 
 @dataclass(slots=True)
@@ -160,25 +171,34 @@ def _page(
     connection: Connection, last: int, since: int | None, until: int | None
 ) -> list[tuple[int, Row]]:
     c = _CALL.c
-    columns = [c[name] for name in CALL_COLUMNS]
-    query = select(c.id, *columns).where(c.id > last).order_by(c.id).limit(PAGE)
+    query = select(c.id, *_COLUMNS).where(c.id > last)
+    query = query.order_by(c.id).limit(PAGE)
     if since is not None:
         query = query.where(c.started_ns >= since)
     if until is not None:
         query = query.where(c.started_ns < until)
-    return [(number, stored_row(values)) for number, *values in connection.execute(query)]
+    return _stored(connection, query)
+
+
+def _stored(connection: Connection, query: Select[Any]) -> list[tuple[int, Row]]:
+    """Return calls by number, from a query of `id` and `_COLUMNS`."""
+    found = connection.execute(query)
+    return [(number, stored_row(values)) for number, *values in found]
 
 
 def _names(connection: Connection, rows: Iterable[Row]) -> Mapping[int, str]:
     """Return the names of the labels that pricing reads, by id."""
     positions = [getattr(CALL, name) for name in _NAMES]
-    found = {row[position] for row in rows for position in positions}
+    found: set[int | None] = set()
+    for row in rows:
+        found.update(row[position] for position in positions)
     wanted = sorted(found - {None})
     names: dict[int, str] = {}
+    every = select(_LABEL.c.id, _LABEL.c.value)
     for start in range(0, len(wanted), _CHUNK):
-        chunk = _LABEL.c.id.in_(wanted[start : start + _CHUNK])
-        rows_of = connection.execute(select(_LABEL.c.id, _LABEL.c.value).where(chunk))
-        names.update((number, value) for number, value in rows_of)
+        chunk = wanted[start : start + _CHUNK]
+        query = every.where(_LABEL.c.id.in_(chunk))
+        names.update((number, value) for number, value in connection.execute(query))
     return names
 
 
@@ -189,17 +209,15 @@ def _compare(
     outcome = charge_call(call_of(row, names), book)
     old = row[CALL.cost_pusd]
     new = _amount(outcome)
-    model = names.get(row[CALL.request_model]) or names.get(row[CALL.response_model])
-    change = done.by_model[names.get(row[CALL.provider]), model]
+    provider = names.get(row[CALL.provider])
+    requested = names.get(row[CALL.request_model])
+    answered = names.get(row[CALL.response_model])
+    change = done.by_model[provider, requested or answered]
     rejected = row[CALL.state] == CallState.REJECTED
-    change.calls += 1
-    change.before_pusd += old or 0
-    change.after_pusd += new or 0
-    change.unpriced_before += old is None and not rejected
-    change.unpriced_after += new is None and not rejected
+    change.count(old, new, rejected=rejected)
     too_large = new is None and isinstance(outcome, Charge)
-    same_status = too_large or names[row[CALL.cost_status]] == outcome.status
-    if old == new and same_status:
+    status = names[row[CALL.cost_status]]
+    if old == new and (too_large or status == outcome.status):
         return None
     change.changed += 1
     return _Change(number, row, outcome)
@@ -264,16 +282,23 @@ def _apply(work: Work, changes: list[_Change], done: Repriced, reason: str) -> N
     """Write one page's changes, with their adjustments, totals and roll-ups."""
     connection = work.connection
     if done.job is None:
-        done.job = (connection.execute(select(func.max(_JOB.c.id))).scalar() or 0) + 1
-        job = {"id": done.job, "created_ns": time.time_ns(), "reason": reason}
+        newest = connection.execute(select(func.max(_JOB.c.id))).scalar()
+        done.job = (newest or 0) + 1
+        job = {
+            "id": done.job,
+            "created_ns": time.time_ns(),
+            "reason": reason,
+        }
         connection.execute(insert(_JOB).values(**job))
-    prices = {change.number: _price(change.outcome, work.transaction.labels) for change in changes}
-    adjustments = [
-        {"repricing": done.job, "call": number}
-        | {f"old_{name}": value for name, value in zip(_ADJUSTED, old, strict=True)}
-        | {f"new_{name}": value for name, value in zip(_ADJUSTED, new, strict=True)}
-        for number, old, new in _move(work, prices)
-    ]
+    labels = work.transaction.labels
+    prices = {change.number: _price(change.outcome, labels) for change in changes}
+    adjustments = []
+    for number, old, new in _move(work, prices):
+        adjustment = {"repricing": done.job, "call": number}
+        for name, before, after in zip(_ADJUSTED, old, new, strict=True):
+            adjustment[f"old_{name}"] = before
+            adjustment[f"new_{name}"] = after
+        adjustments.append(adjustment)
     connection.execute(insert(_ADJUSTMENT), adjustments)
 
 
@@ -301,21 +326,29 @@ def _move(work: Work, prices: Mapping[int, Price]) -> list[tuple[int, Price, Pri
     Rows are read again, because they may have moved on.
     """
     connection, transaction = work.connection, work.transaction
-    columns = [_CALL.c[name] for name in CALL_COLUMNS]
-    query = select(_CALL.c.id, *columns).where(_CALL.c.id.in_(prices))
-    rows = [(number, stored_row(values)) for number, *values in connection.execute(query)]
-    transaction.runs.load_numbers({row[CALL.run] for _, row in rows})
+    rows = _stored(connection, select(_CALL.c.id, *_COLUMNS).where(_CALL.c.id.in_(prices)))
+    runs = {row[CALL.run] for _, row in rows}
+    transaction.runs.load_numbers(runs)
     positions = [getattr(CALL, name) for name in _PRICE]
     moved = []
+    changed = []
     for number, row in rows:
+        new = prices[number]
         new_row = list(row)
-        for position, value in zip(positions, prices[number], strict=True):
+        for position, value in zip(positions, new, strict=True):
             new_row[position] = value
+        # Sums move by taking the old row away and adding the new one.
         transaction.count_call(row, -1)
         transaction.count_call(tuple(new_row))
-        moved.append((number, tuple(row[position] for position in positions), prices[number]))
-    changed = [(number, *new) for number, _, new in moved]
-    transaction.statements.change(transaction.session, CALL_TABLE, _PRICE, changed)
+        old = tuple(row[position] for position in positions)
+        moved.append((number, old, new))
+        changed.append((number, *new))
+    transaction.statements.change(
+        transaction.session,
+        CALL_TABLE,
+        _PRICE,
+        changed,
+    )
     transaction.save_sums()
     return moved
 
@@ -330,13 +363,16 @@ def undo(ledger: Ledger, job: int) -> Undone:
         connection = work.connection
         _check_undoable(connection, job)
         a = _ADJUSTMENT.c
-        old = select(a.call, *(a[f"old_{name}"] for name in _ADJUSTED)).where(a.repricing == job)
-        prices = {number: tuple(price) for number, *price in connection.execute(old)}
-        numbers = list(prices)
-        for start in range(0, len(numbers), PAGE):
-            _move(work, {number: prices[number] for number in numbers[start : start + PAGE]})
-        connection.execute(update(_JOB).where(_JOB.c.id == job).values(undone_ns=time.time_ns()))
-        return Undone(job, len(prices))
+        old_prices = [a[f"old_{name}"] for name in _ADJUSTED]
+        query = select(a.call, *old_prices).where(a.repricing == job)
+        found = connection.execute(query)
+        old = [(number, tuple(price)) for number, *price in found]
+        for start in range(0, len(old), PAGE):
+            page = old[start : start + PAGE]
+            _move(work, dict(page))
+        mark = update(_JOB).where(_JOB.c.id == job)
+        connection.execute(mark.values(undone_ns=time.time_ns()))
+        return Undone(job, len(old))
 
 
 def _check_undoable(connection: Connection, job: int) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from crewmeter_cost.ledger.database_errors import LedgerCorruptError
+    from crewmeter_cost.errors import LedgerCorruptError
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["set_aside"]

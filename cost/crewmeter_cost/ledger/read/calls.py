@@ -139,12 +139,17 @@ class _Names:
         if len(self._known) > _REMEMBERED:
             self._known.clear()
         known = self._known
-        wanted = sorted({each for each in ids if each is not None and (table, each) not in known})
+        unknown = set()
+        for each in ids:
+            if each is not None and (table, each) not in known:
+                unknown.add(each)
+        wanted = sorted(unknown)
         for start in range(0, len(wanted), _CHUNK):
-            chunk = wanted[start : start + _CHUNK]
-            query = sql(_TEXTS[table], where([one_of("id", chunk)]))
+            chunk = one_of("id", wanted[start : start + _CHUNK])
+            query = sql(_TEXTS[table], where([chunk]))
             for number, *texts in session.rows(query):
-                known[table, number] = texts[0] if len(texts) == 1 else tuple(texts)
+                text = texts[0] if len(texts) == 1 else tuple(texts)
+                known[table, number] = text
 
     def __call__(self, table: str, number: int | None) -> Any:
         if number is None:

@@ -88,12 +88,18 @@ class RollupSource:
         labels = sql("SELECT id FROM label", _is_tag(key))
         of_key = [one_of("rollup_hour.key", labels)]
         for raw, sums in self._summed("tag", keys, of_key, first, last):
-            time = raw[:at] + raw[at + 1 :]
-            yield (*raw[:at], values[int(raw[at])], *raw[at + 1 :]), sums
-            untagged[time] = list(map(sub, untagged[time], sums))
+            before = raw[:at]
+            after = raw[at + 1 :]
+            value = values[int(raw[at])]
+            yield (*before, value, *after), sums
+            time = before + after
+            rest = map(sub, untagged[time], sums)
+            untagged[time] = list(rest)
         for time, sums in untagged.items():
+            before = time[:at]
+            after = time[at:]
             if any(sums):
-                yield (*time[:at], 0, *time[at:]), sums
+                yield (*before, 0, *after), sums
 
     def _tag_labels(self, key: str) -> dict[int, str]:
         """Return the values of one tag by the id of their label."""

@@ -86,6 +86,16 @@ def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
     return matching.plan(rows)
 
 
+_PARTS = (
+    CALL.cache_read_tokens,
+    CALL.cache_write_5m_tokens,
+    CALL.cache_write_1h_tokens,
+    CALL.reasoning_tokens,
+    CALL.other_usage,
+)
+"""Parts of usage: the report with more of them tells more."""
+
+
 class _Matching:
     """One batch being matched with the calls that are known."""
 
@@ -103,8 +113,9 @@ class _Matching:
         keys = {row[CALL.response_key] for _, row in rows} - {None}
         traces = sorted({row[CALL.trace_id] for _, row in rows})
         seen: dict[int, _Known] = {}
-        for by, values in (("response_key", sorted(keys)), ("trace_id", traces)):
-            names = ("id", *CALL_COLUMNS)
+        names = ("id", *CALL_COLUMNS)
+        wanted = {"response_key": sorted(keys), "trace_id": traces}
+        for by, values in wanted.items():
             found = transaction.statements.select(
                 transaction.session, columns.CALL, names, by, values
             )
@@ -181,12 +192,12 @@ class _Matching:
 
     def _rank(self, row: Row) -> tuple[bool, bool, int, bool]:
         """Return how much a row tells."""
-        parts = (CALL.cache_read_tokens, CALL.cache_write_5m_tokens, CALL.cache_write_1h_tokens)
-        reported = sum(
-            bool(row[part]) for part in (*parts, CALL.reasoning_tokens, CALL.other_usage)
-        )
-        has_usage = row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
-        return row[CALL.scope] == self._ours, has_usage, reported, row[CALL.response_id] is not None
+        reported = sum(bool(row[part]) for part in _PARTS)
+        has_tokens = row[CALL.input_tokens] is not None
+        has_usage = has_tokens or row[CALL.other_usage] is not None
+        has_id = row[CALL.response_id] is not None
+        is_ours = row[CALL.scope] == self._ours
+        return is_ours, has_usage, reported, has_id
 
     def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
         """Let a row replace one that tells less, in the ledger or in this batch."""
@@ -252,20 +263,36 @@ def _alike(one: Row, other: Row) -> bool:
 
     A report without usage is like any.
     """
-    models = [{row[CALL.request_model], row[CALL.response_model]} - {None} for row in (one, other)]
-    if models[0] and models[1] and not models[0] & models[1]:
+    models = _models(one)
+    other_models = _models(other)
+    if models and other_models and models.isdisjoint(other_models):
         return False
-    counts = [(row[CALL.input_tokens], row[CALL.output_tokens]) for row in (one, other)]
-    return (None, None) in counts or counts[0] == counts[1]
+    counts = (one[CALL.input_tokens], one[CALL.output_tokens])
+    other_counts = (other[CALL.input_tokens], other[CALL.output_tokens])
+    has_none = (None, None)
+    if has_none in (counts, other_counts):
+        return True
+    return counts == other_counts
+
+
+def _models(row: Row) -> set[int]:
+    """Return the labels of the models that a row names."""
+    requested = row[CALL.request_model]
+    answered = row[CALL.response_model]
+    return {requested, answered} - {None}
 
 
 def _simultaneous(one: Row, other: Row) -> bool:
     """Return whether one span lies within the other in time, but for the clock."""
-    starts = (one[CALL.started_ns], other[CALL.started_ns])
-    ends = [row[CALL.started_ns] + row[CALL.duration_ns] for row in (one, other)]
-    inside = starts[0] <= starts[1] + _CLOCK_NS and ends[1] <= ends[0] + _CLOCK_NS
-    around = starts[1] <= starts[0] + _CLOCK_NS and ends[0] <= ends[1] + _CLOCK_NS
-    return bool(inside or around)
+    return _encloses(one, other) or _encloses(other, one)
+
+
+def _encloses(outer: Row, inner: Row) -> bool:
+    start = outer[CALL.started_ns] - _CLOCK_NS
+    end = outer[CALL.started_ns] + outer[CALL.duration_ns] + _CLOCK_NS
+    inner_start = inner[CALL.started_ns]
+    inner_end = inner_start + inner[CALL.duration_ns]
+    return bool(start <= inner_start and inner_end <= end)
 
 
 def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> list[Row]:
@@ -293,12 +320,13 @@ def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> 
             "details": json.dumps(details, sort_keys=True),
             "state": min(left_out[CALL.state], 1),
         }
-        rows.append(
-            tuple(
-                values[name] if name in values else left_out[getattr(CALL, name)]
-                for name in STEP_COLUMNS
-            )
-        )
+        row = []
+        for name in STEP_COLUMNS:
+            if name in values:
+                row.append(values[name])
+            else:
+                row.append(left_out[getattr(CALL, name)])
+        rows.append(tuple(row))
     return rows
 
 

@@ -47,16 +47,17 @@ def adopt(transaction: Transaction, traces: Iterable[bytes]) -> int:
     if not transaction.remembered.foreign_scopes:
         return 0
     ours = transaction.labels.of["scope"][SCOPE]
-    calls = [
-        (number, row)
-        for number, row in _read(transaction, columns.CALL, CALL_COLUMNS, traces)
-        if row[CALL.scope] != ours
-    ]
-    families = {row[CALL.trace_id]: _Family(transaction) for _, row in calls}
-    for number, row in calls:
-        families[row[CALL.trace_id]].calls.append((number, row))
+    families: dict[bytes, _Family] = {}
+    for number, row in _read(transaction, columns.CALL, CALL_COLUMNS, traces):
+        if row[CALL.scope] == ours:
+            continue
+        trace = row[CALL.trace_id]
+        if trace not in families:
+            families[trace] = _Family(transaction)
+        families[trace].calls.append((number, row))
     for number, row in _read(transaction, columns.STEP, STEP_COLUMNS, families):
-        families[row[STEP.trace_id]].steps[row[STEP.span_id]] = (number, row)
+        family = families[row[STEP.trace_id]]
+        family.steps[row[STEP.span_id]] = (number, row)
     return sum(family.unite() for family in families.values())
 
 

@@ -181,12 +181,16 @@ class Tally:
             self.took_back = True
             amounts = [-amount for amount in amounts]
         known = self._groups.get(group)
-        self._groups[group] = amounts if known is None else list(map(add, known, amounts))
-        self._durations[group][bucket_of(row[CALL.duration_ns])] += sign
+        if known is not None:
+            amounts = list(map(add, known, amounts))
+        self._groups[group] = amounts
+        bucket = bucket_of(row[CALL.duration_ns])
+        self._durations[group][bucket] += sign
         first_token = row[CALL.ttft_ns]
         if first_token is not None:
             model = row[CALL.request_model] or row[CALL.response_model] or 0
-            self._latencies[LATENCY["ttft"], hour, model, bucket_of(first_token)] += sign
+            bucket = bucket_of(first_token)
+            self._latencies[LATENCY["ttft"], hour, model, bucket] += sign
 
     def tool(
         self,

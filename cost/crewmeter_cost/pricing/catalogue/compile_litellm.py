@@ -241,13 +241,21 @@ def _periods(fields: Mapping[str, object]) -> list[Period]:
 def _image_unit(name: str) -> tuple[str, str, int] | None:
     """Return the model, unit and pixels of a name such as ``hd/1024-x-1792/dall-e-3``."""
     *marks, model = name.split("/")
-    sizes = [found for mark in marks if (found := _SIZE.fullmatch(mark))]
-    qualities = [mark for mark in marks if mark in _QUALITIES]
-    if len(sizes) != 1 or len(sizes) + len(qualities) != len(marks):
+    sizes = []
+    quality = "standard"
+    for mark in marks:
+        size = _SIZE.fullmatch(mark)
+        if size is not None:
+            sizes.append(size.groups())
+        elif mark in _QUALITIES:
+            quality = mark
+        else:
+            return None
+    if len(sizes) != 1:
         return None
-    width, height = sizes[0].groups()
-    quality = qualities[0] if qualities else "standard"
-    return model, f"image:{quality}:{width}x{height}", int(width) * int(height)
+    width, height = sizes[0]
+    pixels = int(width) * int(height)
+    return model, f"image:{quality}:{width}x{height}", pixels
 
 
 def _image_price(fields: Mapping[str, object], pixels: int) -> str | None:

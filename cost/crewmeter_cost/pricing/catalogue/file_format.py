@@ -129,12 +129,17 @@ class Catalogue:
         return section
 
     def _index(self, start: int) -> _ProviderSection:
-        end_of_head = self._data.index(b"\n", start)
-        head = json.loads(self._data[self._data.index(b"\t", start) : end_of_head])
+        data = self._data
+        end_of_head = data.index(b"\n", start)
+        head_start = data.index(b"\t", start)
+        head = json.loads(data[head_start:end_of_head])
         section = _ProviderSection(tuple(head.get("fallback", ())))
-        stop = self._data.find(_HEAD, end_of_head)
+        stop = data.find(_HEAD, end_of_head)
+        if stop < 0:
+            stop = len(data)
         at = end_of_head + 1
-        for line in self._data[at : stop if stop >= 0 else len(self._data)].decode().split("\n"):
+        lines = data[at:stop].decode()
+        for line in lines.split("\n"):
             if line:
                 _, names, open_names, _ = line.split("\t", 3)
                 for name in names.split():

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.providers.hosts import canonical_provider
@@ -374,14 +375,14 @@ class _Reader:
             at: At = (rule.kind, counts.setdefault(rule.kind, 0))
             counts[rule.kind] += 1
             for model in rule.models:
-                single = replace(rule, models=(model,))
-                latest.setdefault(
-                    (rule.kind, rule.provider, model, rule.tier, rule.host), []
-                ).append((single, at))
+                subject = (rule.kind, rule.provider, model, rule.tier, rule.host)
+                group = latest.setdefault(subject, [])
+                group.append((replace(rule, models=(model,)), at))
         for group in latest.values():
-            group.sort(key=lambda dated: -1 if dated[0].start_ns is None else dated[0].start_ns)
-            for (rule, _), following in zip(group, [*group[1:], None], strict=True):
-                yield rule if following is None else self._until(rule, *following)
+            group.sort(key=lambda dated: dated[0].sort_ns)
+            for (rule, _), following in pairwise(group):
+                yield self._until(rule, *following)
+            yield group[-1][0]
 
     def _until(self, rule: Rule, following: Rule, at: At) -> Rule:
         begins = following.start_ns

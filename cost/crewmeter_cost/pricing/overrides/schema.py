@@ -77,6 +77,11 @@ class Rule:
         )
 
     @property
+    def sort_ns(self) -> int:
+        """Its start for sorting: before all others where it has none."""
+        return -1 if self.start_ns is None else self.start_ns
+
+    @property
     def reach(self) -> int:
         """Return how specific it is.
 
