@@ -19,6 +19,7 @@ PROMPT = (
     'Will it rain? [[tool:lookup {"city": "Rome"}]] [[say:It rains]] '
     "[[usage:in=1000 read=400 out=300 reasoning=120]]"
 )
+PLAIN = "Will it rain? [[say:It rains]] [[usage:in=1000 read=400 out=300]]"
 Flush = Callable[[], object]
 
 
@@ -262,6 +263,61 @@ def ag2_agent() -> Flush:
 
     asyncio.run(main())
     return made.force_flush
+
+
+def _langchain_chat(model: str) -> None:
+    """Two calls by LangChain, of which the second is streamed."""
+    from langchain.chat_models import init_chat_model
+    from opentelemetry import trace
+
+    chat = init_chat_model(model)
+    with trace.get_tracer("app").start_as_current_span("answer"):
+        chat.invoke(PLAIN)
+        for _ in chat.stream(PLAIN):
+            pass
+
+
+def two_langchain_openai() -> Flush:
+    """OpenInference's instrumentors of LangChain and of OpenAI's client, both on each call."""
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+
+    made = provider()
+    LangChainInstrumentor().instrument(tracer_provider=made)
+    OpenAIInstrumentor().instrument(tracer_provider=made)
+    _langchain_chat(f"openai:{MODEL}")
+    return made.force_flush
+
+
+def two_langchain_anthropic() -> Flush:
+    """LangChain on Claude beside the spans that anthropic's own SDK writes."""
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+
+    made = provider()
+    LangChainInstrumentor().instrument(tracer_provider=made)
+    _langchain_chat("anthropic:claude-sonnet-4-5")
+    return made.force_flush
+
+
+def two_logfire_streams() -> Flush:
+    """Logfire on OpenAI's client: a stream is a span of its start and a log of its end."""
+    import logfire
+    from openai import OpenAI
+
+    logfire.configure(send_to_logfire=False, console=False)
+    logfire.instrument_openai()
+    client = OpenAI()
+    for _ in range(2):
+        stream = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": PLAIN}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        for _ in stream:
+            pass
+    client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": PLAIN}])
+    return logfire.force_flush
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from crewmeter import semconv
 from crewmeter.providers.usage_reading import read_usage, reported_cost
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 from crewmeter_cost.intake.coerce import mapping_in, text
@@ -208,6 +209,9 @@ def _reported_usage(
     if dialect.name == "crewai" and usage.input == 0 and usage.output:
         # CrewAI's own Gemini spans say that the input is 0: that is invalid, not free.
         return TokenUsage(status="invalid", flags=("input_not_reported",))
+    if usage.input == 0 and usage.output and operation == semconv.CHAT:
+        # LangChain's streams on Claude: every request has an input.
+        return replace(usage, input=None, flags=(*usage.flags, "input_not_reported"))
     if span.scope in _CACHE_NOT_REPORTED and usage.input and not usage.cache_read:
         return replace(usage, flags=(*usage.flags, "cached_not_reported"))
     return usage

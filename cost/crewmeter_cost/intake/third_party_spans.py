@@ -27,10 +27,15 @@ __all__ = ["read"]
 
 _RUN_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW})
 _ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
-_ID_IN_LANGCHAIN = re.compile(
-    r'"(?:llm_output|response_metadata)":\s?\{[^{}]{0,400}?"id":\s?"([\w.:-]{6,128})"'
+_IDS_INSIDE = (
+    re.compile(r'"id":\s?"((?:chatcmpl-|gen-|resp_)[\w.:-]{6,128})"'),
+    re.compile(r'"id":\s?"(msg_[\w.:-]{6,128})"'),
 )
-"""LangChain's output has the response id in ``llm_output`` and in each message's metadata."""
+"""Providers' ids of responses, as LangChain and OpenInference's streams have them inside.
+
+OpenAI calls the parts of a response ``msg_`` too, so that is Anthropic's where there is no other.
+"""
+_HAS_ID_INSIDE = ('{"generations":', '{"choices":')
 _AGENT_IN_METADATA = re.compile(r'"lc_agent_name":\s?"([^"\\]{1,128})"')
 _OUTPUT_LIMIT = 65_536
 _NAME_TAIL = re.compile(r"\.(kickoff|run|agent|task|tool|workflow|_execute_core)$|\._execute_core$")
@@ -70,7 +75,39 @@ def _dialect_of(attributes: Mapping[str, object]) -> Dialect | None:
 def _is_skipped(span: Span, dialect: Dialect) -> bool:
     if dialect.skip_names and span.name.endswith(dialect.skip_names):
         return True
+    if span.scope.startswith(_LOGFIRE) and _begins_stream(span):
+        return True
     return any(span.attributes.get(name) == value for name, value in dialect.skip.items())
+
+
+_LOGFIRE = ("logfire.openai", "logfire.anthropic")
+_OF_AN_ANSWER = (
+    semconv.RESPONSE_ID,
+    semconv.INPUT_TOKENS,
+    "gen_ai.output.messages",
+    "response_data",
+)
+
+
+def _begins_stream(span: Span) -> bool:
+    """Return whether a span of Logfire's is only the start of a stream.
+
+    It ends when the first chunk arrives. A log of its own, written at the stream's end, has the
+    answer and the counts.
+    """
+    attributes = span.attributes
+    is_span = attributes.get("logfire.span_type") == "span"
+    return is_span and not span.error and not any(name in attributes for name in _OF_AN_ANSWER)
+
+
+def _started_ns(span: Span) -> int:
+    """Return when a call began.
+
+    Logfire's log of a stream has only its end and its duration.
+    """
+    if span.started_ns == span.ended_ns and span.scope.startswith(_LOGFIRE):
+        return span.ended_ns - (nanoseconds(span.attributes.get("duration")) or 0)
+    return span.started_ns
 
 
 def _kind_of_root(span: Span, dialect: Dialect, named: str) -> str | None:
@@ -133,7 +170,7 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
-        started_ns=span.started_ns,
+        started_ns=_started_ns(span),
         ended_ns=span.ended_ns,
         operation=operation,
         provider=provider,
@@ -219,7 +256,10 @@ def _response_id(attributes: Mapping[str, object], operation: str) -> str | None
     output = attributes.get("output.value")
     if not isinstance(output, str):
         return None
-    match = _ID_IN_OUTPUT.match(output) or _ID_IN_LANGCHAIN.search(output, 0, _OUTPUT_LIMIT)
+    match = _ID_IN_OUTPUT.match(output)
+    if match is None and output.startswith(_HAS_ID_INSIDE):
+        for pattern in _IDS_INSIDE:
+            match = match or pattern.search(output, 0, _OUTPUT_LIMIT)
     if match is None:
         return None
     return match[1]

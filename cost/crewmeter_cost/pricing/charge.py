@@ -59,6 +59,7 @@ _FLOOR_FLAGS = frozenset(
     {
         "cached_location_assumed",
         "dearer_tier_requested",
+        "input_not_reported",
         "reasoning_exceeds_output",
         "thoughts_location_assumed",
         "tool_fees_not_counted",

@@ -36,6 +36,8 @@ UNNAMED = ("llama_index",)
 """Frameworks whose spans do not say what the agent is called."""
 BARE = ("anthropic_genai", "google_genai", "openai_genai")
 """Instrumentors of a bare SDK: calls only."""
+TWICE = ("two_langchain_anthropic", "two_langchain_openai", "two_logfire_streams")
+"""Two reports of each call: by two instrumentors, or by a span and a log."""
 NO_REASONING = ("strands",)
 """Frameworks that do not pass on how many tokens were reasoning. It costs what output does."""
 
@@ -79,7 +81,12 @@ def expected(billed, name: str) -> dict[str, int]:
 
 def test_every_fixture_is_replayed():
     """A fixture that no test reads would prove nothing."""
-    assert {path.stem for path in Path(FOLDER).glob("*.json")} == {*AGENTS, *UNNAMED, *BARE}
+    assert {path.stem for path in Path(FOLDER).glob("*.json")} == {
+        *AGENTS,
+        *UNNAMED,
+        *BARE,
+        *TWICE,
+    }
 
 
 @pytest.mark.parametrize("name", [*AGENTS, *UNNAMED, *BARE])
@@ -111,3 +118,41 @@ def test_the_run_and_its_tool_are_seen(replayed, name):
     assert sum(run["tool_calls"] for run in runs) == 1
     assert {run["status"] for run in runs} == {"ok"}
     assert all(run["name"] for run in runs)
+
+
+def one_by_one(requests: list[dict]) -> list[dict]:
+    """Each span in a request of its own."""
+    return [
+        {"resourceSpans": [{**group, "scopeSpans": [{**scoped, "spans": [span]}]}]}
+        for request in requests
+        for group in request["resourceSpans"]
+        for scoped in group["scopeSpans"]
+        for span in scoped["spans"]
+    ]
+
+
+@pytest.mark.parametrize("name", TWICE)
+@pytest.mark.parametrize("order", ["together", "one by one", "backwards"])
+def test_two_reports_of_a_call_are_one_bill(tmp_path, book, name, order):
+    """LangChain round OpenAI's or Anthropic's client, and Logfire's streams: one row a call.
+
+    The stream of LangChain on OpenAI has no usage at all, so it is a row without a price.
+    """
+    document = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    requests = document["requests"]
+    if order != "together":
+        requests = one_by_one(requests)[:: -1 if order == "backwards" else 1]
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with Ledger.open(url) as ledger:
+        pipeline = Pipeline(ledger, book)
+        for request in requests * 2:
+            pipeline.ingest(from_json(json.dumps(request).encode()).spans)
+    with crewmeter_cost.open(url) as client:
+        total = client.report(by=["model"], since="2020-01-01").total
+    billed = document["billed"]
+    silent = 1 if name == "two_langchain_openai" else 0
+    assert total["calls"] == len(billed)
+    assert total["unpriced_calls"] == silent
+    assert total["input_tokens"] == 1000 * (len(billed) - silent)
+    assert total["cache_read_tokens"] == 400 * (len(billed) - silent)
+    assert total["output_tokens"] == 300 * (len(billed) - silent)

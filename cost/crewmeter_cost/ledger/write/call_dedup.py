@@ -261,18 +261,18 @@ def _nested(one: Row, other: Row) -> bool:
 def _alike(one: Row, other: Row) -> bool:
     """Return whether two rows report one model and the same use.
 
-    A report without usage is like any.
+    A count that one of them does not have is like any.
     """
     models = _models(one)
     other_models = _models(other)
     if models and other_models and models.isdisjoint(other_models):
         return False
-    counts = (one[CALL.input_tokens], one[CALL.output_tokens])
-    other_counts = (other[CALL.input_tokens], other[CALL.output_tokens])
-    has_none = (None, None)
-    if has_none in (counts, other_counts):
-        return True
-    return counts == other_counts
+    for count in (CALL.input_tokens, CALL.output_tokens):
+        first = one[count]
+        second = other[count]
+        if first != second and first is not None and second is not None:
+            return False
+    return True
 
 
 def _models(row: Row) -> set[int]:
