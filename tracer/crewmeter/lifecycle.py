@@ -125,10 +125,12 @@ class Installation:
         in the background.
         """
         self._undo.append(declare_hosts(self._settings.hosts))
-        undo_http = observation.install(
-            opened=self._exchange_opened,
-            closed=self._exchange_closed,
-        )
+        opened = self.recorder.exchange_opened
+        closed = self.recorder.exchange_closed
+        if self._before_call is not None:
+            opened = self._exchange_opened
+            closed = self._exchange_closed
+        undo_http = observation.install(opened=opened, closed=closed)
         self._undo.append(undo_http)
         self._undo.append(carry_into_threads())
         self._undo.append(observe_cache(note_cache_hit))

@@ -97,10 +97,16 @@ def model_name(name: str | None) -> str | None:
     """
     if name is None:
         return None
-    clean = _SECRETS.sub(_REDACTED, name)
+    clean = _without_secrets(name)
     if clean != name:
         logger.warning("the name of a model looks like an API key; it is recorded as %s", clean)
     return clean
+
+
+@lru_cache(maxsize=1024)
+def _without_secrets(name: str) -> str:
+    """Return a name without secrets. Cached, as each call has the same few names."""
+    return _SECRETS.sub(_REDACTED, name)
 
 
 def capture_wanted(requested: bool, environ: Mapping[str, str]) -> bool:

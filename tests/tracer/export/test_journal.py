@@ -301,7 +301,11 @@ def test_a_span_that_cannot_be_read_is_dropped_alone(journal, ledger, caplog):
     journal.close()
     (path,) = files(ledger)
     lines = written(path).splitlines(keepends=True)
-    path.write_bytes(b"".join([*lines[:3], b'["span",1,2,3,4,5,6,7,{}]\n', *lines[3:]]))
+    path.write_bytes(
+        b"".join(
+            [*lines[:3], b'["span",1,"2",null,"n",5,6,null,"llm",true,{},{},null]\n', *lines[3:]]
+        )
+    )
     read = []
 
     def write(batch):

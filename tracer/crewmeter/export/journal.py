@@ -17,7 +17,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING
 
 from crewmeter.export.journal_format import FILE_SUFFIX, resource_line, span_line
-from crewmeter.export.readable_span import final_attributes
+from crewmeter.export.readable_span import final_values
 from crewmeter.log_rate_limit import RateLimit
 
 try:
@@ -115,7 +115,7 @@ class Journal:
             return
         try:
             resource = self._resource()
-            line = span_line(node, final_attributes(node))
+            line = span_line(node, final_values(node))
             with self._lock:
                 segment = self._writable(line, resource)
                 if segment is None:

@@ -5,13 +5,17 @@ when the app has ended. A line without its line feed was cut by the end of the p
 not written.
 
     ["resource", {attribute: value, …}]      applies to the spans below it
-    ["span", trace id, span id, parent's span id or null, name, start (ns), end (ns), failed,
-             {attribute: value, …}]
+    ["span", trace id, span id, parent's span id or null, name, start (ns), end (ns),
+             error's type or null, kind, sampled, {inherited attribute: value, …},
+             {attribute: value, …}, [value of a call, …] or null]
+
+A call's values are in the order of `span_attributes.CALL_NAMES`.
 """
 
 from __future__ import annotations
 
 import json
+import json.encoder
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from crewmeter import semconv
+from crewmeter.spans.span_attributes import span_attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from crewmeter.spans.span import OpenSpan
 
@@ -37,6 +42,9 @@ __all__ = [
 
 FILE_SUFFIX = ".jsonl"
 _FOLDER_SUFFIX = ".pending"
+_SPAN_LENGTH = 13
+_SAMPLED = 1
+"""W3C's trace flag, here without OpenTelemetry, which a reader need not import."""
 _SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
 _CONTENT = frozenset(
     {
@@ -48,7 +56,30 @@ _CONTENT = frozenset(
 )
 """Attributes that no journal holds, even where content is captured: names and numbers only."""
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+def _make_encode() -> Callable[[object], str]:
+    """Return what encodes a record.
+
+    ``JSONEncoder.encode`` makes its C encoder anew each time, which is half of what it takes.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return json.JSONEncoder(separators=(",", ":"), default=str).encode
+    encode = make(
+        None,  # markers of a search for circles
+        str,  # what makes text of an unknown type
+        json.encoder.encode_basestring_ascii,
+        None,  # indent
+        ":",
+        ",",
+        False,  # sort_keys
+        False,  # skipkeys
+        True,  # allow_nan
+    )
+    return lambda record: "".join(encode(record, 0))
+
+
+_encode = _make_encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +129,36 @@ def journal_folder(ledger: Path) -> Path:
 
 def resource_line(attributes: Mapping[str, object]) -> bytes:
     """Return the line that says what the following spans come from."""
-    return (_encode(("resource", dict(attributes))) + "\n").encode()
+    return _line(("resource", dict(attributes)))
 
 
-def span_line(node: OpenSpan, attributes: Mapping[str, object]) -> bytes:
-    """Return the line of a finished node."""
-    context = node.context
+def span_line(node: OpenSpan, call_values: tuple[object, ...] | None) -> bytes:
+    """Return the line of a finished node, whose call's values are nameless there."""
+    trace_id, span_id, _, flags, *_ = node.context
     parent = node.parent_context
-    values = attributes
-    if not _CONTENT.isdisjoint(attributes):
-        values = {name: value for name, value in attributes.items() if name not in _CONTENT}
-    record = (
-        "span",
-        f"{context.trace_id:032x}",
-        f"{context.span_id:016x}",
-        None if parent is None else f"{parent.span_id:016x}",
-        node.name,
-        node.started_ns,
-        node.ended_ns,
-        node.error_type is not None,
-        values,
+    own: Mapping[str, object] = node.attributes
+    if not _CONTENT.isdisjoint(own):
+        own = {name: value for name, value in own.items() if name not in _CONTENT}
+    return _line(
+        (
+            "span",
+            f"{trace_id:032x}",
+            f"{span_id:016x}",
+            None if parent is None else f"{parent.span_id:016x}",
+            node.name,
+            node.started_ns,
+            node.ended_ns,
+            node.error_type,
+            node.kind,
+            bool(flags & _SAMPLED),
+            node.scope,
+            own,
+            call_values,
+        )
     )
+
+
+def _line(record: tuple[object, ...]) -> bytes:
     return (_encode(record) + "\n").encode()
 
 
@@ -134,19 +174,38 @@ def read_spans(lines: Iterable[bytes]) -> Iterator[JournalSpan]:
             continue
         if record[0] == "resource" and len(record) == 2 and isinstance(record[1], dict):
             resource = record[1]
-        elif record[0] == "span" and len(record) == 9 and isinstance(record[8], dict):
-            _, trace_id, span_id, parent_id, name, started_ns, ended_ns, failed, values = record
-            yield JournalSpan(
-                trace_id=trace_id,
-                span_id=span_id,
-                parent_span_id=parent_id,
-                name=name,
-                started_ns=started_ns,
-                ended_ns=ended_ns,
-                failed=failed,
-                attributes={key: _unlisted(value) for key, value in values.items()},
-                resource=resource,
-            )
+        elif record[0] == "span" and len(record) == _SPAN_LENGTH:
+            span = _span(record[1:], resource)
+            if span is not None:
+                yield span
+
+
+def _span(record: list[Any], resource: Mapping[str, object]) -> JournalSpan | None:
+    *head, error_type, kind, sampled, scope, own, values = record
+    if not isinstance(scope, dict) or not isinstance(own, dict):
+        return None
+    if values is not None and (not isinstance(values, list) or not values):
+        return None
+    trace_id, span_id, parent_id, name, started_ns, ended_ns = head
+    attributes = span_attributes(
+        kind,
+        scope,
+        own,
+        values,
+        error_type=error_type,
+        sampled=sampled,
+    )
+    return JournalSpan(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent_id,
+        name=name,
+        started_ns=started_ns,
+        ended_ns=ended_ns,
+        failed=error_type is not None,
+        attributes={key: _unlisted(value) for key, value in attributes.items()},
+        resource=resource,
+    )
 
 
 def _record(line: bytes) -> list[Any] | None:

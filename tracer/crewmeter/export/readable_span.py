@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -11,8 +11,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from crewmeter import semconv
 from crewmeter.export.genai_names import named_attributes, span_name
-from crewmeter.spans.call_attributes import call_attributes
+from crewmeter.spans.call_attributes import call_values
 from crewmeter.spans.span import CLIENT_KINDS
+from crewmeter.spans.span_attributes import span_attributes
 from crewmeter.version import version
 
 if TYPE_CHECKING:
@@ -22,33 +23,44 @@ if TYPE_CHECKING:
     from crewmeter.semconv.generations import Emitted
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["attributes_of", "final_attributes", "readable", "status_of"]
+__all__ = ["attributes_of", "final_attributes", "final_values", "readable", "status_of"]
 
 _OK = Status(StatusCode.UNSET)
 _scope = InstrumentationScope(semconv.SCOPE, version())
 _lock = threading.Lock()
 
 
+def final_values(node: OpenSpan) -> tuple[Any, ...] | None:
+    """Return the values of a finished call, read once, None for any other node."""
+    if node.call_values is None and node.call is not None:
+        node.call_values = call_values(node.call, node)
+    return node.call_values
+
+
 def attributes_of(node: OpenSpan) -> dict[str, AttributeValue]:
-    """Return all attributes of a finished node: its context, kind, and a call's usage."""
-    attributes: dict[str, AttributeValue] = {semconv.KIND: node.kind}
-    attributes.update(node.scope)
-    attributes.update(node.attributes)
-    if node.call is not None:
-        attributes.update(call_attributes(node.call, node))
-    if node.error_type is not None:
-        attributes[semconv.ERROR_TYPE] = node.error_type
-    if not node.context.trace_flags.sampled:
-        # OTLP's flags do not say it. The collector reads this to drop the span from traces.
-        attributes[semconv.SAMPLED_OUT] = True
-    return attributes
+    """Return all attributes of a finished node as they are now."""
+    return _attributes(
+        node,
+        call_values(node.call, node) if node.call is not None else None,
+    )
 
 
 def final_attributes(node: OpenSpan) -> dict[str, AttributeValue]:
-    """Return the attributes of a node that will not change any more, read once."""
+    """Return the attributes of a node that will not change any more, made once."""
     if node.final_attributes is None:
-        node.final_attributes = attributes_of(node)
+        node.final_attributes = _attributes(node, final_values(node))
     return node.final_attributes
+
+
+def _attributes(node: OpenSpan, values: tuple[Any, ...] | None) -> dict[str, AttributeValue]:
+    return span_attributes(
+        node.kind,
+        node.scope,
+        node.attributes,
+        values,
+        error_type=node.error_type,
+        sampled=node.context.trace_flags.sampled,
+    )
 
 
 def status_of(node: OpenSpan) -> Status:

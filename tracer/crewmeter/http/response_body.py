@@ -14,6 +14,7 @@ from crewmeter import semconv
 from crewmeter.http.fault_guard import guarded
 from crewmeter.http.stream_parsers import LARGEST_BODY, stream_parser
 from crewmeter.providers.answer_body import read_body, read_request_body
+from crewmeter.providers.answer_headers import read_answer_headers
 from crewmeter.usage.estimate import estimate_request
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
@@ -35,13 +36,11 @@ _PROVISIONAL = frozenset({"output_partial", "output_estimated", "stream_open"})
 
 def read_headers(exchange: HttpExchange, headers: Mapping[str, str]) -> None:
     """Take what the headers of an answer say of its price."""
-    facts = exchange.facts
-    facts.read_headers(headers, is_known_host=exchange.is_known_host)
-    raw = getattr(headers, "raw", None)  # httpx's own list, much quicker than its mapping
-    if raw is not None:
-        facts.read_header_names(frozenset([name for name, _ in raw]))
-    else:
-        facts.read_header_names(frozenset(headers))
+    read_answer_headers(
+        exchange.facts,
+        headers,
+        is_known_host=exchange.is_known_host,
+    )
 
 
 def read_whole(
@@ -72,7 +71,7 @@ def _read_document(exchange: HttpExchange, body: bytes, request: Callable[[], by
     read_body(facts, body)
     if facts.protocol.read_request is not None:
         read_request_body(facts, request())
-    if facts.usage == MISSING:
+    if facts.usage is MISSING:
         facts.usage = _without_usage(
             exchange,
             lambda: estimate_request(request()),

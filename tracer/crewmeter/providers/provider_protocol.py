@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
     from crewmeter.usage.draft import Raw, UsageDraft
+    from crewmeter.usage.token_usage import TokenUsage
 
 __all__ = [
     "NO_STREAM",
@@ -82,6 +83,8 @@ class UsageShape:
     """Every key that matters to the bill or is known not to. Any other makes the charge inexact."""
     any_of: frozenset[str] = frozenset()
     """Where not empty, one of these must be there as well."""
+    read_plain: Callable[[Raw], TokenUsage | None] | None = None
+    """A short way that gives what ``read`` gives, or None for usage that is not plain."""
 
 
 def _never(_: Json) -> bool:
@@ -120,6 +123,8 @@ class ProviderProtocol:
     stream: StreamFormat = NO_STREAM
     shapes: tuple[UsageShape, ...] = ()
     """Forms of usage, in the order in which they are tried."""
+    read_plain: Callable[[Raw], TokenUsage | None] | None = None
+    """The short way of the shape that its answers mostly have."""
     read: Callable[[ResponseFacts, Json], None] | None = None
     """Take what this protocol's answers, or events of a stream, say beyond ids and ``usage``."""
     unwrap: Callable[[ResponseFacts, Json], Json] | None = None

@@ -25,7 +25,7 @@ def model_in_body(body: bytes) -> str | None:
     first = body.find(_KEY)
     if first < 0:
         return None
-    if body.startswith(b"--") or body.find(b'name="model"', max(0, first - 5), first + 8) >= 0:
+    if body[:2] == b"--" or body[first - 5 : first] == b"name=":
         return _model_in_form(body)
     if body.find(_KEY, first + len(_KEY)) >= 0 and len(body) <= _PARSE_UP_TO:
         try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crewmeter.providers.json_values import as_map, as_text
@@ -16,38 +14,17 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from crewmeter.providers.provider_protocol import Headers, Json, ProviderProtocol
+    from crewmeter.providers.provider_protocol import Json, ProviderProtocol
 
 __all__ = ["ResponseFacts"]
 
 _LONGEST_TIER = 64
-_IS_LIMIT = re.compile(r"limit|remaining|reset|policy|csrf|processing|speedtest|id$")
-"""Headers that speak of limits, ids and times, and of nothing used."""
 _MOST_FLAGS = 12
 _MOST_UNITS = 12
 _DEEPEST_MERGE = 6
-_NO_REPORTS: dict[str, object] = {}
+_NO_REPORTS: Json = {}
 """Shared, and never written to: a first report replaces it."""
 _COMMON_KEYS = frozenset({"usage", "service_tier", "usage_metadata", "usageMetadata"})
-_KNOWN_HEADERS = frozenset(
-    {
-        "x-litellm-response-cost",
-        "x-litellm-response-cost-original",
-        "x-litellm-response-cost-margin-amount",
-        "x-litellm-response-cost-margin-percent",
-        "x-litellm-response-cost-discount-amount",
-        "x-litellm-key-spend",
-        "x-gemini-service-tier",
-        "x-amzn-bedrock-input-token-count",
-        "x-amzn-bedrock-output-token-count",
-        "x-amzn-bedrock-cache-read-input-token-count",
-        "x-amzn-bedrock-cache-write-input-token-count",
-        "x-amzn-bedrock-service-tier",
-        "num_tokens",  # Cohere repeats what its body says
-        "fireworks-prompt-tokens",
-        "fireworks-cached-prompt-tokens",
-    }
-)
 
 
 class ResponseFacts:
@@ -60,7 +37,7 @@ class ResponseFacts:
         "_flags",
         "_from_headers",
         "_is_stale",
-        "_owns_reports",
+        "_merged",
         "_price_tier",
         "_reported_cost_usd",
         "_reports",
@@ -104,8 +81,9 @@ class ResponseFacts:
         self._service_tier: str | None = None
         self._price_tier: str | None = None
         self._reported_cost_usd: str | None = None
-        self._reports = _NO_REPORTS
-        self._owns_reports = False
+        self._reports: Json = _NO_REPORTS
+        self._merged: dict[str, object] | None = None
+        """Put together from several reports; one alone is the answer's own object."""
         self._units: dict[str, int] | None = None
         self._flags: dict[str, None] | None = None
         self._from_headers: TokenUsage = MISSING
@@ -159,13 +137,14 @@ class ResponseFacts:
         """
         self._is_stale = True
         if not self._reports:
-            self._reports = dict(usage)  # mostly the only one
+            self._reports = usage  # mostly the only one
             return
-        if not self._owns_reports:
-            first, self._reports = self._reports, {}
-            self._owns_reports = True
-            _merge(self._reports, first, 0)
-        _merge(self._reports, usage, 0)
+        merged = self._merged
+        if merged is None:
+            merged = self._merged = {}
+            _merge(merged, self._reports, 0)
+            self._reports = merged
+        _merge(merged, usage, 0)
 
     def report_headers(self, counts: Json) -> None:
         """Take counts from headers, which stand until the body reports its own."""
@@ -225,7 +204,7 @@ class ResponseFacts:
                 self.finish_reason = text
                 return
 
-    # --- reading -------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------
 
     def read(self, answer: Json) -> None:
         """Take the facts of a whole answer, or of one event of a stream."""
@@ -255,28 +234,13 @@ class ResponseFacts:
             self.report(usage)
         self._flag_unknown_keys(answer)
 
-    def read_headers(self, headers: Headers, *, is_known_host: bool) -> None:
-        """Take what the headers of an answer say of its price."""
-        if self.protocol.read_headers is not None:
-            self.protocol.read_headers(self, headers)
-        if not is_known_host:
-            # A LiteLLM gateway states its own figure. A provider's host never speaks for one.
-            cost = headers.get("x-litellm-response-cost")
-            if cost:
-                self._reported_cost_usd = reported_cost({"cost": cost})
-
-    def read_header_names(self, names: frozenset[str | bytes]) -> None:
-        """Flag headers that read like a bill's and are not known."""
-        for path in _unknown_headers(names):
-            self.flag_unknown(path)
-
     def let_go(self) -> None:
         """Read what was reported, and hold nothing but the result: the answer is over."""
         if self._is_stale:
             self._read_reports()
         self._from_headers = self._usage
         self._reports = _NO_REPORTS
-        self._owns_reports = False
+        self._merged = None
 
     def fail(self, kind: str) -> None:
         """Say that the call failed. Whatever it has used until then is billed."""
@@ -301,18 +265,26 @@ class ResponseFacts:
         self._is_stale = False
         reports = self._reports
         usage = self._from_headers
-        if reports:
-            usage = read_usage(reports, provider=self.provider, operation=self.operation)
-        self._reported_cost_usd = reported_cost(reports) or self._reported_cost_usd
-        tier = reports.get("service_tier")
-        if isinstance(tier, str):
-            self._service_tier = as_text(tier)
+        read_plain = self.protocol.read_plain
+        plain = read_plain(reports) if read_plain is not None else None
+        if plain is not None:
+            usage = plain
+        elif reports:
+            usage = self._read_everything(reports)
         if self._flags or self._units or self.web_searches:
             usage = self._with_extras(usage)
         if self.is_partial and usage.status == "reported":
             flags = (*usage.flags, "output_partial")
             usage = replace(usage, status="estimated", flags=flags)
         self._usage = usage
+
+    def _read_everything(self, reports: Json) -> TokenUsage:
+        """Read usage that is more than plain counts: a cost, a tier, anything else."""
+        self._reported_cost_usd = reported_cost(reports) or self._reported_cost_usd
+        tier = reports.get("service_tier")
+        if isinstance(tier, str):
+            self._service_tier = as_text(tier)
+        return read_usage(reports, provider=self.provider, operation=self.operation)
 
     def _with_extras(self, usage: TokenUsage) -> TokenUsage:
         units = dict(usage.units)
@@ -328,20 +300,6 @@ class ResponseFacts:
             status=status,
             flags=tuple(dict.fromkeys((*usage.flags, *(self._flags or ())))),
         )
-
-
-@lru_cache(maxsize=256)
-def _unknown_headers(names: frozenset[str | bytes]) -> tuple[str, ...]:
-    """Return the paths of the headers to flag.
-
-    One provider's answers have the same headers.
-    """
-    texts = frozenset(
-        name.decode("latin-1").lower() if isinstance(name, bytes) else name.lower()
-        for name in names
-    )
-    found = unknown_names(texts, _KNOWN_HEADERS)
-    return tuple(f"header.{name}" for name in found if not _IS_LIMIT.search(name))
 
 
 def _merge(into: dict[str, object], report: Mapping[str, object], depth: int) -> None:

@@ -36,6 +36,10 @@ def read_usage(
     shape = _shape_of(raw)
     if shape is None:
         return MISSING
+    if shape.read_plain is not None:
+        plain = shape.read_plain(raw)
+        if plain is not None:
+            return plain
     try:
         usage = shape.read(raw, canonical_provider(provider)).finish(operation)
     except BadCount as bad:
@@ -52,19 +56,21 @@ def read_usage(
     return usage
 
 
+_MOST_CACHED_KEYS = 64
+
+
 def _shape_of(raw: Mapping[str, object]) -> UsageShape | None:
     """Return the first shape whose keys ``raw`` has, with a value in the one required."""
-    for shape in _candidates(tuple(_REQUIRED & raw.keys())):
-        if raw.get(shape.requires) is None:
-            continue
-        if not shape.any_of or not shape.any_of.isdisjoint(raw):
+    # Objects with more keys are nobody's usage, and would fill the cache.
+    find = _candidates if len(raw) <= _MOST_CACHED_KEYS else _candidates.__wrapped__
+    for shape in find(tuple(raw)):
+        if raw.get(shape.requires) is not None:
             return shape
     return None
 
 
-_REQUIRED = frozenset(shape.requires for shape in SHAPES)
-
-
 @lru_cache(maxsize=1024)
-def _candidates(required: tuple[str, ...]) -> tuple[UsageShape, ...]:
-    return tuple(shape for shape in SHAPES if shape.requires in required)
+def _candidates(names: tuple[str, ...]) -> tuple[UsageShape, ...]:
+    """Return the shapes that an object with these keys may have, in their order."""
+    found = [shape for shape in SHAPES if shape.requires in names]
+    return tuple(shape for shape in found if not shape.any_of or not shape.any_of.isdisjoint(names))

@@ -1,29 +1,26 @@
-"""A finished model call as span attributes: what the ledger needs to price it."""
+"""A finished model call as values: what the ledger needs to price it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from crewmeter import semconv
 from crewmeter.providers.hosts import resolve_provider
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.redaction import model_name
 from crewmeter.spans.model_call import KNOWN_STATUSES
-from crewmeter.usage.attributes import usage_attributes
+from crewmeter.usage.attributes import usage_values
 from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
-    from opentelemetry.util.types import AttributeValue
-
     from crewmeter.http.http_call import HttpExchange
     from crewmeter.spans.model_call import ModelCall
     from crewmeter.spans.span import OpenSpan
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["call_attributes", "host_of", "names_of"]
+__all__ = ["call_values", "host_of", "names_of"]
 
 
 @lru_cache(maxsize=256)
@@ -53,92 +50,93 @@ def names_of(
     return provider, model
 
 
-def call_attributes(call: ModelCall, node: OpenSpan) -> dict[str, AttributeValue]:
-    """Return the call under semconv's names, and nothing for what is unknown."""
+def call_values(call: ModelCall, node: OpenSpan) -> tuple[Any, ...]:
+    """Return the values of `CALL_NAMES`, None for what is unknown, and what is rare.
+
+    It runs on the app's thread where there is a journal, so each step here is paid by a call.
+    """
     exchange = call.exchange
     declared = call.declared
-    host, port = _server(call)
-    if declared is None and exchange is not None:
-        declared = exchange.provider
-    provider, model = names_of(
-        declared,
-        call.model,
-        host,
-    )
-    usage, source = _usage(call, provider)
+    response_id = call.response_id
+    finish = call.finish_reason
+    if exchange is None:
+        host, port = _endpoint(call)
+        provider, model = names_of(declared, call.model, host)
+        response_model = tier = cost = None
+        usage, source = _unobserved_usage(call, provider)
+    else:
+        host = exchange.host
+        port = exchange.port
+        declared = declared or exchange.provider
+        provider, model = names_of(declared, call.model, host)
+        facts = exchange.facts
+        usage, source = _observed_usage(call, exchange, facts.usage, provider)
+        model = exchange.request_model or model
+        response_model = model_name(facts.response_model)
+        response_id = facts.response_id or response_id
+        tier = facts.service_tier
+        cost = facts.reported_cost_usd
+        finish = finish or facts.finish_reason
     if usage.status == "missing" and node.error_type is not None and _was_refused(exchange):
         usage = _with_flag(usage, "rejected")
-    if source == "event" and usage.status == "reported" and not call.exchanges:
-        # Either nothing was sent, or by a client that is not observed. Only the former is free.
-        usage = _with_flag(
-            usage,
-            "not_sent" if call.not_sent else "no_exchange",
-        )
-    values: dict[str, AttributeValue | None] = {
-        semconv.OPERATION: call.operation,
-        semconv.PROVIDER: provider,
-        semconv.DECLARED_PROVIDER: declared,
-        semconv.SERVER_ADDRESS: host,
-        semconv.SERVER_PORT: port,
-        semconv.REQUEST_MODEL: model,
-        semconv.RESPONSE_ID: call.response_id,
-        semconv.USAGE_SOURCE: source,
-        semconv.CALL_ORIGIN: call.origin,
-        semconv.TIME_TO_FIRST_TOKEN: _time_to_first_token(call, node),
-    }
-    finish = call.finish_reason
-    if exchange is not None:
-        values.update(_response_values(exchange, call, model))
-        finish = finish or exchange.facts.finish_reason
-    if finish:
-        values[semconv.FINISH_REASONS] = (finish,)
-    attributes: dict[str, AttributeValue] = {
-        name: value for name, value in values.items() if value is not None
-    }
-    attributes.update(usage_attributes(usage))
-    return attributes
+    return (
+        call.operation,
+        provider,
+        declared,
+        host,
+        port,
+        model,
+        response_model,
+        response_id,
+        tier,
+        cost,
+        source,
+        call.origin,
+        _time_to_first_token(call, node),
+        (finish,) if finish else None,
+        *usage_values(usage),
+    )
 
 
-def _response_values(
-    exchange: HttpExchange, call: ModelCall, model: str | None
-) -> dict[str, AttributeValue | None]:
-    """Return what the exchange says beyond its usage."""
-    facts = exchange.facts
-    return {
-        semconv.REQUEST_MODEL: exchange.request_model or model,
-        semconv.RESPONSE_MODEL: model_name(facts.response_model),
-        semconv.RESPONSE_ID: facts.response_id or call.response_id,
-        semconv.SERVICE_TIER: facts.service_tier,
-        semconv.REPORTED_COST_USD: facts.reported_cost_usd,
-    }
-
-
-def _server(call: ModelCall) -> tuple[str | None, int | None]:
-    """Return (host, port): the exchange's, else those of the LLM object's URL."""
-    if call.exchange is not None:
-        return call.exchange.host, call.exchange.port
+def _endpoint(call: ModelCall) -> tuple[str | None, int | None]:
+    """Return (host, port) of the LLM object's URL."""
     if call.endpoint:
         return host_of(call.endpoint)
     return None, None
 
 
-def _usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
+def _observed_usage(
+    call: ModelCall, exchange: HttpExchange, seen: TokenUsage, provider: str | None
+) -> tuple[TokenUsage, str]:
     """Return (usage, source): the exchange's, else the event's, else the counter's."""
-    exchange = call.exchange
-    if exchange is not None:
-        seen = exchange.usage
-        if seen.status in KNOWN_STATUSES:
-            return seen, "stream" if exchange.streamed else "wire"
+    if seen.status in KNOWN_STATUSES:
+        return seen, "stream" if exchange.streamed else "wire"
     usage = read_usage(call.usage, provider=provider)
     if usage.status != "missing":
-        return usage, "event"
+        return _sent_or_not(call, usage), "event"
     if call.reconciled is not None:
         return call.reconciled, "counter"
-    if exchange is None:
-        return usage, "event"
     if seen.status == "invalid" or seen.flags:
         return seen, "wire"
     return MISSING, "wire"
+
+
+def _unobserved_usage(call: ModelCall, provider: str | None) -> tuple[TokenUsage, str]:
+    """Return (usage, source) without an exchange: the event's, else the counter's."""
+    usage = read_usage(call.usage, provider=provider)
+    if usage.status == "missing" and call.reconciled is not None:
+        return call.reconciled, "counter"
+    return _sent_or_not(call, usage), "event"
+
+
+def _sent_or_not(call: ModelCall, usage: TokenUsage) -> TokenUsage:
+    """Flag a usage that only an event reports.
+
+    Either nothing was sent, or by a client that is not observed. Only the former is free.
+    """
+    if usage.status != "reported" or call.exchanges:
+        return usage
+    return _with_flag(usage, "not_sent" if call.not_sent else "no_exchange")
 
 
 def _with_flag(usage: TokenUsage, flag: str) -> TokenUsage:

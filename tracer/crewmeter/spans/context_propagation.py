@@ -11,28 +11,43 @@ from weakref import ref
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context as Values
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from crewmeter.spans.span import Anchor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.context import Context as Values
-
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["carry_into_threads", "enter", "leave", "node_here", "raw_node"]
+__all__ = ["carry_into_threads", "enter", "leave", "node_here", "outer_span", "raw_node"]
 
 _KEY = otel_context.create_key("crewmeter-node")
 _CARRIED = "_crewmeter_node"
+(_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Values())
+"""OpenTelemetry's own key of the current span, which has no public name."""
 
 
-def raw_node() -> OpenSpan | None:
-    """Return the node of this context, else of this thread, even if it has ended."""
-    anchor = otel_context.get_current().get(_KEY)
+def raw_node(context: Values | None = None) -> OpenSpan | None:
+    """Return the node of a context, else of this thread, even if it has ended.
+
+    ``context`` is the current one, for a caller that has it already.
+    """
+    if context is None:
+        context = otel_context.get_current()
+    anchor = context.get(_KEY)
     if isinstance(anchor, Anchor):
         return anchor.node
     return _carried_node()
+
+
+def outer_span(context: Values) -> Span | None:
+    """Return the OpenTelemetry span that is current in ``context``."""
+    span = context.get(_SPAN_KEY)
+    if isinstance(span, Span):
+        return span
+    return None
 
 
 def _carried_node() -> OpenSpan | None:
@@ -55,12 +70,12 @@ def _open(node: OpenSpan | None) -> OpenSpan | None:
     return node
 
 
-def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
-    """Make ``node`` current here.
+def enter(node: OpenSpan, context: Values, lost: Callable[[str], None] | None = None) -> None:
+    """Make ``node`` current here, where ``context`` is the current one.
 
     ``lost`` is called with its event id when every context that holds it is gone.
     """
-    before = _pruned(otel_context.get_current())
+    before = _pruned(context)
     node.before = before
     anchor = Anchor(node)
     if lost is not None:
@@ -69,8 +84,8 @@ def enter(node: OpenSpan, lost: Callable[[str], None] | None = None) -> None:
             anchor,
             lambda _: lost(event_id),
         )
-    anchored = otel_context.set_value(_KEY, anchor, before)
-    otel_context.attach(trace.set_span_in_context(node.otel_span, anchored))
+    # What `set_value` and `set_span_in_context` do, with one copy of the context for both.
+    otel_context.attach(Values({**before, _KEY: anchor, _SPAN_KEY: node.otel_span}))
 
 
 def leave(node: OpenSpan) -> list[OpenSpan]:
@@ -141,7 +156,9 @@ def carry_into_threads() -> Callable[[], None]:
     ) -> Any:
         # A function run in a context of its own, as by CrewAI's bus, finds its node there.
         has_context = type(getattr(fn, "__self__", None)) is Context
-        node = _open(_carried_node() if has_context else raw_node())
+        node = _carried_node() if has_context else raw_node()
+        if node is not None:
+            node = _open(node)
         if node is None:
             return submit(
                 self,

@@ -9,6 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from opentelemetry.context import get_current
+
 from crewmeter import semconv
 from crewmeter.spans.active_spans import ActiveSpans
 from crewmeter.spans.context_propagation import enter, leave, node_here, raw_node
@@ -88,6 +90,7 @@ class Recorder:
         ``scope`` is what descendants inherit besides. ``is_run`` False keeps a root from being a
         run. With ``current`` it becomes the caller's current OpenTelemetry span until it ends.
         """
+        context = get_current()
         node = OpenSpan(
             event_id,
             kind,
@@ -99,10 +102,10 @@ class Recorder:
         node.call = call
         if attributes:
             node.attributes = attributes
-        node.parent = self._parent(parent_id, kind)
+        node.parent = self._parent(parent_id, kind, raw_node(context))
         if kind == semconv.KIND_TASK:
             scope = task_scope(node, scope)
-        self._ids.assign(node)
+        self._ids.assign(node, context)
         assign_scope(
             node,
             scope,
@@ -113,7 +116,7 @@ class Recorder:
             node.parent.children.add(node)
         self._active.add(node)
         if current:
-            enter(node, self._active.lost.append)
+            enter(node, context, self._active.lost.append)
         return node
 
     def close(self, node: OpenSpan, at_ns: int, *, abandoned: bool = False) -> None:
@@ -124,10 +127,8 @@ class Recorder:
         node.anchor = None
         for inner in leave(node):
             self._close_inner(inner, at_ns)
-        thread = threading.get_ident()
-        for child in list(node.children):
-            if abandoned or child.thread == thread or _is_answered(child):
-                self._close_inner(child, at_ns)
+        if node.children:
+            self._close_children(node, at_ns, abandoned=abandoned)
         if abandoned:
             node.attributes[semconv.ABANDONED] = True
         if node.parent is not None:
@@ -162,8 +163,11 @@ class Recorder:
         node.call = call
         if attributes:
             node.attributes = attributes
-        node.parent = parent if parent is not None else self._parent(parent_id, kind)
-        self._ids.assign(node)
+        context = get_current()
+        if parent is None:
+            parent = self._parent(parent_id, kind, raw_node(context))
+        node.parent = parent
+        self._ids.assign(node, context)
         assign_scope(node, scope, self._base_scope, is_run=False)
         node.error_type = error_type
         node.ended_ns = at_ns
@@ -266,6 +270,13 @@ class Recorder:
         self._active.clear()
         self._correlator.after_fork()
 
+    def _close_children(self, node: OpenSpan, at_ns: int, *, abandoned: bool) -> None:
+        """Close the children that end with ``node``: this thread's, and answered calls."""
+        thread = threading.get_ident()
+        for child in list(node.children):
+            if abandoned or child.thread == thread or _is_answered(child):
+                self._close_inner(child, at_ns)
+
     def _close_inner(self, node: OpenSpan, at_ns: int) -> None:
         """Close a descendant whose own end did not come before its parent's."""
         if node.ended_ns is not None:
@@ -279,12 +290,11 @@ class Recorder:
             min(last_ns, at_ns),
         )
 
-    def _parent(self, parent_id: str | None, kind: str) -> OpenSpan | None:
+    def _parent(self, parent_id: str | None, kind: str, here: OpenSpan | None) -> OpenSpan | None:
         """Return the node that a new one of ``kind`` belongs under.
 
-        It goes by event id, made more precise by what is current here.
+        It goes by event id, made more precise by ``here``, what is current.
         """
-        here = raw_node()
         current = here
         while current is not None and current.ended_ns is not None:
             current = current.parent

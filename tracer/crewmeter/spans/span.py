@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
 
@@ -88,6 +88,7 @@ class OpenSpan:
         "attribution",
         "before",
         "call",
+        "call_values",
         "children",
         "context",
         "ended_ns",
@@ -145,8 +146,10 @@ class OpenSpan:
         self.labels: Mapping[str, str] | None = None
         """On a crew: task id → task name."""
         self.run_usage: RunUsage | None = None
+        self.call_values: tuple[Any, ...] | None = None
+        """What a finished call says, once the journal or an exporter needs it."""
         self.final_attributes: dict[str, AttributeValue] | None = None
-        """All attributes, once it is finished and the journal or an exporter needs them."""
+        """All attributes, once it is finished and an exporter needs them."""
         self.readable: ReadableSpan | None = None
         self.journal: Segment | None = None
         """The file of the journal that holds this span until it is in the ledger."""

@@ -6,16 +6,17 @@ import os
 import random
 from typing import TYPE_CHECKING
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
+from crewmeter.spans.context_propagation import outer_span
 from crewmeter.spans.span import CLIENT_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Tracer
 
@@ -37,28 +38,25 @@ class SpanIds:
         # Not the global generator: a seeded app would repeat its ids in every process.
         self._random = random.Random(os.urandom(16))
 
-    def assign(self, node: OpenSpan) -> None:
-        """Give ``node``, whose parent is set, its ids."""
+    def assign(self, node: OpenSpan, context: Context) -> None:
+        """Give ``node``, whose parent is set, its ids. ``context`` is the current one."""
         parent = node.parent
         node.tracer = parent.tracer if parent is not None else self._tracer()
-        if node.tracer is not None and self._assign_from(node.tracer, node):
+        if node.tracer is not None and self._assign_from(node.tracer, node, context):
             return
         if parent is not None:
             self._assign_below(node, parent.context)
         else:
-            self._assign_root(node)
+            self._assign_root(node, context)
 
     def reseed(self) -> None:
         """Draw other ids in a forked child than its parent does."""
         self._random.seed(os.urandom(16))
 
-    def _assign_from(self, tracer: Tracer, node: OpenSpan) -> bool:
+    def _assign_from(self, tracer: Tracer, node: OpenSpan, here: Context) -> bool:
         """Start a span of the user's provider. Return False where it has no ids to give."""
         parent = node.parent
-        if parent is not None:
-            outer = trace.set_span_in_context(parent.otel_span)
-        else:
-            outer = otel_context.get_current()
+        outer = trace.set_span_in_context(parent.otel_span) if parent is not None else here
         span = tracer.start_span(
             node.name,
             outer,
@@ -86,10 +84,11 @@ class SpanIds:
             above.trace_state,
         )
 
-    def _assign_root(self, node: OpenSpan) -> None:
+    def _assign_root(self, node: OpenSpan, here: Context) -> None:
         """Give a root its ids, below the span that is current in the app, if any."""
-        above = trace.get_current_span().get_span_context()
-        if above.is_valid:
+        outer = outer_span(here)
+        above = outer.get_span_context() if outer is not None else None
+        if above is not None and above.is_valid:
             node.parent_context = above
             trace_id = above.trace_id
         else:
@@ -99,9 +98,7 @@ class SpanIds:
                 self._draw(node, trace_id, _SAMPLED, _NO_STATE)
                 return
         # The sampler only marks spans. They are exported either way.
-        result = self._sampler.should_sample(
-            otel_context.get_current(), trace_id, node.name, _kind(node), {}, ()
-        )
+        result = self._sampler.should_sample(here, trace_id, node.name, _kind(node), {}, ())
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
         self._draw(
             node,

@@ -14,17 +14,21 @@ from crewmeter.usage.draft import LARGEST_COUNT, BadCount, UsageDraft, count
 from crewmeter.usage.token_usage import TokenUsage, usage_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from opentelemetry.util.types import AttributeValue
 
 __all__ = [
     "GENAI_COUNTS",
     "OWN_COUNTS",
+    "USAGE_NAMES",
     "CountNames",
+    "UsageValues",
+    "named_values",
     "plain_usage_from_attributes",
     "usage_attributes",
     "usage_from_attributes",
+    "usage_values",
 ]
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\U0010ffff]|[\ud800-\udfff]")
@@ -73,12 +77,29 @@ GENAI_COUNTS = CountNames(
 )
 """The GenAI conventions, with the names they had before version 1.27."""
 
-_COUNTS: tuple[tuple[str, str], ...] = (
-    ("cache_read", semconv.CACHE_READ_TOKENS),
-    ("cache_write_5m", semconv.CACHE_WRITE_5M_TOKENS),
-    ("cache_write_1h", semconv.CACHE_WRITE_1H_TOKENS),
-    ("reasoning", semconv.REASONING_TOKENS),
+USAGE_NAMES = (
+    semconv.USAGE_STATUS,
+    semconv.INPUT_TOKENS,
+    semconv.OUTPUT_TOKENS,
+    semconv.CACHE_READ_TOKENS,
+    semconv.CACHE_WRITE_TOKENS,
+    semconv.CACHE_WRITE_5M_TOKENS,
+    semconv.CACHE_WRITE_1H_TOKENS,
+    semconv.REASONING_TOKENS,
 )
+"""The attributes that most usages have, in the order of `usage_values`."""
+UsageValues = tuple[
+    str,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    int | None,
+    "dict[str, AttributeValue] | None",
+]
+"""The values of `USAGE_NAMES`, and what is rare as attributes."""
 _RARE_COUNTS: tuple[tuple[str, str], ...] = (
     ("input_audio", semconv.INPUT_AUDIO_TOKENS),
     ("output_audio", semconv.OUTPUT_AUDIO_TOKENS),
@@ -91,7 +112,6 @@ _RARE_COUNTS: tuple[tuple[str, str], ...] = (
     ("web_searches", semconv.WEB_SEARCHES),
     ("search_units", semconv.SEARCH_UNITS),
 )
-_ALL_COUNTS = _COUNTS + _RARE_COUNTS
 _RARE_FIELDS = {attribute: name for name, attribute in _RARE_COUNTS}
 _WRITE_FIELDS = {
     semconv.CACHE_WRITE_5M_TOKENS: "cache_write_5m",
@@ -110,29 +130,64 @@ _BEYOND_PLAIN = frozenset(
 )
 
 
-def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
-    """Return span attributes for ``usage``, under the conventions' names and ours.
+def usage_values(usage: TokenUsage) -> UsageValues:
+    """Return the values of `USAGE_NAMES` for ``usage``, and its rare attributes.
 
-    What is not known, or zero, gets no attribute.
+    What is not known, or zero, is None, as are the rare attributes of most calls.
     """
-    attributes: dict[str, AttributeValue] = {semconv.USAGE_STATUS: usage.status}
-    if usage.input is not None:
-        attributes[semconv.INPUT_TOKENS] = usage.input
-    if usage.output is not None:
-        attributes[semconv.OUTPUT_TOKENS] = usage.output
-    for name, attribute in _ALL_COUNTS:
+    written = usage.cache_write_5m + usage.cache_write_1h
+    return (
+        usage.status,
+        usage.input,
+        usage.output,
+        usage.cache_read or None,
+        written or None,
+        usage.cache_write_5m or None,
+        usage.cache_write_1h or None,
+        usage.reasoning or None,
+        _rare_attributes(usage),
+    )
+
+
+def _rare_attributes(usage: TokenUsage) -> dict[str, AttributeValue] | None:
+    # Spelled out, as most calls have none of it and each pays for the question.
+    has_media = usage.input_audio or usage.output_audio or usage.input_image or usage.output_image
+    has_video = usage.input_video or usage.output_video
+    has_cached_media = usage.cache_read_audio or usage.cache_read_image
+    has_fees = usage.web_searches or usage.search_units or usage.units
+    if not (has_fees or has_media or usage.flags or has_video or has_cached_media):
+        return None
+    attributes: dict[str, AttributeValue] = {}
+    for name, attribute in _RARE_COUNTS:
         value = getattr(usage, name)
         if value:
             attributes[attribute] = value
-    written = usage.cache_write_5m + usage.cache_write_1h
-    if written:
-        attributes[semconv.CACHE_WRITE_TOKENS] = written
     if usage.units:
         pairs = [f"{name}={number}" for name, number in usage.units]
         attributes[semconv.USAGE_UNITS] = tuple(pairs)
     if usage.flags:
         attributes[semconv.USAGE_FLAGS] = usage.flags
     return attributes
+
+
+def usage_attributes(usage: TokenUsage) -> dict[str, AttributeValue]:
+    """Return span attributes for ``usage``, under the conventions' names and ours.
+
+    What is not known, or zero, gets no attribute.
+    """
+    *values, rare = usage_values(usage)
+    attributes = named_values(USAGE_NAMES, values)
+    if rare is not None:
+        attributes.update(rare)
+    return attributes
+
+
+def named_values(
+    names: tuple[str, ...], values: Iterable[AttributeValue | None]
+) -> dict[str, AttributeValue]:
+    """Return ``values`` by their names. A None is left out."""
+    pairs = zip(names, values, strict=False)
+    return {name: value for name, value in pairs if value is not None}
 
 
 def plain_usage_from_attributes(attributes: Mapping[str, object], operation: str) -> TokenUsage:

@@ -58,11 +58,10 @@ class _HttpxHooks:
                 return self._observer.continued(request.url.path)
             return None
         url = request.url
-        path = url.raw_path.decode("ascii", "replace")
         return begin(
             self._observer,
             "httpx",
-            path,
+            _path(url),
             lambda: _body(request),
             url.host,
             url.port,
@@ -85,8 +84,10 @@ class _HttpxHooks:
         headers = response.headers
         # What `Response.content` is, which raises where nothing is read.
         body: bytes | None = getattr(response, "_content", None)
-        content_type = headers.get("content-type", "")
-        if body is not None and (_is_document(body) or not is_stream(content_type)):
+        # Looking up a header is dear in httpx, and seldom needed.
+        is_whole = body is not None and _is_document(body)
+        content_type = "" if is_whole else headers.get("content-type", "")
+        if body is not None and not is_stream(content_type):
             read_whole(
                 self._observer,
                 exchange,
@@ -104,6 +105,17 @@ class _HttpxHooks:
             observer.end()
         else:
             _StreamedResponse(observer, response)
+
+
+def _path(url: Any) -> str:
+    """Return the path of a URL, as it is sent."""
+    # What `URL.raw_path` encodes, with the query, for each request anew.
+    reference = getattr(url, "_uri_reference", None)
+    path = getattr(reference, "path", None)
+    if isinstance(path, str):
+        return path or "/"
+    raw: bytes = url.raw_path
+    return raw.decode("ascii", "replace")
 
 
 def _is_document(body: bytes) -> bool:

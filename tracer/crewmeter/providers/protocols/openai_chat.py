@@ -5,7 +5,6 @@ And the many providers who speak like them.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
@@ -20,6 +19,7 @@ from crewmeter.providers.provider_protocol import (
 )
 from crewmeter.providers.reported_cost import COST_KEYS
 from crewmeter.usage.draft import Raw, UsageDraft, count, part
+from crewmeter.usage.plain_usage import PlainForm, plain_reader
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
@@ -48,6 +48,17 @@ _PLAIN = frozenset(
 )
 """What OpenAI itself sends. Whoever sends more is read with all the other names as well."""
 _PLAIN_INSIDE = frozenset({"cached_tokens", "audio_tokens"})
+_read_plain = plain_reader(
+    PlainForm(
+        input="prompt_tokens",
+        output="completion_tokens",
+        total="total_tokens",
+        input_details="prompt_tokens_details",
+        cached="cached_tokens",
+        output_details="completion_tokens_details",
+        reasoning="reasoning_tokens",
+    )
+)
 INPUT_FIELDS = {
     "cached_tokens": "cache_read",
     "cache_read_input_tokens": "cache_read",
@@ -143,7 +154,7 @@ _RESPONSE_KEYS = frozenset(
         "obfuscation",
     ]
 )
-_SEARCH_MODELS = re.compile(r"-search-api")
+_SEARCH_MODELS = "-search-api"
 """Chat models that search for every answer. The search-preview ones are priced per request."""
 _GOOGLE = ("gcp.gemini", "gcp.vertex_ai")
 _TOTAL_MISMATCH = "unknown_usage:total_tokens"
@@ -299,7 +310,7 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
         facts.report({"cost": gateway.get("cost")})
     if answer.get("web_search"):  # Zhipu's search tool has a fee for each use
         facts.flag_unknown("response.web_search")
-    if answer.get("choices") and _SEARCH_MODELS.search(facts.request_model or ""):
+    if answer.get("choices") and _SEARCH_MODELS in (facts.request_model or ""):
         facts.count_searches(1)
 
 
@@ -338,7 +349,15 @@ OPENAI_CHAT = ProviderProtocol(
         Route("streamRawPredict", semconv.CHAT, "/publishers/"),
     ),
     stream=OPENAI_STREAM,
-    shapes=(UsageShape("prompt_tokens", read_usage_counts, OPENAI_KEYS),),
+    shapes=(
+        UsageShape(
+            "prompt_tokens",
+            read_usage_counts,
+            OPENAI_KEYS,
+            read_plain=_read_plain,
+        ),
+    ),
+    read_plain=_read_plain,
     read=read_chat,
     response_keys=_RESPONSE_KEYS,
 )

@@ -25,12 +25,24 @@ from crewmeter.providers.provider_protocol import (
     keys,
 )
 from crewmeter.usage.draft import Raw, UsageDraft, count, part
+from crewmeter.usage.plain_usage import PlainForm, plain_reader
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
 
 __all__ = ["INCLUSIVE_KEYS", "OPENAI_RESPONSES", "read_inclusive"]
 
+_read_plain = plain_reader(
+    PlainForm(
+        input="input_tokens",
+        output="output_tokens",
+        total="total_tokens",
+        input_details="input_tokens_details",
+        cached="cached_tokens",
+        output_details="output_tokens_details",
+        reasoning="reasoning_tokens",
+    )
+)
 _TOP_FIELDS = {"cached_prompt_tokens": "cache_read", "reasoning_tokens": "reasoning"}
 _FREE_ITEMS = frozenset(
     [
@@ -257,7 +269,15 @@ OPENAI_RESPONSES = ProviderProtocol(
         is_last=_is_last,
         is_whole=_is_last,
     ),
-    shapes=(UsageShape("input_tokens", read_inclusive, INCLUSIVE_KEYS),),
+    shapes=(
+        UsageShape(
+            "input_tokens",
+            read_inclusive,
+            INCLUSIVE_KEYS,
+            read_plain=_read_plain,
+        ),
+    ),
+    read_plain=_read_plain,
     read=_read,
     unwrap=_unwrap,
     answers_later=True,

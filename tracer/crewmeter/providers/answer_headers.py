@@ -1,0 +1,80 @@
+"""What the headers of an answer say of its price."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from crewmeter.providers.reported_cost import reported_cost
+from crewmeter.providers.unknown_usage import unknown_names
+
+if TYPE_CHECKING:
+    from crewmeter.providers.provider_protocol import Headers
+    from crewmeter.providers.response_facts import ResponseFacts
+
+__all__ = ["read_answer_headers"]
+
+_GATEWAY_COST = "x-litellm-response-cost"
+_KNOWN_HEADERS = frozenset(
+    {
+        _GATEWAY_COST,
+        "x-litellm-response-cost-original",
+        "x-litellm-response-cost-margin-amount",
+        "x-litellm-response-cost-margin-percent",
+        "x-litellm-response-cost-discount-amount",
+        "x-litellm-key-spend",
+        "x-gemini-service-tier",
+        "x-amzn-bedrock-input-token-count",
+        "x-amzn-bedrock-output-token-count",
+        "x-amzn-bedrock-cache-read-input-token-count",
+        "x-amzn-bedrock-cache-write-input-token-count",
+        "x-amzn-bedrock-service-tier",
+        "num_tokens",  # Cohere repeats what its body says
+        "fireworks-prompt-tokens",
+        "fireworks-cached-prompt-tokens",
+    }
+)
+_IS_LIMIT = re.compile(r"limit|remaining|reset|policy|csrf|processing|speedtest|id$")
+"""Headers that speak of limits, ids and times, and of nothing used."""
+
+
+def read_answer_headers(facts: ResponseFacts, headers: Headers, *, is_known_host: bool) -> None:
+    """Take what the headers say of the price, and flag those that read like a bill's."""
+    if facts.protocol.read_headers is not None:
+        facts.protocol.read_headers(facts, headers)
+    states_cost, unknown = _of_note(_names(headers))
+    if states_cost and not is_known_host:
+        # A LiteLLM gateway states its own figure. A provider's host never speaks for one.
+        cost = headers.get(_GATEWAY_COST)
+        facts.reported_cost_usd = reported_cost({"cost": cost})
+    for path in unknown:
+        facts.flag_unknown(path)
+
+
+def _names(headers: Headers) -> frozenset[str | bytes]:
+    # httpx's own list is much quicker than its mapping.
+    raw = getattr(headers, "raw", None)
+    if raw is None:
+        return frozenset(headers)
+    return frozenset([name for name, _ in raw])
+
+
+@lru_cache(maxsize=256)
+def _of_note(names: frozenset[str | bytes]) -> tuple[bool, tuple[str, ...]]:
+    """Return whether a gateway states its cost, and the paths of the headers to flag.
+
+    One provider's answers have the same headers.
+    """
+    texts = frozenset(map(_as_text, names))
+    unknown = [
+        f"header.{name}"
+        for name in unknown_names(texts, _KNOWN_HEADERS)
+        if not _IS_LIMIT.search(name)
+    ]
+    return _GATEWAY_COST in texts, tuple(unknown)
+
+
+def _as_text(name: str | bytes) -> str:
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return text.lower()
