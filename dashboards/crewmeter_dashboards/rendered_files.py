@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_dashboards import prometheus, provisioning
 from crewmeter_dashboards.boards import BOARDS
+from crewmeter_dashboards.grafana_com import shared_files
 from crewmeter_dashboards.local_page import render_catalogue
 from crewmeter_dashboards.provisioning import Sources
 from crewmeter_dashboards.sql_sources import Dialect
@@ -22,6 +23,7 @@ __all__ = [
     "boards_rendered",
     "committed",
     "drift",
+    "for_grafana_com",
     "page_rendered",
     "rendered",
     "runbooks",
@@ -116,6 +118,14 @@ def shipped(dialect: Dialect) -> dict[str, str]:
     """Return the boards as they were shipped, by file name."""
     folder = committed() / "grafana" / FOLDER[dialect]
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.json"))}
+
+
+def for_grafana_com() -> dict[str, str]:
+    """Return the boards of every dialect as grafana.com takes them, by path."""
+    files: dict[str, str] = {}
+    for dialect in Dialect:
+        files |= shared_files(shipped(dialect), dialect, FOLDER[dialect])
+    return files
 
 
 def drift(wanted: Mapping[str, str], root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -46,6 +47,49 @@ def test_export_points_at_the_ledger_and_prometheus_given(tmp_path):
     assert provider["options"]["path"] == str(tmp_path / "dashboards")
     assert len(list((tmp_path / "dashboards").glob("*.json"))) == 5
     assert (tmp_path / "prometheus/alerts.yml").exists()
+
+
+def test_boards_for_grafana_com_have_inputs(tmp_path):
+    """Each board names its data sources as inputs, what it requires, and has a page's text.
+
+    Nothing in it points at a data source or variable that an import would not have.
+    """
+    done = crewmeter("dashboards", "export", str(tmp_path), "--for", "grafana.com")
+    assert done.returncode == 0, done.stderr
+    plugins = {
+        "sqlite": "frser-sqlite-datasource",
+        "postgres": "grafana-postgresql-datasource",
+        "clickhouse": "grafana-clickhouse-datasource",
+    }
+    for folder, plugin in plugins.items():
+        boards = sorted((tmp_path / folder).glob("*.json"))
+        assert len(boards) == 5
+        for path in boards:
+            text = path.read_text("utf-8")
+            board = json.loads(text)
+            inputs = {given["name"]: given["pluginId"] for given in board["__inputs"]}
+            assert inputs["DS_LEDGER"] == plugin
+            assert set(inputs) <= {"DS_LEDGER", "DS_PROMETHEUS"}
+            variables = {given["name"] for given in board["templating"]["list"]}
+            assert not variables & {"ledger", "prometheus"}
+            used = set(re.findall(r'"uid": "\$\{(\w+)\}"', text))
+            assert used <= set(inputs) | variables | {"tempo"}
+            required = {(given["type"], given["id"]) for given in board["__requires"]}
+            assert {("grafana", "grafana"), ("datasource", plugin)} <= required
+            assert {kind for kind, _ in required} == {"grafana", "datasource", "panel"}
+            assert board["id"] is None
+            assert board["description"]
+            page = path.with_suffix(".md").read_text("utf-8")
+            assert board["title"] in page
+            assert board["description"] in page
+
+
+def test_export_without_a_ledger_says_what_is_missing(tmp_path):
+    """Whoever wants boards for a Grafana of their own has to name the ledger."""
+    done = crewmeter("dashboards", "export", str(tmp_path))
+    assert done.returncode == 2
+    assert "--ledger" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_export_for_postgresql_never_writes_the_password(tmp_path):

@@ -122,13 +122,13 @@ def export(
         Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")
     ],
     ledger: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--ledger",
             help="The ledger as Grafana reaches it: SQLite path, or URL of PostgreSQL or a "
             "mirror in ClickHouse.",
         ),
-    ],
+    ] = None,
     prometheus: Annotated[
         str, typer.Option("--prometheus", help="Prometheus as Grafana reaches it.")
     ] = "http://prometheus:9090",
@@ -152,11 +152,27 @@ def export(
         ),
     ] = None,
     thresholds: ThresholdsOption = None,
+    purpose: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="SITE",
+            help="`grafana.com`: only the boards, of every kind of ledger, with inputs for the "
+            "data sources, and the text of each one's page.",
+        ),
+    ] = None,
 ) -> None:
     """Write everything an existing Grafana and Prometheus need.
 
     A password is never written: Grafana reads it from the environment.
     """
+    if purpose is not None:
+        _export_shared(directory, purpose)
+        return
+    if ledger is None:
+        raise CrewMeterError(
+            "--ledger is missing", hint="name the ledger's path or URL as Grafana reaches it"
+        )
     target = boards or str(directory.resolve() / "dashboards")
     sources = replace(
         _sources(ledger, prometheus, tempo, target),
@@ -174,6 +190,15 @@ def export(
     sys.stdout.write(
         f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/, runbooks/\n"
     )
+
+
+def _export_shared(directory: Path, purpose: str) -> None:
+    """Write the boards for a site where people share them."""
+    if purpose.lower() != "grafana.com":
+        raise CrewMeterError(f"--for {purpose!r} is unknown", hint="--for grafana.com")
+    written = _module("rendered_files").for_grafana_com()
+    _write(directory, written)
+    sys.stdout.write(f"{len(written)} files in {directory}, a folder for each kind of ledger\n")
 
 
 def _write(root: Path, files: Mapping[str, str]) -> None:
