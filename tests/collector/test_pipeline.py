@@ -6,6 +6,7 @@ Nothing billed is lost, nothing private leaves.
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.request
 from unittest.mock import patch
@@ -22,6 +23,8 @@ from support.collector_parts import (
 )
 from support.collector_traffic import run
 from support.golden_spans import golden_nodes
+from support.paths import ROOT
+from support.prometheus_server import prometheus_server, query
 
 from crewmeter import semconv
 from crewmeter.export.metrics import ClientMetrics
@@ -393,20 +396,25 @@ def test_the_collector_shows_its_own_loss_metrics(
     assert agent.metric("otelcol_exporter_sent_spans", exporter="otlp_http/gateway") == 12
 
 
-def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collector):
-    """The app's metrics of both generations can be scraped after agent and gateway.
-
-    Each under the name and unit that Prometheus makes of it, with the labels of the conventions.
-    """
+@pytest.fixture
+def app_meters(agent: Collector):
+    """A meter provider as an app has it: golden spans in both generations, to the agent."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-    from opentelemetry.sdk.resources import Resource
 
     reader = PeriodicExportingMetricReader(
         OTLPMetricExporter(endpoint=f"{agent.http}/v1/metrics"), export_interval_millis=60_000
     )
     meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
+    yield meters
+    meters.shutdown()
+
+
+def record_golden(meters) -> None:
+    """Record the golden spans on an app's meter provider, and export."""
+    from opentelemetry.sdk.resources import Resource
+
     with patch("opentelemetry.metrics.get_meter_provider", return_value=meters):
         metrics = ClientMetrics(TracerSettings(), Resource.get_empty)
         for node in golden_nodes():
@@ -414,14 +422,23 @@ def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collecto
             metrics.record(node)
     meters.force_flush()
 
-    def scraped() -> str:
-        with urllib.request.urlopen(gateway.app_metrics, timeout=5) as answer:
-            return answer.read().decode()
 
+def scraped(gateway: Collector) -> str:
+    """What the gateway shows to Prometheus."""
+    with urllib.request.urlopen(gateway.app_metrics, timeout=5) as answer:
+        return answer.read().decode()
+
+
+def test_app_metrics_come_out_for_prometheus(app_meters, gateway: Collector):
+    """The app's metrics of both generations can be scraped after agent and gateway.
+
+    Each under the name and unit that Prometheus makes of it, with the labels of the conventions.
+    """
+    record_golden(app_meters)
     last = "gen_ai_invoke_workflow_duration_seconds_count"
-    wait_until(lambda: last in scraped(), what="the app's metrics at the gateway")
-    meters.shutdown()
-    names = {line.partition("{")[0] for line in scraped().splitlines() if line[:1] != "#"}
+    wait_until(lambda: last in scraped(gateway), what="the app's metrics at the gateway")
+    lines = scraped(gateway).splitlines()
+    names = {line.partition("{")[0] for line in lines if line[:1] != "#"}
     old = {
         "gen_ai_client_operation_duration_seconds_count",
         "gen_ai_client_token_usage_sum",
@@ -444,4 +461,31 @@ def test_app_metrics_come_out_for_prometheus(agent: Collector, gateway: Collecto
     }
     assert old <= names, old - names
     assert new <= names, new - names
-    assert 'gen_ai_token_modality="audio"' in scraped()
+    assert 'gen_ai_token_modality="audio"' in scraped(gateway)
+
+
+QUERIES = [
+    expression
+    for row in re.findall(
+        r"^\| (?!chart|---).*gen_ai_.*$",
+        (ROOT / "docs/dashboards.md").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    for expression in re.findall(r"`([^`]+)`", row)
+]
+
+
+def test_the_documented_queries_of_both_generations_run(app_meters, gateway: Collector, tmp_path):
+    """A real Prometheus that scrapes the gateway answers each query of docs/dashboards.md."""
+    assert len(QUERIES) == 12
+    record_golden(app_meters)
+    last = "gen_ai_invoke_workflow_duration_seconds_count"
+    wait_until(lambda: last in scraped(gateway), what="the app's metrics at the gateway")
+    port = int(gateway.app_metrics.rpartition(":")[2].partition("/")[0])
+    with prometheus_server(tmp_path, scrape=port) as base:
+        wait_until(lambda: query(base, last), what="the first scrape")
+        record_golden(app_meters)
+        twice = "gen_ai_client_operation_duration_seconds_count > 1"
+        wait_until(lambda: query(base, twice), what="the second scrape")
+        for expression in QUERIES:
+            wait_until(lambda: query(base, expression), seconds=20, what=expression)  # noqa: B023

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
@@ -19,8 +18,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from support.boards import free_port, get_json, program, running, sidecar, until
+from support.boards import free_port, program, running, sidecar, until
 from support.paths import ROOT
+from support.prometheus_server import prometheus_server, query
 
 from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.records import Span
@@ -67,43 +67,6 @@ def send(port: int, spans: list[Span]) -> None:
         assert answer.status == 200
 
 
-@contextmanager
-def prometheus(
-    folder: Path, *, scrape: int, alertmanager: int | None = None, rules: tuple[Path, ...] = ()
-) -> Iterator[str]:
-    """Yield the address of a Prometheus that scrapes the sidecar every second.
-
-    Gives its address.
-    """
-    port = free_port()
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(path) for path in rules],
-        "scrape_configs": [
-            {"job_name": "crewmeter", "static_configs": [{"targets": [f"127.0.0.1:{scrape}"]}]}
-        ],
-    }
-    if alertmanager is not None:
-        config["alerting"] = {
-            "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]
-        }
-    path = folder / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config), "utf-8")
-    base = f"http://127.0.0.1:{port}"
-    command = [
-        program("prometheus"),
-        f"--config.file={path}",
-        f"--storage.tsdb.path={folder / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with running(command, ready=f"{base}/-/ready", log=folder / "prometheus.log"):
-        yield base
-
-
-def ask(base: str, expression: str) -> list[dict]:
-    return get_json(f"{base}/api/v1/query?{urlencode({'query': expression})}")["data"]["result"]
-
-
 def test_every_promql_returns_series(tmp_path):
     """Each live panel has an answer once a sidecar with traffic is scraped.
 
@@ -113,22 +76,22 @@ def test_every_promql_returns_series(tmp_path):
     half = len(spans) // 2
     with (
         sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
-        prometheus(tmp_path, scrape=port) as base,
+        prometheus_server(tmp_path, scrape=port) as base,
     ):
         send(port, spans[:half])
-        until(lambda: ask(base, "crewmeter_llm_calls_total"), what="the first scrape")
+        until(lambda: query(base, "crewmeter_llm_calls_total"), what="the first scrape")
         time.sleep(2)
         send(port, spans[half:])
         stored = (
             f"sum(crewmeter_llm_calls_total) > "
             f"{0.9 * len([span for span in spans if span.name.startswith(('chat', 'embeddings'))])}"
         )
-        until(lambda: ask(base, stored), what="the second scrape")
+        until(lambda: query(base, stored), what="the second scrape")
         time.sleep(2)
         empty = []
         for panel, text in PROMQL:
             expression = text.replace("$__rate_interval", "1m")
-            found = ask(base, expression)  # raises for what Prometheus cannot parse
+            found = query(base, expression)  # raises for what Prometheus cannot parse
             if not found and NEEDS_COLLECTOR not in expression:
                 empty.append((panel, expression))
         assert empty == []
@@ -179,10 +142,12 @@ def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
     with (
         sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
         alertmanager(tmp_path, inbox.url) as manager,
-        prometheus(tmp_path, scrape=port, alertmanager=manager, rules=_impatient(tmp_path)) as base,
+        prometheus_server(
+            tmp_path, scrape=port, alertmanager=manager, rules=_impatient(tmp_path)
+        ) as base,
     ):
         send(port, quiet)
-        until(lambda: ask(base, "crewmeter_cost_usd_total"), what="the first scrape")
+        until(lambda: query(base, "crewmeter_cost_usd_total"), what="the first scrape")
         time.sleep(2)
         for start in range(0, len(costly), 5000):
             send(port, costly[start : start + 5000])
