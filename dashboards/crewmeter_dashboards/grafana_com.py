@@ -126,7 +126,7 @@ def _page(board: Mapping[str, Any], dialect: Dialect, stem: str) -> str:
         "",
         *_picture(board["title"], stem),
         "For [crewmeter](https://crewmeter.readthedocs.io), the meter for CrewAI: every token a",
-        "crew is billed for, priced exactly or shown as unpriced.",
+        "crew is billed for, priced exactly or marked as unpriced.",
         "",
         f"It reads crewmeter's ledger in {plugin}, and its metrics in Prometheus. Install",
         "crewmeter, run `crewmeter serve`, and choose both data sources at import.",
