@@ -1,4 +1,4 @@
-"""The boards as grafana.com takes them: with inputs for the data sources, and what they require.
+"""The boards as grafana.com takes them, with inputs for their data sources.
 
 Whoever imports a board from there is prompted for each input, see
 https://grafana.com/docs/grafana/latest/dashboards/share-dashboards-panels/.
@@ -48,7 +48,7 @@ _PICTURES = {
 
 
 def shared_board(text: str, dialect: Dialect) -> dict[str, Any]:
-    """Return a board's JSON with ``__inputs`` and ``__requires``, from the text of a shipped one.
+    """Return a shipped board with ``__inputs`` and ``__requires``, from its text.
 
     Its data sources are inputs, and the variables that chose them are gone.
     """
@@ -76,7 +76,7 @@ def shared_board(text: str, dialect: Dialect) -> dict[str, Any]:
 
 
 def shared_files(shipped: Mapping[str, str], dialect: Dialect, folder: str) -> dict[str, str]:
-    """Return the files to upload for one dialect, by path: the boards, and a text for each."""
+    """Return one dialect's files by path: the boards, and a text for each."""
     files: dict[str, str] = {}
     for name, text in shipped.items():
         board = shared_board(text, dialect)

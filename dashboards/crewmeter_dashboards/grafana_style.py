@@ -16,7 +16,7 @@ from crewmeter_dashboards.grafana_sdk import (
     table,
     timeseries,
 )
-from crewmeter_dashboards.palette import GOOD, MEANING
+from crewmeter_dashboards.panels.palette import GOOD, MEANING
 from crewmeter_dashboards.panels.panel import Kind, Unit
 
 if TYPE_CHECKING:

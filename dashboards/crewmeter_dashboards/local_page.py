@@ -9,8 +9,8 @@ import json
 from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
-from crewmeter_dashboards.palette import BAD, MEANING, SERIES
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.palette import BAD, MEANING, SERIES
 from crewmeter_dashboards.sql_dialects import for_page
 from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from crewmeter_dashboards import sql_sources
-from crewmeter_dashboards.palette import GOOD, WARN
 from crewmeter_dashboards.panels.overview import FAILURE_STEPS
+from crewmeter_dashboards.panels.palette import GOOD, WARN
 from crewmeter_dashboards.panels.panel import EMPTY_LIVE, Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time, quantiles_by
 

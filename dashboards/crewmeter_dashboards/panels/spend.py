@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from crewmeter_dashboards import sql_sources
-from crewmeter_dashboards.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panels.month_forecast import MONTH_END, MONTH_FACTS, TABLES
+from crewmeter_dashboards.panels.palette import BAD, GOOD, WARN
 from crewmeter_dashboards.panels.panel import Column, Kind, Panel, Step, Unit
 from crewmeter_dashboards.panels.queries import COST, NEWEST, newest, over_time
 
