@@ -35,7 +35,15 @@ from crewmeter_cost.cli.options import (
     window_text,
     zone,
 )
-from crewmeter_cost.cli.output import console, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import (
+    Amount,
+    amount_texts,
+    console,
+    print_csv,
+    print_json,
+    print_table,
+    usd,
+)
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.schema import core_tables
@@ -331,12 +339,14 @@ def _print_statuses(
     """
     when = "period" if periods else "resets"
     rows = []
-    for each in listed:
+    spent = amount_texts([Amount(each.spent_pusd) for each in listed])
+    limits = amount_texts([Amount(each.budget.amount_pusd) for each in listed])
+    for index, each in enumerate(listed):
         moment_text = _period_text(each) if periods else _resets(each)
         row = [
             each.budget.label,
-            usd(each.spent_pusd),
-            usd(each.budget.amount_pusd),
+            spent[index],
+            limits[index],
             _share(each),
             moment_text,
         ]
@@ -352,8 +362,8 @@ def _print_statuses(
         row.insert(3, "█" * filled + "░" * empty)
     columns = [
         ("budget", "name"),
-        ("spent", "right"),
-        ("limit", "right"),
+        ("spent", "point"),
+        ("limit", "point"),
         ("bar", "right"),
         ("", "right"),
         (when, "right"),

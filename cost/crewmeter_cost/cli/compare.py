@@ -21,7 +21,7 @@ from crewmeter_cost.cli.options import (
     ZoneOption,
     window,
 )
-from crewmeter_cost.cli.output import print_json, print_table, usd
+from crewmeter_cost.cli.output import Amount, Cell, amount_texts, print_json, print_table, usd
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import NAME_KEYS, Filter, Term, parse_filter
 from crewmeter_cost.ledger.read.runs import find_run
@@ -184,24 +184,20 @@ def signed_usd(pusd: int | None) -> str:
     return f"{'−' if pusd < 0 else '+'}{usd(abs(pusd))}"
 
 
+def _signed(pusd: int | None) -> Cell:
+    """Return a difference for a column of money."""
+    if pusd == 0:
+        return "no change"
+    return Amount(pusd, signed=True)
+
+
 def _lines(made: Comparison) -> list[list[str]]:
     """Return the totals as rows: what, A, B, difference, in per cent."""
     a = made.totals_a
     b = made.totals_b
-    rows = [
-        [
-            "cost",
-            usd(a.cost_pusd),
-            usd(b.cost_pusd),
-            signed_usd(made.cost_change),
-        ]
-    ]
-    rows[0].append(
-        _percent(
-            a.cost_pusd,
-            b.cost_pusd,
-        )
-    )
+    costs = amount_texts([Amount(a.cost_pusd), Amount(b.cost_pusd), _signed(made.cost_change)])
+    relative = _percent(a.cost_pusd, b.cost_pusd)
+    rows = [["cost", *(text.strip() for text in costs), relative]]
     left = a.document()
     right = b.document()
     for name, label in _AMOUNTS:
@@ -271,12 +267,12 @@ def _print(made: Comparison) -> None:
         sys.stdout.write(f"and {len(changed) - _STEPS} more (--format json has all)\n")
 
 
-def _step_cells(step: StepPair) -> list[str]:
+def _step_cells(step: StepPair) -> list[Cell]:
     return [
         " › ".join(step.path),
         f"{step.a.count:,}",
         f"{step.b.count:,}",
-        signed_usd(step.cost_change),
+        _signed(step.cost_change),
         f"{step.seconds_change:+,.1f}",
     ]
 

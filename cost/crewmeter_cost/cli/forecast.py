@@ -26,7 +26,15 @@ from crewmeter_cost.cli.options import (
     window,
     zone,
 )
-from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import (
+    Amount,
+    amount_texts,
+    exact_usd,
+    print_csv,
+    print_json,
+    print_table,
+    usd,
+)
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.store import Ledger
@@ -131,15 +139,18 @@ def _print(now: datetime, projections: list[tuple[str, Projection]], odd: list[A
         ("80 % interval", "right"),
         ("history", "right"),
     ]
+    ends = [end for _, each in projections for end in (each.low_pusd, each.high_pusd)]
+    texts = [text.strip() for text in amount_texts([Amount(end) for end in ends])]
+    intervals = zip(texts[::2], texts[1::2], strict=True)
     cells = [
         (
             scope,
-            usd(each.spent_pusd),
-            usd(each.expected_pusd),
-            f"{usd(each.low_pusd)} to {usd(each.high_pusd)}",
+            Amount(each.spent_pusd),
+            Amount(each.expected_pusd),
+            f"{low} to {high}",
             counted(each.days_of_history, "day"),
         )
-        for scope, each in projections
+        for (scope, each), (low, high) in zip(projections, intervals, strict=True)
     ]
     print_table(
         f"Forecast for {local:%B %Y}, as of {local:%Y-%m-%d %H:%M} {zone_name(zone())}",

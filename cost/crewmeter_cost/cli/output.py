@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.formatting import counted
-from crewmeter_cost.money import exact_usd
+from crewmeter_cost.money import PICO, exact_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COST_LEGEND",
+    "Amount",
+    "Cell",
     "aligned",
+    "amount_texts",
     "console",
+    "cost_amount",
     "cost_cell",
+    "exact_texts",
     "exact_usd",
     "print_csv",
     "print_json",
@@ -65,11 +71,90 @@ def usd(pusd: int | None) -> str:
     return f"${value:.{digits}f}"
 
 
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A sum of money in a table, in pico-USD. Its column decides how many decimals it has.
+
+    `mark` is printed after it, where a legend says what it means. `signed` prints a plus too.
+    """
+
+    pusd: int | None
+    mark: str = ""
+    signed: bool = False
+
+
+Cell = str | Amount
+
+
+def amount_texts(cells: Sequence[Cell]) -> list[str]:
+    """Return the cells of one column of money with the same decimals, points below each other.
+
+    The largest amount decides: cents from ten dollars up, four decimals from ten cents up, else
+    six. What that would round to nothing is ``<$0.01``. Texts between amounts stay as they are.
+    """
+    known = [abs(cell.pusd) for cell in cells if isinstance(cell, Amount) and cell.pusd]
+    most = max(known, default=0)
+    decimals = 6
+    if most >= 10 * PICO:
+        decimals = 2
+    elif most >= PICO // 10:
+        decimals = 4
+    texts = []
+    for cell in cells:
+        text = cell
+        if isinstance(cell, Amount):
+            text = _amount_text(cell, decimals)
+        texts.append(str(text))
+    return aligned(texts)
+
+
+def exact_texts(amounts: Sequence[str]) -> list[str]:
+    """Return exact amounts in USD (decimal strings) with the decimals of the longest, at least two.
+
+    None is rounded: zeros are added.
+    """
+    decimals = 2
+    for amount in amounts:
+        _, _, fraction = amount.partition(".")
+        decimals = max(decimals, len(fraction))
+    return [f"${Decimal(amount):,.{decimals}f}" for amount in amounts]
+
+
+def _amount_text(amount: Amount, decimals: int) -> str:
+    """Return an amount with so many decimals."""
+    if amount.pusd is None:
+        return "–"
+    least = 10 ** (12 - decimals)
+    size = Decimal(abs(amount.pusd)).scaleb(-12)
+    text = f"${size:,.{decimals}f}"
+    if 0 < abs(amount.pusd) < least:
+        text = f"<${Decimal(1).scaleb(-decimals):f}"
+    sign = ""
+    if amount.pusd < 0:
+        sign = "−"
+    elif amount.signed and amount.pusd:
+        sign = "+"
+    return f"{sign}{text}{amount.mark}"
+
+
+def cost_amount(pusd: int | None, *, priced: int, unpriced: int) -> Cell:
+    """Return a sum of calls' costs for a column of a table, by the rule of `cost_cell`."""
+    if not priced:
+        return "unpriced" if unpriced else "–"
+    return Amount(pusd, "*" if unpriced else "")
+
+
 def aligned(cells: Sequence[str]) -> list[str]:
-    """Return amounts of one width, with their decimal points in one column."""
-    tails = [len(cell) - cell.index(".") if "." in cell else 0 for cell in cells]
-    longest = max(tails, default=0)
-    padded = [cell + " " * (longest - tail) for cell, tail in zip(cells, tails, strict=True)]
+    """Return amounts of one width, with their decimal points in one column.
+
+    What has no point stands at the right.
+    """
+    tails = {cell: len(cell) - cell.index(".") for cell in cells if "." in cell}
+    longest = max(tails.values(), default=0)
+    padded = []
+    for cell in cells:
+        missing = longest - tails.get(cell, longest)
+        padded.append(cell + " " * missing)
     width = max((len(cell) for cell in padded), default=0)
     return [cell.rjust(width) for cell in padded]
 
@@ -135,27 +220,35 @@ def shortened(name: str, width: int) -> str:
 def print_table(
     title: str,
     columns: Sequence[tuple[str, str]],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Sequence[Cell]],
     *,
-    footer: Sequence[str] | None = None,
+    footer: Sequence[Cell] | None = None,
     drop: Sequence[str] = (),
 ) -> None:
     """Print a table that fits the terminal, with every amount whole.
 
     Each column is (heading, side). Side ``name`` is shortened in the middle where there is no room,
     ``left`` is folded, ``right`` and ``point`` (decimal points below each other) are never cut.
+    A column with an `Amount` is of side ``point``, whatever it says.
     Where that is not enough, the columns headed `drop` go, in that order. Cells are plain text:
     markup in names is printed, not interpreted.
     """
     from rich.text import Text
 
-    body = [list(row) for row in rows]
+    cells = [list(row) for row in rows]
+    if footer:
+        cells.append(list(footer))
+    sides = list(columns)
+    body = [[str(cell) for cell in row] for row in cells]
+    for index, (heading, _) in enumerate(columns):
+        column = [row[index] for row in cells]
+        if any(isinstance(cell, Amount) for cell in column):
+            sides[index] = (heading, "point")
+            for row, text in zip(body, amount_texts(column), strict=True):
+                row[index] = text
+    last = body.pop() if footer else None
     out = console()
-    fitted = _Fitted(
-        list(columns),
-        body,
-        list(footer) if footer else None,
-    )
+    fitted = _Fitted(sides, body, last)
     fitted.align_points()
     fitted.drop_columns(drop, out.width)
     fitted.shorten_names(out.width)
@@ -163,6 +256,8 @@ def print_table(
         # Rich folds a table's own title at the table's width, which may be narrow.
         out.print(Text(title, style="italic"))
     out.print(fitted.table())
+    if any(isinstance(cell, Amount) and cell.mark == "*" for row in cells for cell in row):
+        out.print(COST_LEGEND)
 
 
 class _Fitted:
@@ -206,9 +301,9 @@ class _Fitted:
         for index, (heading, side) in enumerate(self._columns):
             if side == "point":
                 cells = aligned(self._cells(index))
-                self._put(index, cells)
                 # Rich strips the padding of right-justified cells, so all of them get one width.
-                width = max((len(cell) for cell in cells), default=0)
+                width = max(len(heading), *(len(cell) for cell in cells), 0)
+                self._put(index, [cell.rjust(width) for cell in cells])
                 self._columns[index] = (heading.rjust(width), side)
 
     def drop_columns(self, headings: Sequence[str], width: int) -> None:

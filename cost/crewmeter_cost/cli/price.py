@@ -18,7 +18,7 @@ from crewmeter.providers.hosts import canonical_provider
 from crewmeter.providers.usage_reading import read_usage
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, instant
-from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table
+from crewmeter_cost.cli.output import exact_texts, exact_usd, print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import cost_status_text, provider_text
 from crewmeter_cost.pricing.catalogue.nearest_names import nearest_models
@@ -214,23 +214,28 @@ def _print_charge(outcome: Charge) -> None:
 
     Rates per 1M tokens, costs with their points in one column.
     """
+    exact = [exact_usd(line.cost_pusd) for line in outcome.items]
+    *costs, total = exact_texts([*exact, exact_usd(outcome.cost_pusd)])
     rows = []
-    for line in outcome.items:
+    for line, cost in zip(outcome.items, costs, strict=True):
         item = line.item.replace("_", " ")
         quantity = f"{line.quantity:,}"
         rate = _rate_text(line.item, line.rate_usd)
-        cost = f"${exact_usd(line.cost_pusd)}"
         rows.append((item, quantity, rate, cost))
     columns = [
         ("item", "left"),
         ("quantity", "right"),
-        ("rate", "right"),
+        ("rate", "point"),
         ("cost", "point"),
     ]
-    total = f"${exact_usd(outcome.cost_pusd)}"
     status = cost_status_text(outcome.status)
     title = f"{outcome.model} at {provider_text(outcome.provider)} ({outcome.source}, {status})"
     print_table(title, columns, rows, footer=("total", "", "", total))
+
+
+def _bare(price: str) -> str:
+    """Return a price without its sign and commas."""
+    return price.removeprefix("$").replace(",", "")
 
 
 def _rate_text(item: str, rate_usd: str) -> str:
@@ -238,7 +243,8 @@ def _rate_text(item: str, rate_usd: str) -> str:
     if item in SINGLE or item.startswith("gpu"):
         return f"${rate_usd} each"
     per_million = Decimal(rate_usd).scaleb(6).normalize()
-    return f"${per_million:f} per 1M"
+    (text,) = exact_texts([f"{per_million:f}"])
+    return f"{text} per 1M"
 
 
 def _note_flags(flags: tuple[str, ...]) -> None:
@@ -284,7 +290,12 @@ def _print_rates(table: RateTable) -> None:
     """Print rates as a table: a line an item and size, a column a tier."""
     tiers = table.tiers()
     cells = table.cells()
-    rows = [[label, *(prices.get(tier, "–") for tier in tiers)] for label, prices in cells]
+    rows = [[label] for label, _ in cells]
+    for tier in tiers:
+        known = [_bare(prices[tier]) for _, prices in cells if tier in prices]
+        texts = iter(exact_texts(known))
+        for row, (_, prices) in zip(rows, cells, strict=True):
+            row.append(next(texts) if tier in prices else "–")
     columns = [("USD per 1M tokens", "left"), *((tier, "point") for tier in tiers)]
     title = f"{table.model} at {provider_text(table.provider)} ({table.source})"
     print_table(title, columns, rows)

@@ -22,7 +22,9 @@ from crewmeter_cost.cli.options import (
     zone,
 )
 from crewmeter_cost.cli.output import (
-    cost_cell,
+    Amount,
+    Cell,
+    cost_amount,
     print_csv,
     print_json,
     print_table,
@@ -195,10 +197,10 @@ def _side(group: str) -> str:
     return "name"
 
 
-def _cells(row: ReportRow, *, of_tools: bool) -> list[str]:
+def _cells(row: ReportRow, *, of_tools: bool) -> list[Cell]:
     sums = row.sums
     rate = row.success_rate
-    cells = [
+    cells: list[Cell] = [
         f"{sums['calls']:,}",
         "–" if rate is None else f"{rate:.1%}",
     ]
@@ -212,9 +214,9 @@ def _cells(row: ReportRow, *, of_tools: bool) -> list[str]:
     ]
     if of_tools:
         return cells
-    cost = usd(0)
+    cost: Cell = Amount(0)
     if sums["calls"]:
-        cost = cost_cell(
+        cost = cost_amount(
             row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"]
         )
     return [*cells, cost]

@@ -21,7 +21,13 @@ from crewmeter_cost.cli.options import (
     must_exist,
     window,
 )
-from crewmeter_cost.cli.output import cost_cell, print_csv, print_json, print_table
+from crewmeter_cost.cli.output import (
+    Cell,
+    cost_amount,
+    print_csv,
+    print_json,
+    print_table,
+)
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.maintenance.reprice import reprice, undo
 from crewmeter_cost.ledger.store import Ledger
@@ -155,8 +161,8 @@ def _table(done: Repriced, dry_run: bool) -> None:
         )
 
 
-def _cost(pusd: int, change: ModelChange, unpriced: int) -> str:
-    return cost_cell(
+def _cost(pusd: int, change: ModelChange, unpriced: int) -> Cell:
+    return cost_amount(
         pusd,
         priced=change.calls - unpriced,
         unpriced=0,

@@ -22,7 +22,15 @@ from crewmeter_cost.cli.options import (
     window,
     zone,
 )
-from crewmeter_cost.cli.output import console, cost_cell, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import (
+    Amount,
+    Cell,
+    console,
+    cost_amount,
+    print_csv,
+    print_json,
+    print_table,
+)
 from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs, read_order
 from crewmeter_cost.ledger.read.runs import RUN_COLUMNS
@@ -135,10 +143,10 @@ def _print(found: Sequence[Run], order: str) -> None:
     )
 
 
-def _cells(run: Run) -> list[str]:
-    cost = usd(0)
+def _cells(run: Run) -> list[Cell]:
+    cost: Cell = Amount(0)
     if run.calls:
-        cost = cost_cell(
+        cost = cost_amount(
             run.cost_pusd,
             priced=run.priced_calls,
             unpriced=run.unpriced_calls,

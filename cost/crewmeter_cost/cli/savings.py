@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.analysis.savings import Saving, savings
 from crewmeter_cost.cli.options import Format
-from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import Amount, exact_usd, print_csv, print_json, print_table
 from crewmeter_cost.ledger.read.calls import billed
 from crewmeter_cost.ledger.sql import Sql
 from crewmeter_cost.ledger.store import Ledger
@@ -68,7 +68,7 @@ def _print(found: list[Saving]) -> None:
         ("see", "left"),
     ]
     cells = [
-        (_KIND[each.kind], each.subject, usd(each.pusd), each.evidence, each.examples[0])
+        (_KIND[each.kind], each.subject, Amount(each.pusd), each.evidence, each.examples[0])
         for each in found
     ]
     title = "Avoidable costs (each an upper bound; they overlap)"

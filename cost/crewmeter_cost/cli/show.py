@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,8 +21,11 @@ from crewmeter_cost.cli.options import (
 )
 from crewmeter_cost.cli.output import (
     COST_LEGEND,
+    Amount,
+    Cell,
+    amount_texts,
     console,
-    cost_cell,
+    cost_amount,
     print_csv,
     print_json,
     without_price,
@@ -127,7 +131,7 @@ def print_tree(tree: RunTree) -> None:
     nodes = list(_walk(tree.root))
     begin = min(node.started_ns for _, node in nodes)
     end = max(node.started_ns + (node.duration_ns or 0) for _, node in nodes)
-    amounts = [_amounts(node) for _, node in nodes]
+    amounts = _with_costs([_amounts(node) for _, node in nodes])
     headings = ["time", "in", "out", "cost"]
     width = console().width
     with_timeline = width >= _TIMELINE_FROM
@@ -190,7 +194,7 @@ def _print_legend(tree: RunTree, amounts: Sequence[Sequence[str]]) -> None:
             )
             + "\n"
         )
-    if any(cells[-1].endswith("*") for cells in amounts):
+    if any("*" in cells[-1] for cells in amounts):
         sys.stdout.write(f"{COST_LEGEND}\n")
 
 
@@ -239,7 +243,17 @@ def _bar_cell(first: int, low: int, high: int) -> str:
     return _EIGHTHS[filled]
 
 
-def _amounts(node: Node) -> list[str]:
+def _with_costs(rows: list[list[Cell]]) -> list[list[str]]:
+    """Return the rows as texts, with the costs' points below each other."""
+    costs = amount_texts([row[-1] for row in rows])
+    texts = []
+    for row, cost in zip(rows, costs, strict=True):
+        others = [str(cell) for cell in row[:-1]]
+        texts.append([*others, cost])
+    return texts
+
+
+def _amounts(node: Node) -> list[Cell]:
     """Return a step's time, tokens and cost.
 
     Blanks where it made no call.
@@ -250,13 +264,13 @@ def _amounts(node: Node) -> list[str]:
     if not node.calls:
         return [seconds, "", "", ""]
     unpriced = node.unpriced_calls
-    cost = cost_cell(
+    cost = cost_amount(
         node.cost_pusd,
         priced=node.priced_calls,
         unpriced=unpriced,
     )
-    if node.inexact_calls and not cost.endswith("*"):
-        cost += "*"
+    if node.inexact_calls and isinstance(cost, Amount):
+        cost = replace(cost, mark="*")
     return [
         seconds,
         f"{node.input_tokens:,}",

@@ -14,6 +14,8 @@ import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, ZoneOption, window
 from crewmeter_cost.cli.output import (
+    Amount,
+    Cell,
     exact_usd,
     print_csv,
     print_json,
@@ -208,15 +210,15 @@ def _print(statement: Statement, context: StatementContext) -> None:
     ]
     rows = [_cells(account, context, shared=shared) for account in payers]
     calls = sum(account.calls for account in payers)
-    footer = [
+    footer: list[Cell] = [
         "total",
         f"{calls:,}",
         f"{statement.unpriced_calls:,}",
     ]
-    footer.append(usd(sum(account.direct_pusd for account in payers)))
+    footer.append(Amount(sum(account.direct_pusd for account in payers)))
     if shared:
-        footer.append(usd(sum(account.shared_pusd for account in payers)))
-    footer += [usd(statement.total_pusd), "", ""]
+        footer.append(Amount(sum(account.shared_pusd for account in payers)))
+    footer += [Amount(statement.total_pusd), "", ""]
     dropped = ("budget", "last month", "unpriced", "calls", "direct", "shared")
     print_table(title, columns, rows, footer=footer, drop=dropped)
     if statement.unpriced_calls:
@@ -231,24 +233,24 @@ def _print(statement: Statement, context: StatementContext) -> None:
     sys.stdout.write("a page to print: crewmeter statement --html statement.html\n")
 
 
-def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[str]:
-    direct = usd(account.direct_pusd)
-    total = usd(account.total_pusd)
+def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[Cell]:
+    direct: Cell = Amount(account.direct_pusd)
+    total: Cell = Amount(account.total_pusd)
     if account.unknown:
         direct = total = "unpriced"
-    cells = [
+    cells: list[Cell] = [
         account.name or "(unassigned)",
         f"{account.calls:,}",
     ]
     cells += [f"{account.unpriced_calls:,}", direct]
     if shared:
-        cells.append(usd(account.shared_pusd))
+        cells.append(Amount(account.shared_pusd))
     change = context.change(account.name, account.total_pusd)
     budget = context.budgets.get(account.name)
     cells += [
         total,
         "–" if change is None else f"{change:+,.0f} %",
-        usd(budget),
+        Amount(budget),
     ]
     return cells
 

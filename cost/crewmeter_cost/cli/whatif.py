@@ -21,7 +21,14 @@ from crewmeter_cost.cli.options import (
     window,
     window_text,
 )
-from crewmeter_cost.cli.output import exact_usd, print_csv, print_json, print_table, usd
+from crewmeter_cost.cli.output import (
+    Amount,
+    Cell,
+    exact_usd,
+    print_csv,
+    print_json,
+    print_table,
+)
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.calls import billed
@@ -169,7 +176,7 @@ def _print(
         f"What if, {window_text(start, end)}",
         headings,
         cells,
-        footer=("total", "", "", usd(was), usd(would), _signed(would - was)),
+        footer=("total", "", "", Amount(was), Amount(would), _signed(would - was)),
     )
     for line in lines:
         if line.unknown_calls:
@@ -191,18 +198,19 @@ def _instead(line: WhatIfLine, change: Change) -> str:
     return ", ".join(how)
 
 
-def _amounts(line: WhatIfLine) -> tuple[str, str, str]:
+def _amounts(line: WhatIfLine) -> tuple[Cell, Cell, Cell]:
     """What it cost, what it would, and the difference.
 
     Dashes where no call is in the sums.
     """
-    if line.calls:
-        return (usd(line.was_pusd), usd(line.would_pusd), _signed(line.difference_pusd))
-    return ("–", "–", "–")
+    if not line.calls:
+        return ("–", "–", "–")
+    was = Amount(line.was_pusd)
+    would = Amount(line.would_pusd)
+    return (was, would, _signed(line.difference_pusd))
 
 
-def _signed(pusd: int) -> str:
+def _signed(pusd: int) -> Cell:
     if not pusd:
         return "no change"
-    sign = "−" if pusd < 0 else "+"
-    return f"{sign}{usd(abs(pusd))}"
+    return Amount(pusd, signed=True)
