@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COST_STATUS_TEXT", "cost_status_text", "counted", "provider_text"]
+__all__ = [
+    "COST_STATUS_TEXT",
+    "PROVIDER_TEXT",
+    "RUN_STATUS_TEXT",
+    "cost_status_text",
+    "counted",
+    "provider_text",
+    "run_status_text",
+]
 
 COST_STATUS_TEXT: Mapping[str, str] = {
     "priced": "priced",
@@ -31,7 +39,15 @@ COST_STATUS_TEXT: Mapping[str, str] = {
     "rejected": "rejected by the provider, no charge",
 }
 
-_PROVIDER: Mapping[str, str] = {
+RUN_STATUS_TEXT: Mapping[str, str] = {
+    "ok": "ok",
+    "error": "failed",
+    "abandoned": "abandoned",
+    "running": "running",
+}
+"""Status of runs and steps, as filters call it too (`status=failed`)."""
+
+PROVIDER_TEXT: Mapping[str, str] = {
     "openai": "OpenAI",
     "anthropic": "Anthropic",
     "gcp.gemini": "Google Gemini",
@@ -77,8 +93,13 @@ def cost_status_text(status: str) -> str:
     return COST_STATUS_TEXT.get(status, status.replace("_", " "))
 
 
+def run_status_text(status: str) -> str:
+    """Return the status of a run or step in words."""
+    return RUN_STATUS_TEXT.get(status, status)
+
+
 def provider_text(provider: str | None) -> str:
     """Return a provider's own name: ``Google Gemini`` for ``gcp.gemini``."""
     if provider is None:
         return "unknown provider"
-    return _PROVIDER.get(provider, provider)
+    return PROVIDER_TEXT.get(provider, provider)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
@@ -20,6 +21,7 @@ from crewmeter_dashboards.grafana_style import heading, styled
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.columnar import text_for
 from crewmeter_dashboards.panels.panel import Kind, Unit
+from crewmeter_dashboards.panels.words import WORDS, in_words
 from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
 from crewmeter_dashboards.sql_dialects import for_grafana
 from crewmeter_dashboards.sql_sources import FILTERS, Dialect
@@ -49,6 +51,9 @@ _INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
 """Keys of interval variables, which the SDK writes into every variable; Grafana's own types know
 them nowhere.
 """
+
+_SERIES_VALUE = re.compile(r" AS (\w+)\nFROM facts")
+"""The value column of `queries.over_time`."""
 
 _LEDGER_REF = "${ledger}"
 _PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}")
@@ -117,9 +122,20 @@ def _shaped(panel: Panel, dialect: Dialect) -> str:
     sql = text_for(panel, dialect)
     if panel.kind is Kind.TABLE:
         return _with_headings(panel, dialect)
+    if panel.series in WORDS:
+        sql = _series_in_words(panel, sql)
     if panel.kind in (Kind.LINES, Kind.STACK) and dialect is Dialect.CLICKHOUSE:
         return f"SELECT * REPLACE (toDateTime(time) AS time) FROM (\n{sql}\n) ORDER BY time"
     return sql
+
+
+def _series_in_words(panel: Panel, sql: str) -> str:
+    """Return a query of (time, name, value) whose curves are named in words."""
+    series = str(panel.series)
+    value = _SERIES_VALUE.search(sql)
+    assert value is not None
+    named = f'{in_words(series)} AS "{series}"'
+    return f"SELECT time, {named}, {value[1]} FROM (\n{sql}\n) AS answer ORDER BY 1, 2"
 
 
 def _with_headings(panel: Panel, dialect: Dialect) -> str:
@@ -129,7 +145,7 @@ def _with_headings(panel: Panel, dialect: Dialect) -> str:
     """
 
     def renamed(name: str, column: Column) -> str:
-        value = f'"{name}"'
+        value = in_words(name)
         if column.unit is Unit.SHARE:
             value = f"100.0 * {value}"
         elif column.unit is Unit.TIME and dialect is Dialect.POSTGRESQL:
@@ -237,6 +253,45 @@ def _bucket_variable() -> Any:
     )
 
 
+def _page_variable(address: str) -> Any:
+    """Return where the browser reaches crewmeter's page, for links to runs."""
+    option = dashboard.VariableOption(selected=True, text=address, value=address)
+    return (
+        build.TextBoxVariable("page")
+        .label("crewmeter page")
+        .default_value(address)
+        .options([option])
+        .current(option)
+    )
+
+
+def _alert_annotations() -> dict[str, object]:
+    """Return the layers that mark alerts on every time series.
+
+    Grafana's own rules come with its built-in layer, those of Prometheus with a query.
+    """
+    own = {
+        "builtIn": 1,
+        "name": "Annotations & Alerts",
+        "type": "dashboard",
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "hide": True,
+        "iconColor": "rgba(0, 211, 255, 1)",
+    }
+    firing = {
+        "name": "Alerts",
+        "datasource": {"type": "prometheus", "uid": "${prometheus}"},
+        "enable": True,
+        "iconColor": "#D6455D",
+        "expr": 'ALERTS{alertstate="firing", product="crewmeter"}',
+        "step": "60s",
+        "titleFormat": "{{alertname}}",
+        "tagKeys": "severity",
+    }
+    return {"list": [own, firing]}
+
+
 def _budget_variable(budget_usd: float) -> Any:
     text = f"{budget_usd:g}"
     option = dashboard.VariableOption(selected=True, text=text, value=text)
@@ -249,7 +304,9 @@ def _budget_variable(budget_usd: float) -> Any:
     )
 
 
-def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
+def render_board(
+    board: Board, dialect: Dialect, *, budget_usd: float, page: str = "http://127.0.0.1:8318"
+) -> str:
     """Return the board as JSON text for a Grafana whose ledger speaks `dialect`."""
     numbers = panel_ids(board)
     drawn = (
@@ -267,6 +324,7 @@ def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
                 *_source_variables(dialect),
                 *(_filter_variable(name, dialect) for name in board.filters),
                 _bucket_variable(),
+                _page_variable(page),
             ]
         )
         .links(_links(board))
@@ -282,6 +340,7 @@ def render_board(board: Board, dialect: Dialect, *, budget_usd: float) -> str:
                 _panel(CATALOGUE[cell.panel], cell, numbers[cell.panel], dialect)
             )
     document = json.loads(json.dumps(drawn.build(), cls=JSONEncoder))
+    document["annotations"] = _alert_annotations()
     for variable in document["templating"]["list"]:
         for name in _INTERVAL_ONLY:
             variable.pop(name, None)

@@ -20,7 +20,7 @@ from crewmeter_dashboards.panels.palette import GOOD, MEANING
 from crewmeter_dashboards.panels.panel import Kind, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from crewmeter_dashboards.panels.panel import Column, Panel, Step
 
@@ -31,6 +31,27 @@ _TRACE_PANE = (
     '"queries":[{"refId":"A","queryType":"traceql","query":"TRACE"}],'
     '"range":{"from":"${__from}","to":"${__to}"}}}'
 )
+_RUNS = "${page}/?view=runs&from=${__from:date:iso}&to=${__to:date:iso}"
+_RUN_FILTERS = {
+    "crew": "crew",
+    "name": "crew",
+    "team": "team",
+    "service": "service",
+    "environment": "environment",
+    "agent": "agent",
+    "model": "model",
+}
+"""Column or series → the filter of the page's run list that it sets."""
+_TRACE_ATTRIBUTES = {
+    "crew": "span.crewmeter.crew.name",
+    "name": "span.crewmeter.crew.name",
+    "agent": "span.gen_ai.agent.name",
+    "model": "span.gen_ai.request.model",
+    "tool": "span.crewmeter.tool.name",
+    "team": "span.crewmeter.team",
+    "service": "resource.service.name",
+}
+"""Column or series → the attribute that Tempo searches for it."""
 _CURRENT_RANGE = "${__url_time_range}&${ledger:queryparam}"
 
 
@@ -136,10 +157,11 @@ def _time_series(panel: Panel) -> Any:
         .color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .axis_soft_min(0)
     )
+    drawn = drawn.data_links(_series_links(panel))
     if panel.series:
         drawn = drawn.display_name(f"${{__field.labels.{panel.series}}}")
     if panel.series or panel.promql:
-        return _fixed(drawn, ("ok", "error", "abandoned", "other", "(none)"))
+        return _fixed(drawn, ("ok", "error", "failed", "abandoned", "other", "(none)"))
     return _fixed(drawn, [name for name in panel.columns if name in MEANING])
 
 
@@ -189,11 +211,7 @@ def _heatmap(_panel: Panel) -> Any:
 
 def _table(panel: Panel) -> Any:
     drawn = table.Panel().cell_height(common.TableCellHeight.SM)
-    links = [
-        link for name, column in panel.columns.items() if (link := _link(name, column)) is not None
-    ]
-    if links:
-        drawn = drawn.data_links(links)
+    drawn = drawn.data_links(_row_links(panel))
     for column in panel.columns.values():
         properties = _cell(column)
         if properties:
@@ -223,21 +241,68 @@ def _cell(column: Column) -> list[dashboard.DynamicConfigValue]:
     return []
 
 
-def _link(name: str, column: Column) -> Any:
-    """Return the link that every cell of the row opens.
+def _row_links(panel: Panel) -> list[Any]:
+    """Return the links of a table's rows.
 
-    It leads to the row's trace, or to the board about the thing it names.
+    They lead to the runs behind the row, to its trace or traces like it, and to the board about
+    the thing it names.
     """
-    value = f'${{__data.fields["{heading(column)}"]:percentencode}}'
+    values = {}
+    for name, column in panel.columns.items():
+        values[name] = f'${{__data.fields["{heading(column)}"]:percentencode}}'
+    links = [_own_link(name, column, values[name]) for name, column in panel.columns.items()]
+    found = [link for link in links if link is not None]
+    if "run_id" in values:
+        return found
+    if "kind" in values:
+        # The name is of whatever kind the row says, so it sets no filter.
+        return [*found, *_links_by_name({})]
+    return [*found, *_links_by_name(values)]
+
+
+def _series_links(panel: Panel) -> list[Any]:
+    """Return the links of a curve: the runs behind it, and traces like them."""
+    values = {}
+    if panel.series:
+        values[panel.series] = f"${{__field.labels.{panel.series}:percentencode}}"
+    return _links_by_name(values)
+
+
+def _links_by_name(values: Mapping[str, str]) -> list[Any]:
+    """Return links to the runs and traces that the named things took part in."""
+    address = _RUNS
+    for name, value in values.items():
+        if name in _RUN_FILTERS:
+            address += f"&{_RUN_FILTERS[name]}={value}"
+    links = [_blank("Open the runs behind it", address)]
+    for name, value in values.items():
+        if name in _TRACE_ATTRIBUTES:
+            query = f'{{ {_TRACE_ATTRIBUTES[name]} = \\"{value}\\" }}'
+            links.append(_blank("Find its traces", _explore(query, value)))
+            break
+    return links
+
+
+def _own_link(name: str, column: Column, value: str) -> Any:
+    """Return the link that a column says it has."""
     if column.link == "trace":
-        pane = quote(_TRACE_PANE, safe="${}._").replace("TRACE", value)
-        return (
-            build.DashboardLink("Open the trace")
-            .url(f"/explore?schemaVersion=1&panes={pane}")
-            .target_blank(True)
-        )
-    if column.link and column.link != "run":
+        return _blank("Open the trace", _explore(value, value))
+    if column.link == "run":
+        return _blank("Open the run", f"${{page}}/?view=run&run={value}")
+    if column.link:
         return build.DashboardLink(f"Open this {name}").url(
             f"/d/crewmeter-{column.link}?{_CURRENT_RANGE}&var-{name}={value}"
         )
     return None
+
+
+def _explore(query: str, value: str) -> str:
+    """Return the address of Grafana's Explore with a TraceQL query that holds `value`."""
+    pane = _TRACE_PANE.replace("TRACE", query.replace(value, "VALUE"))
+    encoded = quote(pane, safe="${}._").replace("VALUE", value)
+    return f"/explore?schemaVersion=1&panes={encoded}"
+
+
+def _blank(title: str, url: str) -> Any:
+    """Return a link that opens in a new tab."""
+    return build.DashboardLink(title).url(url).target_blank(True)

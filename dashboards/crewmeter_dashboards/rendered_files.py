@@ -87,7 +87,7 @@ def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
     budget = thresholds("spend", "month_budget_usd")
     return {
         f"grafana/{FOLDER[dialect]}/{board.id}.json": render_board(
-            board, dialect, budget_usd=budget
+            board, dialect, budget_usd=budget, page=thresholds.page
         )
         for dialect in Dialect
         for board in BOARDS

@@ -26,6 +26,8 @@ class Thresholds:
     """Numbers by section and name, as in ``thresholds.toml``."""
 
     runbooks: str
+    page: str
+    """Where a browser reaches crewmeter's page."""
     sections: Mapping[str, Mapping[str, Any]]
 
     def __call__(self, section: str, name: str) -> float:
@@ -67,7 +69,8 @@ def load(overrides: Path | None = None, *, runbooks: str | None = None) -> Thres
             raise ThresholdsError(f"{overrides}: {error}") from error
         _merge(shipped, mine, str(overrides))
     shipped_runbooks = shipped.pop("runbooks")
-    return Thresholds(runbooks=runbooks or shipped_runbooks, sections=shipped)
+    page = shipped.pop("page").rstrip("/")
+    return Thresholds(runbooks=runbooks or shipped_runbooks, page=page, sections=shipped)
 
 
 def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: str = "") -> None:

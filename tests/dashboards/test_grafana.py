@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from urllib.parse import unquote
 
 import pytest
 import yaml
 from jsonschema import Draft7Validator
 from support.paths import ROOT, SCHEMAS
 
+from crewmeter import semconv
 from crewmeter_dashboards import rendered_files
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana import panel_ids, render_board
@@ -20,10 +23,11 @@ from crewmeter_dashboards.provisioning import (
     render_folders,
     render_sources,
 )
-from crewmeter_dashboards.sql_sources import Dialect
+from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 from crewmeter_dashboards.thresholds import load
 
 DASHBOARDS = ROOT / "dashboards"
+STYLE = DASHBOARDS / "crewmeter_dashboards/grafana_style.py"
 DASHBOARD = Draft7Validator(
     json.loads((SCHEMAS / "grafana-dashboard.schema.json").read_text("utf-8"))
 )
@@ -92,13 +96,50 @@ def test_boards_link_to_each_other_and_keep_range_and_variables():
         assert all(link["keepTime"] and link["includeVars"] for link in links)
 
 
-def test_run_tables_link_to_the_trace():
-    """A trace id leads into the trace back end."""
-    text = render_board(
-        next(board for board in BOARDS if board.id == "crews"), Dialect.SQLITE, budget_usd=1000
-    )
-    assert "traceql" in text
-    assert "${tempo}" in text
+def _drawn(board, kind: str) -> dict[str, list[dict]]:
+    """Return the links of the panels of a kind, by title."""
+    document = json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))
+    return {
+        panel["title"]: panel["fieldConfig"]["defaults"].get("links", [])
+        for panel in document["panels"]
+        if panel["type"] == kind
+    }
+
+
+@pytest.mark.parametrize("kind", ["table", "timeseries"])
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.id)
+def test_every_row_and_curve_links_to_its_runs(board, kind):
+    """On crewmeter's page, in the range of the board, with the filter that the page knows."""
+    for title, links in _drawn(board, kind).items():
+        runs = [link["url"] for link in links if link["url"].startswith("${page}/?view=run")]
+        assert runs, title
+        for url in runs:
+            assert "from=${__from:date:iso}" in url or "&run=${__data" in url
+            for name in re.findall(r"&(\w+)=\$\{__(?:data|field)", url):
+                assert name in {*FILTERS, "run"}
+
+
+def test_runs_link_to_their_trace_and_names_to_traces_like_theirs():
+    """A trace id leads into the trace back end, a name into a search by an attribute of ours."""
+    (crews,) = [board for board in BOARDS if board.id == "crews"]
+    for title, links in _drawn(crews, "table").items():
+        urls = [unquote(link["url"]) for link in links if "traceql" in link["url"]]
+        assert urls, title
+        assert all("${tempo}" in url for url in urls)
+    attributes = re.findall(r'"span\.([a-z_.]+)"', STYLE.read_text("utf-8"))
+    known = {value for value in vars(semconv).values() if isinstance(value, str)}
+    assert len(attributes) >= 5
+    assert set(attributes) <= known
+
+
+def test_alerts_are_marked_on_the_curves():
+    """Grafana's own rules and those of Prometheus, where the rules say whose they are."""
+    for board in BOARDS:
+        document = json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))
+        own, firing = document["annotations"]["list"]
+        assert own["builtIn"] == 1
+        assert firing["expr"] == 'ALERTS{alertstate="firing", product="crewmeter"}'
+    assert "product: crewmeter" in (DASHBOARDS / "prometheus/alerts.yml").read_text("utf-8")
 
 
 def test_every_panel_says_something_when_it_is_empty_and_has_a_unit():

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from support.paths import ROOT
 
+from crewmeter_cost.formatting import COST_STATUS_TEXT, PROVIDER_TEXT, RUN_STATUS_TEXT
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.words import WORDS
 from crewmeter_dashboards.prometheus_alerts import prometheus_alerts
 from crewmeter_dashboards.thresholds import load
 
@@ -62,3 +64,14 @@ def test_alerts_use_plain_words_and_name_their_limit():
             assert "$value" in alert.summary, alert.name
     for alert in ledger_alerts(load()):
         assert _retired(f"{alert.title}\n{alert.summary}") == []
+
+
+def test_boards_and_commands_have_the_same_words_for_codes():
+    """A status or a provider is called the same in Grafana, on the page and in a table."""
+    for column, known in (
+        ("status", RUN_STATUS_TEXT),
+        ("cost_status", COST_STATUS_TEXT),
+        ("provider", PROVIDER_TEXT),
+    ):
+        changed = {code: words for code, words in known.items() if code != words}
+        assert WORDS[column] == changed

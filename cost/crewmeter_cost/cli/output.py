@@ -73,7 +73,9 @@ def usd(pusd: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A sum of money in a table, in pico-USD. Its column decides how many decimals it has.
+    """A sum of money in a table, in pico-USD.
+
+    Its column decides how many decimals it has.
 
     `mark` is printed after it, where a legend says what it means. `signed` prints a plus too.
     """
@@ -87,7 +89,7 @@ Cell = str | Amount
 
 
 def amount_texts(cells: Sequence[Cell]) -> list[str]:
-    """Return the cells of one column of money with the same decimals, points below each other.
+    """Return a column of money with the same decimals and points below each other.
 
     The largest amount decides: cents from ten dollars up, four decimals from ten cents up, else
     six. What that would round to nothing is ``<$0.01``. Texts between amounts stay as they are.
@@ -109,9 +111,9 @@ def amount_texts(cells: Sequence[Cell]) -> list[str]:
 
 
 def exact_texts(amounts: Sequence[str]) -> list[str]:
-    """Return exact amounts in USD (decimal strings) with the decimals of the longest, at least two.
+    """Return exact amounts with the same decimals, at least two.
 
-    None is rounded: zeros are added.
+    They are decimal strings of USD. None is rounded: zeros are added.
     """
     decimals = 2
     for amount in amounts:
@@ -138,7 +140,7 @@ def _amount_text(amount: Amount, decimals: int) -> str:
 
 
 def cost_amount(pusd: int | None, *, priced: int, unpriced: int) -> Cell:
-    """Return a sum of calls' costs for a column of a table, by the rule of `cost_cell`."""
+    """Return a sum of calls' costs for a table's column, as `cost_cell` does."""
     if not priced:
         return "unpriced" if unpriced else "–"
     return Amount(pusd, "*" if unpriced else "")

@@ -32,6 +32,7 @@ from crewmeter_cost.cli.output import (
     print_table,
 )
 from crewmeter_cost.filters import parse_filter
+from crewmeter_cost.formatting import run_status_text
 from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs, read_order
 from crewmeter_cost.ledger.read.runs import RUN_COLUMNS
 from crewmeter_cost.ledger.store import Ledger
@@ -158,7 +159,7 @@ def _cells(run: Run) -> list[Cell]:
         run.run_id[:8],
         f"{datetime.fromtimestamp(run.started_ns / 1e9, zone()):%m-%d %H:%M:%S}",
         run.name or "–",
-        run.status,
+        run_status_text(run.status),
         duration,
         f"{run.calls:,}",
         f"{run.tool_calls:,}",

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from crewmeter_cost.budgets.repository import in_force
 from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
-from crewmeter_cost.formatting import COST_STATUS_TEXT
+from crewmeter_cost.formatting import COST_STATUS_TEXT, PROVIDER_TEXT, RUN_STATUS_TEXT
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.time_range import read_zone, zone_name
@@ -77,7 +77,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
     def boards(_request: Request) -> Response:
         own = {
             "budget_usd": monthly_budget(ledger.engine),
-            "words": dict(COST_STATUS_TEXT),
+            "words": {**COST_STATUS_TEXT, **RUN_STATUS_TEXT, **PROVIDER_TEXT},
             "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
             "zone": zone_name(read_zone()),
         }

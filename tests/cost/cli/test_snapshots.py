@@ -1,7 +1,7 @@
 """What commands print at 60, 80 and 120 columns, as it is stored.
 
-`CREWMETER_TEST_SNAPSHOTS=write pytest tests/cost/cli/test_snapshots.py` stores what they print now; look
-at the difference before you commit it.
+`CREWMETER_TEST_SNAPSHOTS=write pytest tests/cost/cli/test_snapshots.py` stores what they print now;
+look at the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def test_a_command_prints_what_is_stored(screen, path, name):
     words = list(COMMANDS[name])
     if name == "budget_status":
         screen("budget", "set", "25 USD/month")
-        screen("budget", "set", "3 USD/month", "--team", "growth", "--hard")
+        screen("budget", "set", "team:growth 3 USD/month", "--hard")
     if RUN in words:
         listed = screen("runs", "--order", "cost", "--limit", "1", "--format", "csv", *WINDOW)
         words[words.index(RUN)] = listed.splitlines()[1].split(",")[0]

@@ -2,7 +2,7 @@
 
 import { drawFilters, drawNav, drawTools, select } from "./controls.js";
 import { el } from "./dom.js";
-import { useZone } from "./format.js";
+import { useWords, useZone, word } from "./format.js";
 import { panelFrame } from "./panels.js";
 import { drawRun, drawRuns, runControls } from "./runs.js";
 import { get, question, read, write } from "./state.js";
@@ -47,7 +47,7 @@ function show() {
   schedule();
   if (board) drawBoard(board, query, stale);
   else if (!runs && state.view !== "run") drawUnknown(state.view);
-  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale, word: (status) => catalogue.words?.[status] ?? status, traceUrl: catalogue.trace_url }));
+  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale, word, traceUrl: catalogue.trace_url }));
 }
 
 function drawUnknown(name) {
@@ -69,8 +69,7 @@ function drawBoard(board, query, stale) {
     alert.hidden = false;
     alert.textContent = message;
   };
-  const word = (status) => catalogue.words?.[status] ?? status;
-  const context = { query, colors: catalogue.colors, link: target, stale, fail, word };
+  const context = { query, colors: catalogue.colors, link: target, stale, fail };
   const frames = [];
   const rows = board.rows.map((row) => {
     const cells = row.panels.map((cell) => {
@@ -131,6 +130,7 @@ addEventListener("popstate", show);
 try {
   catalogue = await get("api/boards");
   useZone(catalogue.zone);
+  useWords(catalogue.words);
   show();
 } catch (error) {
   $("main").replaceChildren(el("p", { class: "failed", role: "alert" }, error.message));

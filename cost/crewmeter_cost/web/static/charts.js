@@ -1,7 +1,7 @@
 // Curves and stacked columns over time, drawn by uPlot; legend and tooltip are ours, as text.
 
 import { el, styled, token } from "./dom.js";
-import { axis, format, instant, zoned } from "./format.js";
+import { axis, format, instant, worded, zoned } from "./format.js";
 
 const ALIVE = new Map();
 const SECOND_STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400];
@@ -68,10 +68,10 @@ function stacked(list, length) {
 }
 
 /** Draw a panel into `box`. `range` is [from, to] in unix seconds. Returns nothing; a chart already there is replaced. */
-export function drawTime(box, panel, answer, { colors, range, bucket, word }) {
+export function drawTime(box, panel, answer, { colors, range, bucket }) {
   const { times, list } = curves(answer, panel, bucket);
   paint(list, colors);
-  if (panel.series === "cost_status") for (const curve of list) curve.title = word(curve.name);
+  if (panel.series) for (const curve of list) curve.title = worded(panel.series, curve.name);
   const stack = panel.kind === "stack";
   const plot = el("div", { class: "plot" });
   const visible = new Set(list.map((curve) => curve.name));

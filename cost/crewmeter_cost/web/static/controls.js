@@ -1,7 +1,7 @@
 // The bar on top: boards, time range, refresh, theme; below it the filters.
 
 import { ICONS, el, icon } from "./dom.js";
-import { local } from "./format.js";
+import { local, worded } from "./format.js";
 import { get } from "./state.js";
 
 const RANGES = [
@@ -72,7 +72,7 @@ export function drawFilters(bar, { names, filters, state, query, board, budget, 
 
 function picker(name, label, chosen, query, change) {
   const id = `pick-${name}`;
-  const said = chosen.length === 0 ? "all" : chosen.length === 1 ? chosen[0] : `${chosen.length} selected`;
+  const said = chosen.length === 0 ? "all" : chosen.length === 1 ? worded(name, chosen[0]) : `${chosen.length} selected`;
   const menu = el("div", { id, popover: "auto", class: "menu" }, el("p", { class: "note" }, "Loading …"));
   const button = el("button", { type: "button", class: chosen.length ? "pick set" : "pick", popovertarget: id, "data-filter": name }, el("span", {}, label), el("b", {}, said), icon(ICONS.down));
   menu.addEventListener("toggle", async (event) => {
@@ -82,7 +82,7 @@ function picker(name, label, chosen, query, change) {
     menu.style.setProperty("top", `${box.bottom + 4}px`);
     try {
       const { values } = await get(`api/filters/${name}`, query);
-      menu.replaceChildren(choices(label, [...new Set([...chosen, ...values])], chosen, change));
+      menu.replaceChildren(choices(name, label, [...new Set([...chosen, ...values])], chosen, change));
       menu.querySelector("input")?.focus();
     } catch (error) {
       menu.replaceChildren(el("p", { class: "failed" }, error.message));
@@ -91,11 +91,11 @@ function picker(name, label, chosen, query, change) {
   return el("span", {}, button, menu);
 }
 
-function choices(label, values, chosen, change) {
+function choices(name, label, values, chosen, change) {
   const list = el("div", { class: "choices" });
   for (const value of values) {
     const box = el("input", { type: "checkbox", value, checked: chosen.includes(value) });
-    list.append(el("label", {}, box, el("span", {}, value)));
+    list.append(el("label", {}, box, el("span", {}, worded(name, value))));
   }
   if (values.length === 0) list.append(el("p", { class: "note" }, "Nothing in this range."));
   const picked = () => [...list.querySelectorAll("input:checked")].map((box) => box.value);

@@ -52,6 +52,23 @@ export function count(value) {
   return size >= 10000 ? SHORT.format(value) : size >= 100 ? WHOLE.format(value) : COUNT.format(value);
 }
 
+let words = {};
+const WORDED = ["cost_status", "provider", "status"];
+
+/** Statuses and providers in words, by their codes. */
+export function useWords(map) {
+  words = map;
+}
+
+export function word(code) {
+  return words[code] ?? code;
+}
+
+/** A column's value as people read it: codes in words, names as they are. */
+export function worded(column, value) {
+  return WORDED.includes(column) ? word(value) : value;
+}
+
 let zone = "UTC";
 
 /** The zone of every time on the page: the one in which the server counts days and months. */

@@ -2,7 +2,7 @@
 
 import { drawTime } from "./charts.js";
 import { ICONS, el, icon, styled } from "./dom.js";
-import { format, money, stepColor } from "./format.js";
+import { format, money, stepColor, worded } from "./format.js";
 import { get } from "./state.js";
 
 let serial = 0;
@@ -52,7 +52,7 @@ function isEmpty(answer) {
 const DRAW = { stat, lines: time, stack: time, bars, table };
 
 function time(body, panel, answer, context) {
-  drawTime(body, panel, answer, { colors: context.colors, range: answer.range, bucket: answer.bucket, word: context.word });
+  drawTime(body, panel, answer, { colors: context.colors, range: answer.range, bucket: answer.bucket });
 }
 
 function stat(body, panel, answer) {
@@ -77,7 +77,7 @@ function bars(body, panel, answer) {
   const list = el("ol", { class: "ranking", tabindex: "0", "aria-label": panel.title });
   for (const [name, value] of answer.rows) {
     const bar = styled(el("i", { class: "bar" }), { "--share": longest ? Math.max(value ?? 0, 0) / longest : 0 });
-    list.append(el("li", {}, el("span", { class: "name", title: String(name) }, String(name)), el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
+    list.append(el("li", {}, el("span", { class: "name", title: String(name) }, String(worded(answer.columns[0], name))), el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
   }
   body.replaceChildren(list);
 }
@@ -123,9 +123,9 @@ function line(columns, row, answer, context) {
     const cell = el("td", { class: number ? "right" : "" });
     const color = stepColor(column.steps, value);
     const target = column.link && value !== null ? context.link(column.link, column.name, value) : null;
-    const label = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : text;
+    const label = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : worded(column.name, text);
     if (column.link === "trace") cell.append(el("code", { title: String(value) }, label));
-    else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, label) : el("span", {}, column.name === "cost_status" ? context.word(value) : text));
+    else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, label) : el("span", {}, label));
     if (color) styled(cell, { "--mark": color }).classList.add("marked");
     if (column.bar && typeof value === "number") styled(cell, { "--share": largest(column.at) ? value / largest(column.at) : 0 }).classList.add("barred");
     return cell;

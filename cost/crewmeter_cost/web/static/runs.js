@@ -1,14 +1,14 @@
 // The run list, and one run as a waterfall: who called whom, when, for how many tokens and how much money.
 
 import { ICONS, el, icon, styled } from "./dom.js";
-import { UNKNOWN, count, format, instant, money, seconds, usd } from "./format.js";
+import { UNKNOWN, count, format, instant, money, seconds, usd, word } from "./format.js";
 import { get } from "./state.js";
 
 const ORDERS = [["time", "newest first"], ["cost", "most expensive first"], ["duration", "slowest first"], ["calls", "most model calls first"]];
-const STATUSES = [["", "any outcome"], ["ok", "ok"], ["error", "error"], ["abandoned", "abandoned"], ["running", "running"]];
+const STATUSES = [["", "any outcome"], ["ok", "ok"], ["error", "failed"], ["abandoned", "abandoned"], ["running", "running"]];
 
 function badge(status) {
-  return el("span", { class: `badge ${status}` }, status);
+  return el("span", { class: `badge ${status}` }, word(status));
 }
 
 /** Order and outcome, for the filter bar. */
@@ -226,7 +226,7 @@ function describe(detail, node, word) {
   }
   const copy = el("button", { type: "button", class: "tool text", onclick: () => navigator.clipboard?.writeText(node.id) }, "Copy id");
   const facts = [
-    ["Kind", kindOf(node)], ["Status", node.status], ["Error", node.error_type], ["Message", node.error_message], ["Agent", node.agent], ["Provider", node.provider],
+    ["Kind", kindOf(node)], ["Status", word(node.status)], ["Error", node.error_type], ["Message", node.error_message], ["Agent", node.agent], ["Provider", node.provider && word(node.provider)],
     ["Started", instant(node.started_ms / 1000, { withSeconds: true })], ["Duration", seconds(node.duration_seconds)], ["First token", node.ttft_seconds == null ? null : seconds(node.ttft_seconds)],
     ["Input tokens", node.input_tokens], ["of them cached", node.cache_read_tokens], ["Output tokens", node.output_tokens], ["Finish reason", node.finish_reason],
     ["Cost", costText(node, word)], ["Price", node.billed && node.cost_usd !== null ? word(node.cost_status) : null], ["Source", node.origin],
