@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter.attribution import Attribution, attribute
 from crewmeter.budget_error import BudgetExceeded
-from crewmeter.last_resort import print_unhandled_warnings
+from crewmeter.last_resort import print_unhandled_warnings as _print_unhandled_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ __all__ = [
     "uninstrument",
 ]
 
-print_unhandled_warnings()
+_print_unhandled_warnings()
 
 _lock = threading.Lock()
 _handle: Handle | None = None

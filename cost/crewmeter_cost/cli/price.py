@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,8 +32,12 @@ from crewmeter_cost.pricing.rate_table import (
 )
 from crewmeter_cost.pricing.unit_prices import SINGLE
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["register"]
 
+_CENT = Decimal("0.01")
 _NS = 1_000_000_000
 _MAX_COUNT = 2**40
 _EXAMPLE = """write --usage '{"prompt_tokens": 1000, "completion_tokens": 300}'"""
@@ -233,6 +237,17 @@ def _print_charge(outcome: Charge) -> None:
     print_table(title, columns, rows, footer=("total", "", "", total))
 
 
+def _with_same_decimals(prices: Sequence[str | None]) -> list[str]:
+    """Return a column of prices per 1M tokens, a dash where there is none.
+
+    Fees below a cent are of another size and stay as they are.
+    """
+    fees = {price for price in prices if price is not None and Decimal(_bare(price)) < _CENT}
+    known = [price for price in prices if price is not None and price not in fees]
+    texts = dict(zip(known, exact_texts([_bare(price) for price in known]), strict=True))
+    return ["–" if price is None else texts.get(price, price) for price in prices]
+
+
 def _bare(price: str) -> str:
     """Return a price without its sign and commas."""
     return price.removeprefix("$").replace(",", "")
@@ -292,10 +307,9 @@ def _print_rates(table: RateTable) -> None:
     cells = table.cells()
     rows = [[label] for label, _ in cells]
     for tier in tiers:
-        known = [_bare(prices[tier]) for _, prices in cells if tier in prices]
-        texts = iter(exact_texts(known))
-        for row, (_, prices) in zip(rows, cells, strict=True):
-            row.append(next(texts) if tier in prices else "–")
+        column = [prices.get(tier) for _, prices in cells]
+        for row, text in zip(rows, _with_same_decimals(column), strict=True):
+            row.append(text)
     columns = [("USD per 1M tokens", "left"), *((tier, "point") for tier in tiers)]
     title = f"{table.model} at {provider_text(table.provider)} ({table.source})"
     print_table(title, columns, rows)

@@ -7,14 +7,21 @@ look at the difference before you commit it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pkgutil
 import re
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import crewmeter_cost.analysis
+import crewmeter_cost.cli
+import crewmeter_cost.finance
 from crewmeter_cost.cli import main
 from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
@@ -57,20 +64,30 @@ class FrozenClock(datetime):
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory) -> str:
-    """A week of sample data with two budgets, in a folder with a name of fixed length."""
-    where = str(tmp_path_factory.mktemp("snapshots") / "ledger.db")
-    with Ledger.open(where) as ledger:
-        load_history(ledger, days=8, seed=3, until=NOW, calls_per_day=60)
-    return where
+def path():
+    """A week of sample data, in a folder whose name has the same length every time."""
+    with tempfile.TemporaryDirectory(prefix="snap-", dir="/tmp") as folder:
+        where = f"{folder}/ledger.db"
+        with Ledger.open(where) as ledger:
+            load_history(ledger, days=8, seed=3, until=NOW, calls_per_day=60)
+        yield where
+
+
+@pytest.fixture(scope="module")
+def modules() -> list[ModuleType]:
+    """Every module that a command may load and that reads the clock."""
+    for package in (crewmeter_cost.cli, crewmeter_cost.finance, crewmeter_cost.analysis):
+        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(found.name)
+    loaded = [module for name, module in sys.modules.items() if name.startswith("crewmeter_cost")]
+    return [module for module in loaded if getattr(module, "datetime", None) is datetime]
 
 
 @pytest.fixture
-def screen(monkeypatch, capsys, path):
+def screen(monkeypatch, capsys, path, modules):
     """Run a command at a width, at `NOW`; gives what it prints on stdout."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("crewmeter_cost.") and getattr(module, "datetime", None) is datetime:
-            monkeypatch.setattr(module, "datetime", FrozenClock)
+    for module in modules:
+        monkeypatch.setattr(module, "datetime", FrozenClock)
     monkeypatch.setenv("CREWMETER_LEDGER", path)
     monkeypatch.setenv("HOME", str(Path(path).parent))
     for name in [name for name in os.environ if name.startswith(("OTEL_", "CREWMETER_TEST_"))]:
@@ -127,7 +144,7 @@ def test_no_stored_amount_is_cut_and_points_stand_below_each_other(name):
     for part in text.split("=== ")[1:]:
         points: dict[int, set[int]] = {}
         for line in part.splitlines()[1:]:
-            if "`" in line or ": " in line or " to $" in line:
+            if "`" in line or ": " in line or " to $" in line or "(each)" in line:
                 continue
             for match in re.finditer(r"\$[\d,]+\.(\d+)", line):
                 points.setdefault(match.start(1), set()).add(len(match[1]))
