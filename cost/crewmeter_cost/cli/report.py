@@ -35,7 +35,7 @@ from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.formatting import provider_text
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES, report_query
 from crewmeter_cost.ledger.read.report import report
-from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES
+from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES, HEADINGS
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ SavingsOption = Annotated[
 
 _ENOUGH_DAYS = 7
 """Days of history before a report projects the month: a week has every weekday once."""
+_OF_MODELS = ("input_tokens", "cache_read_tokens", "output_tokens", "cost_usd")
+"""Columns that a tool call has none of."""
+_PRINTED = (
+    "calls",
+    "success_rate",
+    "input_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "p50_seconds",
+    "p95_seconds",
+    "cost_usd",
+)
 _DROPPED_WHEN_NARROW = ("cached", "p50", "p95", "out", "in", "ok")
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
@@ -142,18 +154,14 @@ def _month_end(ledger: Ledger) -> str:
 def _print(made: Report) -> None:
     of_tools = "tool" in made.group_by
     columns = [(group, _side(group)) for group in made.group_by]
-    columns.append(("tool calls" if of_tools else "calls", "right"))
-    columns.append(("ok", "right"))
-    if not of_tools:
-        columns += [
-            ("in", "right"),
-            ("cached", "right"),
-            ("out", "right"),
-        ]
-    columns += [("p50", "right"), ("p95", "right")]
-    if not of_tools:
-        # A tool call has no tokens and no price of its own.
-        columns.append(("cost", "right"))
+    for name in _PRINTED:
+        heading = HEADINGS[name]
+        if not of_tools:
+            columns.append((heading, "right"))
+        elif name == "calls":
+            columns.append(("tool calls", "right"))
+        elif name not in _OF_MODELS:
+            columns.append((heading, "right"))
     rows = [
         [
             *_key_texts(made, row),

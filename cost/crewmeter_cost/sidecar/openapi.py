@@ -14,11 +14,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
+from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES, COLUMNS
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
+
+    from crewmeter_cost.ledger.schema.report_columns import ReportColumn, Unit
 
 __all__ = ["description", "description_route", "http_error"]
 
+_SCHEMAS: Mapping[Unit, Mapping[str, object]] = {
+    "calls": {"$ref": "#/components/schemas/Count"},
+    "tokens": {"$ref": "#/components/schemas/Count"},
+    "usd": {"$ref": "#/components/schemas/Money"},
+    "seconds": {"$ref": "#/components/schemas/Seconds"},
+    "ratio": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+}
 _HEADERS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 
@@ -28,7 +41,16 @@ def description() -> bytes:
     import yaml
 
     text = resources.files(__package__).joinpath("openapi.yaml").read_text("utf-8")
-    return json.dumps(yaml.safe_load(text)).encode()
+    document = yaml.safe_load(text)
+    amounts = document["components"]["schemas"]["Amounts"]
+    amounts["required"] = list(COLUMN_NAMES)
+    amounts["properties"] = {column.name: _schema_of(column) for column in COLUMNS}
+    return json.dumps(document).encode()
+
+
+def _schema_of(column: ReportColumn) -> dict[str, object]:
+    """Return the schema of a report's column."""
+    return {**_SCHEMAS[column.unit], "description": column.description}
 
 
 def description_route() -> Route:

@@ -19,6 +19,7 @@ __all__ = [
     "AMOUNTS",
     "COLUMNS",
     "COLUMN_NAMES",
+    "HEADINGS",
     "SUMS",
     "SUM_NAMES",
     "ReportColumn",
@@ -118,26 +119,25 @@ class ReportColumn:
 
 
 COLUMNS = (
-    ReportColumn("calls", "calls", "Calls", "Billed calls; tool calls where grouped by tool"),
-    ReportColumn("failed_calls", "calls", "Failed", "Calls that ended in an error"),
-    ReportColumn("unpriced_calls", "calls", "Unpriced", "Calls whose cost is not known"),
-    ReportColumn("input_tokens", "tokens", "Input", "Input tokens, cached ones included"),
-    ReportColumn("cache_read_tokens", "tokens", "Cache read", "Input tokens read from a cache"),
-    ReportColumn("cache_write_tokens", "tokens", "Cache write", "Input tokens put into a cache"),
-    ReportColumn("output_tokens", "tokens", "Output", "Output tokens, reasoning included"),
-    ReportColumn("reasoning_tokens", "tokens", "Reasoning", "Output tokens spent on reasoning"),
+    ReportColumn("calls", "calls", "calls", "Billed calls; tool calls where grouped by tool"),
+    ReportColumn("failed_calls", "calls", "failed", "Calls that ended in an error"),
+    ReportColumn("unpriced_calls", "calls", "unpriced", "Calls whose cost is not known"),
+    ReportColumn("input_tokens", "tokens", "in", "Input tokens, cached ones included"),
+    ReportColumn("cache_read_tokens", "tokens", "cached", "Input tokens read from a cache"),
+    ReportColumn("cache_write_tokens", "tokens", "cache written", "Input tokens put into a cache"),
+    ReportColumn("output_tokens", "tokens", "out", "Output tokens, reasoning included"),
+    ReportColumn("reasoning_tokens", "tokens", "reasoning", "Output tokens spent on reasoning"),
     ReportColumn(
-        "cost_usd", "usd", "Cost", "Exact decimal; null where no call has a price", True, False
+        "cost_usd", "usd", "cost", "Exact decimal; null where no call has a price", True, False
     ),
-    ReportColumn(
-        "success_rate", "ratio", "Success", "Share of calls that did not fail", True, False
-    ),
+    ReportColumn("success_rate", "ratio", "ok", "Share of calls that did not fail", True, False),
     ReportColumn("p50_seconds", "seconds", "p50", "Median duration", True, False),
     ReportColumn("p95_seconds", "seconds", "p95", "95th percentile of durations", True, False),
 )
 """Columns of a report's row after its group keys, in the contract's order."""
 
 COLUMN_NAMES = tuple(column.name for column in COLUMNS)
+HEADINGS: Mapping[str, str] = {column.name: column.heading for column in COLUMNS}
 
 
 def named_sums(amounts: Sequence[int]) -> dict[str, int]:

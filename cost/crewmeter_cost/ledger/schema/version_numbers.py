@@ -5,6 +5,9 @@ The revisions there are, and where the version is stored.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.installation import upgrade_command
 
@@ -18,8 +21,9 @@ __all__ = [
     "needs_writing",
 ]
 
-REVISIONS = ("0001", "0002", "0003")
-"""Every revision, oldest first; each has a file in `migrations/versions`."""
+_VERSIONS = Path(__file__).parent / "migrations" / "versions"
+REVISIONS = tuple(sorted(file[1:5] for file in os.listdir(_VERSIONS) if file.startswith("r0")))
+"""Every revision, oldest first: the number in the name of its file in `migrations/versions`."""
 HEAD = REVISIONS[-1]
 
 VERSION_TABLE = "crewmeter_schema"
