@@ -33,6 +33,9 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.sidecar.writer.Writer._write_group": (
         "One batch that can't be written must not cost those beside it. It is logged and refused."
     ),
+    "crewmeter.attribution._run_in": (
+        "what is thrown into a generator goes on into the one it wraps"
+    ),
     "crewmeter.budget_hook.protocol.BudgetLookup._look": (
         "a broken environment costs a log line, not the app"
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crewmeter.semconv import INVOKE_AGENT
 from crewmeter_cost.intake import classify, span_dedup
 from crewmeter_cost.pricing.charge import charge_call
 from crewmeter_cost.records import Call
@@ -40,7 +41,7 @@ class Receipt:
     @property
     def ignored(self) -> int:
         """Spans that are neither a call nor a step."""
-        return self.spans - len(self.calls) - len(self.steps)
+        return _ignored(self.spans, self.calls, self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,17 @@ class Priced:
     """How many spans it was read from."""
     calls: Sequence[tuple[Call, Outcome]]
     steps: Sequence[Step]
+
+    @property
+    def ignored(self) -> int:
+        """Spans that are neither a call nor a step."""
+        return _ignored(self.spans, self.calls, self.steps)
+
+
+def _ignored(spans: int, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step]) -> int:
+    # An agent's span may be a step and, with the use of its calls, a call as well.
+    both = sum(call.operation == INVOKE_AGENT for call, _ in calls)
+    return spans - len(calls) - len(steps) + both
 
 
 class Pipeline:
@@ -87,8 +99,12 @@ class Pipeline:
             record = classify.read(span)
             if isinstance(record, Call):
                 calls.append(record)
-            elif record is not None:
+                continue
+            if record is not None:
                 steps.append(record)
+            total = classify.aggregate(span)
+            if total is not None:
+                calls.append(total)
         book = self.book
         return Priced(
             len(spans),

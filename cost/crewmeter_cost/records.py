@@ -40,6 +40,7 @@ class Span:
     resource: Mapping[str, object]
     scope: str
     status_message: str = ""
+    scope_version: str = ""
 
 
 @value_class
@@ -93,7 +94,10 @@ class Call:
     """Decimal string, from the provider itself."""
     time_to_first_token_ns: int | None
     origin: str
-    """``event`` | ``wire`` | ``residual`` | ``foreign`` (another instrumentor)."""
+    """``event`` | ``wire`` | ``residual`` | ``foreign`` (another instrumentor) | ``aggregate``.
+
+    An aggregate is a foreign span that may sum up calls made inside it.
+    """
     scope: str
     """Instrumentation scope name: which instrumentor reported it."""
     context: CallContext = field(default_factory=CallContext)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,6 +49,105 @@ def test_a_decorated_function_is_a_block():
         return current()
 
     assert work() == {semconv.TEAM: "deco"}
+
+
+def test_a_decorated_coroutine_function_is_a_block_while_it_runs():
+    """The account is current as the coroutine is awaited, not as it is made."""
+
+    @attribute(team="deco")
+    async def work():
+        await asyncio.sleep(0)
+        return current()
+
+    async def main():
+        coroutine = work()
+        assert current() is None
+        return await coroutine
+
+    assert asyncio.run(main()) == {semconv.TEAM: "deco"}
+
+
+def test_a_decorated_generator_is_on_the_account_and_its_caller_is_not():
+    """Whatever a generator has open at a `yield` stays inside it."""
+
+    @attribute(team="deco")
+    def steps():
+        sent = yield current()
+        with attribute(user=sent):
+            try:
+                yield current()
+            except KeyError:
+                yield current()
+        return current()
+
+    def caller():
+        return (yield from steps())
+
+    generator = caller()
+    assert next(generator) == {semconv.TEAM: "deco"}
+    assert current() is None
+    assert generator.send("ann") == {semconv.TEAM: "deco", semconv.USER: "ann"}
+    assert current() is None
+    assert generator.throw(KeyError()) == {semconv.TEAM: "deco", semconv.USER: "ann"}
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert end.value.value == {semconv.TEAM: "deco"}
+    assert current() is None
+
+
+def test_a_decorated_asynchronous_generator_is_on_the_account():
+    """And the loop that reads it is not."""
+
+    @attribute(team="deco")
+    async def steps():
+        for _ in range(2):
+            await asyncio.sleep(0)
+            yield current()
+
+    async def main():
+        found = []
+        async for account in steps():
+            assert current() is None
+            found.append(account)
+        return found
+
+    assert asyncio.run(main()) == [{semconv.TEAM: "deco"}] * 2
+
+
+@pytest.mark.usefixtures("meter")
+def test_threads_and_pools_begin_in_the_block_that_started_them():
+    """Also outside any run, and a pool's thread serves each caller on their own account."""
+    found = []
+    pool = ThreadPoolExecutor(1)
+    with attribute(user="ann"):
+        thread = threading.Thread(target=lambda: found.append(current()))
+        thread.start()
+        first = pool.submit(current)
+    thread.join()
+    with attribute(user="bob"):
+        second = pool.submit(current)
+    third = pool.submit(current)
+    pool.shutdown()
+    assert found == [{semconv.USER: "ann"}]
+    assert first.result() == {semconv.USER: "ann"}
+    assert second.result() == {semconv.USER: "bob"}
+    assert third.result() is None
+
+
+def test_a_raw_stream_belongs_to_the_block_that_requested_it(meter, fake_provider):
+    """A stream that is read after the block, on another thread, is on the block's account."""
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=fake_provider.url + "/v1", api_key="k")
+    with attribute(user="ann"):
+        stream = client.chat.completions.create(
+            model="gpt-4o-mini",
+            messages=[{"role": "user", "content": "hello"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    with attribute(user="bob"):
+        list(stream)
+    assert [row["user"] for row in meter.calls()] == ["ann"]
 
 
 def test_long_values_are_cut():

@@ -51,10 +51,17 @@ def any_value(value: Any) -> dict[str, Any]:
 
 
 def request_body(spans: list[tuple[str, dict[str, Any]]]) -> bytes:
-    """Return an OTLP request of (scope, span) pairs."""
-    scopes = [{"scope": {"name": scope}, "spans": [span]} for scope, span in spans]
-    resource = {"resource": {"attributes": []}, "scopeSpans": scopes}
-    return json.dumps({"resourceSpans": [resource]}).encode()
+    """Return an OTLP request of (scope, span) pairs.
+
+    A scope is its name, its version and its service's name, with spaces between.
+    """
+    groups = []
+    for scope, span in spans:
+        name, version, service = (*scope.split(" "), "", "")[:3]
+        scoped = {"scope": {"name": name, "version": version}, "spans": [span]}
+        named = [{"key": "service.name", "value": any_value(service)}] if service else []
+        groups.append({"resource": {"attributes": named}, "scopeSpans": [scoped]})
+    return json.dumps({"resourceSpans": groups}).encode()
 
 
 def main(cases_file: str, rows_file: str) -> None:
@@ -71,7 +78,8 @@ def main(cases_file: str, rows_file: str) -> None:
             for span in batch:
                 record = otlp_span(span, trace, number * 100 + len(spans) + len(made) * 10, now_ns)
                 owner[record["spanId"] + record["traceId"]] = case["name"]
-                spans.append((span.get("scope", "x"), record))
+                scope = (span.get("scope", "x"), span.get("scope_version", ""))
+                spans.append((" ".join((*scope, span.get("service", ""))), record))
             made.append(spans)
         batches.append(made)
     with tempfile.TemporaryDirectory(prefix="crewmeter-truth-") as folder:

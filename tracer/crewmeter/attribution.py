@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import threading
 from contextlib import ContextDecorator, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, ClassVar
+from contextvars import Context, ContextVar, copy_context
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from crewmeter import semconv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
     from types import TracebackType
 
 __all__ = [
     "Attribution",
     "as_account",
     "attribute",
+    "carry",
     "current",
     "parse_tags",
     "tag_attributes",
@@ -27,7 +32,14 @@ _MAX_LENGTH = 256
 _FIELDS = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSION}
 """Names that are fields of their own, and so never tags."""
 
-_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution", default=None)
+_CARRIED = "_crewmeter_account"
+"""Attribute of a thread: the account of the block in which it was started."""
+
+_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution")
+_threads_carry = False
+"""Whether any thread has been started inside a block. Until then none is looked at."""
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 class Attribution(ContextDecorator):
@@ -45,8 +57,55 @@ class Attribution(ContextDecorator):
     def __init__(self, attributes: Mapping[str, str]) -> None:
         self._attributes = attributes
 
+    def __call__(self, func: Function) -> Function:
+        """Put every call of a function on the account.
+
+        A generator is on it at each step, and a coroutine whenever it is awaited.
+        """
+        if inspect.isasyncgenfunction(func):
+            return self._wrapped(func, self._async_steps)
+        if inspect.isgeneratorfunction(func):
+            return self._wrapped(func, self._steps)
+        if not inspect.iscoroutinefunction(func):
+            return super().__call__(func)
+        wrapped = self._wrapped(func, self._awaited)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(wrapped)
+        return wrapped
+
+    def _wrapped(self, func: Function, run: Callable[..., Any]) -> Function:
+        @wraps(func)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return run(func(*args, **kwargs))
+
+        return call  # type: ignore[return-value]  # what it returns is used as func's own result
+
+    async def _awaited(self, coroutine: Any) -> Any:
+        with self:
+            return await coroutine
+
+    def _steps(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Run a generator in a context of its own, away from its caller's."""
+        context = copy_context()
+        context.run(self.__enter__)
+        return _run_in(context, generator)
+
+    async def _async_steps(self, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+        """Run each step of an asynchronous generator on the account."""
+        account = {**(current() or {}), **self._attributes}
+        try:
+            while True:
+                with as_account(account):
+                    item = await anext(generator)
+                yield item
+        except StopAsyncIteration:
+            return
+        finally:
+            with as_account(account):
+                await generator.aclose()
+
     def __enter__(self) -> None:
-        outer = _current.get()
+        outer = current()
         self._outer.set((*self._outer.get(), outer))
         if outer:
             _current.set({**outer, **self._attributes})
@@ -88,21 +147,60 @@ def attribute(
         tags: Free tags. ``report --by tag:KEY`` groups by them.
 
     Returns:
-        A context manager that is a decorator too, for functions and coroutine functions.
+        A context manager that is a decorator too: for functions, coroutine functions and
+        generators.
     """
     fields = {"user": user, "team": team, "session": session}
     return Attribution(tag_attributes({**tags, **fields}))
 
 
 def current() -> Mapping[str, str] | None:
-    """Return the attributes of the enclosing `attribute` blocks, None outside any."""
-    return _current.get()
+    """Return the attributes of the enclosing `attribute` blocks, None outside any.
+
+    A thread is inside the blocks in which it was started.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        if not _threads_carry:
+            return None
+    carried: Mapping[str, str] | None = getattr(threading.current_thread(), _CARRIED, None)
+    return carried
+
+
+def carry(thread: threading.Thread, account: Mapping[str, str]) -> None:
+    """Let a thread that is about to start inherit an account.
+
+    A new thread begins with an empty context, before Python 3.14 always.
+    """
+    global _threads_carry
+    _threads_carry = True
+    setattr(thread, _CARRIED, account)
+
+
+def _run_in(context: Context, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Run every step of a generator in ``context``."""
+    try:
+        item = context.run(next, generator)
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                context.run(generator.close)
+                raise
+            # What is thrown in goes on into the generator.
+            except BaseException as error:  # noqa: BLE001
+                item = context.run(generator.throw, error)
+            else:
+                item = context.run(generator.send, sent)
+    except StopIteration as end:
+        return end.value
 
 
 @contextmanager
 def as_account(account: Mapping[str, str] | None) -> Iterator[None]:
     """Run the block on an account that `current` returned elsewhere, and on no other."""
-    before = _current.get()
+    before = current()
     _current.set(account)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The usage of a call on another's span: its counts, and what bears on them.
+"""The usage of a call on another's span, and what bears on its counts.
 
 The AI SDK's counts leave out what its common type has no field for: cache writes until version 6,
 cached tokens in version 4, the service tier, searches. The providers' packages put it beside them,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from crewmeter import semconv
 from crewmeter.providers.usage_reading import read_usage, reported_cost
@@ -17,13 +17,21 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 from crewmeter_cost.intake.coerce import mapping_in, text
 from crewmeter_cost.intake.semconv_dialects import NAMES, Dialect, RawUsage
 from crewmeter_cost.intake.usage import usage_of, usage_of_raw
+from crewmeter_cost.intake.usage_names import ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from crewmeter_cost.records import Span
 
-__all__ = ["NO_METADATA", "ProviderMetadata", "fact", "provider_metadata", "usage_on"]
+__all__ = [
+    "NO_METADATA",
+    "ProviderMetadata",
+    "fact",
+    "provider_metadata",
+    "response_id_on",
+    "usage_on",
+]
 
 _ATTRIBUTES = ("ai.response.providerMetadata", "ai.result.providerMetadata")
 _TOOL_CALLS = "ai.response.toolCalls"
@@ -44,20 +52,19 @@ _GATEWAYS = ("gateway", "openrouter")
 _CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "cache_hit", "gen_ai.cache.hit")
 """Attributes that are true where a client answered from its own cache."""
 _COSTS_NOTHING = re.compile(r"""["']response_cost["']:\s*["']?0(?:\.0+)?["']?\s*[,}]""")
+_ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
+_IDS_INSIDE = (
+    re.compile(r'"id":\s?"((?:chatcmpl-|gen-|resp_)[\w.:-]{6,128})"'),
+    re.compile(r'"id":\s?"(msg_[\w.:-]{6,128})"'),
+)
+"""Providers' ids of responses, as LangChain and OpenInference's streams have them inside.
+
+OpenAI calls the parts of a response ``msg_`` too, so that is Anthropic's where there is no other.
+"""
+_HAS_ID_INSIDE = ('{"generations":', '{"choices":')
+_OUTPUT_LIMIT = 65_536
 _ANY_TIER = frozenset({"auto", "default", "standard", "standard_only"})
 _CHEAPER_TIERS = frozenset({"flex", "batch"})
-_CACHE_NOT_REPORTED = frozenset(
-    {
-        "openinference.instrumentation.openai_agents",
-        "opentelemetry.instrumentation.openai_agents",
-        "@traceloop/instrumentation-openai",
-        "mistralai_sdk_tracer",
-    }
-)
-"""Instrumentors that drop the cached count of chat completions: all input is billed in full.
-
-traceloop/openllmetry#4060, traceloop/openllmetry-js#1036, mistralai/client-python#614.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,27 @@ def fact(attributes: Mapping[str, object], name: str) -> str | None:
     return None
 
 
+def response_id_on(attributes: Mapping[str, object], operation: str) -> str | None:
+    """Return the provider's id of its response.
+
+    OpenInference has it only inside the output. LiteLLM makes one up for embeddings.
+    """
+    named = fact(attributes, "response_id")
+    if named is not None:
+        made_up = operation == semconv.EMBEDDINGS and named == attributes.get("litellm.call_id")
+        return None if made_up else named
+    output = attributes.get("output.value")
+    if not isinstance(output, str):
+        return None
+    match = _ID_IN_OUTPUT.match(output)
+    if match is None and output.startswith(_HAS_ID_INSIDE):
+        for pattern in _IDS_INSIDE:
+            match = match or pattern.search(output, 0, _OUTPUT_LIMIT)
+    if match is None:
+        return None
+    return match[1]
+
+
 def usage_on(
     span: Span,
     dialect: Dialect,
@@ -200,7 +228,7 @@ def _reported_usage(
     if counts:
         attributes = {**counts, **attributes}
     for raw_usage in dialect.raw_usage:
-        raw = mapping_in(attributes.get(raw_usage.attribute))
+        raw = raw_usage.found_in(attributes)
         if raw:
             usage = _raw_usage(raw, raw_usage, operation, provider)
             if usage.status == "reported":
@@ -212,9 +240,8 @@ def _reported_usage(
     if usage.input == 0 and usage.output and operation == semconv.CHAT:
         # LangChain's streams on Claude: every request has an input.
         return replace(usage, input=None, flags=(*usage.flags, "input_not_reported"))
-    if span.scope in _CACHE_NOT_REPORTED and usage.input and not usage.cache_read:
-        return replace(usage, flags=(*usage.flags, "cached_not_reported"))
-    return usage
+    model = fact(attributes, "request_model") or fact(attributes, "response_model")
+    return _allow_for_faults(span, usage, model)
 
 
 def _raw_usage(
@@ -230,3 +257,109 @@ def _raw_usage(
             beside=raw_usage.beside,
         )
     return read_usage(raw, provider=provider, operation=operation)
+
+
+Fault = Literal["cache_dropped", "cache_added_twice", "total_as_output"]
+_CACHE_BUCKETS = frozenset({"cache_read", "cache_write", "cache_write_5m", "cache_write_1h"})
+_CACHE_NAMES = frozenset(name for name, bucket in ATTRIBUTES.items() if bucket in _CACHE_BUCKETS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A known fault of a released instrumentor, which nothing on a span tells."""
+
+    scope: str
+    fault: Fault
+    flag: str
+    """What the usage is flagged with where the fault cannot be undone."""
+    fixed_in: tuple[int, ...] | None = None
+    """The first version without it. None while there is none."""
+    models: re.Pattern[str] | None = None
+    """Models that it concerns. None is all."""
+
+
+_CACHING_MODELS = re.compile(r"claude|nova", re.IGNORECASE)
+_FAULTS = (
+    # Chat completions arrive with two counts only, of which the input holds the cached tokens.
+    *(
+        _Known(scope, "cache_dropped", "cached_not_reported")
+        for scope in (
+            "openinference.instrumentation.openai_agents",
+            "opentelemetry.instrumentation.openai_agents",  # traceloop/openllmetry#4060
+            "@traceloop/instrumentation-openai",  # traceloop/openllmetry-js#1036
+            "mistralai_sdk_tracer",  # mistralai/client-python#614
+        )
+    ),
+    # github.com/traceloop/openllmetry/pull/4398: an AttributeError was swallowed.
+    _Known("opentelemetry.instrumentation.groq", "cache_dropped", "cached_not_reported"),
+    _Known(
+        "opentelemetry.instrumentation.bedrock",
+        "cache_dropped",
+        "cache_beside_not_reported",
+        models=_CACHING_MODELS,
+    ),
+    # It writes Bedrock's inputTokens, which leave the cache out, and nothing else.
+    _Known(
+        "opentelemetry.instrumentation.botocore.bedrock-runtime",
+        "cache_dropped",
+        "cache_beside_not_reported",
+        models=_CACHING_MODELS,
+    ),
+    # github.com/traceloop/openllmetry/issues/3647: the sum stayed, its parts were lost.
+    _Known("opentelemetry.instrumentation.anthropic", "cache_dropped", "cache_parts_not_reported"),
+    # github.com/Arize-ai/openinference/issues/3013
+    _Known(
+        "openinference.instrumentation.google_genai",
+        "cache_added_twice",
+        "cached_added_twice",
+        fixed_in=(0, 1, 16),
+    ),
+    # github.com/google/adk-python/issues/2105
+    _Known("gcp.vertex.agent", "total_as_output", "output_may_be_total", fixed_in=(1, 9)),
+)
+_BY_SCOPE = {known.scope: known for known in _FAULTS}
+
+
+def _allow_for_faults(span: Span, usage: TokenUsage, model: str | None) -> TokenUsage:
+    """Return a usage, mended or flagged where its instrumentor is known to be wrong."""
+    known = _BY_SCOPE.get(span.scope)
+    if known is None or usage.status != "reported":
+        return usage
+    version = _version(span.scope_version)
+    if known.fixed_in is not None and version >= known.fixed_in:
+        return usage
+    if known.models is not None and not known.models.search(model or ""):
+        return usage
+    match known.fault:
+        case "cache_dropped":
+            is_wrong = bool(usage.input) and not usage.cache_read
+            is_wrong = is_wrong and not _reports_cache(span.attributes)
+        case "cache_added_twice":
+            if version and usage.cache_read:
+                return _without_second(usage)
+            is_wrong = usage.cache_read > 0
+        case "total_as_output":
+            is_wrong = (usage.output or 0) >= (usage.input or 0) > 0
+    if is_wrong:
+        return replace(usage, flags=(*usage.flags, known.flag))
+    return usage
+
+
+def _without_second(usage: TokenUsage) -> TokenUsage:
+    rest = (usage.input or 0) - usage.cache_read
+    if rest < usage.cache_read:
+        return replace(usage, flags=(*usage.flags, "cached_added_twice"))
+    return replace(usage, input=rest)
+
+
+def _reports_cache(attributes: Mapping[str, object]) -> bool:
+    """Return whether a span tells how much was cached, be it 0."""
+    return not _CACHE_NAMES.isdisjoint(attributes)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the numbers a version begins with. Empty where there are none."""
+    found = re.match(r"\d+(?:\.\d+)*", text)
+    if found is None:
+        return ()
+    return tuple(int(number) for number in found[0].split(".")[:4])

@@ -10,7 +10,7 @@ from crewmeter_cost.intake import crewmeter_spans, third_party_spans
 if TYPE_CHECKING:
     from crewmeter_cost.records import Call, Span, Step
 
-__all__ = ["read"]
+__all__ = ["aggregate", "read"]
 
 
 def read(span: Span) -> Call | Step | None:
@@ -21,3 +21,13 @@ def read(span: Span) -> Call | Step | None:
     if span.scope == semconv.SCOPE or semconv.KIND in span.attributes:
         return crewmeter_spans.read(span)
     return third_party_spans.read(span)
+
+
+def aggregate(span: Span) -> Call | None:
+    """Return the use of calls that a foreign span may sum up, or None.
+
+    Never raises for what a span may hold.
+    """
+    if span.scope == semconv.SCOPE or semconv.KIND in span.attributes:
+        return None
+    return third_party_spans.aggregate(span)

@@ -19,6 +19,7 @@ __all__ = [
     "decimal_text",
     "first_text",
     "mapping_in",
+    "mapping_under",
     "model_text",
     "nanoseconds",
     "plausible",
@@ -34,7 +35,7 @@ LONGEST_NAME = 256
 """Characters of a name, model or id that are stored. A longer one ends in an ellipsis."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]+")
-_DIGITS = re.compile(r"\d{1,19}")
+_DIGITS = re.compile(r"(\d{1,19})(?:\.0+)?")
 _LONGEST_DURATION_S = 864_000
 _LARGEST_AMOUNT = 10**9
 _MOST_DIGITS = 30
@@ -87,8 +88,8 @@ def whole(value: object) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        return int(value)
+    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
+        return int(digits[1])
     return None
 
 
@@ -143,6 +144,29 @@ def mapping_in(value: object) -> dict[str, object]:
             return {}
     if isinstance(parsed, dict):
         return parsed
+    return {}
+
+
+def mapping_under(value: object, key: str) -> dict[str, object]:
+    """Return the last dictionary under a key in a JSON text, without reading the rest.
+
+    Empty where there is none. A text inside the JSON cannot be taken for the key, since its quotes
+    are escaped.
+    """
+    if not isinstance(value, str):
+        return {}
+    at = value.rfind(f'"{key}":')
+    if at < 0:
+        return {}
+    start = value.find("{", at)
+    if start < 0 or value[at + len(key) + 3 : start].strip():
+        return {}
+    try:
+        found, _ = json.JSONDecoder().raw_decode(value[start : start + _LONGEST_MAPPING])
+    except (ValueError, RecursionError):
+        return {}
+    if isinstance(found, dict):
+        return found
     return {}
 
 

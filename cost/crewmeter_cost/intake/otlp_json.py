@@ -71,7 +71,8 @@ def from_json(body: bytes, *, now_ns: int | None = None) -> Batch:
     for group in _objects(document, "resourceSpans"):
         resource = _attributes(_object(group, "resource"))
         for scoped in _objects(group, "scopeSpans"):
-            scope = _string(_object(scoped, "scope"), "name")
+            named = _object(scoped, "scope")
+            scope = _string(named, "name"), _string(named, "version")
             for span in _objects(scoped, "spans"):
                 _take(batch, span, resource, scope, now)
     return batch
@@ -81,7 +82,7 @@ def _take(
     batch: Batch,
     span: Mapping[str, object],
     resource: Mapping[str, object],
-    scope: str,
+    scope: tuple[str, str],
     now_ns: int,
 ) -> None:
     trace_id = _string(span, "traceId").lower()
@@ -108,8 +109,9 @@ def _take(
             _field(status, "code") in _ERROR,
             _attributes(span),
             resource,
-            scope,
+            scope[0],
             _string(status, "message"),
+            scope[1],
         )
     )
 

@@ -59,6 +59,7 @@ _REMEMBERED_BYTES = 160
 _REMEMBERED = 16_384
 _NO_TRACE = b"\0" * 16
 _NO_SPAN = b"\0" * 8
+_NO_SCOPE = ("", "")
 _LENGTH_DELIMITED = 2
 _remembered: dict[bytes, tuple[str, object]] = {}
 """Attributes seen before, by their bytes: (key, value).
@@ -122,12 +123,8 @@ def _read_group(batch: Batch, group: bytes, now_ns: int) -> None:
     for number, part in parts:
         if number == 2:
             scope = next(
-                (
-                    _scope_name(value)
-                    for field_number, value in _messages(part)
-                    if field_number == 1
-                ),
-                "",
+                (_scope(value) for field_number, value in _messages(part) if field_number == 1),
+                _NO_SCOPE,
             )
             for field_number, span in _messages(part):
                 if field_number == 2:
@@ -188,7 +185,7 @@ def _passed(buffer: bytes, at: int, wire_type: int) -> int:
 
 
 def _read_span(
-    batch: Batch, span: bytes, resource: Mapping[str, object], scope: str, now_ns: int
+    batch: Batch, span: bytes, resource: Mapping[str, object], scope: tuple[str, str], now_ns: int
 ) -> None:
     """One Span, into the batch or among its refused."""
     if len(span) <= _LARGE_SPAN:
@@ -228,8 +225,9 @@ def _read_span(
                 error,
                 _attributes(pairs),
                 resource,
-                scope,
+                scope[0],
                 message,
+                scope[1],
             )
         )
 
@@ -245,14 +243,15 @@ def _status(status: bytes) -> tuple[bool, str]:
     return read.code == Status.STATUS_CODE_ERROR, read.message[:_TRUNCATED_LENGTH]
 
 
-def _scope_name(scope: bytes) -> str:
-    """Return the instrumentation scope's name, empty where it cannot be read."""
+def _scope(scope: bytes) -> tuple[str, str]:
+    """Return a scope's name and version, empty where it cannot be read."""
     try:
         if len(scope) < LONG_ATTRIBUTE:
-            return InstrumentationScope.FromString(scope).name
-        return ""
+            read = InstrumentationScope.FromString(scope)
+            return read.name, read.version
+        return _NO_SCOPE
     except DecodeError:
-        return ""
+        return _NO_SCOPE
 
 
 def _attributes(pairs: Iterable[bytes]) -> dict[str, object]:

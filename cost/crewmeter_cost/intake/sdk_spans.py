@@ -31,6 +31,7 @@ def span_of(readable: ReadableSpan) -> Span | None:
     parent = readable.parent
     parent_span_id = None if parent is None else format(parent.span_id, "016x")
     scope = readable.instrumentation_scope
+    named = ("", "") if scope is None else (scope.name, scope.version or "")
     return Span(
         trace_id=format(context.trace_id, "032x"),
         span_id=format(context.span_id, "016x"),
@@ -42,8 +43,9 @@ def span_of(readable: ReadableSpan) -> Span | None:
         # A plain dict: the SDK's mapping looks up many times slower.
         attributes=dict(readable.attributes or {}),
         resource=_resource(readable.resource),
-        scope="" if scope is None else scope.name,
+        scope=named[0],
         status_message=readable.status.description or "",
+        scope_version=named[1],
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter_cost.intake.coerce import mapping_in, mapping_under
 from crewmeter_cost.intake.usage_names import LANGCHAIN, LANGFUSE, MLFLOW
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ class RawUsage:
     """A key that the instrumentor's own shape always has."""
     beside: bool = False
     """Whether every part stands beside the input and the output."""
+    inside: str | None = None
+    """Key of the usage where the attribute holds more: the whole response."""
+
+    def found_in(self, attributes: Mapping[str, object]) -> dict[str, object]:
+        """Return the usage on a span, empty where there is none."""
+        value = attributes.get(self.attribute)
+        if self.inside is None:
+            return mapping_in(value)
+        return mapping_under(value, self.inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +273,8 @@ DIALECTS: tuple[Dialect, ...] = (
         kind=(),
         billed={"": semconv.GENERATE_CONTENT},
         steps={},
+        # Its counts leave out the cache and thoughts, and were wrong at first.
+        raw_usage=(RawUsage("gcp.vertex.agent.llm_response", inside="usage_metadata"),),
     ),
     Dialect(
         name="openinference",

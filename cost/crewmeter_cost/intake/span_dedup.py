@@ -21,7 +21,11 @@ def paired(calls: list[Call]) -> list[Call]:
 
     Where at least one of them had none.
     """
-    nameless = [position for position, call in enumerate(calls) if call.response_id is None]
+    nameless = [
+        position
+        for position, call in enumerate(calls)
+        if call.response_id is None and call.origin != "aggregate"
+    ]
     if not nameless or not any(call.origin == "foreign" for call in calls):
         return calls
     at = {(call.trace_id, call.span_id): position for position, call in enumerate(calls)}
@@ -57,6 +61,8 @@ def _same(one: Call, other: Call) -> bool:
         one.request_model or one.response_model,
         other.request_model or other.response_model,
     } - {None}
+    if "aggregate" in (one.origin, other.origin):
+        return False
     alike = (
         one.operation == other.operation
         and one.usage.input == other.usage.input

@@ -7,15 +7,23 @@ trace. Agent and chain spans carry sums of what their leaves used, so only leave
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.providers.hosts import canonical_provider, is_provider
-from crewmeter_cost.intake.call_usage import NO_METADATA, fact, provider_metadata, usage_on
+from crewmeter_cost.intake.call_usage import (
+    NO_METADATA,
+    fact,
+    provider_metadata,
+    response_id_on,
+    usage_on,
+)
 from crewmeter_cost.intake.coerce import first_text, model_text, nanoseconds, text
 from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
 from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect
+from crewmeter_cost.intake.usage_names import ATTRIBUTES
 from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
@@ -23,23 +31,18 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.records import Span
 
-__all__ = ["read"]
+__all__ = ["aggregate", "read"]
 
 _RUN_KINDS = frozenset({semconv.KIND_CREW, semconv.KIND_FLOW})
-_ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
-_IDS_INSIDE = (
-    re.compile(r'"id":\s?"((?:chatcmpl-|gen-|resp_)[\w.:-]{6,128})"'),
-    re.compile(r'"id":\s?"(msg_[\w.:-]{6,128})"'),
-)
-"""Providers' ids of responses, as LangChain and OpenInference's streams have them inside.
-
-OpenAI calls the parts of a response ``msg_`` too, so that is Anthropic's where there is no other.
-"""
-_HAS_ID_INSIDE = ('{"generations":', '{"choices":')
 _AGENT_IN_METADATA = re.compile(r'"lc_agent_name":\s?"([^"\\]{1,128})"')
 _OUTPUT_LIMIT = 65_536
 _NAME_TAIL = re.compile(r"\.(kickoff|run|agent|task|tool|workflow|_execute_core)$|\._execute_core$")
 _OPERATION_NAME = re.compile(r"^(execute_tool|invoke_agent|invoke_workflow|execute_task) +")
+
+
+_UNNAMED = Dialect(name="unnamed", markers=(), kind=(), billed={}, steps={})
+"""The dialect of a span that no instrumentor's marker tells."""
+_TOOLS = frozenset({semconv.KIND_TOOL, "execute_tool", "function"})
 
 
 def read(span: Span) -> Call | Step | None:
@@ -51,18 +54,58 @@ def read(span: Span) -> Call | Step | None:
     dialect = _dialect_of(attributes)
     if dialect is None or _is_skipped(span, dialect):
         return None
-    kind = _refined(attributes, dialect)
+    named = _kind(attributes, dialect.kind)
+    operation = dialect.billed.get(named)
+    if operation is not None and _refined(attributes, dialect) is None:
+        return _call(span, dialect, operation)
+    kind = _kind_of_step(span, dialect, named)
     if kind is None:
-        named = _kind(attributes, dialect.kind)
-        operation = dialect.billed.get(named)
-        if operation is not None:
-            return _call(span, dialect, operation)
-        kind = dialect.steps.get(named) or _kind_of_root(span, dialect, named)
+        return None
+    return _step(span, kind)
+
+
+def aggregate(span: Span) -> Call | None:
+    """Return the use that a span reports which is no known inference, or None.
+
+    An agent's span sums up its calls, but some instrumentors write no other (Claude's Agent SDK).
+    An operation that nobody knows may be an inference. The ledger books it unless it knows calls
+    inside it. A tool's span repeats the use of the call that requested it.
+    """
+    attributes = span.attributes
+    if not any(name in ATTRIBUTES for name in attributes):
+        return None
+    dialect = _dialect_of(attributes) or _UNNAMED
+    named = _kind(attributes, dialect.kind)
+    if named in dialect.billed or named in _TOOLS or _is_skipped(span, dialect):
+        return None
+    if fact(attributes, "tool") is not None:
+        return None
+    call = _call(span, dialect, semconv.CHAT)
+    usage = call.usage
+    model = call.request_model or call.response_model or model_text(attributes.get("model_name"))
+    if model is None or usage.status != "reported" or not (usage.input or usage.output):
+        return None
+    kind = _kind_of_step(span, dialect, named)
+    return replace(
+        call,
+        operation=semconv.CHAT if kind is None else semconv.INVOKE_AGENT,
+        origin="aggregate",
+        request_model=model,
+        response_id=None,
+        usage=replace(usage, flags=(*usage.flags, "aggregate_usage")),
+        context=_context(span, tool=None, kind=kind, name=_step_name(span, kind or "")),
+    )
+
+
+def _kind_of_step(span: Span, dialect: Dialect, named: str) -> str | None:
+    """Return the kind of step that a span is, None where it is none."""
+    kind = _refined(span.attributes, dialect) or dialect.steps.get(named)
+    kind = kind or _kind_of_root(span, dialect, named)
     if kind is None and span.name in dialect.links:
         kind = semconv.KIND_OTHER
     if kind is None or _is_inner(span, kind):
         return None
-    return _step(span, kind)
+    return kind
 
 
 def _dialect_of(attributes: Mapping[str, object]) -> Dialect | None:
@@ -177,7 +220,7 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         host=_host(fact(attributes, "host")),
         request_model=_model(attributes, "request_model"),
         response_model=_model(attributes, "response_model"),
-        response_id=_response_id(attributes, operation),
+        response_id=response_id_on(attributes, operation),
         usage=usage_on(span, dialect, operation, provider, metadata),
         error=span.error,
         error_type=fact(attributes, "error_type"),
@@ -242,27 +285,6 @@ def _tier(attributes: Mapping[str, object]) -> str | None:
     if speed is not None and speed.lower() not in ("standard", "default"):
         return speed
     return fact(attributes, "service_tier")
-
-
-def _response_id(attributes: Mapping[str, object], operation: str) -> str | None:
-    """Return the provider's id of its response.
-
-    OpenInference has it only inside the output. LiteLLM makes one up for embeddings.
-    """
-    named = fact(attributes, "response_id")
-    if named is not None:
-        made_up = operation == semconv.EMBEDDINGS and named == attributes.get("litellm.call_id")
-        return None if made_up else named
-    output = attributes.get("output.value")
-    if not isinstance(output, str):
-        return None
-    match = _ID_IN_OUTPUT.match(output)
-    if match is None and output.startswith(_HAS_ID_INSIDE):
-        for pattern in _IDS_INSIDE:
-            match = match or pattern.search(output, 0, _OUTPUT_LIMIT)
-    if match is None:
-        return None
-    return match[1]
 
 
 def _finish_reason(attributes: Mapping[str, object]) -> str | None:

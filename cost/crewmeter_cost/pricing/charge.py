@@ -44,10 +44,12 @@ _ABSURD = 2**40
 _CEILING_FLAGS = frozenset(
     {
         "cache_hit_assumed",
+        "cached_added_twice",
         "cached_not_reported",
         "cached_beside_assumed",
         "cheaper_tier_requested",
         "counts_disagree",
+        "output_may_be_total",
         "reasoning_beside_assumed",
         "thoughts_assumed",
         "total_ambiguous",
@@ -57,6 +59,8 @@ _CEILING_FLAGS = frozenset(
 """Usage flags of an upper bound: tokens that may have been cheaper are billed in full."""
 _FLOOR_FLAGS = frozenset(
     {
+        "cache_beside_not_reported",
+        "cache_parts_not_reported",
         "cached_location_assumed",
         "dearer_tier_requested",
         "input_not_reported",
@@ -69,6 +73,8 @@ _FLOOR_FLAGS = frozenset(
 """Usage flags of a lower bound: fees, or tokens beside the counts, may be billed and are not."""
 _UNKNOWN_USAGE = "unknown_usage:"
 """Usage flags of a lower bound: something in the usage that nothing here understands."""
+_AGGREGATE = "aggregate_usage"
+"""Usage flag of a span that may sum up several calls, each perhaps at rates of its own."""
 _UNROUTED = "unrouted"
 """Usage flag of a request to a provider's host at an endpoint that nobody knows."""
 _NOT_SENT = "not_sent"
@@ -372,7 +378,7 @@ def _bound(flags: tuple[str, ...], *bounds: Bound) -> Bound:
 
 
 def _status(usage: TokenUsage, bound: Bound) -> CostStatus:
-    if usage.status == "estimated":
+    if usage.status == "estimated" or _AGGREGATE in usage.flags:
         return "estimated"
     if bound == LOWER:
         return "lower_bound"

@@ -337,10 +337,9 @@ class Writer:
         metrics.write_seconds.observe(found.seconds)
         metrics.last_span.set(self._clock() / 1e9)
         stored = written.inserted_calls + written.inserted_steps
-        spans = sum(batch.priced.spans for batch in group)
         metrics.spans.labels("stored").inc(stored)
         metrics.spans.labels("duplicate").inc(rows - stored)
-        metrics.spans.labels("ignored").inc(spans - rows)
+        metrics.spans.labels("ignored").inc(sum(batch.priced.ignored for batch in group))
         for batch in group:
             metrics.lag_seconds.observe(now - batch.ended)
         self._count_runs(new_steps)

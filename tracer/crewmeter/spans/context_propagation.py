@@ -14,10 +14,11 @@ from opentelemetry import trace
 from opentelemetry.context import Context as Values
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from crewmeter import attribution
 from crewmeter.spans.span import Anchor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from crewmeter.spans.span import OpenSpan
 
@@ -130,10 +131,10 @@ def _pruned(context: Values) -> Values:
 
 
 def carry_into_threads() -> Callable[[], None]:
-    """Carry the current node into threads and thread pools.
+    """Carry the current node and account into threads and thread pools.
 
     A bare ``threading.Thread`` begins with an empty context, so calls made in it would belong to no
-    run. Thread pools reuse their threads, so there the node goes with each submitted function.
+    run and nobody. Thread pools reuse their threads, so there both go with each submitted function.
 
     Returns:
         The function that undoes it.
@@ -143,11 +144,14 @@ def carry_into_threads() -> Callable[[], None]:
 
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
-        node = node_here()
         target = getattr(self, "_target", None)
-        in_pool = getattr(target, "__module__", None) == "concurrent.futures.thread"
-        if node is not None and not in_pool:
-            setattr(self, _CARRIED, node)
+        # A pool's threads and an event loop's serve whoever comes, not who happened to start them.
+        serves_all = (
+            getattr(target, "__module__", None) == "concurrent.futures.thread"
+            or getattr(target, "__name__", None) == "run_forever"
+        )
+        if not serves_all:
+            _carry_into(self)
         start(self)
 
     @wraps(submit)
@@ -159,7 +163,8 @@ def carry_into_threads() -> Callable[[], None]:
         node = _carried_node() if has_context else raw_node()
         if node is not None:
             node = _open(node)
-        if node is None:
+        account = None if has_context else attribution.current()
+        if node is None and account is None:
             return submit(
                 self,
                 fn,
@@ -168,7 +173,7 @@ def carry_into_threads() -> Callable[[], None]:
             )
         return submit(
             self,
-            _Carried(fn, node),
+            _Carried(fn, node, account),
             *args,
             **kwargs,
         )
@@ -186,20 +191,38 @@ def carry_into_threads() -> Callable[[], None]:
     return undo
 
 
+def _carry_into(thread: threading.Thread) -> None:
+    node = node_here()
+    if node is not None:
+        setattr(thread, _CARRIED, node)
+    account = attribution.current()
+    if account is not None:
+        attribution.carry(thread, account)
+
+
 class _Carried:
-    """A function submitted to a pool, with the node it was submitted from."""
+    """A function submitted to a pool, with the node and account it was submitted from."""
 
-    __slots__ = ("_fn", "_node")
+    __slots__ = ("_account", "_fn", "_node")
 
-    def __init__(self, fn: Callable[..., Any], node: OpenSpan) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        node: OpenSpan | None,
+        account: Mapping[str, str] | None,
+    ) -> None:
         self._fn = fn
         self._node = node
+        self._account = account
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         thread = threading.current_thread()
         previous = getattr(thread, _CARRIED, None)
         setattr(thread, _CARRIED, self._node)
         try:
-            return self._fn(*args, **kwargs)
+            if self._account is None:
+                return self._fn(*args, **kwargs)
+            with attribution.as_account(self._account):
+                return self._fn(*args, **kwargs)
         finally:
             setattr(thread, _CARRIED, previous)

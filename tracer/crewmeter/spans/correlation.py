@@ -57,9 +57,10 @@ class Correlator:
         One outside runs, `attribute` blocks and CrewAI's code is nobody's, and is not billed.
         """
         node = node_here()
-        if node is None and attribution.current() is None and not _called_by_crewai():
+        account = attribution.current()
+        if node is None and account is None and not _called_by_crewai():
             return
-        exchange.owner = ExchangeOwner(node)
+        exchange.owner = ExchangeOwner(node, account)
         if node is None or node.call is None or node.kind != semconv.KIND_LLM:
             return
         if exchange.operation in _INFERENCE:
@@ -203,13 +204,15 @@ class Correlator:
         if not call.declared and node is not None and node.call is not None:
             call.declared = node.call.declared
         ended_ns = exchange.ended_ns or time_ns()
-        self._record(
-            call,
-            node,
-            exchange.started_ns,
-            ended_ns,
-            exchange.error_type,
-        )
+        # A stream may be read to its end outside the block in which it was requested.
+        with attribution.as_account(owner.account):
+            self._record(
+                call,
+                node,
+                exchange.started_ns,
+                ended_ns,
+                exchange.error_type,
+            )
 
     def _record(
         self,

@@ -20,12 +20,13 @@ KNOWN_STATUSES = frozenset({"reported", "estimated", "reconciled"})
 
 
 class ExchangeOwner:
-    """The node in which an exchange was sent, and whether a span has its usage."""
+    """The node and account of an exchange, and whether a span has its usage."""
 
-    __slots__ = ("billed", "node", "reservation")
+    __slots__ = ("account", "billed", "node", "reservation")
 
-    def __init__(self, node: OpenSpan | None) -> None:
+    def __init__(self, node: OpenSpan | None, account: Mapping[str, str] | None = None) -> None:
         self.node = node
+        self.account = account
         self.billed = False
         """True once a span has taken the exchange's usage."""
         self.reservation: object | None = None

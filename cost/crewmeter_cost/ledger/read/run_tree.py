@@ -258,12 +258,18 @@ def _grow(run: Run, nodes: list[Node]) -> Node:
     Orphans, cycles and nodes too deep hang on the root, so that no cost is left out.
     """
     nodes.sort(key=_by_start)
-    by_span = {node.span_id: node for node in nodes}
+    by_span = {node.span_id: node for node in nodes if not node.is_call}
+    steps = set(by_span)
+    by_span |= {node.span_id: node for node in nodes if node.span_id not in steps}
     root = _root(run, by_span)
     waiting: dict[str, list[Node]] = {}
     orphans = []
     for node in nodes:
         if node is root:
+            continue
+        if node.is_call and node.span_id in steps:
+            # The use of an agent whose calls nobody reported hangs on the agent.
+            waiting.setdefault(node.span_id, []).append(node)
             continue
         parent = node.parent_span_id
         if parent is not None and parent in by_span and parent != node.span_id:

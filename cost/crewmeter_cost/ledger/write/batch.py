@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.schema import columns
-from crewmeter_cost.ledger.write.call_dedup import merged_rows, plan
+from crewmeter_cost.ledger.write.call_dedup import plan
 from crewmeter_cost.ledger.write.late_parents import adopt
+from crewmeter_cost.ledger.write.merged_reports import merged_rows
 from crewmeter_cost.ledger.write.rows import (
     CALL,
     CALL_COLUMNS,

@@ -9,6 +9,9 @@ Two spans are one call where
 Two spans of one instrumentor side by side are two calls, however alike they are. So are two spans
 with different response ids.
 
+A span that sums up calls (an agent's, or an inference with others inside) counts only where the
+calls themselves are not reported, see decision 0150.
+
 Our own tracer knows more about a call's context than any other instrumentor, so its row replaces a
 foreign one. Between foreign ones the row that tells more stays. What is left out is stored as a
 step of the kind `KIND_MERGED`, so that `show` can tell and a replay changes nothing.
@@ -17,13 +20,23 @@ step of the kind `KIND_MERGED`, so that `show` can tell and a replay changes not
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crewmeter.semconv import SCOPE
+from crewmeter.semconv import INVOKE_AGENT, SCOPE
 from crewmeter_cost.ledger.schema import columns
-from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS, STEP_COLUMNS
+from crewmeter_cost.ledger.write.call_matching import (
+    CLOSE_NS,
+    covers,
+    is_same,
+    is_same_root,
+    is_sum,
+    repeats,
+)
+from crewmeter_cost.ledger.write.merged_reports import KIND_MERGED
+from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,18 +44,11 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.write.rows import Row
     from crewmeter_cost.ledger.write.transaction import Transaction
 
-__all__ = ["KIND_MERGED", "DedupPlan", "merged_rows", "plan", "stored_row"]
+__all__ = ["DedupPlan", "plan", "stored_row"]
 
-KIND_MERGED = "merged_call"
-"""The kind of a step that stands for a further report of a call."""
-RANDOM_ID_LENGTH = 20
-"""A response id this long is random enough to be one call's whatever provider either instrumentor
-names (Azure is often called openai). Shorter ones (`1`, `cmpl-7` of a local server) count per
-provider."""
-_CLOCK_NS = 50_000_000
-"""How far the spans of two instrumentors may reach out of each other: one wraps the other, or both
-wrap the same function one after the other."""
-
+_LANGCHAIN = ".instrumentation.langchain"
+"""End of the name of the instrumentors, of two houses, that know LangChain's callbacks."""
+_DATE = re.compile(r"-(20\d\d-?\d\d-?\d\d|v\d+)$")
 Positioned = tuple[int, "Row"]
 """A row, and its call's position in the batch."""
 SpanKey = tuple[bytes, bytes]
@@ -79,7 +85,7 @@ def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
     """
     if not transaction.remembered.foreign_scopes:
         return DedupPlan(insert=rows)
-    matching = _Matching(transaction.labels.of["scope"][SCOPE])
+    matching = _Matching(transaction)
     matching.load(transaction, rows)
     for position, row in rows:
         matching.add(position, row)
@@ -99,10 +105,17 @@ _PARTS = (
 class _Matching:
     """One batch being matched with the calls that are known."""
 
-    def __init__(self, ours: int) -> None:
-        self._ours = ours
+    def __init__(self, transaction: Transaction) -> None:
+        of = transaction.labels.of
+        self._transaction = transaction
+        self._ours = of["scope"][SCOPE]
+        self._aggregate = of["origin"]["aggregate"]
+        self._agent = of["operation"][INVOKE_AGENT]
+        self._names: dict[int, str] = {}
         self._by_key: defaultdict[int, list[_Known]] = defaultdict(list)
         self._by_trace: defaultdict[bytes, list[_Known]] = defaultdict(list)
+        self._roots: defaultdict[tuple[int, int], list[_Known]] = defaultdict(list)
+        """Foreign calls without a parent, by model and time."""
         self._merged_spans: set[SpanKey] = set()
         self._left_out: set[int] = set()
         self._replaced: dict[int, _Known] = {}
@@ -119,12 +132,36 @@ class _Matching:
             found = transaction.statements.select(
                 transaction.session, columns.CALL, names, by, values
             )
-            for number, *stored in found:
-                row = stored_row(stored)
-                if number not in seen:
-                    seen[number] = _Known(row, number, stored=row)
-                    self._index(seen[number])
+            self._take_stored(found, seen)
+        self._take_stored(self._stored_roots(transaction, rows), seen)
         self._load_merged(transaction, traces, seen)
+
+    def _take_stored(self, found: Iterable[tuple[Any, ...]], seen: dict[int, _Known]) -> None:
+        for number, *stored in found:
+            row = stored_row(stored)
+            if number not in seen:
+                seen[number] = _Known(row, number, stored=row)
+                self._index(seen[number])
+
+    def _stored_roots(
+        self, transaction: Transaction, rows: list[Positioned]
+    ) -> Iterable[tuple[Any, ...]]:
+        """Read the roots of other instrumentors from the time of the batch's."""
+        starts = [row[CALL.started_ns] for _, row in rows if self._is_root(row)]
+        if not starts or not transaction.remembered.several_scopes:
+            return ()
+        return transaction.statements.select_between(
+            transaction.session,
+            columns.CALL,
+            ("id", *CALL_COLUMNS),
+            "started_ns",
+            (min(starts) - CLOSE_NS, max(starts) + CLOSE_NS),
+            and_where=f" AND parent_span_id IS NULL AND scope <> {self._ours:d}",
+        )
+
+    def _is_root(self, row: Row) -> bool:
+        """Return whether a row is a foreign call without a parent."""
+        return row[CALL.parent_span_id] is None and row[CALL.scope] != self._ours
 
     def _load_merged(
         self, transaction: Transaction, traces: list[bytes], seen: dict[int, _Known]
@@ -145,7 +182,7 @@ class _Matching:
             self._merged_spans.add((bytes(trace), bytes(span)))
             reported = json.loads(details)
             owner = by_span.get((bytes(trace), bytes.fromhex(reported["same_call_as"])))
-            if owner is not None:
+            if owner is not None and reported["scope"] is not None:
                 owner.scopes.add(int(reported["scope"]))
 
     def _index(self, known: _Known) -> None:
@@ -154,6 +191,10 @@ class _Matching:
         self._by_trace[row[CALL.trace_id]].append(known)
         if row[CALL.response_key] is not None:
             self._by_key[row[CALL.response_key]].append(known)
+        if self._is_root(row):
+            moment = row[CALL.started_ns] // CLOSE_NS
+            for model in {row[CALL.request_model], row[CALL.response_model]} - {None}:
+                self._roots[model, moment].append(known)
 
     def add(self, position: int, row: Row) -> None:
         """Match one row."""
@@ -162,21 +203,129 @@ class _Matching:
             self._left_out.add(position)
             return
         candidates = self._candidates(row)
-        if any(_span(each.row) == span for each in candidates):
-            return  # a replay: the insert will ignore it
+        known = next((each for each in candidates if _span(each.row) == span), None)
+        if known is not None:
+            self._complete(known, position, row)
+        elif self._is_aggregate(row):
+            self._add_aggregate(position, row)
+        else:
+            self._add_call(position, row, candidates)
+
+    def _complete(self, known: _Known, position: int, row: Row) -> None:
+        """Take the use from a later report of a span that had none.
+
+        Any other repetition is a replay, which the insert ignores.
+        """
+        if _has_usage(row) and not _has_usage(known.row) and known.number is not None:
+            self._replace(known, position, row)
+
+    def _add_call(self, position: int, row: Row, candidates: list[_Known]) -> None:
         duplicate = next(
-            (each for each in candidates if _is_same(each, row)),
+            (each for each in candidates if self._is_duplicate(each, row)),
             None,
         )
-        if duplicate is None:
-            self._index(_Known(row, None, position))
+        if duplicate is None and self._is_root(row):
+            duplicate = self._same_root(row)
+        if duplicate is not None:
+            duplicate.scopes.add(row[CALL.scope])
+            if self._rank(row) > self._rank(duplicate.row):
+                self._take_over(duplicate, position, row)
+            else:
+                self._left_out.add(position)
+                self._merged.append((row, duplicate))
             return
-        duplicate.scopes.add(row[CALL.scope])
-        if self._rank(row) > self._rank(duplicate.row):
-            self._take_over(duplicate, position, row)
-        else:
+        family = self._by_trace.get(row[CALL.trace_id], ())
+        inner = [each for each in family if each.row[CALL.parent_span_id] == row[CALL.span_id]]
+        if is_sum(row, [each.row for each in inner]):
             self._left_out.add(position)
-            self._merged.append((row, duplicate))
+            self._merged.append((row, inner[0]))
+            return
+        total = next((each for each in family if self._sums_up(each, row)), None)
+        if total is not None:
+            self._take_over(total, position, row)
+        else:
+            self._index(_Known(row, None, position))
+
+    def _is_duplicate(self, known: _Known, row: Row) -> bool:
+        if self._is_aggregate(known.row):
+            return False
+        are_foreign = self._ours not in (known.row[CALL.scope], row[CALL.scope])
+        return is_same(known.row, known.scopes, row, are_foreign=are_foreign)
+
+    def _same_root(self, row: Row) -> _Known | None:
+        """Return the call that another instrumentor reported in a trace of its own."""
+        moment = row[CALL.started_ns] // CLOSE_NS
+        for model in {row[CALL.request_model], row[CALL.response_model]} - {None}:
+            for near in (moment - 1, moment, moment + 1):
+                for known in self._roots.get((model, near), ()):
+                    if self._is_pair(known, row) and is_same_root(known.row, known.scopes, row):
+                        return known
+        return None
+
+    def _is_pair(self, known: _Known, row: Row) -> bool:
+        """Return whether one of two rows is LangChain's and the other a client's."""
+        are_langchain = {self._is_langchain(each[CALL.scope]) for each in (known.row, row)}
+        return len(are_langchain) == 2
+
+    def _is_langchain(self, scope: int) -> bool:
+        return any(name.endswith(_LANGCHAIN) for name in self._texts({scope}))
+
+    def _sums_up(self, known: _Known, row: Row) -> bool:
+        """Return whether a known row is the sum of a new one and perhaps others."""
+        if self._is_aggregate(known.row):
+            return self._holds(known.row, row)
+        if known.row[CALL.span_id] != row[CALL.parent_span_id]:
+            return False
+        siblings = [
+            each.row
+            for each in self._by_trace[row[CALL.trace_id]]
+            if each.row[CALL.parent_span_id] == row[CALL.parent_span_id]
+        ]
+        return is_sum(known.row, [*siblings, row])
+
+    def _holds(self, total: Row, row: Row) -> bool:
+        """Return whether an aggregate has the use of a row in it."""
+        if covers(total, row, self._model_names):
+            return True
+        is_agent = total[CALL.operation] == self._agent
+        return not is_agent and not self._is_aggregate(row) and repeats(total, row)
+
+    def _add_aggregate(self, position: int, row: Row) -> None:
+        """Leave a sum out whose calls are known, and remember any other."""
+        family = self._by_trace.get(row[CALL.trace_id], ())
+        part = next(
+            (each for each in family if self._holds(row, each.row)),
+            None,
+        )
+        if part is not None:
+            self._left_out.add(position)
+            self._merged.append((row, part))
+            return
+        outer = next((each for each in family if self._sums_up(each, row)), None)
+        if outer is not None:
+            self._take_over(outer, position, row)
+        else:
+            self._index(_Known(row, None, position))
+
+    def _is_aggregate(self, row: Row) -> bool:
+        return bool(row[CALL.origin] == self._aggregate)
+
+    def _model_names(self, row: Row) -> set[str]:
+        """Return the names of a row's models, without provider and date."""
+        labels = {row[CALL.request_model], row[CALL.response_model]}
+        return set(map(_bare, self._texts(labels)))
+
+    def _texts(self, labels: set[int | None]) -> set[str]:
+        """Return what labels stand for."""
+        known = {label for label in labels if label is not None}
+        unknown = sorted(known - self._names.keys())
+        if unknown:
+            transaction = self._transaction
+            found = transaction.statements.select(
+                transaction.session, columns.LABEL, ("id", "value"), "id", unknown
+            )
+            self._names |= dict(found)
+        return {self._names[label] for label in known if label in self._names}
 
     def _candidates(self, row: Row) -> list[_Known]:
         key = row[CALL.response_key]
@@ -193,15 +342,16 @@ class _Matching:
     def _rank(self, row: Row) -> tuple[bool, bool, int, bool]:
         """Return how much a row tells."""
         reported = sum(bool(row[part]) for part in _PARTS)
-        has_tokens = row[CALL.input_tokens] is not None
-        has_usage = has_tokens or row[CALL.other_usage] is not None
         has_id = row[CALL.response_id] is not None
         is_ours = row[CALL.scope] == self._ours
-        return is_ours, has_usage, reported, has_id
+        return is_ours, _has_usage(row), reported, has_id
 
     def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
         """Let a row replace one that tells less, in the ledger or in this batch."""
         self._merged.append((duplicate.row, duplicate))
+        self._replace(duplicate, position, row)
+
+    def _replace(self, duplicate: _Known, position: int, row: Row) -> None:
         if duplicate.position >= 0:
             self._left_out.add(duplicate.position)
             self._replaced.pop(duplicate.position, None)
@@ -221,113 +371,21 @@ class _Matching:
             for known in self._replaced.values()
             if known.number is not None and known.stored is not None
         ]
-        merged = [(row, known.row) for row, known in self._merged]
+        # An agent's span is a step of its own already.
+        merged = [
+            (row, known.row) for row, known in self._merged if row[CALL.operation] != self._agent
+        ]
         return DedupPlan(insert, replace, merged)
 
 
-def _is_same(known: _Known, row: Row) -> bool:
-    """Return whether a row reports a call that is known."""
-    other = known.row
-    if row[CALL.response_id] and row[CALL.response_id] == other[CALL.response_id]:
-        if row[CALL.scope] not in known.scopes and _share_id(other, row):
-            return True
-        return _nested(other, row) and _alike(other, row)
-    if row[CALL.response_id] and other[CALL.response_id]:
-        return False
-    if row[CALL.trace_id] != other[CALL.trace_id] or not _alike(other, row):
-        return False
-    if _nested(other, row):
-        return True
-    return row[CALL.scope] not in known.scopes and _simultaneous(other, row)
+def _has_usage(row: Row) -> bool:
+    return row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
 
 
-def _share_id(one: Row, other: Row) -> bool:
-    """Return whether one response id means one call."""
-    providers = {one[CALL.provider], other[CALL.provider]}
-    is_random = len(one[CALL.response_id]) >= RANDOM_ID_LENGTH
-    return bool(len(providers) == 1 or None in providers or is_random)
-
-
-def _nested(one: Row, other: Row) -> bool:
-    """Return whether one span is the parent of the other."""
-    if one[CALL.trace_id] != other[CALL.trace_id]:
-        return False
-    return bool(
-        one[CALL.parent_span_id] == other[CALL.span_id]
-        or other[CALL.parent_span_id] == one[CALL.span_id]
-    )
-
-
-def _alike(one: Row, other: Row) -> bool:
-    """Return whether two rows report one model and the same use.
-
-    A count that one of them does not have is like any.
-    """
-    models = _models(one)
-    other_models = _models(other)
-    if models and other_models and models.isdisjoint(other_models):
-        return False
-    for count in (CALL.input_tokens, CALL.output_tokens):
-        first = one[count]
-        second = other[count]
-        if first != second and first is not None and second is not None:
-            return False
-    return True
-
-
-def _models(row: Row) -> set[int]:
-    """Return the labels of the models that a row names."""
-    requested = row[CALL.request_model]
-    answered = row[CALL.response_model]
-    return {requested, answered} - {None}
-
-
-def _simultaneous(one: Row, other: Row) -> bool:
-    """Return whether one span lies within the other in time, but for the clock."""
-    return _encloses(one, other) or _encloses(other, one)
-
-
-def _encloses(outer: Row, inner: Row) -> bool:
-    start = outer[CALL.started_ns] - _CLOCK_NS
-    end = outer[CALL.started_ns] + outer[CALL.duration_ns] + _CLOCK_NS
-    inner_start = inner[CALL.started_ns]
-    inner_end = inner_start + inner[CALL.duration_ns]
-    return bool(start <= inner_start and inner_end <= end)
-
-
-def merged_rows(transaction: Transaction, merged: Iterable[tuple[Row, Row]]) -> list[Row]:
-    """Return the steps that stand for the reports that were left out."""
-    pairs = list(merged)
-    if not pairs:
-        return []
-    of = transaction.labels.of
-    kind = of["kind"][KIND_MERGED]
-    scopes = {row[CALL.scope] for row, _ in pairs} - {None}
-    names = dict(
-        transaction.statements.select(
-            transaction.session, columns.LABEL, ("id", "value"), "id", sorted(scopes)
-        )
-    )
-    rows = []
-    for left_out, stays in pairs:
-        details = {
-            "same_call_as": stays[CALL.span_id].hex(),
-            "scope": left_out[CALL.scope],
-        }
-        values = {
-            "kind": kind,
-            "name": of["step"][names.get(left_out[CALL.scope]) or "another instrumentor"],
-            "details": json.dumps(details, sort_keys=True),
-            "state": min(left_out[CALL.state], 1),
-        }
-        row = []
-        for name in STEP_COLUMNS:
-            if name in values:
-                row.append(values[name])
-            else:
-                row.append(left_out[getattr(CALL, name)])
-        rows.append(tuple(row))
-    return rows
+def _bare(model: str) -> str:
+    """Return a model's name without its provider in front and its date behind."""
+    name = max(model.lower().rpartition("/")[2].split(":"), key=len)
+    return _DATE.sub("", name)
 
 
 def stored_row(values: Sequence[Any]) -> Row:

@@ -162,6 +162,24 @@ class Statements:
             )
             yield from session.execute(sql, given).fetchall()
 
+    def select_between(
+        self,
+        session: Session,
+        table: TableSpec,
+        columns: Sequence[str],
+        by: str,
+        bounds: tuple[int, int],
+        *,
+        and_where: str = "",
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield `columns` of the rows whose `by` is within the bounds, by id."""
+        names = ", ".join(_quoted(name) for name in columns)
+        sql = (
+            f"SELECT {names} FROM {_quoted(table.name)} "
+            f"WHERE {_quoted(by)} BETWEEN {self._mark} AND {self._mark}{and_where} ORDER BY id"
+        )
+        yield from session.execute(sql, bounds).fetchall()
+
     def intern(
         self, session: Session, table: TableSpec, key: dict[str, str], rest: dict[str, Any]
     ) -> int:
