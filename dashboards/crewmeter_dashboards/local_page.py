@@ -6,11 +6,13 @@ The boards, panels and queries are those of Grafana, with bound parameters.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.palette import BAD, MEANING, SERIES
+from crewmeter_dashboards.panels.run_links import NAME_KEYS, RUNS_BEHIND
 from crewmeter_dashboards.sql_dialects import for_page
 from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 
@@ -34,6 +36,7 @@ def render_catalogue() -> str:
             name: {"label": label, "sql": _dialects(VARIABLE_SQL[name])}
             for name, label in FILTERS.items()
         },
+        "name_keys": NAME_KEYS,
         "colors": {"series": SERIES, "meaning": MEANING, "bad": BAD},
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -80,6 +83,7 @@ def _panel(panel: Panel) -> dict[str, object]:
         "decimals": panel.decimals,
         "maximum": panel.maximum,
         "range": "month" if panel.month else "chosen",
+        "runs": asdict(RUNS_BEHIND[panel.id]),
         "empty": panel.empty,
         "steps": [[step.value, step.color] for step in panel.steps],
         "columns": [

@@ -178,7 +178,9 @@ def test_a_crew_leads_to_its_agents(page, address):
     """Clicking a crew in the table opens Crews and agents filtered by it."""
     visit(page, address, "?from=now-30d")
     wait_until_drawn(page)
-    page.get_by_role("link", name="code-review", exact=True).first.click()
+    page.locator("[data-panel=crews_red]").get_by_role(
+        "link", name="code-review", exact=True
+    ).click()
     page.wait_for_url(re.compile(r"view=crews.*crew=code-review"))
     wait_until_drawn(page)
     crews = page.locator("[data-panel=agents] tbody tr td:first-child").all_inner_texts()

@@ -111,6 +111,9 @@ def ask_panel(engine: Engine, panel: str, parameters: PanelParameters) -> dict[s
         parameters.parameters(),
         lists=parameters.filters,
     )
+    since = parameters.runs_since(entry["runs"]["since"])
+    if since is not None:
+        found["runs"] = (since, parameters.until)
     if entry["range"] == "month":
         return {**found, "range": parameters.month, "bucket": _DAY}
     return {**found, "range": (parameters.since, parameters.until), "bucket": parameters.bucket}

@@ -52,14 +52,33 @@ class PanelParameters:
     def _end(self) -> datetime:
         return datetime.fromtimestamp(self.until, UTC)
 
+    @property
+    def _midnight(self) -> int:
+        """The start of the day of the range's end."""
+        local = self._end.astimezone(self.zone)
+        start = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        return int(start.timestamp())
+
+    def runs_since(self, word: str) -> int | None:
+        """Return where the runs behind a panel begin, None for the start of the range.
+
+        `word` is one of `run_links.RunLink.since`.
+        """
+        starts = {
+            "hour": self.until - 3600,
+            "day": self._midnight,
+            "two weeks": self.until - 14 * 86400,
+            "month": self.month[0],
+        }
+        return starts.get(word)
+
     def parameters(self) -> dict[str, object]:
         """Return the values that the catalogue's queries bind."""
         local = self._end.astimezone(self.zone)
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
         offset = local.utcoffset() or timedelta()
         month_start, month_end = self.month
         return {
-            "day_start": int(midnight.timestamp()),
+            "day_start": self._midnight,
             "month_start": month_start,
             "month_end": month_end,
             "offset": int(offset.total_seconds()),

@@ -17,13 +17,14 @@ from starlette.routing import Route
 
 from crewmeter_cost.budgets.repository import in_force
 from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
+from crewmeter_cost.filters import KEYS
 from crewmeter_cost.formatting import COST_STATUS_TEXT, PROVIDER_TEXT, RUN_STATUS_TEXT
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.time_range import read_zone, zone_name
 from crewmeter_cost.web import run_pages
 from crewmeter_cost.web.panel_queries import ask_panel, catalogue, choices, public_catalogue
-from crewmeter_cost.web.params import ANY, read_parameters
+from crewmeter_cost.web.params import read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
             "words": {**COST_STATUS_TEXT, **RUN_STATUS_TEXT, **PROVIDER_TEXT},
             "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
             "zone": zone_name(read_zone()),
+            "filter_keys": [*KEYS, "tag:"],
         }
         return _json({**public_catalogue(), **own})
 
@@ -100,19 +102,25 @@ def page_routes(ledger: Ledger) -> list[Route]:
 
     def run_list(request: Request) -> dict[str, object]:
         query = request.query_params
-        return run_pages.run_list(
-            ledger.engine,
-            _parameters(ledger, request),
+        skip = query.get("skip", "0")
+        wanted = run_pages.RunListRequest(
+            where=query.get("where", ""),
+            search=query.get("search", ""),
             order=query.get("order", "time"),
-            status=query.get("status", ANY),
-            skip=bounded_integer(query.get("skip", "0"), name="skip", lowest=0, highest=_MOST_SKIP),
+            status=query.get("status", ""),
+            skip=bounded_integer(skip, name="skip", lowest=0, highest=_MOST_SKIP),
         )
+        return run_pages.run_list(ledger, _parameters(ledger, request), wanted)
 
     def run(request: Request) -> dict[str, object]:
         return run_pages.run_tree(
             ledger.engine,
             request.path_params["run_id"],
         )
+
+    def comparison(request: Request) -> dict[str, object]:
+        query = request.query_params
+        return run_pages.run_comparison(ledger, query.get("a", ""), query.get("b", ""))
 
     return [
         Route("/", static),
@@ -122,6 +130,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
         Route("/api/filters/{name}", _endpoint(filter_choices)),
         Route("/api/page/runs", _endpoint(run_list)),
         Route("/api/page/runs/{run_id}", _endpoint(run)),
+        Route("/api/page/compare", _endpoint(comparison)),
     ]
 
 

@@ -1,57 +1,50 @@
-"""The run list and one run as a tree, for the page."""
+"""The run list, one run as a tree, and two compared, for the page."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
+from crewmeter_cost.analysis.run_comparison import Side, compare_sides
+from crewmeter_cost.errors import NotInCatalogueError
+from crewmeter_cost.filters import Filter, Term, parse_filter
+from crewmeter_cost.ledger.read.run_search import find_runs, read_order
+from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.money import PICO
 from crewmeter_cost.web.panel_queries import ask
 from crewmeter_cost.web.params import ANY
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from crewmeter_cost.ledger.read.runs import Run
+    from crewmeter_cost.ledger.store import Ledger
     from crewmeter_cost.web.params import PanelParameters
 
-__all__ = ["ORDERS", "run_list", "run_tree"]
-
-NEWEST = 10_000
-"""Orders other than by time look at so many of the newest runs.
-
-So they take milliseconds on any ledger.
-"""
-
-ORDERS = {
-    "time": "time DESC",
-    "cost": "recent.cost_usd DESC",
-    "duration": "COALESCE(duration_seconds, 0) DESC",
-    "calls": "calls DESC",
-}
-"""Order → its SQL. The browser names one of these, it never writes one."""
+__all__ = ["RunListRequest", "run_comparison", "run_list", "run_tree"]
 
 PAGE = 100
-_STATUSES = ("ok", "error", "abandoned", "running")
 _MOST_NODES = 5000
-
-_FIELDS = """
-  time, run_id, trace_id, kind, name, team, "user", service, environment, status, error_type,
-  duration_seconds, calls, failed_calls, unpriced_calls, tool_calls, failed_tool_calls,
-  input_tokens, output_tokens
-"""
-_LIST = """
-WITH recent AS (SELECT {fields}, cost_usd FROM runs
-  WHERE time >= CAST(:from_ AS BIGINT) AND time < CAST(:to AS BIGINT)
-    AND ('*' IN :crew OR name IN :crew)
-    AND ('*' IN :team OR team IN :team) AND ('*' IN :service OR service IN :service)
-    AND ('*' IN :environment OR environment IN :environment)
-    AND ('*' IN :status OR status IN :status)
-  ORDER BY time DESC LIMIT CAST(:newest AS INTEGER))
-SELECT {fields},
-  CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_usd END AS cost_usd
-FROM recent ORDER BY {order}, run_id LIMIT 100 OFFSET CAST(:skip AS INTEGER)
-""".replace("{fields}", _FIELDS)
-_STATEMENTS = {name: _LIST.replace("{order}", order) for name, order in ORDERS.items()}
-_LISTS = ("crew", "team", "service", "environment", "status")
+_MOST_STEPS = 200
+"""Steps of a comparison that the page lists."""
+_COLUMNS = (
+    "run_id",
+    "name",
+    "status",
+    "error_type",
+    "duration_seconds",
+    "calls",
+    "failed_calls",
+    "unpriced_calls",
+    "tool_calls",
+    "failed_tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "team",
+    "user",
+    "session",
+)
 
 _RUN = """
 SELECT time, run_id, trace_id, kind, COALESCE(name, '(none)') AS name, team, "user", session,
@@ -73,32 +66,88 @@ FROM calls WHERE run_id = :run_id ORDER BY started_ms LIMIT 5000
 """
 
 
-def run_list(
-    engine: Engine, parameters: PanelParameters, *, order: str, status: str, skip: int
-) -> dict[str, object]:
-    """Return a page of runs in the range.
+@dataclass(frozen=True, slots=True)
+class RunListRequest:
+    """What the page asks of the run list beside the range and the menus' filters."""
 
-    Raises `CrewMeterError` for an unknown order or status.
+    where: str = ""
+    search: str = ""
+    order: str = "time"
+    status: str = ""
+    skip: int = 0
+
+
+def run_list(
+    ledger: Ledger, parameters: PanelParameters, request: RunListRequest
+) -> dict[str, object]:
+    """Return a page of runs in the range, and the filter as terms.
+
+    Raises `CrewMeterError` for an order or a filter that cannot be read.
     """
-    if order not in ORDERS:
-        raise CrewMeterError(f"order={order!r} is not known", hint=f"one of {', '.join(ORDERS)}")
-    if status not in (ANY, *_STATUSES):
-        hint = f"one of {', '.join(_STATUSES)}"
-        raise CrewMeterError(f"status={status!r} is not known", hint=hint)
-    newest = skip + PAGE if order == "time" else NEWEST
-    bound = {
-        **parameters.parameters(),
-        "status": (status,),
-        "skip": skip,
-        "newest": newest,
-    }
-    found = ask(
-        engine,
-        _STATEMENTS[order],
-        bound,
-        lists=_LISTS,
+    written = parse_filter(request.where).terms
+    picked = _picked(parameters)
+    if request.status:
+        picked += parse_filter({"status": request.status}).terms
+    page = find_runs(
+        ledger,
+        where=Filter((*written, *picked)),
+        search=request.search or None,
+        order=read_order(request.order),
+        since=datetime.fromtimestamp(parameters.since, UTC),
+        until=datetime.fromtimestamp(parameters.until, UTC),
+        limit=PAGE,
+        offset=request.skip,
     )
-    return {**found, "page": PAGE, "newest": NEWEST}
+    return {
+        "columns": ["time", *_COLUMNS, "cost_usd"],
+        "rows": [_row(run) for run in page.runs],
+        "page": PAGE,
+        "note": page.note,
+        "terms": [term.text for term in written],
+    }
+
+
+def _picked(parameters: PanelParameters) -> tuple[Term, ...]:
+    """Return what is chosen in the menus: any of the values of a name."""
+    return tuple(
+        Term(name, "=", chosen[0], also=tuple(chosen[1:]))
+        for name, chosen in parameters.filters.items()
+        if ANY not in chosen
+    )
+
+
+def _row(run: Run) -> list[object]:
+    """Return a run as the list has it.
+
+    The cost is a number of USD, for bars and sorting.
+    """
+    cost = run.cost_pusd
+    return [
+        run.started_ns // 10**9,
+        *(getattr(run, name) for name in _COLUMNS),
+        None if cost is None else cost / PICO,
+    ]
+
+
+def run_comparison(ledger: Ledger, a: str, b: str) -> dict[str, object]:
+    """Return how run `b` differs from run `a`.
+
+    As ``crewmeter compare`` has it in JSON.
+
+    Raises `CrewMeterError` where there is no such run.
+    """
+    runs = [find_run(ledger, run_id) for run_id in (a, b)]
+    made = compare_sides(
+        ledger,
+        *(Side.of_run(run) for run in runs),
+    ).document()
+    steps: Any = made["steps"]
+    return {
+        **made,
+        "steps": steps[:_MOST_STEPS],
+        "left_out": max(0, len(steps) - _MOST_STEPS),
+        "runs": [run.document() for run in runs],
+    }
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:

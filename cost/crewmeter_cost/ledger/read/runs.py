@@ -50,9 +50,13 @@ _COUNTS = (
     "priced_calls",
 )
 _RUNS = """
-    SELECT run.*, names.value AS name_text, errors.value AS error_text FROM run
+    SELECT run.*, names.value AS name_text, errors.value AS error_text,
+      teams.value AS team_text, users.value AS user_text, sessions.value AS session_text FROM run
     LEFT JOIN label AS names ON names.id = run.name
     LEFT JOIN label AS errors ON errors.id = run.error_type
+    LEFT JOIN label AS teams ON teams.id = run.team
+    LEFT JOIN label AS users ON users.id = run."user"
+    LEFT JOIN label AS sessions ON sessions.id = run.session
 """
 _NO_LIMIT = 2**62
 """SQLite takes no OFFSET without a LIMIT."""
@@ -83,6 +87,9 @@ class Run:
     cost_pusd: int | None
     """None where a call's price is unknown and none is known. 0 for refused calls only."""
     priced_calls: int
+    team: str | None = None
+    user: str | None = None
+    session: str | None = None
 
     @property
     def cost_usd(self) -> str | None:
@@ -157,6 +164,9 @@ def _read_run(row: Mapping[str, Any]) -> Run:
         duration_ns=row["duration_ns"],
         **{name: row[name] for name in _COUNTS},
         cost_pusd=None if unknown else cost,
+        team=row["team_text"],
+        user=row["user_text"],
+        session=row["session_text"],
     )
 
 

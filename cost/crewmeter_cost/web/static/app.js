@@ -1,14 +1,15 @@
 // The page: reads its state from the address, draws a board, the run list or a run, and writes changes back to the address.
 
+import { drawComparison } from "./compare.js";
 import { drawFilters, drawNav, drawTools, select } from "./controls.js";
 import { el } from "./dom.js";
 import { useWords, useZone, word } from "./format.js";
+import { runLinks } from "./links.js";
 import { panelFrame } from "./panels.js";
 import { drawRun, drawRuns, runControls } from "./runs.js";
 import { get, question, read, write } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
-const RUN_FILTERS = ["crew", "team", "service", "environment"];
 
 let catalogue;
 let state;
@@ -39,15 +40,17 @@ function show() {
   const runs = state.view === "runs";
   drawNav($("nav"), catalogue.boards, state, link);
   drawTools($("tools"), state, query.get("from"), { change, reload: show });
-  const names = runs ? RUN_FILTERS : board?.filters ?? [];
+  const names = runs ? Object.keys(catalogue.filters) : board?.filters ?? [];
   $("filters").hidden = !runs && !board;
   drawFilters($("filters"), { names, filters: catalogue.filters, state, query, board, budget: catalogue.budget_usd, change, runs: runs ? runControls(select, state, change) : null });
-  document.title = `${board?.title ?? (runs ? "Runs" : state.view === "run" ? "Run" : "Not found")} · crewmeter`;
+  document.title = `${board?.title ?? { runs: "Runs", run: "Run", compare: "Compare" }[state.view] ?? "Not found"} · crewmeter`;
   $("foot").replaceChildren();
   schedule();
   if (board) drawBoard(board, query, stale);
-  else if (!runs && state.view !== "run") drawUnknown(state.view);
-  else view(runs ? drawRuns($("main"), state, query, { link, stale }) : drawRun($("main"), state, { link, stale, word, traceUrl: catalogue.trace_url }));
+  else if (runs) view(drawRuns($("main"), state, query, { link, stale, change, keys: catalogue.filter_keys }));
+  else if (state.view === "compare") view(drawComparison($("main"), state, { link, stale }));
+  else if (state.view === "run") view(drawRun($("main"), state, { link, stale, word, traceUrl: catalogue.trace_url }));
+  else drawUnknown(state.view);
 }
 
 function drawUnknown(name) {
@@ -69,7 +72,8 @@ function drawBoard(board, query, stale) {
     alert.hidden = false;
     alert.textContent = message;
   };
-  const context = { query, colors: catalogue.colors, link: target, stale, fail };
+  const behind = runLinks({ link, query, nameKeys: catalogue.name_keys });
+  const context = { query, colors: catalogue.colors, link: target, behind, go: (href) => visit(href), stale, fail };
   const frames = [];
   const rows = board.rows.map((row) => {
     const cells = row.panels.map((cell) => {
@@ -97,6 +101,13 @@ function schedule() {
   if (every >= 5) timer = setTimeout(() => (document.hidden ? schedule() : show()), every * 1000);
 }
 
+/** Open an address of this page, from the top. */
+function visit(href) {
+  history.pushState(null, "", href);
+  show();
+  scrollTo(0, 0);
+}
+
 function flipTheme() {
   const theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
@@ -113,9 +124,7 @@ document.addEventListener("click", (event) => {
   const anchor = event.target.closest("a[data-go]");
   if (!anchor || event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
   event.preventDefault();
-  history.pushState(null, "", anchor.getAttribute("href"));
-  show();
-  scrollTo(0, 0);
+  visit(anchor.getAttribute("href"));
 });
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.metaKey || event.ctrlKey || event.altKey) return;

@@ -68,7 +68,7 @@ function stacked(list, length) {
 }
 
 /** Draw a panel into `box`. `range` is [from, to] in unix seconds. Returns nothing; a chart already there is replaced. */
-export function drawTime(box, panel, answer, { colors, range, bucket }) {
+export function drawTime(box, panel, answer, { colors, range, bucket, behind, go }) {
   const { times, list } = curves(answer, panel, bucket);
   paint(list, colors);
   if (panel.series) for (const curve of list) curve.title = worded(panel.series, curve.name);
@@ -77,25 +77,29 @@ export function drawTime(box, panel, answer, { colors, range, bucket }) {
   const visible = new Set(list.map((curve) => curve.name));
   const legend = el("div", { class: "legend", role: "group", "aria-label": "Curves" });
   box.replaceChildren(plot, legend);
-  const draw = () => make(plot, panel, times, list.filter((curve) => visible.has(curve.name)), { stack, range, bucket });
-  for (const curve of list) legend.append(legendEntry(curve, list, visible, draw));
+  const names = (curve) => (curve && panel.series ? { [panel.series]: curve.name } : {});
+  const choose = (curve, time) => go(behind(names(curve), [time, time + bucket]));
+  const draw = () => make(plot, panel, times, list.filter((curve) => visible.has(curve.name)), { stack, range, bucket, choose });
+  for (const curve of list) legend.append(legendEntry(curve, list, visible, draw, behind(names(curve))));
   draw();
 }
 
-function legendEntry(curve, list, visible, draw) {
+/** A curve in the legend: its colour shows it alone, its name leads to the runs behind it. */
+function legendEntry(curve, list, visible, draw, href) {
   const swatch = styled(el("i", { class: "swatch" }), { "--swatch": curve.color });
-  const button = el("button", { type: "button", "aria-pressed": "true", title: "Show only this; again for all" }, swatch, curve.title);
+  const button = el("button", { type: "button", "aria-pressed": "true", "aria-label": `Only ${curve.title}`, title: "Show only this; again for all" }, swatch);
+  const entry = el("span", { class: "entry" }, button, el("a", { href, "data-go": true, title: `Runs behind ${curve.title}` }, curve.title));
   button.addEventListener("click", () => {
     const alone = visible.size === 1 && visible.has(curve.name);
     visible.clear();
     for (const each of list) if (alone || each === curve) visible.add(each.name);
-    [...button.parentElement.children].forEach((other, position) => other.setAttribute("aria-pressed", String(visible.has(list[position].name))));
+    [...entry.parentElement.children].forEach((other, position) => other.firstChild.setAttribute("aria-pressed", String(visible.has(list[position].name))));
     draw();
   });
-  return button;
+  return entry;
 }
 
-function make(plot, panel, times, list, { stack, range, bucket }) {
+function make(plot, panel, times, list, { stack, range, bucket, choose }) {
   ALIVE.get(plot)?.chart.destroy();
   const data = stack ? stacked(list, times.length) : list.map((curve) => curve.values);
   const order = stack ? list.map((_, position) => position).reverse() : list.map((_, position) => position);
@@ -123,8 +127,27 @@ function make(plot, panel, times, list, { stack, range, bucket }) {
   options.cursor.drag.setScale = false;
   const chart = new window.uPlot(options, [times, ...order.map((position) => data[position])], plot);
   chart.over.append(tip);
+  followClicks(chart, times, list, data, stack, choose);
   ALIVE.set(plot, { chart, size });
   watch.observe(plot);
+}
+
+/** A click (not a drag, which zooms) on a point in time leads to the runs in its bucket. */
+function followClicks(chart, times, list, data, stack, choose) {
+  let pressed = null;
+  chart.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });
+  chart.over.addEventListener("click", (event) => {
+    const { idx, top } = chart.cursor;
+    if (pressed === null || Math.abs(event.clientX - pressed) > 3 || idx === null || idx === undefined) return;
+    choose(curveAt(chart.posToVal(top, "y"), idx, list, data, stack), times[idx]);
+  });
+}
+
+/** The curve that a click means: the part of the column it hit, or the nearest line; null for none. */
+function curveAt(value, idx, list, data, stack) {
+  if (stack) return list[data.findIndex((column, at) => value <= column[idx] && list[at].values[idx])] ?? null;
+  const there = list.filter((curve) => curve.values[idx] !== null && curve.values[idx] !== undefined);
+  return there.sort((a, b) => Math.abs(a.values[idx] - value) - Math.abs(b.values[idx] - value))[0] ?? null;
 }
 
 /** The time axis: the range, from the bucket it begins in to the end of the bucket it ends in. */

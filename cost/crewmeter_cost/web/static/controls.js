@@ -21,8 +21,9 @@ function select(label, options, value, change) {
 export function drawNav(nav, boards, state, link) {
   const entries = [...boards.map((board) => [board.id, board.title]), ["runs", "Runs"]];
   nav.replaceChildren(...entries.map(([id, title]) => {
-    const here = state.view === id || (id === "runs" && state.view === "run");
-    return el("a", { href: link({ view: id, run: null, skip: null }), "data-go": true, "aria-current": here ? "page" : null }, title);
+    const here = state.view === id || (id === "runs" && (state.view === "run" || state.view === "compare"));
+    const clear = { run: null, span: null, skip: null, where: null, search: null, status: null, order: null, a: null, b: null };
+    return el("a", { href: link({ view: id, ...clear }), "data-go": true, "aria-current": here ? "page" : null }, title);
   }));
 }
 

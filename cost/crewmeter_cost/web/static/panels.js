@@ -52,17 +52,19 @@ function isEmpty(answer) {
 const DRAW = { stat, lines: time, stack: time, bars, table };
 
 function time(body, panel, answer, context) {
-  drawTime(body, panel, answer, { colors: context.colors, range: answer.range, bucket: answer.bucket });
+  const behind = (names, span) => context.behind(panel, answer, names, span);
+  const { range, bucket } = answer;
+  drawTime(body, panel, answer, { colors: context.colors, range, bucket, behind, go: context.go });
 }
 
-function stat(body, panel, answer) {
+function stat(body, panel, answer, context) {
   const row = answer.rows[0] ?? [];
   const parts = answer.columns.map((name, position) => {
     const column = panel.columns.find((each) => each.name === name);
     const value = row[position];
     const number = el("strong", {}, format(column?.unit ?? panel.unit, value, panel.decimals));
     const color = stepColor(panel.steps, value);
-    const part = el("div", { class: "number" }, number, answer.columns.length > 1 ? el("span", {}, column?.title ?? name) : null);
+    const part = el("a", { class: "number", href: context.behind(panel, answer), "data-go": true, title: "Runs behind this" }, number, answer.columns.length > 1 ? el("span", {}, column?.title ?? name) : null);
     if (color) {
       styled(part, { "--mark": color });
       part.classList.add("marked");
@@ -72,14 +74,31 @@ function stat(body, panel, answer) {
   body.replaceChildren(...parts);
 }
 
-function bars(body, panel, answer) {
+function bars(body, panel, answer, context) {
   const longest = Math.max(...answer.rows.map((row) => row[1] ?? 0), 0);
   const list = el("ol", { class: "ranking", tabindex: "0", "aria-label": panel.title });
   for (const [name, value] of answer.rows) {
     const bar = styled(el("i", { class: "bar" }), { "--share": longest ? Math.max(value ?? 0, 0) / longest : 0 });
-    list.append(el("li", {}, el("span", { class: "name", title: String(name) }, String(worded(answer.columns[0], name))), el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
+    const href = context.behind(panel, answer, { [answer.columns[0]]: name });
+    const text = String(worded(answer.columns[0], name));
+    const label = el("a", { class: "name", href, "data-go": true, title: `Runs of ${text}` }, text);
+    list.append(el("li", { onclick: follow }, label, el("span", { class: "track" }, bar), el("b", {}, format(panel.unit, value))));
   }
   body.replaceChildren(list);
+}
+
+/** A click anywhere on a row or a bar follows its link to the runs, unless something else was clicked. */
+function follow(event) {
+  if (event.target.closest("a, button") || String(getSelection())) return;
+  event.currentTarget.querySelector("a.go, a.name")?.click();
+}
+
+/** The runs behind a row: the run itself, or those with every name in the row. */
+function rowTarget(panel, columns, row, answer, context) {
+  const run = columns.find((column) => column.link === "run");
+  if (run && row[run.at]) return context.link("run", run.name, row[run.at]);
+  const names = columns.filter((column) => column.unit === "string").map((column) => [column.name, row[column.at]]);
+  return context.behind(panel, answer, Object.fromEntries(names));
 }
 
 function table(body, panel, answer, context) {
@@ -89,7 +108,7 @@ function table(body, panel, answer, context) {
   const draw = () => {
     const rows = [...answer.rows];
     if (state.by !== null) rows.sort((a, b) => compare(a[state.by], b[state.by]) * (state.down ? -1 : 1));
-    box.replaceChildren(el("table", {}, head(columns, state, draw), el("tbody", {}, rows.map((row) => line(columns, row, answer, context)))));
+    box.replaceChildren(el("table", {}, head(columns, state, draw), el("tbody", {}, rows.map((row) => line(panel, columns, row, answer, context)))));
   };
   draw();
   body.replaceChildren(box);
@@ -110,12 +129,14 @@ function head(columns, state, draw) {
     };
     return el("th", { scope: "col", class: column.unit === "string" || column.unit === "dateTimeAsIso" ? "" : "right", "aria-sort": sorted }, el("button", { type: "button", onclick: sort }, column.title));
   });
-  return el("thead", {}, el("tr", {}, cells));
+  return el("thead", {}, el("tr", {}, cells, el("th", { scope: "col" }, el("span", { class: "sr" }, "Runs"))));
 }
 
-function line(columns, row, answer, context) {
+function line(panel, columns, row, answer, context) {
   const largest = (at) => (answer.largest ??= {})[at] ??= Math.max(...answer.rows.map((each) => each[at] ?? 0), 0);
-  return el("tr", {}, columns.map((column) => {
+  const label = String(row[columns.find((column) => column.unit === "string")?.at] ?? "this row");
+  const go = el("a", { class: "go quiet", href: rowTarget(panel, columns, row, answer, context), "data-go": true, "aria-label": `Runs behind ${label}`, title: "Runs behind this row" }, icon(ICONS.right));
+  return el("tr", { class: "linked", onclick: follow }, columns.map((column) => {
     const value = row[column.at];
     const price = (answer.prices ??= {})[column.at] ??= money(answer.rows.map((each) => each[column.at]));
     const text = column.unit === "currencyUSD" ? price(value) : format(column.unit, value);
@@ -129,7 +150,7 @@ function line(columns, row, answer, context) {
     if (color) styled(cell, { "--mark": color }).classList.add("marked");
     if (column.bar && typeof value === "number") styled(cell, { "--share": largest(column.at) ? value / largest(column.at) : 0 }).classList.add("barred");
     return cell;
-  }));
+  }), el("td", { class: "right" }, go));
 }
 
 /** A cell that a spreadsheet will not run, quoted as CSV wants it. */

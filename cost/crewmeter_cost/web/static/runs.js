@@ -2,10 +2,11 @@
 
 import { ICONS, el, icon, styled } from "./dom.js";
 import { UNKNOWN, count, format, instant, money, seconds, usd, word } from "./format.js";
+import { term } from "./links.js";
 import { get } from "./state.js";
 
 const ORDERS = [["time", "newest first"], ["cost", "most expensive first"], ["duration", "slowest first"], ["calls", "most model calls first"]];
-const STATUSES = [["", "any outcome"], ["ok", "ok"], ["error", "failed"], ["abandoned", "abandoned"], ["running", "running"]];
+const STATUSES = [["", "any outcome"], ["ok", "ok"], ["failed", "failed or abandoned"], ["error", "failed"], ["abandoned", "abandoned"], ["running", "running"]];
 
 function badge(status) {
   return el("span", { class: `badge ${status}` }, word(status));
@@ -19,33 +20,79 @@ export function runControls(select, state, change) {
   ];
 }
 
-/** The list of runs in the range. */
-export async function drawRuns(main, state, query, { link, stale }) {
+/** The list of runs in the range: its filter as chips, the runs, and pages. */
+export async function drawRuns(main, state, query, { link, stale, change, keys }) {
   query.set("order", state.order ?? "time");
-  if (state.status) query.set("status", state.status);
+  for (const name of ["status", "where", "search"]) if (state[name]) query.set(name, state[name]);
   query.set("skip", state.skip ?? "0");
-  const answer = await get("api/page/runs", query);
-  if (stale()) return;
-  const runs = answer.rows.map((row) => Object.fromEntries(answer.columns.map((name, at) => [name, row[at]])));
-  const title = el("h1", {}, "Runs");
-  if (runs.length === 0) {
-    main.replaceChildren(title, el("p", { class: "empty big" }, "No runs in this range. Add crewmeter.instrument() to your app and run a crew, or try: crewmeter demo --days 30"));
+  let answer;
+  try {
+    answer = await get("api/page/runs", query);
+  } catch (error) {
+    // A filter that cannot be read stays in its field, beside what is wrong with it.
+    const form = filterForm(state, [], state.where ?? "", { change, keys });
+    if (!stale()) main.replaceChildren(el("h1", {}, "Runs"), form, el("p", { class: "failed left", role: "alert" }, error.message));
     return;
   }
-  const headings = ["Started", "Run", "Outcome", "Duration", "Model calls", "Tool calls", "Tokens in", "Tokens out", "Cost", "Team", "User"];
+  if (stale()) return;
+  const runs = answer.rows.map((row) => Object.fromEntries(answer.columns.map((name, at) => [name, row[at]])));
+  const top = [el("h1", {}, "Runs"), filterForm(state, answer.terms, "", { change, keys }), picked(state, link)].filter(Boolean);
+  if (answer.note) top.push(el("p", { class: "note scanned" }, `${answer.note[0].toUpperCase()}${answer.note.slice(1)}.`));
+  if (runs.length === 0) {
+    const narrowed = answer.terms.length || state.search || state.status || Object.values(state.filters).some((values) => values.length);
+    const empty = narrowed ? "No runs in this range match." : "No runs in this range. Add crewmeter.instrument() to your app and run a crew, or try: crewmeter demo --days 30";
+    main.replaceChildren(...top, el("p", { class: "empty big" }, empty));
+    return;
+  }
+  const headings = ["Started", "Run", "Outcome", "Duration", "Model calls", "Tool calls", "Tokens in", "Tokens out", "Cost", "Team", "User", "Compare"];
   const head = el("tr", {}, headings.map((text, at) => el("th", { scope: "col", class: at > 2 && at < 9 ? "right" : "" }, text)));
   const largest = Math.max(...runs.map((run) => run.cost_usd ?? 0), 0);
   const price = money(runs.map((run) => run.cost_usd));
-  const rows = runs.map((run) => runLine(run, largest, link, price));
+  const rows = runs.map((run) => runLine(run, largest, link, price, compareBox(run, state, change)));
   const skip = Number(state.skip ?? 0);
   const pager = el("nav", { class: "pager", "aria-label": "Pages of runs" },
     skip > 0 ? el("a", { href: link({ skip: skip > answer.page ? skip - answer.page : null }), "data-go": true }, "← newer") : null,
-    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}${(state.order ?? "time") === "time" ? "" : ` of the newest ${count(answer.newest)} runs`}`),
+    el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}`),
     runs.length === answer.page ? el("a", { href: link({ skip: skip + answer.page }), "data-go": true }, "more →") : null);
-  main.replaceChildren(title, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
+  main.replaceChildren(...top, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
 }
 
-function runLine(run, largest, link, price) {
+/** The filter as chips that can be taken away, a field for further terms, and one for a text. */
+function filterForm(state, terms, unread, { change, keys }) {
+  const chips = terms.map((text, at) => el("button", { type: "button", class: "chip", "aria-label": `Remove the filter ${text}`, title: "Remove this filter",
+    onclick: () => change({ where: terms.filter((_, other) => other !== at).join(" ") || null, skip: null }) }, text, el("span", { "aria-hidden": "true" }, " ×")));
+  const more = el("input", { class: "terms", value: unread, placeholder: "Add a filter: cost>0.5 user=ada status=failed", "aria-label": "Add a filter", list: "filter-keys", autocomplete: "off", spellcheck: "false" });
+  const search = el("input", { type: "search", value: state.search ?? "", placeholder: "Find in names and ids", "aria-label": "Find in names and ids", maxlength: "200" });
+  const submit = (event) => {
+    event.preventDefault();
+    change({ where: [...terms, more.value.trim()].filter(Boolean).join(" ") || null, search: search.value.trim() || null, skip: null });
+  };
+  search.addEventListener("search", () => search.value || !state.search || change({ search: null, skip: null }));
+  const known = el("datalist", { id: "filter-keys" }, keys.map((key) => el("option", { value: key.endsWith(":") ? key : `${key}=` })));
+  return el("form", { class: "find", role: "search", onsubmit: submit }, chips, more, known, search, el("button", { type: "submit", class: "tool text" }, "Apply"));
+}
+
+/** The box that picks a run for a comparison; the first is A, the next B. */
+function compareBox(run, state, change) {
+  const chosen = [state.a, state.b].filter(Boolean);
+  const checked = chosen.includes(run.run_id);
+  const pick = () => {
+    const [a, b] = checked ? chosen.filter((id) => id !== run.run_id) : [...chosen, run.run_id].slice(-2);
+    change({ a: a ?? null, b: b ?? null });
+  };
+  return el("label", { class: "pickrun" }, el("input", { type: "checkbox", checked, onchange: pick, "aria-label": `Compare ${run.name ?? "run"} ${run.run_id.slice(0, 8)}` }));
+}
+
+/** What is picked for a comparison, and the way to it. */
+function picked(state, link) {
+  if (!state.a && !state.b) return null;
+  const two = state.a && state.b;
+  const text = two ? `A ${state.a.slice(0, 8)}, B ${state.b.slice(0, 8)} ` : `${(state.a ?? state.b).slice(0, 8)} is picked: choose a second run to compare it with. `;
+  const go = two ? el("a", { class: "primary", href: link({ view: "compare", run: null, span: null }), "data-go": true }, "Compare") : null;
+  return el("p", { class: "picked", role: "status" }, text, go, " ", el("a", { href: link({ a: null, b: null }), "data-go": true }, "Clear"));
+}
+
+function runLine(run, largest, link, price, box) {
   const cost = el("td", { class: "right barred" }, el("span", {}, price(run.cost_usd)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not included` }, " +?") : null);
   styled(cost, { "--share": largest ? (run.cost_usd ?? 0) / largest : 0 });
   return el("tr", {},
@@ -59,7 +106,8 @@ function runLine(run, largest, link, price) {
     el("td", { class: "right" }, count(run.output_tokens)),
     cost,
     el("td", {}, run.team ?? UNKNOWN),
-    el("td", {}, run.user ?? UNKNOWN));
+    el("td", {}, run.user ?? UNKNOWN),
+    el("td", {}, box));
 }
 
 /** Nodes as a forest: children under parents, whatever lost its parent under the run; costs and tokens added up the tree. */
@@ -105,12 +153,13 @@ export async function drawRun(main, state, { link, stale, word, traceUrl }) {
     ["Outcome", badge(run.status)], ["Started", instant(run.time, { withSeconds: true })], ["Duration", format("s", run.duration_seconds)],
     ["Cost", run.cost_usd === null ? `unknown: ${run.unpriced_calls} calls without a price` : usd(run.cost_usd) + unknown], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
     ["Tokens in", count(run.input_tokens)], ["Tokens out", count(run.output_tokens)], ["Error", run.error_type], ["Team", run.team], ["User", run.user],
-    ["Session", run.session], ["Service", run.service], ["Trace", trace],
+    ["Session", run.session === null ? null : el("a", { href: link({ view: "runs", run: null, span: null, where: term("session", run.session) }), "data-go": true }, run.session)], ["Service", run.service], ["Trace", trace],
   ].filter(([, value]) => value !== null && value !== undefined);
   const detail = el("aside", { class: "detail panel", "aria-label": "Step details", "aria-live": "polite" });
   const steps = trees.length ? waterfall(trees, detail, { word, selected: state.span }) : el("p", { class: "empty big" }, "The steps of this run were pruned. Its totals remain.");
   main.replaceChildren(
-    el("p", {}, el("a", { href: link({ view: "runs", run: null, span: null }), "data-go": true }, "← all runs")),
+    el("p", {}, el("a", { href: link({ view: "runs", run: null, span: null }), "data-go": true }, "← all runs"), " · ",
+      el("a", { href: link({ view: "runs", run: null, span: null, a: run.run_id, b: null }), "data-go": true }, "Compare with another run")),
     el("h1", {}, run.name, el("span", { class: "note" }, ` ${run.kind ?? "run"}`)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     ...(truncated ? [el("p", { class: "failed" }, "This run is longer than 5,000 steps. Only the first 5,000 are listed.")] : []),

@@ -1,6 +1,6 @@
 // The state of the page is in the address, so that a link opens the same view for somebody else.
 
-const SINGLE = ["view", "from", "to", "bucket", "budget", "order", "status", "skip", "run", "span", "refresh", "theme"];
+const SINGLE = ["view", "from", "to", "bucket", "budget", "order", "status", "where", "search", "skip", "run", "a", "b", "span", "refresh", "theme"];
 
 /** The state in the address: single values, and a list for each filter. */
 export function read(filters) {
