@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || sysctl -n hw.ncpu) * 3 / 2 )))
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 ARGS ?=
+# Empty is unset: without stored bytecode every process compiles crewai anew, which takes seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: wheel demo test test-all test-rest truth reliability lint coverage stack-local clean help
 .DEFAULT_GOAL := help

@@ -8,12 +8,18 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from support.environment import quiet_environment
 from support.slowest_tests import SlowestTests
+
+# Compiled modules are stored, whatever the environment says: else each of the suite's hundreds of
+# processes compiles CrewAI anew, which takes longer than importing it.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _REAL_HOME = Path.home()
 _HOME = Path(tempfile.mkdtemp(prefix="crewmeter-tests-"))
