@@ -90,6 +90,7 @@ def test_a_panel_says_what_it_says_on_the_ledger(sqlite_ledger, mirror, panel):
         assert rounded(found.result_rows) == rounded(answer["rows"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.id)
 def test_the_rendered_boards_run_as_they_stand(mirror, board):
     """Every target and variable of the committed JSON runs.

@@ -341,7 +341,17 @@ def test_every_alert_has_a_case():
     assert set(CASES) == set(ALERTS)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+# Their windows are days long, and promtool computes every minute of them.
+_LONG = {"SpendUnusual", "CrewRunsFailingSlowly", "CacheHitsDropped"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in _LONG else [])
+        for name in sorted(CASES)
+    ],
+)
 def test_an_alert_fires_and_resolves(tmp_path, name):
     """Quiet before, firing during, quiet after the trouble."""
     series, fires, resolved = CASES[name]

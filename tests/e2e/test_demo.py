@@ -263,6 +263,7 @@ def test_the_live_demo_adds_up(tmp_path, columns):
     assert rows[2]["ttft_ns"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 def test_the_live_demo_goes_where_the_otlp_variables_say(tmp_path):
     """With an endpoint the crew's spans arrive there, and no demo ledger is made."""

@@ -179,6 +179,7 @@ def test_a_crew_is_metered_without_a_changed_line(run, fake_provider, tmp_path, 
     assert "crewmeter: 1 run · 2 calls · 2,100 in + 290 out tokens · $0.0004698" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_is_said_in_calls_and_dollars_on_the_last_line(
     run, fake_provider, tmp_path, program
 ):

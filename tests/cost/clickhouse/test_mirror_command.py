@@ -25,6 +25,7 @@ def crewmeter(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_it_says_what_it_sent_and_then_that_there_is_nothing(seeded_path, tmp_path):
     """One line a copy; the second run finds ledger and mirror the same."""
     pytest.importorskip("chdb", reason="needs the PyPI package chdb")
@@ -43,6 +44,7 @@ def test_it_says_what_it_sent_and_then_that_there_is_nothing(seeded_path, tmp_pa
     assert "nothing to send" in second.stdout
 
 
+@pytest.mark.slow
 def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
     """What the ledger gains while it runs is in the next round; Ctrl-C ends it well."""
     pytest.importorskip("chdb", reason="needs the PyPI package chdb")

@@ -104,6 +104,7 @@ def test_later_calls_are_sent_and_nothing_else(ledger, client):
     _same_money(ledger, client)
 
 
+@pytest.mark.slow
 def test_a_repricing_and_its_undoing_reach_the_mirror(ledger, client, tmp_path):
     """Old calls that cost something else now replace themselves.
 
@@ -124,6 +125,7 @@ def test_a_repricing_and_its_undoing_reach_the_mirror(ledger, client, tmp_path):
     assert copy(ledger, client).total == 0
 
 
+@pytest.mark.slow
 def test_what_the_ledger_pruned_stays_in_the_mirror(ledger, client):
     """Retention of the ledger is not the mirror's.
 
@@ -137,6 +139,7 @@ def test_what_the_ledger_pruned_stays_in_the_mirror(ledger, client):
     assert client.query("SELECT count() FROM calls").result_rows == [(calls,)]
 
 
+@pytest.mark.slow
 def test_a_row_the_ledger_no_longer_has_goes(ledger, client):
     """A call that another instrumentor's row replaced is not counted beside it."""
     copy(ledger, client)
@@ -153,6 +156,7 @@ def test_a_row_the_ledger_no_longer_has_goes(ledger, client):
     _same_rows(ledger, client, "calls")
 
 
+@pytest.mark.slow
 def test_an_interrupted_copy_goes_on(ledger, client, monkeypatch):
     """What was sent before the connection broke is not sent again, and in the end nothing is
     missing or twice there.
@@ -176,6 +180,7 @@ def test_an_interrupted_copy_goes_on(ledger, client, monkeypatch):
     _same_money(ledger, client)
 
 
+@pytest.mark.slow
 def test_a_window_leaves_older_history_alone(ledger, client):
     """`--every` looks at the last days only.
 

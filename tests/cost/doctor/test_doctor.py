@@ -67,6 +67,7 @@ def server():
         httpd.server_close()
 
 
+@pytest.mark.slow
 def test_a_healthy_environment_passes(tmp_path):
     """Nothing set, nothing wrong: exit 0, and the meter was really switched on beside CrewAI."""
     done = doctor("--format", "json", CREWMETER_LEDGER=str(tmp_path / "ledger.db"))
