@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.environment import quiet_environment
+from support.shares import Share
 from support.slowest_tests import SlowestTests
 
 # Compiled modules are stored, whatever the environment says: else each of the suite's hundreds of
@@ -38,6 +39,18 @@ for _name in [
 os.environ.setdefault("XDG_CACHE_HOME", str(_REAL_HOME / ".cache"))
 os.environ.setdefault("GOPATH", str(_REAL_HOME / "go"))
 os.environ.update(quiet_environment(_HOME))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out slow tests that are not in the share that `CREWMETER_TEST_SHARD` names."""
+    share = Share.read(os.environ.get("CREWMETER_TEST_SHARD", "all"))
+
+    def is_in_turn(item: pytest.Item) -> bool:
+        is_slow = any(item.get_closest_marker(name) for name in ("slow", "services"))
+        return not is_slow or share.has(item.nodeid.partition("::")[0])
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_in_turn(item)])
+    items[:] = [item for item in items if is_in_turn(item)]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 from support.paths import ROOT
+from support.shares import Share
 
 WORKFLOWS = {path.name: path for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
 
@@ -68,3 +69,15 @@ def test_files_that_workflows_name_exist():
         text = path.read_text("utf-8")
         for name in re.findall(r"(?:scripts|\.ci|dashboards)/[\w./-]+|constraints\.txt", text):
             assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_every_slow_test_has_its_turn():
+    """Three runs of CI have run each file once, and a release runs all of them."""
+    files = [str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py")]
+    turns = [Share.read(f"{turn}/3") for turn in (1, 2, 3)]
+    assert all(sum(share.has(file) for share in turns) == 1 for file in files)
+    assert all(sum(map(share.has, files)) > len(files) / 5 for share in turns)
+    assert all(map(Share.read("all").has, files))
+    for text in ("0/3", "4/3", "three"):
+        with pytest.raises(ValueError, match=text):
+            Share.read(text)
