@@ -7,6 +7,7 @@ packages=()
 command -v prometheus >/dev/null && command -v promtool >/dev/null || packages+=(prometheus)
 command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
 [[ -x /usr/bin/chromium ]] || packages+=(chromium)
+ldconfig -p | grep -q libpangoft2 || packages+=(libpango-1.0-0 libpangoft2-1.0-0) # statement --pdf
 command -v npm >/dev/null || packages+=(nodejs npm)
 
 if ((${#packages[@]})); then

@@ -34,6 +34,7 @@ from crewmeter_cost.finance.statement import (
 )
 from crewmeter_cost.finance.statement_context import StatementContext, read_context
 from crewmeter_cost.finance.statement_html import render
+from crewmeter_cost.finance.statement_pdf import write_pdf
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text
 
@@ -66,6 +67,10 @@ _COLUMNS = (
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page to print here.")
 ]
+PdfOption = Annotated[
+    Path | None,
+    typer.Option("--pdf", metavar="FILE", help="Write it as PDF here, a page for each payer."),
+]
 OrganisationOption = Annotated[
     str | None,
     typer.Option("--organisation", metavar="NAME", help="Whose statement it is, for its head."),
@@ -95,6 +100,7 @@ def _statement(
     ] = "team",
     allocate: AllocateOption = "none",
     html: HtmlOption = None,
+    pdf: PdfOption = None,
     organisation: OrganisationOption = None,
     ledger: LedgerOption = None,
     since: FromOption = None,
@@ -125,7 +131,12 @@ def _statement(
         )
     if html is not None:
         _write(html, render(statement, context))
-    elif format is Format.JSON:
+    if pdf is not None:
+        write_pdf(render(statement, context), pdf)
+        sys.stdout.write(f"written: {pdf}\n")
+    if html is not None or pdf is not None:
+        return
+    if format is Format.JSON:
         print_json(_document(statement))
     elif format is Format.CSV:
         print_csv(
@@ -230,7 +241,7 @@ def _print(statement: Statement, context: StatementContext) -> None:
             f"forecast for the month: {usd(ahead.expected_pusd)} "
             f"(80 % interval {usd(ahead.low_pusd)} to {usd(ahead.high_pusd)})\n"
         )
-    sys.stdout.write("a page to print: crewmeter statement --html statement.html\n")
+    sys.stdout.write("to hand on: crewmeter statement --pdf statement.pdf (or --html)\n")
 
 
 def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[Cell]:
@@ -263,4 +274,4 @@ def _write(path: Path, text: str) -> None:
             f"cannot write {str(path)!r} ({error.strerror})",
             hint="give --html a file in a folder that exists",
         ) from error
-    sys.stdout.write(f"written: {path} (open it in a browser; print it for a PDF)\n")
+    sys.stdout.write(f"written: {path} (open it in a browser)\n")

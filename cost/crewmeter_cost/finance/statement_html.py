@@ -32,11 +32,10 @@ _STYLE = """
         --bar: #0072b2; --ground: #ffffff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #9aa7b4; --line: #313b46;
                                               --bar: #56b4e9; --ground: #10161d } }
-@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff }
-               section { break-before: page } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
        margin: 2rem auto; max-width: 62rem; padding: 0 1.5rem }
-h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
+h1 { font-size: 1.6rem; margin: 0; string-set: title content() }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem }
 p { margin: .3rem 0; color: var(--faint) }
 table { border-collapse: collapse; width: 100%; margin: .6rem 0;
         font-variant-numeric: tabular-nums }
@@ -47,6 +46,14 @@ svg { width: 100%; height: auto; display: block } rect { fill: var(--bar) }
 line { stroke: var(--line) } text { fill: var(--faint); font-size: 10px }
 .note { border-left: 3px solid #d55e00; padding-left: .8rem; color: var(--ink) }
 .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 2rem }
+@media print { :root { --ink: #000; --faint: #444; --line: #bbb; --bar: #0072b2; --ground: #fff }
+               section { break-before: page; break-inside: avoid }
+               body { margin: 0; max-width: none; padding: 0; font-size: 10pt }
+               th, td { padding: .2rem .35rem } }
+@page { size: A4; margin: 18mm 16mm;
+        @bottom-left { content: string(title); font: 8pt sans-serif; color: #444 }
+        @bottom-right { content: counter(page) " / " counter(pages);
+                        font: 8pt sans-serif; color: #444 } }
 """
 
 
@@ -244,7 +251,8 @@ def _axis(most: int, width: int) -> str:
     """Return the USD axis: lines at nothing, half and the most, each with its amount."""
     lines = []
     for amount, y in ((0, 100), (most // 2, 55), (most, 10)):
-        lines.append(f'<line x1="{_AXIS}" x2="{width}" y1="{y}" y2="{y}"/>')
+        # PDF makers ignore the page's style inside a chart, so colours are attributes too.
+        lines.append(f'<line x1="{_AXIS}" x2="{width}" y1="{y}" y2="{y}" stroke="#ccc"/>')
         text = "0" if amount == 0 else _usd(amount)
         lines.append(f'<text x="{_AXIS - 4}" y="{y + 3}" text-anchor="end">{text}</text>')
     lines.append(f'<text x="{_AXIS - 4}" y="116" text-anchor="end">USD</text>')
@@ -259,8 +267,9 @@ def _day_text(day: date, statement: Statement) -> str:
 
 def _bar(number: int, day: date, amount: int, most: int) -> str:
     height = amount * 90 / most
+    left = _AXIS + number * _DAY_WIDTH + 2
     return (
-        f'<rect x="{_AXIS + number * _DAY_WIDTH + 2}" y="{100 - height:.1f}" width="16" '
+        f'<rect fill="#0072b2" x="{left}" y="{100 - height:.1f}" width="16" '
         f'height="{height:.1f}"><title>{day:%b} {day.day}: {_usd(amount)} USD</title></rect>'
     )
 
