@@ -1,6 +1,6 @@
 """Amounts and instants as text.
 
-Exact, and the same wherever the ledger's figures leave it.
+They are exact, and the same on every surface that prints the ledger's figures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Recording rules on Prometheus.
 
-The sums that alerts and people's own queries share.
+They are the sums that alerts and people's own queries share.
 """
 
 from __future__ import annotations

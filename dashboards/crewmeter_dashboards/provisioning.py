@@ -246,7 +246,7 @@ def _condition(alert: LedgerAlert) -> dict[str, object]:
 def render_contacts(sources: Sources) -> str:
     """Return ``alerting/contacts.yml``.
 
-    Alertmanager as the one receiver, and the policy.
+    It names Alertmanager as the one receiver, and has the policy.
 
     Alertmanager tells pages from tickets, so receivers are configured once for both kinds of rule.
     """

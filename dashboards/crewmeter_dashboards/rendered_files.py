@@ -80,7 +80,7 @@ def text_files(
 def boards_rendered(thresholds: Thresholds) -> dict[str, str]:
     """Return every board for every dialect.
 
-    Needs grafana-foundation-sdk (the extra ``crewmeter[dashboards]``).
+    It needs grafana-foundation-sdk (the extra ``crewmeter[dashboards]``).
     """
     from crewmeter_dashboards.grafana import render_board
 

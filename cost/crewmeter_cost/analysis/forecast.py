@@ -1,6 +1,6 @@
 """Month-end projections and unusual hours.
 
-Pure: hourly sums in, projections out.
+The functions are pure: hourly sums in, projections out.
 
 Every hour still to come is expected to cost what the same hour of the week cost in the mean of the
 last four weeks. The rule fits one SQL expression, so the boards, the alert and the commands all
@@ -37,7 +37,7 @@ _WEEK = 7 * _DAY
 class Projection:
     """Month-end spend in integer pico-USD.
 
-    Spent so far, expected total, and the 80 % interval.
+    That is what was spent so far, the expected total and its 80 % interval.
     """
 
     spent_pusd: int

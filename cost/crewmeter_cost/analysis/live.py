@@ -43,10 +43,7 @@ _EVERYTHING = Budget(amount_pusd=1, period="total")
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed call or tool use.
-
-    `time` in unix seconds.
-    """
+    """One failed call or tool use. `time` is in unix seconds."""
 
     time: int
     what: str

@@ -167,7 +167,7 @@ def in_force(engine: Engine) -> tuple[Budget, ...]:
 def combine(nearer: Sequence[Budget], farther: Sequence[Budget]) -> tuple[Budget, ...]:
     """Return both, without those of `farther` that `nearer` replaces.
 
-    One replaces another of the same scope, period and severity.
+    A budget replaces another of the same scope, period and severity.
     """
     taken = {_subject(budget) for budget in nearer}
     return (*nearer, *(budget for budget in farther if _subject(budget) not in taken))

@@ -216,7 +216,7 @@ def _write(root: Path, files: Mapping[str, str]) -> None:
 def _wanted() -> tuple[dict[str, str], Path, str, Path]:
     """What the code renders and where it is committed.
 
-    Files under ``dashboards/``, and the page's catalogue.
+    These are files under ``dashboards/`` and the page's catalogue.
     """
     files = _module("rendered_files")
     shipped = _thresholds(None)

@@ -133,7 +133,7 @@ def _run_crew(out: Console, ledger: str | None) -> Performance:
 def _crew(out: Console, where: str) -> None:
     """Run the crew and print its bill.
 
-    Exit 1 where the fake provider billed something else.
+    The exit code is 1 where the fake provider billed something else.
     """
     from crewmeter_cost.cli.show import print_tree
     from crewmeter_cost.demo.summary import agrees, money, next_steps

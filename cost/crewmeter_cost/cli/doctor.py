@@ -64,10 +64,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _show(findings: Iterable[Finding]) -> list[Finding]:
-    """Print each finding as it is made.
-
-    Return them all.
-    """
+    """Print each finding as it is made, and return them all."""
     out = console()
     made: list[Finding] = []
     for finding in findings:

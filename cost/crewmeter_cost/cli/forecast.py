@@ -1,7 +1,4 @@
-"""``crewmeter forecast``.
-
-Month-end spend with a range, and the hours that stand out.
-"""
+"""``crewmeter forecast``: month-end spend with a range, and unusual hours."""
 
 from __future__ import annotations
 

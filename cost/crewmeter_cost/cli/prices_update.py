@@ -1,7 +1,4 @@
-"""``crewmeter prices update``.
-
-Take newer prices from genai-prices, or from a file.
-"""
+"""``crewmeter prices update``: newer prices from genai-prices, or from a file."""
 
 from __future__ import annotations
 

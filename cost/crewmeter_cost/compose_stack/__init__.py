@@ -1,6 +1,6 @@
 """The compose stack: files for a project of one's own, written into a folder.
 
-Compose file, collector configurations, boards and rules.
+They are the compose file, the collector configurations, boards and rules.
 """
 
 from __future__ import annotations

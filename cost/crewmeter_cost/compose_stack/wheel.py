@@ -81,7 +81,7 @@ def _record_line(name: str, content: bytes) -> str:
 def _checkout_files() -> Iterator[tuple[str, bytes]]:
     """Yield what `pyproject.toml` says goes into the wheel.
 
-    Packages, then files from elsewhere.
+    Packages come first, then files from elsewhere.
     """
     text = (_CHECKOUT / "pyproject.toml").read_text("utf-8")
     build = tomllib.loads(text)["tool"]["hatch"]["build"]

@@ -71,10 +71,7 @@ def send_history(
 
 
 def _exporter() -> SpanExporter:
-    """Return the exporter of the protocol that the variables name.
-
-    HTTP by default.
-    """
+    """Return the exporter of the protocol that the variables name, by default HTTP."""
     variables = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     protocol = next(
         (os.environ[name] for name in variables if os.environ.get(name)),

@@ -26,7 +26,7 @@ _QUIET = {
 def quiet_crewai(*, with_otel: bool = False) -> Iterator[None]:
     """Keep CrewAI from calling home, asking, printing and leaving files.
 
-    Enter before its import.
+    Enter the block before CrewAI is imported.
 
     CrewAI reads these variables once. ``OTEL_*`` and ``CREWMETER_*`` settings meant for the user's
     own apps are put aside, so that sample data goes to the demo's ledger and nowhere else;

@@ -101,7 +101,7 @@ def _cells(row: ReportRow) -> list[str]:
 def _short(tokens: int) -> str:
     """Return a token count in at most six characters.
 
-    Exact below 100,000, then in thousands or millions.
+    It is exact below 100,000, then in thousands or millions.
     """
     if tokens < 100_000:
         return f"{tokens:,}"

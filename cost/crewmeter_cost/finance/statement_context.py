@@ -1,6 +1,6 @@
 """What stands beside a statement's sums.
 
-Its period in words, last month, budgets and forecast.
+That is its period in words, last month, the budgets and the forecast.
 """
 
 from __future__ import annotations
@@ -48,10 +48,7 @@ class StatementContext:
     """Tokens of calls without a price, which no sum includes."""
 
     def change(self, name: str, total_pusd: int) -> float | None:
-        """Return a payer's change against last month in per cent.
-
-        None without a last month.
-        """
+        """Return a payer's change against last month in per cent, None without one."""
         before = self.previous.get(name)
         if not before:
             return None

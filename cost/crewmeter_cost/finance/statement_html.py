@@ -1,6 +1,6 @@
 """A statement as one self-contained HTML file, ready to print.
 
-No script, no external address, every name escaped.
+It has no script and no external address, and every name is escaped.
 
 The two bar charts are drawn as plain SVG rectangles: a printed page needs no chart library.
 """

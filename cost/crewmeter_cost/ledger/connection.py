@@ -1,6 +1,6 @@
 """SQLAlchemy engines as the ledger needs them.
 
-For PostgreSQL, and for queries on either.
+PostgreSQL is reached through them, and so are the queries that are not SQL text.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def default_path() -> Path:
 def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.environ) -> LedgerUrl:
     """Return the ledger's URL.
 
-    The option, else `$CREWMETER_LEDGER`, else the default path.
+    That is the option, else `$CREWMETER_LEDGER`, else the default path.
 
     A plain path is SQLite. Raises `CrewMeterError` for a URL that is none, or whose database this
     ledger cannot live in.

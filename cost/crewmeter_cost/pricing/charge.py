@@ -1,6 +1,6 @@
 """The cost of one call, in integer pico-USD with its lines, or why it has none.
 
-Pure: no clock, no I/O.
+The functions are pure: no clock, no I/O.
 """
 
 from __future__ import annotations

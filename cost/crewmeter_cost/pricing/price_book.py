@@ -120,7 +120,7 @@ class PriceBook:
     ) -> Plan | Unpriced:
         """Return the rates for one call, or why there are none.
 
-        Remembered per combination and stretch of time.
+        The answer is remembered per combination and stretch of time.
         """
         try:
             # A plain tuple equals its `_Key` and costs half as much to make.

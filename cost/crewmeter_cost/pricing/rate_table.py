@@ -1,7 +1,4 @@
-"""A model's rates by service tier and request size.
-
-And a charge, as JSON documents.
-"""
+"""A model's rates by tier and request size, and a charge, as JSON documents."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ class RateTable:
     def document(self) -> dict[str, object]:
         """Return the contract's JSON.
 
-        With the rates of every tier beside the standard items.
+        It has the rates of every tier beside the standard items.
         """
         standard = [rate for rate in self.rates if rate.tier == self.tiers()[0]]
         return {

@@ -142,7 +142,7 @@ class Sidecar:
     async def run(self) -> None:
         """Serve until stopped by a signal (SIGTERM, SIGINT), then drain.
 
-        No new requests, those under way answered, the queue written.
+        No new requests are taken, those under way are answered, the queue is written.
         """
         limits = self._settings.limits
         listener = _listener(self._settings)

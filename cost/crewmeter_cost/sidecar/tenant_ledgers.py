@@ -139,7 +139,7 @@ class SidecarLedgers:
     def _identify(self) -> Identity | None:
         """Return what tells this ledger from another at its location.
 
-        None for nothing there.
+        Returns None where there is nothing.
 
         Raises `LedgerUnavailableError` where a database server does not say.
         """

@@ -1,6 +1,6 @@
 """Budgets in the app: reserve before a model call, settle after it, refuse.
 
-Knows no CrewAI.
+It does not depend on CrewAI: `crewmeter.crewai.budget_hooks` calls it.
 """
 
 from __future__ import annotations
@@ -207,10 +207,7 @@ class BeforeCallHook:
             self._budgets.found.close()
 
     def _error_of(self, outcome: Any) -> BudgetExceeded | None:
-        """Return the error of a refusal.
-
-        None for anything else.
-        """
+        """Return the error of a refusal, None for a reservation."""
         reason = getattr(outcome, "reason", None)
         if reason is None:
             return None

@@ -34,7 +34,7 @@ def crew_name(source: Any, event: Any) -> str:
 def agent_role(agent: Any, default: str | None = None) -> str:
     """Return an agent's role as written, before inputs were filled in.
 
-    So the label is the same for every input, and no input is in it.
+    The label is then the same for every input, and contains none of it.
     """
     return (
         short(getattr(agent, "_original_role", None))

@@ -1,4 +1,4 @@
 """Observation of providers' HTTP calls, by whichever library they are sent.
 
-Knows no vendor.
+What is known of vendors is in `crewmeter.providers`.
 """

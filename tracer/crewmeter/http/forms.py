@@ -20,7 +20,7 @@ _LONGEST_VALUE = 4096
 def fields_as_json(fields: Iterable[tuple[object, object]]) -> bytes:
     """Return the short text fields of a form as a JSON object.
 
-    b"" where there are none.
+    Returns ``b""`` where there are none.
     """
     found: dict[str, str] = {}
     for name, value in fields:
@@ -37,7 +37,7 @@ def fields_as_json(fields: Iterable[tuple[object, object]]) -> bytes:
 def _text(value: object) -> str | None:
     """Return a field's value as a short text.
 
-    None for a file, and for a long one.
+    Returns None for a file and for a long text.
     """
     if isinstance(value, bytes):
         value = value[: _LONGEST_VALUE + 1].decode("utf-8", "replace")

@@ -1,6 +1,6 @@
 """How an exchange begins, and how it ends without an answer.
 
-The same for every HTTP library.
+It is the same for every HTTP library.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class StreamParser(Protocol):
 def stream_parser(content_type: str, exchange: HttpExchange) -> StreamParser | None:
     """Return the parser for a stream of this content type.
 
-    None for a single document.
+    Returns None for a single document.
     """
     if not is_stream(content_type):
         return None

@@ -259,7 +259,7 @@ def provider_of_host(host: str | None) -> str | None:
 def is_model_path(provider: str, path: str) -> bool:
     """Tell whether a request to a provider's host may be one to a model.
 
-    Some hosts serve databases besides.
+    Some hosts serve other things as well, such as databases.
     """
     words = _MODEL_PATHS.get(provider)
     return words is None or any(word in path for word in words)

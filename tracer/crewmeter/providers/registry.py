@@ -124,8 +124,8 @@ class Endpoint:
 def find_endpoint(path: str, host: str | None = None, port: int | None = None) -> Endpoint | None:
     """Return what a POST to ``path`` is for.
 
-    None where it calls no model. ``path`` has no query. Without a ``host``, ``path`` is a whole
-    URL. The result is cached: an app has few addresses.
+    Returns None where it calls no model. ``path`` has no query. Without a ``host``, ``path`` is a
+    whole URL. The result is cached: an app has few addresses.
     """
     return _find(
         path[:_LONGEST_PATH],

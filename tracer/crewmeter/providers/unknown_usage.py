@@ -31,7 +31,7 @@ _BILL_WORDS = re.compile(
 def flag_of(path: str) -> str:
     """Return the flag for ``path``, which may be hostile.
 
-    Printable, without spaces, short.
+    The flag is printable, short and has no spaces.
     """
     return (
         FLAG

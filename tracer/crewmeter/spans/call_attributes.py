@@ -40,7 +40,7 @@ def names_of(
 ) -> tuple[str | None, str | None]:
     """Return (provider, model), without the provider's name before the model's.
 
-    LiteLLM puts it there.
+    LiteLLM writes models that way.
     """
     if declared is None and model and "/" in model:
         declared, model = model.split("/", 1)

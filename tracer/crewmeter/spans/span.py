@@ -43,7 +43,7 @@ MOST_EVENTS = 128
 class RunUsage:
     """The usage of a run so far, for its summary line.
 
-    Filled on the export thread only.
+    Only the export thread writes it.
     """
 
     __slots__ = (

@@ -1,6 +1,6 @@
 """A fake model provider on loopback that records everything it billed.
 
-Real protocols and scripted answers.
+It speaks the real protocols, and its answers are scripted.
 
 The demo and the tests point CrewAI's own clients at it, so no key is needed and nothing leaves the
 machine.

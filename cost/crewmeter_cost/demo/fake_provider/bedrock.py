@@ -36,7 +36,7 @@ _STRING_HEADER = 7
 def frame(kind: str, payload: Mapping[str, object]) -> bytes:
     """Return one AWS event stream message.
 
-    Prelude (lengths and their CRC), headers, payload, CRC over all.
+    It consists of a prelude (lengths and their CRC), headers, payload and a CRC over all.
     """
     headers = b"".join(
         struct.pack(">B", len(name)) + name + struct.pack(">BH", _STRING_HEADER, len(value)) + value

@@ -81,7 +81,7 @@ class ModelComparison:
 class Claim:
     """CrewAI's own `usage_metrics` for the same calls, in tokens.
 
-    Reconstructed as far as the ledger's rows allow.
+    They are reconstructed as far as the ledger's rows allow.
     """
 
     tokens: int

@@ -49,7 +49,7 @@ class ExportLine:
 class ProviderExport:
     """A file's lines, its format, and the provider whose export it is.
 
-    None for FOCUS.
+    The provider is None for FOCUS, which may hold several.
     """
 
     format: str

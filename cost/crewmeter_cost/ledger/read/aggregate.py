@@ -1,6 +1,6 @@
 """The groups of a report while it adds up.
 
-Packed, and cut to the first so many on request.
+They are packed, and cut to the first so many on request.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def search_condition(text: str) -> Sql:
 def cost_order() -> tuple[str, str]:
     """Return a run's cost as two columns that sort and compare exactly.
 
-    USD, then pico-USD.
+    The first is whole USD, the second the pico-USD left.
     """
     # The second column of a sum may exceed a dollar, so it is carried over here.
     return f"(run.cost_whole_usd + run.cost_pusd / {PICO})", f"(run.cost_pusd % {PICO})"

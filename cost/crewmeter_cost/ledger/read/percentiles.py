@@ -101,7 +101,7 @@ def in_buckets(durations: Iterable[int]) -> Counter[int]:
 def quantiles(counts: Mapping[int, int]) -> Pair:
     """Return the percentiles (s) from counts.
 
-    Linear inside a bucket, so at most 5 % off.
+    They are linear inside a bucket, so at most 5 % off.
     """
     buckets = sorted(counts)
     seen = list(accumulate(counts[bucket] for bucket in buckets))

@@ -48,7 +48,7 @@ def numbers(text: str) -> list[int]:
 def grouped(keys: Sequence[str]) -> str:
     """Return the clause that makes one row a key.
 
-    Without keys: one row, or none for no rows at all.
+    Without keys there is one row, or none where nothing was read.
     """
     if keys:
         return f"GROUP BY {', '.join(keys)}"

@@ -119,7 +119,7 @@ def read_order(word: str) -> Order:
 def _oldest_scanned(session: Session, candidates: Sequence[Sql]) -> int | None:
     """Return the start of the oldest run to look at, or None for all.
 
-    In nanoseconds, to the second.
+    It is in nanoseconds, exact to the second.
     """
     # Whole seconds alone are in the index, which is then all that is read.
     second = rounded("run.started_ns", _NS)

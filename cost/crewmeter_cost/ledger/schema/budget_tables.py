@@ -47,7 +47,7 @@ class BudgetAccount(SQLModel, table=True):
 class BudgetLease(SQLModel, table=True):
     """A slice of a budget that one process may spend without asking again.
 
-    Returned, or expired if the process died.
+    The process returns it; where it died, the slice expires.
     """
 
     __tablename__ = "budget_lease"

@@ -122,7 +122,7 @@ def create(connection: Connection) -> None:
 def finish(connection: Connection) -> None:
     """Make what follows from the code.
 
-    Views, bucket bounds, the mark of our SQLite files.
+    That is the views, the bucket bounds and the mark of our SQLite files.
     """
     from crewmeter_cost.ledger.schema.views import view_definitions
 

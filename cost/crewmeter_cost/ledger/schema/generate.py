@@ -1,6 +1,6 @@
 """Write what follows from `tables.py`.
 
-Plain column data, and the SQL of a new SQLite ledger.
+That is plain column data, and the SQL of a new SQLite ledger.
 
 Run `python -m crewmeter_cost.ledger.schema.generate` after a change. A test fails where the files
 and the models drift apart.

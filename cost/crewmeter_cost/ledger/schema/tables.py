@@ -298,7 +298,7 @@ class LatencyDay(SQLModel, table=True):
 class LatencyBucket(SQLModel, table=True):
     """The upper bound of each latency bucket, for those who read the counts with SQL.
 
-    Filled once, from `rollups.BOUNDS_NS`.
+    It is filled once, from `latency_buckets.BOUNDS_NS`.
     """
 
     __tablename__ = "latency_bucket"
@@ -330,7 +330,7 @@ class Repricing(SQLModel, table=True):
 class Adjustment(SQLModel, table=True):
     """One call whose cost a repricing changed: before and after, for the auditors.
 
-    Append-only.
+    Rows are added, never changed.
     """
 
     __tablename__ = "adjustment"

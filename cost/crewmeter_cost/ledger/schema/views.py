@@ -252,7 +252,7 @@ def _latency_of(table: Table, start: str, dimension: str, code: int) -> Select[A
 def detail_selects(backend: str) -> Mapping[str, Select[Any]]:
     """Name → query of the views that have one row a call, run or step.
 
-    For ``sqlite`` or ``postgresql``.
+    The dialect is ``sqlite`` or ``postgresql``.
     """
     return {
         "calls": _calls(backend),

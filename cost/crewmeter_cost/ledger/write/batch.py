@@ -1,6 +1,6 @@
 """One batch into the ledger, inside one transaction.
 
-New rows, and what only those add to sums.
+It inserts new rows, and adds to sums what those rows add and no others.
 """
 
 from __future__ import annotations

@@ -391,7 +391,7 @@ def _bare(model: str) -> str:
 def stored_row(values: Sequence[Any]) -> Row:
     """Return a row read from the database in the shape of `CallRows.row`.
 
-    Binary as bytes.
+    psycopg gives binary values as memory views, which do not compare with bytes.
     """
     return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
 

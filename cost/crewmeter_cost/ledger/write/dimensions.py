@@ -38,7 +38,7 @@ _LONGEST_KEY, _LONGEST_VALUE = 100, 380
 def clean(name: str, longest: int = LONGEST_NAME) -> str:
     """Return a name as every database takes it.
 
-    Without NUL and lone surrogates, not too long.
+    NUL and lone surrogates are taken out, and a long name is cut.
     """
     if "\0" in name:
         name = name.replace("\0", "")

@@ -1,6 +1,6 @@
 """A call or step as the row in the ledger.
 
-Names interned, ids binary, money and time integers.
+Names are label ids, ids are binary, money and times are integers.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def _periods(model: ModelInfo) -> list[Period]:
 def _literals(clause: object) -> Iterator[tuple[str, bool]]:
     """Yield every name in a match clause, and whether it matches openly.
 
-    As a prefix, a suffix or a part.
+    A name matches openly as a prefix, a suffix or a part.
     """
     kind = type(clause).__name__
     if kind in ("ClauseOr", "ClauseAnd"):

@@ -158,7 +158,7 @@ class Catalogue:
     def has(self, provider: str, name: str, open_only: bool = False) -> bool:
         """Return whether a provider lists this very name.
 
-        With `open_only`, whether it matches it openly.
+        With `open_only`, return whether it matches it openly.
         """
         section = self._section(provider)
         return section is not None and name in (section.open_names if open_only else section.names)

@@ -20,7 +20,7 @@ _SUGGESTIONS = 3
 def nearest_models(name: str, provider: str | None = None) -> list[str]:
     """Return the listed names most like `name`, best first.
 
-    Of one provider where given.
+    With a provider, only its names are compared.
     """
     wanted = name.lower().rpartition("/")[2]
     listed = dict.fromkeys(_listed(provider)) or dict.fromkeys(_listed(None))

@@ -91,7 +91,7 @@ class Library:
     def disagreements(self, at_ns: int) -> Iterator[Disagreement]:
         """Yield where both sources price a unit of a model differently.
 
-        At a moment, for the standard tier.
+        Prices are those of a moment, for the standard tier.
         """
         for provider in self.litellm.providers:
             for listed in self.litellm.entries(provider):

@@ -158,7 +158,7 @@ def _read_llama(raw: Raw, _: str | None) -> UsageDraft:
 def rerank_usage(params: Mapping[str, object]) -> TokenUsage:
     """Return what a Rerank request is billed for.
 
-    Its queries, by hundreds of documents.
+    A query counts once for each hundred documents.
     """
     queries = max(
         1,

@@ -1,6 +1,6 @@
 """OpenAI's audio: transcription, translation and speech.
 
-Billed by tokens, by time, or by characters.
+They are billed by tokens, by time or by characters.
 """
 
 from __future__ import annotations

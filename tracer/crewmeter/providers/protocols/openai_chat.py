@@ -1,6 +1,6 @@
 """OpenAI's chat completions, completions and embeddings.
 
-And the many providers who speak like them.
+Many other providers speak the same protocol.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ INCLUSIVE_KEYS = OPENAI_KEYS | keys(
 def read_inclusive(raw: Raw, provider: str | None) -> UsageDraft:
     """Read ``input_tokens`` with everything in it.
 
-    Responses, images, CrewAI's Anthropic event.
+    Responses, images and CrewAI's Anthropic event report usage in this form.
     """
     draft = UsageDraft()
     draft.take(raw, _TOP_FIELDS)

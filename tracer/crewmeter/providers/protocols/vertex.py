@@ -1,6 +1,6 @@
 """Google's ``:predict``: embeddings, images (Imagen) and videos (Veo).
 
-On Vertex AI and at AI Studio.
+Vertex AI and AI Studio share it.
 """
 
 from __future__ import annotations
