@@ -60,10 +60,8 @@ def template() -> list[bytes]:
         span = scoped.spans.add(
             trace_id=TRACE, span_id=SPAN, parent_span_id=b"\1" * 8, name=f"chat {model}"
         )
-        span.start_time_unix_nano, span.end_time_unix_nano = (
-            now - (number % 40 + 1) * 50_000_000,
-            now,
-        )
+        span.start_time_unix_nano = now - (number % 40 + 1) * 50_000_000
+        span.end_time_unix_nano = now
         crew = CREWS[number % len(CREWS)]
         values = {
             semconv.OPERATION: "chat",

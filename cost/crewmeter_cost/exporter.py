@@ -290,9 +290,8 @@ class LedgerSpanExporter(SpanExporter):
 
             # Before it is opened: SQLite drops what follows a damaged frame of the WAL.
             Ledger(ledger_url(self._url)).verify(most_seconds=CHECK_SECONDS)
-            pipeline = self._pipeline = Pipeline(
-                Ledger.open(self._url, busy_seconds=BUSY_SECONDS), self._book()
-            )
+            ledger = Ledger.open(self._url, busy_seconds=BUSY_SECONDS)
+            pipeline = self._pipeline = Pipeline(ledger, self._book(), pause=_let_others_run)
         return pipeline
 
     def _book(self) -> PriceBook:
@@ -377,6 +376,11 @@ _unwritten: list[Span] = []
 def unwritten_spans() -> list[Span]:
     """Return the spans that this process's exporters lost at their shutdown."""
     return list(_unwritten)
+
+
+def _let_others_run() -> None:
+    """Give up the interpreter, or the app's threads wait five milliseconds for it."""
+    time.sleep(0)
 
 
 def _weakly(exporter: LedgerSpanExporter) -> Callable[[], None]:

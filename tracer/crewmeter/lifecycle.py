@@ -109,6 +109,7 @@ class Installation:
             journal,
             self._settings.emitted,
         )
+        processor.is_only = len(self._settings.exporters) == 1
         if first:
             processor.tick = self._tick
             processor.before_export = self._observer.before_export

@@ -20,6 +20,7 @@ from crewmeter import semconv
 from crewmeter.export.journal import Journal
 from crewmeter.export.journal_format import journal_folder, ledger_file, read_spans
 from crewmeter.export.readable_span import readable
+from crewmeter.semconv.generations import Emitted
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter_cost.errors import CrewMeterError
@@ -256,7 +257,7 @@ def test_a_shutdown_says_what_waits_in_the_journal_and_what_is_lost(
     Ledger.open(str(ledger)).close()
     saved = finished([])
     journal.append(saved)
-    spans = [readable(node, Resource.get_empty()) for node in (saved, finished([]))]
+    spans = [readable(node, Resource.get_empty(), Emitted()) for node in (saved, finished([]))]
     exporter = LedgerSpanExporter(ledger=str(ledger))
     holder = sqlite3.connect(ledger, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

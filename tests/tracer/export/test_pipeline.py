@@ -275,6 +275,31 @@ def test_batches_grow_under_load():
     assert idle < LONGEST_DELAY_S / 2 < thick
 
 
+def test_spans_that_come_during_an_export_wait_for_company():
+    """Else a large batch would be followed by many small ones, each with its own transaction."""
+    (node, _) = finished()
+
+    class Slow(Keeper):
+        """Receives two more spans while it exports its first batch."""
+
+        def export(self, spans):
+            if not self.batches:
+                post.put(node)
+                post.put(node)
+            return super().export(spans)
+
+    exporter = Slow()
+    post = batch_processor(exporter)
+    for _ in range(5):
+        post.put(node)
+    deadline = time.monotonic() + patience(20)
+    while sum(exporter.batches) < 7 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    post.close(5)
+    first, *others = exporter.batches
+    assert others == [7 - first]
+
+
 def test_the_end_of_a_run_is_delivered_at_once(monkeypatch):
     """However long a batch would wait for company."""
     monkeypatch.setattr("crewmeter.export.batch_processor.DELAY_S", 600.0)

@@ -14,6 +14,7 @@ from crewmeter.attribution import attribute
 from crewmeter.export.readable_span import readable
 from crewmeter.http.observation import HttpExchange
 from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT
+from crewmeter.semconv.generations import Emitted
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter.usage.token_usage import TokenUsage
@@ -72,7 +73,9 @@ class Bench:
     def billed(self):
         """(input, output, origin, source) of every billed span."""
         spans = [
-            readable(node, Resource.get_empty()) for node in self.done if node.call is not None
+            readable(node, Resource.get_empty(), Emitted())
+            for node in self.done
+            if node.call is not None
         ]
         names = (
             semconv.INPUT_TOKENS,

@@ -81,6 +81,8 @@ class BatchProcessor:
         """Receives each span once after its export, on the thread."""
         self.before_shutdown: Callable[[], None] | None = None
         """Runs before the exporter is shut down, on the thread."""
+        self.is_only = False
+        """True where no other processor exports the same nodes."""
         self._factory = factory
         self._resource = resource
         self._limit = RateLimit()
@@ -339,6 +341,11 @@ class BatchProcessor:
         if self.after_export is not None:
             for node in batch:
                 self.after_export(node, exporter)
+        if self.is_only:
+            # Late children may look for their ended parents long after, and need no attributes.
+            for node in batch:
+                node.readable = None
+                node.final_attributes = None
         return True
 
     def _finish(self) -> None:

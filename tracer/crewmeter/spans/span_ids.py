@@ -44,10 +44,21 @@ class SpanIds:
         node.tracer = parent.tracer if parent is not None else self._tracer()
         if node.tracer is not None and self._assign_from(node.tracer, node, context):
             return
-        if parent is not None:
-            self._assign_below(node, parent.context)
+        if parent is None:
+            trace_id, flags, state = self._root(node, context)
         else:
-            self._assign_root(node, context)
+            above = node.parent_context = parent.context
+            trace_id = above.trace_id
+            flags = above.trace_flags
+            state = above.trace_state
+        node.context = SpanContext(
+            trace_id,
+            self._random.getrandbits(64) or 1,
+            False,
+            flags,
+            state,
+        )
+        node.otel_span = NonRecordingSpan(node.context)
 
     def reseed(self) -> None:
         """Draw other ids in a forked child than its parent does."""
@@ -75,17 +86,8 @@ class SpanIds:
         node.parent_context = above if above.is_valid else None
         return True
 
-    def _assign_below(self, node: OpenSpan, above: SpanContext) -> None:
-        node.parent_context = above
-        self._draw(
-            node,
-            above.trace_id,
-            above.trace_flags,
-            above.trace_state,
-        )
-
-    def _assign_root(self, node: OpenSpan, here: Context) -> None:
-        """Give a root its ids, below the span that is current in the app, if any."""
+    def _root(self, node: OpenSpan, here: Context) -> tuple[int, TraceFlags, TraceState]:
+        """Return (trace id, flags, state) of a root, below the app's current span, if any."""
         outer = outer_span(here)
         above = outer.get_span_context() if outer is not None else None
         if above is not None and above.is_valid:
@@ -95,28 +97,11 @@ class SpanIds:
             node.parent_context = None
             trace_id = self._random.getrandbits(128) or 1
             if self._sampler is DEFAULT_ON:
-                self._draw(node, trace_id, _SAMPLED, _NO_STATE)
-                return
+                return trace_id, _SAMPLED, _NO_STATE
         # The sampler only marks spans. They are exported either way.
         result = self._sampler.should_sample(here, trace_id, node.name, _kind(node), {}, ())
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
-        self._draw(
-            node,
-            trace_id,
-            flags,
-            result.trace_state or _NO_STATE,
-        )
-
-    def _draw(self, node: OpenSpan, trace_id: int, flags: TraceFlags, state: TraceState) -> None:
-        span_id = self._random.getrandbits(64) or 1
-        node.context = SpanContext(
-            trace_id,
-            span_id,
-            False,
-            flags,
-            state,
-        )
-        node.otel_span = NonRecordingSpan(node.context)
+        return trace_id, flags, result.trace_state or _NO_STATE
 
 
 def _kind(node: OpenSpan) -> SpanKind:
