@@ -22,6 +22,7 @@ from opentelemetry.semconv._incubating.metrics import gen_ai_metrics, mcp_metric
 from support.golden_spans import GOLDEN_USAGE, NOW, golden_nodes
 
 from crewmeter import semconv
+from crewmeter.export.genai_names import named_attributes
 from crewmeter.export.metrics import ClientMetrics
 from crewmeter.export.readable_span import readable
 from crewmeter.semconv import generations
@@ -242,6 +243,36 @@ def test_a_listed_provider_has_the_conventions_value():
     """Moonshot is ``moonshot_ai`` in the new generation, and what it always was in the old."""
     assert call_attributes(NEW, GOLDEN_USAGE, "moonshot")[semconv.PROVIDER] == "moonshot_ai"
     assert call_attributes(OLD, GOLDEN_USAGE, "moonshot")[semconv.PROVIDER] == "moonshotai"
+
+
+def test_costs_go_out_by_opt_in_only():
+    """What is only proposed, and only what the provider itself said."""
+    attributes = {
+        semconv.USAGE_STATUS: "reported",
+        semconv.PROVIDER: "openrouter",
+        semconv.REPORTED_COST_USD: "0.0125",
+    }
+    new = named_attributes("chat m", attributes, NEW)
+    assert (new[semconv.COST_AMOUNT], new[semconv.COST_CURRENCY], new[semconv.COST_SOURCE]) == (
+        0.0125,
+        "USD",
+        "provider",
+    )
+    for emitted in (OLD, BOTH):
+        assert semconv.COST_AMOUNT not in named_attributes("chat m", attributes, emitted)
+
+
+def test_the_service_tier_is_openais_where_openai_answered():
+    """OpenAI's and Azure's tier have the convention's name beside ours; others' only ours."""
+    for provider, expected in (("openai", "flex"), ("azure.ai.openai", "flex"), ("groq", None)):
+        attributes = {
+            semconv.USAGE_STATUS: "reported",
+            semconv.PROVIDER: provider,
+            semconv.SERVICE_TIER: "flex",
+        }
+        named = named_attributes("chat m", attributes, BOTH)
+        assert named.get(semconv.OPENAI_SERVICE_TIER) == expected
+        assert named[semconv.SERVICE_TIER] == "flex"
 
 
 # --- metrics -----------------------------------------------------------------------------------

@@ -8,7 +8,11 @@ import pytest
 
 pytest.importorskip("crewai")
 
+from crewai import LLM
 from crewai.tools import tool
+from opentelemetry import metrics as otel_metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -81,6 +85,32 @@ def test_the_old_generation_has_plain_texts(spans_of):
     chats = [span.attributes for span in spans if span.name.startswith("chat")]
     assert chats[-1][semconv.OUTPUT_MESSAGES] == "It rains"
     assert "user.id" not in chats[-1]
+
+
+def test_the_chunks_of_a_stream_are_timed(fake_provider, ledger_path, monkeypatch):
+    """A streamed call has its first chunk, and one interval for each later one, in either name."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
+    llm = LLM(
+        model="openai/gpt-4o-mini",
+        base_url=f"{fake_provider.url}/v1",
+        api_key="sk-fake",
+        stream=True,
+    )
+    llm.call(f"Hello [[say:{'It rains in Rome. ' * 20}]]")
+    handle.uninstrument()
+    (scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    points = {metric.name: metric.data.data_points for metric in scope.metrics}
+    provider.shutdown()
+    for stem in ("gen_ai.client.operation", "gen_ai.client.inference"):
+        (first,) = points[f"{stem}.time_to_first_chunk"]
+        (later,) = points[f"{stem}.time_per_output_chunk"]
+        (whole,) = points[f"{stem}.duration"]
+        assert first.count == 1
+        assert later.count > 1
+        assert first.sum + later.sum == pytest.approx(whole.sum)
 
 
 @pytest.mark.parametrize(
