@@ -139,11 +139,11 @@ def _amount_text(amount: Amount, decimals: int) -> str:
     return f"{sign}{text}{amount.mark}"
 
 
-def cost_amount(pusd: int | None, *, priced: int, unpriced: int) -> Cell:
+def cost_amount(pusd: int | None, *, priced: int, unpriced: int, inexact: int = 0) -> Cell:
     """Return a sum of calls' costs for a table's column, as `cost_cell` does."""
     if not priced:
         return "unpriced" if unpriced else "–"
-    return Amount(pusd, "*" if unpriced else "")
+    return Amount(pusd, "*" if unpriced or inexact else "")
 
 
 def aligned(cells: Sequence[str]) -> list[str]:
@@ -161,16 +161,17 @@ def aligned(cells: Sequence[str]) -> list[str]:
     return [cell.rjust(width) for cell in padded]
 
 
-def cost_cell(pusd: int | None, *, priced: int, unpriced: int) -> str:
+def cost_cell(pusd: int | None, *, priced: int, unpriced: int, inexact: int = 0) -> str:
     """Return a sum of calls' costs for a table.
 
     `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is
-    neither, nobody billed it. Where some have none the sum gets a star, which `COST_LEGEND`
-    explains; where all were refused, it is a dash.
+    neither, nobody billed it. `inexact` is how many have a bound or an estimate. Where some have no
+    price or an inexact one, the sum gets a star, which `COST_LEGEND` explains; where all were
+    refused, it is a dash.
     """
     if not priced:
         return "unpriced" if unpriced else "–"
-    star = "*" if unpriced else ""
+    star = "*" if unpriced or inexact else ""
     return f"{usd(pusd)}{star}"
 
 

@@ -32,9 +32,10 @@ from crewmeter_cost.cli.output import (
     without_price,
 )
 from crewmeter_cost.filters import parse_filter
-from crewmeter_cost.formatting import provider_text
+from crewmeter_cost.formatting import counted, provider_text
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES, report_query
 from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.ledger.schema.report_columns import COLUMN_NAMES, HEADINGS
 from crewmeter_cost.ledger.store import Ledger
 
@@ -113,6 +114,8 @@ def _report(
         made = report(
             opened, by=groups, since=start, until=end, where=wanted, limit=limit, zone=zone()
         )
+        if format is not Format.CSV:
+            made = with_inexact_calls(opened, made, wanted, zone())
         projected = ""
         if format is Format.TABLE and end is None and not where and "tool" not in groups:
             projected = _month_end(opened)
@@ -180,11 +183,20 @@ def _print(made: Report) -> None:
     title = f"By {', '.join(made.group_by)}, {window_text(made.since, made.until)}"
     print_table(title, columns, rows, footer=footer, drop=_DROPPED_WHEN_NARROW)
     unpriced = made.total.sums["unpriced_calls"]
+    inexact = made.total.inexact_calls
+    if inexact:
+        sys.stdout.write(f"{_inexact_text(inexact)}\n")
     if unpriced:
         calls = None if of_tools else made.total.sums["calls"]
         whose = "its model" if unpriced == 1 else "their models"
         left_out = without_price(unpriced, calls)
         sys.stdout.write(f"{left_out}: `crewmeter prices check` names {whose}\n")
+
+
+def _inexact_text(inexact: int) -> str:
+    """Return where the calls behind a star are found."""
+    calls = counted(inexact, "call")
+    return f"{calls} with a bound or an estimate: `crewmeter prices check` says what was unknown"
 
 
 def _key_texts(made: Report, row: ReportRow) -> list[str]:
@@ -225,7 +237,10 @@ def _cells(row: ReportRow, *, of_tools: bool) -> list[Cell]:
     cost: Cell = Amount(0)
     if sums["calls"]:
         cost = cost_amount(
-            row.cost_pusd, priced=sums["priced_calls"], unpriced=sums["unpriced_calls"]
+            row.cost_pusd,
+            priced=sums["priced_calls"],
+            unpriced=sums["unpriced_calls"],
+            inexact=row.inexact_calls or 0,
         )
     return [*cells, cost]
 

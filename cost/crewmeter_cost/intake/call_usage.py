@@ -63,6 +63,8 @@ OpenAI calls the parts of a response ``msg_`` too, so that is Anthropic's where 
 """
 _HAS_ID_INSIDE = ('{"generations":', '{"choices":')
 _OUTPUT_LIMIT = 65_536
+_NEUTRAL_GEO = frozenset({"global", "not_available", "unknown"})
+"""Regions of Anthropic's inference that have no surcharge."""
 _ANY_TIER = frozenset({"auto", "default", "standard", "standard_only"})
 _CHEAPER_TIERS = frozenset({"flex", "batch"})
 
@@ -208,6 +210,9 @@ def _circumstances(span: Span) -> tuple[str, ...]:
     if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
         # LiteLLM says so of an answer from its cache, but also of models it has no price for.
         return ("cache_hit_assumed",)
+    geo = fact(attributes, "inference_geo")
+    if geo is not None and geo not in _NEUTRAL_GEO:
+        return ("unknown_usage:inference_geo",)
     wanted = (fact(attributes, "request_tier") or "auto").lower()
     if wanted in _ANY_TIER or fact(attributes, "service_tier"):
         return ()

@@ -96,7 +96,8 @@ def usage_of_raw(
     ``names`` maps its keys to buckets. ``beside`` says that every part stands beside the input and
     the output, as Langfuse has it.
     """
-    buckets = Buckets(by_convention=False, thoughts_by_convention=False)
+    # An instrumentor's own text has a total of its own making.
+    buckets = Buckets(by_convention=False, thoughts_by_convention=False, total_is_sum=not beside)
     try:
         for key, value in raw.items():
             bucket = names.get(key)

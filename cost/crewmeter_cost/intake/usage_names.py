@@ -178,6 +178,8 @@ IGNORED: Final[Mapping[str, str]] = {
     "gen_ai.usage.experimental.reasoning_tokens_limit": _NOT_USAGE,
     "gen_ai.usage.experimental.system_instruction_tokens": "is inside the input",
     "gen_ai.usage.streaming_tokens": _REPEATS,
+    "anthropic.usage.server_tool_use.web_fetch_requests": "costs its tokens only",
+    "gen_ai.usage.server_tool_use.web_fetch_requests": "costs its tokens only",
     "anthropic.message.count_tokens.input_tokens": "counts a prompt that was not sent to a model",
     "gen_ai.token.chunk_count": _NOT_USAGE,
     "gen_ai.token.chunk_usage": _REPEATS,

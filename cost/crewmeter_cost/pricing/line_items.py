@@ -96,12 +96,21 @@ def lines_of(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int 
     lines = Lines(band)
     if GPU_HOUR in band.rates:
         _add_gpu_time(lines, duration_ns)
-    else:
+    elif not _paid_by_characters(usage, band, operation):
         _add_input(lines, usage, operation)
         _add_output(lines, usage, operation)
     _add_fees(lines, usage, operation)
-    _add_units(lines, usage)
+    _add_units(lines, usage, operation)
     return lines
+
+
+def _paid_by_characters(usage: TokenUsage, band: Band, operation: str) -> bool:
+    """Return whether an embedding is billed by its characters.
+
+    Vertex AI's older models are.
+    """
+    counted = any(name == "character" for name, _ in usage.units)
+    return operation == "embeddings" and counted and "character" in band.rates
 
 
 def _add_gpu_time(lines: Lines, duration_ns: int | None) -> None:
@@ -282,12 +291,16 @@ _UNIT_RATES: dict[str, tuple[str, ...]] = {
 """A unit → the prices that may apply to it, where they are not of its own name."""
 
 
-def _add_units(lines: Lines, usage: TokenUsage) -> None:
+def _add_units(lines: Lines, usage: TokenUsage, operation: str) -> None:
     """Charge what is billed by time, pages, images or as a fee."""
     for name, quantity in usage.units:
         if not quantity:
             continue
         kind = name.partition(":")[0]
+        if operation == "embeddings" and kind == "character":
+            if "character" in lines.band.rates:
+                lines.add(name, quantity, name)
+            continue
         if _paid_by_tokens(lines, usage, kind):
             continue
         if kind in _TIMED:

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["beside"]
 
-_AGREES_WITHIN = Decimal("0.01")
+_AGREES_WITHIN = Decimal("0.0001")
 _AGREES_USD = Decimal("0.000001")
-"""A reported cost diverges where it is off by more than 1 % and more than a millionth of a USD."""
+"""A reported cost diverges where it is off by more than 0.01 % and a millionth of a USD.
+
+That is what rounding explains; a discount of 1 % is already another bill.
+"""
 _LARGEST_REPORT = 10**6
 """USD. A report beyond it for one call is in another unit."""
 

@@ -26,7 +26,11 @@ from crewmeter.providers.protocols.generic import (
     is_free,
     operation_by_path,
 )
-from crewmeter.providers.protocols.mistral import MISTRAL_MODERATION, MISTRAL_OCR
+from crewmeter.providers.protocols.mistral import (
+    MISTRAL_CONVERSATIONS,
+    MISTRAL_MODERATION,
+    MISTRAL_OCR,
+)
 from crewmeter.providers.protocols.ollama import OLLAMA
 from crewmeter.providers.protocols.openai_audio import OPENAI_SPEECH, OPENAI_TRANSCRIPTION
 from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT, SNOWFLAKE
@@ -65,6 +69,7 @@ PROTOCOLS: tuple[ProviderProtocol, ...] = (
     OPENAI_VIDEO,
     MISTRAL_OCR,
     MISTRAL_MODERATION,
+    MISTRAL_CONVERSATIONS,
     VERTEX_EMBEDDINGS,
     VERTEX_IMAGES,
     VERTEX_VIDEO,
@@ -148,7 +153,7 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
     known = provider_of_host(host)
     provider = known or _declared_provider(host)
     found = _route(path, provider)
-    if provider is not None and is_collection(path):
+    if provider is not None and is_collection(path) and not _is_billed_collection(provider, path):
         return None  # messages of a thread are no call to a model
     if found is None:
         if known is None and not _VERSIONED.match(path):
@@ -196,6 +201,11 @@ def declare_hosts(hosts: Mapping[str, str]) -> Callable[[], None]:
     return undo
 
 
+def _is_billed_collection(provider: str, path: str) -> bool:
+    """Tell whether writing to a collection runs a model: Mistral's conversations do."""
+    return provider == "mistral_ai" and "/conversations" in path
+
+
 def _nothing() -> None:
     """Take nothing back."""
 
@@ -229,7 +239,9 @@ def _unrouted(
     path: str, host: str | None, port: int | None, provider: str | None
 ) -> Endpoint | None:
     """Return the endpoint of a request that a provider may bill and no route knows."""
-    if provider is None or not is_model_path(provider, path) or is_free(path):
+    if provider is None or not is_model_path(provider, path):
+        return None
+    if is_free(path) and not _is_billed_collection(provider, path):
         return None
     return Endpoint(
         protocol=UNROUTED,

@@ -192,7 +192,7 @@ def _names(connection: Connection, rows: Iterable[Row]) -> Mapping[int, str]:
     found: set[int | None] = set()
     for row in rows:
         found.update(row[position] for position in positions)
-    wanted = sorted(found - {None})
+    wanted = sorted(each for each in found if each is not None)
     names: dict[int, str] = {}
     every = select(_LABEL.c.id, _LABEL.c.value)
     for start in range(0, len(wanted), _CHUNK):

@@ -64,6 +64,8 @@ class ReportRow:
     """Name of `report_columns.SUMS` → amount; `cost_pusd` is the whole cost."""
     p50_seconds: float | None = None
     p95_seconds: float | None = None
+    inexact_calls: int | None = None
+    """Calls whose cost is a bound or an estimate. None where nobody has counted them."""
 
     @property
     def cost_pusd(self) -> int | None:
@@ -95,7 +97,10 @@ class ReportRow:
     def document(self, group_by: Sequence[str]) -> dict[str, object]:
         """Return the row as the contract's JSON has it. The total has no keys."""
         keys = zip(group_by, self.keys, strict=True) if self.keys else ()
-        return dict(keys) | {column.name: self.value(column.name) for column in COLUMNS}
+        figures = {column.name: self.value(column.name) for column in COLUMNS}
+        if self.inexact_calls is not None:
+            figures["inexact_calls"] = self.inexact_calls
+        return dict(keys) | figures
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,28 @@
-"""The parts of usage in a ledger that no reader knows."""
+"""The parts of usage that no reader knows, and the sums that are inexact."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from crewmeter_cost.filters import Filter, parse_filter
 from crewmeter_cost.ledger.read.query import within
+from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.sql import Sql, sql, where
 from crewmeter_cost.money import nanoseconds
+from crewmeter_cost.pricing.charge_result import EXACT
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, tzinfo
 
+    from crewmeter_cost.ledger.read.report import Report
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["UnknownUsage", "unknown_usage"]
+__all__ = ["COUNTED_CALLS", "UnknownUsage", "unknown_usage", "with_inexact_calls"]
+
+COUNTED_CALLS = 500_000
+"""Of a report over more calls, the inexact ones are not counted: that would read them all."""
 
 _PREFIX = "unknown_usage:"
 _CALLS = """
@@ -52,3 +60,35 @@ def unknown_usage(
             key = (provider or "–", path.removeprefix(_PREFIX))
             calls[key] += count
     return [UnknownUsage(*key, count) for key, count in calls.most_common()]
+
+
+def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo) -> Report:
+    """Return a report that says how many calls of each sum have an inexact cost.
+
+    A cost is inexact where it is a bound or an estimate. Roll-ups do not tell, so the calls are
+    counted, where they are not too many.
+
+    Args:
+        ledger: The ledger that the report was read from.
+        made: The report.
+        where: What it counts.
+        zone: Where its days begin.
+
+    Returns:
+        The report with ``inexact_calls``, unchanged where it is over too many calls.
+    """
+    if "tool" in made.group_by or made.total.sums["calls"] > COUNTED_CALLS:
+        return made
+    exact = parse_filter([f"cost_status!={status}" for status in sorted(EXACT)])
+    found = report(
+        ledger,
+        by=made.group_by,
+        since=made.since,
+        until=made.until,
+        where=Filter((*where.terms, *exact.terms)),
+        zone=zone,
+    )
+    counts = {row.keys: row.sums["priced_calls"] for row in found.rows}
+    rows = tuple(replace(row, inexact_calls=counts.get(row.keys, 0)) for row in made.rows)
+    total = replace(made.total, inexact_calls=found.total.sums["priced_calls"])
+    return replace(made, rows=rows, total=total)

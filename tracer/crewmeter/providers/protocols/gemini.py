@@ -251,6 +251,9 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
             queries.add(str(query))
         if _has_maps(grounding):
             facts.count_units("maps_grounding", 1)
+        if grounding.get("retrievalQueries"):
+            # Searches of one's own data store have a fee (cloud.google.com/vertex-ai/pricing).
+            facts.flag_unknown("groundingMetadata.retrievalQueries")
     if queries:
         model = facts.request_model or ""
         is_per_prompt = _BILLED_PER_PROMPT.match(model)

@@ -14,7 +14,7 @@ from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["MISTRAL_MODERATION", "MISTRAL_OCR"]
+__all__ = ["MISTRAL_CONVERSATIONS", "MISTRAL_MODERATION", "MISTRAL_OCR"]
 
 _MOST_PAGES = 10**6
 _KNOWN = frozenset({"pages_processed", "doc_size_bytes"})
@@ -48,6 +48,13 @@ MISTRAL_OCR = ProviderProtocol(
     read_request=_read_annotated,
     response_keys=frozenset({"usage_info", "pages", "document_annotation", "model"}),
 )
+MISTRAL_CONVERSATIONS = ProviderProtocol(
+    name="mistral_conversations",
+    provider="mistral_ai",
+    routes=(Route("conversations", semconv.CHAT, provider="mistral_ai"),),
+    response_keys=frozenset({"conversation_id", "object", "outputs", "usage"}),
+)
+"""Agents that Mistral runs. Its connectors have fees that the usage names and no list has."""
 MISTRAL_MODERATION = ProviderProtocol(
     name="mistral_moderation",
     provider="mistral_ai",

@@ -28,6 +28,8 @@ __all__ = ["OPENAI_SPEECH", "OPENAI_TRANSCRIPTION"]
 _MOST_SECONDS = 10**7
 _SPEECH_BY_TOKENS = ("gpt-", "gemini")
 """Starts of the names of speech models that bill tokens, which a sound file does not tell."""
+_GROQ_LEAST_MS = 10_000
+"""What Groq bills at least for a request (groq.com/pricing, "ASR models")."""
 _MISTRAL_SECONDS = "prompt_audio_seconds"
 
 
@@ -75,7 +77,10 @@ def _read_transcription(facts: ResponseFacts, answer: Json) -> None:
     if milliseconds is None:
         milliseconds = _milliseconds(as_map(answer.get("x_groq")).get("duration"))
     if milliseconds:
-        facts.count_units("input_audio_ms", _whole_seconds(milliseconds))
+        seconds = _whole_seconds(milliseconds)
+        if "x_groq" in answer:
+            seconds = max(seconds, _GROQ_LEAST_MS)
+        facts.count_units("input_audio_ms", seconds)
 
 
 def _whole_seconds(milliseconds: int) -> int:

@@ -46,6 +46,9 @@ def _read_embeddings(facts: ResponseFacts, answer: Json) -> None:
         for prediction in as_list(answer.get("predictions"))
     ]
     report_statistics(facts, texts)
+    characters = as_map(answer.get("metadata")).get("billableCharacterCount")
+    if type(characters) is int:
+        facts.count_units("character", characters)
 
 
 def _read_images(facts: ResponseFacts, answer: Json) -> None:

@@ -1,0 +1,89 @@
+"""Sums that hold a bound or an estimate are marked, wherever they are printed."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from crewmeter_cost.cli import build
+from crewmeter_cost.intake.otlp_json import from_json
+from crewmeter_cost.ledger.store import Ledger
+from crewmeter_cost.pipeline import Pipeline
+from crewmeter_cost.pricing.price_book import PriceBook
+
+runner = CliRunner()
+
+
+def _span(number: int, model: str, **more: int) -> dict:
+    ended = time.time_ns() - 10**9
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": model,
+    }
+    counts = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 300, **more}
+    return {
+        "traceId": f"{number:032x}",
+        "spanId": f"{number:016x}",
+        "name": "chat",
+        "startTimeUnixNano": str(ended - 10**9),
+        "endTimeUnixNano": str(ended),
+        "attributes": [
+            *({"key": key, "value": {"stringValue": value}} for key, value in attributes.items()),
+            *({"key": key, "value": {"intValue": str(value)}} for key, value in counts.items()),
+        ],
+    }
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """A ledger with two exact calls of one model, and an exact and an inexact one of another."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    spans = [
+        _span(1, "gpt-4o"),
+        _span(2, "gpt-4o"),
+        _span(3, "gpt-5"),
+        _span(4, "gpt-5", **{"gen_ai.usage.dreaming_tokens": 7}),
+    ]
+    body = {"resourceSpans": [{"scopeSpans": [{"scope": {"name": "x"}, "spans": spans}]}]}
+    with Ledger.open(url) as opened:
+        Pipeline(opened, PriceBook.load()).ingest(from_json(json.dumps(body).encode()).spans)
+    return url
+
+
+def _report(ledger: str, *words: str) -> str:
+    arguments = ["report", "--ledger", ledger, "--since", "1h", *words]
+    done = runner.invoke(build("report"), arguments, env={"COLUMNS": "100"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_table_has_a_star_and_says_what_it_means(ledger):
+    """The sums with the inexact call in it have a star, the others none; a legend explains it."""
+    printed = _report(ledger)
+    lines = printed.splitlines()
+    exact = next(line for line in lines if "gpt-4o" in line)
+    inexact = next(line for line in lines if "gpt-5" in line)
+    total = next(line for line in lines if "total" in line)
+    assert "*" not in exact
+    assert "*" in inexact
+    assert "*" in total
+    assert "bounds and estimates" in printed
+    assert "1 call with a bound" in printed
+
+
+def test_json_counts_them(ledger):
+    """A script reads how many calls of each group, and of all, are inexact."""
+    document = json.loads(_report(ledger, "--format", "json"))
+    counts = {row["model"]: row["inexact_calls"] for row in document["rows"]}
+    assert counts == {"gpt-4o": 0, "gpt-5": 1}
+    assert document["total"]["inexact_calls"] == 1
+
+
+def test_a_filter_holds_for_the_count_too(ledger):
+    """What is filtered out is not counted."""
+    document = json.loads(_report(ledger, "--where", "model=gpt-4o", "--format", "json"))
+    assert document["total"]["inexact_calls"] == 0
