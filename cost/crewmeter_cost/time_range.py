@@ -92,7 +92,13 @@ def instant(text: str, *, option: str, now: datetime, zone: tzinfo = UTC) -> dat
 
 def _word(word: str, now: datetime) -> datetime | None:
     """Return the start of the period that `word` names, or None."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    today = now.replace(
+        hour=0,
+        minute=0,
+        second=0,
+        microsecond=0,
+        fold=0,
+    )
     monday = today - timedelta(days=today.weekday())
     month = today.replace(day=1)
     periods = {
@@ -173,8 +179,26 @@ def window(
     future.
     """
     moment = now or datetime.now(UTC)
-    start = None if since is None else instant(since, option="--since", now=moment, zone=zone)
-    end = None if until is None else instant(until, option="--until", now=moment, zone=zone)
+    start = (
+        None
+        if since is None
+        else instant(
+            since,
+            option="--since",
+            now=moment,
+            zone=zone,
+        )
+    )
+    end = (
+        None
+        if until is None
+        else instant(
+            until,
+            option="--until",
+            now=moment,
+            zone=zone,
+        )
+    )
     if start is not None and start > moment:
         raise CrewMeterError(
             f"--since {since} is in the future (now is {moment:%Y-%m-%dT%H:%MZ})",

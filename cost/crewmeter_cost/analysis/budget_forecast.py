@@ -50,7 +50,12 @@ def outlook(
         end=moment + 1,
     )
     month, following = month_bounds(now, zone)
-    return month_end(hourly, now=moment, month_start=month, following=following)
+    return month_end(
+        hourly,
+        now=moment,
+        month_start=month,
+        following=following,
+    )
 
 
 def projection_document(scope: str, projection: Projection) -> dict[str, object]:

@@ -105,7 +105,13 @@ def look(
     matching runs and calls; budgets are about everybody's.
     """
     if where is not None and where.terms:
-        return _look_where(ledger, where, now=now, since=since, most=most)
+        return _look_where(
+            ledger,
+            where,
+            now=now,
+            since=since,
+            most=most,
+        )
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     begin = since or midnight
     end = int(now.timestamp()) + 1
@@ -144,7 +150,12 @@ def _look_where(
 ) -> Snapshot:
     """Return the state of matching runs and calls, summed from the calls themselves."""
     until = now + timedelta(microseconds=1)
-    begin = since or now.replace(hour=0, minute=0, second=0, microsecond=0)
+    begin = since or now.replace(
+        hour=0,
+        minute=0,
+        second=0,
+        microsecond=0,
+    )
     hour = now.replace(minute=0, second=0, microsecond=0)
     minute = now - timedelta(seconds=RATE_SECONDS)
 

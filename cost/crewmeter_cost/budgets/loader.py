@@ -141,7 +141,11 @@ class BudgetLoader:
             return True
         if self._endpoint is None and time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + LOOK_SECONDS
-            threading.Thread(target=self._look, name="crewmeter-budgets-look", daemon=True).start()
+            threading.Thread(
+                target=self._look,
+                name="crewmeter-budgets-look",
+                daemon=True,
+            ).start()
         return False
 
     def start(self) -> None:

@@ -99,7 +99,11 @@ def announce(
         if send(url, document):
             _delivered(engine, account, new, now_ns)
 
-    threading.Thread(target=deliver, name="crewmeter-notice", daemon=True).start()
+    threading.Thread(
+        target=deliver,
+        name="crewmeter-notice",
+        daemon=True,
+    ).start()
     return tuple(new)
 
 

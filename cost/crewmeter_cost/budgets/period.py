@@ -24,10 +24,20 @@ def bounds(period: str, at: datetime, zone: tzinfo) -> tuple[datetime | None, da
     if period in ("run", "total"):
         return None, None
     if period == "hour":
-        start = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        start = at.astimezone(UTC).replace(
+            minute=0,
+            second=0,
+            microsecond=0,
+        )
         return start, start + timedelta(hours=1)
     local = at.astimezone(zone)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    midnight = local.replace(
+        hour=0,
+        minute=0,
+        second=0,
+        microsecond=0,
+        fold=0,
+    )
     # Arithmetic on local midnights counts calendar days, whatever the clocks do in between.
     match period:
         case "day":

@@ -218,7 +218,11 @@ def _resolve(host: str, port: int) -> list[str]:
         except (OSError, ValueError, OverflowError) as error:
             found.put(error)
 
-    threading.Thread(target=look_up, name="crewmeter-resolver", daemon=True).start()
+    threading.Thread(
+        target=look_up,
+        name="crewmeter-resolver",
+        daemon=True,
+    ).start()
     try:
         addresses = found.get(timeout=TIMEOUT_SECONDS)
     except queue.Empty:

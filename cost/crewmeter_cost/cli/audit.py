@@ -65,7 +65,12 @@ def register(app: typer.Typer, help: str) -> None:
         ] = None,
         tolerance: Annotated[
             float,
-            typer.Option("--tolerance", min=0, max=100, help="Per cent that the sides may differ."),
+            typer.Option(
+                "--tolerance",
+                min=0,
+                max=100,
+                help="Per cent that the sides may differ.",
+            ),
         ] = 1.0,
         ledger: LedgerOption = None,
         since: SinceOption = None,

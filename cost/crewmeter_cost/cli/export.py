@@ -51,7 +51,14 @@ def register(app: typer.Typer, help: str) -> None:
                 _focus(book, start, end, wanted)
             else:
                 sys.stdout.writelines(
-                    FORMATS[format](calls(book, since=start, until=end, where=wanted))
+                    FORMATS[format](
+                        calls(
+                            book,
+                            since=start,
+                            until=end,
+                            where=wanted,
+                        )
+                    )
                 )
 
 

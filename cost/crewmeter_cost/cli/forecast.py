@@ -86,7 +86,14 @@ def _forecast(
         projections = [
             (
                 scope if name is None else f"{scope}:{name}",
-                outlook(session, scope=scope, name=name, start=start, now=now, zone=here),
+                outlook(
+                    session,
+                    scope=scope,
+                    name=name,
+                    start=start,
+                    now=now,
+                    zone=here,
+                ),
             )
             for scope, name in scopes
         ]

@@ -34,7 +34,13 @@ def register(app: typer.Typer, help: str) -> None:
 def open_page(
     ledger: LedgerOption = None,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="Port on loopback; 0 takes a free one.")
+        int,
+        typer.Option(
+            "--port",
+            min=0,
+            max=65535,
+            help="Port on loopback; 0 takes a free one.",
+        ),
     ] = 0,
     browser: Annotated[
         bool,

@@ -79,11 +79,23 @@ def _runs(
     since: SinceOption = None,
     until: UntilOption = None,
     limit: Annotated[
-        int, typer.Option("--limit", min=0, metavar="N", help="At most so many runs; 0 is all.")
+        int,
+        typer.Option(
+            "--limit",
+            min=0,
+            metavar="N",
+            help="At most so many runs; 0 is all.",
+        ),
     ] = 50,
     offset: Annotated[
         int,
-        typer.Option("--offset", min=0, max=10**9, metavar="N", help="Skip so many runs."),
+        typer.Option(
+            "--offset",
+            min=0,
+            max=10**9,
+            metavar="N",
+            help="Skip so many runs.",
+        ),
     ] = 0,
     format: FormatOption = Format.TABLE,
     tz: ZoneOption = None,

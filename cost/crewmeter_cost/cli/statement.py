@@ -164,7 +164,13 @@ def _window(
     end = end or now
     if start is None:
         last_moment = end - timedelta(microseconds=1)
-        start = last_moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        start = last_moment.replace(
+            day=1,
+            hour=0,
+            minute=0,
+            second=0,
+            microsecond=0,
+        )
     return whole_hours(start, end)
 
 

@@ -60,7 +60,11 @@ def perform(ledger: str | None) -> Performance:
         import crewmeter
 
         run_newsroom = _newsroom()
-        handle = crewmeter.instrument(ledger=ledger, service_name="crewmeter-demo", summary=False)
+        handle = crewmeter.instrument(
+            ledger=ledger,
+            service_name="crewmeter-demo",
+            summary=False,
+        )
         began = datetime.now(UTC)
         delivered = False
         try:
@@ -89,7 +93,12 @@ def newsroom_answer(prompt: Prompt) -> Reply | None:
         return Reply(text=_FIGURES, usage=usage, delay_s=0.31)
     if prompt.model == "gpt-4o":
         usage = TokenUsage(input=1720, output=186, cache_read=1024)
-        return Reply(text=_BRIEF, usage=usage, delay_s=0.18, chunk_delay_s=0.03)
+        return Reply(
+            text=_BRIEF,
+            usage=usage,
+            delay_s=0.18,
+            chunk_delay_s=0.03,
+        )
     return Reply(status=400)
 
 

@@ -27,14 +27,23 @@ def _desk(base_url: str) -> Crew:
         role="Researcher",
         goal="Find the figures that matter",
         backstory="You read tables so that others need not.",
-        llm=LLM(model="openai/gpt-4o-mini", base_url=base_url, api_key="no-key-needed"),
+        llm=LLM(
+            model="openai/gpt-4o-mini",
+            base_url=base_url,
+            api_key="no-key-needed",
+        ),
         tools=[read_sales],
     )
     writer = Agent(
         role="Writer",
         goal="Say it in three sentences",
         backstory="You have never wasted a word.",
-        llm=LLM(model="openai/gpt-4o", base_url=base_url, api_key="no-key-needed", stream=True),
+        llm=LLM(
+            model="openai/gpt-4o",
+            base_url=base_url,
+            api_key="no-key-needed",
+            stream=True,
+        ),
     )
     figures = Task(
         name="figures",

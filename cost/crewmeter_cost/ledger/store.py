@@ -115,7 +115,12 @@ class Ledger:
             from crewmeter_cost.ledger.recovery import recover
 
             recover(path, cls.open)
-        ledger = cls(where, read_only=read_only, durable=durable, busy_seconds=busy_seconds)
+        ledger = cls(
+            where,
+            read_only=read_only,
+            durable=durable,
+            busy_seconds=busy_seconds,
+        )
         try:
             ledger._prepare()
         except CrewMeterError:

@@ -89,7 +89,13 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
             since=since,
             until=until,
             where=query.getlist("where"),
-            limit=_integer(request, "limit", default=5_000, lowest=1, highest=_MOST_ROWS),
+            limit=_integer(
+                request,
+                "limit",
+                default=5_000,
+                lowest=1,
+                highest=_MOST_ROWS,
+            ),
         )
         return found.document()
 
@@ -103,8 +109,20 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
             order=query.get("order", "time"),  # type: ignore[arg-type]
             since=since,
             until=until,
-            limit=_integer(request, "limit", default=50, lowest=1, highest=_MOST_RUNS),
-            offset=_integer(request, "offset", default=0, lowest=0, highest=_MOST_OFFSET),
+            limit=_integer(
+                request,
+                "limit",
+                default=50,
+                lowest=1,
+                highest=_MOST_RUNS,
+            ),
+            offset=_integer(
+                request,
+                "offset",
+                default=0,
+                lowest=0,
+                highest=_MOST_OFFSET,
+            ),
         )
         response = _json([run.document() for run in page.runs])
         if page.note:
@@ -139,7 +157,12 @@ def _integer(request: Request, name: str, *, default: int, lowest: int, highest:
     text = request.query_params.get(name)
     if text is None:
         return default
-    return bounded_integer(text, name=name, lowest=lowest, highest=highest)
+    return bounded_integer(
+        text,
+        name=name,
+        lowest=lowest,
+        highest=highest,
+    )
 
 
 def _text(text: str, *, status: int = 200) -> Response:

@@ -132,7 +132,12 @@ async def _body(
     too_large = RefusedRequest("too_large", f"the body is larger than {limit} bytes")
     declared = request.headers.get("content-length", "0")
     try:
-        bounded_integer(declared, name="content-length", lowest=0, highest=limit)
+        bounded_integer(
+            declared,
+            name="content-length",
+            lowest=0,
+            highest=limit,
+        )
     except CrewMeterError:
         raise too_large from None
     parts: list[bytes] = []
@@ -189,6 +194,16 @@ def _refused(refusal: RefusedRequest, *, as_json: bool) -> Response:
     code = _RPC_CODE[status]
     if as_json:
         content = json.dumps({"code": code, "message": refusal.message})
-        return Response(content, status_code=status, headers=headers, media_type=JSON)
+        return Response(
+            content,
+            status_code=status,
+            headers=headers,
+            media_type=JSON,
+        )
     body = Status(code=code, message=refusal.message).SerializeToString()
-    return Response(body, status_code=status, headers=headers, media_type=PROTOBUF)
+    return Response(
+        body,
+        status_code=status,
+        headers=headers,
+        media_type=PROTOBUF,
+    )

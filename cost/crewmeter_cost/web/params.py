@@ -56,7 +56,13 @@ class PanelParameters:
     def _midnight(self) -> int:
         """The start of the day of the range's end."""
         local = self._end.astimezone(self.zone)
-        start = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+        start = local.replace(
+            hour=0,
+            minute=0,
+            second=0,
+            microsecond=0,
+            fold=0,
+        )
         return int(start.timestamp())
 
     def runs_since(self, word: str) -> int | None:
@@ -104,8 +110,18 @@ def moment(text: str, *, name: str, now: int, zone: tzinfo = UTC) -> int:
     Raises `CrewMeterError` naming the parameter.
     """
     if text.isdigit():
-        return bounded_integer(text, name=name, lowest=0, highest=_LATEST)
-    found = instant(text, option=name, now=datetime.fromtimestamp(now, UTC), zone=zone)
+        return bounded_integer(
+            text,
+            name=name,
+            lowest=0,
+            highest=_LATEST,
+        )
+    found = instant(
+        text,
+        option=name,
+        now=datetime.fromtimestamp(now, UTC),
+        zone=zone,
+    )
     return int(found.timestamp())
 
 
@@ -128,7 +144,12 @@ def read_parameters(
             default,
         )
 
-    since = moment(first("from", "now-24h"), name="from", now=now, zone=zone)
+    since = moment(
+        first("from", "now-24h"),
+        name="from",
+        now=now,
+        zone=zone,
+    )
     until = moment(first("to", "now"), name="to", now=now, zone=zone)
     if since >= until:
         raise CrewMeterError("the range is empty: `from` is not before `to`")

@@ -108,7 +108,12 @@ def page_routes(ledger: Ledger) -> list[Route]:
             search=query.get("search", ""),
             order=query.get("order", "time"),
             status=query.get("status", ""),
-            skip=bounded_integer(skip, name="skip", lowest=0, highest=_MOST_SKIP),
+            skip=bounded_integer(
+                skip,
+                name="skip",
+                lowest=0,
+                highest=_MOST_SKIP,
+            ),
         )
         return run_pages.run_list(ledger, _parameters(ledger, request), wanted)
 

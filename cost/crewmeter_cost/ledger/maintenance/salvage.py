@@ -64,7 +64,12 @@ def salvage(damaged: Path, target: Path) -> Salvaged:
     target.touch(mode=0o600, exist_ok=False)
     with tempfile.TemporaryDirectory(prefix="crewmeter-salvage-") as folder:
         source = sqlite3.connect(_copy(damaged, Path(folder)))
-        made = connect(target, durable=False, read_only=False, busy_seconds=5.0)
+        made = connect(
+            target,
+            durable=False,
+            read_only=False,
+            busy_seconds=5.0,
+        )
         try:
             schema_of(made, str(target), read_only=False)
             return _Salvage(source, made, target).run()

@@ -210,7 +210,13 @@ def calls(
     Each is a record with the keys `FIELDS`.
     """
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until, wanted=where):
+    for page in pages(
+        ledger,
+        names,
+        since=since,
+        until=until,
+        wanted=where,
+    ):
         for row in page:
             yield _record(row, names)
 
@@ -224,7 +230,13 @@ def billed(
 ) -> Iterator[BilledCall]:
     """Yield the same calls with what is needed to charge them again."""
     names = _Names()
-    for page in pages(ledger, names, since=since, until=until, wanted=where):
+    for page in pages(
+        ledger,
+        names,
+        since=since,
+        until=until,
+        wanted=where,
+    ):
         for row in page:
             yield _billed(row, names)
 

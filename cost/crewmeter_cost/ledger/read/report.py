@@ -291,7 +291,13 @@ class _Reading:
         self._note_pruned(edge.start_ns)
         few = edge.calls <= HELD_CALLS
         timed = few and self._query.latency is not None
-        found = self._detail.sums(edge.start_ns, edge.end_ns, sign=edge.sign, timed=timed, few=few)
+        found = self._detail.sums(
+            edge.start_ns,
+            edge.end_ns,
+            sign=edge.sign,
+            timed=timed,
+            few=few,
+        )
         for raw, sums, durations in found:
             key = self._grouped_time(raw)
             if durations:

@@ -108,7 +108,12 @@ class Corrected:
         if own is not None and listed is not None and listed.model.lower() != name:
             # The catalogue takes this name for another model, whose rates are not all the same.
             laid_over = tuple({**period, **own} for period in listed.periods)
-            return replace(listed, model=name, periods=laid_over, source="correction")
+            return replace(
+                listed,
+                model=name,
+                periods=laid_over,
+                source="correction",
+            )
         fill = prices.get((provider, listed.model if listed else name))
         if fill is None:
             return listed
