@@ -7,6 +7,7 @@ Codes stay in JSON and CSV. Imports nothing of the project.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "counted",
     "provider_text",
     "run_status_text",
+    "usd",
 ]
 
 COST_STATUS_TEXT: Mapping[str, str] = {
@@ -103,3 +105,17 @@ def provider_text(provider: str | None) -> str:
     if provider is None:
         return "unknown provider"
     return PROVIDER_TEXT.get(provider, provider)
+
+
+def usd(pusd: int | None) -> str:
+    """Return pico-USD for people, a dash where it is unknown.
+
+    Two decimals from a dollar up, four significant digits below.
+    """
+    if pusd is None:
+        return "–"
+    value = Decimal(pusd).scaleb(-12)
+    if value == 0 or abs(value) >= 1:
+        return f"${value:,.2f}"
+    digits = max(2, 3 - value.adjusted())
+    return f"${value:.{digits}f}"

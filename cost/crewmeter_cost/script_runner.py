@@ -169,8 +169,7 @@ def _summarise(ledger: str | None, began: datetime) -> None:
 
 def _summary(total: ReportRow, runs: int, ledger: str | None) -> str:
     """Return runs, calls, tokens and cost in words, and how to see more."""
-    from crewmeter_cost.cli.output import usd
-    from crewmeter_cost.formatting import counted
+    from crewmeter_cost.formatting import counted, usd
 
     sums = total.sums
     if not sums["calls"] and not runs:
@@ -204,9 +203,8 @@ def _loss() -> str:
 
     Nothing where all did.
     """
-    from crewmeter_cost.cli.output import usd
     from crewmeter_cost.exporter import unwritten_spans
-    from crewmeter_cost.formatting import counted
+    from crewmeter_cost.formatting import counted, usd
     from crewmeter_cost.intake.classify import read
     from crewmeter_cost.pricing.charge import Charge, charge_call
     from crewmeter_cost.pricing.price_book import PriceBook

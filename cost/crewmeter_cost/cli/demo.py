@@ -135,8 +135,8 @@ def _crew(out: Console, where: str) -> None:
 
     The exit code is 1 where the fake provider billed something else.
     """
+    from crewmeter_cost.cli.demo_summary import agrees, money, next_steps
     from crewmeter_cost.cli.show import print_tree
-    from crewmeter_cost.demo.summary import agrees, money, next_steps
     from crewmeter_cost.ledger.read.run_tree import run_tree
     from crewmeter_cost.ledger.read.runs import find_run
     from crewmeter_cost.ledger.store import Ledger
@@ -179,7 +179,7 @@ def _crew_to(out: Console, endpoint: str) -> None:
 
     Exit 1 where it does not take them.
     """
-    from crewmeter_cost.demo.summary import billed_text
+    from crewmeter_cost.cli.demo_summary import billed_text
 
     played = _run_crew(out, None)
     out.print(f"The fake provider's billing log: {billed_text(played.billing_log)}.")
@@ -194,8 +194,8 @@ def _crew_to(out: Console, endpoint: str) -> None:
 
 def _history(out: Console, where: str, sample: _Sample) -> None:
     """Write days of sample data into a ledger, then print where the money went."""
+    from crewmeter_cost.cli.demo_summary import money, next_steps, spend_by_day
     from crewmeter_cost.demo.history.load import load_history
-    from crewmeter_cost.demo.summary import money, next_steps, spend_by_day
     from crewmeter_cost.ledger.store import Ledger
 
     with Ledger.open(where) as ledger:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.csv_text import csv_line
-from crewmeter_cost.formatting import counted
+from crewmeter_cost.formatting import counted, usd
 from crewmeter_cost.money import PICO, exact_usd
 
 if TYPE_CHECKING:
@@ -53,22 +53,6 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)
-
-
-def usd(pusd: int | None) -> str:
-    """Return pico-USD for a table.
-
-    Unknown is a dash.
-
-    Two decimals from a dollar up, four significant digits below.
-    """
-    if pusd is None:
-        return "–"
-    value = Decimal(pusd).scaleb(-12)
-    if value == 0 or abs(value) >= 1:
-        return f"${value:,.2f}"
-    digits = max(2, 3 - value.adjusted())
-    return f"${value:.{digits}f}"
 
 
 @dataclass(frozen=True, slots=True)
