@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
+from support.boards import free_port, running
 
 from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.read.report import report
@@ -81,3 +84,60 @@ def test_a_client_asks_every_tool(path):
     assert answers[8][0]
     assert "did you mean model?" in answers[8][1]
     assert answers[9][0]
+
+
+def ask_sidecar(port: int, name: str, arguments: dict, *, key: str | None = None):
+    """Call one tool over streamable HTTP; gives the listed tools' names and (is_error, text)."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def session():
+        address = f"http://127.0.0.1:{port}/mcp"
+        async with (
+            httpx.AsyncClient(headers=headers, timeout=120) as http,
+            streamable_http_client(address, http_client=http) as (reader, writer, _),
+            ClientSession(reader, writer, read_timeout_seconds=timedelta(seconds=120)) as client,
+        ):
+            await client.initialize()
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            answer = await client.call_tool(name, arguments)
+            return names, (bool(answer.isError), answer.content[0].text)
+
+    return asyncio.run(session())
+
+
+def test_a_sidecar_answers_the_same_tools(path, tmp_path):
+    """The official client over streamable HTTP gets the answers of `crewmeter mcp`, with a read
+    key and only with one.
+    """
+    command = [str(Path(sys.executable).with_name("crewmeter")), "serve", "--ledger", path]
+    port = free_port()
+    command += ["--http-port", str(port), "--grpc-port", str(free_port())]
+    environment = {**os.environ, "CREWMETER_TOKEN": "read:read-key-5678,ingest:ingest-key-1234"}
+    ready = f"http://127.0.0.1:{port}/healthz"
+    with running(command, ready=ready, log=tmp_path / "serve.log", env=environment):
+        question = ("report", {"by": ["crew"], "limit": 2})
+        names, (failed, text) = ask_sidecar(port, *question, key="read-key-5678")
+        tools, answers = talk(path, [question])
+        assert names == [tool.name for tool in tools]
+        assert not failed
+        assert (failed, text) == answers[0]
+        mistake = ("runs", {"where": "modle=x"})
+        _, (failed, text) = ask_sidecar(port, *mistake, key="read-key-5678")
+        assert failed
+        assert "did you mean model?" in text
+        for key, origin, status in (
+            (None, None, 401),
+            ("ingest-key-1234", None, 401),
+            ("read-key-5678", "http://evil.example", 403),
+        ):
+            headers = {"accept": "application/json, text/event-stream"}
+            headers |= {"authorization": f"Bearer {key}"} if key else {}
+            headers |= {"origin": origin} if origin else {}
+            address = f"http://127.0.0.1:{port}/mcp"
+            refused = httpx.post(
+                address, headers=headers, json={"jsonrpc": "2.0", "method": "ping"}
+            )
+            assert refused.status_code == status

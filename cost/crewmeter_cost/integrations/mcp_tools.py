@@ -6,10 +6,12 @@ answers with the JSON that the command of its name prints.
 
 from __future__ import annotations
 
+import functools
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 from mcp.server.fastmcp import FastMCP
 from mcp.server.fastmcp.exceptions import ToolError
 from mcp.types import ToolAnnotations
@@ -31,7 +33,7 @@ from crewmeter_cost.pricing.rate_table import charge_document, read_rates
 from crewmeter_cost.time_range import read_zone, window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from crewmeter_cost.ledger.store import Ledger
 
@@ -75,8 +77,22 @@ def build_server(ledger: Ledger) -> FastMCP:
         tools.price,
     ):
         annotations = ToolAnnotations(readOnlyHint=True, openWorldHint=False)
-        server.tool(annotations=annotations, structured_output=False)(tool)
+        add = server.tool(annotations=annotations, structured_output=False)
+        add(_in_thread(tool))
     return server
+
+
+def _in_thread(tool: Callable[..., str]) -> Callable[..., Awaitable[str]]:
+    """Return a tool that reads the ledger in a thread.
+
+    Others are answered meanwhile.
+    """
+
+    @functools.wraps(tool)
+    async def answer(**arguments: Any) -> str:
+        return await anyio.to_thread.run_sync(functools.partial(tool, **arguments))
+
+    return answer
 
 
 def _answered(document: Callable[[], object]) -> str:

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError
+from crewmeter_cost.integrations.mcp_endpoint import McpEndpoint
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.retention import Retention
 from crewmeter_cost.ledger.recovery import JournalRecovery
@@ -120,6 +121,7 @@ class Sidecar:
             lambda spans: self._writer.write(self._pipeline.price(spans)),
         )
         self._gauges = BudgetGauges(self._ledgers, self.metrics)
+        self._mcp = McpEndpoint(self._ledgers.reading)
         self._date_prices()
         self._stopping = False
 
@@ -132,6 +134,7 @@ class Sidecar:
             *budget_routes(self._ledgers),
             *ledger_routes(self._ledgers.reading, self._writer.suspect),
             *page_routes(self._ledgers.reading),
+            self._mcp.route(),
         ]
         return AuthorizationMiddleware(
             Starlette(routes=routes, exception_handlers={HTTPException: http_error}),
@@ -177,7 +180,8 @@ class Sidecar:
             name = self._ledgers.ledger.name
             sys.stdout.write(f"crewmeter serve: ready, {announced}, ledger {name}\n")
             sys.stdout.flush()
-            await serving
+            async with self._mcp.running():
+                await serving
         finally:
             self._stopping = True
             for chore in chores:

@@ -125,7 +125,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
 
     def comparison(request: Request) -> dict[str, object]:
         query = request.query_params
-        return run_pages.run_comparison(ledger, query.get("a", ""), query.get("b", ""))
+        return run_pages.run_comparison(ledger, query.get("a"), query.get("b"))
 
     return [
         Route("/", static),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.analysis.run_comparison import Side, compare_sides
-from crewmeter_cost.errors import NotInCatalogueError
+from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
 from crewmeter_cost.filters import Filter, Term, parse_filter
 from crewmeter_cost.ledger.read.run_search import find_runs, read_order
 from crewmeter_cost.ledger.read.runs import find_run
@@ -129,13 +129,16 @@ def _row(run: Run) -> list[object]:
     ]
 
 
-def run_comparison(ledger: Ledger, a: str, b: str) -> dict[str, object]:
+def run_comparison(ledger: Ledger, a: str | None, b: str | None) -> dict[str, object]:
     """Return how run `b` differs from run `a`.
 
     As ``crewmeter compare`` has it in JSON.
 
     Raises `CrewMeterError` where there is no such run.
     """
+    if not a or not b:
+        hint = "both take a run's id, or the start of one"
+        raise CrewMeterError("a comparison needs the runs a and b", hint=hint)
     runs = [find_run(ledger, run_id) for run_id in (a, b)]
     made = compare_sides(
         ledger,

@@ -29,6 +29,7 @@ ENDPOINTS = {
     ("GET", "/api/runs"): "read",
     ("GET", "/api/runs/abc"): "read",
     ("GET", "/api/boards"): "read",
+    ("POST", "/mcp"): "read",
     ("GET", "/nothing"): "read",
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
