@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
@@ -42,10 +43,9 @@ def write_pdf(html: str, path: Path) -> None:
 def _weasyprint() -> Any:
     """Return WeasyPrint, which loads Pango when it is imported."""
     try:
-        import weasyprint
+        return importlib.import_module("weasyprint")
     except ModuleNotFoundError as error:
         hint = f"{install_command('pdf')}, or print the page of --html from a browser"
         raise CrewMeterError(f"--pdf needs {error.name}", hint=hint) from error
     except OSError as error:
         raise CrewMeterError(f"--pdf needs Pango: {error}", hint=_PANGO) from error
-    return weasyprint

@@ -8,6 +8,7 @@ SQLAlchemy is imported for servers only, so that an app with a SQLite ledger doe
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -27,6 +28,7 @@ _HINT = (
     "use a path (~/.crewmeter/ledger.db), sqlite:////absolute/path.db "
     "or postgresql+psycopg://user@host/database"
 )
+_BEFORE_DRIVE = re.compile(r"^/(?=[A-Za-z]:[\\/])")
 _SQLITE_DRIVERS = ("sqlite", "sqlite+pysqlite")
 
 
@@ -76,6 +78,9 @@ def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.env
     if "://" not in text:
         return _file(text)
     driver, _, rest = text.partition("://")
+    if len(driver) == 1:
+        # A drive letter of Windows: C://data/ledger.db.
+        return _file(text)
     backend = driver.partition("+")[0]
     if backend == "sqlite":
         return _sqlite(text, driver, rest)
@@ -99,7 +104,8 @@ def _sqlite(text: str, driver: str, rest: str) -> LedgerUrl:
     named = slash and not host and database and database != ":memory:"
     if not named or database.startswith("file:"):
         raise CrewMeterError(f"{text} names no file", hint=_HINT)
-    return _file(unquote(database))
+    # sqlite:////C:/data/ledger.db has a slash too many for a drive.
+    return _file(_BEFORE_DRIVE.sub("", unquote(database)))
 
 
 def _server(text: str) -> LedgerUrl:

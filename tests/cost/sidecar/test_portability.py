@@ -3,49 +3,181 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
+from support.boards import free_port
+from support.paths import TESTS
 
-WITHOUT_POSIX = """
-    import asyncio, os, signal, sys
+from crewmeter_cost.demo.fake_provider import FakeProvider
+from crewmeter_cost.ledger.location import ledger_url
 
-    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
-        if hasattr(signal, name):
-            delattr(signal, name)
-    for name in ("fork", "register_at_fork", "getuid", "geteuid", "getpgid"):
-        if hasattr(os, name):
-            delattr(os, name)
-    for name in ("fcntl", "pwd", "grp", "resource", "termios"):
-        sys.modules[name] = None
+APP = """
+import sys
+from without_posix import take_away
 
-    def refuse(*_):
-        raise NotImplementedError
+take_away()
+import crewmeter
 
-    asyncio.unix_events._UnixSelectorEventLoop.add_signal_handler = refuse
-    asyncio.SelectorEventLoop.add_signal_handler = refuse
-    try:
-        import uvloop
-        sys.modules["uvloop"] = None
-    except ImportError:
-        pass
+handle = crewmeter.instrument(budget="0.0001 USD/day", summary=False)
+import os
+from crewai import LLM
 
-    from crewmeter_cost.cli import main
-    sys.argv = ["crewmeter", "serve", "--http-port", "0", "--no-grpc", "--ledger", sys.argv[1]]
-    main()
+llm = LLM(model="gpt-4o", api_key="none", base_url=os.environ["OPENAI_BASE_URL"])
+llm.call("hello")
+handle.flush(60)
+try:
+    llm.call("hello again")
+except crewmeter.BudgetExceeded:
+    print("refused")
+handle.uninstrument()
 """
+
+LAUNCHER = [sys.executable, str(TESTS / "support/without_posix.py")]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """A ledger that `demo` made without POSIX."""
+    path = tmp_path_factory.mktemp("portable") / "ledger.db"
+    done = command("demo", "--days", "2", ledger=path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def command(*words: str, ledger: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without POSIX, with a console that has no UTF-8."""
+    return subprocess.run(
+        [*LAUNCHER, *words, "--ledger", str(ledger)],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", **more},
+        capture_output=True,
+        encoding="cp1252",
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "--by", "crew"),
+        ("runs", "--limit", "3"),
+        ("show", "last"),
+        ("budget", "set", "5 USD/day"),
+        ("budget", "status"),
+        ("statement",),
+        ("export", "--format", "csv"),
+        ("doctor",),
+        ("forecast",),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_a_command_runs_without_posix(sample, words):
+    """It prints what it always does, on a console of code page 1252 too."""
+    done = command(*words, ledger=sample)
+    assert done.returncode in ({0, 1} if words[0] in ("doctor", "budget") else {0}), done.stderr
+    assert done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_an_app_is_metered_without_posix(tmp_path):
+    """A call is in the ledger, and a hard budget refuses the next one."""
+    ledger = tmp_path / "ledger.db"
+    app = tmp_path / "app.py"
+    app.write_text(APP, "utf-8")
+    with FakeProvider() as provider:
+        environment = {
+            **os.environ,
+            "OPENAI_BASE_URL": f"{provider.url}/v1",
+            "OPENAI_API_KEY": "none",
+            "CREWMETER_LEDGER": str(ledger),
+            "CREWAI_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": str(TESTS / "support"),
+        }
+        done = subprocess.run(
+            [sys.executable, str(app)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "refused" in done.stdout
+    listed = command("report", "--format", "json", ledger=ledger)
+    total = json.loads(listed.stdout)["total"]
+    # The refused call has a row, and costs nothing.
+    assert total["calls"] - total["failed_calls"] == 1
+    assert 0 < float(total["cost_usd"]) < 0.001
+
+
+def test_open_serves_the_page_without_posix(sample):
+    """The page and its data come, and Ctrl-C ends it."""
+    port = free_port()
+    words = [*LAUNCHER, "open", "--no-browser", "--port", str(port), "--ledger", str(sample)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        answer = fetch(f"http://127.0.0.1:{port}/api/panels/runs?from=now-30d")
+        assert json.loads(answer)["rows"][0][0] > 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    assert "Traceback" not in output
+
+
+def fetch(url: str) -> bytes:
+    """GET from a server that is starting."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return answer.read()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (r"C:\Users\Ada\ledger.db", r"C:\Users\Ada\ledger.db"),
+        ("C:/Users/Ada/ledger.db", "C:/Users/Ada/ledger.db"),
+        ("C://Users/Ada/ledger.db", "C:/Users/Ada/ledger.db"),
+        (r"sqlite:///C:\Users\Ada\ledger.db", r"C:\Users\Ada\ledger.db"),
+        ("sqlite:///C:/Users/Ada/ledger.db", "C:/Users/Ada/ledger.db"),
+        ("sqlite:////C:/Users/Ada/ledger.db", "C:/Users/Ada/ledger.db"),
+        (r"\\server\share\ledger.db", r"\\server\share\ledger.db"),
+    ],
+)
+def test_a_ledger_of_windows_is_a_file(text, path, monkeypatch, tmp_path):
+    """Drive letters, back-slashes and shares are paths, never a driver or a server."""
+    monkeypatch.chdir(tmp_path)
+    found = ledger_url(text)
+    assert found.backend == "sqlite"
+    assert found.database == str(tmp_path / path)
+
+
+def test_files_with_windows_line_ends_are_read(tmp_path):
+    """Prices and thresholds that an editor saved with CRLF, with a byte order mark even."""
+    prices = tmp_path / "prices.toml"
+    lines = ["[[models]]", 'provider = "acme"', 'model = "one"', "input_per_1m = 2", ""]
+    prices.write_bytes("\r\n".join(lines).encode())
+    done = command("price", "gpt-4o", ledger=tmp_path / "none.db", CREWMETER_PRICES=str(prices))
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_runs_and_stops_without_posix(tmp_path, number):
     """No SIGHUP, no fork, no `add_signal_handler`: it serves, and ends in order by a signal."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WITHOUT_POSIX), str(tmp_path / "ledger.db")],
+        [*LAUNCHER, "serve", "--http-port", "0", "--no-grpc", "--ledger", f"{tmp_path}/ledger.db"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
