@@ -135,6 +135,8 @@ BOARDS: tuple[Board, ...] = (
                 ("agent_p95", 12),
             ),
             _row("Crews, agents, tasks", 9, ("run_names", 24), ("agents", 24), ("tasks", 24)),
+            _row("Per conversation", 4, ("conversation_turns", 12), ("conversation_cost", 12)),
+            _row("Conversations", 9, ("conversations", 24)),
             _row(
                 "Runs to look at",
                 9,

@@ -49,6 +49,7 @@ _TRACE_ATTRIBUTES = {
     "model": "span.gen_ai.request.model",
     "tool": "span.crewmeter.tool.name",
     "team": "span.crewmeter.team",
+    "session": "span.crewmeter.session",
     "service": "resource.service.name",
 }
 """Column or series → the attribute that Tempo searches for it."""
@@ -274,6 +275,8 @@ def _links_by_name(values: Mapping[str, str]) -> list[Any]:
     for name, value in values.items():
         if name in _RUN_FILTERS:
             address += f"&{_RUN_FILTERS[name]}={value}"
+    if "session" in values:
+        address += f"&where=session%3D%22{values['session']}%22"
     links = [_blank("Open the runs behind it", address)]
     for name, value in values.items():
         if name in _TRACE_ATTRIBUTES:

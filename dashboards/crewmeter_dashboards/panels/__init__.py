@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crewmeter_dashboards.panels import crews, models, overview, pipeline, spend
+from crewmeter_dashboards.panels import conversations, crews, models, overview, pipeline, spend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,6 @@ __all__ = ["CATALOGUE"]
 
 CATALOGUE: Mapping[str, Panel] = {
     panel.id: panel
-    for module in (overview, crews, models, spend, pipeline)
+    for module in (overview, crews, conversations, models, spend, pipeline)
     for panel in module.PANELS
 }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["FailureRates", "run_spans"]
 
 _NS = 10**9
+_CHATTING_TEAM = "support"
+"""Its runs of a day for one user are the turns of one conversation."""
 _GROWTH = 0.35
 """How much of an answer and its tool result comes back as input in the next turn, relative to the
 first prompt.
@@ -106,6 +108,9 @@ def run_spans(crew: Crew, started_ns: int, rng: Random, failure_rates: FailureRa
         semconv.USER: rng.choice(crew.users),
         semconv.SESSION: f"s-{rng.getrandbits(32):08x}",
     }
+    if crew.team == _CHATTING_TEAM:
+        day = started_ns // (86_400 * _NS)
+        context[semconv.SESSION] = f"chat-{context[semconv.USER]}-{day}"
     if crew.flow:
         context[semconv.FLOW] = crew.flow
     if crew.customers:
