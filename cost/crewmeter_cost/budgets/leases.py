@@ -111,6 +111,7 @@ def acquire(
     starve the others near the limit. ``granted_pusd`` is 0 where even the need does not fit.
     """
     with _locked(engine, account) as connection:
+        # The database's clock, as those of two hosts may differ by more than a lease lasts.
         now_ns = _clock_ns(connection)
         _expire(connection, account, now_ns)
         state = _read(connection, account)
@@ -152,6 +153,7 @@ def settle(
     """
     with _locked(engine, account) as connection:
         now_ns = _clock_ns(connection)
+        # What was spent leaves the lease as well: it is in the account's sum from now on.
         released = -(spent_pusd + returned_pusd)
         _move(
             connection,

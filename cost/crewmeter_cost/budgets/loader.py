@@ -96,6 +96,7 @@ def has_budgets(ledger: str | None) -> bool | None:
     path = Path(text.removeprefix("sqlite:///")).expanduser()
     if not path.is_file():
         return False
+    # Read-only and with a short timeout: this runs while the app starts.
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
         connection = sqlite3.connect(uri, uri=True, timeout=0.2)
@@ -139,6 +140,7 @@ class BudgetLoader:
         """Return False while no budget or loop limit applies to any call."""
         if self._loaded is not None or self._loops is not None:
             return True
+        # Somebody may set a budget in the ledger while the app runs.
         if self._endpoint is None and time.monotonic() > self._look_at:
             self._look_at = time.monotonic() + LOOK_SECONDS
             threading.Thread(

@@ -120,6 +120,7 @@ class RunPool:
         with self._lock:
             left = budget.amount_pusd - self._spent - self._reserved
             amount = pusd
+            # Once a call has been seen, its cost is a known quantity and must fit.
             if pusd > left and not sure and not self._reserved:
                 amount = left
             if budget.hard and (left <= 0 or amount > left):
@@ -168,6 +169,7 @@ class LeasedPool:
         self._reserved = 0
         self._spent = 0
         self._used_since_sync = False
+        # Never: the first use renews.
         self._renewed_at = float("-inf")
         self._silent_until = 0.0
         self._warned = False
@@ -182,6 +184,7 @@ class LeasedPool:
         self._used_since_sync = True
         if (taken := self._take(pusd)) is not None:
             return taken
+        # A store that failed a moment ago is not tried by every call.
         if time.monotonic() < self._silent_until:
             return self._unknown()
         try:

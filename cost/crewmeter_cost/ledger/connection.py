@@ -54,6 +54,7 @@ def _postgres_engine(url: LedgerUrl, *, durable: bool, busy_seconds: float) -> E
     try:
         engine = create_engine(
             url.sqlalchemy_url(),
+            # A restarted server leaves dead connections in the pool.
             pool_pre_ping=True,
             connect_args={"connect_timeout": max(1, int(busy_seconds))},
         )

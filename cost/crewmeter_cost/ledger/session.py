@@ -83,6 +83,7 @@ class SqliteSession:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        # Bound methods of the driver: the writer runs thousands of statements a second.
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.most_values = connection.getlimit(SQLITE_LIMIT_VARIABLE_NUMBER)
@@ -122,6 +123,7 @@ class ConnectionSession:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.backend: Backend = "sqlite" if connection.dialect.name == "sqlite" else "postgresql"
+        # The connection behind SQLAlchemy does not tell its limit.
         self.most_values = _FEWEST_VALUES
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Cursor:

@@ -127,6 +127,7 @@ class SqliteConnections:
     def close(self) -> None:
         """Close every connection."""
         was_moved = self._session is not None and not self.in_its_file()
+        # SQLite folds the log in at close only where the file is still at its path.
         if self._session is not None:
             if was_moved:
                 self._complete_moved_file(self._session.connection)
@@ -157,6 +158,7 @@ class SqliteConnections:
         self._wal_identity = None
         if mine is None or identity_of(self._beside("-wal")) != mine:
             return
+        # Renamed, not deleted: it may hold the last commits of the file that was moved.
         stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{time.time_ns()}"
         for suffix in ("-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):

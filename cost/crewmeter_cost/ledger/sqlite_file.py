@@ -100,6 +100,7 @@ def pragmas(*, durable: bool, read_only: bool) -> list[str]:
     checkpoint_pages = 4_000 if durable else 1_000
     synchronous = "FULL" if durable else "NORMAL"
     return [
+        # With a write-ahead log NORMAL survives a crash of the process, FULL one of the machine.
         f"PRAGMA synchronous = {synchronous}",
         f"PRAGMA cache_size = {-cache_kib}",
         f"PRAGMA wal_autocheckpoint = {checkpoint_pages}",
@@ -124,6 +125,7 @@ def connect(
         f"{path.as_uri()}?mode=ro" if as_uri else path,
         uri=as_uri,
         timeout=busy_seconds,
+        # Transactions are begun by hand: the driver would begin deferred ones.
         isolation_level=None,
         check_same_thread=False,
         cached_statements=_PREPARED_STATEMENTS,

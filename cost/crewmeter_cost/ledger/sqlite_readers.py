@@ -48,6 +48,7 @@ class SqliteReaders:
             connection.execute("BEGIN")
             yield SqliteSession(connection)
         finally:
+            # An open read transaction would keep the write-ahead log from being folded back.
             if connection.in_transaction:
                 connection.execute("COMMIT")
             self._give_back(pool, reader)
@@ -65,6 +66,7 @@ class SqliteReaders:
 
     def _give_back(self, pool: list[Reader], reader: Reader) -> None:
         with self._lock:
+            # Another list means that the readers were closed meanwhile.
             if pool is self._idle and len(pool) < _MOST_IDLE:
                 pool.append(reader)
                 return

@@ -225,6 +225,9 @@ class Ledger:
             session = connections.session
             connection = session.connection
             try:
+                # A plain BEGIN would take the lock at the first write, and fail there if another
+                # has it meanwhile: SQLite cannot upgrade a read transaction
+                # (https://sqlite.org/isolation.html).
                 connection.execute("BEGIN IMMEDIATE")
                 yield self._state.begin(session, frozen)
                 connection.execute("COMMIT")
@@ -349,6 +352,7 @@ class Ledger:
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's connections without closing them."""
+        # The parent may have forked while a thread of its own held the lock.
         self.lock = threading.Lock()
         if self._sqlite is not None:
             self._sqlite.abandon()

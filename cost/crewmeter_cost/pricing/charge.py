@@ -192,6 +192,7 @@ def contradiction(usage: TokenUsage) -> str | None:
         if count is not None and not 0 <= count <= _ABSURD:
             return f"{name} is {count}"
     if usage.input is not None:
+        # Providers count cached tokens inside the input.
         cached = usage.cache_read + usage.cache_write_5m + usage.cache_write_1h
         if cached > usage.input:
             return f"{cached} cached tokens of {usage.input} input tokens"

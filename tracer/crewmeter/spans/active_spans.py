@@ -47,6 +47,8 @@ class ActiveSpans:
 
     def take(self, node: OpenSpan) -> bool:
         """Claim the closing of ``node``. Return True for the first caller only."""
+        # `dict.pop` is atomic under the interpreter's lock, so one caller wins without a lock of
+        # ours.
         if self.open.pop(node.event_id, None) is None:
             return False
         self.remember(node.event_id, node)
@@ -83,6 +85,7 @@ class ActiveSpans:
         """Return the open nodes that nobody will end: lost, too old, or one too many."""
         found = self._lost_nodes(now_ns)
         excess = len(self.open) - MAX_OPEN
+        # Dictionaries keep the order of insertion: the oldest come first.
         for node in list(self.open.values()):
             if excess <= 0 and now_ns - node.started_ns <= TTL_NS:
                 break
@@ -94,6 +97,7 @@ class ActiveSpans:
     def _lost_nodes(self, now_ns: int) -> list[OpenSpan]:
         """Return the nodes whose contexts are gone. The others of `lost` stay there."""
         found: list[OpenSpan] = []
+        # As many as there are now: those put back are looked at next time.
         for _ in range(len(self.lost)):
             event_id = self.lost.popleft()
             node = self.open.get(event_id)
@@ -114,6 +118,8 @@ class ActiveSpans:
         Late children still find it.
         """
         for event_id, node in list(self.open.items()):
+            # The parent closes its spans itself; the child must not close them as children of its
+            # own.
             node.children = set()
             self.remember(event_id, node)
         self.open = {}

@@ -123,8 +123,10 @@ def _pruned(context: Values) -> Values:
         if not isinstance(anchor, Anchor):
             return context
         node = anchor.node
+        # Still open, or made in another context: what is current stays.
         if node.ended_ns is None or node.before is None:
             return context
+        # The app has made a span of its own current inside ours. It must not be taken away.
         if trace.get_current_span(context) is not node.otel_span:
             return context
         context = node.before

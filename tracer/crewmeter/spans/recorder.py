@@ -121,8 +121,10 @@ class Recorder:
 
     def close(self, node: OpenSpan, at_ns: int, *, abandoned: bool = False) -> None:
         """End ``node`` and whatever is open inside it. A second time does nothing."""
+        # Two threads may end one span: an event's end and the sweep.
         if not self._active.take(node):
             return
+        # The wall clock may have been set back meanwhile.
         node.ended_ns = max(at_ns, node.started_ns)
         node.anchor = None
         for inner in leave(node):
@@ -133,6 +135,7 @@ class Recorder:
             node.attributes[semconv.ABANDONED] = True
         if node.parent is not None:
             node.parent.children.discard(node)
+        # A model call waits for its HTTP exchange, which may close later than the event.
         if node.call is None or self._correlator.complete(node):
             self.deliver(node)
 
@@ -255,6 +258,7 @@ class Recorder:
 
     def abandon_all(self, now_ns: int) -> None:
         """Close everything still open, innermost first, as the process is about to end."""
+        # Children before parents, as a parent's end closes what is still open inside it.
         newest_first = sorted(
             self._active.open.values(),
             key=lambda node: -node.started_ns,
@@ -273,6 +277,7 @@ class Recorder:
     def _close_children(self, node: OpenSpan, at_ns: int, *, abandoned: bool) -> None:
         """Close the children that end with ``node``: this thread's, and answered calls."""
         thread = threading.get_ident()
+        # A copy: closing a child takes it out of the set.
         for child in list(node.children):
             if abandoned or child.thread == thread or _is_answered(child):
                 self._close_inner(child, at_ns)

@@ -162,6 +162,7 @@ def reprice(
                 _apply(work, changes, done, reason)
         if progress is not None:
             progress(len(page))
+        # A short page is the last one.
         if len(page) < PAGE:
             return done
         last = page[-1][0]

@@ -172,6 +172,7 @@ def pages(
     conditions = started_within("call", nanoseconds(since), nanoseconds(until))
     filtered = wanted is None or not wanted.terms
     after: list[Sql] = []
+    # Each page is a transaction of its own: a long one would keep the log from being folded.
     while True:
         with ledger.read_session() as session:
             if wanted is not None and not filtered:

@@ -85,6 +85,7 @@ class DetailSource:
         The sums are of calls, or of tool calls with what their model calls cost. A key may come
         several times. `few` says that they are known not to be many.
         """
+        # A GROUP BY holds its rows in memory, so a long window is read in parts.
         slices = [(since, until)] if few else self._slices(since, until)
         for start, end in slices:
             for query in self._summed(start, end, timed=timed):
@@ -146,6 +147,7 @@ class DetailSource:
 
     def _hourly(self, since: int | None, until: int | None) -> list[tuple[int, int]]:
         """Return (hour, calls and tool calls) of every hour that [since, until) touches."""
+        # The roll-ups know how many rows each hour has, without reading them.
         codes = [DIMENSIONS["total"].code, DIMENSIONS["tool"].code]
         first = None if since is None else since // _HOUR_NS * HOUR
         last = None if until is None else -(-until // _NS)

@@ -204,6 +204,7 @@ def within(subject: str, first: int | None, last: int | None) -> list[Sql]:
 def started_within(table: str, since_ns: int | None, until_ns: int | None) -> list[Sql]:
     """Return "started in [since, until)", so that the index on whole seconds serves."""
     started = f"{table}.started_ns"
+    # The condition on whole seconds repeats the one on nanoseconds, for the index.
     seconds = rounded(started, _NS)
     conditions = within(started, since_ns, until_ns)
     if since_ns is not None:

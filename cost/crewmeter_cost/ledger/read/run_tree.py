@@ -287,6 +287,7 @@ def _grow(run: Run, nodes: list[Node]) -> Node:
             waiting.pop(next(iter(waiting))),
             waiting,
         )
+    # Children before their parents, so that a parent's sums are whole when they are passed on.
     for node, parent_node in reversed(order):
         for name in _SUMS:
             setattr(
@@ -317,6 +318,7 @@ def _hang(
         for node, above in level:
             above.children.append(node)
             order.append((node, above))
+            # Python's own recursion limit would end a deeper tree when it is printed.
             host = node if depth < DEEPEST else above
             below += [(child, host) for child in waiting.pop(node.span_id, [])]
         level = below

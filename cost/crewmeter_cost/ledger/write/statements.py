@@ -74,6 +74,8 @@ class Statements:
             rows,
             "skip",
         )
+        # The usual case: nothing was there before, so no query is needed to learn which rows are
+        # new.
         if done == len(rows):
             return None
         if not done:
@@ -147,6 +149,8 @@ class Statements:
         and_where: str = "",
     ) -> Iterator[tuple[Any, ...]]:
         """Yield `columns` of the rows whose `by` is one of `values`, by id."""
+        # PostgreSQL prepares one statement for an array of any length; SQLite needs a mark a
+        # value.
         names = ", ".join(_quoted(name) for name in columns)
         for start in range(0, len(values), _CHUNK):
             chunk = list(values[start : start + _CHUNK])
@@ -245,6 +249,7 @@ class Statements:
         start = done = 0
         size = _largest_size(len(columns), session.most_values)
         while start < len(rows):
+            # Halving keeps to powers of two: few distinct statements, all of them prepared once.
             while size > len(rows) - start:
                 size //= 2
             part = chain.from_iterable(rows[start : start + size])
@@ -260,6 +265,7 @@ class Statements:
         self, table: TableSpec, columns: Sequence[str], conflict: Conflict, size: int
     ) -> str:
         """Return SQLite's statement that takes `size` rows, value after value."""
+        # The columns are the same for each table and way of conflict, so they are not in the key.
         key = table.name, conflict, size
         sql = self._built.get(key)
         if sql is None:
@@ -310,9 +316,11 @@ class Statements:
         total = _total(table, name)
         if "cost_whole_usd" not in values:
             return total
+        # Both columns are computed from the old row: SET sees no assignment beside it.
         if name == "cost_whole_usd":
             return f"{total} + {_total(table, 'cost_pusd')} / {PICO}"
         if name == "cost_pusd":
+            # A percent sign would have to be doubled for the driver.
             if self._postgres:
                 return f"mod({total}, {PICO})"
             return f"({total}) % {PICO}"

@@ -43,6 +43,7 @@ class WriterState:
         """
         renamed = self._remembered.renamed
         self._remembered.refresh(session)
+        # `crewmeter forget` changed a stored name: every id in memory may mean another one.
         if self._remembered.renamed != renamed:
             self._labels.forget()
         self._labels.begin(session, frozen)
@@ -60,6 +61,7 @@ class WriterState:
 
     def rollback(self) -> None:
         """Forget what the transaction added: it is not in the ledger."""
+        # Ids that were given in it may be given again to other names.
         self._labels.rollback()
         self._remembered.forget()
 
@@ -112,6 +114,7 @@ class Transaction:
 
     def save_sums(self) -> None:
         """Write run totals and roll-ups. The last statements before the commit."""
+        # Runs first: they add their own outcome to the roll-ups.
         self.runs.save()
         rows = self._tally.rows()
         changed = (
