@@ -5,9 +5,14 @@ Every app here is a process of its own.
 
 from __future__ import annotations
 
+import gzip
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -151,6 +156,67 @@ def test_the_app_ends_as_it_would_without_us(fake_provider, tmp_path, end, code)
     assert not [line for line in lines if line not in frames and "crewmeter" in line]
     if code >= 0:
         assert len(ran.calls) == 3
+
+
+SHORT = """
+import os, crewmeter
+crewmeter.instrument(summary=False)
+import openai
+client = openai.OpenAI(base_url=os.environ["PROVIDER_URL"] + "/v1", api_key="k", max_retries=0)
+with crewmeter.attribute(user="ann"):
+    client.chat.completions.create(model="gpt-4o-mini", messages=[dict(role="user", content="x")])
+"""
+
+
+@pytest.fixture
+def busy_machine():
+    """More processes that only compute than there are processors."""
+    loop = [sys.executable, "-c", "while True: pass"]
+    computing = [subprocess.Popen(loop) for _ in range(2 * (os.cpu_count() or 1))]
+    yield
+    for process in computing:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("busy_machine")
+def test_a_short_script_on_a_busy_machine_delivers_its_only_span(fake_provider, tmp_path):
+    """It never imports CrewAI, and ends before the exporter has been imported."""
+    bodies: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    collector = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=collector.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "PROVIDER_URL": fake_provider.url,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+    # Not `run_app`, whose apps have everything imported already.
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT], env=environment, capture_output=True, text=True, check=False
+    )
+    collector.shutdown()
+    collector.server_close()
+    assert done.returncode == 0, done.stderr
+    assert "not delivered" not in done.stderr
+    assert b"gpt-4o-mini" in b"".join(map(_plain, bodies))
+
+
+def _plain(body: bytes) -> bytes:
+    return gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
 
 
 @pytest.mark.slow

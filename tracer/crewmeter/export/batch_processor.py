@@ -46,6 +46,9 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 POLL_S = 0.002
 """How often (s) a flush looks whether all is done."""
+LOADING_S = 10.0
+"""How long (s) an exit waits for an exporter that is still being imported."""
+LOADING_POLL_S = 0.02
 HANGING_S = 1.0
 """An export that takes longer (s) counts as failing."""
 IDLE_S = 60.0
@@ -193,6 +196,7 @@ class BatchProcessor:
         if thread is None:
             return True
         if thread is not threading.current_thread():
+            self._wait_until_loaded(thread)
             thread.join(timeout)
         if not thread.is_alive():
             return True
@@ -204,6 +208,19 @@ class BatchProcessor:
                 len(waiting) + self._lost,
             )
         return False
+
+    def _wait_until_loaded(self, thread: threading.Thread) -> None:
+        """Wait for the exporter's imports where only it has what is queued.
+
+        They take half a second of processor time, which on a busy machine a short app's exit budget
+        would be over before the first span is sent.
+        """
+        until = monotonic() + LOADING_S
+        while self._exporter is None and not self._failing and monotonic() < until:
+            waiting = (*self._queue, *self._refused)
+            if not thread.is_alive() or all(node.journal is not None for node in waiting):
+                return
+            thread.join(LOADING_POLL_S)
 
     def after_fork(self) -> None:
         """Begin afresh in a forked child: an empty queue, and a new thread on use."""
