@@ -40,7 +40,7 @@ def is_same(other: Row, scopes: set[int], row: Row, *, are_foreign: bool) -> boo
     if row[CALL.trace_id] != other[CALL.trace_id] or not _alike(other, row):
         return False
     if _nested(other, row):
-        return True
+        return not _is_failed_attempt(other, row)
     return row[CALL.scope] not in scopes and _within_each_other(other, row)
 
 
@@ -120,6 +120,18 @@ def _nested(one: Row, other: Row) -> bool:
         one[CALL.parent_span_id] == other[CALL.span_id]
         or other[CALL.parent_span_id] == one[CALL.span_id]
     )
+
+
+def _is_failed_attempt(one: Row, other: Row) -> bool:
+    """Return whether one of two nested rows is a request that failed, of a call that did not.
+
+    A client that tries again makes several requests in one call.
+    """
+    inner, outer = one, other
+    if other[CALL.parent_span_id] == one[CALL.span_id]:
+        inner, outer = other, one
+    has_use = inner[CALL.input_tokens] is not None
+    return inner[CALL.error_type] is not None and not has_use and outer[CALL.error_type] is None
 
 
 def _alike(one: Row, other: Row) -> bool:

@@ -77,6 +77,12 @@ TWO_CALLS = {
         _report(1, response_id="chatcmpl-1111111111111111"),
         _report(2, LANGCHAIN, response_id="chatcmpl-2222222222222222"),
     ],
+    "a request that failed, of a call that did not": [
+        _report(
+            1, parent_span_id=f"{2:016x}", usage=TokenUsage(status="missing"), error_type="429"
+        ),
+        _report(2, LANGCHAIN, seconds=2.5),
+    ],
     "another trace": [_report(1), foreign(2, scope=LANGCHAIN, started_ns=NOON)],
 }
 
@@ -90,6 +96,24 @@ def test_calls_that_are_alike_stay_two(ledger_factory, reports, together):
         for batch in [list(order)] if together else [[report] for report in order]:
             ledger.write([(report, priced()) for report in batch], [], frozen)
         assert len(assert_books_hold(ledger).calls) == 2
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch each"])
+def test_a_call_and_its_two_attempts_are_one_bill(ledger_factory, together):
+    """The attempt that failed is a row without use, in any order, and the use counts once."""
+    reports = [
+        _report(
+            1, parent_span_id=f"{3:016x}", usage=TokenUsage(status="missing"), error_type="429"
+        ),
+        _report(2, parent_span_id=f"{3:016x}", start=0.5, seconds=1),
+        _report(3, LANGCHAIN, seconds=2.5),
+    ]
+    for order in itertools.permutations(reports):
+        ledger = ledger_factory()
+        for batch in [list(order)] if together else [[report] for report in order]:
+            ledger.write([(report, priced()) for report in batch], [], frozen)
+        rows = assert_books_hold(ledger).calls
+        assert sorted(str(row["input_tokens"]) for row in rows) == ["1000", "None"]
 
 
 def test_two_alike_calls_of_two_instrumentors_are_two(ledger_factory):
