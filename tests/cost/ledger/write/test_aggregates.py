@@ -10,6 +10,8 @@ from support.ledger_audit import assert_books_hold
 from support.ledger_build import NOON, SECOND, foreign, frozen, priced, step
 
 from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.ledger.read.run_tree import run_tree
+from crewmeter_cost.ledger.read.runs import find_run
 from crewmeter_cost.records import CallContext
 
 OPENAI = "openinference.instrumentation.openai"
@@ -125,9 +127,6 @@ def test_what_is_not_inside_a_sum_counts_beside_it(ledger_factory, reports):
 
 def test_an_agent_is_a_step_with_its_use_below_it(ledger_factory):
     """The agent's span is a step, and what it used hangs on it, under its name."""
-    from crewmeter_cost.ledger.read.run_tree import run_tree
-    from crewmeter_cost.ledger.read.runs import find_run
-
     ledger = ledger_factory()
     context = CallContext(run_id=TRACE, agent="Researcher")
     agent = replace(step(9, "agent", "Researcher", context=context), trace_id=TRACE, is_run=True)

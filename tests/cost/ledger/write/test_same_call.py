@@ -9,6 +9,9 @@ from support.ledger_audit import assert_books_hold
 from support.ledger_build import NOON, SECOND, foreign, frozen, priced
 
 from crewmeter.usage.token_usage import TokenUsage
+from crewmeter_cost.ledger.read.run_tree import run_tree
+from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.records import CallContext
 
 OPENAI = "openinference.instrumentation.openai"
 LANGCHAIN = "openinference.instrumentation.langchain"
@@ -123,3 +126,18 @@ def test_two_alike_calls_of_two_instrumentors_are_two(ledger_factory):
     ledger.write([(report, priced()) for report in reports], [], frozen)
     audit = assert_books_hold(ledger)
     assert len(audit.calls) == 2
+
+
+def test_what_is_merged_stays_in_the_tree_of_its_run(ledger_factory):
+    """`show` names the instrumentor whose report was left out, above the call that it repeats."""
+    ledger = ledger_factory()
+    run = CallContext(run_id=TRACE)
+    reports = [
+        _report(1, LANGCHAIN, seconds=2.1, context=run),
+        _report(2, parent_span_id=f"{1:016x}", response_id="chatcmpl-zz888888", context=run),
+    ]
+    ledger.write([(report, priced()) for report in reports], [], frozen)
+    (merged,) = run_tree(ledger, find_run(ledger, TRACE)).root.children
+    (call,) = merged.children
+    assert (merged.kind, merged.name, merged.calls) == ("merged_call", LANGCHAIN, 1)
+    assert (call.is_call, call.span_id) == (True, f"{2:016x}")
