@@ -123,9 +123,9 @@ def _nested(one: Row, other: Row) -> bool:
 
 
 def _is_failed_attempt(one: Row, other: Row) -> bool:
-    """Return whether one of two nested rows is a request that failed, of a call that did not.
+    """Return whether one of two nested rows is a failed request of the other.
 
-    A client that tries again makes several requests in one call.
+    The other did not fail. A client that tries again makes several requests in one call.
     """
     inner, outer = one, other
     if other[CALL.parent_span_id] == one[CALL.span_id]:
