@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from support.boards import free_port, program, running, sidecar, until
 from support.paths import ROOT
-from support.prometheus_server import prometheus_server, query
+from support.prometheus_server import impatient_rules, prometheus_server, query
 
 from crewmeter_cost.demo.history.runs_by_day import history
 from crewmeter_cost.records import Span
@@ -115,23 +115,6 @@ def alertmanager(folder: Path, inbox_url: str) -> Iterator[int]:
         yield port
 
 
-def _impatient(folder: Path) -> tuple[Path, ...]:
-    """Return the committed rules without their waiting times.
-
-    Every expression stays, and the test need not wait.
-    """
-    paths = []
-    for name in ("recording.yml", "alerts.yml"):
-        document = yaml.safe_load((RULES / name).read_text("utf-8"))
-        for group in document["groups"]:
-            group["interval"] = "1s"
-            for rule in group["rules"]:
-                rule.pop("for", None)
-        paths.append(folder / name)
-        paths[-1].write_text(yaml.safe_dump(document), "utf-8")
-    return tuple(paths)
-
-
 def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
     """Runs that cost too much and loop end in a page with its runbook.
 
@@ -143,7 +126,7 @@ def test_overspending_and_looping_runs_end_in_a_webhook(tmp_path, inbox):
         sidecar(str(tmp_path / "ledger.db"), tmp_path / "sidecar.log") as port,
         alertmanager(tmp_path, inbox.url) as manager,
         prometheus_server(
-            tmp_path, scrape=port, alertmanager=manager, rules=_impatient(tmp_path)
+            tmp_path, scrape=port, alertmanager=manager, rules=impatient_rules(tmp_path)
         ) as base,
     ):
         send(port, quiet)
