@@ -19,11 +19,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.filters import quoted
+from crewmeter_cost.filters import parse_filter, quoted
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text
 from crewmeter_cost.time_range import read_zone, window
@@ -279,7 +280,12 @@ class _LocalLedger:
 
     def report(self, by: Sequence[str], **question: Any) -> dict[str, Any]:
         start, end = _window(question.pop("since"), question.pop("until"))
-        made = report(self._ledger, by=by, since=start, until=end, zone=read_zone(), **question)
+        wanted = parse_filter(question.pop("where"))
+        zone = read_zone()
+        found = report(
+            self._ledger, by=by, since=start, until=end, where=wanted, zone=zone, **question
+        )
+        made = with_inexact_calls(self._ledger, found, wanted, zone)
         return made.document()
 
     def runs(self, **question: Any) -> tuple[list[dict[str, Any]], str | None]:

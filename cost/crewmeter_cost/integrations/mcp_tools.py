@@ -23,10 +23,12 @@ from crewmeter_cost.analysis.budget_forecast import outlook, projection_document
 from crewmeter_cost.analysis.run_comparison import Side, compare_sides
 from crewmeter_cost.budgets.repository import in_force, status, status_document
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.pricing.charge import charge
 from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.pricing.rate_table import charge_document, read_rates
@@ -136,15 +138,18 @@ class _Tools:
 
         def document() -> dict[str, object]:
             start, end = _window(since, until)
+            wanted = parse_filter(where)
+            zone = read_zone()
             made = report(
                 self._ledger,
                 by=by,
                 since=start,
                 until=end,
-                where=where,
+                where=wanted,
                 limit=limit,
+                zone=zone,
             )
-            return made.document()
+            return with_inexact_calls(self._ledger, made, wanted, zone).document()
 
         return _answered(document)
 

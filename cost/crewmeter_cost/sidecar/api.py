@@ -12,12 +12,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.number_text import bounded_integer
-from crewmeter_cost.time_range import window
+from crewmeter_cost.time_range import read_zone, window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,12 +85,15 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
         query = request.query_params
         since, until = _window(request)
         groups = [name for words in query.getlist("by") or ["model"] for name in words.split(",")]
+        wanted = parse_filter(query.getlist("where"))
+        zone = read_zone()
         found = report(
             ledger,
             by=groups,
             since=since,
             until=until,
-            where=query.getlist("where"),
+            where=wanted,
+            zone=zone,
             limit=_integer(
                 request,
                 "limit",
@@ -97,7 +102,7 @@ def ledger_routes(ledger: Ledger, suspect: Callable[[LedgerCorruptError], None])
                 highest=_MOST_ROWS,
             ),
         )
-        return found.document()
+        return with_inexact_calls(ledger, found, wanted, zone).document()
 
     def runs_of(request: Request) -> Response:
         query = request.query_params
@@ -150,6 +155,7 @@ def _window(request: Request) -> tuple[datetime | None, datetime | None]:
     return window(
         request.query_params.get("since"),
         request.query_params.get("until"),
+        zone=read_zone(),
     )
 
 

@@ -119,7 +119,7 @@ export function axis(unit, value) {
   }
   if (unit === "s") return value >= 120 ? `${Number((value / 60).toPrecision(3))} min` : value >= 1 || value === 0 ? `${Number(value.toPrecision(3))} s` : `${Number((value * 1000).toPrecision(3))} ms`;
   if (unit === "percentunit") return `${Number((value * 100).toPrecision(3))} %`;
-  return SHORT.format(value);
+  return Math.abs(value) < 1 ? String(Number(value.toPrecision(3))) : SHORT.format(value);
 }
 
 /** The colour of the highest step at or below `value`, or null. */
