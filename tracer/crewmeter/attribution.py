@@ -35,7 +35,9 @@ _FIELDS = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSIO
 _CARRIED = "_crewmeter_account"
 """Attribute of a thread: the account of the block in which it was started."""
 
-_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution")
+_UNSET: Mapping[str, str] = {}
+"""Stands for a context that has never been inside a block, known by its identity."""
+_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution", default=_UNSET)
 _threads_carry = False
 """Whether any thread has been started inside a block. Until then none is looked at."""
 
@@ -159,11 +161,11 @@ def current() -> Mapping[str, str] | None:
 
     A thread is inside the blocks in which it was started.
     """
-    try:
-        return _current.get()
-    except LookupError:
-        if not _threads_carry:
-            return None
+    account = _current.get()
+    if account is not _UNSET:
+        return account
+    if not _threads_carry:
+        return None
     carried: Mapping[str, str] | None = getattr(threading.current_thread(), _CARRIED, None)
     return carried
 
