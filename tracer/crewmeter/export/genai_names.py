@@ -33,6 +33,12 @@ _MODALITIES = (
 )
 """Whole count, its text part in the new generation, and the parts that are no text."""
 
+_COPIED = frozenset(
+    {copy.source for copy in generations.COPIED_ATTRIBUTES}
+    | {other for _, _, others in _MODALITIES for other in others}
+)
+"""Attributes of which the new generation has more to say."""
+
 
 def span_name(name: str, attributes: Mapping[str, AttributeValue], emitted: Emitted) -> str:
     """Return a span's name: memory, retrieval and plan spans have their operation's."""
@@ -69,15 +75,22 @@ def named_attributes(
         named[semconv.OPERATION] = operation
     elif named.get(semconv.MCP_METHOD) == "tools/call":
         named[semconv.OPERATION] = semconv.EXECUTE_TOOL
+    # Most spans have none of these, and one look tells.
+    if not _COPIED.isdisjoint(attributes):
+        _copy(named, emitted)
+    if semconv.USAGE_STATUS in named:
+        _add_call_names(named, emitted)
+    return named
+
+
+def _copy(named: dict[str, AttributeValue], emitted: Emitted) -> None:
+    """Add what the new generation repeats, and leave out what it renames."""
     _add_text_tokens(named)
     for copy in generations.COPIED_ATTRIBUTES:
         if copy.source in named:
             named[copy.name] = named[copy.source]
             if copy.renamed and not emitted.old:
                 del named[copy.source]
-    if semconv.USAGE_STATUS in named:
-        _add_call_names(named, emitted)
-    return named
 
 
 def _add_text_tokens(named: dict[str, AttributeValue]) -> None:
