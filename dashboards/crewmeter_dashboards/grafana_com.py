@@ -41,8 +41,13 @@ _PANELS = {
     "text": "Text",
     "timeseries": "Time series",
 }
+_IMAGES = "https://crewmeter.readthedocs.io/en/stable/images"
 _PICTURES = {
-    "overview": "https://crewmeter.readthedocs.io/en/stable/images/page-overview-light.png"
+    "overview": f"{_IMAGES}/page-overview-light.png",
+    **{
+        name: f"{_IMAGES}/board-{name}-light.png"
+        for name in ("crews", "models", "spend", "pipeline")
+    },
 }
 """Board → a picture of the same panels on the local page."""
 

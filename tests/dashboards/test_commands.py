@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 from support.boards import free_port
+from support.paths import ROOT
 
 CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 
@@ -82,6 +83,8 @@ def test_boards_for_grafana_com_have_inputs(tmp_path):
             page = path.with_suffix(".md").read_text("utf-8")
             assert board["title"] in page
             assert board["description"] in page
+            (picture,) = re.findall(r"stable/(images/[\w-]+\.png)", page)
+            assert (ROOT / "docs" / picture).is_file()
 
 
 def test_export_without_a_ledger_says_what_is_missing(tmp_path):
