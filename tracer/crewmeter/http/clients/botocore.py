@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import weakref
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from crewmeter import semconv
 from crewmeter.http.fault_guard import guarded
-from crewmeter.http.http_call import HttpExchange
+from crewmeter.http.http_call import HttpExchange, sending_library
 from crewmeter.http.patching import replace, wrap, wrap_async
 from crewmeter.http.request import end_without_answer, is_nested
 from crewmeter.http.response_body import BodyObserver, follow, read_headers
 from crewmeter.http.stream_parsers import EVENT_STREAM
+from crewmeter.providers.answer_body import read_body
 from crewmeter.providers.protocols.bedrock import (
     BEDROCK,
     BEDROCK_INVOKE,
@@ -37,6 +40,8 @@ _SERVICES = ("bedrock-runtime", "bedrock-agent-runtime")
 """The services that run models; the others administrate."""
 _PROMPT_KEYS = ("messages", "system", "toolConfig")
 _AHEAD_S = 0.5
+_body: ContextVar[bytes | None] = ContextVar("crewmeter_bedrock_body", default=None)
+"""Converse's answer as it came, from the request until the call returns."""
 
 
 def patch(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
@@ -45,11 +50,44 @@ def patch(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
     The returned function puts the very same function back.
     """
     hooks = _BedrockHooks(observer)
-    return replace(
+    undo = replace(
         client.BaseClient,
         "_make_api_call",
         lambda call: wrap(call, hooks, observer),
     )
+    if "_make_request" not in client.BaseClient.__dict__:
+        return undo  # a version that has no such step: its answers are read as it parsed them
+    undo_request = replace(client.BaseClient, "_make_request", _with_body)
+
+    def restore() -> None:
+        undo_request()
+        undo()
+
+    return restore
+
+
+def _with_body(original: Any) -> Any:
+    """Return ``original``, a request's sending, with a look at Converse's body.
+
+    botocore drops what its model of the service does not have, such as a new key of the usage.
+    """
+
+    @functools.wraps(original)
+    def make_request(*args: Any, **kwargs: Any) -> Any:
+        made = original(*args, **kwargs)
+        if sending_library.get() == _BedrockHooks.library:
+            _note_body(made)
+        return made
+
+    return make_request
+
+
+@guarded
+def _note_body(made: tuple[Any, Mapping[str, Any]]) -> None:
+    http, parsed = made
+    # Only of an answer that was read whole. Reading a stream would take it from the app.
+    if "usage" in parsed and "output" in parsed and isinstance(http.content, bytes):
+        _body.set(http.content)
 
 
 def patch_aio(client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
@@ -150,7 +188,12 @@ class _BedrockHooks:
         elif stream is not None:
             self._observe_body(exchange, stream, api_params)
         else:
-            exchange.facts.read(response)
+            body = _body.get()
+            if body is None:
+                exchange.facts.read(response)
+            else:
+                _body.set(None)
+                exchange.read_later(lambda late: read_body(late.facts, body))
             if exchange.operation == semconv.RERANK:
                 exchange.usage = rerank_usage(api_params)
             self._observer.close(exchange)
