@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.ledger_build import NOON, SECOND, UNPRICED, call, frozen, priced, step
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.filters import Filter, Term, parse_filter
+from crewmeter_cost.filters import CALL_KEYS, NAME_KEYS, Filter, Term, parse_filter
 from crewmeter_cost.ledger.read import run_search
 from crewmeter_cost.ledger.read.calls import calls
 from crewmeter_cost.ledger.read.report import report
@@ -191,7 +191,7 @@ def test_a_term_is_written_as_it_is_read(key, value):
 @given(value=st.text(st.characters(exclude_characters='"', exclude_categories=["Cs", "Cc"])))
 def test_a_value_stays_a_value(month, value):
     """Whatever is written in a quoted value is compared, never run: no run is called so."""
-    for key in ("crew", "tag:env", "model", "tool", "error"):
+    for key in (*NAME_KEYS, *CALL_KEYS, "tag:env", "run", "name", "kind", "error"):
         wanted = parse_filter(f'{key}="x{value}\'; --"')
         assert wanted.terms[0].value == f"x{value}'; --"
         assert find_runs(month, where=wanted).runs == ()
