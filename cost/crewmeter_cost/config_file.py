@@ -1,6 +1,6 @@
 """Where a TOML file is broken.
 
-The line a person has to mend, also where the parser only notices at the end of the file.
+The line a person has to correct, also where the parser only notices at the end of the file.
 """
 
 from __future__ import annotations

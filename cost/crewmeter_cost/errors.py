@@ -1,6 +1,6 @@
 """Every error that the money side raises on purpose.
 
-CrewMeterError              a person caused it or can mend it; commands print it
+CrewMeterError              a person caused it or can correct it; commands print it
     LedgerUnavailableError
     LedgerCorruptError
     NotInCatalogueError
@@ -54,7 +54,7 @@ class LedgerUnavailableError(CrewMeterError):
 
 
 class LedgerCorruptError(CrewMeterError):
-    """The file is damaged, and waiting will not mend it."""
+    """The file is damaged, and waiting will not repair it."""
 
     found_in: FileIdentity | None = None
     """The file, where a check of its bytes found the damage and not a statement that failed."""

@@ -301,7 +301,7 @@ class LedgerSpanExporter(SpanExporter):
             return PriceBook.load()
         except CrewMeterError as error:
             _log.error(
-                "%s; pricing with the public book. Mend the file, then run `crewmeter reprice`",
+                "%s; pricing with the public book. Correct the file, then run `crewmeter reprice`",
                 error,
             )
             return PriceBook.load(Path(os.devnull))

@@ -101,6 +101,8 @@ def test_a_command_works_as_written(folder, page, command):
     _parse(arguments)
     if {arguments[0], name} & (STAYS_UP | NEEDS_MORE) or "example.com" in command:
         return
+    if "--pdf" in arguments:
+        return  # needs the system's Pango; tests/cost/finance runs it where that is
     if arguments[0] == "audit" and not (folder / arguments[1]).is_file():
         return
     arguments = [STANDS_FOR.get(word, word) for word in arguments]

@@ -26,7 +26,7 @@ HISTORY_DAYS = 28
 LOOK_BACK_DAYS = HISTORY_DAYS + 7
 """A week more is read, so that an idle weekend four weeks ago is not taken for the beginning."""
 Z80 = 1.2815515655446004
-"""Standard normal quantile for an interval that holds four times of five."""
+"""Standard normal quantile for an interval that holds 80 %."""
 
 _HOUR = 3600
 _DAY = 24 * _HOUR

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from crewmeter_cost.cli.output import cost_cell, print_table, usd, without_price
+from crewmeter_cost.cli.output import (
+    Amount,
+    amount_texts,
+    cost_cell,
+    print_table,
+    without_price,
+)
 from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.report import report
 
@@ -175,7 +181,8 @@ def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: da
     usual = sorted(costs)[len(costs) // 2]
     highest = max(costs)
     console.print("[bold]Spend by day[/]")
-    for row, cost in zip(rows, costs, strict=True):
+    texts = amount_texts([Amount(cost) for cost in costs])
+    for row, cost, text in zip(rows, costs, texts, strict=True):
         day = datetime.fromisoformat(str(row.keys[0])[:10]).replace(tzinfo=UTC)
         loud = cost > 2 * usual
         bar = Text(
@@ -184,7 +191,7 @@ def spend_by_day(console: Console, ledger: Ledger, *, since: datetime, until: da
         )
         line = Text.assemble(
             (f"{day:%a %d %b} ", "dim"),
-            f"{usd(cost):>9} ",
+            f"{text} ",
             bar,
             "  ← well above the usual day" if loud else "",
         )

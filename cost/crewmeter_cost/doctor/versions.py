@@ -167,7 +167,7 @@ def check_seam(environ: Mapping[str, str], *, seconds: float = 60) -> Finding | 
         return note(
             "seam",
             complaints[0],
-            "books stay exact; for whole traces use a CrewAI version from the README's list",
+            "amounts stay exact; for whole traces use a CrewAI version from the README's list",
         )
     return ok("seam", "the meter switches on, and CrewAI has the seam it needs")
 

@@ -326,7 +326,7 @@ _BY_SCOPE = {known.scope: known for known in _FAULTS}
 
 
 def _allow_for_faults(span: Span, usage: TokenUsage, model: str | None) -> TokenUsage:
-    """Return a usage, mended or flagged where its instrumentor is known to be wrong."""
+    """Return a usage, corrected or flagged where its instrumentor is wrong."""
     known = _BY_SCOPE.get(span.scope)
     if known is None or usage.status != "reported":
         return usage

@@ -98,7 +98,7 @@ def _parse(path: Path, text: str) -> Document:
         line, problem = toml_mistake(text, error)
         raise CrewMeterError(
             f"{path} line {line} is not TOML: {problem}",
-            hint="mend that line; docs/pricing.md has an example",
+            hint="correct that line; docs/pricing.md has an example",
         ) from error
     except ArithmeticError as error:
         raise CrewMeterError(
@@ -164,7 +164,7 @@ def _read_yaml(path: Path, text: str) -> Document:
         line = f" line {mark.line + 1}" if mark is not None else ""
         raise CrewMeterError(
             f"{path}{line} is not YAML: {problem}",
-            hint="mend that line; docs/pricing.md has an example",
+            hint="correct that line; docs/pricing.md has an example",
         ) from error
     if data is None:
         data = {}
