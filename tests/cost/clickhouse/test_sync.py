@@ -5,11 +5,13 @@ After the first copy, the second, more calls, a repricing, a pruning and an inte
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 from support.clickhouse import UNTIL, clickhouse_url
+from support.ledger_build import call, frozen, priced
 
 from crewmeter_cost.clickhouse import sync as copying
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
@@ -88,6 +90,36 @@ def test_a_second_copy_sends_nothing(ledger, client):
     """Running it again is free and doubles nothing."""
     assert copy(ledger, client).rows["calls"] > 1500
     assert copy(ledger, client).total == 0
+    _same_money(ledger, client)
+
+
+@pytest.mark.slow
+def test_a_copy_beside_a_writer_takes_the_rest_next_time(ledger, client):
+    """Calls are committed while rows are compared and sent. The next copy sends what is missing,
+    and the mirror is the ledger again.
+    """
+    stop = threading.Event()
+    written = []
+
+    def write():
+        with Ledger.open(ledger.name) as other:
+            while not stop.is_set() or not written:
+                number = 9_000_000 + len(written)
+                other.write([(call(number), priced())], [], frozen)
+                written.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copy(ledger, client)
+        copy(ledger, client)
+    finally:
+        stop.set()
+        writer.join()
+    copy(ledger, client)
+    assert written
+    for view in VIEWS:
+        _same_rows(ledger, client, view)
     _same_money(ledger, client)
 
 
