@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import http.client
 import socket
 import ssl
@@ -113,6 +114,23 @@ def test_keys_are_read_from_text_and_file(tmp_path):
     empty.write_text("# none\n")
     with pytest.raises(CrewMeterError, match="holds no key"):
         keys_from(None, empty)
+
+
+def test_every_key_is_compared_in_constant_time(monkeypatch):
+    """A right key, a wrong one and none at all: each key is compared, by `hmac.compare_digest`, so
+    that the time taken tells nothing about which key was near.
+    """
+    compared = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(
+        "crewmeter_cost.sidecar.api_keys.hmac.compare_digest",
+        lambda key, offered: compared.append(key) or real(key, offered),
+    )
+    keys = keys_from("ingest:first-key-1, second-key-2, read:third-key-3", None)
+    for header in ("Bearer first-key-1", "Bearer first-key-X", "Bearer x", "Basic !", "", None):
+        compared.clear()
+        keys.allow(header, "ingest")
+        assert compared == [b"first-key-1", b"second-key-2", b"third-key-3"], header
 
 
 def test_another_name_for_this_machine_is_not_answered(sidecar):
