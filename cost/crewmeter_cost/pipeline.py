@@ -131,10 +131,12 @@ class Pipeline:
 
         Returns when it is committed. Raises `CrewMeterError` where it could not be.
         """
-        priced = self.price(spans)
-        return Receipt(
-            len(spans),
-            priced.calls,
-            priced.steps,
-            self.ledger.write(priced.calls, priced.steps, self.frozen),
-        )
+        return self.write([self.price(spans)])
+
+    def write(self, batches: Sequence[Priced]) -> Receipt:
+        """Put priced batches into the ledger in one transaction, as `ingest` does."""
+        calls = [call for batch in batches for call in batch.calls]
+        steps = [step for batch in batches for step in batch.steps]
+        spans = sum(batch.spans for batch in batches)
+        written = self.ledger.write(calls, steps, self.frozen)
+        return Receipt(spans, calls, steps, written)

@@ -274,18 +274,12 @@ class Writer:
         return True
 
     def _write(self, group: Sequence[_QueuedBatch]) -> _WrittenGroup:
-        calls = [call for batch in group for call in batch.priced.calls]
-        steps = [step for batch in group for step in batch.priced.steps]
         began = time.perf_counter()
-        written = self._pipeline.ledger.write(
-            calls,
-            steps,
-            self._pipeline.frozen,
-        )
+        receipt = self._pipeline.write([batch.priced for batch in group])
         return _WrittenGroup(
-            calls,
-            steps,
-            written,
+            receipt.calls,
+            receipt.steps,
+            receipt.written,
             time.perf_counter() - began,
         )
 

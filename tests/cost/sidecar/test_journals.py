@@ -23,7 +23,6 @@ def leave_journal(ledger, first: int, count: int) -> None:
         semconv.REQUEST_MODEL: "gpt-4o-mini",
         semconv.INPUT_TOKENS: 1000,
         semconv.OUTPUT_TOKENS: 100,
-        semconv.KIND: "llm",
     }
     lines = [resource_line({"service.name": "app"})]
     for number in range(first, first + count):
@@ -35,8 +34,12 @@ def leave_journal(ledger, first: int, count: int) -> None:
             "chat",
             now - 10**9,
             now,
-            False,
+            None,
+            "llm",
+            True,
+            {},
             values,
+            None,
         ]
         lines.append(json.dumps(span).encode() + b"\n")
     ready = folder / f"4000000-{first}.new"
