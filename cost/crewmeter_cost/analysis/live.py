@@ -129,7 +129,12 @@ def look(
         failures = _failures(session, since or now - _FAILED_WITHIN, end, most)
         unpriced = _unpriced(session, int(begin.timestamp()), end)
         hour_pusd = spent_pusd(session, _EVERYTHING, start=hour, end=spent_until)
-        spent = spent_pusd(session, _EVERYTHING, start=int(begin.timestamp()), end=spent_until)
+        spent = spent_pusd(
+            session,
+            _EVERYTHING,
+            start=int(begin.timestamp()),
+            end=spent_until,
+        )
     return Snapshot(
         at=now,
         since=begin,
@@ -141,7 +146,12 @@ def look(
         spent_pusd=spent,
         unpriced_calls=unpriced,
         failures=failures,
-        budgets=status(engine, in_force(engine), now=now, as_of=now if past else None),
+        budgets=status(
+            engine,
+            in_force(engine),
+            now=now,
+            as_of=now if past else None,
+        ),
     )
 
 

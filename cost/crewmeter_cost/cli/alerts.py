@@ -73,10 +73,20 @@ def _test(
         ),
     ] = None,
     severity: Annotated[
-        str, typer.Option("--severity", metavar="LEVEL", help="Label: page, ticket, warning …")
+        str,
+        typer.Option(
+            "--severity",
+            metavar="LEVEL",
+            help="Label: page, ticket, warning …",
+        ),
     ] = "warning",
     crew: Annotated[
-        str, typer.Option("--crew", metavar="NAME", help="Label: the crew that the alert names.")
+        str,
+        typer.Option(
+            "--crew",
+            metavar="NAME",
+            help="Label: the crew that the alert names.",
+        ),
     ] = "test-crew",
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -151,7 +161,11 @@ def _request(url: str, *, body: object | None = None) -> Any:
     if not url.startswith(("http://", "https://")):
         raise CrewMeterError(f"--url {url!r} has no scheme", hint=f"write it as {_DEFAULT_URL}")
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
+    request = urllib.request.Request(
+        url,
+        data=data,
+        headers={"content-type": "application/json"},
+    )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
             answer = response.read(_MAX_ANSWER_BYTES)

@@ -75,7 +75,13 @@ def _compare(
             "or a value of --by.",
         ),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What to compare with A, in its forms.")],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="What to compare with A, in its forms.",
+        ),
+    ],
     by: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +95,12 @@ def _compare(
     since: SinceOption = None,
     until: UntilOption = None,
     format: Annotated[
-        ComparisonFormat, typer.Option("--format", metavar="FORMAT", help="table, json, markdown.")
+        ComparisonFormat,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="table, json, markdown.",
+        ),
     ] = ComparisonFormat.TABLE,
     tz: ZoneOption = None,
 ) -> None:

@@ -51,7 +51,11 @@ def _demo(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option("--seed", metavar="N", help="Which sample data: one seed gives one history."),
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Which sample data: one seed gives one history.",
+        ),
     ] = 7,
     until: Annotated[
         str | None,

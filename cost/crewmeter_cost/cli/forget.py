@@ -30,7 +30,12 @@ def register(app: typer.Typer, help: str) -> None:
 
 def _forget(
     user: Annotated[
-        str, typer.Option("--user", metavar="NAME", help="The user, as `report --by user` has it.")
+        str,
+        typer.Option(
+            "--user",
+            metavar="NAME",
+            help="The user, as `report --by user` has it.",
+        ),
     ],
     ledger: LedgerOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,

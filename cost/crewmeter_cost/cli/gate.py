@@ -71,12 +71,20 @@ def _gate(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", metavar="RUN", help="Check only this run (an id or `last`)."),
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="Check only this run (an id or `last`).",
+        ),
     ] = None,
     where: WhereOption = None,
     write: Annotated[
         Path | None,
-        typer.Option("--write", metavar="FILE", help="Write the totals as a new baseline."),
+        typer.Option(
+            "--write",
+            metavar="FILE",
+            help="Write the totals as a new baseline.",
+        ),
     ] = None,
     summary: Annotated[
         Path | None,
@@ -88,7 +96,12 @@ def _gate(
     since: SinceOption = None,
     until: UntilOption = None,
     format: Annotated[
-        GateFormat, typer.Option("--format", metavar="FORMAT", help="table, json or markdown.")
+        GateFormat,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="table, json or markdown.",
+        ),
     ] = GateFormat.TABLE,
     tz: ZoneOption = None,
 ) -> None:

@@ -42,7 +42,11 @@ def register(app: typer.Typer, help: str) -> None:
         ledger: LedgerOption = None,
         every: Annotated[
             float | None,
-            typer.Option("--every", min=1, help="Go on: copy what changed every so many seconds."),
+            typer.Option(
+                "--every",
+                min=1,
+                help="Go on: copy what changed every so many seconds.",
+            ),
         ] = None,
     ) -> None:
         url = mirror_url(to)

@@ -52,7 +52,11 @@ def open_page(
     with Ledger.open(ledger, read_only=True) as opened:
         listener = _listen(port)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        config = server_module.Config(_application(opened), log_level="warning", access_log=False)
+        config = server_module.Config(
+            _application(opened),
+            log_level="warning",
+            access_log=False,
+        )
         sys.stdout.write(f"crewmeter shows {opened.name} at {address} (Ctrl-C ends it)\n")
         sys.stdout.flush()
         if browser:

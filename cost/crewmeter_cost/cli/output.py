@@ -356,7 +356,12 @@ class _Fitted:
         from rich.text import Text
 
         has_footer = self._footer is not None
-        table = Table(show_footer=has_footer, header_style="bold", box=None, pad_edge=False)
+        table = Table(
+            show_footer=has_footer,
+            header_style="bold",
+            box=None,
+            pad_edge=False,
+        )
         footer = self._footer or [""] * len(self._columns)
         for (heading, side), foot in zip(self._columns, footer, strict=True):
             table.add_column(

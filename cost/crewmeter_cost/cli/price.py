@@ -197,7 +197,11 @@ def _charge(request: _Request, used: TokenUsage, format: Format) -> None:
         tier=request.tier,
         operation=request.operation,
     )
-    document = charge_document(outcome, provider=request.billed_by, model=request.model)
+    document = charge_document(
+        outcome,
+        provider=request.billed_by,
+        model=request.model,
+    )
     if format is Format.JSON:
         print_json(document)
     elif format is Format.CSV:

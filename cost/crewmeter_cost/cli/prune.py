@@ -59,7 +59,10 @@ def register(app: typer.Typer, help: str) -> None:
             if dry_run:
                 _print(expected, format, "would be deleted")
                 return
-            with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
+            with Progress(
+                disable=not sys.stderr.isatty(),
+                transient=True,
+            ) as progress:
                 task = progress.add_task(
                     "pruning", total=expected.calls + expected.steps + expected.runs
                 )

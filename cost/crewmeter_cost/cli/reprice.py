@@ -65,7 +65,11 @@ def register(app: typer.Typer, help: str) -> None:
         ] = False,
         undo_job: Annotated[
             int | None,
-            typer.Option("--undo", metavar="ID", help="Set back what this repricing changed."),
+            typer.Option(
+                "--undo",
+                metavar="ID",
+                help="Set back what this repricing changed.",
+            ),
         ] = None,
         reason: Annotated[
             str, typer.Option("--reason", help="Stored with the adjustments, for the auditors.")
@@ -84,7 +88,10 @@ def register(app: typer.Typer, help: str) -> None:
                 )
                 return
             prices = PriceBook.load()
-            with Progress(disable=not sys.stderr.isatty(), transient=True) as progress:
+            with Progress(
+                disable=not sys.stderr.isatty(),
+                transient=True,
+            ) as progress:
                 task = progress.add_task("repricing", total=None)
                 done = reprice(
                     book,

@@ -17,10 +17,18 @@ __all__ = ["register"]
 def register(app: typer.Typer, help: str) -> None:
     """Add ``run`` to `app`. Everything after SCRIPT belongs to the script."""
 
-    @app.command("run", help=help, context_settings={"allow_interspersed_args": False})
+    @app.command(
+        "run",
+        help=help,
+        context_settings={"allow_interspersed_args": False},
+    )
     def run(
         target: Annotated[
-            str, typer.Argument(metavar="SCRIPT", help="A Python file; with -m, a module.")
+            str,
+            typer.Argument(
+                metavar="SCRIPT",
+                help="A Python file; with -m, a module.",
+            ),
         ],
         arguments: Annotated[
             list[str] | None,

@@ -93,10 +93,19 @@ def register(app: typer.Typer, line: str) -> None:
 def _statement(
     month: Annotated[
         str | None,
-        typer.Option("--month", metavar="MONTH", help="As 2026-11. Default: this month."),
+        typer.Option(
+            "--month",
+            metavar="MONTH",
+            help="As 2026-11. Default: this month.",
+        ),
     ] = None,
     by: Annotated[
-        str, typer.Option("--by", metavar="GROUP", help=f"Who is charged: {', '.join(BY)}.")
+        str,
+        typer.Option(
+            "--by",
+            metavar="GROUP",
+            help=f"Who is charged: {', '.join(BY)}.",
+        ),
     ] = "team",
     allocate: AllocateOption = "none",
     html: HtmlOption = None,

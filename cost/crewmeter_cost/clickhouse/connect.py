@@ -91,7 +91,10 @@ def _open(url: URL) -> Client:
     database = str(url.query.get("database", _DATABASE))
     if url.drivername == "chdb":
         try:
-            client = clickhouse_connect.get_client(interface="chdb", path=url.database)
+            client = clickhouse_connect.get_client(
+                interface="chdb",
+                path=url.database,
+            )
         except ImportError as error:
             raise CrewMeterError(
                 f"{display_url(url)} needs the package chdb",

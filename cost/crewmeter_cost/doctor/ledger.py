@@ -76,7 +76,10 @@ def _can_be_made(path: Path) -> Finding:
     # Permission bits alone do not tell: root passes them, a read-only mount or a full disk fails.
     try:
         with (
-            tempfile.TemporaryDirectory(prefix=".crewmeter-doctor-", dir=folder) as trial,
+            tempfile.TemporaryDirectory(
+                prefix=".crewmeter-doctor-",
+                dir=folder,
+            ) as trial,
             Ledger.open(str(Path(trial) / "ledger.db")) as ledger,
         ):
             ledger.write([])

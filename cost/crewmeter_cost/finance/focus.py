@@ -191,7 +191,15 @@ def _add(sums: dict[_Key, _Sum], day: str, call: BilledCall) -> None:
             if rest
             else lines
         )
-    tags = json.dumps(record["tags"], sort_keys=True, ensure_ascii=False) if record["tags"] else ""
+    tags = (
+        json.dumps(
+            record["tags"],
+            sort_keys=True,
+            ensure_ascii=False,
+        )
+        if record["tags"]
+        else ""
+    )
     for index, (item, quantity, rate, amount) in enumerate(lines):
         key = _Key(
             day,

@@ -244,7 +244,11 @@ def _reported_usage(
         return TokenUsage(status="invalid", flags=("input_not_reported",))
     if usage.input == 0 and usage.output and operation == semconv.CHAT:
         # LangChain's streams on Claude: every request has an input.
-        return replace(usage, input=None, flags=(*usage.flags, "input_not_reported"))
+        return replace(
+            usage,
+            input=None,
+            flags=(*usage.flags, "input_not_reported"),
+        )
     model = fact(attributes, "request_model") or fact(attributes, "response_model")
     return _allow_for_faults(span, usage, model)
 

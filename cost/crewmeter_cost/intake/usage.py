@@ -97,7 +97,11 @@ def usage_of_raw(
     the output, as Langfuse has it.
     """
     # An instrumentor's own text has a total of its own making.
-    buckets = Buckets(by_convention=False, thoughts_by_convention=False, total_is_sum=not beside)
+    buckets = Buckets(
+        by_convention=False,
+        thoughts_by_convention=False,
+        total_is_sum=not beside,
+    )
     try:
         for key, value in raw.items():
             bucket = names.get(key)
@@ -190,7 +194,10 @@ def _fitted(buckets: Buckets, operation: str, provider: str | None) -> TokenUsag
         return _unsplit(buckets)
     _fit_total(buckets, provider)
     if buckets.cached > buckets.input:
-        return TokenUsage(status="invalid", flags=(*buckets.flags, "parts_exceed_whole"))
+        return TokenUsage(
+            status="invalid",
+            flags=(*buckets.flags, "parts_exceed_whole"),
+        )
     _fit_reasoning(buckets)
     _add_compactions(buckets)
     return _usage(buckets)
@@ -326,7 +333,10 @@ def _usage(buckets: Buckets) -> TokenUsage:
     media_in = _sum(buckets.input_audio, buckets.input_image, buckets.input_video)
     media_out = _sum(buckets.output_audio, buckets.output_image, buckets.output_video)
     if media_in > read or media_out > output:
-        return TokenUsage(status="invalid", flags=(*buckets.flags, "parts_exceed_whole"))
+        return TokenUsage(
+            status="invalid",
+            flags=(*buckets.flags, "parts_exceed_whole"),
+        )
     if not (read or output or buckets.web_searches or buckets.search_units):
         return TokenUsage(status="missing", flags=(*buckets.flags, "zero_usage"))
     return TokenUsage(

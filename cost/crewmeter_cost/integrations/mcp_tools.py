@@ -265,6 +265,10 @@ class _Tools:
                 at_ns=at_ns,
                 tier=tier,
             )
-            return charge_document(outcome, provider=canonical_provider(provider), model=model)
+            return charge_document(
+                outcome,
+                provider=canonical_provider(provider),
+                model=model,
+            )
 
         return _answered(document)

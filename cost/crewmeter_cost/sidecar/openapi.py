@@ -57,7 +57,11 @@ def description_route() -> Route:
     """Return ``/api/openapi.json``."""
 
     def document(_request: Request) -> Response:
-        return Response(description(), media_type="application/json", headers=_HEADERS)
+        return Response(
+            description(),
+            media_type="application/json",
+            headers=_HEADERS,
+        )
 
     return Route("/api/openapi.json", document)
 

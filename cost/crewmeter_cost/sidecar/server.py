@@ -137,7 +137,10 @@ class Sidecar:
             self._mcp.route(),
         ]
         return AuthorizationMiddleware(
-            Starlette(routes=routes, exception_handlers={HTTPException: http_error}),
+            Starlette(
+                routes=routes,
+                exception_handlers={HTTPException: http_error},
+            ),
             self._settings,
             self.metrics,
         )

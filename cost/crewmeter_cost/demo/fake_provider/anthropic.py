@@ -147,7 +147,11 @@ def _stream(answer: Answer) -> Iterator[bytes]:
                     "content_block_delta", index=index, delta={"type": "text_delta", "text": piece}
                 )
         else:
-            yield typed("content_block_start", index=index, content_block={**block, "input": {}})
+            yield typed(
+                "content_block_start",
+                index=index,
+                content_block={**block, "input": {}},
+            )
             for piece in pieces(json.dumps(block["input"])):
                 yield typed(
                     "content_block_delta",

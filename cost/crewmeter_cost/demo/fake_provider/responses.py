@@ -150,7 +150,11 @@ def _stream(answer: Answer) -> Iterator[bytes]:
             opened["content"] = []
         if item["type"] == "function_call":
             opened["arguments"] = ""
-        yield typed("response.output_item.added", output_index=context, item=opened)
+        yield typed(
+            "response.output_item.added",
+            output_index=context,
+            item=opened,
+        )
         base = {"item_id": item["id"], "output_index": context}
         if item["type"] == "message":
             yield typed(

@@ -336,7 +336,10 @@ def _embed(run: _Run, parent: str) -> None:
     run.wait(0.01)
     call_started = run.now
     run.wait(EMBEDDER.first_token_s, 0.3)
-    usage = TokenUsage(input=int(260 * run.rng.lognormvariate(0, 0.8)) + 4, output=0)
+    usage = TokenUsage(
+        input=int(260 * run.rng.lognormvariate(0, 0.8)) + 4,
+        output=0,
+    )
     attributes = _about_call(EMBEDDER) | usage_attributes(usage)
     attributes |= {
         semconv.OPERATION: semconv.EMBEDDINGS,

@@ -307,7 +307,15 @@ def _csv(records: Iterable[dict[str, object]]) -> Iterator[str]:
     yield csv_line(FIELDS)
     for record in records:
         tags = record["tags"]
-        text = json.dumps(tags, ensure_ascii=False, sort_keys=True) if tags else None
+        text = (
+            json.dumps(
+                tags,
+                ensure_ascii=False,
+                sort_keys=True,
+            )
+            if tags
+            else None
+        )
         yield csv_line({**record, "tags": text}[field] for field in FIELDS)
 
 

@@ -67,7 +67,12 @@ def _table(spec: TableSpec) -> Table:
 
 
 def _column(spec: ColumnSpec) -> Column[Any]:
-    return Column(spec.name, _TYPES[spec.type], nullable=spec.nullable, primary_key=spec.key)
+    return Column(
+        spec.name,
+        _TYPES[spec.type],
+        nullable=spec.nullable,
+        primary_key=spec.key,
+    )
 
 
 adjustment = _table(columns.ADJUSTMENT)

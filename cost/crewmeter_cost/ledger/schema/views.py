@@ -271,7 +271,12 @@ def view_definitions(backend: str) -> Mapping[str, str]:
     }
     dialect: Dialect = registry.load(backend)()
     compiled = {
-        name: str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        name: str(
+            query.compile(
+                dialect=dialect,
+                compile_kwargs={"literal_binds": True},
+            )
+        )
         for name, query in selects.items()
     }
     return {name: f"CREATE VIEW {name} AS {sql}" for name, sql in compiled.items()}

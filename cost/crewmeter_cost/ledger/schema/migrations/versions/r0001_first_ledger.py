@@ -76,15 +76,55 @@ def _runs() -> None:
         sa.Column("started_ns", sa.BigInteger(), nullable=False),
         sa.Column("duration_ns", sa.BigInteger(), nullable=True),
         sa.Column("calls", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("failed_calls", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("unpriced_calls", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("priced_calls", sa.Integer(), server_default="0", nullable=False),
+        sa.Column(
+            "failed_calls",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "unpriced_calls",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "priced_calls",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+        ),
         sa.Column("tool_calls", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("failed_tool_calls", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("input_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("output_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cost_whole_usd", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cost_pusd", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "failed_tool_calls",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "input_tokens",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "output_tokens",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "cost_whole_usd",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "cost_pusd",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id"),
     )
@@ -180,7 +220,12 @@ def _rollups() -> None:
     """Sums per hour."""
     op.create_table(
         "rollup_hour",
-        sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "dimension",
+            sa.SmallInteger(),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("key2", sa.Integer(), autoincrement=False, nullable=False),
@@ -205,7 +250,12 @@ def _latencies() -> None:
     """Latency counts per hour."""
     op.create_table(
         "latency_hour",
-        sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "dimension",
+            sa.SmallInteger(),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("hour", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
@@ -272,8 +322,18 @@ def _budgets() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("period_start", sa.BigInteger(), nullable=False),
-        sa.Column("spent_pusd", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("leased_pusd", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column(
+            "spent_pusd",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
+        sa.Column(
+            "leased_pusd",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+        ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("scope", "period_start"),
     )

@@ -16,7 +16,12 @@ def upgrade() -> None:
     """Make the table, and fill it from the hours there are."""
     day = op.create_table(
         "latency_day",
-        sa.Column("dimension", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "dimension",
+            sa.SmallInteger(),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("day", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("key", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("bucket", sa.Integer(), autoincrement=False, nullable=False),
