@@ -76,7 +76,10 @@ def _spoken(sql: str, dialect: Dialect) -> str:
     """Return `sql` in the dialect, where a token's value alone cannot express it."""
     if dialect is not Dialect.CLICKHOUSE:
         return sql
-    return f"{_ROUNDED.sub(_rounded, sql)}\nSETTINGS {_STANDARD}"
+    # A rounding may hold another one, so what a pass leaves the next one finds.
+    while _ROUNDED.search(sql):
+        sql = _ROUNDED.sub(_rounded, sql)
+    return f"{sql}\nSETTINGS {_STANDARD}"
 
 
 def _in_utc(sql: str) -> str:
