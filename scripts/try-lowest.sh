@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Try the lowest release of every direct dependency that pyproject.toml allows: what it promises must hold. .ci/run does
-# it for every other commit. Needs uv (a developer's environment has it) and a package index. Without CrewAI, whose own
+# Try the lowest release of every direct dependency that pyproject.toml allows: what it promises must hold. The
+# weekly workflow runs it. Needs uv (a developer's environment has it) and a package index. Without CrewAI, whose own
 # lowest version tests/e2e/matrix.py has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
