@@ -20,7 +20,6 @@ step of the kind `KIND_MERGED`, so that `show` can tell and a replay changes not
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from crewmeter.semconv import INVOKE_AGENT, SCOPE
 from crewmeter_cost.ledger.schema import columns
 from crewmeter_cost.ledger.write.call_matching import (
     CLOSE_NS,
+    bare_model,
     covers,
     is_same,
     is_same_root,
@@ -48,7 +48,6 @@ __all__ = ["DedupPlan", "plan", "stored_row"]
 
 _LANGCHAIN = ".instrumentation.langchain"
 """End of the name of the instrumentors, of two houses, that know LangChain's callbacks."""
-_DATE = re.compile(r"-(20\d\d-?\d\d-?\d\d|v\d+)$")
 Positioned = tuple[int, "Row"]
 """A row, and its call's position in the batch."""
 SpanKey = tuple[bytes, bytes]
@@ -114,8 +113,9 @@ class _Matching:
         self._names: dict[int, str] = {}
         self._by_key: defaultdict[int, list[_Known]] = defaultdict(list)
         self._by_trace: defaultdict[bytes, list[_Known]] = defaultdict(list)
-        self._roots: defaultdict[tuple[int, int], list[_Known]] = defaultdict(list)
-        """Foreign calls without a parent, by model and time."""
+        self._pairs_roots = transaction.remembered.has_scope(_LANGCHAIN)
+        self._roots: defaultdict[tuple[int, int, int | None], list[_Known]] = defaultdict(list)
+        """Foreign calls without a parent, by model, time and input."""
         self._merged_spans: set[SpanKey] = set()
         self._left_out: set[int] = set()
         self._replaced: dict[int, _Known] = {}
@@ -148,7 +148,7 @@ class _Matching:
     ) -> Iterable[tuple[Any, ...]]:
         """Read the roots of other instrumentors from the time of the batch's."""
         starts = [row[CALL.started_ns] for _, row in rows if self._is_root(row)]
-        if not starts or not transaction.remembered.several_scopes:
+        if not starts:
             return ()
         return transaction.statements.select_between(
             transaction.session,
@@ -161,7 +161,8 @@ class _Matching:
 
     def _is_root(self, row: Row) -> bool:
         """Return whether a row is a foreign call without a parent."""
-        return row[CALL.parent_span_id] is None and row[CALL.scope] != self._ours
+        is_foreign = row[CALL.scope] != self._ours
+        return self._pairs_roots and is_foreign and row[CALL.parent_span_id] is None
 
     def _load_merged(
         self, transaction: Transaction, traces: list[bytes], seen: dict[int, _Known]
@@ -194,7 +195,7 @@ class _Matching:
         if self._is_root(row):
             moment = row[CALL.started_ns] // CLOSE_NS
             for model in {row[CALL.request_model], row[CALL.response_model]} - {None}:
-                self._roots[model, moment].append(known)
+                self._roots[model, moment, row[CALL.input_tokens]].append(known)
 
     def add(self, position: int, row: Row) -> None:
         """Match one row."""
@@ -240,11 +241,7 @@ class _Matching:
             self._left_out.add(position)
             self._merged.append((row, inner[0]))
             return
-        total = next((each for each in family if self._sums_up(each, row)), None)
-        if total is not None:
-            self._take_over(total, position, row)
-        else:
-            self._index(_Known(row, None, position))
+        self._add_part(position, row)
 
     def _is_duplicate(self, known: _Known, row: Row) -> bool:
         if self._is_aggregate(known.row):
@@ -257,7 +254,7 @@ class _Matching:
         moment = row[CALL.started_ns] // CLOSE_NS
         for model in {row[CALL.request_model], row[CALL.response_model]} - {None}:
             for near in (moment - 1, moment, moment + 1):
-                for known in self._roots.get((model, near), ()):
+                for known in self._roots.get((model, near, row[CALL.input_tokens]), ()):
                     if self._is_pair(known, row) and is_same_root(known.row, known.scopes, row):
                         return known
         return None
@@ -301,11 +298,16 @@ class _Matching:
             self._left_out.add(position)
             self._merged.append((row, part))
             return
-        outer = next((each for each in family if self._sums_up(each, row)), None)
-        if outer is not None:
-            self._take_over(outer, position, row)
-        else:
+        self._add_part(position, row)
+
+    def _add_part(self, position: int, row: Row) -> None:
+        """Add a row, which replaces what sums it up."""
+        family = self._by_trace.get(row[CALL.trace_id], ())
+        total = next((each for each in family if self._sums_up(each, row)), None)
+        if total is None:
             self._index(_Known(row, None, position))
+        else:
+            self._take_over(total, position, row)
 
     def _is_aggregate(self, row: Row) -> bool:
         return bool(row[CALL.origin] == self._aggregate)
@@ -313,7 +315,7 @@ class _Matching:
     def _model_names(self, row: Row) -> set[str]:
         """Return the names of a row's models, without provider and date."""
         labels = {row[CALL.request_model], row[CALL.response_model]}
-        return set(map(_bare, self._texts(labels)))
+        return set(map(bare_model, self._texts(labels)))
 
     def _texts(self, labels: set[int | None]) -> set[str]:
         """Return what labels stand for."""
@@ -380,12 +382,6 @@ class _Matching:
 
 def _has_usage(row: Row) -> bool:
     return row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
-
-
-def _bare(model: str) -> str:
-    """Return a model's name without its provider in front and its date behind."""
-    name = max(model.lower().rpartition("/")[2].split(":"), key=len)
-    return _DATE.sub("", name)
 
 
 def stored_row(values: Sequence[Any]) -> Row:

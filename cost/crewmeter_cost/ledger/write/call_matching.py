@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.write.rows import CALL
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = ["CLOSE_NS", "covers", "is_same", "is_same_root", "is_sum", "repeats"]
+__all__ = ["CLOSE_NS", "bare_model", "covers", "is_same", "is_same_root", "is_sum", "repeats"]
 
 RANDOM_ID_LENGTH = 20
 """A response id this long is random enough to be one call's whatever provider either instrumentor
@@ -20,6 +21,7 @@ provider."""
 _CLOCK_NS = 50_000_000
 """How far the spans of two instrumentors may reach out of each other: one wraps the other, or both
 wrap the same function one after the other."""
+_DATE = re.compile(r"-(20\d\d-?\d\d-?\d\d|v\d+)$")
 CLOSE_NS = 2_000_000_000
 """How long after one instrumentor's root another's may begin, of one call."""
 
@@ -169,3 +171,9 @@ def _inside(inner: Row, outer: Row) -> bool:
     inner_start = inner[CALL.started_ns]
     inner_end = inner_start + inner[CALL.duration_ns]
     return bool(start <= inner_start and inner_end <= end)
+
+
+def bare_model(model: str) -> str:
+    """Return a model's name without its provider in front and its date behind."""
+    name = max(model.lower().rpartition("/")[2].split(":"), key=len)
+    return _DATE.sub("", name)

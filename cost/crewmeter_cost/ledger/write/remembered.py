@@ -83,11 +83,10 @@ class Remembered:
         self._scopes.update(scopes)
 
     @property
-    def several_scopes(self) -> bool:
-        """Whether more than one instrumentor ever wrote here. Most ledgers know one."""
-        return len(self._scopes) > 1
-
-    @property
     def foreign_scopes(self) -> bool:
         """Whether an instrumentor other than ours ever wrote here."""
         return bool(self._scopes - {SCOPE})
+
+    def has_scope(self, ending: str) -> bool:
+        """Return whether an instrumentor whose name ends so ever wrote here."""
+        return any(scope.endswith(ending) for scope in self._scopes)
