@@ -94,9 +94,9 @@ def test_a_name_has_one_colour_on_all_panels(page, tmp_path):
         wait_until_drawn(page)
         colors = page.evaluate("""() => {
             const found = {};
-            for (const button of document.querySelectorAll(".legend button")) {
-                const color = button.querySelector(".swatch").style.getPropertyValue("--swatch");
-                (found[button.textContent] ??= []).push(color);
+            for (const entry of document.querySelectorAll(".legend .entry")) {
+                const color = entry.querySelector(".swatch").style.getPropertyValue("--swatch");
+                (found[entry.textContent] ??= []).push(color);
             }
             return found;
         }""")
