@@ -2,8 +2,10 @@
 
 The request is walked on the wire down to its spans instead of being parsed whole: a hostile body
 of a few megabytes (millions of empty spans) never becomes gigabytes of objects, one bad attribute
-costs only itself, and attributes that repeat on every span (most do) are read once. The wire
-format: protobuf.dev/programming-guides/encoding.
+costs only itself, and attributes that repeat on every span (most do) are read once: the C parser
+cuts a span apart with messages of our own, whose attributes stay bytes. They are wire-compatible
+with opentelemetry/proto/trace/v1/trace.proto and declare only what is read of it. The wire format:
+protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from crewmeter_cost.errors import BadRequest
 from crewmeter_cost.intake.coerce import plausible
-from crewmeter_cost.intake.raw_span import ATTRIBUTES, RawSpan, SpanHead
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:
@@ -66,6 +71,47 @@ _remembered: dict[bytes, tuple[str, object]] = {}
 
 Values are never changed, so spans may share them.
 """
+_SPAN_ATTRIBUTES = 9
+"""Field number of a Span's attributes."""
+_SPAN_FIELDS = {
+    "trace_id": (1, Field.TYPE_BYTES),
+    "span_id": (2, Field.TYPE_BYTES),
+    "parent_span_id": (4, Field.TYPE_BYTES),
+    "name": (5, Field.TYPE_BYTES),
+    "start_time_unix_nano": (7, Field.TYPE_FIXED64),
+    "end_time_unix_nano": (8, Field.TYPE_FIXED64),
+    "status": (15, Field.TYPE_BYTES),
+}
+
+
+def _span_messages() -> DescriptorPool:
+    """Return `SpanHead` and `RawSpan` in a pool of their own."""
+    file = FileDescriptorProto(name="crewmeter/span.proto", package="crewmeter", syntax="proto3")
+    for name in ("SpanHead", "RawSpan"):
+        message = file.message_type.add(name=name)
+        for field_name, (number, kind) in _SPAN_FIELDS.items():
+            message.field.add(
+                name=field_name,
+                number=number,
+                type=kind,
+                label=Field.LABEL_OPTIONAL,
+            )
+    message.field.add(
+        name="attributes",
+        number=_SPAN_ATTRIBUTES,
+        type=Field.TYPE_BYTES,
+        label=Field.LABEL_REPEATED,
+    )
+    pool = DescriptorPool()
+    pool.Add(file)
+    return pool
+
+
+_POOL = _span_messages()
+_SpanHead: Any = GetMessageClass(_POOL.FindMessageTypeByName("crewmeter.SpanHead"))
+"""Everything but the attributes, which are searched for in a message too large to parse whole."""
+_RawSpan: Any = GetMessageClass(_POOL.FindMessageTypeByName("crewmeter.RawSpan"))
+"""`_SpanHead` with ``attributes``: serialised KeyValues."""
 
 
 @dataclass(slots=True)
@@ -189,12 +235,13 @@ def _read_span(
 ) -> None:
     """One Span, into the batch or among its refused."""
     if len(span) <= _LARGE_SPAN:
-        raw = RawSpan.FromString(span)
+        raw = _RawSpan.FromString(span)
         pairs = raw.attributes[:ATTRIBUTE_LIMIT]
     else:
-        raw = SpanHead.FromString(span)
+        raw = _SpanHead.FromString(span)
         pairs = islice(
-            (value for number, value in _messages(span) if number == ATTRIBUTES), ATTRIBUTE_LIMIT
+            (value for number, value in _messages(span) if number == _SPAN_ATTRIBUTES),
+            ATTRIBUTE_LIMIT,
         )
     trace_id = raw.trace_id
     span_id = raw.span_id
