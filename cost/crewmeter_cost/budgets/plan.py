@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,13 @@ from crewmeter_cost.budgets.definition import (
     split_scope,
 )
 from crewmeter_cost.budgets.loop_limits import LoopLimits, is_loop_form, parse_limits
-from crewmeter_cost.config_file import toml_mistake
+from crewmeter_cost.config_file import LARGEST_FILE, FileKind, parse_toml
 from crewmeter_cost.errors import CrewMeterError
 
 __all__ = ["BudgetPlan", "plan_of", "read_budgets", "read_plan"]
 
-_EXAMPLE = "correct that line; docs/budgets.md has an example"
-_LARGEST_FILE = 1 << 20
-"""Bytes of a budgets file at most."""
+_BUDGETS_FILE = FileKind("budgets file", "CREWMETER_BUDGETS", "docs/budgets.md")
+_EXAMPLE = f"correct that line; {_BUDGETS_FILE.guide} has an example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +160,8 @@ def _content(path: Path, *, where: str) -> str:
     hint = 'give a TOML or YAML file, or a short form such as "5 USD/day"'
     try:
         # A FIFO or /dev/zero would never end: only a regular file of a sane size is read.
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE:
-            raise CrewMeterError(f"{where}: {path} is larger than {_LARGEST_FILE:,} bytes")
+        if path.is_file() and path.stat().st_size > LARGEST_FILE:
+            raise CrewMeterError(f"{where}: {path} is larger than {LARGEST_FILE:,} bytes")
         if path.exists() and not path.is_file():
             raise CrewMeterError(f"{where}: {path} is not a regular file", hint=hint)
         return path.read_text(encoding="utf-8")
@@ -175,13 +173,7 @@ def _content(path: Path, *, where: str) -> str:
 def _parse(content: str, path: Path) -> object:
     if path.suffix in (".yaml", ".yml"):
         return _parse_yaml(content, path)
-    try:
-        return tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        line, problem = toml_mistake(content, error)
-        raise CrewMeterError(f"{path} line {line} is not TOML: {problem}", hint=_EXAMPLE) from error
-    except RecursionError as error:
-        raise CrewMeterError(f"{path} is nested too deeply", hint=_EXAMPLE) from error
+    return parse_toml(content, path, _BUDGETS_FILE)
 
 
 def _parse_yaml(content: str, path: Path) -> object:

@@ -15,10 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.providers.hosts import canonical_provider
+from crewmeter_cost.config_file import Document, FileKind, KeyPath, read_document
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.number_text import exact_decimal
 from crewmeter_cost.pricing.exchange_rates import ISO_4217
-from crewmeter_cost.pricing.overrides.located_toml import Document, read_document
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Money, Overrides, Rule
 from crewmeter_cost.pricing.overrides.section_keys import RULE_KEYS, SECTIONS, UNITS, is_size
 from crewmeter_cost.pricing.unit_prices import GPU_HOUR, Price, plain
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["read_overrides"]
 
 _NS = 1_000_000_000
-At = tuple[str | int, ...]
+_PRICE_FILE = FileKind("price file", "CREWMETER_PRICES", "docs/pricing.md")
 
 
 def read_overrides(path: Path) -> Overrides:
@@ -38,7 +38,7 @@ def read_overrides(path: Path) -> Overrides:
 
     Raises `CrewMeterError` for anything in it that is not understood.
     """
-    return _Reader(read_document(path)).read()
+    return _Reader(read_document(path, _PRICE_FILE)).read()
 
 
 class _Reader:
@@ -72,10 +72,10 @@ class _Reader:
             self._reported(),
         )
 
-    def _fail(self, at: At, problem: str, hint: str) -> Exception:
+    def _fail(self, at: KeyPath, problem: str, hint: str) -> Exception:
         return self._document.error(at, problem, hint=hint)
 
-    def _known(self, table: Mapping[str, Any], allowed: Iterable[str], at: At) -> None:
+    def _known(self, table: Mapping[str, Any], allowed: Iterable[str], at: KeyPath) -> None:
         allowed = tuple(allowed)
         for key in table:
             if key not in allowed:
@@ -140,13 +140,13 @@ class _Reader:
                 booked.add(canonical_provider(name) or name)
         return frozenset(booked)
 
-    def _text(self, table: Mapping[str, Any], key: str, at: At) -> str:
+    def _text(self, table: Mapping[str, Any], key: str, at: KeyPath) -> str:
         value = table[key]
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise self._fail((*at, key), f"{value!r} is no text", f'write {key} = "…"')
         return value.strip()
 
-    def _number(self, value: object, at: At) -> Decimal:
+    def _number(self, value: object, at: KeyPath) -> Decimal:
         if isinstance(value, str):
             with contextlib.suppress(CrewMeterError):
                 value = exact_decimal(value)
@@ -169,7 +169,7 @@ class _Reader:
             )
         return Decimal(value)
 
-    def _code(self, code: str, at: At) -> str:
+    def _code(self, code: str, at: KeyPath) -> str:
         if code not in ISO_4217:
             raise self._fail(at, f"{code!r} is no currency", "use its ISO 4217 code, such as EUR")
         return code
@@ -187,7 +187,7 @@ class _Reader:
             )
         rates = {}
         for index, step in enumerate(steps):
-            at: At = ("fx", code, index)
+            at: KeyPath = ("fx", code, index)
             self._known(step, ("from", "usd"), at)
             if "usd" not in step or "from" not in step:
                 raise self._fail(
@@ -205,7 +205,7 @@ class _Reader:
             rates[start] = usd
         return Money(tuple(sorted(rates.items())))
 
-    def _currency(self, code: str | None, at: At) -> Money | None:
+    def _currency(self, code: str | None, at: KeyPath) -> Money | None:
         if code is None or code == "USD":
             return None
         if self._code(code, at) not in self._fx:
@@ -216,7 +216,7 @@ class _Reader:
             )
         return self._fx[code]
 
-    def _moment(self, value: object, at: At) -> int:
+    def _moment(self, value: object, at: KeyPath) -> int:
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = datetime.fromisoformat(value)
@@ -228,7 +228,7 @@ class _Reader:
             )
         return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()) * _NS
 
-    def _rule(self, kind: str, entry: Mapping[str, Any], at: At) -> Rule:
+    def _rule(self, kind: str, entry: Mapping[str, Any], at: KeyPath) -> Rule:
         self._known(entry, RULE_KEYS[kind], at)
         start, end = (
             self._moment(entry[key], (*at, key)) if key in entry else None
@@ -265,7 +265,7 @@ class _Reader:
             )
         return rule
 
-    def _models(self, kind: str, entry: Mapping[str, Any], at: At) -> tuple[str, ...]:
+    def _models(self, kind: str, entry: Mapping[str, Any], at: KeyPath) -> tuple[str, ...]:
         if "model" in entry and "models" in entry:
             raise self._fail((*at, "models"), "stands beside model", "keep one of the two")
         names = entry.get("models", [entry["model"]] if "model" in entry else [])
@@ -285,7 +285,7 @@ class _Reader:
             )
         return tuple(name.strip().lower() for name in names) or ("*",)
 
-    def _priced(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
+    def _priced(self, rule: Rule, entry: Mapping[str, Any], at: KeyPath) -> Rule:
         prices: dict[str, Price] = {
             unit: plain(self._number(entry[unit], (*at, unit))) for unit in UNITS if unit in entry
         }
@@ -331,7 +331,7 @@ class _Reader:
             currency=rule.currency,
         )
 
-    def _discounted(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
+    def _discounted(self, rule: Rule, entry: Mapping[str, Any], at: KeyPath) -> Rule:
         percent = self._number(entry["percent"], (*at, "percent")) if "percent" in entry else None
         if percent is None or percent > 100:
             raise self._fail((*at, "percent"), "is not between 0 and 100", "write percent = 12.5")
@@ -344,7 +344,7 @@ class _Reader:
             factor=1 - percent / 100,
         )
 
-    def _hosted(self, rule: Rule, entry: Mapping[str, Any], at: At) -> Rule:
+    def _hosted(self, rule: Rule, entry: Mapping[str, Any], at: KeyPath) -> Rule:
         if "price_per_gpu_hour" not in entry:
             raise self._fail(
                 at, "has no price_per_gpu_hour", "write price_per_gpu_hour = 2.50 (and gpus = 4)"
@@ -370,9 +370,9 @@ class _Reader:
         Two that apply at once are refused.
         """
         counts: dict[str, int] = {}
-        latest: dict[tuple[object, ...], list[tuple[Rule, At]]] = {}
+        latest: dict[tuple[object, ...], list[tuple[Rule, KeyPath]]] = {}
         for rule in rules:
-            at: At = (rule.kind, counts.setdefault(rule.kind, 0))
+            at: KeyPath = (rule.kind, counts.setdefault(rule.kind, 0))
             counts[rule.kind] += 1
             for model in rule.models:
                 subject = (rule.kind, rule.provider, model, rule.tier, rule.host)
@@ -384,7 +384,7 @@ class _Reader:
                 yield self._until(rule, *following)
             yield group[-1][0]
 
-    def _until(self, rule: Rule, following: Rule, at: At) -> Rule:
+    def _until(self, rule: Rule, following: Rule, at: KeyPath) -> Rule:
         begins = following.start_ns
         if (
             begins is None
