@@ -27,7 +27,6 @@ AMOUNTS = {
     "success_rate": float,
     "p50_seconds": float,
     "p95_seconds": float,
-    "inexact_calls": int,
 }
 CALL = [
     "started_at",
@@ -105,7 +104,7 @@ def typed(row: dict, shape: dict[str, type]) -> None:
 def test_a_report_has_the_contracts_keys(command, history, by):
     """Each group gives `since, until, currency, group_by, rows, total`.
 
-    A row has its key, then the thirteen amounts, in order.
+    A row has its key, then the twelve amounts, in order.
     """
     said = command("report", "--by", by, "--format", "json", "--ledger", history)
     assert (said.code, said.err) == (0, "")
@@ -118,13 +117,10 @@ def test_a_report_has_the_contracts_keys(command, history, by):
         [by],
     )
     assert made["rows"]
-    amounts = dict(AMOUNTS)
-    if by == "tool":
-        del amounts["inexact_calls"]  # of model calls only
-    assert list(made["total"]) == list(amounts)
+    assert list(made["total"]) == list(AMOUNTS)
     for row in made["rows"]:
-        assert list(row) == [by, *amounts]
-        typed(row, amounts)
+        assert list(row) == [by, *AMOUNTS]
+        typed(row, AMOUNTS)
         assert row["cost_usd"] is None or EXACT.fullmatch(row["cost_usd"])
         assert row["calls"] >= row["failed_calls"]
 

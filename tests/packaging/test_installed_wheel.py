@@ -24,7 +24,16 @@ def test_pip_installs_it_and_its_commands_have_their_files(wheel, tmp_path):
     """An installation of it starts the command line and writes the stack, wheel included."""
     target = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target"]
-    installed = ["uv", "pip", "install", "--no-deps", "--no-index", "--target"]
+    installed = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--target",
+    ]
     for each in (command, installed):
         done = subprocess.run(
             [*each, str(target), str(wheel)], capture_output=True, text=True, check=False

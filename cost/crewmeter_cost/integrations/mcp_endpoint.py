@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from crewmeter_cost.installation import install_command
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -69,6 +71,6 @@ class McpEndpoint:
 async def _not_installed(scope: Scope, receive: Receive, send: Send) -> None:
     problem = {
         "error": "this sidecar has no MCP server: the package mcp is not installed",
-        "hint": "pip install 'crewmeter[mcp]'",
+        "hint": install_command("mcp"),
     }
     await JSONResponse(problem, status_code=501)(scope, receive, send)

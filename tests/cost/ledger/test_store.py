@@ -15,6 +15,7 @@ import pytest
 from support.ledger_build import call, frozen, priced
 
 from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
+from crewmeter_cost.installation import upgrade_command
 from crewmeter_cost.ledger.location import ledger_url
 from crewmeter_cost.ledger.store import Ledger
 
@@ -138,7 +139,7 @@ def test_a_newer_ledger_is_refused(ledger_path):
     raw.close()
     with pytest.raises(CrewMeterError, match="newer crewmeter") as caught:
         Ledger.open(str(ledger_path))
-    assert "upgrade" in (caught.value.hint or "")
+    assert upgrade_command() in (caught.value.hint or "")
 
 
 def test_a_damaged_file_is_found_out(ledger_path):

@@ -70,15 +70,18 @@ def _only(details: object, name: str) -> int:
 
     -1 for an object that is not plain.
     """
-    if not details:
+    if details is None:
         return 0
     if type(details) is not dict:
         return -1
     found = 0
     for key, value in details.items():
-        if not value:
+        if value is None:
             continue
-        if key != name or type(value) is not int:
+        if type(value) is not int:
             return -1
-        found = value
+        if key == name:
+            found = value
+        elif value:
+            return -1
     return found

@@ -95,10 +95,13 @@ class ReportRow:
         return round(found, 6) if isinstance(found, float) else found
 
     def document(self, group_by: Sequence[str]) -> dict[str, object]:
-        """Return the row as the contract's JSON has it. The total has no keys."""
+        """Return the row as the contract's JSON has it. The total has no keys.
+
+        ``inexact_calls`` comes after the contract's figures, and only where there are some.
+        """
         keys = zip(group_by, self.keys, strict=True) if self.keys else ()
         figures = {column.name: self.value(column.name) for column in COLUMNS}
-        if self.inexact_calls is not None:
+        if self.inexact_calls:
             figures["inexact_calls"] = self.inexact_calls
         return dict(keys) | figures
 

@@ -78,7 +78,7 @@ def test_the_table_has_a_star_and_says_what_it_means(ledger):
 def test_json_counts_them(ledger):
     """A script reads how many calls of each group, and of all, are inexact."""
     document = json.loads(_report(ledger, "--format", "json"))
-    counts = {row["model"]: row["inexact_calls"] for row in document["rows"]}
+    counts = {row["model"]: row.get("inexact_calls", 0) for row in document["rows"]}
     assert counts == {"gpt-4o": 0, "gpt-5": 1}
     assert document["total"]["inexact_calls"] == 1
 
@@ -86,4 +86,4 @@ def test_json_counts_them(ledger):
 def test_a_filter_holds_for_the_count_too(ledger):
     """What is filtered out is not counted."""
     document = json.loads(_report(ledger, "--where", "model=gpt-4o", "--format", "json"))
-    assert document["total"]["inexact_calls"] == 0
+    assert "inexact_calls" not in document["total"]
