@@ -27,7 +27,8 @@ from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.web.panel_queries import ask_panel, catalogue
-from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
+from crewmeter_cost.web.params import ANY, PanelParameters
+from crewmeter_cost.web.time_buckets import auto_bucket
 
 LIMIT_MS = 50.0
 BATCH = 5000

@@ -24,7 +24,7 @@ from crewmeter_dashboards.panels.panel import Kind, Unit
 from crewmeter_dashboards.panels.words import WORDS, in_words
 from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
 from crewmeter_dashboards.sql_dialects import for_grafana
-from crewmeter_dashboards.sql_sources import FILTERS, Dialect
+from crewmeter_dashboards.sql_sources import BUCKET_CHOICES, FILTERS, Dialect
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Cell
@@ -39,14 +39,6 @@ PLUGIN = {
 }
 """Dialect → Grafana's data source type."""
 
-_BUCKETS = (
-    ("auto", 0),
-    ("1 minute", 60),
-    ("5 minutes", 300),
-    ("1 hour", 3600),
-    ("6 hours", 21600),
-    ("1 day", 86400),
-)
 _INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
 """Keys of interval variables, which the SDK writes into every variable; Grafana's own types know
 them nowhere.
@@ -242,12 +234,12 @@ def _filter_variable(name: str, dialect: Dialect) -> Any:
 def _bucket_variable() -> Any:
     options = [
         dashboard.VariableOption(selected=value == 0, text=text, value=str(value))
-        for text, value in _BUCKETS
+        for text, value in BUCKET_CHOICES
     ]
     return (
         build.CustomVariable("bucket")
         .label("Bucket")
-        .values(", ".join(f"{text} : {value}" for text, value in _BUCKETS))
+        .values(", ".join(f"{text} : {value}" for text, value in BUCKET_CHOICES))
         .options(options)
         .current(options[0])
     )

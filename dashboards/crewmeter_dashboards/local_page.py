@@ -14,7 +14,7 @@ from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.panels.palette import BAD, MEANING, SERIES
 from crewmeter_dashboards.panels.run_links import NAME_KEYS, RUNS_BEHIND
 from crewmeter_dashboards.sql_dialects import for_page
-from crewmeter_dashboards.sql_sources import FILTERS, Dialect
+from crewmeter_dashboards.sql_sources import BUCKET_CHOICES, BUCKET_STEPS, FILTERS, Dialect
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Row
@@ -36,6 +36,7 @@ def render_catalogue() -> str:
             name: {"label": label, "sql": _dialects(VARIABLE_SQL[name])}
             for name, label in FILTERS.items()
         },
+        "buckets": {"steps": BUCKET_STEPS, "choices": BUCKET_CHOICES},
         "name_keys": NAME_KEYS,
         "colors": {"series": SERIES, "meaning": MEANING, "bad": BAD},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from crewmeter_dashboards.sql_sources import DETAIL_SECONDS, FILTERS, Dialect, render
+from crewmeter_dashboards.sql_sources import BUCKET_STEPS, FILTERS, Dialect, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,13 +64,6 @@ _STANDARD = (
 columns before aliases of one name.
 """
 
-_AUTO_BUCKET = (
-    "(CASE WHEN $bucket > 0 THEN $bucket WHEN @to - @from <= 3600 THEN 60 "
-    f"WHEN @to - @from <= {DETAIL_SECONDS} THEN 300 WHEN @to - @from <= 345600 THEN 3600 "
-    "WHEN @to - @from <= 1209600 THEN 21600 ELSE 86400 END)"
-)
-"""About 25 to 100 points a panel; the local page's automatic buckets have the same steps."""
-
 
 def _spoken(sql: str, dialect: Dialect) -> str:
     """Return `sql` in the dialect, where a token's value alone cannot express it."""
@@ -96,13 +89,20 @@ def _milliseconds(name: str, dialect: Dialect) -> str:
     return f"intDiv({name}, 1000)" if dialect is Dialect.CLICKHOUSE else f"({name} / 1000)"
 
 
+def _auto_bucket() -> str:
+    """Return the SQL of Grafana's bucket: the reader's choice, else that of the range."""
+    *steps, (_, widest) = BUCKET_STEPS
+    cases = " ".join(f"WHEN @to - @from <= {longest} THEN {bucket}" for longest, bucket in steps)
+    return f"(CASE WHEN $bucket > 0 THEN $bucket {cases} ELSE {widest} END)"
+
+
 def for_grafana(sql: str, dialect: Dialect) -> str:
     """Return `sql` for a Grafana panel, with the dashboard's range and variables."""
     values = {
         **_COMMON[dialect],
         "from": _milliseconds("$__from", dialect),
         "to": _milliseconds("$__to", dialect),
-        "bucket": _AUTO_BUCKET,
+        "bucket": _auto_bucket(),
         "budget": "$budget",
         "unpriced": UNPRICED,
         **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUCKET",
+    "BUCKET_CHOICES",
+    "BUCKET_STEPS",
     "DAILY_SECONDS",
     "DAY",
     "DETAIL_SECONDS",
@@ -45,6 +47,24 @@ DETAIL_SECONDS = 3 * 3600
 
 DAILY_SECONDS = 14 * 86400
 """Above this range percentiles come from the daily counts."""
+
+BUCKET_STEPS = (
+    (3600, 60),
+    (DETAIL_SECONDS, 300),
+    (4 * 86400, 3600),
+    (14 * 86400, 21600),
+    (None, 86400),
+)
+"""The automatic bucket: (longest range, bucket), both in seconds. It gives 25 to 100 points."""
+BUCKET_CHOICES = (
+    ("auto", 0),
+    ("1 minute", 60),
+    ("5 minutes", 300),
+    ("1 hour", 3600),
+    ("6 hours", 21600),
+    ("1 day", 86400),
+)
+"""The buckets that a reader of a board may choose: (label, seconds)."""
 
 BUCKET = "(time + @offset) / @bucket * @bucket - @offset"
 """The start of a row's bucket. Buckets of a day begin at midnight of the zone."""

@@ -20,7 +20,8 @@ from support.paths import ROOT
 from crewmeter_cost.clickhouse.connect import connected, mirror_url
 from crewmeter_cost.clickhouse.sync import copy
 from crewmeter_cost.web.panel_queries import ask_panel
-from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
+from crewmeter_cost.web.params import ANY, PanelParameters
+from crewmeter_cost.web.time_buckets import auto_bucket
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE

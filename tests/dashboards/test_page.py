@@ -21,7 +21,8 @@ from support.patience import patience
 import crewmeter_cost.web
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.web import page_routes
-from crewmeter_cost.web.params import auto_bucket, moment
+from crewmeter_cost.web.params import moment
+from crewmeter_cost.web.time_buckets import auto_bucket
 from crewmeter_dashboards.sql_dialects import for_grafana
 from crewmeter_dashboards.sql_sources import Dialect
 
@@ -193,7 +194,7 @@ def test_days_and_months_are_those_of_the_zone(ledger, client, zone, monkeypatch
 
 
 def test_the_page_and_grafana_choose_the_same_bucket():
-    """The CASE in Grafana's SQL and `auto_bucket` are one rule written twice."""
+    """The CASE in Grafana's SQL and `auto_bucket` follow the same steps."""
     sql = for_grafana("@bucket", Dialect.SQLITE)
     for seconds in (3600, 10_800, 345_600, 1_209_600):
         assert f"<= {seconds} THEN {auto_bucket(seconds)}" in sql

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from crewmeter_cost.analysis.budget_forecast import outlook
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.web.panel_queries import ask, ask_panel, catalogue, choices
-from crewmeter_cost.web.params import ANY, PanelParameters, auto_bucket
+from crewmeter_cost.web.params import ANY, PanelParameters
+from crewmeter_cost.web.time_buckets import auto_bucket
 from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.panels import CATALOGUE
 from crewmeter_dashboards.sql_dialects import for_alert, for_grafana

@@ -10,12 +10,13 @@ from crewmeter_cost.budgets.period import month_bounds
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.time_range import instant
+from crewmeter_cost.web.time_buckets import auto_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import tzinfo
 
-__all__ = ["ANY", "PanelParameters", "auto_bucket", "moment", "read_parameters"]
+__all__ = ["ANY", "PanelParameters", "moment", "read_parameters"]
 
 ANY = "*"
 """A filter that lets every row through, also those without a name."""
@@ -25,7 +26,6 @@ _LATEST = 9_214_646_400
 _LONGEST_BUCKET = 31 * 86400
 _HIGHEST_BUDGET = 1e12
 _MOST_NAMES = 200
-_STEPS = ((3600, 60), (3 * 3600, 300), (4 * 86400, 3600), (14 * 86400, 21600))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +94,6 @@ class PanelParameters:
             "budget": self.budget,
             **self.filters,
         }
-
-
-def auto_bucket(seconds: int) -> int:
-    """Return the seconds per point that give a range 25 to 100 points."""
-    for longest, bucket in _STEPS:
-        if seconds <= longest:
-            return bucket
-    return 86400
 
 
 def moment(text: str, *, name: str, now: int, zone: tzinfo = UTC) -> int:

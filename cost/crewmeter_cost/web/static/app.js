@@ -42,7 +42,7 @@ function show() {
   drawTools($("tools"), state, query.get("from"), { change, reload: show });
   const names = runs ? Object.keys(catalogue.filters) : board?.filters ?? [];
   $("filters").hidden = !runs && !board;
-  drawFilters($("filters"), { names, filters: catalogue.filters, state, query, board, budget: catalogue.budget_usd, change, runs: runs ? runControls(select, state, change) : null });
+  drawFilters($("filters"), { names, filters: catalogue.filters, state, query, board, budget: catalogue.budget_usd, buckets: catalogue.buckets.choices, change, runs: runs ? runControls(select, state, change) : null });
   document.title = `${board?.title ?? { runs: "Runs", run: "Run", compare: "Compare" }[state.view] ?? "Not found"} · crewmeter`;
   $("foot").replaceChildren();
   schedule();

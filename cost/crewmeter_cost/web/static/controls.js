@@ -8,7 +8,6 @@ const RANGES = [
   ["now-15m", "15 minutes"], ["now-1h", "1 hour"], ["now-3h", "3 hours"], ["now-6h", "6 hours"], ["now-24h", "24 hours"],
   ["now-7d", "7 days"], ["now-30d", "30 days"], ["now-90d", "90 days"],
 ];
-const BUCKETS = [["", "auto"], ["60", "1 minute"], ["300", "5 minutes"], ["3600", "1 hour"], ["21600", "6 hours"], ["86400", "1 day"]];
 const REFRESH = [["", "off"], ["10", "10 s"], ["60", "1 min"], ["300", "5 min"]];
 
 function select(label, options, value, change) {
@@ -57,10 +56,10 @@ function customRange(state, change) {
 }
 
 /** Filters the board obeys, bucket, and the budget where it matters. */
-export function drawFilters(bar, { names, filters, state, query, board, budget, change, runs }) {
+export function drawFilters(bar, { names, filters, state, query, board, budget, buckets, change, runs }) {
   const parts = names.map((name) => picker(name, filters[name].label, state.filters[name], query, (values) => change({ filters: { ...state.filters, [name]: values }, skip: null })));
   if (runs) parts.push(...runs);
-  if (board && !runs) parts.push(select("Bucket", BUCKETS, state.bucket ?? "", (value) => change({ bucket: value || null })));
+  if (board && !runs) parts.push(select("Bucket", buckets.map(([label, seconds]) => [seconds ? String(seconds) : "", label]), state.bucket ?? "", (value) => change({ bucket: value || null })));
   if (board?.budget) {
     const input = el("input", { type: "number", min: "0", step: "any", value: state.budget || budget || "", placeholder: "none", onchange: (event) => change({ budget: event.target.value }) });
     parts.push(el("label", { class: "field" }, el("span", {}, "Budget, USD a month"), input));
