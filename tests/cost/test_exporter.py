@@ -15,9 +15,10 @@ import time
 
 import pytest
 from support.emit_spans import RUN, emit_calls
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.paths import TESTS
 from support.patience import patience
+from support.rows import rows
 
 from crewmeter import semconv
 from crewmeter_cost import exporter as exporting

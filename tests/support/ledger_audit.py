@@ -8,10 +8,9 @@ import json
 from bisect import bisect_left
 from collections import Counter, defaultdict
 
-from sqlalchemy import text
-
 from crewmeter_cost.ledger.schema.latency_buckets import BOUNDS_NS
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS, LATENCY
+from support.rows import label_names, named_rows, rows
 
 HOUR_NS = 3600 * 10**9
 AMOUNTS = (
@@ -41,58 +40,19 @@ def quantile(counts, share: float) -> float | None:
     return BOUNDS_NS[max(counts)] / 1e9
 
 
-def rows(ledger, query: str, **values):
-    with ledger.engine.connect() as connection:
-        return [dict(row) for row in connection.execute(text(query), values).mappings()]
-
-
 class BillingLog:
     """Everything in the ledger, read once, with names instead of label ids."""
 
     def __init__(self, ledger) -> None:
-        names = {row["id"]: row["value"] for row in rows(ledger, "SELECT id, value FROM label")}
         tags = {
             row["id"]: json.loads(row["tags"])
             for row in rows(ledger, "SELECT id, tags FROM tag_set")
         }
-        labels = {
-            "operation",
-            "origin",
-            "scope",
-            "provider",
-            "host",
-            "request_model",
-            "response_model",
-            "crew",
-            "flow",
-            "task",
-            "agent",
-            "tool",
-            "user",
-            "team",
-            "session",
-            "service",
-            "environment",
-            "error_type",
-            "finish_reason",
-            "cost_status",
-            "usage_status",
-            "kind",
-            "name",
-        }
-
-        def named(row):
-            return {
-                key: names.get(value) if key in labels and not isinstance(value, str) else value
-                for key, value in row.items()
-            }
-
         self.calls = [
-            named(row) | {"tags": tags.get(row["tag_set"], {})}
-            for row in rows(ledger, "SELECT * FROM call")
+            row | {"tags": tags.get(row["tag_set"], {})} for row in named_rows(ledger, "call")
         ]
-        self.steps = [named(row) for row in rows(ledger, "SELECT * FROM step")]
-        self.runs = [named(row) for row in rows(ledger, "SELECT * FROM run")]
+        self.steps = named_rows(ledger, "step")
+        self.runs = named_rows(ledger, "run")
         for call in self.calls:
             call["model"] = call["request_model"] or call["response_model"]
             call["hour"] = call["started_ns"] // HOUR_NS * 3600
@@ -196,7 +156,7 @@ class BillingLog:
 
 
 def stored_rollups(ledger):
-    names = {row["id"]: row["value"] for row in rows(ledger, "SELECT id, value FROM label")}
+    names = label_names(ledger)
     by_code = {dimension.code: name for name, dimension in DIMENSIONS.items()}
     return {
         (by_code[row["dimension"]], row["hour"], names.get(row["key"]), names.get(row["key2"])): [
@@ -209,7 +169,7 @@ def stored_rollups(ledger):
 
 
 def stored_latencies(ledger, table="latency_hour", start="hour"):
-    names = {row["id"]: row["value"] for row in rows(ledger, "SELECT id, value FROM label")}
+    names = label_names(ledger)
     by_code = {code: name for name, code in LATENCY.items()}
     return {
         (by_code[row["dimension"]], row[start], names.get(row["key"]), row["bucket"]): row["count"]

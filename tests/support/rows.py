@@ -1,61 +1,83 @@
-"""A ledger's rows as plain dictionaries.
+"""A ledger's rows as plain dictionaries, from an open ledger or from its SQLite file.
 
-Names instead of label ids, hex instead of bytes, money as integer pico-USD.
+`call_rows` and its neighbours have names instead of label ids, hex instead of bytes, money as
+integer pico-USD.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["call_rows", "run_rows", "step_rows"]
+__all__ = ["call_rows", "label_names", "named_rows", "rows", "run_rows", "step_rows"]
 
-_CALL_LABELS = [
-    "scope",
-    "provider",
-    "host",
-    "request_model",
-    "response_model",
-    "crew",
-    "flow",
-    "task",
-    "agent",
-    "tool",
-    "user",
-    "team",
-    "session",
-    "service",
-    "environment",
-    "error_type",
-    "finish_reason",
-    "service_tier",
-    "cost_flags",
-    "operation",
-    "origin",
-    "usage_status",
-    "cost_status",
-]
-_STEP_LABELS = ["kind", "name", "crew", "flow", "task", "agent", "error_type"]
-_RUN_LABELS = ["name", "service", "environment", "team", "user", "session", "error_type"]
+_LABEL_COLUMNS = {
+    "call": [
+        "scope",
+        "provider",
+        "host",
+        "request_model",
+        "response_model",
+        "crew",
+        "flow",
+        "task",
+        "agent",
+        "tool",
+        "user",
+        "team",
+        "session",
+        "service",
+        "environment",
+        "error_type",
+        "finish_reason",
+        "service_tier",
+        "cost_flags",
+        "operation",
+        "origin",
+        "usage_status",
+        "cost_status",
+    ],
+    "step": ["kind", "name", "crew", "flow", "task", "agent", "error_type"],
+    "run": ["name", "service", "environment", "team", "user", "session", "error_type"],
+}
 
 
-def _rows(path: Path, table: str, labels: list[str]) -> list[dict[str, object]]:
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+def rows(source: Ledger | Path, query: str, **values: object) -> list[dict[str, object]]:
+    """Return what a query with ``:name`` parameters finds."""
+    if not isinstance(source, Path):
+        with source.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text(query), values).mappings()]
+    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
-        names = dict(connection.execute("SELECT id, value FROM label").fetchall())
-        rows = [
-            dict(row)
-            for row in connection.execute(f"SELECT * FROM {table} ORDER BY started_ns, id")
-        ]
-        runs = dict(connection.execute("SELECT id, run_id FROM run").fetchall())
-        tags = dict(connection.execute("SELECT id, tags FROM tag_set").fetchall())
-    connection.close()
-    for row in rows:
-        for column in labels:
-            row[column] = names.get(row[column]) if row[column] is not None else None
+        return [dict(row) for row in connection.execute(query, values)]
+
+
+def label_names(source: Ledger | Path) -> dict[object, object]:
+    """Return the text of every label id."""
+    return {row["id"]: row["value"] for row in rows(source, "SELECT id, value FROM label")}
+
+
+def named_rows(source: Ledger | Path, table: str) -> list[dict[str, object]]:
+    """Return a table's rows, oldest first, with names instead of label ids."""
+    names = label_names(source)
+    found = rows(source, f'SELECT * FROM "{table}" ORDER BY started_ns, id')
+    for row in found:
+        row.update({column: names.get(row[column]) for column in _LABEL_COLUMNS[table]})
+    return found
+
+
+def _plain_rows(path: Path, table: str) -> list[dict[str, object]]:
+    found = named_rows(path, table)
+    runs = {row["id"]: row["run_id"] for row in rows(path, "SELECT id, run_id FROM run")}
+    tags = {row["id"]: row["tags"] for row in rows(path, "SELECT id, tags FROM tag_set")}
+    for row in found:
         for column, value in row.items():
             if isinstance(value, bytes):
                 row[column] = value.hex()
@@ -65,19 +87,19 @@ def _rows(path: Path, table: str, labels: list[str]) -> list[dict[str, object]]:
             row["run"] = runs.get(row["run"])
         if "tag_set" in row:
             row["tags"] = tags.get(row["tag_set"])
-    return rows
+    return found
 
 
 def call_rows(path: Path) -> list[dict[str, object]]:
-    """Every billed call, oldest first; ``run`` is the run id."""
-    return _rows(path, '"call"', _CALL_LABELS)
+    """Return every billed call, oldest first; ``run`` is the run id."""
+    return _plain_rows(Path(path), "call")
 
 
 def step_rows(path: Path) -> list[dict[str, object]]:
-    """Every step, oldest first; ``run`` is the run id."""
-    return _rows(path, "step", _STEP_LABELS)
+    """Return every step, oldest first; ``run`` is the run id."""
+    return _plain_rows(Path(path), "step")
 
 
 def run_rows(path: Path) -> list[dict[str, object]]:
-    """Every run, oldest first, with its running totals."""
-    return _rows(path, "run", _RUN_LABELS)
+    """Return every run, oldest first, with its running totals."""
+    return _plain_rows(Path(path), "run")

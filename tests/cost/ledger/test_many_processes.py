@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.paths import TESTS
+from support.rows import rows
 
 from crewmeter_cost.ledger.store import Ledger
 

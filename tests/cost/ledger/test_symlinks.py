@@ -7,8 +7,8 @@ import stat
 
 import pytest
 from support.emit_spans import RUN, emit_calls
-from support.ledger_audit import rows
 from support.ledger_build import call, frozen, priced
+from support.rows import rows
 
 from crewmeter.export.journal_format import journal_folder
 from crewmeter_cost.exporter import LedgerSpanExporter

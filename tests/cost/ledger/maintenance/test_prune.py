@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from support.ledger_audit import rows, stored_rollups
+from support.ledger_audit import stored_rollups
 from support.ledger_build import frozen, root, some_calls, step
+from support.rows import rows
 
 from crewmeter_cost.ledger.maintenance import prune as pruning
 from crewmeter_cost.ledger.maintenance.prune import prune, would_prune

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.ledger_audit import assert_books_hold, rows, stored_rollups
+from support.ledger_audit import assert_books_hold, stored_rollups
 from support.ledger_build import call, root
+from support.rows import rows
 
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.errors import CrewMeterError

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support.ledger_audit import rows, stored_rollups
+from support.ledger_audit import stored_rollups
 from support.ledger_build import frozen, root, some_calls
+from support.rows import rows
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.maintenance import prune as pruning

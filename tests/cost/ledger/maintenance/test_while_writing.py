@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.ledger_build import call, frozen, priced
 from support.paths import TESTS
+from support.rows import rows
 
 from crewmeter_cost.ledger.store import Ledger
 

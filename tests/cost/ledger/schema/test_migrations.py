@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import inspect, text
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.ledger_build import call, frozen, priced, root, some_calls, step
+from support.rows import rows
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import WRITE, open_engine

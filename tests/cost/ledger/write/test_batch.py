@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.ledger_build import (
     CONTEXT,
     NOON,
@@ -16,6 +16,7 @@ from support.ledger_build import (
     root,
     step,
 )
+from support.rows import rows
 
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.ledger.read.report import report

@@ -6,8 +6,9 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from support.ledger_audit import assert_books_hold, rows
+from support.ledger_audit import assert_books_hold
 from support.ledger_build import CONTEXT, call, frozen, priced, root, step
+from support.rows import rows
 
 from crewmeter_cost.ledger.maintenance.forget import forget_user
 from crewmeter_cost.ledger.maintenance.prune import prune
