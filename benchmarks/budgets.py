@@ -83,7 +83,7 @@ def work(path: str, budget: str, threads: int, queue: multiprocessing.Queue[int]
 
 
 def overshoot(path: str, budget: str, processes: int, threads: int) -> tuple[int, int]:
-    """(calls made, pico-USD spent beyond the limit; negative is below)."""
+    """Return (calls made, pico-USD spent beyond the limit; negative is below)."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     running = [
@@ -113,7 +113,7 @@ def idle_microseconds(path: str) -> float:
 
 
 def crew(folder: str) -> tuple[int, int, str]:
-    """A real crew kicked off until its budget of $0.002 stops it.
+    """Kick a real crew off until its budget of $0.002 stops it.
 
     (calls the provider billed, pico-USD over, the error).
     """

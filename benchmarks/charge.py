@@ -54,7 +54,7 @@ def loading() -> tuple[float, float, bool]:
 
 
 def best_us(act, rounds: int) -> float:
-    """The best of five: µs of CPU per call, so that other work on the machine counts little."""
+    """Return µs of CPU per call, best of five: other work on the machine counts little."""
     best = float("inf")
     for _ in range(5):
         start = time.process_time()

@@ -88,7 +88,7 @@ class Gateway:
 
 
 def stored(ledger: Path) -> int:
-    """Calls in the ledger."""
+    """Return how many calls are in the ledger."""
     with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
         return int(connection.execute("SELECT COUNT(*) FROM call").fetchone()[0])
 

@@ -44,7 +44,7 @@ print(json.dumps(new))
 
 
 def uv() -> str:
-    """The uv program. Raises `SystemExit` where there is none."""
+    """Return the uv program. Raises `SystemExit` where there is none."""
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.exists() else shutil.which("uv")
     if found is None:
@@ -53,7 +53,7 @@ def uv() -> str:
 
 
 def environment(folder: Path, *packages: str) -> Path:
-    """A new virtual environment with `packages`, resolved by the lock; its interpreter."""
+    """Make a virtual environment with `packages` by the lock and return its interpreter."""
     subprocess.run([uv(), "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     python = folder / "bin" / "python"
     lock = ["--constraint", str(ROOT / "constraints.txt")]
@@ -63,7 +63,7 @@ def environment(folder: Path, *packages: str) -> Path:
 
 
 def output_of(python: Path, code: str, home: Path, **env: str) -> object:
-    """What `code` prints as JSON in `python`, in a home of its own."""
+    """Return what `code` prints as JSON in `python`, in a home of its own."""
     env |= {"CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false"}
     env |= {"HOME": str(home), "PATH": "/usr/bin:/bin", "CREWAI_TESTING": "true"}
     done = subprocess.run([str(python), "-c", code], env=env, capture_output=True, check=True)

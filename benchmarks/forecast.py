@@ -42,7 +42,7 @@ def projection(past: dict[date, int], today: date) -> Projection:
 
 
 def run_rate(past: dict[date, int], today: date, length: int) -> float:
-    """What most dashboards do: spent so far ÷ days gone × days in the month."""
+    """Return what most dashboards do: spent so far ÷ days gone × days in the month."""
     month = [
         pusd for day, pusd in past.items() if (day.year, day.month) == (today.year, today.month)
     ]
@@ -50,7 +50,7 @@ def run_rate(past: dict[date, int], today: date, length: int) -> float:
 
 
 def last_month(past: dict[date, int], today: date) -> float:
-    """The month before, again."""
+    """Return the month before, again."""
     end = today.replace(day=1)
     return float(
         sum(

@@ -45,7 +45,7 @@ TRACE, SPAN = b"T" * 16, b"S" * 8
 
 
 def template() -> list[bytes]:
-    """A serialised request of 512 LLM spans as crewmeter's tracer writes them, cut where the ids
+    """Return a serialised request of 512 LLM spans as the tracer writes them, cut where the ids
     go.
     """
     request = ExportTraceServiceRequest()
@@ -97,7 +97,7 @@ def template() -> list[bytes]:
 
 
 def filled(parts: list[bytes], ids: dict[bytes, int]) -> bytes:
-    """The template with fresh ids."""
+    """Return the template with fresh ids."""
     random = secrets.token_bytes(BATCH * 48)
     hexed = random[BATCH * 24 :].hex().encode()
     made, at, text_at = [], 0, 0
@@ -169,7 +169,7 @@ def load(
 
 
 def run_senders(port: int, seconds: float, connections: int, rate: float, spans: int) -> None:
-    """The load generator's process."""
+    """Run the load generator, in a process of its own."""
     outs: list[dict[str, object]] = [{} for _ in range(connections)]
     pause = connections * BATCH / rate if rate else 0.0
     threads = [

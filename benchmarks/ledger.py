@@ -36,7 +36,7 @@ LIMITS = {"write": 35_000, "share": 0.25, "report": 0.030, "speedup": 50}
 
 
 def contexts(draw: random.Random) -> list[CallContext]:
-    """A company: 5 teams, 60 users, 8 crews of 3 agents."""
+    """Return a company: 5 teams, 60 users, 8 crews of 3 agents."""
     return [
         CallContext(
             run_kind="crew",
@@ -189,7 +189,7 @@ SCAN = (
 
 
 def scan(ledger: Ledger) -> None:
-    """The same figures without roll-ups."""
+    """Return the same figures without roll-ups."""
     window = {
         "low": int((UNTIL - timedelta(days=DAYS)).timestamp()),
         "high": int(UNTIL.timestamp()),
@@ -236,7 +236,7 @@ WINDOWS = {
 
 
 def reports(ledger: Ledger, history: int) -> None:
-    """Reports over 30 days on `history` calls."""
+    """Time reports over 30 days on `history` calls."""
     longest = 0.0
     for name, (begins, ends) in WINDOWS.items():
         since, until = (

@@ -121,7 +121,7 @@ def main() -> int:
 
 
 def void(_: object) -> None:
-    """What becomes of every finished span here."""
+    """Handle every finished span here."""
 
 
 if __name__ == "__main__":

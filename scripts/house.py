@@ -92,7 +92,7 @@ def functions(tree: ast.AST) -> Iterator[FunctionNode]:
 
 
 def body_without_docstring(node: FunctionNode) -> list[ast.stmt]:
-    """A function's statements without its docstring."""
+    """Return a function's statements without its docstring."""
     return node.body[1:] if ast.get_docstring(node) is not None else node.body
 
 
@@ -154,7 +154,7 @@ def conditional_expressions(found: list[Module]) -> list[Figure]:
 
 
 def own_expressions(statement: ast.stmt) -> Iterator[ast.AST]:
-    """The nodes of a statement that belong to no statement inside it."""
+    """Return the nodes of a statement that belong to no statement inside it."""
     stack = list(ast.iter_child_nodes(statement))
     while stack:
         node = stack.pop()
@@ -165,7 +165,7 @@ def own_expressions(statement: ast.stmt) -> Iterator[ast.AST]:
 
 
 def tuple_assignments(found: list[Module]) -> Figure:
-    """Assignments of a tuple of values to three names or more."""
+    """Count assignments of a tuple of values to three names or more."""
     spots = [
         f"{module.where}:{node.lineno}"
         for module in found
@@ -230,7 +230,7 @@ def folders(found: list[Module]) -> Figure:
 
 
 def sizes(found: list[Module]) -> list[Figure]:
-    """The longest function and module, in lines."""
+    """Return the longest function and module, in lines."""
     longest = [
         (node.end_lineno - node.lineno + 1, f"{module.where}:{node.name}")  # type: ignore[operator]
         for module in found
@@ -250,7 +250,7 @@ def sizes(found: list[Module]) -> list[Figure]:
 
 
 def imports_of(module: Module, known: set[str]) -> set[str]:
-    """The project's modules that a module imports when it is loaded."""
+    """Return the project's modules that a module imports when it is loaded."""
     found: set[str] = set()
     for node in top_level_imports(module.tree.body):
         if isinstance(node, ast.Import):
@@ -265,7 +265,7 @@ def imports_of(module: Module, known: set[str]) -> set[str]:
 
 
 def top_level_imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Imports that run when a module is loaded: not in functions, not for type checkers only."""
+    """Yield imports that run when a module is loaded: outside functions and type checking."""
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
@@ -276,7 +276,7 @@ def top_level_imports(body: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportF
 
 
 def import_circles(found: list[Module]) -> Figure:
-    """Groups of modules that import one another, by Tarjan's algorithm."""
+    """Return groups of modules that import one another, by Tarjan's algorithm."""
     known = {module.name for module in found}
     graph = {module.name: imports_of(module, known) for module in found}
     index: dict[str, int] = {}

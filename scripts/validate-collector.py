@@ -26,7 +26,7 @@ DEFAULTS = {
 
 
 def complaint(binary: str, files: list[Path]) -> str:
-    """What the collector has against these files, merged in this order; empty when nothing."""
+    """Return what the collector has against these files, merged in order, or ""."""
     done = subprocess.run(
         [binary, "validate", *(f"--config={file}" for file in files)],
         env=DEFAULTS | os.environ,
@@ -76,7 +76,7 @@ def position(message: str, files: list[Path]) -> str | None:
 
 
 def block(file: Path, component: str) -> tuple[Path, int, int] | None:
-    """The lines (first, end) in which `file` configures `component`.
+    """Return the lines (first, end) in which `file` configures `component`.
 
     Its key and everything indented deeper.
     """

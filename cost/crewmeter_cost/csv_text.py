@@ -13,7 +13,7 @@ __all__ = ["csv_line", "safe_cell"]
 
 
 def safe_cell(value: object) -> object:
-    """A cell no spreadsheet will run.
+    """Return a cell no spreadsheet will run.
 
     Text that starts like a formula gets a leading apostrophe (OWASP, CSV injection).
     """

@@ -172,7 +172,7 @@ class LedgerSpanExporter(SpanExporter):
             self._lock.release()
 
     def run_cost(self, run_id: str) -> RunCost | None:
-        """The totals of a run as far as they are written.
+        """Return the totals of a run as far as they are written.
 
         None where the ledger does not know it or cannot be read now.
         """
@@ -220,7 +220,7 @@ class LedgerSpanExporter(SpanExporter):
         return own_span_ids(path)
 
     def _journaled_ledger(self) -> Path | None:
-        """The SQLite ledger beside which there are journals, else None."""
+        """Return the SQLite ledger beside which there are journals, else None."""
         from crewmeter_cost.ledger.location import ledger_url, sqlite_path
         from crewmeter_cost.ledger.write.journal_replay import has_journals
 
@@ -281,7 +281,7 @@ class LedgerSpanExporter(SpanExporter):
         return True
 
     def _ready(self) -> Pipeline:
-        """The pipeline, opened at first use."""
+        """Return the pipeline, opened at first use."""
         pipeline = self._pipeline
         if pipeline is None:
             from crewmeter_cost.ledger.location import ledger_url
@@ -333,7 +333,7 @@ class LedgerSpanExporter(SpanExporter):
         return True
 
     def _refused(self, error: CrewMeterError) -> None:
-        """The ledger said no.
+        """Handle a ledger that said no.
 
         Wait longer each time, and try again even if no further span comes.
         """

@@ -94,14 +94,14 @@ class Pipeline:
         self.book = book
 
     def frozen(self, version: str) -> FrozenRates:
-        """The rates behind a charge's price version, by whichever book made the charge."""
+        """Return the rates behind a charge's price version, by the book that made it."""
         try:
             return self.book.frozen(version)
         except KeyError:
             return self._book_before.frozen(version)
 
     def price(self, spans: Sequence[Span]) -> Priced:
-        """The calls and steps among `spans`, priced and ready to be written.
+        """Return the calls and steps among `spans`, priced and ready to be written.
 
         Touches no ledger, so any thread may do it.
         """

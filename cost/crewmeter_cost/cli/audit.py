@@ -113,7 +113,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _days(export: ProviderExport, since: str | None, until: str | None) -> tuple[str, str]:
-    """The days to compare: the export's, narrowed by --since and --until."""
+    """Return the days to compare: the export's, narrowed by --since and --until."""
     start, end = window(since, until)
     first = min(line.day for line in export.lines)
     last = max(line.day for line in export.lines)

@@ -51,7 +51,7 @@ def register(app: typer.Typer, help: str) -> None:
 
 
 def _module(name: str) -> Any:
-    """A module of `crewmeter_dashboards`, loaded on first use.
+    """Return a module of `crewmeter_dashboards`, loaded on first use.
 
     The rest of the command line does without it.
     """
@@ -70,7 +70,7 @@ def _thresholds(path: Path | None, runbooks: str | None = None) -> Any:
 
 
 def _sources(ledger: str, prometheus: str, tempo: str, boards: str) -> Any:
-    """The provisioning's view of a ledger URL or SQLite path."""
+    """Return the provisioning's view of a ledger URL or SQLite path."""
     dialect = _module("sql_sources").Dialect
     make = _module("provisioning").Sources
     if "://" not in ledger:
@@ -214,7 +214,7 @@ def _write(root: Path, files: Mapping[str, str]) -> None:
 
 
 def _wanted() -> tuple[dict[str, str], Path, str, Path]:
-    """What the code renders and where it is committed.
+    """Return what the code renders and where it is committed.
 
     These are files under ``dashboards/`` and the page's catalogue.
     """

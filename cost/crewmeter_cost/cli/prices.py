@@ -192,7 +192,7 @@ def _show(
 
 
 def _listed(listing: Listing, span: Window) -> Iterator[dict[str, Any]]:
-    """The price lists of one source that are in force at some time of the window."""
+    """Return one source's price lists in force at some time of the window."""
     periods = listing.entry.periods
     for index, period in enumerate(periods):
         if _in_force(index, periods, span):

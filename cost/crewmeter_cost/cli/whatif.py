@@ -199,7 +199,7 @@ def _instead(line: WhatIfLine, change: Change) -> str:
 
 
 def _amounts(line: WhatIfLine) -> tuple[Cell, Cell, Cell]:
-    """What it cost, what it would, and the difference.
+    """Return what it cost, what it would, and the difference.
 
     Dashes where no call is in the sums.
     """

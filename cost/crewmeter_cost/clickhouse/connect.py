@@ -57,7 +57,7 @@ def mirror_url(text: str) -> URL:
 
 @contextmanager
 def connected(url: URL) -> Iterator[Client]:
-    """A client whose database is the mirror's, made where missing.
+    """Return a client whose database is the mirror's, made where missing.
 
     Raises `CrewMeterError` for a missing extra, a server that cannot be reached and for whatever
     ClickHouse refuses.

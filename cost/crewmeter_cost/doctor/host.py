@@ -76,7 +76,7 @@ _WATCHERS = (
 
 
 def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """A ``CREWMETER_*`` name nobody reads is a setting somebody believes in."""
+    """Report every ``CREWMETER_*`` name that no code reads, such as a misspelled one."""
     known = VARIABLES | COLLECTOR_VARIABLES
     unknown = sorted(
         name for name in environ if name.startswith("CREWMETER_") and name not in known

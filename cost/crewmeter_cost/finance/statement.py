@@ -147,7 +147,7 @@ def _following(first: datetime) -> datetime:
 
 
 def whole_hours(since: datetime, until: datetime) -> tuple[datetime, datetime]:
-    """The window widened to whole hours, which is what statements add up."""
+    """Return the window widened to whole hours, which statements add up."""
     start = since.replace(minute=0, second=0, microsecond=0)
     hour = until.replace(minute=0, second=0, microsecond=0)
     return start, hour if hour == until else hour + timedelta(hours=1)

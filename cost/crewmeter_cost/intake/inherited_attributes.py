@@ -53,7 +53,7 @@ def tags_of(pairs: Iterable[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
 
 
 def environment_of(resource: Mapping[str, object]) -> str | None:
-    """The deployment environment, by its present name or the one before."""
+    """Return the deployment environment, by its present name or the one before."""
     return text(resource.get(semconv.ENVIRONMENT) or resource.get(semconv.ENVIRONMENT_OLD))
 
 

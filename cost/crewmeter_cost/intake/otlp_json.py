@@ -144,7 +144,7 @@ def _is_crowded(text: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _snake(name: str) -> str:
-    """A field's name as it stands in the .proto."""
+    """Return a field's name as it stands in the .proto."""
     return _SNAKE.sub(
         lambda match: "_" + match[1].lower(),
         name,

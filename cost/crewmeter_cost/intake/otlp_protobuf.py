@@ -123,7 +123,7 @@ class Batch:
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
-    """The spans of a decoded request, without those that `from_protobuf` refuses."""
+    """Return a decoded request's spans, without those that `from_protobuf` refuses."""
     return from_protobuf(request.SerializeToString()).spans
 
 
@@ -207,7 +207,7 @@ def _messages(buffer: bytes, limit: int | None = None) -> Iterator[tuple[int, by
 
 
 def _varint(buffer: bytes, at: int) -> tuple[int, int]:
-    """A variable-length number of at most 64 bits, and where it ends."""
+    """Return a variable-length number of at most 64 bits, and where it ends."""
     value = shift = 0
     while shift < 70:
         byte = buffer[at]

@@ -298,7 +298,7 @@ def _finish_reason(attributes: Mapping[str, object]) -> str | None:
 
 
 def _host(value: str | None) -> str | None:
-    """A host name out of a host or a URL."""
+    """Return the host name in a host or a URL."""
     if value is None or "//" not in value:
         return value
     try:

@@ -134,7 +134,7 @@ class _Tools:
         where: Where = None,
         limit: Limit = 50,
     ) -> str:
-        """Calls, tokens, cost, success rate and latency by group, most expensive first."""
+        """Sum calls, tokens, cost, success rate and latency by group, dearest first."""
 
         def document() -> dict[str, object]:
             start, end = _window(since, until)
@@ -162,7 +162,7 @@ class _Tools:
         until: Until = None,
         limit: Limit = 20,
     ) -> str:
-        """Runs that match a filter or a text, newest or largest first."""
+        """List runs that match a filter or a text, newest or largest first."""
 
         def document() -> dict[str, object]:
             start, end = _window(since, until)
@@ -210,7 +210,7 @@ class _Tools:
         return _answered(document)
 
     def budgets(self) -> str:
-        """What is spent of each budget in its current period."""
+        """Return what is spent of each budget in its current period."""
 
         def document() -> dict[str, object]:
             engine = self._ledger.engine
@@ -242,7 +242,7 @@ class _Tools:
         cache_read_tokens: Annotated[int, Field(ge=0, le=2**40)] = 0,
         tier: str | None = None,
     ) -> str:
-        """What tokens cost on a model today, or without tokens the model's rates per 1M."""
+        """Price tokens on a model today, or without tokens give its rates per 1M."""
 
         def document() -> dict[str, Any]:
             at_ns = int(datetime.now(UTC).timestamp() * _NS)

@@ -93,7 +93,7 @@ def half_even(numerator: int, denominator: int) -> int:
 
 
 def plain(value: Decimal) -> str:
-    """A decimal without exponent and trailing zeros: ``Decimal("0.30")`` → ``"0.3"``."""
+    """Return a decimal as plain text: ``Decimal("0.30")`` → ``"0.3"``."""
     text = format(value, "f")
     if "." in text:
         return text.rstrip("0").rstrip(".") or "0"
@@ -119,7 +119,7 @@ def is_single(unit: str) -> bool:
 
 
 def unit_usd(unit: str, price: str) -> str:
-    """The price of one single unit as a decimal string of USD."""
+    """Return the price of one single unit as a decimal string of USD."""
     return plain(Decimal(price) if is_single(unit) else Decimal(price).scaleb(-6))
 
 
@@ -132,7 +132,7 @@ def canonical(prices: Prices) -> str:
 
 
 def scaled(price: Price, factor: Decimal) -> Price:
-    """A price times a factor (a discount, an uplift, a currency's rate), exactly."""
+    """Return a price times a factor (discount, uplift, currency's rate), exactly."""
     if isinstance(price, str):
         return plain(Decimal(price) * factor)
     base, *above = price
@@ -253,7 +253,7 @@ class Plan:
 
     @classmethod
     def thaw(cls, frozen: FrozenRates) -> Plan:
-        """The plan a price version was frozen from."""
+        """Return the plan a price version was frozen from."""
         return cls(
             frozen.provider,
             frozen.model,

@@ -28,13 +28,7 @@ def model_in_body(body: bytes) -> str | None:
     if body[:2] == b"--" or body[first - 5 : first] == b"name=":
         return _model_in_form(body)
     if body.find(_KEY, first + len(_KEY)) >= 0 and len(body) <= _PARSE_UP_TO:
-        try:
-            model = json.loads(body).get("model")
-        except (ValueError, AttributeError, RecursionError):
-            return None
-        if isinstance(model, str):
-            return model
-        return None
+        return _model_parsed(body)
     match = _NAME.match(
         body,
         first + len(_KEY),
@@ -50,6 +44,14 @@ def model_in_body(body: bytes) -> str | None:
     if isinstance(name, str):
         return name
     return None
+
+
+def _model_parsed(body: bytes) -> str | None:
+    try:
+        model = json.loads(body).get("model")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return model if isinstance(model, str) else None
 
 
 def _model_in_form(body: bytes) -> str | None:

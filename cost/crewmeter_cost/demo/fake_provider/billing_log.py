@@ -64,7 +64,7 @@ class BillingLog:
         self.refused: list[Refused] = []
 
     def next_number(self) -> int:
-        """A number for the request that just came in."""
+        """Return a number for the request that just came in."""
         with self._lock:
             self._requests += 1
             return self._requests

@@ -54,7 +54,7 @@ class Answer:
     reported_cost_usd: str | None = None
 
     def ident(self, prefix: str, index: int = 0) -> str:
-        """An id of the response (`index` 0) or of one of its parts."""
+        """Return an id of the response (`index` 0) or of one of its parts."""
         return f"{prefix}{self.nonce}{self.number:08x}" + (f"{index:02x}" if index else "")
 
 

@@ -100,7 +100,7 @@ class FakeProvider:
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str = "openai") -> str:
-        """What to give a client of `provider` as its base URL or endpoint."""
+        """Return what to give a client of `provider` as its base URL or endpoint."""
         path = {
             "openai": "/v1",
             "openrouter": "/at/openrouter/api/v1",

@@ -56,16 +56,15 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
         kind = "object" if "properties" in schema else "string"
     if kind == "object":
         properties = schema.get("properties")
-        if isinstance(properties, Mapping):
-            return {
-                name: sample(
-                    part,
-                    home,
-                    depth + 1,
-                )
-                for name, part in properties.items()
-            }
-        return {}
+        parts = properties if isinstance(properties, Mapping) else {}
+        return {
+            name: sample(
+                part,
+                home,
+                depth + 1,
+            )
+            for name, part in parts.items()
+        }
     if kind == "array":
         return [
             sample(
@@ -78,7 +77,7 @@ def sample(schema: object, root: Mapping[str, object] | None = None, depth: int 
 
 
 def _resolve(reference: str, root: Mapping[str, object]) -> object:
-    """The part of `root` that a local ``#/a/b`` reference points at, or None."""
+    """Return the part of `root` that a local ``#/a/b`` reference points at, or None."""
     part: object = root
     for step in reference.removeprefix("#/").split("/"):
         part = part.get(step) if isinstance(part, Mapping) else None

@@ -34,7 +34,7 @@ _ALWAYS_TELL_USAGE = frozenset({"mistral_ai"})
 
 
 def read_chat(arrived: Arrived) -> Prompt:
-    """A chat completion request."""
+    """Read a chat completion request."""
     body = arrived.body
     messages = as_list(body.get("messages"))
     functions = [as_map(tool.get("function")) for tool in as_list(body.get("tools"))]
@@ -109,7 +109,7 @@ def _calls(answer: Answer) -> list[dict[str, object]]:
 
 
 def whole_chat(answer: Answer) -> Mapping[str, object]:
-    """A chat completion in one piece."""
+    """Return a chat completion in one piece."""
     calls = _calls(answer)
     message: dict[str, object] = {
         "role": "assistant",
@@ -183,7 +183,7 @@ def stream_chat(answer: Answer) -> Iterator[bytes]:
 
 
 def failure(status: int, message: str) -> Mapping[str, object]:
-    """An error body as OpenAI words it."""
+    """Return an error body as OpenAI words it."""
     kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
         status, "server_error" if status >= 500 else "invalid_request_error"
     )

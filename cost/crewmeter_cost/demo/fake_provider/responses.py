@@ -69,7 +69,7 @@ def _usage(answer: Answer) -> Mapping[str, object]:
 
 
 def _items(answer: Answer) -> list[dict[str, object]]:
-    """The output: one item a web search, then the function calls, or the message."""
+    """Return the output: an item a web search, then function calls or the message."""
     searches: list[dict[str, object]] = [
         {
             "type": "web_search_call",

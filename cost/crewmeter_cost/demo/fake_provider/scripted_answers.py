@@ -190,7 +190,7 @@ def _usage(value: str) -> TokenUsage:
 
 
 def _answer(prompt: Prompt, orders: list[tuple[str, str]]) -> Reply:
-    """The text or the tool calls that move the conversation on."""
+    """Return the text or the tool calls that move the conversation on."""
     if prompt.forced_tool is not None:
         return Reply(
             tool_calls=(

@@ -72,7 +72,7 @@ class _Run:
         span_id: str = "",
         error: str | None = None,
     ) -> None:
-        """A finished span from `started` to now."""
+        """Add a finished span from `started` to now."""
         merged = {**self.context, **attributes}
         if error:
             merged[semconv.ERROR_TYPE] = error
@@ -137,7 +137,7 @@ def run_spans(crew: Crew, started_ns: int, rng: Random, failure_rates: FailureRa
 
 
 def _in_flow(run: _Run, flow: str) -> str | None:
-    """The flow's methods: one prepares, one runs the crew."""
+    """Add the flow's methods: one prepares, one runs the crew."""
     started = run.now
     run.wait(0.05)
     run.lay("prepare", started, run.run_id, {semconv.KIND: semconv.KIND_METHOD})
@@ -209,7 +209,7 @@ def _task(run: _Run, job: Job, parent: str, *, doomed: bool) -> str | None:
 
 
 def _work(run: _Run, role: Role, agent: str, *, doomed: bool) -> str | None:
-    """An agent's loop: model, tool, model … until the answer, or the error."""
+    """Add an agent's loop: model, tool, model … until the answer, or the error."""
     looping = run.failure_rates.looping and role.turns >= 5
     turns = _LOOP_TURNS if looping else max(1, role.turns + run.rng.choice((-1, 0, 0, 0, 1)))
     for turn in range(turns):
@@ -331,7 +331,7 @@ def _refused(run: _Run, model: Model, parent: str, error: str) -> None:
 
 
 def _embed(run: _Run, parent: str) -> None:
-    """A memory or knowledge look-up, and the embedding call it makes."""
+    """Add a memory or knowledge look-up, and the embedding call it makes."""
     started, memory = run.now, run.ident()
     run.wait(0.01)
     call_started = run.now

@@ -81,7 +81,7 @@ class _Cells:
         self._position = context
 
     def text(self, *columns: str) -> str:
-        """The first column that is filled."""
+        """Return the first column that is filled."""
         return next(
             (
                 value.strip()
@@ -103,7 +103,7 @@ class _Cells:
             raise CrewMeterError(problem, hint=_AGAIN) from error
 
     def count(self, *columns: str) -> int:
-        """The sum of some columns, whole numbers."""
+        """Return the sum of some columns, whole numbers."""
         return int(
             sum(
                 (self.amount(column) for column in columns),
@@ -112,7 +112,7 @@ class _Cells:
         )
 
     def day(self, *columns: str) -> str:
-        """The UTC day of a date, a time or unix seconds."""
+        """Return the UTC day of a date, a time or unix seconds."""
         text = self.text(*columns)
         try:
             moment = (

@@ -26,7 +26,7 @@ PK = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def table_of(model: type[SQLModel]) -> Table:
-    """The SQLAlchemy table of a table model, for Core statements."""
+    """Return the SQLAlchemy table of a table model, for Core statements."""
     return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
@@ -45,7 +45,7 @@ def flag_column() -> Column[int]:
 
 
 def time_index(name: str) -> Index:
-    """An index on whole unix seconds, the `time` column of the views.
+    """Return an index on whole unix seconds, the `time` column of the views.
 
     Grafana's time filters use it as they stand.
     """
@@ -53,7 +53,7 @@ def time_index(name: str) -> Index:
 
 
 def run_index(column: str) -> Index:
-    """An index that lists the runs of one name by time.
+    """Return an index that lists the runs of one name by time.
 
     So the old ones are found as well.
     """
@@ -61,7 +61,7 @@ def run_index(column: str) -> Index:
 
 
 def label_column(*, nullable: bool = True) -> Column[int]:
-    """A reference into `label`.
+    """Return a reference into `label`.
 
     No declared foreign key: checking two dozen a row would halve the intake, and labels stay.
     """

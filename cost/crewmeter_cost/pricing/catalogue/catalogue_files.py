@@ -17,7 +17,7 @@ _log = logging.getLogger("crewmeter.prices")
 
 
 def own_path() -> Path:
-    """The user's own catalogue, made by `crewmeter prices update`."""
+    """Return the path of the user's own catalogue, made by `crewmeter prices update`."""
     return Path.home() / ".crewmeter" / "prices" / "genai-prices.txt"
 
 

@@ -99,7 +99,7 @@ class Corrected:
         )
 
     def entry(self, provider: str, name: str) -> Entry | None:
-        """The model under this name, with the rates the catalogue lacks filled in."""
+        """Return the model under this name, with rates the catalogue lacks filled in."""
         listed = self._catalogue.entry(
             provider, self._corrections.aliases.get((provider, name), name)
         )

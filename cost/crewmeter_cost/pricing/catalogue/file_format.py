@@ -151,7 +151,7 @@ class Catalogue:
         return section
 
     def fallback(self, provider: str) -> tuple[str, ...]:
-        """Providers whose models this one resells at their prices (Azure sells OpenAI's)."""
+        """Return providers whose models this one resells (Azure sells OpenAI's)."""
         section = self._section(provider)
         return section.fallback if section else ()
 
@@ -164,7 +164,7 @@ class Catalogue:
         return section is not None and name in (section.open_names if open_only else section.names)
 
     def entry(self, provider: str, name: str) -> Entry | None:
-        """The model a provider lists under this very name."""
+        """Return the model a provider lists under this very name."""
         section = self._section(provider)
         at = section.names.get(name) if section else None
         if at is None:
@@ -196,7 +196,7 @@ class Catalogue:
 def render(
     header: Mapping[str, object], providers: Iterable[tuple[str, Sequence[str], Sequence[Listed]]]
 ) -> str:
-    """A catalogue file's text from (provider, fallback providers, models)."""
+    """Return a catalogue file's text from (provider, fallback providers, models)."""
     lines = [json.dumps({"format": FORMAT, **header})]
     for provider, fallback, models in providers:
         lines.append(

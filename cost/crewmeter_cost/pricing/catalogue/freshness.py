@@ -44,7 +44,7 @@ def priced_until(now: datetime) -> datetime:
 
 
 def _checks() -> Iterator[date]:
-    """The days on which corrections were checked against their sources."""
+    """Return the days on which corrections were checked against their sources."""
     for entries in tomllib.loads(PATH.read_text(encoding="utf-8")).values():
         if isinstance(entries, list):
             yield from (

@@ -132,7 +132,7 @@ class Overrides:
         return found
 
     def alias(self, provider: str | None, model: str) -> tuple[str | None, str]:
-        """The provider and model a name stands for, itself where it has no alias."""
+        """Return the provider and model a name means, itself where it has no alias."""
         for key, aliased in self.aliases.items():
             prefix, slash, rest = key.partition("/")
             if key == model or (slash and rest == model and canonical_provider(prefix) == provider):
@@ -146,7 +146,7 @@ class Overrides:
     def about(
         self, provider: str | None, host: str | None, names: Sequence[str]
     ) -> tuple[Rule, ...]:
-        """The entries about a model, the most specific first."""
+        """Return the entries about a model, the most specific first."""
         found = [rule for rule in self.rules if rule.covers(provider, host, names)]
         return tuple(
             sorted(

@@ -57,7 +57,7 @@ def _names() -> None:
 
 
 def _runs() -> None:
-    """Runs and their totals."""
+    """Create the tables of runs and their totals."""
     op.create_table(
         "run",
         sa.Column("id", BIG, nullable=False),
@@ -217,7 +217,7 @@ def _calls() -> None:
 
 
 def _rollups() -> None:
-    """Sums per hour."""
+    """Create the tables of sums per hour."""
     op.create_table(
         "rollup_hour",
         sa.Column(
@@ -272,7 +272,7 @@ def _latencies() -> None:
 
 
 def _audit() -> None:
-    """What the ledger remembers about itself, and repricings."""
+    """Create what the ledger remembers about itself, and repricings."""
     op.create_table(
         "ledger_state",
         sa.Column("name", sa.Text(), nullable=False),
