@@ -23,6 +23,8 @@ from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.web import page_routes
 from crewmeter_cost.web.params import moment
 from crewmeter_cost.web.time_buckets import auto_bucket
+from crewmeter_dashboards.boards import BOARDS
+from crewmeter_dashboards.grafana import render_board
 from crewmeter_dashboards.sql_dialects import for_grafana
 from crewmeter_dashboards.sql_sources import Dialect
 
@@ -199,6 +201,14 @@ def test_the_page_and_grafana_choose_the_same_bucket():
     for seconds in (3600, 10_800, 345_600, 1_209_600):
         assert f"<= {seconds} THEN {auto_bucket(seconds)}" in sql
     assert f"ELSE {auto_bucket(10**9)}" in sql
+
+
+def test_the_page_and_grafana_offer_the_same_buckets(client):
+    """The page's choices come with its catalogue, and are those of the boards' variable."""
+    board = json.loads(render_board(BOARDS[0], Dialect.SQLITE, budget_usd=1000.0))
+    variable = next(each for each in board["templating"]["list"] if each["name"] == "bucket")
+    offered = client.get("/api/boards").json()["buckets"]["choices"]
+    assert offered == [[each["text"], int(each["value"])] for each in variable["options"]]
 
 
 def test_a_ledger_in_use_is_readable_while_it_is_written(tmp_path):
