@@ -11,15 +11,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 from support.boards import free_port, running
 
+from crewmeter_cost.analysis import budget_forecast
 from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.filters import parse_filter
+from crewmeter_cost.integrations.mcp_endpoint import McpEndpoint
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.ledger.store import Ledger
 
 mcp = pytest.importorskip("mcp", reason="needs the extra crewmeter[mcp]")
+mcp_tools = pytest.importorskip("crewmeter_cost.integrations.mcp_tools")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +71,7 @@ def test_a_client_asks_every_tool(path):
         ("forecast", {}),
         ("price", {"model": "gpt-4o", "input_tokens": 1000000, "output_tokens": 0}),
         ("price", {"model": "gpt-4o"}),
+        ("report", {"by": ["crew"], "where": "tool=web_search"}),
         ("report", {"by": ["modle"]}),
         ("runs", {"limit": 100000}),
     ]
@@ -85,9 +91,10 @@ def test_a_client_asks_every_tool(path):
     assert documents[5]["scope"] == "everything"
     assert documents[6]["cost_usd"] == "2.5"
     assert documents[7]["rates"][0]["usd"] == "2.5"
-    assert answers[8][0]
-    assert "did you mean model?" in answers[8][1]
+    assert documents[8]["group_by"] == ["crew"]
     assert answers[9][0]
+    assert "did you mean model?" in answers[9][1]
+    assert answers[10][0]
 
 
 def ask_sidecar(port: int, name: str, arguments: dict, *, key: str | None = None):
@@ -145,3 +152,37 @@ def test_a_sidecar_answers_the_same_tools(path, tmp_path):
                 address, headers=headers, json={"jsonrpc": "2.0", "method": "ping"}
             )
             assert refused.status_code == status
+        headers = {"authorization": "Bearer read-key-5678"}
+        assert httpx.get(f"http://127.0.0.1:{port}/mcp", headers=headers).status_code == 405
+
+
+def test_a_sidecar_with_an_older_mcp_says_so(path, monkeypatch):
+    """A version without the limit of a body's size is no reason to end: /mcp answers 501."""
+
+    def older(server, *, json_response, stateless):
+        raise AssertionError
+
+    monkeypatch.setattr(
+        "mcp.server.streamable_http_manager.StreamableHTTPSessionManager",
+        older,
+    )
+    with Ledger.open(path, read_only=True) as ledger:
+        routes = [McpEndpoint(ledger).route()]
+        answer = TestClient(Starlette(routes=routes)).post("/mcp", json={})
+    assert answer.status_code == 501
+    assert "too old" in answer.json()["error"]
+
+
+def test_a_forecast_is_of_the_month_in_the_zone(path, monkeypatch):
+    """Months begin where CREWMETER_TZ has it, as in `crewmeter forecast`."""
+    zones = []
+
+    def outlook(session, *, zone, **rest):
+        zones.append(str(zone))
+        return budget_forecast.outlook(session, zone=zone, **rest)
+
+    monkeypatch.setenv("CREWMETER_TZ", "Asia/Tokyo")
+    monkeypatch.setattr(mcp_tools, "outlook", outlook)
+    with Ledger.open(path, read_only=True) as ledger:
+        asyncio.run(mcp_tools.build_server(ledger).call_tool("forecast", {}))
+    assert zones == ["Asia/Tokyo"]

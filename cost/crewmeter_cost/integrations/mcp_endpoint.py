@@ -29,7 +29,7 @@ _MAX_BODY_BYTES = 1024 * 1024
 class McpEndpoint:
     """The route ``/mcp``, and what must run while it is served.
 
-    Without the package ``mcp`` it answers 501 and says what to install.
+    Without the package ``mcp``, or with one too old, it answers 501 and says what to install.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -39,20 +39,23 @@ class McpEndpoint:
             from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
             from crewmeter_cost.integrations.mcp_tools import build_server
-        except ModuleNotFoundError:
+
+            self._manager = StreamableHTTPSessionManager(
+                build_server(ledger)._mcp_server,
+                json_response=True,
+                stateless=True,
+                max_request_body_size=_MAX_BODY_BYTES,
+            )
+        except (ImportError, TypeError):
+            # A TypeError is from a version before 1.30, which has no limit of the body's size.
             return
-        self._manager = StreamableHTTPSessionManager(
-            build_server(ledger)._mcp_server,
-            json_response=True,
-            stateless=True,
-            max_request_body_size=_MAX_BODY_BYTES,
-        )
         self._app = self._manager.handle_request
 
     def route(self) -> Route:
         """Return the route."""
         # Starlette takes an instance for an ASGI app, and a function for an endpoint.
-        return Route("/mcp", endpoint=self)
+        # A GET would open a stream that carries nothing and holds up the end of the process.
+        return Route("/mcp", endpoint=self, methods=["POST"])
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -70,7 +73,7 @@ class McpEndpoint:
 
 async def _not_installed(scope: Scope, receive: Receive, send: Send) -> None:
     problem = {
-        "error": "this sidecar has no MCP server: the package mcp is not installed",
+        "error": "this sidecar has no MCP server: the package mcp is missing or too old",
         "hint": install_command("mcp"),
     }
     await JSONResponse(problem, status_code=501)(scope, receive, send)

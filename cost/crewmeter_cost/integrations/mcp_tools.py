@@ -228,7 +228,7 @@ class _Tools:
 
         def document() -> dict[str, object]:
             with self._ledger.read_session() as session:
-                projection = outlook(session, now=datetime.now(UTC))
+                projection = outlook(session, now=datetime.now(UTC), zone=read_zone())
             return {"currency": "USD", **projection_document("everything", projection)}
 
         return _answered(document)
