@@ -90,7 +90,10 @@ class DetailSource:
         for start, end in slices:
             for query in self._summed(start, end, timed=timed):
                 for row in self._session.stream(query):
-                    yield self._parted(row, sign)
+                    key, sums, durations = self._parted(row, sign)
+                    # Without keys there is a row also where nothing was read.
+                    if key or any(sums):
+                        yield key, sums, durations
 
     def _summed(self, start: int | None, end: int | None, *, timed: bool) -> list[Sql]:
         durations = [self._durations("call")] if timed else []

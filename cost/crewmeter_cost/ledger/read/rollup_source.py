@@ -39,20 +39,21 @@ def collected(subject: str, backend: Backend) -> str:
     return f"{_COLLECT[backend]}(CAST({subject} AS TEXT), ',')"
 
 
-def numbers(text: str) -> list[int]:
-    """Return what `collected` joined."""
-    found: list[int] = json.loads(f"[{text}]")
+def numbers(text: str | None) -> list[int]:
+    """Return what `collected` joined, nothing where no row was read."""
+    found: list[int] = json.loads(f"[{text or ''}]")
     return found
 
 
 def grouped(keys: Sequence[str]) -> str:
     """Return the clause that makes one row a key.
 
-    Without keys there is one row, or none where nothing was read.
+    Without keys there is one row, of NULLs where nothing was read.
     """
+    # HAVING alone would drop that row, but SQLite knows it from 3.39 on only.
     if keys:
         return f"GROUP BY {', '.join(keys)}"
-    return "HAVING count(*) > 0"
+    return ""
 
 
 class RollupSource:
@@ -129,6 +130,8 @@ class RollupSource:
             query = sql("SELECT", listed([*keys, *totals]), rows, grouped(keys))
         width = len(keys)
         for row in self._session.stream(query):
+            if row[width] is None:
+                continue  # nothing was read
             yield row[:width], [int(value) for value in row[width:]]
 
     def _are_many(self, keys: Sequence[str], rows: Sql) -> bool:
@@ -165,6 +168,8 @@ class RollupSource:
             "SELECT", listed([*names, *lists]), "FROM (", each, ") AS each_bucket", grouped(names)
         )
         for *key, buckets, counts in self._session.stream(query):
+            if buckets is None:
+                continue  # nothing was read
             counted = zip(numbers(buckets), numbers(counts), strict=True)
             yield tuple(key), dict(counted)
 

@@ -75,9 +75,11 @@ def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo
         zone: Where its days begin.
 
     Returns:
-        The report with ``inexact_calls``, unchanged where it is over too many calls.
+        The report with ``inexact_calls``, unchanged where it is over tool calls or too many calls.
     """
-    if "tool" in made.group_by or made.total.sums["calls"] > COUNTED_CALLS:
+    # Tool calls have no cost status of their own.
+    of_tools = "tool" in made.group_by or any(term.key == "tool" for term in where.terms)
+    if of_tools or made.total.sums["calls"] > COUNTED_CALLS:
         return made
     exact = parse_filter([f"cost_status!={status}" for status in sorted(EXACT)])
     found = report(

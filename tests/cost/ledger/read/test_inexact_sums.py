@@ -87,3 +87,9 @@ def test_a_filter_holds_for_the_count_too(ledger):
     """What is filtered out is not counted."""
     document = json.loads(_report(ledger, "--where", "model=gpt-4o", "--format", "json"))
     assert "inexact_calls" not in document["total"]
+
+
+def test_a_report_filtered_by_tool_is_printed(ledger):
+    """Tool calls have no cost status, so their inexact ones are not counted."""
+    _report(ledger, "--by", "crew", "--where", "tool=web_search")
+    _report(ledger, "--by", "crew", "--where", "tool!=web_search")

@@ -18,6 +18,7 @@ from support.ledger_audit import quantile
 from support.ledger_build import HOUR, NOON, UNPRICED, call, frozen, priced, root, some_calls, step
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.ledger.read import aggregate, detail_source, rollup_source
 from crewmeter_cost.ledger.read import report as reports
 from crewmeter_cost.ledger.read.percentiles import in_buckets, quantiles
@@ -508,3 +509,13 @@ def test_detail_is_found_by_the_index_on_time(tmp_path, by):
                 plans.extend(row[3] for row in plan)
     assert any("call_time" in plan for plan in plans)
     assert not {"SCAN call", "SCAN step"} & set(plans)
+
+
+def test_a_total_needs_no_new_sqlite(tmp_path):
+    """HAVING without GROUP BY needs SQLite 3.39. An empty ledger's total is zero without it."""
+    assert rollup_source.grouped(()) == ""
+    with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
+        for wanted in (None, parse_filter("finish_reason=stop")):
+            made = report(ledger, by=(), where=wanted)
+            assert made.total.sums["calls"] == 0
+            assert report(ledger, by=("tag:env",), where=wanted).rows == ()
