@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
 
 import pytest
 from support.paths import ROOT
+
+from crewmeter.last_resort import _LastResort
 
 APP = """
 import logging, os
@@ -56,3 +59,12 @@ def test_no_message_begins_with_the_name_of_its_logger():
     for folder in ("tracer", "cost"):
         for path in (ROOT / folder).rglob("*.py"):
             assert not doubled.search(path.read_text("utf-8")), path
+
+
+def test_a_malformed_log_call_does_not_reach_the_app(capsys, monkeypatch):
+    """Logging prints its own report of it, as with any other handler."""
+    monkeypatch.setattr(logging.getLogger("crewmeter"), "propagate", False)
+    handler = _LastResort(logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("crewmeter"), "handlers", [handler])
+    logging.getLogger("crewmeter").warning("%d spans", "x")
+    assert "Logging error" in capsys.readouterr().err

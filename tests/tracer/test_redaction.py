@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from crewmeter.crewai.messages import messages_text
 from crewmeter.redaction import Content, capture_wanted, model_name, scrub
 
 SECRETS = [
@@ -46,7 +49,13 @@ def test_a_key_is_no_name_of_a_model(caplog):
     assert model_name("openai/sk-proj-abcdefghijklmnop1234567890") == "openai/[redacted]"
     assert "[redacted]" in caplog.text
     assert "abcdefgh" not in caplog.text
-    for name in ("gpt-5-mini", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "sk-1", "ft:gpt-4o:o::x"):
+    for name in (
+        "gpt-5-mini",
+        "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        "sk-1",
+        "ft:gpt-4o:o::x",
+        "pk-mini-instruct-v1-large",
+    ):
         assert model_name(name) == name
     assert model_name(None) is None
 
@@ -73,3 +82,38 @@ def test_content_is_off_unless_requested():
     assert capture_wanted(
         False, {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_AND_EVENT"}
     )
+
+
+def test_messages_share_one_limit_and_their_names_are_scrubbed():
+    """A message of many parts is cut like many messages; no role, id or name carries a key."""
+    content = Content(enabled=True)
+    parts = [{"type": "text", "text": "x" * 9000}] * 1000
+    text = messages_text([{"role": "user", "content": parts}], "user", content)
+    assert text is not None
+    assert len(text) < 60_000
+    assert len(json.loads(text)[0]["parts"]) == 200
+    key = SECRETS[0]
+    call = {"id": key, "function": {"name": key, "arguments": "{}"}}
+    odd = [
+        {"role": key, "content": [{"type": key}], "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": {(1, 2): key}, "content": "fine"},
+    ]
+    shaped = messages_text(odd, "user", content)
+    assert shaped is not None
+    assert key not in shaped
+    assert [message["role"] for message in json.loads(shaped)] == ["[redacted]", "tool"]
+
+
+def test_content_that_is_no_json_is_text_all_the_same():
+    """Tuples as keys, circles and objects that cannot be written raise nothing."""
+
+    class Mute:
+        def __repr__(self):
+            raise RuntimeError("mute")
+
+    content = Content(enabled=True)
+    circle: list[object] = []
+    circle.append(circle)
+    assert content.text({(1, 2): 3}) == "{(1, 2): 3}"
+    assert content.text(circle) == "[[...]]"
+    assert content.text(Mute()) == "<Mute>"

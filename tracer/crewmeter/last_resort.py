@@ -22,7 +22,12 @@ class _LastResort(logging.Handler):
         if self._has_another(record.name):
             return
         try:
-            sys.stderr.write(f"{_LOGGER}: {self.format(record)}\n")
+            text = self.format(record)
+        except Exception:  # noqa: BLE001  # a malformed call of ours must not reach the app
+            self.handleError(record)
+            return
+        try:
+            sys.stderr.write(f"{_LOGGER}: {text}\n")
         except (OSError, ValueError, AttributeError):
             # A closed stderr, or none at all, as under pythonw.
             return

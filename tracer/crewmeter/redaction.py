@@ -48,6 +48,8 @@ _KEY_VALUE = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_WORDS = re.compile(r"(?:sk|pk|rk)(?:[-_][^\W_]{1,11}){1,8}")
+"""A model's name that begins like a key, as ``pk-mini-instruct-v1-large``. Keys are longer runs."""
 _REDACTED = "[redacted]"
 _SCRUBBED_BEYOND = 4096
 """Characters past the limit that are scrubbed too, so that no key survives in half at the cut."""
@@ -71,14 +73,27 @@ class Content:
         limit = limit or self.limit
         if not self.enabled or value is None:
             return None
-        if isinstance(value, str):
-            text = value
-        else:
-            text = json.dumps(value, default=str, ensure_ascii=False)
+        text = value if isinstance(value, str) else _as_text(value)
         clean = scrub(text[: limit + _SCRUBBED_BEYOND])
         if len(text) <= limit and len(clean) <= limit:
             return clean
         return f"{clean[:limit]}…[cut, {len(text)} characters in all]"
+
+
+def _as_text(value: object) -> str:
+    """Return ``value`` as JSON, else as Python writes it. Never raises.
+
+    JSON has no tuples as keys and no circles, and an app's object may have a ``__str__`` that
+    raises. Then its type stands for it.
+    """
+    try:
+        return json.dumps(value, default=str, ensure_ascii=False)
+    except Exception:  # noqa: BLE001  # whatever the app's own objects raise
+        pass
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001
+        return f"<{type(value).__name__}>"
 
 
 def scrub(text: str) -> str:
@@ -97,16 +112,15 @@ def model_name(name: str | None) -> str | None:
     """
     if name is None:
         return None
-    clean = _without_secrets(name)
+    clean = _SECRETS.sub(_redact_key, name)
     if clean != name:
         logger.warning("the name of a model looks like an API key; it is recorded as %s", clean)
     return clean
 
 
-@lru_cache(maxsize=1024)
-def _without_secrets(name: str) -> str:
-    """Return a name without secrets. Cached, as each call has the same few names."""
-    return _SECRETS.sub(_REDACTED, name)
+def _redact_key(found: re.Match[str]) -> str:
+    """Return what to write for what looks like a key in a model's name."""
+    return found[0] if _WORDS.fullmatch(found[0]) else _REDACTED
 
 
 def capture_wanted(requested: bool, environ: Mapping[str, str]) -> bool:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,13 @@ pytest.importorskip("crewai")
 import httpx
 from crewai.events import event_bus
 from crewai.events.event_bus import CrewAIEventsBus, crewai_event_bus
+from crewai.events.types.llm_events import (
+    LLMCallCompletedEvent,
+    LLMCallStartedEvent,
+    LLMCallType,
+)
+from crewai.events.types.tool_usage_events import ToolUsageFinishedEvent, ToolUsageStartedEvent
+from support.patience import patience
 
 import crewmeter
 from crewmeter.crewai.event_to_span import TABLE
@@ -243,3 +252,37 @@ def test_nonsense_usage_is_a_flagged_row(meter):
     assert [
         (call["input_tokens"], call["cost_pusd"], call["cost_status"]) for call in meter.calls()
     ] == [(None, None, "invalid_usage")] * 2
+
+
+class Lazy:
+    """A tool call of a response whose fields raise when they are read."""
+
+    @property
+    def function(self):
+        raise RuntimeError("not loaded yet")
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_odd_content_costs_no_call_and_no_step(ledger_path, capture):
+    """A response or an output that is no JSON, or raises when read, is billed by the next flush."""
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False, capture_content=capture)
+    source = SimpleNamespace(model="gpt-4o", provider="openai")
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    for number, odd in enumerate(({(1, 2): 3}, [Lazy()])):
+        call = {"call_id": f"odd-{number}", "model": "gpt-4o", "messages": []}
+        crewai_event_bus.emit(source, LLMCallStartedEvent(**call))
+        ended = LLMCallCompletedEvent(
+            **call, response=odd, call_type=LLMCallType.LLM_CALL, usage=usage
+        )
+        crewai_event_bus.emit(source, ended)
+        tool = {"tool_name": "t", "tool_args": {}, "tool_class": "T"}
+        crewai_event_bus.emit(source, ToolUsageStartedEvent(**tool))
+        now = datetime.now(UTC)
+        finished = ToolUsageFinishedEvent(**tool, started_at=now, finished_at=now, output=odd)
+        crewai_event_bus.emit(source, finished)
+    assert handle.flush(patience(20))
+    from support.rows import call_rows, step_rows
+
+    assert [call["input_tokens"] for call in call_rows(ledger_path)] == [10, 10]
+    assert len([step for step in step_rows(ledger_path) if step["kind"] == "tool"]) == 2
+    handle.uninstrument()

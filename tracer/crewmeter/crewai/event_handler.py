@@ -291,17 +291,19 @@ class EventHandler:
         if node is None:
             node = self._renamed(event, ending.key)
         if node is not None and node.call is not None:
-            self._tool_calls.note(node, getattr(event, "response", None))
-            add_outcome(node.call, event)
-            if not node.call.exchanges and has_mocked_client(source):
-                node.call.not_sent = True
-            self._close(
-                node,
-                rule,
-                event,
-                ending,
-                now_ns,
-            )
+            try:
+                add_outcome(node.call, event)
+                if not node.call.exchanges and has_mocked_client(source):
+                    node.call.not_sent = True
+                self._tool_calls.note(node, getattr(event, "response", None))
+            finally:
+                self._close(
+                    node,
+                    rule,
+                    event,
+                    ending,
+                    now_ns,
+                )
         elif self._recorder.find_ended_call(ending.key, usage_of(event)) is None:
             self._record_unannounced(rule, source, event, now_ns)
 
@@ -338,13 +340,16 @@ class EventHandler:
     def _close(
         self, node: OpenSpan, rule: EventRule, event: Any, ending: Ending, now_ns: int
     ) -> None:
-        node.attributes.update(ending.attributes)
-        if rule.failed or ending.error_type is not None:
-            node.error_type = ending.error_type or error_of(event)
-            error = getattr(event, "error", None) or getattr(event, "failure", "")
-            node.message = self._content.text(str(error))
-        self._add_content(node, ending.content)
-        self._recorder.close(node, now_ns)
+        """End a span, whatever its content does: the bill comes first."""
+        try:
+            node.attributes.update(ending.attributes)
+            if rule.failed or ending.error_type is not None:
+                node.error_type = ending.error_type or error_of(event)
+                error = getattr(event, "error", None) or getattr(event, "failure", "")
+                node.message = self._content.text(str(error))
+            self._add_content(node, ending.content)
+        finally:
+            self._recorder.close(node, now_ns)
 
     def _note_first_chunk(self, event: Any, now_ns: int) -> None:
         node = self._recorder.find_call(event.call_id)

@@ -10,14 +10,23 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crewmeter.redaction import Content
+
+    Part = dict[str, object]
+    Piece = tuple[Callable[[Any, Content, int], Part], Any]
+    """What makes a part, and of what."""
 
 __all__ = ["called_tool", "messages_text"]
 
-_MOST_MESSAGES = 200
-"""Messages of one list. What exceeds it is at the front: the oldest."""
+_MOST_PARTS = 200
+"""Parts of one list of messages. What exceeds it is at the front: the oldest."""
 _FEWEST_CHARACTERS = 100
-"""What each message may hold of its text, however many they are."""
+"""What each part may hold of its text, however many they are."""
+_LONGEST_NAME = 200
+"""Characters of a role, a tool's name or an id."""
+_ROLES = frozenset({"assistant", "developer", "system", "tool", "user"})
 
 
 def messages_text(value: object, role: str, content: Content) -> str | None:
@@ -27,16 +36,27 @@ def messages_text(value: object, role: str, content: Content) -> str | None:
         value: A text, a list of ``{"role", "content"}``, a list of tool calls, or anything else,
             which becomes its JSON.
         role: Who says it, where the value itself does not tell.
-        content: The limit is the whole list's. Each message gets an equal share of it.
+        content: Each part gets an equal share of the limit, at least a hundred characters. So the
+            texts together have at most the limit, or 20,000 characters where that is more.
 
     Returns:
         None where content is not captured, or there is none.
     """
     if not content.enabled or value is None:
         return None
-    messages = _listed(value, role)[-_MOST_MESSAGES:]
-    share = max(_FEWEST_CHARACTERS, content.limit // max(1, len(messages)))
-    shaped = [_message(message, role, content, share) for message in messages]
+    newest: list[tuple[str, list[Piece]]] = []
+    left = _MOST_PARTS
+    for message in reversed(_listed(value, role)):
+        pieces = _pieces(message)[-left:]
+        newest.append((message.get("role") or role, pieces))
+        left -= max(1, len(pieces))
+        if left <= 0:
+            break
+    share = max(_FEWEST_CHARACTERS, content.limit // (_MOST_PARTS - left))
+    shaped: list[Part] = []
+    for who, pieces in reversed(newest):
+        parts = [make(item, content, share) for make, item in pieces]
+        shaped.append({"role": _role(who, content), "parts": parts})
     return json.dumps(shaped, default=str, ensure_ascii=False)
 
 
@@ -50,40 +70,47 @@ def _is_message(item: object) -> bool:
     return isinstance(item, dict) and isinstance(item.get("role"), str)
 
 
-def _message(message: dict[str, Any], role: str, content: Content, share: int) -> dict[str, object]:
-    who = message.get("role") or role
+def _role(who: str, content: Content) -> str | None:
+    return who if who in _ROLES else content.text(who, _LONGEST_NAME)
+
+
+def _pieces(message: dict[str, Any]) -> list[Piece]:
+    """Return the newest parts: text, tool calls, and the kind of the rest."""
     said = message.get("content")
-    if who == "tool":
-        answer = content.text(said, share)
-        parts = [
-            {"type": "tool_call_response", "id": message.get("tool_call_id"), "response": answer}
-        ]
-    else:
-        parts = _parts(said, content, share)
-        calls = message.get("tool_calls")
-        if isinstance(calls, list):
-            parts += [_tool_call(call, content, share) for call in calls]
-    return {"role": who, "parts": parts}
+    if message.get("role") == "tool":
+        return [(_tool_answer, message)]
+    pieces: list[Piece] = []
+    if isinstance(said, list) and said:
+        pieces = [(_listed_part, item) for item in said[-_MOST_PARTS:]]
+    elif said is not None:
+        pieces = [(_text, said)]
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        pieces += [(_tool_call, call) for call in calls[-_MOST_PARTS:]]
+    return pieces
 
 
-def _parts(said: object, content: Content, share: int) -> list[dict[str, object]]:
-    """Return the parts of a message: text, tool calls, and the kind of the rest."""
-    if said is None:
-        return []
-    if not isinstance(said, list) or not said:
-        return [{"type": "text", "content": content.text(said, share)}]
-    parts: list[dict[str, object]] = []
-    for item in said:
-        if _name_of_call(item) is not None:
-            parts.append(_tool_call(item, content, share))
-        elif isinstance(item, dict) and isinstance(item.get("text"), str):
-            parts.append({"type": "text", "content": content.text(item["text"], share)})
-        elif isinstance(item, dict) and isinstance(item.get("type"), str):
-            # An image, a file: what it is, and not its bytes.
-            parts.append({"type": "generic", "name": item["type"]})
-        else:
-            parts.append({"type": "text", "content": content.text(item, share)})
-    return parts
+def _text(said: object, content: Content, share: int) -> Part:
+    return {"type": "text", "content": content.text(said, share)}
+
+
+def _listed_part(item: object, content: Content, share: int) -> Part:
+    if _name_of_call(item) is not None:
+        return _tool_call(item, content, share)
+    if isinstance(item, dict) and isinstance(item.get("text"), str):
+        return _text(item["text"], content, share)
+    if isinstance(item, dict) and isinstance(item.get("type"), str):
+        # An image, a file: what it is, and not its bytes.
+        return {"type": "generic", "name": content.text(item["type"], _LONGEST_NAME)}
+    return _text(item, content, share)
+
+
+def _tool_answer(message: dict[str, Any], content: Content, share: int) -> Part:
+    return {
+        "type": "tool_call_response",
+        "id": content.text(message.get("tool_call_id"), _LONGEST_NAME),
+        "response": content.text(message.get("content"), share),
+    }
 
 
 def called_tool(item: object) -> tuple[str, str] | None:
@@ -104,7 +131,7 @@ def _name_of_call(item: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _tool_call(item: object, content: Content, share: int) -> dict[str, object]:
+def _tool_call(item: object, content: Content, share: int) -> Part:
     function = _field(item, "function")
     holder = item if function is None else function
     arguments = _field(holder, "arguments")
@@ -112,8 +139,8 @@ def _tool_call(item: object, content: Content, share: int) -> dict[str, object]:
         arguments = _field(holder, "input")
     return {
         "type": "tool_call",
-        "id": _field(item, "id"),
-        "name": _name_of_call(item),
+        "id": content.text(_field(item, "id"), _LONGEST_NAME),
+        "name": content.text(_name_of_call(item), _LONGEST_NAME),
         "arguments": content.text(arguments, share),
     }
 
