@@ -530,3 +530,24 @@ def test_a_reported_cost_is_an_exact_decimal_or_nothing(raw, usd):
     Anything that is no amount in USD is dropped.
     """
     assert reported_cost(raw) == usd
+
+
+@pytest.mark.parametrize(
+    ("kind", "flag"),
+    [
+        ("advisor_message", "unknown_usage:iterations.advisor_message"),
+        ("\x1b[31m " + "x" * 400, None),
+        ({"text": "said"}, "unknown_usage:iterations.type"),
+    ],
+    ids=["known", "hostile", "no text"],
+)
+def test_another_models_iteration_leaves_a_lower_bound(kind, flag):
+    """What is ours stays counted; the flag names the kind, short and printable."""
+    ours = {"type": "message", "input_tokens": 10, "output_tokens": 5}
+    theirs = {"type": kind, "input_tokens": 100, "output_tokens": 50}
+    raw = {"input_tokens": 10, "output_tokens": 5, "iterations": [ours, theirs]}
+    usage = read_usage(raw, provider="anthropic")
+    assert (usage.status, usage.input, usage.output) == ("reported", 10, 5)
+    (said,) = usage.flags
+    assert said == flag or (flag is None and said.isprintable() and len(said) < 120)
+    assert " " not in said

@@ -14,6 +14,7 @@ from crewmeter.providers.provider_protocol import (
     UsageShape,
     keys,
 )
+from crewmeter.providers.unknown_usage import flag_of
 from crewmeter.usage.draft import Raw, UsageDraft, count, items, part
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ def _sum_iterations(draft: UsageDraft, iterations: list[Raw]) -> None:
     draft.input = 0
     for iteration in iterations:
         kind = iteration.get("type", "message")
+        if not isinstance(kind, str):
+            kind = "type"
         if kind not in _OWN_ITERATIONS:
             # Another model's, at that model's rates: the row has one model, so it is not billed.
-            draft.flags.append(f"unknown_usage:iterations.{kind}")
+            draft.flags.append(flag_of(f"iterations.{kind}"))
             continue
         one = UsageDraft()
         _add_input(one, iteration)
