@@ -20,7 +20,7 @@ from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
 from crewmeter.export.journal import Journal
 from crewmeter.export.journal_format import journal_folder, ledger_file
-from crewmeter.export.readable_span import readable
+from crewmeter.export.readable_span import readable, renew_lock
 from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
@@ -292,5 +292,6 @@ def _watch_forks(installation: Installation) -> None:
 
 
 def _after_fork() -> None:
+    renew_lock()
     for installation in list(_installations):
         installation.after_fork()

@@ -9,8 +9,9 @@ import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
-from crewmeter import semconv
+from crewmeter import lifecycle, semconv
 from crewmeter.attribution import attribute
+from crewmeter.export import readable_span
 from crewmeter.export.readable_span import readable
 from crewmeter.http.observation import HttpExchange
 from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT
@@ -331,3 +332,19 @@ def test_an_answer_that_cannot_be_read_late_costs_no_span(bench):
     bench.finish(exchange)
     bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
     assert bench.billed() == [(10, 5, "event", "event")]
+
+
+def test_a_forked_child_has_locks_of_its_own():
+    """A lock that another thread held at the fork stays held, and would stop the child."""
+    bench = Bench()
+    node = bench.call()
+    correlator = bench.recorder._correlator
+    held = (correlator._lock, correlator.counters._lock, readable_span._lock)
+    for lock in held:
+        lock.acquire()
+    lifecycle._after_fork()
+    bench.recorder.reset_after_fork()
+    for fresh in (correlator._lock, correlator.counters._lock, readable_span._lock):
+        assert not fresh.locked()
+    bench.recorder.close(node, NOW + 1)
+    assert not bench.done

@@ -23,11 +23,27 @@ if TYPE_CHECKING:
     from crewmeter.semconv.generations import Emitted
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["attributes_of", "final_attributes", "final_values", "readable", "status_of"]
+__all__ = [
+    "attributes_of",
+    "final_attributes",
+    "final_values",
+    "readable",
+    "renew_lock",
+    "status_of",
+]
 
 _OK = Status(StatusCode.UNSET)
 _scope = InstrumentationScope(semconv.SCOPE, version())
 _lock = threading.Lock()
+
+
+def renew_lock() -> None:
+    """Make a new lock in a forked child.
+
+    Another thread may have held the old one at the fork, and would hold it for ever.
+    """
+    global _lock
+    _lock = threading.Lock()
 
 
 def final_values(node: OpenSpan) -> tuple[Any, ...] | None:

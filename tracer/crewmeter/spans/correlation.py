@@ -135,7 +135,12 @@ class Correlator:
             call.exchanges.append(exchange)
 
     def after_fork(self) -> None:
-        """Forget the exchanges for which the parent of a forked child waits."""
+        """Forget the exchanges for which the parent of a forked child waits.
+
+        The locks are new, since another thread may have held the old ones at the fork.
+        """
+        self._lock = threading.Lock()
+        self.counters.after_fork()
         self._pending = {}
         self._held = []
 

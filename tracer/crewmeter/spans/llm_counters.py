@@ -67,6 +67,11 @@ class LlmCounters:
         self._windows: dict[int, _CounterWindow] = {}
         self._lock = threading.Lock()
 
+    def after_fork(self) -> None:
+        """Begin afresh in a forked child, where the parent's open calls never end."""
+        self._lock = threading.Lock()
+        self._windows = {}
+
     def started(self, source: object, call: ModelCall) -> None:
         """Note that a call of ``source`` begins, which has ``get_token_usage_summary``."""
         if not hasattr(source, "get_token_usage_summary"):
