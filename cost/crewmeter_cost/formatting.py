@@ -21,6 +21,7 @@ __all__ = [
     "counted",
     "provider_text",
     "run_status_text",
+    "short_count",
     "usd",
 ]
 
@@ -76,6 +77,9 @@ PROVIDER_TEXT: Mapping[str, str] = {
 }
 
 
+_UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
 def counted(amount: int, noun: str, plural: str | None = None) -> str:
     """Return ``1 call``, ``2 calls``, ``12,345 calls``.
 
@@ -85,6 +89,17 @@ def counted(amount: int, noun: str, plural: str | None = None) -> str:
     if amount != 1:
         word = plural or noun + "s"
     return f"{amount:,} {word}"
+
+
+def short_count(amount: int) -> str:
+    """Return a count in at most five characters, rounded: ``950``, ``1.2k``, ``15M``."""
+    for unit, name in _UNITS:
+        # From these bounds on, the smaller form would be rounded up to the next larger one.
+        if amount >= 9.95 * unit:
+            return f"{amount / unit:,.0f}{name}"
+        if amount >= 0.9995 * unit:
+            return f"{amount / unit:.1f}{name}"
+    return str(amount)
 
 
 def cost_status_text(status: str) -> str:

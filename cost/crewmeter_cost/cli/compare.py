@@ -180,9 +180,10 @@ def explanation(step: StepPair, comparison: Comparison) -> str:
         parts.append(signed_usd(step.cost_change))
         total = comparison.cost_change
         if total:
-            parts.append(f"({step.cost_change / total:.0%} of the difference)")
+            share = f"{step.cost_change / total:.0%}".replace("-", "−")
+            parts.append(f"({share} of the difference)")
     else:
-        parts.append(f"{step.seconds_change:+,.1f} s")
+        parts.append(f"{_with_sign(step.seconds_change, 1)} s")
     return " ".join(parts)
 
 
@@ -238,15 +239,20 @@ def _change(before: object, after: object) -> str:
     if not isinstance(before, int | float) or not isinstance(after, int | float):
         return "–"
     if isinstance(before, float) or isinstance(after, float):
-        return f"{after - before:+,.2f}"
-    return f"{after - before:+,}"
+        return _with_sign(after - before, 2)
+    return _with_sign(after - before)
+
+
+def _with_sign(change: Decimal | float, decimals: int = 0) -> str:
+    """Return a difference with its sign, the same minus as differences of money have."""
+    return f"{change:+,.{decimals}f}".replace("-", "−")
 
 
 def _percent(before: object, after: object) -> str:
     """Return a relative difference, a dash where there is nothing to compare with."""
     if not isinstance(before, int | float) or not isinstance(after, int | float) or not before:
         return "–"
-    return f"{(Decimal(after) / Decimal(before) - 1) * 100:+.0f} %"
+    return f"{_with_sign((Decimal(after) / Decimal(before) - 1) * 100)} %"
 
 
 def _print(made: Comparison) -> None:
@@ -254,13 +260,13 @@ def _print(made: Comparison) -> None:
     for step in made.explanations:
         sys.stdout.write(f"• {explanation(step, made)}\n")
     headings = [
-        ("", "left"),
+        ("", "name"),
         ("A", "right"),
         ("B", "right"),
         ("B − A", "right"),
-        ("", "right"),
+        ("change", "right"),
     ]
-    print_table("", headings, _lines(made))
+    print_table("", headings, _lines(made), drop=("change", "B − A"))
     changed = [step for step in made.steps if step.cost_change or step.count_change]
     if not changed:
         sys.stdout.write("no step differs in count or cost\n")
@@ -284,7 +290,7 @@ def _step_cells(step: StepPair) -> list[Cell]:
         f"{step.a.count:,}",
         f"{step.b.count:,}",
         _signed(step.cost_change),
-        f"{step.seconds_change:+,.1f}",
+        _with_sign(step.seconds_change, 1),
     ]
 
 

@@ -10,12 +10,13 @@ from rich.text import Text
 
 from crewmeter_cost.cli.output import (
     Amount,
+    Cell,
     amount_texts,
-    cost_cell,
+    cost_amount,
     print_table,
     without_price,
 )
-from crewmeter_cost.formatting import counted
+from crewmeter_cost.formatting import counted, short_count
 from crewmeter_cost.ledger.read.report import report
 
 if TYPE_CHECKING:
@@ -81,16 +82,16 @@ def money(
         )
     unpriced = found.total.sums["unpriced_calls"]
     if unpriced:
-        console.print(f"[yellow]* {without_price(unpriced)}, and not counted as $0.[/]")
+        console.print(f"[yellow]{without_price(unpriced)}, and not counted as $0.[/]")
     return found
 
 
-def _cells(row: ReportRow) -> list[str]:
+def _cells(row: ReportRow) -> list[Cell]:
     sums = row.sums
     failed = f"{sums['failed_calls']:,}" if sums["failed_calls"] else ""
     p95 = "" if row.p95_seconds is None else f"{row.p95_seconds:.1f}s"
     counts = [_short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")]
-    cost = cost_cell(
+    cost = cost_amount(
         row.cost_pusd,
         priced=sums["priced_calls"],
         unpriced=sums["unpriced_calls"],
@@ -105,15 +106,10 @@ def _cells(row: ReportRow) -> list[str]:
 
 
 def _short(tokens: int) -> str:
-    """Return a token count in at most six characters.
-
-    It is exact below 100,000, then in thousands or millions.
-    """
+    """Return a token count in at most six characters, exact below 100,000."""
     if tokens < 100_000:
         return f"{tokens:,}"
-    if tokens < 999_500:
-        return f"{tokens / 1e3:,.0f}k"
-    return f"{tokens / 1e6:,.1f}M"
+    return short_count(tokens)
 
 
 def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:

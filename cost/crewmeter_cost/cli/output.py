@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COST_LEGEND",
+    "UNPRICED_LEGEND",
     "Amount",
     "Cell",
     "aligned",
     "amount_texts",
     "console",
     "cost_amount",
-    "cost_cell",
     "exact_texts",
     "exact_usd",
+    "money_column",
     "print_csv",
     "print_json",
     "print_table",
@@ -76,12 +77,13 @@ def amount_texts(cells: Sequence[Cell]) -> list[str]:
     """Return a column of money with the same decimals and points below each other.
 
     The largest amount decides: cents from ten dollars up, four decimals from ten cents up, else
-    six. What that would round to nothing is ``<$0.01``. Texts between amounts stay as they are.
+    six; cents too where all are zero. What that would round to nothing is ``<$0.01``. Texts between
+    amounts stay as they are.
     """
     known = [abs(cell.pusd) for cell in cells if isinstance(cell, Amount) and cell.pusd]
     most = max(known, default=0)
     decimals = 6
-    if most >= 10 * PICO:
+    if not most or most >= 10 * PICO:
         decimals = 2
     elif most >= PICO // 10:
         decimals = 4
@@ -92,6 +94,14 @@ def amount_texts(cells: Sequence[Cell]) -> list[str]:
             text = _amount_text(cell, decimals)
         texts.append(str(text))
     return aligned(texts)
+
+
+def money_column(heading: str, cells: Sequence[Cell]) -> list[str]:
+    """Return a column of money, its heading first, with points below each other."""
+    texts = amount_texts(cells)
+    # Rich strips the padding of right-justified cells, so all of them get one width.
+    width = max(len(heading), *(len(text) for text in texts))
+    return [text.rjust(width) for text in (heading, *texts)]
 
 
 def exact_texts(amounts: Sequence[str]) -> list[str]:
@@ -124,7 +134,13 @@ def _amount_text(amount: Amount, decimals: int) -> str:
 
 
 def cost_amount(pusd: int | None, *, priced: int, unpriced: int, inexact: int = 0) -> Cell:
-    """Return a sum of calls' costs for a table's column, as `cost_cell` does."""
+    """Return a sum of calls' costs for a table's column.
+
+    `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is
+    neither, nobody billed it. `inexact` is how many have a bound or an estimate. Where some have no
+    price or an inexact one, the sum gets a star, which `COST_LEGEND` explains; where all were
+    refused, it is a dash.
+    """
     if not priced:
         return "unpriced" if unpriced else "–"
     return Amount(pusd, "*" if unpriced or inexact else "")
@@ -145,22 +161,10 @@ def aligned(cells: Sequence[str]) -> list[str]:
     return [cell.rjust(width) for cell in padded]
 
 
-def cost_cell(pusd: int | None, *, priced: int, unpriced: int, inexact: int = 0) -> str:
-    """Return a sum of calls' costs for a table.
-
-    `priced` and `unpriced` are how many of the calls have a price and have none; a refused call is
-    neither, nobody billed it. `inexact` is how many have a bound or an estimate. Where some have no
-    price or an inexact one, the sum gets a star, which `COST_LEGEND` explains; where all were
-    refused, it is a dash.
-    """
-    if not priced:
-        return "unpriced" if unpriced else "–"
-    star = "*" if unpriced or inexact else ""
-    return f"{usd(pusd)}{star}"
-
-
 COST_LEGEND = "* not exact: without calls that have no price, or with bounds and estimates"
-"""What the star of `cost_cell` means; printed below a table that has one."""
+"""What the star of `cost_amount` means; printed below a table that has one."""
+UNPRICED_LEGEND = "* without calls that have no price"
+"""The same where bounds and estimates are not counted, as in lists of runs."""
 
 
 def without_price(unpriced: int, calls: int | None = None) -> str:
@@ -211,6 +215,7 @@ def print_table(
     *,
     footer: Sequence[Cell] | None = None,
     drop: Sequence[str] = (),
+    legend: str = COST_LEGEND,
 ) -> None:
     """Print a table that fits the terminal, with every amount whole.
 
@@ -218,7 +223,7 @@ def print_table(
     ``left`` is folded, ``right`` and ``point`` (decimal points below each other) are never cut.
     A column with an `Amount` is of side ``point``, whatever it says.
     Where that is not enough, the columns headed `drop` go, in that order. Cells are plain text:
-    markup in names is printed, not interpreted.
+    markup in names is printed, not interpreted. `legend` explains the star of amounts.
     """
     from rich.text import Text
 
@@ -244,7 +249,7 @@ def print_table(
         out.print(Text(title, style="italic"))
     out.print(fitted.table())
     if any(isinstance(cell, Amount) and cell.mark == "*" for row in cells for cell in row):
-        out.print(COST_LEGEND)
+        out.print(legend)
 
 
 class _Fitted:

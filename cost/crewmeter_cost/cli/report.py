@@ -32,7 +32,7 @@ from crewmeter_cost.cli.output import (
     without_price,
 )
 from crewmeter_cost.filters import parse_filter
-from crewmeter_cost.formatting import counted, provider_text
+from crewmeter_cost.formatting import counted, provider_text, short_count
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES, report_query
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
@@ -80,7 +80,6 @@ _PRINTED = (
     "cost_usd",
 )
 _DROPPED_WHEN_NARROW = ("cached", "p50", "p95", "out", "in", "ok")
-_UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def register(app: typer.Typer, help: str) -> None:
@@ -226,7 +225,8 @@ def _cells(row: ReportRow, *, of_tools: bool) -> list[Cell]:
     ]
     if not of_tools:
         cells += [
-            _short(sums[name]) for name in ("input_tokens", "cache_read_tokens", "output_tokens")
+            short_count(sums[name])
+            for name in ("input_tokens", "cache_read_tokens", "output_tokens")
         ]
     cells += [
         _seconds(row.p50_seconds),
@@ -243,16 +243,6 @@ def _cells(row: ReportRow, *, of_tools: bool) -> list[Cell]:
             inexact=row.inexact_calls or 0,
         )
     return [*cells, cost]
-
-
-def _short(amount: int) -> str:
-    """Return a token count in at most five characters."""
-    for unit, name in _UNITS:
-        if amount >= 10 * unit:
-            return f"{amount // unit:,}{name}"
-        if amount >= unit:
-            return f"{amount / unit:.1f}{name}"
-    return str(amount)
 
 
 def _seconds(seconds: float | None) -> str:

@@ -23,6 +23,7 @@ from crewmeter_cost.cli.options import (
     zone,
 )
 from crewmeter_cost.cli.output import (
+    UNPRICED_LEGEND,
     Amount,
     Cell,
     console,
@@ -134,7 +135,7 @@ def _print(found: Sequence[Run], order: str) -> None:
     columns = [
         ("run", "right"),
         (started, "right"),
-        ("name", "left"),
+        ("name", "name"),
         ("status", "right"),
         ("time", "right"),
         ("calls", "right"),
@@ -148,11 +149,14 @@ def _print(found: Sequence[Run], order: str) -> None:
         dropped.add(6)
     if width < 80:
         dropped |= {1, 5}
+    if width < 56:
+        dropped |= {3, 4}
     rows = [_cells(run) for run in found]
     print_table(
         f"Runs, {_TITLES[order]}; `crewmeter show RUN` takes the start of an id",
         [column for index, column in enumerate(columns) if index not in dropped],
         [[cell for index, cell in enumerate(row) if index not in dropped] for row in rows],
+        legend=UNPRICED_LEGEND,
     )
 
 

@@ -26,7 +26,17 @@ from crewmeter_cost.cli.options import (
     window,
     zone,
 )
-from crewmeter_cost.cli.output import console, cost_cell, exact_usd, shortened, usd
+from crewmeter_cost.cli.output import (
+    UNPRICED_LEGEND,
+    Amount,
+    Cell,
+    console,
+    cost_amount,
+    exact_usd,
+    money_column,
+    shortened,
+    usd,
+)
 from crewmeter_cost.csv_text import csv_line
 from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.formatting import counted
@@ -50,6 +60,8 @@ _MARK = {
     "abandoned": ("◌", "yellow"),
     "running": ("●", "cyan"),
 }
+_MONEY = ("cost", "spent", "limit")
+"""Headings of columns of money, which are never cut."""
 _CSV = (
     "at",
     "since",
@@ -285,7 +297,7 @@ def _table(title: str, headings: Sequence[str], right: Sequence[str] = ()) -> Ta
         table.add_column(
             heading,
             justify="right" if heading in right else "left",
-            no_wrap=heading in right,
+            no_wrap=heading in right or heading.strip() in _MONEY,
             overflow="ellipsis",
         )
     return table
@@ -299,14 +311,18 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
     if not lines:
         return Text(empty, style="dim")
     narrow = console().width < 70
-    amounts = ("time", "cost") if narrow else ("time", "calls", "tools", "cost")
+    cost, *costs = money_column("cost", [_cost(run) for run in lines])
+    amounts = ("time",) if narrow else ("time", "calls", "tools")
     table = _table(
         title,
-        ("", "run", "name", *amounts),
+        ("", "run", "name", *amounts, cost),
         right=("run", *amounts),
     )
+    if any("*" in text for text in costs):
+        table.caption = Text(UNPRICED_LEGEND)
+        table.caption_justify = "left"
     active = title == "active runs"
-    for run in lines:
+    for run, spent in zip(lines, costs, strict=True):
         mark, style = _MARK.get(
             "running" if active else run.status,
             ("?", ""),
@@ -319,13 +335,6 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
             f"{run.calls:,}",
             f"{run.tool_calls:,}",
         ]
-        cells.append(
-            cost_cell(
-                run.cost_pusd,
-                priced=run.priced_calls,
-                unpriced=run.unpriced_calls,
-            )
-        )
         if narrow:
             del cells[1:3]
         name = Text(
@@ -339,8 +348,13 @@ def _runs(title: str, lines: Sequence[Run], now: datetime, *, empty: str) -> Ren
             run.run_id[:8],
             name,
             *cells,
+            spent,
         )
     return table
+
+
+def _cost(run: Run) -> Cell:
+    return cost_amount(run.cost_pusd, priced=run.priced_calls, unpriced=run.unpriced_calls)
 
 
 def _budgets(found: Sequence[BudgetStatus]) -> Table:
@@ -349,13 +363,11 @@ def _budgets(found: Sequence[BudgetStatus]) -> Table:
     On a narrow terminal the bar goes.
     """
     narrow = console().width < 80
-    headings = ("budget", "spent", "limit") if narrow else ("budget", "", "spent", "limit")
-    table = _table("budgets", headings, right=("spent", "limit"))
-    for each in found:
-        amounts = [
-            usd(each.spent_pusd),
-            usd(each.budget.amount_pusd),
-        ]
+    spent = money_column("spent", [Amount(each.spent_pusd) for each in found])
+    limits = money_column("limit", [Amount(each.budget.amount_pusd) for each in found])
+    bar = () if narrow else ("",)
+    table = _table("budgets", ("budget", *bar, spent[0], limits[0]))
+    for each, *amounts in zip(found, spent[1:], limits[1:], strict=True):
         if narrow:
             table.add_row(
                 Text(shortened(each.budget.label, 32)),
