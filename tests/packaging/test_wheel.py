@@ -186,12 +186,15 @@ def test_the_bare_wheel_prices_reports_and_writes_a_stack(bare, tmp_path):
 
 
 def test_the_bare_wheel_says_what_is_missing(bare):
-    """A command that needs an extra names it; no traceback."""
-    for command in (("demo",), ("serve", "--http-port", "0")):
+    """A command that needs an extra says how this wheel is installed with it; no traceback."""
+    for command, extra in (
+        (("demo",), "crewai"),
+        (("serve", "--http-port", "0"), "sidecar"),
+    ):
         done = bare.run("crewmeter", *command)
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
-        assert "crewmeter[" in done.stderr, done.stderr
+        assert f".whl[{extra}]'" in done.stderr, done.stderr
 
 
 def test_the_demo_runs_from_the_wheel(tmp_path_factory, wheel):
