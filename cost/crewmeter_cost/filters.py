@@ -27,6 +27,7 @@ __all__ = [
     "AMOUNT_KEYS",
     "CALL_KEYS",
     "KEYS",
+    "MODEL_CALL_KEYS",
     "NAME_KEYS",
     "RUN_STATUSES",
     "Filter",
@@ -56,6 +57,8 @@ NAME_KEYS = (
 
 CALL_KEYS = ("finish_reason", "cost_status")
 """Keys that name how a call ended and how it was priced."""
+MODEL_CALL_KEYS = ("model", "provider", *CALL_KEYS)
+"""Keys of what model calls have and tool calls have not."""
 
 _RUN_TEXT_KEYS = ("run", "name", "kind", "status", "error")
 AMOUNT_KEYS = (

@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crewmeter_cost.budgets.definition import Budget
 from crewmeter_cost.budgets.period_spend import spent_pusd
 from crewmeter_cost.budgets.repository import BudgetStatus, in_force, status
+from crewmeter_cost.filters import MODEL_CALL_KEYS, Filter
+from crewmeter_cost.ledger.read.filter_sql import call_conditions, step_conditions
+from crewmeter_cost.ledger.read.query import rounded, started_within
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.rollup_windows import hour_parts
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.runs import Run, runs
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
-from crewmeter_cost.ledger.sql import Sql, one_of, sql
+from crewmeter_cost.ledger.sql import Sql, sql
+from crewmeter_cost.ledger.sql import where as sql_where
 from crewmeter_cost.money import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from crewmeter_cost.filters import Filter
     from crewmeter_cost.ledger.read.report import ReportRow
     from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
@@ -34,9 +37,11 @@ __all__ = ["Failure", "Snapshot", "look"]
 ALIVE = timedelta(hours=1)
 """A run without an end counts as running for an hour. Then its process is taken to be gone."""
 RATE_SECONDS = 60
+_NS = 10**9
 _FAILED_WITHIN = timedelta(days=1)
 _RECENT = 500
-"""Newest matching runs whose failures are looked for."""
+"""Newest matching runs among which the active ones are looked for."""
+_NO_FILTER = Filter(())
 _EVERYTHING = Budget(amount_pusd=1, period="total")
 """Whose spend is summed: everyone's."""
 
@@ -78,14 +83,27 @@ _UNPRICED_HOURS = (
     "SELECT coalesce(sum(unpriced_calls), 0) FROM total_hourly WHERE time >= ? AND time < ?"
 )
 _UNPRICED_CALLS = "SELECT count(*) FROM calls WHERE unpriced = 1 AND time >= ? AND time < ?"
-_FAILED_CALLS = (
-    "SELECT time, coalesce(request_model, operation), coalesce(error_type, 'error'), "
-    "coalesce(agent, crew, '') FROM calls "
-    "WHERE status = 'error' AND time >= ? AND time < ?"
-)
-_FAILED_TOOLS = (
-    "SELECT time, name, coalesce(error_type, 'error'), coalesce(agent, crew, '') FROM steps "
-    "WHERE status = 'error' AND kind = 'tool' AND time >= ? AND time < ?"
+_FAILED_CALLS = """
+    SELECT call.started_ns, coalesce(model.value, operation.value),
+      coalesce(error.value, 'error'), coalesce(agent.value, crew.value, '') FROM call
+    LEFT JOIN label AS model ON model.id = call.request_model
+    LEFT JOIN label AS operation ON operation.id = call.operation
+    LEFT JOIN label AS error ON error.id = call.error_type
+    LEFT JOIN label AS agent ON agent.id = call.agent
+    LEFT JOIN label AS crew ON crew.id = call.crew
+"""
+_FAILED_TOOLS = """
+    SELECT step.started_ns, name.value,
+      coalesce(error.value, 'error'), coalesce(agent.value, crew.value, '') FROM step
+    LEFT JOIN run ON run.id = step.run
+    LEFT JOIN label AS name ON name.id = step.name
+    LEFT JOIN label AS error ON error.id = step.error_type
+    LEFT JOIN label AS agent ON agent.id = step.agent
+    LEFT JOIN label AS crew ON crew.id = step.crew
+"""
+_CALL_FAILED = Sql("call.state <> 0")
+_TOOL_FAILED = Sql(
+    "step.state = 1 AND step.kind IN (SELECT id FROM label WHERE kind = 'kind' AND value = 'tool')"
 )
 
 
@@ -110,6 +128,7 @@ def look(
             where,
             now=now,
             since=since,
+            past=past,
             most=most,
         )
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -156,7 +175,7 @@ def look(
 
 
 def _look_where(
-    ledger: Ledger, where: Filter, *, now: datetime, since: datetime | None, most: int
+    ledger: Ledger, where: Filter, *, now: datetime, since: datetime | None, past: bool, most: int
 ) -> Snapshot:
     """Return the state of matching runs and calls, summed from the calls themselves."""
     until = now + timedelta(microseconds=1)
@@ -201,7 +220,7 @@ def _look_where(
             failed_since,
             int(now.timestamp()) + 1,
             most,
-            one_of("run_id", [run.run_id for run in recent]),
+            where,
         )
     engine = ledger.engine
     spent = total(begin)
@@ -222,6 +241,7 @@ def _look_where(
             engine,
             in_force(engine),
             now=now,
+            as_of=now if past else None,
         ),
     )
 
@@ -232,22 +252,36 @@ def _is_active(run: Run, now_ns: int) -> bool:
 
 
 def _failures(
-    session: Session, since: datetime, end: int, most: int, of_runs: Sql | None = None
+    session: Session, since: datetime, end: int, most: int, wanted: Filter = _NO_FILTER
 ) -> tuple[Failure, ...]:
-    """Return the newest failed calls and tool uses.
+    """Return the newest failed calls and tool uses that match a filter."""
+    first = int(since.timestamp()) * _NS
+    failed = [
+        _CALL_FAILED,
+        *started_within("call", first, end * _NS),
+        *call_conditions(session, wanted),
+    ]
+    found = _newest(session, _FAILED_CALLS, "call", failed, most)
+    # Tool uses have no model, provider, finish reason or cost status.
+    if not any(term.key in MODEL_CALL_KEYS for term in wanted.terms):
+        failed = [
+            _TOOL_FAILED,
+            *started_within("step", first, end * _NS),
+            *step_conditions(session, wanted),
+        ]
+        found += _newest(session, _FAILED_TOOLS, "step", failed, most)
+    found.sort(key=lambda failure: -failure.time)
+    return tuple(found[:most])
 
-    `of_runs` is a condition on their runs.
-    """
-    window = (int(since.timestamp()), end)
-    newest = Sql("ORDER BY time DESC LIMIT ?", (most,))
-    found: list[Any] = []
-    for text in (_FAILED_CALLS, _FAILED_TOOLS):
-        query = Sql(text, window)
-        if of_runs is not None:
-            query = sql(query, "AND", of_runs)
-        found += session.rows(sql(query, newest))
-    found.sort(key=lambda row: -row[0])
-    return tuple(Failure(*row) for row in found[:most])
+
+def _newest(
+    session: Session, select: str, table: str, conditions: Sequence[Sql], most: int
+) -> list[Failure]:
+    """Return the newest rows of a table that meet the conditions."""
+    second = rounded(f"{table}.started_ns", _NS)
+    newest = Sql(f"ORDER BY {second} DESC LIMIT ?", (most,))
+    rows = session.rows(sql(select, sql_where(conditions), newest))
+    return [Failure(started_ns // _NS, *names) for started_ns, *names in rows]
 
 
 def _unpriced(session: Session, start: int, end: int) -> int:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.filters import Filter, Term
+from crewmeter_cost.filters import MODEL_CALL_KEYS, Filter, Term
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
@@ -292,9 +292,9 @@ def _seconds(ledger: Ledger, side: Side) -> float:
 def _tool_calls(ledger: Ledger, side: Side) -> int:
     """Return the number of tool calls of a side.
 
-    A filter on models selects no tool calls.
+    A filter on model calls selects no tool calls.
     """
-    if any(term.key in ("model", "provider") for term in side.where.terms):
+    if any(term.key in MODEL_CALL_KEYS for term in side.where.terms):
         return sum(run.tool_calls for run in _runs(ledger, side))
     tools = report(
         ledger,
@@ -347,16 +347,21 @@ def _add_node(step: ComparedStep, node: Node) -> None:
 
 
 def _grouped_steps(ledger: Ledger, side: Side) -> dict[tuple[str, ...], ComparedStep]:
-    """Return the groups of a window or version: model calls, then tools."""
+    """Return the groups of a window or version: model calls, then tools.
+
+    A filter on tools or on what only model calls have leaves the others out, as no report has both.
+    """
     steps: dict[tuple[str, ...], ComparedStep] = {}
     where = side.where
     since = side.since
     until = side.until
-    by_model = report(ledger, by=_GROUPS, where=where, since=since, until=until)
-    for row in by_model.rows:
-        path = _path(_GROUPS, row) or ("model unknown",)
-        steps[path] = _group_step(row, of_tools=False)
-    if any(term.key in ("model", "provider") for term in where.terms):
+    keys = {term.key for term in where.terms}
+    if "tool" not in keys:
+        by_model = report(ledger, by=_GROUPS, where=where, since=since, until=until)
+        for row in by_model.rows:
+            path = _path(_GROUPS, row) or ("model unknown",)
+            steps[path] = _group_step(row, of_tools=False)
+    if keys.intersection(MODEL_CALL_KEYS):
         return steps
     by_tool = report(ledger, by=_TOOL_GROUPS, where=where, since=since, until=until)
     for row in by_tool.rows:

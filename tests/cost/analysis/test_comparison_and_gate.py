@@ -200,3 +200,18 @@ def test_a_limit_with_a_mistake_is_wrong_usage(command, path, limit):
     """Exit 2, with a limit that works in the hint."""
     code, _, err = command("gate", "--baseline", path, "--max", limit, "--ledger", path)
     assert (code, "--max" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("term", "calls", "tools"),
+    [("cost_status=priced", 6, 6), ("finish_reason!=length", 6, 6), ("tool=search", 0, 6)],
+)
+def test_windows_are_compared_under_every_filter(command, path, term, calls, tools):
+    """A filter on tools or on calls compares what it selects, instead of a report of both."""
+    words = ("compare", "1", "2", "--by", "tag:version", "--where", term)
+    code, out, err = command(*words, "--ledger", path, "--format", "json")
+    assert (code, err) == (0, "")
+    made = json.loads(out)
+    assert made["a"]["tool_calls"] == tools
+    model_calls = [each for each in made["steps"] if each["path"][-1].startswith("model")]
+    assert sum(each["a"]["count"] for each in model_calls) == calls

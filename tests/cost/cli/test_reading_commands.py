@@ -246,7 +246,12 @@ def test_watch_takes_the_filter_of_runs(path):
     assert [each["run_id"] for each in evil["finished"] + evil["running"]] == ["00000000000000bb"]
     assert (evil["spent_usd"], evil["unpriced_calls"], evil["failures"]) == ("0", 1, [])
     tools = snapshot("--where", "tool=search")
-    assert {each["error_type"] for each in tools["failures"]} == {"TimeoutError", "ValueError"}
+    assert [each["error_type"] for each in tools["failures"]] == ["ValueError"]
+    failed = {each["error_type"] for each in everything["failures"]}
+    assert failed == {"TimeoutError", "ValueError"}
+    models = snapshot("--where", "model=gpt-4o")
+    assert [each["error_type"] for each in models["failures"]] == ["TimeoutError"]
+    assert snapshot("--where", "finish_reason=none")["failures"] == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.filters import CALL_KEYS, Filter
+from crewmeter_cost.filters import MODEL_CALL_KEYS, Filter
 from crewmeter_cost.ledger.schema.rollup_dimensions import DAY, DIMENSIONS, HOUR, LATENCY
 from crewmeter_cost.ledger.sql import Sql, column
 
@@ -171,7 +171,7 @@ def _split(where: Filter) -> tuple[tuple[tuple[str, str], ...], Filter]:
 
 def _check_combination(query: ReportQuery) -> None:
     compared = query.names | {term.key for term in query.beyond.terms}
-    of_models = sorted(compared & {"model", "provider", *CALL_KEYS})
+    of_models = sorted(compared.intersection(MODEL_CALL_KEYS))
     if query.of_tools and of_models:
         raise CrewMeterError(
             f"tool calls have no {of_models[0]}", hint="group by tool, or by model, in two reports"
