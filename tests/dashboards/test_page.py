@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,10 +17,12 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from support.boards import seeded
+from support.ledger_build import CONTEXT, NOON, call, frozen, priced, root
 from support.patience import patience
 
 import crewmeter_cost.web
 from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.web import page_routes
 from crewmeter_cost.web.params import moment
 from crewmeter_cost.web.time_buckets import auto_bucket
@@ -135,6 +138,25 @@ def test_the_run_list_is_ordered_and_paged(client):
     costs = [row[cost] or 0 for row in first["rows"] + second["rows"]]
     assert costs == sorted(costs, reverse=True)
     assert not {row[1] for row in first["rows"]} & {row[1] for row in second["rows"]}
+
+
+def test_a_link_to_runs_without_a_name_lists_them(tmp_path):
+    """What boards write for a missing name selects the runs whose calls have none."""
+    nameless = replace(CONTEXT, run_id="00000000000000bb", agent=None)
+    calls = [(call(1), priced()), (call(2, context=nameless), priced())]
+    query = {"from": str(NOON // 10**9 - 3600), "to": str(NOON // 10**9 + 3600)}
+    with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
+        steps = [root(), root(span_id=nameless.run_id, context=nameless)]
+        ledger.write(calls, steps, frozen)
+        with TestClient(Starlette(routes=page_routes(ledger))) as client:
+
+            def listed(**more: str) -> set[str]:
+                rows = client.get("/api/page/runs", params=query | more).json()["rows"]
+                return {row[1] for row in rows}
+
+            assert listed() == {CONTEXT.run_id, nameless.run_id}
+            assert listed(where="agent=") == {nameless.run_id}
+            assert listed(agent="(none)") == {nameless.run_id}
 
 
 def test_a_run_adds_up(client):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RunListRequest", "run_comparison", "run_list", "run_tree"]
 
 PAGE = 100
+_NO_NAME = "(none)"
 _MOST_NODES = 5000
 _MOST_STEPS = 200
 """Steps of a comparison that the page lists."""
@@ -109,11 +110,14 @@ def run_list(
 
 def _picked(parameters: PanelParameters) -> tuple[Term, ...]:
     """Return what is chosen in the menus: any of the values of a name."""
-    return tuple(
-        Term(name, "=", chosen[0], also=tuple(chosen[1:]))
-        for name, chosen in parameters.filters.items()
-        if ANY not in chosen
-    )
+    picked = []
+    for name, chosen in parameters.filters.items():
+        if ANY in chosen:
+            continue
+        # Boards write "(none)" for rows without a name, and link here with it.
+        first, *others = ("" if value == _NO_NAME else value for value in chosen)
+        picked.append(Term(name, "=", first, also=tuple(others)))
+    return tuple(picked)
 
 
 def _row(run: Run) -> list[object]:
