@@ -33,9 +33,10 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.sidecar.writer.Writer._write_group": (
         "One batch that can't be written must not cost those beside it. It is logged and refused."
     ),
-    "crewmeter.attribution._run_in": (
+    "crewmeter.attribution._generator_function.call": (
         "what is thrown into a generator goes on into the one it wraps"
     ),
+    "crewmeter.attribution._async_generator_function.call": "the same for asynchronous ones",
     "crewmeter.budget_hook.protocol.BudgetLookup._look": (
         "a broken environment costs a log line, not the app"
     ),

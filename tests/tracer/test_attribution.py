@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
+from multiprocessing.pool import ThreadPool
 
 import pytest
 
@@ -112,6 +116,110 @@ def test_a_decorated_asynchronous_generator_is_on_the_account():
         return found
 
     assert asyncio.run(main()) == [{semconv.TEAM: "deco"}] * 2
+
+
+def test_a_decorated_asynchronous_generator_receives_what_is_sent_and_thrown():
+    """And a block open at a `yield` is open in its next step, but not for the caller."""
+
+    @attribute(team="deco")
+    async def steps():
+        sent = yield "first"
+        with attribute(user=sent):
+            try:
+                yield current()
+            except KeyError:
+                yield current()
+        yield current()
+
+    async def main():
+        generator = steps()
+        found = [await anext(generator), await generator.asend("ann")]
+        assert current() is None
+        found.append(await generator.athrow(KeyError()))
+        with attribute(user="caller"):
+            found.append(await anext(generator))
+        assert current() is None
+        await generator.aclose()
+        return found
+
+    ann = {semconv.TEAM: "deco", semconv.USER: "ann"}
+    assert asyncio.run(main()) == ["first", ann, ann, {semconv.TEAM: "deco"}]
+
+
+def test_a_decorated_function_is_of_its_own_kind():
+    """Frameworks look at whether it is a coroutine or generator function (on Python 3.11 too)."""
+
+    @attribute(team="deco")
+    async def coroutine_function():
+        pass
+
+    @attribute(team="deco")
+    def generator_function():
+        yield
+
+    @attribute(team="deco")
+    async def asynchronous_generator_function():
+        yield
+
+    assert inspect.iscoroutinefunction(coroutine_function)
+    assert inspect.isgeneratorfunction(generator_function)
+    assert inspect.isasyncgenfunction(asynchronous_generator_function)
+
+
+def test_what_a_decorated_generator_sets_is_visible_to_its_caller():
+    """As without the decorator: a context manager may set the app's context variables."""
+    variable = ContextVar("variable", default="unset")
+
+    @contextmanager
+    @attribute(team="deco")
+    def variable_set():
+        token = variable.set("set")
+        yield current()
+        variable.reset(token)
+
+    with variable_set() as account:
+        assert variable.get() == "set"
+        assert current() is None
+    assert account == {semconv.TEAM: "deco"}
+    assert variable.get() == "unset"
+
+
+@pytest.mark.usefixtures("meter")
+def test_a_reused_worker_thread_is_not_on_the_account_of_whoever_started_it():
+    """A worker that runs each work in its caller's context, as AnyIO's do, and a thread pool."""
+    found = []
+    go_on = threading.Event()
+    nobodys = Context()
+
+    def worker():
+        go_on.wait(10)
+        found.append(nobodys.run(current))
+
+    with attribute(user="ann"):
+        thread = threading.Thread(target=worker)
+        thread.start()
+        pool = ThreadPool(1)
+    with pool:
+        assert pool.apply(current) is None
+    go_on.set()
+    thread.join()
+    assert found == [None]
+
+
+@pytest.mark.usefixtures("meter")
+def test_a_context_copied_in_a_thread_is_on_the_threads_account():
+    """Such as the one in which a pool is to run a function."""
+    found = []
+
+    def work():
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(copy_context().run, current).result())
+
+    with attribute(user="ann"):
+        thread = threading.Thread(target=work)
+        thread.start()
+    thread.join()
+    assert found == [{semconv.USER: "ann"}]
 
 
 @pytest.mark.usefixtures("meter")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import threading
 from contextlib import ContextDecorator, contextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crewmeter import semconv
 
@@ -20,7 +18,6 @@ __all__ = [
     "Attribution",
     "as_account",
     "attribute",
-    "carry",
     "current",
     "parse_tags",
     "tag_attributes",
@@ -32,14 +29,11 @@ _MAX_LENGTH = 256
 _FIELDS = {"user": semconv.USER, "team": semconv.TEAM, "session": semconv.SESSION}
 """Names that are fields of their own, and so never tags."""
 
-_CARRIED = "_crewmeter_account"
-"""Attribute of a thread: the account of the block in which it was started."""
-
-_UNSET: Mapping[str, str] = {}
-"""Stands for a context that has never been inside a block, known by its identity."""
-_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution", default=_UNSET)
-_threads_carry = False
-"""Whether any thread has been started inside a block. Until then none is looked at."""
+_current: ContextVar[Mapping[str, str] | None] = ContextVar("crewmeter_attribution", default=None)
+_outer: ContextVar[tuple[Mapping[str, str] | None, ...]] = ContextVar(
+    "crewmeter_attribution_outer", default=()
+)
+"""What to go back to at the end of each open block, outermost first."""
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -52,10 +46,6 @@ class Attribution(ContextDecorator):
     restore are stored per context and not on the instance.
     """
 
-    _outer: ClassVar[ContextVar[tuple[Mapping[str, str] | None, ...]]] = ContextVar(
-        "crewmeter_attribution_outer", default=()
-    )
-
     def __init__(self, attributes: Mapping[str, str]) -> None:
         self._attributes = attributes
 
@@ -65,50 +55,16 @@ class Attribution(ContextDecorator):
         A generator is on it at each step, and a coroutine whenever it is awaited.
         """
         if inspect.isasyncgenfunction(func):
-            return self._wrapped(func, self._async_steps)
+            return _async_generator_function(self, func)
         if inspect.isgeneratorfunction(func):
-            return self._wrapped(func, self._steps)
-        if not inspect.iscoroutinefunction(func):
-            return super().__call__(func)
-        wrapped = self._wrapped(func, self._awaited)
-        if sys.version_info >= (3, 12):
-            inspect.markcoroutinefunction(wrapped)
-        return wrapped
-
-    def _wrapped(self, func: Function, run: Callable[..., Any]) -> Function:
-        @wraps(func)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return run(func(*args, **kwargs))
-
-        return call  # type: ignore[return-value]  # what it returns is used as func's own result
-
-    async def _awaited(self, coroutine: Any) -> Any:
-        with self:
-            return await coroutine
-
-    def _steps(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Run a generator in a context of its own, away from its caller's."""
-        context = copy_context()
-        context.run(self.__enter__)
-        return _run_in(context, generator)
-
-    async def _async_steps(self, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
-        """Run each step of an asynchronous generator on the account."""
-        account = {**(current() or {}), **self._attributes}
-        try:
-            while True:
-                with as_account(account):
-                    item = await anext(generator)
-                yield item
-        except StopAsyncIteration:
-            return
-        finally:
-            with as_account(account):
-                await generator.aclose()
+            return _generator_function(self, func)
+        if inspect.iscoroutinefunction(func):
+            return _coroutine_function(self, func)
+        return super().__call__(func)
 
     def __enter__(self) -> None:
         outer = current()
-        self._outer.set((*self._outer.get(), outer))
+        _outer.set((*_outer.get(), outer))
         if outer:
             _current.set({**outer, **self._attributes})
         else:
@@ -120,10 +76,10 @@ class Attribution(ContextDecorator):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        stack = self._outer.get()
+        stack = _outer.get()
         if stack:
             _current.set(stack[-1])
-            self._outer.set(stack[:-1])
+            _outer.set(stack[:-1])
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -157,46 +113,8 @@ def attribute(
 
 
 def current() -> Mapping[str, str] | None:
-    """Return the attributes of the enclosing `attribute` blocks, None outside any.
-
-    A thread is inside the blocks in which it was started.
-    """
-    account = _current.get()
-    if account is not _UNSET:
-        return account
-    if not _threads_carry:
-        return None
-    carried: Mapping[str, str] | None = getattr(threading.current_thread(), _CARRIED, None)
-    return carried
-
-
-def carry(thread: threading.Thread, account: Mapping[str, str]) -> None:
-    """Let a thread that is about to start inherit an account.
-
-    A new thread begins with an empty context, before Python 3.14 always.
-    """
-    global _threads_carry
-    _threads_carry = True
-    setattr(thread, _CARRIED, account)
-
-
-def _run_in(context: Context, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Run every step of a generator in ``context``."""
-    try:
-        item = context.run(next, generator)
-        while True:
-            try:
-                sent = yield item
-            except GeneratorExit:
-                context.run(generator.close)
-                raise
-            # What is thrown in goes on into the generator.
-            except BaseException as error:  # noqa: BLE001
-                item = context.run(generator.throw, error)
-            else:
-                item = context.run(generator.send, sent)
-    except StopIteration as end:
-        return end.value
+    """Return the attributes of the enclosing `attribute` blocks, None outside any."""
+    return _current.get()
 
 
 @contextmanager
@@ -208,6 +126,97 @@ def as_account(account: Mapping[str, str] | None) -> Iterator[None]:
         yield
     finally:
         _current.set(before)
+
+
+class _Blocks:
+    """The blocks that a generator has open, in force during its steps and only then.
+
+    No context is copied: what else the generator sets there stays visible to its caller.
+    """
+
+    __slots__ = ("_account", "_before", "_outer")
+
+    def __init__(self, block: Attribution) -> None:
+        with block:
+            self._account = _current.get()
+            self._outer = _outer.get()
+
+    def __enter__(self) -> None:
+        self._before = _current.get(), _outer.get()
+        _current.set(self._account)
+        _outer.set(self._outer)
+
+    def __exit__(self, *_: object) -> None:
+        self._account = _current.get()
+        self._outer = _outer.get()
+        account, outer = self._before
+        _current.set(account)
+        _outer.set(outer)
+
+
+def _coroutine_function(block: Attribution, func: Function) -> Function:
+    @wraps(func)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            return await func(*args, **kwargs)
+
+    return call  # type: ignore[return-value]  # what it returns is used as func's own result
+
+
+def _generator_function(block: Attribution, func: Function) -> Function:
+    @wraps(func)
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        generator = func(*args, **kwargs)
+        blocks = _Blocks(block)
+        step: Callable[[Any], Any] = generator.send
+        value: Any = None
+        while True:
+            try:
+                with blocks:
+                    item = step(value)
+            except StopIteration as end:
+                return end.value
+            try:
+                value = yield item
+                step = generator.send
+            except GeneratorExit:
+                with blocks:
+                    generator.close()
+                raise
+            # What is thrown in goes on into the generator.
+            except BaseException as error:  # noqa: BLE001
+                value = error
+                step = generator.throw
+
+    return call  # type: ignore[return-value]  # what it returns is used as func's own result
+
+
+def _async_generator_function(block: Attribution, func: Function) -> Function:
+    @wraps(func)
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        generator = func(*args, **kwargs)
+        blocks = _Blocks(block)
+        step: Callable[[Any], Any] = generator.asend
+        value: Any = None
+        while True:
+            try:
+                with blocks:
+                    item = await step(value)
+            except StopAsyncIteration:
+                return
+            try:
+                value = yield item
+                step = generator.asend
+            except GeneratorExit:
+                with blocks:
+                    await generator.aclose()
+                raise
+            # As above.
+            except BaseException as error:  # noqa: BLE001
+                value = error
+                step = generator.athrow
+
+    return call  # type: ignore[return-value]  # what it returns is used as func's own result
 
 
 def tag_attributes(tags: Mapping[str, object]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
+from contextvars import Context, ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["carry_into_threads", "enter", "leave", "node_here", "outer_span", "raw_node"]
 
 _KEY = otel_context.create_key("crewmeter-node")
-_CARRIED = "_crewmeter_node"
+_carried: ContextVar[OpenSpan | None] = ContextVar("crewmeter_carried_node", default=None)
+"""The node from which this thread was started, or this function submitted to a pool."""
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Values())
 """OpenTelemetry's own key of the current span, which has no public name."""
+_POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
+"""Modules of the functions that the threads of pools run."""
 
 
 def raw_node(context: Values | None = None) -> OpenSpan | None:
-    """Return the node of a context, else of this thread, even if it has ended.
+    """Return the node of a context, else the one carried here, even if it has ended.
 
     ``context`` is the current one, for a caller that has it already.
     """
@@ -40,7 +43,7 @@ def raw_node(context: Values | None = None) -> OpenSpan | None:
     anchor = context.get(_KEY)
     if isinstance(anchor, Anchor):
         return anchor.node
-    return _carried_node()
+    return _carried.get()
 
 
 def outer_span(context: Values) -> Span | None:
@@ -49,15 +52,6 @@ def outer_span(context: Values) -> Span | None:
     if isinstance(span, Span):
         return span
     return None
-
-
-def _carried_node() -> OpenSpan | None:
-    carried: OpenSpan | None = getattr(
-        threading.current_thread(),
-        _CARRIED,
-        None,
-    )
-    return carried
 
 
 def node_here() -> OpenSpan | None:
@@ -146,39 +140,25 @@ def carry_into_threads() -> Callable[[], None]:
 
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
-        target = getattr(self, "_target", None)
-        # A pool's threads and an event loop's serve whoever comes, not who happened to start them.
-        serves_all = (
-            getattr(target, "__module__", None) == "concurrent.futures.thread"
-            or getattr(target, "__name__", None) == "run_forever"
-        )
-        if not serves_all:
-            _carry_into(self)
-        start(self)
+        if _has_context(self) or _serves_all(self):
+            start(self)
+            return
+        restore = _carry_into(self)
+        try:
+            start(self)
+        except BaseException:
+            # It may be started again, on another account.
+            restore()
+            raise
 
     @wraps(submit)
     def carrying_submit(
         self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any:
-        # A function run in a context of its own, as by CrewAI's bus, finds its node there.
-        has_context = type(getattr(fn, "__self__", None)) is Context
-        node = _carried_node() if has_context else raw_node()
-        if node is not None:
-            node = _open(node)
-        account = None if has_context else attribution.current()
-        if node is None and account is None:
-            return submit(
-                self,
-                fn,
-                *args,
-                **kwargs,
-            )
-        return submit(
-            self,
-            _Carried(fn, node, account),
-            *args,
-            **kwargs,
-        )
+        # A function run in a context of its own, as by CrewAI's bus, finds both there.
+        if type(getattr(fn, "__self__", None)) is not Context:
+            fn = _carrying(fn)
+        return submit(self, fn, *args, **kwargs)
 
     threading.Thread.start = carrying_start  # type: ignore[method-assign]  # the purpose
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[assignment]  # as above
@@ -193,13 +173,59 @@ def carry_into_threads() -> Callable[[], None]:
     return undo
 
 
-def _carry_into(thread: threading.Thread) -> None:
+def _has_context(thread: threading.Thread) -> bool:
+    """Whether a thread was given a context to run in, as Python 3.14 allows."""
+    return type(getattr(thread, "_context", None)) is Context
+
+
+def _serves_all(thread: threading.Thread) -> bool:
+    """Whether a thread serves whoever comes, not who happened to start it.
+
+    That is a pool's, or an event loop's.
+    """
+    target = getattr(thread, "_target", None)
+    if getattr(target, "__module__", None) in _POOLS:
+        return True
+    return getattr(target, "__name__", None) == "run_forever"
+
+
+def _carry_into(thread: threading.Thread) -> Callable[[], None]:
+    """Let a thread's own context begin with the current node and account.
+
+    Not the thread itself: a worker that runs each caller's work in the caller's context, such as
+    AnyIO's, would else put that work on whoever came first.
+
+    Returns:
+        The function that undoes it.
+    """
+    own = vars(thread)
+    before = own.get("run")
+    run = thread.run
+    carried = _carrying(run)
+
+    def restore() -> None:
+        if before is None:
+            own.pop("run", None)
+        else:
+            own["run"] = before
+
+    def carrying_run() -> None:
+        # A thread that refers to itself would be freed late.
+        restore()
+        carried()
+
+    if carried is not run:
+        own["run"] = carrying_run
+    return restore
+
+
+def _carrying(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``fn`` on the current node and account, or itself where there are none."""
     node = node_here()
-    if node is not None:
-        setattr(thread, _CARRIED, node)
     account = attribution.current()
-    if account is not None:
-        attribution.carry(thread, account)
+    if node is None and account is None:
+        return fn
+    return _Carried(fn, node, account)
 
 
 class _Carried:
@@ -218,13 +244,11 @@ class _Carried:
         self._account = account
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        thread = threading.current_thread()
-        previous = getattr(thread, _CARRIED, None)
-        setattr(thread, _CARRIED, self._node)
+        token = _carried.set(self._node)
         try:
             if self._account is None:
                 return self._fn(*args, **kwargs)
             with attribution.as_account(self._account):
                 return self._fn(*args, **kwargs)
         finally:
-            setattr(thread, _CARRIED, previous)
+            _carried.reset(token)
