@@ -12,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 
+import crewmeter
 from crewmeter import attribute, semconv
 from crewmeter.attribution import current
 
@@ -201,9 +202,21 @@ def test_a_reused_worker_thread_is_not_on_the_account_of_whoever_started_it():
         pool = ThreadPool(1)
     with pool:
         assert pool.apply(current) is None
+        with attribute(user="bob"):
+            found_by_bob = pool.map(lambda _: current(), range(2))
+    assert found_by_bob == [{semconv.USER: "bob"}] * 2
     go_on.set()
     thread.join()
     assert found == [None]
+
+
+def test_uninstrument_restores_thread_pools(ledger_path):
+    """`ThreadPool` has none of our methods afterwards."""
+    before = dict(vars(ThreadPool))
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
+    assert dict(vars(ThreadPool)) != before
+    handle.uninstrument()
+    assert dict(vars(ThreadPool)) == before
 
 
 @pytest.mark.usefixtures("meter")

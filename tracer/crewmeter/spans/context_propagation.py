@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
@@ -31,6 +32,8 @@ _carried: ContextVar[OpenSpan | None] = ContextVar("crewmeter_carried_node", def
 """OpenTelemetry's own key of the current span, which has no public name."""
 _POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 """Modules of the functions that the threads of pools run."""
+_POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
+"""Methods of a `multiprocessing.pool.Pool` by which all others submit a function."""
 
 
 def raw_node(context: Values | None = None) -> OpenSpan | None:
@@ -137,10 +140,12 @@ def carry_into_threads() -> Callable[[], None]:
     """
     start = threading.Thread.start
     submit: Any = ThreadPoolExecutor.submit
+    undo_pools = _carry_into_thread_pools()
 
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
         if _has_context(self) or _serves_all(self):
+            undo_pools.extend(_carry_into_thread_pools())
             start(self)
             return
         restore = _carry_into(self)
@@ -164,11 +169,45 @@ def carry_into_threads() -> Callable[[], None]:
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[assignment]  # as above
 
     def undo() -> None:
+        for undo_one in undo_pools:
+            undo_one()
         if threading.Thread.start is carrying_start:
             threading.Thread.start = start  # type: ignore[method-assign]
         # Where somebody has wrapped ours meanwhile, it stays and only passes on.
         if ThreadPoolExecutor.submit is carrying_submit:
             ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+
+    return undo
+
+
+def _carry_into_thread_pools() -> list[Callable[[], None]]:
+    """Let each function given to a `multiprocessing.pool.ThreadPool` take both along.
+
+    Only where the app has imported it: that alone takes longer than `instrument`.
+
+    Returns:
+        The functions that undo it, none where it has been done.
+    """
+    module = sys.modules.get("multiprocessing.pool")
+    pool: Any = getattr(module, "ThreadPool", None)
+    if pool is None:
+        return []
+    names = [name for name in _POOL_METHODS if name not in vars(pool) and hasattr(pool, name)]
+    return [_carry_into_method(pool, name) for name in names]
+
+
+def _carry_into_method(pool: Any, name: str) -> Callable[[], None]:
+    method = getattr(pool, name)
+
+    @wraps(method)
+    def carrying(self: Any, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return method(self, _carrying(func), *args, **kwargs)
+
+    setattr(pool, name, carrying)
+
+    def undo() -> None:
+        if vars(pool).get(name) is carrying:
+            delattr(pool, name)
 
     return undo
 
