@@ -269,8 +269,9 @@ def _add_fees(lines: Lines, usage: TokenUsage, operation: str) -> None:
     if "search_response" in rates:
         # Every response of these models is a search, whether or not anyone counted it.
         lines.add("web_search", usage.web_searches or 1, "search_response")
-    elif usage.web_searches and "request" not in rates:
-        # A fee for each request pays for its searches (docs.perplexity.ai, "Pricing").
+    elif usage.web_searches and ("request" not in rates or "web_search" in rates):
+        # A fee for each request pays for its searches (docs.perplexity.ai, "Pricing"), unless
+        # searches have a price as well.
         if lines.add("web_search", usage.web_searches, "web_search") is None:
             lines.note("web_search_rate_missing", LOWER)
         elif any(unit.startswith("web_search:") for unit in rates):

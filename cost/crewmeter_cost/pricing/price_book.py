@@ -293,6 +293,13 @@ class PriceBook:
             first = prices_at(entry.periods, 0, None)
             filled = {unit: price for unit, price in first.items() if _FILLED.fullmatch(unit)}
             prices = {**prices, **filled}
+        if any("request" in period for period in found.entry.periods):
+            # Its fee pays for the searches, unless it lists a price for those itself.
+            prices = {
+                unit: price
+                for unit, price in prices.items()
+                if unit.partition(":")[0] != "web_search"
+            }
         if provider == "azure.ai.openai" and _ROUTER.fullmatch(requested.lower()):
             prices["model_router_token"] = _ROUTER_PRICE
         return prices

@@ -139,6 +139,25 @@ def test_a_negotiated_rate_lies_over_the_list(mine):
     assert usd(at(mine, "openai", "gpt-4o", moment=NOW + 20 * DAY)) == Decimal("0.005")
 
 
+def test_a_fee_for_a_request_pays_for_no_searches_that_have_a_price(tmp_path):
+    """Where both are listed both are charged, for each search."""
+    file = tmp_path / "prices.toml"
+    file.write_text(
+        '[[price]]\nprovider = "openai"\nmodel = "gpt-4.1"\n'
+        'input = 2\noutput = 8\nrequest = "0.001"\nweb_search = "0.01"\n'
+    )
+    charged = charge(
+        TokenUsage(1000, 100, web_searches=3),
+        PriceBook.load(file),
+        provider="openai",
+        model="gpt-4.1",
+        at_ns=NOW,
+        host=None,
+    )
+    fees = {item.item: item.quantity for item in charged.items if not item.item.endswith("put")}
+    assert fees == {"request": 1, "web_search": 3}
+
+
 def test_a_negotiated_tier_is_its_own(mine):
     """The batch entry prices batch calls; priority keeps the list's price."""
     assert usd(at(mine, "openai", "gpt-4o", tier="batch")) == Decimal("0.002")
