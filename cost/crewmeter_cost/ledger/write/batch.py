@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.schema import columns
 from crewmeter_cost.ledger.write.call_dedup import plan
+from crewmeter_cost.ledger.write.call_matching import has_usage
 from crewmeter_cost.ledger.write.late_parents import adopt
 from crewmeter_cost.ledger.write.merged_reports import merged_rows
 from crewmeter_cost.ledger.write.rows import (
@@ -69,7 +70,7 @@ def write_batch(
     run_ids = {context.run_id for context in contexts}
     transaction.runs.load(run_id for run_id in run_ids if run_id is not None)
     transaction.remembered.add_scopes({call.scope for call, _ in calls})
-    new_calls = _write_calls(transaction, calls)
+    new_calls = _write_calls(transaction, calls, steps)
     new_steps = _write_steps(transaction, steps)
     traces = {bytes.fromhex(calls[position][0].trace_id) for position in new_calls.inserted}
     traces |= {bytes.fromhex(steps[position].trace_id) for position in new_steps}
@@ -92,10 +93,13 @@ class _NewCalls(NamedTuple):
     superseded: int
 
 
-def _write_calls(transaction: Transaction, calls: Sequence[tuple[Call, Outcome]]) -> _NewCalls:
+def _write_calls(
+    transaction: Transaction, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[Step]
+) -> _NewCalls:
     deduplicated = plan(
         transaction,
-        _first_of_each_span(_call_rows(transaction, calls)),
+        _fullest_of_each_span(_call_rows(transaction, calls)),
+        steps,
     )
     inserted = _insert(
         transaction,
@@ -199,6 +203,16 @@ def _step_rows(transaction: Transaction, steps: Sequence[Step]) -> Iterator[Posi
                     run=run,
                 ),
             )
+
+
+def _fullest_of_each_span(rows: Iterable[Positioned]) -> list[Positioned]:
+    """Return the first call of each span that has usage, else the first."""
+    fullest: dict[Row, Positioned] = {}
+    for position, row in rows:
+        earlier = fullest.setdefault(row[:2], (position, row))
+        if has_usage(row) and not has_usage(earlier[1]):
+            fullest[row[:2]] = (position, row)
+    return list(fullest.values())
 
 
 def _first_of_each_span(rows: Iterable[Positioned]) -> list[Positioned]:

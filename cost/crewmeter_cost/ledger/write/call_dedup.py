@@ -24,12 +24,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crewmeter.semconv import INVOKE_AGENT, SCOPE
+from crewmeter.semconv import CHAT, GENERATE_CONTENT, INVOKE_AGENT, SCOPE, TEXT_COMPLETION
 from crewmeter_cost.ledger.schema import columns
+from crewmeter_cost.ledger.write.ancestry import Ancestry
 from crewmeter_cost.ledger.write.call_matching import (
     CLOSE_NS,
     bare_model,
     covers,
+    has_usage,
     is_same,
     is_same_root,
     is_sum,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.write.rows import Row
     from crewmeter_cost.ledger.write.transaction import Transaction
+    from crewmeter_cost.records import Step
 
 __all__ = ["DedupPlan", "plan", "stored_row"]
 
@@ -51,6 +54,7 @@ _LANGCHAIN = ".instrumentation.langchain"
 Positioned = tuple[int, "Row"]
 """A row, and its call's position in the batch."""
 SpanKey = tuple[bytes, bytes]
+_INFERENCES = (CHAT, TEXT_COMPLETION, GENERATE_CONTENT)
 
 
 @dataclass(slots=True)
@@ -77,14 +81,14 @@ class DedupPlan:
     """(row left out, row that stays for both)."""
 
 
-def plan(transaction: Transaction, rows: list[Positioned]) -> DedupPlan:
+def plan(transaction: Transaction, rows: list[Positioned], steps: Sequence[Step] = ()) -> DedupPlan:
     """Sort a batch into new calls and replacements of another instrumentor's.
 
-    Calls that are known already are left out.
+    Calls that are known already are left out. ``steps`` are those of the batch.
     """
     if not transaction.remembered.foreign_scopes:
         return DedupPlan(insert=rows)
-    matching = _Matching(transaction)
+    matching = _Matching(transaction, Ancestry(transaction, steps))
     matching.load(transaction, rows)
     for position, row in rows:
         matching.add(position, row)
@@ -104,9 +108,11 @@ _PARTS = (
 class _Matching:
     """One batch being matched with the calls that are known."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, ancestry: Ancestry) -> None:
         of = transaction.labels.of
         self._transaction = transaction
+        self._ancestry = ancestry
+        self._inferences = {of["operation"][name] for name in _INFERENCES}
         self._ours = of["scope"][SCOPE]
         self._aggregate = of["origin"]["aggregate"]
         self._agent = of["operation"][INVOKE_AGENT]
@@ -123,6 +129,8 @@ class _Matching:
 
     def load(self, transaction: Transaction, rows: list[Positioned]) -> None:
         """Read the calls that the batch may repeat."""
+        for _, row in rows:
+            self._ancestry.add_call(row)
         keys = {row[CALL.response_key] for _, row in rows} - {None}
         traces = sorted({row[CALL.trace_id] for _, row in rows})
         seen: dict[int, _Known] = {}
@@ -141,6 +149,7 @@ class _Matching:
             row = stored_row(stored)
             if number not in seen:
                 seen[number] = _Known(row, number, stored=row)
+                self._ancestry.add_call(row)
                 self._index(seen[number])
 
     def _stored_roots(
@@ -217,14 +226,11 @@ class _Matching:
 
         Any other repetition is a replay, which the insert ignores.
         """
-        if _has_usage(row) and not _has_usage(known.row) and known.number is not None:
+        if has_usage(row) and not has_usage(known.row) and known.number is not None:
             self._replace(known, position, row)
 
     def _add_call(self, position: int, row: Row, candidates: list[_Known]) -> None:
-        duplicate = next(
-            (each for each in candidates if self._is_duplicate(each, row)),
-            None,
-        )
+        duplicate = next((each for each in candidates if self._is_duplicate(each, row)), None)
         if duplicate is None and self._is_root(row):
             duplicate = self._same_root(row)
         if duplicate is not None:
@@ -282,7 +288,9 @@ class _Matching:
 
     def _holds(self, total: Row, row: Row) -> bool:
         """Return whether an aggregate has the use of a row in it."""
-        if covers(total, row, self._model_names):
+        may_be_in = self._is_aggregate(row) or row[CALL.operation] in self._inferences
+        is_below = self._ancestry.is_below(row, total) if may_be_in else False
+        if covers(total, row, self._model_names, is_below=is_below):
             return True
         is_agent = total[CALL.operation] == self._agent
         return not is_agent and not self._is_aggregate(row) and repeats(total, row)
@@ -290,10 +298,7 @@ class _Matching:
     def _add_aggregate(self, position: int, row: Row) -> None:
         """Leave a sum out whose calls are known, and remember any other."""
         family = self._by_trace.get(row[CALL.trace_id], ())
-        part = next(
-            (each for each in family if self._holds(row, each.row)),
-            None,
-        )
+        part = next((each for each in family if self._holds(row, each.row)), None)
         if part is not None:
             self._left_out.add(position)
             self._merged.append((row, part))
@@ -332,10 +337,7 @@ class _Matching:
     def _candidates(self, row: Row) -> list[_Known]:
         key = row[CALL.response_key]
         found = list(self._by_key.get(key, ())) if key is not None else []
-        same_trace = self._by_trace.get(
-            row[CALL.trace_id],
-            (),
-        )
+        same_trace = self._by_trace.get(row[CALL.trace_id], ())
         return [
             *found,
             *(each for each in same_trace if each not in found),
@@ -346,7 +348,7 @@ class _Matching:
         reported = sum(bool(row[part]) for part in _PARTS)
         has_id = row[CALL.response_id] is not None
         is_ours = row[CALL.scope] == self._ours
-        return is_ours, _has_usage(row), reported, has_id
+        return is_ours, has_usage(row), reported, has_id
 
     def _take_over(self, duplicate: _Known, position: int, row: Row) -> None:
         """Let a row replace one that tells less, in the ledger or in this batch."""
@@ -378,10 +380,6 @@ class _Matching:
             (row, known.row) for row, known in self._merged if row[CALL.operation] != self._agent
         ]
         return DedupPlan(insert, replace, merged)
-
-
-def _has_usage(row: Row) -> bool:
-    return row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
 
 
 def stored_row(values: Sequence[Any]) -> Row:

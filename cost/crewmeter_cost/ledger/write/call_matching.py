@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
     from crewmeter_cost.ledger.write.rows import Row
 
-__all__ = ["CLOSE_NS", "bare_model", "covers", "is_same", "is_same_root", "is_sum", "repeats"]
+__all__ = [
+    "CLOSE_NS",
+    "bare_model",
+    "covers",
+    "has_usage",
+    "is_same",
+    "is_same_root",
+    "is_sum",
+    "repeats",
+]
 
 RANDOM_ID_LENGTH = 20
 """A response id this long is random enough to be one call's whatever provider either instrumentor
@@ -62,22 +71,30 @@ def is_same_root(other: Row, scopes: set[int], row: Row) -> bool:
     return _alike(other, row) and _within_each_other(other, row)
 
 
-def covers(total: Row, row: Row, model_names: Callable[[Row], set[str]]) -> bool:
+def covers(
+    total: Row, row: Row, model_names: Callable[[Row], set[str]], *, is_below: bool | None
+) -> bool:
     """Return whether the use that ``row`` reports is in the sum that ``total`` may be.
 
-    Both are of one trace. An agent's calls are made while it runs, with its model, and no one of
-    them uses more than all together. Siblings hold nothing of each other.
+    Both are of one trace. An agent's calls are below it, with its model, and no one of them uses
+    more than all together. Siblings hold nothing of each other. Where the parents are not known
+    (``is_below`` is None), a call made while the agent runs is taken for its own, and another sum
+    is not: agents run side by side.
     """
-    if row[CALL.parent_span_id] == total[CALL.span_id]:
-        return True
-    parent = row[CALL.parent_span_id]
-    if parent is None or parent == total[CALL.parent_span_id] or not _inside(row, total):
+    if is_below is None:
+        is_below = row[CALL.origin] != total[CALL.origin] and _inside(row, total)
+    if not is_below:
         return False
     for count in (CALL.input_tokens, CALL.output_tokens):
         if (row[count] or 0) > (total[count] or 0):
             return False
     names = model_names(row)
     return not names or not names.isdisjoint(model_names(total))
+
+
+def has_usage(row: Row) -> bool:
+    """Return whether a row has any count."""
+    return row[CALL.input_tokens] is not None or row[CALL.other_usage] is not None
 
 
 def repeats(total: Row, row: Row) -> bool:

@@ -108,6 +108,18 @@ BOTH = {
         _sum(2, parent=9, start=0.5, seconds=2, operation="chat"),
     ],
     "a call afterwards": [_call(1, parent=8, start=6), _sum(9)],
+    "an embedding below it": [
+        _call(1, parent=9, operation="embeddings", usage=TokenUsage(10)),
+        _sum(9),
+    ],
+    "another model below it": [
+        _call(1, parent=9, request_model="gpt-5", response_model="gpt-5"),
+        _sum(9),
+    ],
+    "another agent meanwhile": [
+        _sum(1, parent=7, start=1, seconds=2, usage=TokenUsage(10, 1)),
+        _sum(9, parent=8),
+    ],
     "an inference over another with other counts": [
         _call(1, parent=9, start=0.5, usage=TokenUsage(700, 50)),
         _call(9, seconds=5),
@@ -125,6 +137,23 @@ def test_what_is_not_inside_a_sum_counts_beside_it(ledger_factory, reports):
         assert len(assert_books_hold(ledger).calls) == 2
 
 
+def test_a_call_of_another_agent_is_not_in_an_agents_sum(ledger_factory):
+    """Its parents say whose it is, where they are known. So do those of the agent's own."""
+    agent = replace(step(7, "agent", "Writer", parent_span_id=_span(6)), trace_id=TRACE)
+    task = replace(step(8, "task", "write", parent_span_id=_span(9)), trace_id=TRACE)
+    for parent, steps, calls in ((7, [agent], 2), (8, [task], 1)):
+        reports = [_call(1, parent=parent, start=1), _sum(9, parent=5)]
+        for order in itertools.permutations(reports):
+            together = ledger_factory()
+            together.write([(report, priced()) for report in order], steps, frozen)
+            apart = ledger_factory()
+            apart.write([], steps, frozen)
+            for report in order:
+                apart.write([(report, priced())], [], frozen)
+            for written in (together, apart):
+                assert len(assert_books_hold(written).calls) == calls
+
+
 def test_an_agent_is_a_step_with_its_use_below_it(ledger_factory):
     """The agent's span is a step, and what it used hangs on it, under its name."""
     ledger = ledger_factory()
@@ -140,13 +169,16 @@ def test_an_agent_is_a_step_with_its_use_below_it(ledger_factory):
 
 
 def test_a_later_report_of_a_span_completes_it(ledger_factory):
-    """A span sent early without its use is one call with the use it is sent with again."""
+    """A span sent early without its use has the use it is sent with again, in any batches."""
     ledger = ledger_factory()
     early = _call(1, usage=TokenUsage(status="missing"))
     for report in (early, _call(1), early):
         ledger.write([(report, priced())], [], frozen)
-    (row,) = assert_books_hold(ledger).calls
-    assert row["input_tokens"] == 1000
+    together = ledger_factory()
+    together.write([(report, priced()) for report in (early, _call(1), early)], [], frozen)
+    for written in (ledger, together):
+        (row,) = assert_books_hold(written).calls
+        assert row["input_tokens"] == 1000
 
 
 def test_a_response_fetched_again_is_one_call_for_other_instrumentors(ledger_factory):
