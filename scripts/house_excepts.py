@@ -24,6 +24,9 @@ ALLOWED: dict[str, str] = {
     "crewmeter_cost.exporter.LedgerSpanExporter._write": (
         "One span that can't be read must not hold up the rest, nor end the app's exports."
     ),
+    "crewmeter_cost.pipeline._records": (
+        "One span that can't be read must not cost those beside it. It is logged and ignored."
+    ),
     "crewmeter_cost.sidecar.background.SupervisedThread._run": (
         "The thread must outlive whatever ends its work, SystemExit included. It logs and counts."
     ),

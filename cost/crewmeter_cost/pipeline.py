@@ -5,6 +5,7 @@ The one path that the embedded exporter, the sidecar and the demo's history all 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pipeline", "Priced", "Receipt"]
 
+_log = logging.getLogger("crewmeter")
 
 _SLICE = 16
 """Spans read between two pauses, in about a tenth of a millisecond."""
@@ -69,6 +71,23 @@ def _ignored(spans: int, calls: Sequence[tuple[Call, Outcome]], steps: Sequence[
     return spans - len(calls) - len(steps) + both
 
 
+def _records(span: Span) -> list[Call | Step]:
+    """Return what a span reports.
+
+    One that cannot be read is logged and counts as ignored. Raised, its fault would cost the calls
+    beside it, as OTLP senders do not try again after a status of 500.
+    """
+    try:
+        record = classify.read(span)
+        if isinstance(record, Call):
+            return [record]
+        total = classify.aggregate(span)
+    except Exception as error:  # noqa: BLE001  listed in scripts/house_excepts.py
+        _log.warning("a span that cannot be read was dropped: %s", type(error).__name__)
+        return []
+    return [each for each in (record, total) if each is not None]
+
+
 class Pipeline:
     """Reads spans, prices the calls among them, and writes both to a ledger."""
 
@@ -110,15 +129,11 @@ class Pipeline:
         for number, span in enumerate(spans, start=1):
             if self._pause is not None and number % _SLICE == 0:
                 self._pause()
-            record = classify.read(span)
-            if isinstance(record, Call):
-                calls.append(record)
-                continue
-            if record is not None:
-                steps.append(record)
-            total = classify.aggregate(span)
-            if total is not None:
-                calls.append(total)
+            for record in _records(span):
+                if isinstance(record, Call):
+                    calls.append(record)
+                else:
+                    steps.append(record)
         book = self.book
         return Priced(
             len(spans),

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _ATTRIBUTES = ("ai.response.providerMetadata", "ai.result.providerMetadata")
+_EMPTY = ("", "{}", "null", "undefined")
 _TOOL_CALLS = "ai.response.toolCalls"
 _PROVIDER_RAN = re.compile(r'"providerExecuted":\s?true')
 _COUNTS: Final[Mapping[str, str]] = {
@@ -52,7 +53,12 @@ _GATEWAYS = ("gateway", "openrouter")
 _CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "cache_hit", "gen_ai.cache.hit")
 """Attributes that are true where a client answered from its own cache."""
 _COSTS_NOTHING = re.compile(r"""["']response_cost["']:\s*["']?0(?:\.0+)?["']?\s*[,}]""")
-_ID_IN_OUTPUT = re.compile(r'\{"id":\s?"([\w.:-]{6,128})"')
+_ID_IN_OUTPUT = re.compile(
+    r'\{"id":\s?"(?:'
+    r'((?:chatcmpl-|cmpl-|gen-|resp_|msg_)[\w.:-]{6,128})"'
+    r'|([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",\s?"choices":)'
+)
+"""Providers' ids at the start of a response. A structured answer begins with any other id."""
 _IDS_INSIDE = (
     re.compile(r'"id":\s?"((?:chatcmpl-|gen-|resp_)[\w.:-]{6,128})"'),
     re.compile(r'"id":\s?"(msg_[\w.:-]{6,128})"'),
@@ -92,11 +98,12 @@ def provider_metadata(attributes: Mapping[str, object], provider: str | None) ->
     whole: dict[str, object] = {}
     for name in _ATTRIBUTES:
         whole = whole or mapping_in(attributes.get(name))
-    if not whole and not runs_tools:
+    is_unread = not whole and any(_says_something(attributes.get(name)) for name in _ATTRIBUTES)
+    if not whole and not runs_tools and not is_unread:
         return NO_METADATA
     usage = MISSING
     counts: dict[str, int] = {}
-    flags: list[str] = []
+    flags = ["unknown_usage:providerMetadata"] if is_unread else []
     tier = None
     for key, value in whole.items():
         metadata = mapping_in(value)
@@ -118,6 +125,11 @@ def provider_metadata(attributes: Mapping[str, object], provider: str | None) ->
         reported_cost_usd=_cost(whole),
         flags=tuple(dict.fromkeys(flags)),
     )
+
+
+def _says_something(value: object) -> bool:
+    """Return whether an attribute has a text that is not an empty value's."""
+    return isinstance(value, str) and "".join(value[:64].split()) not in _EMPTY
 
 
 def _usage_object(metadata: Mapping[str, object]) -> Mapping[str, object]:
@@ -181,7 +193,7 @@ def response_id_on(attributes: Mapping[str, object], operation: str) -> str | No
             match = match or pattern.search(output, 0, _OUTPUT_LIMIT)
     if match is None:
         return None
-    return match[1]
+    return match[match.lastindex or 1]
 
 
 def usage_on(

@@ -39,8 +39,11 @@ _DIGITS = re.compile(r"(\d{1,19})(?:\.0+)?")
 _LONGEST_DURATION_S = 864_000
 _LARGEST_AMOUNT = 10**9
 _MOST_DIGITS = 30
-_LONGEST_MAPPING = 8_192
-"""Characters of a usage text that are parsed. Providers write a few hundred."""
+_LONGEST_MAPPING = 262_144
+"""Characters of JSON that are parsed. Usage has a few hundred, beside it may stand log
+probabilities or the chunks of a search."""
+_LONGEST_LITERAL = 8_192
+"""Characters of a Python literal that are parsed, and of an object inside a JSON text."""
 
 
 def text(value: object) -> str | None:
@@ -137,14 +140,20 @@ def mapping_in(value: object) -> dict[str, object]:
     try:
         parsed = json.loads(value)
     except (ValueError, RecursionError):
-        try:
-            parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            # What literal_eval may raise on hostile text.
-            return {}
+        parsed = _literal_in(value)
     if isinstance(parsed, dict):
         return parsed
     return {}
+
+
+def _literal_in(value: str) -> object:
+    if len(value) > _LONGEST_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        # What literal_eval may raise on hostile text, such as `{{'a': 1}}`.
+        return None
 
 
 def mapping_under(value: object, key: str) -> dict[str, object]:
@@ -162,7 +171,7 @@ def mapping_under(value: object, key: str) -> dict[str, object]:
     if start < 0 or value[at + len(key) + 3 : start].strip():
         return {}
     try:
-        found, _ = json.JSONDecoder().raw_decode(value[start : start + _LONGEST_MAPPING])
+        found, _ = json.JSONDecoder().raw_decode(value[start : start + _LONGEST_LITERAL])
     except (ValueError, RecursionError):
         return {}
     if isinstance(found, dict):
