@@ -310,6 +310,7 @@ class Buckets:
     """Input without the cached tokens."""
     text_input: int | None = None
     text_output: int | None = None
+    """Text is what is left of input and output. These are here to be known and checked only."""
     cache_read: int | None = None
     cache_write: int | None = None
     """Cache writes of any lifetime."""

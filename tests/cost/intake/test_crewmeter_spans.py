@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from crewmeter import semconv
 from crewmeter.usage.attributes import (
     OWN_COUNTS,
-    CountNames,
     plain_usage_from_attributes,
     usage_attributes,
     usage_from_attributes,
@@ -235,8 +234,6 @@ def test_anthropic_counts_beside_the_input_are_added():
     assert (
         usage_from_attributes(attributes | {"gen_ai.system": "openai"}, "chat").status == "invalid"
     )
-    beside = CountNames(input=("i",), output=("o",), cache_read=("c",), cache_beside_input=True)
-    assert usage_from_attributes({"i": 1, "o": 1, "c": 4}, "chat", beside).input == 5
 
 
 @pytest.mark.parametrize(

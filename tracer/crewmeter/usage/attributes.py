@@ -1,6 +1,6 @@
 """A `TokenUsage` as span attributes, and back.
 
-The one reader of counts on spans of any dialect.
+Spans of other instrumentors are read at the intake of the ledger, which knows their dialects.
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ class CountNames:
     Taken for five minutes, flagged ``cache_ttl_assumed``.
     """
     reasoning: tuple[str, ...] = ()
-    cache_beside_input: bool = False
-    """True where ``input`` leaves the cached tokens out, so that they have to be added."""
 
 
 OWN_COUNTS = CountNames(
@@ -291,19 +289,17 @@ def _draft(attributes: Mapping[str, object], names: CountNames) -> UsageDraft:
     if rest > 0:
         draft.cache_write_5m += rest
         draft.flags.append("cache_ttl_assumed")
-    _add_cache_beside(draft, attributes, names)
+    _add_cache_beside(draft, attributes)
     return draft
 
 
-def _add_cache_beside(
-    draft: UsageDraft, attributes: Mapping[str, object], names: CountNames
-) -> None:
+def _add_cache_beside(draft: UsageDraft, attributes: Mapping[str, object]) -> None:
     """Add cached tokens to an input that leaves them out."""
     cached = draft.cache_read + draft.cache_write_5m + draft.cache_write_1h
     if draft.input is None or not cached:
         return
     exceeds = cached > draft.input > 0
-    if names.cache_beside_input or (exceeds and _is_anthropic(attributes)):
+    if exceeds and _is_anthropic(attributes):
         draft.input += cached
 
 

@@ -77,13 +77,13 @@ def _read_transcription(facts: ResponseFacts, answer: Json) -> None:
     if milliseconds is None:
         milliseconds = _milliseconds(as_map(answer.get("x_groq")).get("duration"))
     if milliseconds:
-        seconds = _whole_seconds(milliseconds)
+        billed_ms = _to_whole_seconds(milliseconds)
         if "x_groq" in answer:
-            seconds = max(seconds, _GROQ_LEAST_MS)
-        facts.count_units("input_audio_ms", seconds)
+            billed_ms = max(billed_ms, _GROQ_LEAST_MS)
+        facts.count_units("input_audio_ms", billed_ms)
 
 
-def _whole_seconds(milliseconds: int) -> int:
+def _to_whole_seconds(milliseconds: int) -> int:
     """Return ``milliseconds`` rounded to the nearest second, half up."""
     return (milliseconds + 500) // 1000 * 1000
 
