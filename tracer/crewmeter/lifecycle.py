@@ -18,6 +18,7 @@ from crewmeter.crewai.deferred_work import keep_accounts
 from crewmeter.crewai.event_handler import EVENT_BUS_MODULE, EventHandler
 from crewmeter.export.batch_processor import BatchProcessor
 from crewmeter.export.exporters import hush_exporters, make_exporter
+from crewmeter.export.import_wait import IMPORTING_S
 from crewmeter.export.journal import Journal
 from crewmeter.export.journal_format import journal_folder, ledger_file
 from crewmeter.export.readable_span import readable, renew_lock
@@ -47,7 +48,10 @@ __all__ = ["EXIT_BUDGET_S", "Installation"]
 logger = logging.getLogger("crewmeter")
 
 EXIT_BUDGET_S = 1.8
-"""What everything we do at exit may take together (s)."""
+"""What everything we do at exit may take together (s), once the exporters are imported.
+
+For that an app that ends with spans in no journal waits up to `IMPORTING_S`.
+"""
 ENDPOINT_BUDGET_S = 1.0
 """How much of it an endpoint gets (s). It may be dead, and the process takes time to end too."""
 FAILING_BUDGET_S = 0.3
@@ -185,13 +189,17 @@ class Installation:
         """Abandon what is open and deliver what there is, within the exit budget."""
         self._finish_late_exchanges()
         self.recorder.abandon_all(time_ns())
-        until = monotonic() + EXIT_BUDGET_S
+        began = monotonic()
+        until = began + EXIT_BUDGET_S
         for processor in self._processors:
             budget = min(
                 until - monotonic(),
                 _exit_budget(processor),
             )
-            processor.close(max(SHORTEST_BUDGET_S, budget))
+            processor.close(
+                max(SHORTEST_BUDGET_S, budget),
+                began + IMPORTING_S,
+            )
 
     def _finish_late_exchanges(self) -> None:
         observation.announce_late()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 
 import pytest
@@ -22,6 +23,7 @@ import crewmeter
 from crewmeter import semconv
 from crewmeter.console.kickoff_summary import KickoffSummary
 from crewmeter.console.run_log import RunLog
+from crewmeter.export import import_wait
 from crewmeter.export.batch_processor import LOADED_SPANS, LONGEST_DELAY_S, BatchProcessor
 from crewmeter.settings import TracerSettings
 from crewmeter.spans.model_call import ModelCall
@@ -313,3 +315,29 @@ def test_the_end_of_a_run_is_delivered_at_once(monkeypatch):
         time.sleep(0.01)
     assert exporter.batches
     post.close(5)
+
+
+def test_an_exit_waits_for_an_import_and_for_nothing_that_hangs(monkeypatch):
+    """One deadline serves all exporters, and without processor time nothing is imported."""
+    monkeypatch.setattr(import_wait, "IMPORTING_S", 3600)
+    released = threading.Event()
+
+    def hang():
+        released.wait(600)
+        return Keeper()
+
+    def work():
+        while not released.is_set():
+            sum(range(1000))
+        return Keeper()
+
+    hanging = BatchProcessor("test", hang, Resource.get_empty)
+    working = BatchProcessor("test", work, Resource.get_empty)
+    for processor in (hanging, working):
+        processor.put(finished()[0])
+        began = time.monotonic()
+        until = None if processor is hanging else began + 2
+        assert not processor.close(0.01, until)
+        assert (time.monotonic() >= began + 2) or processor is hanging
+        assert time.monotonic() - began < patience(300)
+    released.set()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from crewmeter.export.import_wait import wait_for_import
 from crewmeter.export.readable_span import readable
 from crewmeter.log_rate_limit import RateLimit
 from crewmeter.semconv.generations import Emitted
@@ -46,9 +47,6 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 POLL_S = 0.002
 """How often (s) a flush looks whether all is done."""
-LOADING_S = 10.0
-"""How long (s) an exit waits for an exporter that is still being imported."""
-LOADING_POLL_S = 0.02
 HANGING_S = 1.0
 """An export that takes longer (s) counts as failing."""
 IDLE_S = 60.0
@@ -177,10 +175,11 @@ class BatchProcessor:
     def _has_work(self) -> bool:
         return bool(self._queue or self._refused or self._busy or self._wake.is_set())
 
-    def close(self, timeout: float) -> bool:
+    def close(self, timeout: float, importing_until: float | None = None) -> bool:
         """Export what is queued and shut the exporter down, within ``timeout`` seconds.
 
-        What remains then is lost and reported.
+        They begin when the exporter is imported, or its import hangs, or it is
+        ``importing_until`` (monotonic). What remains then is lost and reported.
 
         Returns:
             True if nothing remains.
@@ -196,7 +195,7 @@ class BatchProcessor:
         if thread is None:
             return True
         if thread is not threading.current_thread():
-            self._wait_until_loaded(thread)
+            wait_for_import(thread, self._needs_import, importing_until)
             thread.join(timeout)
         if not thread.is_alive():
             return True
@@ -209,18 +208,11 @@ class BatchProcessor:
             )
         return False
 
-    def _wait_until_loaded(self, thread: threading.Thread) -> None:
-        """Wait for the exporter's imports where only it has what is queued.
-
-        They take half a second of processor time, which on a busy machine a short app's exit budget
-        would be over before the first span is sent.
-        """
-        until = monotonic() + LOADING_S
-        while self._exporter is None and not self._failing and monotonic() < until:
-            waiting = (*self._queue, *self._refused)
-            if not thread.is_alive() or all(node.journal is not None for node in waiting):
-                return
-            thread.join(LOADING_POLL_S)
+    def _needs_import(self) -> bool:
+        """Return True while the exporter, which is not made yet, alone has what is queued."""
+        if self._exporter is not None or self._failing:
+            return False
+        return any(node.journal is None for node in (*self._queue, *self._refused))
 
     def after_fork(self) -> None:
         """Begin afresh in a forked child: an empty queue, and a new thread on use."""
