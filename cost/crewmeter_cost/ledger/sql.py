@@ -1,7 +1,8 @@
 """SQL text together with the values of its question marks.
 
 The queries of reports, runs and budgets are put together from these, because importing a query
-builder costs more than most of them take. Values are always bound, never written into the text.
+builder costs more than most of them take. Values are bound, never written into the text, but for
+the ids of rows, of which there may be more than a statement has parameters.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = [
     "listed",
     "negated",
     "one_of",
+    "one_of_ids",
     "placeholders",
     "sql",
     "starts_with",
@@ -109,6 +111,12 @@ def one_of(subject: str, choices: Sql | Sequence[Any]) -> Sql:
     if not choices:
         return Sql("1 = 0")
     return Sql(f"{subject} IN ({placeholders(choices)})", tuple(choices))
+
+
+def one_of_ids(subject: str, ids: Iterable[int]) -> Sql:
+    """Return the condition that a column is one of any number of ids."""
+    written = ",".join(str(int(each)) for each in ids)
+    return Sql(f"{subject} IN ({written})") if written else Sql("1 = 0")
 
 
 def starts_with(subject: str, text: str) -> Sql:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ledger_build import NOON, SECOND, UNPRICED, call, frozen, priced, step
+from support.ledger_build import NOON, SECOND, UNPRICED, call, frozen, priced, root, step
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import CALL_KEYS, NAME_KEYS, Filter, Term, parse_filter
@@ -274,3 +274,19 @@ def test_a_search_is_bounded_and_says_so(filled, monkeypatch):
     assert page.note is not None
     assert "searched the newest 2 runs" in page.note
     assert find_runs(filled).note is None
+
+
+def test_a_tag_is_found_among_any_number_of_tag_sets(tmp_path):
+    """Past 30,000 sets a filter was cut without a word, past 250,000 it was a traceback."""
+    many = """
+        WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 260000)
+        INSERT INTO tag_set (tags) SELECT '{"env": "prod", "n": "' || n || '"}' FROM number
+    """
+    tagged = context(1, tags=(("env", "prod"),))
+    with Ledger.open(str(tmp_path / "ledger.db")) as ledger:
+        with ledger.writing() as work:
+            work.connection.exec_driver_sql(many)
+        ledger.write([(call(1, context=tagged), priced())], [root(context=tagged)], frozen)
+        assert len(find_runs(ledger, where="tag:env=prod").runs) == 1
+        assert not find_runs(ledger, where="tag:env!=prod").runs
+        assert report(ledger, where=parse_filter("tag:env=prod")).total.sums["calls"] == 1

@@ -19,6 +19,7 @@ from crewmeter_cost.ledger.sql import (
     contains,
     negated,
     one_of,
+    one_of_ids,
     sql,
     where,
 )
@@ -48,8 +49,6 @@ _SEARCHED = {
     "call": ("request_model", "response_model"),
 }
 """Table → names in which a text is searched."""
-_MAX_TAG_SETS = 30_000
-"""Tag sets that one tag term may match; a statement has a bounded number of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +334,6 @@ def _tagged(session: Session, subject: str, term: Term) -> Sql:
         if str(value) in term.values:
             matching.append(number)
     if "" in term.values:
-        has_it = one_of(subject, having[:_MAX_TAG_SETS])
+        has_it = one_of_ids(subject, having)
         return any_of([Sql(f"{subject} IS NULL"), negated(has_it)])
-    return one_of(subject, matching[:_MAX_TAG_SETS])
+    return one_of_ids(subject, matching)

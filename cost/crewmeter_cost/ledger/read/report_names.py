@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from crewmeter_cost.ledger.sql import Sql, one_of, sql
+from crewmeter_cost.ledger.sql import Sql, one_of, one_of_ids, sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,18 +31,18 @@ class ReportNames:
         """Return the filters as conditions on these columns (filter name → column)."""
         conditions = []
         for name, value in self._query.where:
-            allowed = self._ids(name, value)
-            conditions.append(one_of(columns[name], allowed))
+            conditions.append(self._is(columns[name], name, value))
         return conditions
 
-    def _ids(self, name: str, value: str) -> Sql | list[int]:
-        """Return the raw keys that a filter allows."""
-        if name == "run":
-            return Sql("SELECT id FROM run WHERE run_id = ?", (value,))
+    def _is(self, subject: str, name: str, value: str) -> Sql:
+        """Return the condition that a column is a raw key that a filter allows."""
         if name.startswith("tag:"):
             sets = self._values_of(name[4:]).items()
-            return [number for number, text in sets if text == value]
-        return Sql("SELECT id FROM label WHERE kind = ? AND value = ?", (name, value))
+            return one_of_ids(subject, [number for number, text in sets if text == value])
+        ids = Sql("SELECT id FROM label WHERE kind = ? AND value = ?", (name, value))
+        if name == "run":
+            ids = Sql("SELECT id FROM run WHERE run_id = ?", (value,))
+        return one_of(subject, ids)
 
     def key(self, values: Iterable[Any]) -> Key:
         """Return a raw key: 0 for no name, the tag's value for a tag set."""
