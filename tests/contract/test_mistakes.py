@@ -45,6 +45,11 @@ def refused(said, culprit: str) -> None:
         (["budget", "set", "garbage"], "garbage"),
         (["budget", "remove", "no-such-budget"], "no-such-budget"),
         (["serve", "--http-port", "99999"], "--http-port"),
+        (["runs", "--limit", "9" * 20], "--limit"),
+        (["runs", "--search", "\udcff"], "UTF-8"),
+        (["show", "\udcff"], "UTF-8"),
+        (["report", "--where", "user=\udcff"], "UTF-8"),
+        (["budget", "set", "5usd/day", "--name", "\udcff"], "UTF-8"),
     ],
     ids=str,
 )

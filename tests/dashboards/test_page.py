@@ -253,3 +253,40 @@ def test_the_whole_overview_answers_within_a_second(client):
         for cell in row["panels"]:
             assert client.get(f"/api/panels/{cell['id']}").status_code == 200
     assert time.perf_counter() - started < patience(1.5)
+
+
+def test_a_ledger_that_went_away_is_a_503(tmp_path):
+    """Each route says so in JSON, where some gave a traceback and some a 400."""
+    path = tmp_path / "ledger.db"
+    with (
+        Ledger.open(str(path)) as ledger,
+        TestClient(Starlette(routes=page_routes(ledger))) as client,
+    ):
+        ledger.close()
+        for each in tmp_path.glob("ledger.db*"):
+            each.unlink()
+        for route in (
+            "boards",
+            "panels/models",
+            "page/runs",
+            "page/runs/a",
+            "page/compare?a=a&b=b",
+        ):
+            answer = client.get(f"/api/{route}")
+            assert answer.status_code == 503, route
+            assert "no ledger at" in answer.json()["error"]
+        assert not path.exists()
+
+
+def test_a_damaged_ledger_is_reported(tmp_path):
+    """The sidecar's writer is called where a page finds damage."""
+    path = tmp_path / "ledger.db"
+    suspected = []
+    with (
+        Ledger.open(str(path)) as ledger,
+        TestClient(Starlette(routes=page_routes(ledger, suspected.append))) as client,
+    ):
+        ledger.close()
+        path.write_bytes(b"no database" * 1000)
+        assert client.get("/api/boards").status_code == 503
+    assert len(suspected) == 1

@@ -131,6 +131,10 @@ def main() -> None:
         if error.hint:
             sys.stderr.write(f"hint:  {error.hint}\n")
         sys.exit(error.exit_code)
+    except UnicodeEncodeError as error:
+        # An argument in another encoding; those that reach the ledger's readers are refused there.
+        sys.stderr.write(f"error: {error.object!r} is not text in UTF-8\n")
+        sys.exit(2)
     except BrokenPipeError:
         # `crewmeter export | head` is no failure.
         os.dup2(

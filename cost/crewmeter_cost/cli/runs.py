@@ -84,6 +84,7 @@ def _runs(
         typer.Option(
             "--limit",
             min=0,
+            max=10**9,
             metavar="N",
             help="At most so many runs; 0 is all.",
         ),

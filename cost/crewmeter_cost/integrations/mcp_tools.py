@@ -213,12 +213,13 @@ class _Tools:
         """Return what is spent of each budget in its current period."""
 
         def document() -> dict[str, object]:
-            engine = self._ledger.engine
-            found = status(
-                engine,
-                in_force(engine),
-                now=datetime.now(UTC),
-            )
+            with self._ledger.explained():
+                engine = self._ledger.engine
+                found = status(
+                    engine,
+                    in_force(engine),
+                    now=datetime.now(UTC),
+                )
             return {"budgets": [status_document(each) for each in found[:MAX_ROWS]]}
 
         return _answered(document)

@@ -84,11 +84,12 @@ def _sqlite_engine(
         path.parent,
         os.W_OK,
     )
-    if read_only and not may_write:
-        url = url.set(
-            database=f"file:{path}",
-            query={"mode": "ro", "uri": "true"},
-        )
+    # Never "rwc": a file that went away is made by `prepare_file` alone, for its owner only.
+    mode = "ro" if read_only and not may_write else "rw"
+    url = url.set(
+        database=path.absolute().as_uri(),
+        query={"mode": mode, "uri": "true"},
+    )
     engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
     settings = pragmas(durable=durable, read_only=read_only)
 

@@ -93,7 +93,19 @@ def _sqlite_error(origin: BaseException, name: str, path: Path) -> CrewMeterErro
 
 
 def unwritable(path: Path, error: OSError | None) -> LedgerUnavailableError:
-    """Return the error for a file or folder of somebody else, naming its owner."""
+    """Return the error for a file or folder of somebody else, naming its owner.
+
+    A folder in the file's stead is called so, and a file that went away missing.
+    """
+    if path.is_dir():
+        return LedgerUnavailableError(
+            f"ledger {path} is a folder", hint="name a file in it, e.g. ledger.db"
+        )
+    if error is None and not os.path.lexists(path):
+        return LedgerUnavailableError(
+            f"there is no ledger at {path} any more",
+            hint="put it back; the next span or `crewmeter demo` makes a new one",
+        )
     existing = next(each for each in (path, *path.parents, Path("/")) if each.exists())
     reason = f": {error.strerror}" if error is not None and error.strerror else ""
     owner = f"{existing} belongs to {_owner(existing)}, you are {_user(_effective_user())}"

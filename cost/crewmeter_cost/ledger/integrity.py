@@ -70,6 +70,9 @@ def _page_damage(path: Path, deadline: float) -> str | None:
         if primary_code(error) in DAMAGE:
             return str(error)
         return None
+    except UnicodeDecodeError:
+        # The message quoted bytes of a damaged schema, and the driver takes it for UTF-8.
+        return "malformed database schema"
     if found == "ok":
         return None
     return str(found).splitlines()[-1]

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.ledger.database_errors import explain
+from crewmeter_cost.ledger.database_errors import explain, unwritable
 from crewmeter_cost.ledger.file_system import warn_of_network
 from crewmeter_cost.ledger.location import display_url
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, needs_writing
@@ -85,6 +85,8 @@ class SqliteConnections:
         elif not self._path.exists():
             hint = "run `crewmeter demo`, or an app with crewmeter.instrument()"
             raise CrewMeterError(f"there is no ledger at {self._path} yet", hint=hint)
+        elif self._path.is_dir():
+            raise unwritable(self._path, None)
 
     def _schema(self, connection: sqlite3.Connection) -> str:
         name = display_url(self._url)

@@ -14,7 +14,6 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from crewmeter_cost.errors import LedgerUnavailableError
 from crewmeter_cost.ledger.database_errors import unwritable
 from crewmeter_cost.ledger.schema.version_numbers import (
     HEAD,
@@ -69,7 +68,7 @@ def prepare_file(path: Path) -> bool:
 
     True if the file is new.
 
-    Raises `LedgerUnavailableError` naming the owner.
+    Raises `LedgerUnavailableError` naming the owner, or for a folder.
     """
     # To `O_EXCL` a link to nothing is a file, and SQLite would make its target readable to all.
     path = real_path(path)
@@ -85,9 +84,7 @@ def prepare_file(path: Path) -> bool:
         )
     except FileExistsError:
         if path.is_dir():
-            raise LedgerUnavailableError(
-                f"ledger {path} is a folder", hint="name a file in it, e.g. ledger.db"
-            ) from None
+            raise unwritable(path, None) from None
         return False
     except OSError as error:
         raise unwritable(path, error) from error
@@ -112,18 +109,19 @@ def pragmas(*, durable: bool, read_only: bool) -> list[str]:
 def connect(
     path: Path, *, durable: bool, read_only: bool, busy_seconds: float
 ) -> sqlite3.Connection:
-    """Open a connection that begins no transactions of its own.
+    """Open a connection to an existing file, that begins no transactions of its own.
 
-    Raises `sqlite3.Error`.
+    Raises `sqlite3.Error`, also where there is no file.
     """
     may_write = os.access(path, os.W_OK) and os.access(
         path.parent,
         os.W_OK,
     )
-    as_uri = read_only and not may_write
+    # Never "rwc": a file that went away is made by `prepare_file` alone, for its owner only.
+    mode = "ro" if read_only and not may_write else "rw"
     connection = sqlite3.connect(
-        f"{path.as_uri()}?mode=ro" if as_uri else path,
-        uri=as_uri,
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
         timeout=busy_seconds,
         # Transactions are begun by hand: the driver would begin deferred ones.
         isolation_level=None,

@@ -131,7 +131,7 @@ class Ledger:
     def _prepare(self) -> None:
         """Connect, and bring the schema up to date."""
         if self._sqlite is None or not self._sqlite.open():
-            with self._explained():
+            with self.explained():
                 from crewmeter_cost.ledger.schema.creation import bring_up_to_date
 
                 bring_up_to_date(self.engine, read_only=self._read_only)
@@ -221,7 +221,7 @@ class Ledger:
         frozen: Callable[[str], FrozenRates] | None,
     ) -> Iterator[Transaction]:
         """One write transaction over `sqlite3`. The lock is held."""
-        with self._explained():
+        with self.explained():
             session = connections.session
             connection = session.connection
             try:
@@ -265,7 +265,7 @@ class Ledger:
         """
         from crewmeter_cost.ledger.connection import WRITE
 
-        with self.lock, self._explained():
+        with self.lock, self.explained():
             writer = self.engine.connect().execution_options(**{WRITE: True})
             try:
                 with writer as connection, connection.begin():
@@ -279,23 +279,25 @@ class Ledger:
     @contextmanager
     def read_session(self) -> Iterator[Session]:
         """Yield a session in one read transaction. Raises `CrewMeterError`."""
-        with self._explained():
-            if self._sqlite is not None:
-                with self._sqlite.readers.session() as session:
-                    yield session
-            else:
-                with self.engine.connect() as connection:
-                    yield ConnectionSession(connection)
+        if self._sqlite is None:
+            with self.reading() as connection:
+                yield ConnectionSession(connection)
+            return
+        with self.explained(), _values_taken(), self._sqlite.readers.session() as session:
+            yield session
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a SQLAlchemy connection in one read transaction. Raises `CrewMeterError`."""
-        with self._explained(), self.engine.connect() as connection:
+        with self.explained(), _values_taken(), self.engine.connect() as connection:
+            if self._sqlite is None:
+                # By default each statement would see what was committed before it.
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn a driver's error into one of ours."""
+    def explained(self) -> Iterator[None]:
+        """Turn a driver's error into one of ours, a `CrewMeterError`."""
         try:
             yield
         except sqlite3.Error as error:
@@ -370,3 +372,18 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _values_taken() -> Iterator[None]:
+    """Refuse a value that no ledger can hold, which drivers raise Python's errors for."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise CrewMeterError(
+            f"{error.object!r} is not text in UTF-8", hint="check what was typed or sent"
+        ) from error
+    except OverflowError as error:
+        raise CrewMeterError(
+            f"a number is too large for the ledger: {error}", hint="use a smaller one"
+        ) from error

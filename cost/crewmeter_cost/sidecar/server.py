@@ -133,7 +133,7 @@ class Sidecar:
             description_route(),
             *budget_routes(self._ledgers),
             *ledger_routes(self._ledgers.reading, self._writer.suspect),
-            *page_routes(self._ledgers.reading),
+            *page_routes(self._ledgers.reading, self._writer.suspect),
             self._mcp.route(),
         ]
         return AuthorizationMiddleware(

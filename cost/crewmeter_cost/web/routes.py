@@ -11,12 +11,16 @@ import time
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
 from starlette.responses import Response
 from starlette.routing import Route
 
 from crewmeter_cost.budgets.repository import in_force
-from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
+from crewmeter_cost.errors import (
+    CrewMeterError,
+    LedgerCorruptError,
+    LedgerUnavailableError,
+    NotInCatalogueError,
+)
 from crewmeter_cost.filters import KEYS
 from crewmeter_cost.formatting import COST_STATUS_TEXT, PROVIDER_TEXT, RUN_STATUS_TEXT
 from crewmeter_cost.number_text import bounded_integer
@@ -60,10 +64,12 @@ _TYPES = {
 }
 
 
-def page_routes(ledger: Ledger) -> list[Route]:
+def page_routes(
+    ledger: Ledger, suspect: Callable[[LedgerCorruptError], None] | None = None
+) -> list[Route]:
     """Return routes that show `ledger`: ``/``, ``/static/…`` and ``/api/…``.
 
-    They hold no state. Close the ledger yourself.
+    They hold no state. Close the ledger yourself. `suspect` is called where it looks damaged.
     """
     files = _static_files()
 
@@ -75,7 +81,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
         headers = {**HEADERS, "Cache-Control": "no-cache"}
         return Response(body, media_type=media_type, headers=headers)
 
-    def boards(_request: Request) -> Response:
+    def boards(_request: Request) -> dict[str, object]:
         own = {
             "budget_usd": monthly_budget(ledger.engine),
             "words": {**COST_STATUS_TEXT, **RUN_STATUS_TEXT, **PROVIDER_TEXT},
@@ -83,7 +89,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
             "zone": zone_name(read_zone()),
             "filter_keys": [*KEYS, "tag:"],
         }
-        return _json({**public_catalogue(), **own})
+        return {**public_catalogue(), **own}
 
     def panel(request: Request) -> dict[str, object]:
         return ask_panel(
@@ -108,12 +114,7 @@ def page_routes(ledger: Ledger) -> list[Route]:
             search=query.get("search", ""),
             order=query.get("order", "time"),
             status=query.get("status", ""),
-            skip=bounded_integer(
-                skip,
-                name="skip",
-                lowest=0,
-                highest=_MOST_SKIP,
-            ),
+            skip=bounded_integer(skip, name="skip", lowest=0, highest=_MOST_SKIP),
         )
         return run_pages.run_list(ledger, _parameters(ledger, request), wanted)
 
@@ -127,15 +128,18 @@ def page_routes(ledger: Ledger) -> list[Route]:
         query = request.query_params
         return run_pages.run_comparison(ledger, query.get("a"), query.get("b"))
 
+    def route(path: str, document: Callable[[Request], dict[str, object]]) -> Route:
+        return Route(path, _endpoint(ledger, document, suspect))
+
     return [
         Route("/", static),
         Route("/static/{name:path}", static),
-        Route("/api/boards", boards),
-        Route("/api/panels/{panel}", _endpoint(panel)),
-        Route("/api/filters/{name}", _endpoint(filter_choices)),
-        Route("/api/page/runs", _endpoint(run_list)),
-        Route("/api/page/runs/{run_id}", _endpoint(run)),
-        Route("/api/page/compare", _endpoint(comparison)),
+        route("/api/boards", boards),
+        route("/api/panels/{panel}", panel),
+        route("/api/filters/{name}", filter_choices),
+        route("/api/page/runs", run_list),
+        route("/api/page/runs/{run_id}", run),
+        route("/api/page/compare", comparison),
     ]
 
 
@@ -174,19 +178,27 @@ def _parameters(ledger: Ledger, request: Request) -> PanelParameters:
     )
 
 
-def _endpoint(document: Callable[[Request], dict[str, object]]) -> Callable[[Request], Response]:
+def _endpoint(
+    ledger: Ledger,
+    document: Callable[[Request], dict[str, object]],
+    suspect: Callable[[LedgerCorruptError], None] | None,
+) -> Callable[[Request], Response]:
     """Return an endpoint that gives a document as JSON, and errors as 4xx and 503."""
 
     def endpoint(request: Request) -> Response:
         try:
-            return _json(document(request))
+            with ledger.explained():
+                return _json(document(request))
+        except LedgerCorruptError as error:
+            if suspect is not None:
+                suspect(error)
+            return _problem(error.message, error.hint, status=503)
+        except LedgerUnavailableError as error:
+            return _problem(error.message, error.hint, status=503)
         except NotInCatalogueError as error:
             return _problem(error.message, error.hint, status=404)
         except CrewMeterError as error:
             return _problem(error.message, error.hint, status=400)
-        except DBAPIError as error:
-            message = f"the ledger did not answer: {error.orig}"
-            return _problem(message, "try again; crewmeter doctor looks closer", status=503)
 
     return endpoint
 

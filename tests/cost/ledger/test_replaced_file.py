@@ -97,3 +97,22 @@ def test_a_file_that_goes_every_time_is_an_error(tmp_path, monkeypatch):
         monkeypatch.setattr(store, "write_batch", moving)
         with pytest.raises(LedgerUnavailableError, match="replaced again and again"):
             ledger.write([(call(2), priced())], [], frozen)
+
+
+def test_reading_makes_no_file(tmp_path):
+    """Only an opening writer makes the file: a reader's one was empty and readable to all."""
+    path = tmp_path / "ledger.db"
+    with Ledger.open(str(path)) as ledger:
+        ledger.write([(call(1), priced())], [root()], frozen)
+        _move(path)
+        with pytest.raises(LedgerUnavailableError, match="no ledger at"), ledger.read_session():
+            pass
+        with pytest.raises(LedgerUnavailableError, match="no ledger at"), ledger.reading():
+            pass
+        assert not path.exists()
+
+
+def test_a_folder_is_called_a_folder(tmp_path):
+    """A folder was said to be unwritable."""
+    with pytest.raises(LedgerUnavailableError, match="is a folder"):
+        Ledger.open(str(tmp_path), read_only=True)

@@ -17,6 +17,7 @@ from support.ledger_build import call, frozen, priced
 from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError, LedgerUnavailableError
 from crewmeter_cost.installation import upgrade_command
 from crewmeter_cost.ledger.location import ledger_url
+from crewmeter_cost.ledger.sql import Sql
 from crewmeter_cost.ledger.store import Ledger
 
 
@@ -189,3 +190,23 @@ def test_opening_a_current_ledger_does_not_import_alembic(ledger_path):
         [sys.executable, "-c", code, str(ledger_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_a_reader_sees_one_moment(either):
+    """What is committed between two queries of one session is in neither."""
+    query = Sql("SELECT count(*) FROM call")
+    with either.read_session() as session:
+        before = session.value(query)
+        with Ledger.open(either.url.render_as_string(hide_password=False)) as other:
+            other.write([(call(1), priced())], [], frozen)
+        assert session.value(query) == before == 0
+    with either.read_session() as session:
+        assert session.value(query) == 1
+
+
+@pytest.mark.parametrize(("value", "problem"), [("\udcff", "UTF-8"), (10**20, "too large")])
+def test_a_value_that_no_ledger_holds_is_refused(ledger, value, problem):
+    """It was a traceback, in each reading command."""
+    query = Sql("SELECT ?", (value,))
+    with pytest.raises(CrewMeterError, match=problem), ledger.read_session() as session:
+        session.value(query)
