@@ -290,3 +290,20 @@ def test_a_tag_is_found_among_any_number_of_tag_sets(tmp_path):
         assert len(find_runs(ledger, where="tag:env=prod").runs) == 1
         assert not find_runs(ledger, where="tag:env!=prod").runs
         assert report(ledger, where=parse_filter("tag:env=prod")).total.sums["calls"] == 1
+
+
+def test_a_tag_of_other_case_is_another_tag(either):
+    """On SQLite the value of Customer was counted under customer."""
+    tagged = [context(1, tags=(("customer", "acme"),)), context(2, tags=(("Customer", "acme"),))]
+    spans = [(call(number, context=each), priced()) for number, each in enumerate(tagged, 1)]
+    either.write(spans, [], frozen)
+    for by in (["tag:customer"], ["tag:customer", "hour"]):
+        rows = report(either, by=by).rows
+        assert sorted(str(row.keys[0]) for row in rows) == ["None", "acme"]
+        assert {row.sums["calls"] for row in rows} == {1}
+
+
+def test_a_search_for_nul_is_refused(either):
+    """PostgreSQL takes no such text, and was said to be down."""
+    with pytest.raises(CrewMeterError, match="NUL"):
+        find_runs(either, search="a\0b")

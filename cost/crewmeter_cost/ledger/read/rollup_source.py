@@ -13,7 +13,7 @@ from crewmeter_cost.ledger.read.query import TIMES, rollup_columns, time_of, wit
 from crewmeter_cost.ledger.read.rollup_windows import whole_days
 from crewmeter_cost.ledger.schema.report_columns import SUM_NAMES
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS, LATENCY
-from crewmeter_cost.ledger.sql import Sql, listed, one_of, sql, starts_with, where
+from crewmeter_cost.ledger.sql import Sql, listed, one_of, sql, where
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -204,7 +204,10 @@ class RollupSource:
 
 def _is_tag(key: str) -> Sql:
     """Return the WHERE clause of the labels that are values of one tag."""
-    return where([Sql("kind = 'tag'"), starts_with("value", f"{key}=")])
+    start = f"{key}="
+    # Not LIKE: on SQLite it would take Customer=acme for a value of the tag customer.
+    begins = Sql("substr(value, 1, ?) = ?", (len(start), start))
+    return where([Sql("kind = 'tag'"), begins])
 
 
 def _latency_key(step: str, name: str) -> str:

@@ -83,6 +83,8 @@ def find_runs(
     read_order(order)
     if search is not None and len(search) > _MAX_SEARCH:
         raise CrewMeterError(f"the search text has over {_MAX_SEARCH} characters")
+    if search is not None and "\0" in search:
+        raise CrewMeterError("the search text has a NUL character", hint="no name has one")
     times = started_within("run", nanoseconds(since), nanoseconds(until))
     with ledger.read_session() as session:
         conditions = run_conditions(session, wanted)
