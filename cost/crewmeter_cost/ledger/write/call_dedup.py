@@ -36,6 +36,7 @@ from crewmeter_cost.ledger.write.call_matching import (
     is_same_root,
     is_sum,
     repeats,
+    windows_around,
 )
 from crewmeter_cost.ledger.write.merged_reports import KIND_MERGED
 from crewmeter_cost.ledger.write.rows import CALL, CALL_COLUMNS
@@ -157,16 +158,15 @@ class _Matching:
     ) -> Iterable[tuple[Any, ...]]:
         """Read the roots of other instrumentors from the time of the batch's."""
         starts = [row[CALL.started_ns] for _, row in rows if self._is_root(row)]
-        if not starts:
-            return ()
-        return transaction.statements.select_between(
-            transaction.session,
-            columns.CALL,
-            ("id", *CALL_COLUMNS),
-            "started_ns",
-            (min(starts) - CLOSE_NS, max(starts) + CLOSE_NS),
-            and_where=f" AND parent_span_id IS NULL AND scope <> {self._ours:d}",
-        )
+        for window in windows_around(starts):
+            yield from transaction.statements.select_between(
+                transaction.session,
+                columns.CALL,
+                ("id", *CALL_COLUMNS),
+                "started_ns",
+                window,
+                and_where=f" AND parent_span_id IS NULL AND scope <> {self._ours:d}",
+            )
 
     def _is_root(self, row: Row) -> bool:
         """Return whether a row is a foreign call without a parent."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.ledger.write.rows import CALL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from crewmeter_cost.ledger.write.rows import Row
 
@@ -21,6 +21,7 @@ __all__ = [
     "is_same_root",
     "is_sum",
     "repeats",
+    "windows_around",
 ]
 
 RANDOM_ID_LENGTH = 20
@@ -69,6 +70,20 @@ def is_same_root(other: Row, scopes: set[int], row: Row) -> bool:
     if row[CALL.service] is None or row[CALL.service] != other[CALL.service]:
         return False
     return _alike(other, row) and _within_each_other(other, row)
+
+
+def windows_around(starts: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the times, first and last, in which a pair of a root may begin.
+
+    One late span in a batch must not read all roots between it and the rest.
+    """
+    windows: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        first = start - CLOSE_NS
+        if windows and first <= windows[-1][1]:
+            first = windows.pop()[0]
+        windows.append((first, start + CLOSE_NS))
+    return windows
 
 
 def covers(

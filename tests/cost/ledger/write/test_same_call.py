@@ -11,6 +11,7 @@ from support.ledger_build import NOON, SECOND, foreign, frozen, priced
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.ledger.write.call_matching import windows_around
 from crewmeter_cost.records import CallContext
 
 OPENAI = "openinference.instrumentation.openai"
@@ -141,3 +142,11 @@ def test_what_is_merged_stays_in_the_tree_of_its_run(ledger_factory):
     (call,) = merged.children
     assert (merged.kind, merged.name, merged.calls) == ("merged_call", LANGCHAIN, 1)
     assert (call.is_call, call.span_id) == (True, f"{2:016x}")
+
+
+def test_a_late_root_does_not_widen_the_search_for_pairs():
+    """Roots near each other share one window of time, a late one has its own."""
+    starts = [NOON, NOON - 3000 * SECOND, NOON + SECOND]
+    windows = windows_around(starts)
+    assert [(last - first) // SECOND for first, last in windows] == [4, 5]
+    assert windows_around([]) == []
