@@ -50,8 +50,10 @@ _BILLED_BESIDE = ("citationTokens", "numSearchQueries")
 """Keys with a price of their own that no attribute has: Perplexity's."""
 _GATEWAYS = ("gateway", "openrouter")
 """Sellers whose metadata has what they charge."""
-_CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "cache_hit", "gen_ai.cache.hit")
+_CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "gen_ai.cache.hit")
 """Attributes that are true where a client answered from its own cache."""
+_ANY_CACHE_HIT = "cache_hit"
+"""LiteLLM's too, but others may mean the provider's cache of prompts by it."""
 _COSTS_NOTHING = re.compile(r"""["']response_cost["']:\s*["']?0(?:\.0+)?["']?\s*[,}]""")
 _ID_IN_OUTPUT = re.compile(
     r'\{"id":\s?"(?:'
@@ -218,6 +220,9 @@ def _circumstances(span: Span) -> tuple[str, ...]:
     attributes = span.attributes
     if any(attributes.get(name) in (True, "True", "true") for name in _CACHE_HITS):
         return ("not_sent",)
+    if attributes.get(_ANY_CACHE_HIT) in (True, "True", "true"):
+        is_litellm = "litellm" in span.scope.lower()
+        return ("not_sent",) if is_litellm else ("cache_hit_assumed",)
     hidden = attributes.get("hidden_params")
     if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
         # LiteLLM says so of an answer from its cache, but also of models it has no price for.

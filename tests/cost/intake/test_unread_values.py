@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from support.ledger_build import NOON, SECOND
@@ -109,3 +110,11 @@ def test_a_span_that_cannot_be_read_is_ignored(book, caplog):
     assert len(priced.calls) == 1
     assert priced.ignored == 1
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(("scope", "status"), [("litellm", "cached"), ("another", "upper_bound")])
+def test_a_cache_hit_is_free_where_a_known_client_says_so(book, scope, status):
+    """Elsewhere the provider's cache of prompts may be meant, which is not free."""
+    span = replace(_span(1, {**_OPENINFERENCE, "cache_hit": True}), scope=scope)
+    ((_, charge),) = Pipeline(None, book).price([span]).calls
+    assert charge.status == status
