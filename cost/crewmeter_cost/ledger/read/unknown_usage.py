@@ -23,6 +23,8 @@ __all__ = ["COUNTED_CALLS", "UnknownUsage", "unknown_usage", "with_inexact_calls
 
 COUNTED_CALLS = 500_000
 """Of a report over more calls, the inexact ones are not counted: that would read them all."""
+COUNTED_GROUPS = 20_000
+"""Nor of a report that leaves rows out of more groups: they would all be built. 50 MB."""
 
 _PREFIX = "unknown_usage:"
 _CALLS = """
@@ -80,6 +82,8 @@ def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo
     # Tool calls have no cost status of their own.
     of_tools = "tool" in made.group_by or any(term.key == "tool" for term in where.terms)
     if of_tools or made.total.sums["calls"] > COUNTED_CALLS:
+        return made
+    if made.truncated and made.groups > COUNTED_GROUPS:
         return made
     exact = parse_filter([f"cost_status!={status}" for status in sorted(EXACT)])
     found = report(

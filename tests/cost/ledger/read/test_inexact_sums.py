@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC
 
 import pytest
 from typer.testing import CliRunner
 
 from crewmeter_cost.cli import build
+from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.intake.otlp_json import from_json
+from crewmeter_cost.ledger.read import unknown_usage
+from crewmeter_cost.ledger.read.report import report
+from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -93,3 +98,12 @@ def test_a_report_filtered_by_tool_is_printed(ledger):
     """Tool calls have no cost status, so their inexact ones are not counted."""
     _report(ledger, "--by", "crew", "--where", "tool=web_search")
     _report(ledger, "--by", "crew", "--where", "tool!=web_search")
+
+
+def test_a_short_report_does_not_build_every_group(ledger, monkeypatch):
+    """A report of one row out of very many groups is given without the count."""
+    with Ledger.open(ledger, read_only=True) as opened:
+        made = report(opened, by=["model"], limit=1)
+        assert with_inexact_calls(opened, made, parse_filter(None), UTC).total.inexact_calls == 1
+        monkeypatch.setattr(unknown_usage, "COUNTED_GROUPS", 1)
+        assert with_inexact_calls(opened, made, parse_filter(None), UTC) == made
