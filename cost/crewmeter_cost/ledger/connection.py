@@ -6,6 +6,7 @@ PostgreSQL is reached through them, and so are the queries that are not SQL text
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, event
@@ -79,18 +80,19 @@ def _postgres_engine(url: LedgerUrl, *, durable: bool, busy_seconds: float) -> E
 def _sqlite_engine(
     ledger: LedgerUrl, path: Path, *, durable: bool, read_only: bool, busy_seconds: float
 ) -> Engine:
-    url = ledger.sqlalchemy_url()
     may_write = os.access(path, os.W_OK) and os.access(
         path.parent,
         os.W_OK,
     )
     # Never "rwc": a file that went away is made by `prepare_file` alone, for its owner only.
     mode = "ro" if read_only and not may_write else "rw"
-    url = url.set(
-        database=path.absolute().as_uri(),
-        query={"mode": mode, "uri": "true"},
-    )
-    engine = create_engine(url, connect_args={"timeout": busy_seconds, "check_same_thread": False})
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=busy_seconds, check_same_thread=False)
+
+    # The engine keeps the ledger's own URL, which messages have.
+    engine = create_engine(ledger.sqlalchemy_url(), creator=connect)
     settings = pragmas(durable=durable, read_only=read_only)
 
     @event.listens_for(engine, "connect")

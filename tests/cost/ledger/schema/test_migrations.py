@@ -16,16 +16,20 @@ from support.rows import rows
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.connection import WRITE, open_engine
-from crewmeter_cost.ledger.location import ledger_url
+from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.schema.migrations.run import upgrade
 from crewmeter_cost.ledger.schema.version_numbers import HEAD, REVISIONS
+from crewmeter_cost.ledger.sqlite_file import prepare_file
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.records import CallContext
 
 
 def _at(url: str, revision: str) -> None:
     """A ledger as the given revision made it."""
+    path = sqlite_path(ledger_url(url))
+    if path is not None:
+        prepare_file(path)
     engine = open_engine(ledger_url(url), durable=False, read_only=False, busy_seconds=5)
     with engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
         upgrade(connection, revision)
