@@ -12,11 +12,12 @@ import pytest
 from support.app import run_app
 
 APP = """
-import faulthandler, os, sys
+import faulthandler, os, sys, time
 if sys.argv[1] == "metered":
     import crewmeter
     crewmeter.instrument(summary=False)
 from crewai import LLM, Agent, Crew, Task
+from crewai.events import crewai_event_bus
 
 def call(n):
     llm = LLM(model="openai/gpt-4o-mini", base_url=os.environ["PROVIDER_URL"] + "/v1", api_key="k")
@@ -30,6 +31,12 @@ def kickoff():
     Crew(agents=[agent], tasks=[task], name="c").kickoff()
 
 kickoff()
+# The child inherits the pool's count of idle threads, without the threads: work that a thread is
+# said to be free for waits for ever. A thread that is still busy at the fork would hide that.
+pool = getattr(crewai_event_bus, "_sync_executor", None)
+deadline = time.monotonic() + 60
+while pool is not None and not pool._idle_semaphore._value and time.monotonic() < deadline:
+    time.sleep(0.01)
 pid = os.fork()
 if not pid:
     faulthandler.dump_traceback_later(float(sys.argv[3]), exit=True)
