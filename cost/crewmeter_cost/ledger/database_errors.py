@@ -101,7 +101,8 @@ def unwritable(path: Path, error: OSError | None) -> LedgerUnavailableError:
         return LedgerUnavailableError(
             f"ledger {path} is a folder", hint="name a file in it, e.g. ledger.db"
         )
-    if error is None and not os.path.lexists(path):
+    went_away = os.access(path.parent, os.W_OK) and not os.path.lexists(path)
+    if error is None and path.parent.is_dir() and went_away:
         return LedgerUnavailableError(
             f"there is no ledger at {path} any more",
             hint="put it back; the next span or `crewmeter demo` makes a new one",
