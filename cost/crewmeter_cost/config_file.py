@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import yaml
 
-__all__ = ["LARGEST_FILE", "Document", "FileKind", "parse_toml", "read_document"]
+__all__ = ["LARGEST_FILE", "Document", "FileKind", "KeyPath", "parse_toml", "read_document"]
 
 LARGEST_FILE = 1 << 20
 """Bytes; a larger file is a mistake, and may be a YAML bomb."""

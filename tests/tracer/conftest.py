@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry import context as otel_context
 from support.rows import call_rows, step_rows
 
 import crewmeter
@@ -34,6 +35,14 @@ def pytest_collection_modifyitems(items):
         if "tests/tracer" in str(item.path):
             for name in ignored:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::{name}"))
+
+
+@pytest.fixture(autouse=True)
+def empty_context():
+    """Each test begins without a current span: events without their ends leave one."""
+    token = otel_context.attach(otel_context.Context())
+    yield
+    otel_context.detach(token)
 
 
 @dataclass
