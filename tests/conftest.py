@@ -53,6 +53,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if is_in_turn(item)]
 
 
+def pytest_collection_finish() -> None:
+    """Take the tests' own variables away: test files have read them, and no app has them."""
+    for name in [name for name in os.environ if name.startswith("CREWMETER_TEST_")]:
+        del os.environ[name]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Print the costliest tests after a run."""
     config.pluginmanager.register(SlowestTests())
