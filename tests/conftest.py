@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.environment import quiet_environment
+from support.mostly_slow import mark_slow
 from support.shares import Share
 from support.slowest_tests import SlowestTests
 
@@ -41,8 +42,10 @@ os.environ.setdefault("GOPATH", str(_REAL_HOME / "go"))
 os.environ.update(quiet_environment(_HOME))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out slow tests that are not in the share that `CREWMETER_TEST_SHARD` names."""
+    """Mark slow tests, and leave out those not in the share that `CREWMETER_TEST_SHARD` names."""
+    mark_slow(items)
     share = Share.read(os.environ.get("CREWMETER_TEST_SHARD", "all"))
 
     def is_in_turn(item: pytest.Item) -> bool:

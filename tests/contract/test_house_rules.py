@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from support.paths import ROOT
 
 
+@pytest.mark.slow
 def test_the_source_keeps_to_the_house_rules():
     """No figure is over its limit."""
     command = [sys.executable, str(ROOT / "scripts/house.py")]

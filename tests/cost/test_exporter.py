@@ -161,6 +161,7 @@ def _salvaged_calls(path, caplog) -> int:
     return _calls(salvaged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wal", [False, True], ids=["page", "log"])
 def test_damage_from_before_the_start_is_found_at_open(ledger_path, caplog, wal):
     """SQLite itself would drop the log from the damage on, and read a page when it needs it.
@@ -177,6 +178,7 @@ def test_damage_from_before_the_start_is_found_at_open(ledger_path, caplog, wal)
     exporter.shutdown()
 
 
+@pytest.mark.slow
 def test_the_check_at_open_ends_in_time(ledger_path, monkeypatch, caplog):
     """A large ledger must not hold up an app's first spans: what was not looked at is sound."""
     _filled_and_damaged(ledger_path, wal=True)
@@ -282,6 +284,7 @@ def test_a_span_nobody_can_read_is_dropped_alone(exporter, ledger_path, monkeypa
     assert "RuntimeError" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("slower", ["parent", "child"])
 def test_parent_and_forked_child_both_write(ledger_path, slower):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from sqlalchemy import inspect
 from support.paths import ROOT
 
@@ -108,6 +109,7 @@ def test_recorded_names_used_by_alerts_are_recorded():
     assert used <= recorded
 
 
+@pytest.mark.mostly_slow("sqlite")
 def test_every_view_a_panel_names_exists(ledger):
     """The text behind the info sign names views that are there."""
     views = set(inspect(ledger.engine).get_view_names())

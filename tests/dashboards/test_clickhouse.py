@@ -30,6 +30,8 @@ from crewmeter_dashboards.sql_dialects import for_alert, for_grafana
 from crewmeter_dashboards.sql_sources import FILTERS, Dialect
 from crewmeter_dashboards.thresholds import load
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 MAY_BE_EMPTY = {"reported"}
 BY_CHANCE = {"tool_errors"}

@@ -50,6 +50,7 @@ def test_a_panel_answers_over_thirty_days(ledger, panel):
         assert promised.series in answer["columns"]
 
 
+@pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_a_panel_answers_over_an_hour_with_a_filter(ledger, panel):
     """Short ranges read single calls, filters bind.
@@ -235,6 +236,7 @@ def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
     assert not {"SCAN call", "SCAN run", "SCAN step"} & set(plan)
 
 
+@pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_grafanas_text_runs_too(ledger, panel):
     """What Grafana sends once its variables are in runs and agrees with the page.

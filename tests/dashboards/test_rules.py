@@ -345,6 +345,7 @@ def test_every_alert_has_a_case():
 _LONG = {"SpendUnusual", "CrewRunsFailingSlowly", "CacheHitsDropped"}
 
 
+@pytest.mark.mostly_slow("SpendPerHourHigh", "CrewRunsFailing")
 @pytest.mark.parametrize(
     "name",
     [
@@ -358,12 +359,14 @@ def test_an_alert_fires_and_resolves(tmp_path, name):
     _promtool(tmp_path, series, [("0m", name, False), (fires, name, True), (resolved, name, False)])
 
 
+@pytest.mark.mostly_slow("SpendUnusual")
 @pytest.mark.parametrize("name", sorted(QUIET))
 def test_an_alert_keeps_quiet_without_traffic(tmp_path, name):
     """One failed run of two, or a few cents, wakes nobody."""
     _promtool(tmp_path, QUIET[name], [(f"{minute}m", name, False) for minute in (30, 70, 100, 118)])
 
 
+@pytest.mark.mostly_slow("TokenSpike")
 @pytest.mark.parametrize("name", sorted(BORN))
 def test_an_alert_fires_for_a_series_that_is_born_above_zero(tmp_path, name):
     """What a new crew, model or instance did before its first scrape counts."""
@@ -399,6 +402,7 @@ RESTARTS = {
 }
 
 
+@pytest.mark.mostly_slow("the sidecar restarts")
 @pytest.mark.parametrize("case", RESTARTS)
 def test_an_old_total_is_never_taken_for_a_jump(tmp_path, case):
     """An interruption of scrapes or of the sidecar does not wake anybody."""

@@ -91,6 +91,7 @@ def test_there_are_commands_to_try():
     assert set(COMMANDS) <= named
 
 
+@pytest.mark.mostly_slow("README.md")
 @pytest.mark.parametrize(("page", "command"), _commands(), ids=lambda value: value[:60])
 def test_a_command_works_as_written(folder, page, command):
     """It parses; and it runs, where it neither stays up nor needs another server."""

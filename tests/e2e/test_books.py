@@ -8,7 +8,10 @@ from support.invoice import billed_lines, ledger_lines
 
 from crewmeter_cost.demo.fake_provider import FakeProvider
 
-pytestmark = pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
+pytestmark = [
+    pytest.mark.skipif(not has("crewai"), reason="crewai is not installed"),
+    pytest.mark.slow,
+]
 
 EXACT = [
     "simple",

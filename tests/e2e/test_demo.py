@@ -237,6 +237,7 @@ def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 @pytest.mark.parametrize("columns", ["80", pytest.param("120", marks=pytest.mark.slow)])
 def test_the_live_demo_adds_up(tmp_path, columns):
@@ -277,6 +278,7 @@ def test_the_live_demo_goes_where_the_otlp_variables_say(tmp_path):
     assert not (tmp_path / ".crewmeter" / "demo.db").exists()
 
 
+@pytest.mark.slow
 def test_sample_data_goes_where_the_otlp_variables_say(tmp_path):
     """`demo --days` sends its spans to the endpoint: a sidecar has what a ledger would have."""
     path = tmp_path / "ledger.db"

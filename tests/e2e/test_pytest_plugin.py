@@ -13,6 +13,8 @@ import pytest
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.demo.fake_provider import FakeProvider, Reply
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import os
 import pytest

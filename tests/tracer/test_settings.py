@@ -162,6 +162,7 @@ def test_the_promise_of_the_module():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [pytest.param("None", marks=pytest.mark.slow), "'5 USD/day'"])
 def test_crewai_can_be_imported_after_instrument(tmp_path, budget):
     """The import that the seam waits for is nobody's to break, with and without a budget."""

@@ -35,6 +35,7 @@ def test_the_recorded_usage_is_right(name):
     assert _exact_pusd(read_usage(shape.usage, provider=shape.provider), shape) == bill
 
 
+@pytest.mark.mostly_slow("Anthropic", "Groq")
 @pytest.mark.parametrize("name", SHAPES)
 @settings(max_examples=150, derandomize=True, deadline=None)
 @given(data=st.data())

@@ -115,7 +115,11 @@ def plain(text: str, name: str, path: str) -> str:
     return joined
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    # The doctor imports CrewAI to look at it, once a width.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "doctor")) for name in COMMANDS],
+)
 def test_a_command_prints_what_is_stored(screen, path, name):
     """Every line, column and amount at three widths."""
     words = list(COMMANDS[name])

@@ -101,6 +101,7 @@ def test_without_the_extra_it_says_what_to_install(seeded_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.mostly_slow("nonsense")
 @pytest.mark.parametrize(
     ("to", "said"),
     [

@@ -86,6 +86,7 @@ def test_every_view_says_what_the_ledgers_says(ledger, client):
     assert _same_money(ledger, client) > 0
 
 
+@pytest.mark.slow
 def test_a_second_copy_sends_nothing(ledger, client):
     """Running it again is free and doubles nothing."""
     assert copy(ledger, client).rows["calls"] > 1500
@@ -123,6 +124,7 @@ def test_a_copy_beside_a_writer_takes_the_rest_next_time(ledger, client):
     _same_money(ledger, client)
 
 
+@pytest.mark.slow
 def test_later_calls_are_sent_and_nothing_else(ledger, client):
     """The copy after new calls carries those, and the sums they moved."""
     before = copy(ledger, client)

@@ -367,6 +367,7 @@ def test_reading_is_quick():
     assert (time.thread_time() - began) / 2_000 < 150e-6
 
 
+@pytest.mark.slow
 def test_names_of_any_size_and_number_are_not_hoarded():
     """What is remembered to be quick stays small, whatever is sent.
 

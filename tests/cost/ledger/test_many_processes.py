@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from support.ledger_audit import assert_books_hold
 from support.paths import TESTS
 from support.rows import rows
@@ -78,6 +79,7 @@ def test_a_fresh_ledger_may_be_opened_by_many_at_once(tmp_path):
         assert len(assert_books_hold(ledger).calls) == 24
 
 
+@pytest.mark.slow
 def test_what_write_returned_from_survives_kill_9(tmp_path):
     """A writer killed in the middle of its work.
 

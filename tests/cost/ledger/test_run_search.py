@@ -67,6 +67,7 @@ def found(ledger: Ledger, where: Filter | str | None = None, **options: object) 
     return [int(run.run_id, 16) for run in find_runs(ledger, where=where, **options).runs]
 
 
+@pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -123,6 +124,7 @@ def test_orders_and_pages(filled):
         find_runs(filled, order="price")  # type: ignore[arg-type]
 
 
+@pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -140,6 +142,7 @@ def test_a_search_looks_at_names_and_ids(filled, text, expected):
     assert found(filled, search=text) == expected
 
 
+@pytest.mark.mostly_slow("sqlite")
 def test_reports_and_exports_take_the_same_filter(filled):
     """What describes a run selects the calls of the runs that `runs` lists with it."""
     failed = report(filled, by=["model"], where="status=failed")
@@ -205,6 +208,7 @@ def test_several_values_of_one_name_widen_it(filled):
     assert report(filled, by=[], where=wanted).total.sums["calls"] == 4
 
 
+@pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize("key", ["model", "provider", "finish_reason", "cost_status"])
 def test_tool_calls_are_not_filtered_by_what_model_calls_have(filled, key):
     """Tools have no model: the refusal says so, whichever way the model is compared."""

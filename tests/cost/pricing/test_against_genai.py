@@ -144,6 +144,7 @@ def plain_book() -> PriceBook:
     return PriceBook([catalogue_files.open_genai()])
 
 
+@pytest.mark.slow
 def test_every_price_of_the_catalogue_is_theirs(plain_book):
     """Over 2,330 models, usages of every shape, tiers and dates.
 

@@ -78,6 +78,7 @@ def test_what_a_failed_task_was_given_is_freed_without_the_collector():
         executor.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["crewmeter-writer", "crewmeter-reader", "crewmeter-budgets"])
 def test_every_thread_may_die_once(nursery, tmp_path, name):
     """Spans are taken and acknowledged as before, and the restart shows."""

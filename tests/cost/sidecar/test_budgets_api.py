@@ -117,6 +117,7 @@ def wait_until_booked(port, budget, pusd):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_unknown", ["allow", "block"])
 def test_a_sidecar_that_dies_with_leases_out(nursery, tmp_path, on_unknown, soon):
     """What is leased may be spent, then `on_unknown` decides. When the sidecar is back, what was

@@ -47,6 +47,7 @@ def replace_by_a_backup(path):
     backup.rename(path)
 
 
+@pytest.mark.mostly_slow("delete")
 @pytest.mark.parametrize("exchange", [delete, delete_all, move, replace_by_a_backup])
 def test_spans_acknowledged_after_the_file_went_are_at_its_path(nursery, tmp_path, exchange):
     """300 spans were answered 200 and were nowhere after a restart."""
@@ -71,6 +72,7 @@ def test_spans_acknowledged_after_the_file_went_are_at_its_path(nursery, tmp_pat
         assert len(again.stored()) == 300 + before
 
 
+@pytest.mark.slow
 def test_a_file_that_goes_while_nothing_is_written_is_noticed(nursery, tmp_path):
     """The next batch need not be the first to find out."""
     path = tmp_path / "ledger.db"
@@ -82,6 +84,7 @@ def test_a_file_that_goes_while_nothing_is_written_is_noticed(nursery, tmp_path)
         running.terminate()
 
 
+@pytest.mark.slow
 def test_where_no_new_file_can_be_made_nothing_is_acknowledged(nursery, tmp_path):
     """A folder stands at the path: 503, not ready, and nothing is said to be in the ledger."""
     path = tmp_path / "ledger.db"
@@ -99,6 +102,7 @@ def test_where_no_new_file_can_be_made_nothing_is_acknowledged(nursery, tmp_path
         until(lambda: running.get("/readyz").status == 200)
 
 
+@pytest.mark.slow
 def test_the_log_says_at_the_end_only_what_was_looked_at(nursery, tmp_path):
     """A ledger that is at its path, and one that is gone when the sidecar stops."""
     for gone in (False, True):

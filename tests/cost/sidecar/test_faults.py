@@ -21,6 +21,12 @@ from google.rpc.status_pb2 import Status
 from support.otlp_client import Client
 from support.sidecars import request
 
+pytestmark = pytest.mark.mostly_slow(
+    "test_sigterm_drains",
+    "test_prices_are_reloaded_on_sighup",
+    "test_a_stalled_writer_pushes_back_and_recovers",
+)
+
 KILLS = int(os.environ.get("CREWMETER_TEST_KILLS", "20"))
 """How often the sidecar is killed; the full suite says 100."""
 

@@ -75,6 +75,7 @@ def changed(text, how):
     return json.dumps(dict.fromkeys(document))
 
 
+@pytest.mark.mostly_slow("extra")
 @pytest.mark.parametrize("how", ["extra", "missing", "null"])
 def test_json_of_another_version_stops_no_reader(nursery, written, tmp_path, how, record_property):
     """Each column in turn, and all at once: every page answers, and spans are taken."""

@@ -84,6 +84,7 @@ def test_a_journal_is_written_while_the_sidecar_serves(often):
     assert often.metric('crewmeter_ingest_spans_total{outcome="stored"}') == 1202
 
 
+@pytest.mark.slow
 def test_a_journal_waits_for_a_ledger_that_is_locked(often):
     """It stays on disk until the ledger takes it, and the sidecar says so."""
     assert often.post(request(1)).status == 200

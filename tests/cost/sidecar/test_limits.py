@@ -60,6 +60,7 @@ def bomb(megabytes: int) -> bytes:
     return b"".join([*(packer.compress(bytes(MIB)) for _ in range(megabytes)), packer.flush()])
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_of_300_megabytes_is_refused(small, sidecar):
     """300 KB that open to 300 MB.
 
@@ -126,6 +127,7 @@ def test_a_slow_body_is_given_up(small):
         assert 0.4 < time.monotonic() - began < patience(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "said", [b"", b"POST /v1/tra", b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nX-A: "]
 )
@@ -251,6 +253,7 @@ def test_a_ten_megabyte_attribute_is_taken_and_cut(sidecar):
     assert sidecar.memory_mb() < MEMORY_MB
 
 
+@pytest.mark.slow
 def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
     """5,000 model names: exact in the ledger, at most 200 and "other" in the metrics."""
     from support.sidecars import ExportTraceServiceRequest
@@ -268,6 +271,7 @@ def test_many_distinct_names_stay_bounded_in_the_metrics(fresh):
     assert fresh.get("/api/report?by=model").json()["total"]["calls"] == 5_000
 
 
+@pytest.mark.slow
 def test_names_without_end_cost_disk_and_not_memory(fresh):
     """Models never seen before, one a call: all are in the ledger, and memory stays in its limit.
 
@@ -309,6 +313,7 @@ def test_names_without_end_cost_disk_and_not_memory(fresh):
         assert fresh.memory_mb() < MEMORY_MB, query
 
 
+@pytest.mark.slow
 def test_a_run_without_end_is_returned_in_part(fresh):
     """A run of 24,000 calls.
 

@@ -70,6 +70,7 @@ def test_a_message_over_the_limit_is_refused(channel):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compression", [grpc.Compression.Gzip, grpc.Compression.Deflate], ids=["gzip", "deflate"]
 )

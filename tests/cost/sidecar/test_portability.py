@@ -64,6 +64,7 @@ def command(*words: str, ledger: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.mostly_slow("report")
 @pytest.mark.parametrize(
     "words",
     [
@@ -87,6 +88,7 @@ def test_a_command_runs_without_posix(sample, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_app_is_metered_without_posix(tmp_path):
     """A call is in the ledger, and a hard budget refuses the next one."""
     ledger = tmp_path / "ledger.db"
@@ -173,6 +175,7 @@ def test_files_with_windows_line_ends_are_read(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_runs_and_stops_without_posix(tmp_path, number):
     """No SIGHUP, no fork, no `add_signal_handler`: it serves, and ends in order by a signal."""

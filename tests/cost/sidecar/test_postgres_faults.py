@@ -16,6 +16,8 @@ from support.sidecars import request
 
 from crewmeter_cost.exporter import LedgerSpanExporter
 
+pytestmark = pytest.mark.slow
+
 SECRET = "wr0ng-s3cret"
 
 

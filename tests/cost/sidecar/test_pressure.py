@@ -16,6 +16,8 @@ from google.rpc.status_pb2 import Status
 from support.patience import patience
 from support.sidecars import request
 
+pytestmark = pytest.mark.mostly_slow("test_a_head_of_megabytes_is_refused_at_once")
+
 MIB = 1 << 20
 MEMORY_MB = 300
 """What one client at a time may make a sidecar hold, whatever it sends."""

@@ -25,6 +25,12 @@ from support.sidecars import request
 from crewmeter_cost.doctor.endpoint import check_endpoint
 from crewmeter_cost.ledger.store import Ledger
 
+pytestmark = pytest.mark.mostly_slow(
+    "test_requests_that_wait_together_share_a_commit",
+    "test_the_log_takes_in_what_libraries_say",
+    "test_the_writer_waits_for_the_disk",
+)
+
 FIXTURES = SPAN_FIXTURES
 CREWMETER = (sys.executable, "-c", "from crewmeter_cost.cli import main; main()")
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

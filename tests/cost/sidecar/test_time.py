@@ -15,6 +15,8 @@ from support.otlp_client import Client
 from support.patience import patience
 from support.sidecars import Running, request
 
+pytestmark = pytest.mark.slow
+
 STALL_SECONDS = float(os.environ.get("CREWMETER_TEST_STALL", "7"))
 """How long the writer is held up; the full suite says 30.
 

@@ -95,6 +95,7 @@ def caller(way, llm, worker, job, team, fake_provider):
     return lambda: llm.call(text)
 
 
+@pytest.mark.mostly_slow("kickoff")
 @pytest.mark.parametrize(
     "way", ["kickoff", "akickoff", "stream", "flow", "agent", "call", "litellm"]
 )

@@ -89,6 +89,7 @@ def bare_exit(tmp_path_factory):
         )[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "protocol", ["http/protobuf", pytest.param("grpc", marks=pytest.mark.slow)]
 )
@@ -115,6 +116,7 @@ def test_a_dead_endpoint_costs_less_than_two_seconds_at_exit(
     assert said.count("crewmeter") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end", [pytest.param("os._exit(7)", marks=pytest.mark.slow), "os.kill(os.getpid(), 9)"]
 )

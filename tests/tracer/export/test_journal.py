@@ -81,6 +81,7 @@ ENDS = {
 }
 
 
+@pytest.mark.mostly_slow("os._exit after a call")
 @pytest.mark.parametrize("end", list(ENDS))
 def test_a_call_that_returned_is_read_after_any_end(fake_provider, tmp_path, end):
     """Neither exit handler nor flush runs, and the last call has returned only just now."""
@@ -113,6 +114,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "calls"), [("fork", 3), ("pool", 6)])
 def test_children_of_multiprocessing_lose_nothing(fake_provider, tmp_path, way, calls):
     """They end by ``os._exit`` or by the pool's SIGTERM. Their parent writes what they left."""

@@ -253,6 +253,7 @@ def test_the_instrumentor_does_what_instrument_does(ledger_path, llm):
     assert len(call_rows(ledger_path)) == 1
 
 
+@pytest.mark.slow
 def test_batches_grow_under_load():
     """A span waits a tenth of a second in an idle app, up to four tenths where spans come thick."""
     exporter = Keeper()

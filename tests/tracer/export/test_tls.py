@@ -58,6 +58,7 @@ def collector(tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_a_client_certificate_is_presented(collector, fake_provider, tmp_path):
     """`OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE` and `…_CLIENT_KEY`. Without them nothing is sent, and
     the app runs all the same.

@@ -173,6 +173,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.mostly_slow("openai")
 @pytest.mark.parametrize("library", ["httpx", "requests"])
 @pytest.mark.parametrize(("path", "ask", "answer", "usage", "facts"), SHAPES.values(), ids=SHAPES)
 def test_each_embedding_protocol_says_what_it_billed(

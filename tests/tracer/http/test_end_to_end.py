@@ -65,6 +65,7 @@ def _billed(spans, name):
     return [call for call in calls if call.attributes.get(semconv.CREW) == name]
 
 
+@pytest.mark.mostly_slow("openai", "anthropic")
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("provider", NATIVE)

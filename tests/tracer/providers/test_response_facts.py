@@ -391,6 +391,7 @@ ANSWERS = st.lists(st.dictionaries(KEYS, JSON, max_size=6), min_size=1, max_size
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.mostly_slow("openai", "anthropic")
 @pytest.mark.parametrize("protocol", sorted(PROTOCOL))
 @given(answers=ANSWERS)
 @QUICK

@@ -56,6 +56,7 @@ def old(tmp_path):
     return path
 
 
+@pytest.mark.mostly_slow("prune")
 @pytest.mark.parametrize(
     "words", [["prune", "--keep", "30d"], ["reprice"]], ids=lambda each: each[0]
 )
