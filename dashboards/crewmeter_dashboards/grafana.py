@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
@@ -17,18 +16,18 @@ from crewmeter_dashboards.grafana_sdk import (
     dashboard,
     prometheus,
 )
-from crewmeter_dashboards.grafana_style import heading, styled
+from crewmeter_dashboards.grafana_style import styled
 from crewmeter_dashboards.panels import CATALOGUE
-from crewmeter_dashboards.panels.columnar import text_for
+from crewmeter_dashboards.panels.grafana_text import described, heading, query_text, titled
 from crewmeter_dashboards.panels.panel import Kind, Unit
-from crewmeter_dashboards.panels.words import WORDS, in_words
 from crewmeter_dashboards.provisioning import CLICKHOUSE_PLUGIN
 from crewmeter_dashboards.sql_dialects import for_grafana
 from crewmeter_dashboards.sql_sources import BUCKET_CHOICES, FILTERS, Dialect
+from crewmeter_dashboards.time_zones.sql import UTC
 
 if TYPE_CHECKING:
     from crewmeter_dashboards.boards import Board, Cell
-    from crewmeter_dashboards.panels.panel import Column, Panel
+    from crewmeter_dashboards.panels.panel import Panel
 
 __all__ = ["PLUGIN", "panel_ids", "render_board"]
 
@@ -44,9 +43,6 @@ _INTERVAL_ONLY = ("auto", "auto_count", "auto_min")
 them nowhere.
 """
 
-_SERIES_VALUE = re.compile(r" AS (\w+)\nFROM facts")
-"""The value column of `queries.over_time`."""
-
 _LEDGER_REF = "${ledger}"
 _PROMETHEUS_REF = common.DataSourceRef(type_val="prometheus", uid="${prometheus}")
 
@@ -58,7 +54,7 @@ class _SQLQuery(Dataquery):
     """
 
     def __init__(self, panel: Panel, dialect: Dialect) -> None:
-        self._sql, self._dialect = for_grafana(_shaped(panel, dialect), dialect), dialect
+        self._sql, self._dialect = query_text(panel, dialect), dialect
         self._series = panel.kind in (Kind.LINES, Kind.STACK)
         dates = [heading(column) for column in panel.columns.values() if column.unit is Unit.TIME]
         self._times = ["time"] if self._series else dates
@@ -106,52 +102,6 @@ _TARGETS = {
 }
 
 
-def _shaped(panel: Panel, dialect: Dialect) -> str:
-    """Return a panel's query in the form its data source needs.
-
-    Tables get headings. ClickHouse's curves need real times.
-    """
-    sql = text_for(panel, dialect)
-    if panel.kind is Kind.TABLE:
-        return _with_headings(panel, dialect)
-    if panel.series in WORDS:
-        sql = _series_in_words(panel, sql)
-    if panel.kind in (Kind.LINES, Kind.STACK) and dialect is Dialect.CLICKHOUSE:
-        return f"SELECT * REPLACE (toDateTime(time) AS time) FROM (\n{sql}\n) ORDER BY time"
-    return sql
-
-
-def _series_in_words(panel: Panel, sql: str) -> str:
-    """Return a query of (time, name, value) whose curves are named in words."""
-    series = str(panel.series)
-    value = _SERIES_VALUE.search(sql)
-    assert value is not None
-    named = f'{in_words(series)} AS "{series}"'
-    return f"SELECT time, {named}, {value[1]} FROM (\n{sql}\n) AS answer ORDER BY 1, 2"
-
-
-def _with_headings(panel: Panel, dialect: Dialect) -> str:
-    """Return a table's query with its columns under their headings.
-
-    Units are in the headings, shares are in percent, times are times.
-    """
-
-    def renamed(name: str, column: Column) -> str:
-        value = in_words(name)
-        if column.unit is Unit.SHARE:
-            value = f"100.0 * {value}"
-        elif column.unit is Unit.TIME and dialect is Dialect.POSTGRESQL:
-            value = f"to_timestamp({value})"
-        elif column.unit is Unit.TIME and dialect is Dialect.CLICKHOUSE:
-            value = f"toDateTime({value})"
-        return f'{value} AS "{heading(column)}"'
-
-    return (
-        f"SELECT {', '.join(renamed(name, column) for name, column in panel.columns.items())} "
-        f"FROM (\n{text_for(panel, dialect)}\n) AS answer"
-    )
-
-
 class _SQLTarget(Builder[_SQLQuery]):
     """An SQL query as the object with ``build`` that the SDK's panels expect."""
 
@@ -189,8 +139,8 @@ def _panel(panel: Panel, cell: Cell, number: int, dialect: Dialect) -> Any:
     drawn = (
         styled(panel)
         .id(number)
-        .title(panel.title)
-        .description(panel.description)
+        .title(titled(panel))
+        .description(described(panel))
         .no_value(panel.empty)
     )
     drawn = (
@@ -308,7 +258,7 @@ def render_board(
         .tags(["crewmeter"])
         .time(board.since, "now")
         .refresh("1m")
-        .timezone("browser")
+        .timezone(UTC.lower())
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .readonly()
         .variables(

@@ -16,6 +16,7 @@ from crewmeter_dashboards.grafana_sdk import (
     table,
     timeseries,
 )
+from crewmeter_dashboards.panels.grafana_text import heading
 from crewmeter_dashboards.panels.palette import GOOD, MEANING
 from crewmeter_dashboards.panels.panel import Kind, Unit
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from crewmeter_dashboards.panels.panel import Column, Panel, Step
 
-__all__ = ["heading", "styled"]
+__all__ = ["styled"]
 
 _TRACE_PANE = (
     '{"trace":{"datasource":"${tempo}",'
@@ -56,9 +57,6 @@ _TRACE_ATTRIBUTES = {
 _CURRENT_RANGE = "${__url_time_range}&${ledger:queryparam}"
 
 
-_SUFFIX = {Unit.USD: "USD", Unit.SHARE: "%", Unit.SECONDS: "s"}
-
-
 def styled(panel: Panel) -> Any:
     """Return a Grafana panel builder with everything but its position and queries."""
     drawn = {
@@ -84,16 +82,6 @@ def _thresholds(steps: Sequence[Step]) -> Any:
         for index, step in enumerate(steps)
     ]
     return build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(listed)
-
-
-def heading(column: Column) -> str:
-    """Return a table's heading in Grafana, with the unit: `Cost (USD)`.
-
-    Units are in headings because one panel has one default unit, and the schema of v1 dashboards
-    only takes overrides that are objects.
-    """
-    suffix = _SUFFIX.get(column.unit) if column.unit is not None else None
-    return f"{column.title} ({suffix})" if suffix else column.title
 
 
 def _override(

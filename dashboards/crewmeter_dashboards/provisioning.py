@@ -175,7 +175,8 @@ def render_alerting(thresholds: Thresholds, dialect: Dialect) -> str:
 def _rule(alert: LedgerAlert, thresholds: Thresholds, dialect: Dialect) -> dict[str, object]:
     board = next(board for board in BOARDS if board.id == alert.board)
     number = {panel.id: at for at, panel in enumerate(board.panels, start=1)}[alert.panel]
-    query = for_alert(alert.sql, dialect, budget_usd=thresholds("spend", "month_budget_usd"))
+    budget = thresholds("spend", "month_budget_usd")
+    query = for_alert(alert.sql, dialect, budget_usd=budget, zone=thresholds.zone)
     return {
         "uid": alert.uid,
         "title": alert.title,

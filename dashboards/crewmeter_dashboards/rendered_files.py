@@ -11,6 +11,8 @@ from crewmeter_dashboards.grafana_com import shared_files
 from crewmeter_dashboards.local_page import render_catalogue
 from crewmeter_dashboards.provisioning import Sources
 from crewmeter_dashboards.sql_sources import Dialect
+from crewmeter_dashboards.time_zones.rezoned_boards import in_zone
+from crewmeter_dashboards.time_zones.sql import UTC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +26,7 @@ __all__ = [
     "committed",
     "drift",
     "for_grafana_com",
+    "in_zone_of",
     "page_rendered",
     "rendered",
     "runbooks",
@@ -114,10 +117,25 @@ def runbooks() -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
 
 
-def shipped(dialect: Dialect) -> dict[str, str]:
-    """Return the boards as they were shipped, by file name."""
+def shipped(dialect: Dialect, zone: str = UTC) -> dict[str, str]:
+    """Return the boards as they were shipped, by file name, with the days of `zone`."""
     folder = committed() / "grafana" / FOLDER[dialect]
-    return {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.json"))}
+    boards = sorted(folder.glob("*.json"))
+    return {path.name: in_zone(path.read_text("utf-8"), dialect, zone) for path in boards}
+
+
+def in_zone_of(thresholds: Thresholds) -> dict[str, str]:
+    """Return the committed files that say a time zone, in the zone of `thresholds`.
+
+    By path under ``dashboards/``: boards of every dialect, and the rules on their ledgers.
+    """
+    files: dict[str, str] = {}
+    for dialect in Dialect:
+        rules = f"{_provisioning_folder(dialect)}/alerting/rules.yml"
+        files[rules] = provisioning.render_alerting(thresholds, dialect)
+        for name, text in shipped(dialect, thresholds.zone).items():
+            files[f"grafana/{FOLDER[dialect]}/{name}"] = text
+    return files
 
 
 def for_grafana_com() -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.sql_sources import BUCKET_STEPS, FILTERS, Dialect, render
+from crewmeter_dashboards.time_zones.sql import UTC, ZONED, without_offset, zone_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,37 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["for_alert", "for_grafana", "for_page"]
 
 UNPRICED = "unpriced = 1"
-_ZONED = ("day_start", "month_start", "month_end", "offset")
-"""Tokens that depend on the time zone. The page binds them; Grafana's boards are in UTC."""
-_OFFSET = re.compile(r"\((\w+) \+ @offset\)| - @offset")
-
 _SQLITE: Mapping[str, str] = {
     "now": "CAST(strftime('%s', 'now') AS INTEGER)",
-    "day_start": "CAST(strftime('%s', @to, 'unixepoch', 'start of day') AS INTEGER)",
-    "month_start": "CAST(strftime('%s', @to, 'unixepoch', 'start of month') AS INTEGER)",
-    "month_end": "CAST(strftime('%s', @to, 'unixepoch', 'start of month', '+1 month') AS INTEGER)",
     "detail_cached": "CAST(COALESCE(json_extract(details, '$.cached'), 0) AS TEXT)",
     "detail_attempts": "COALESCE(json_extract(details, '$.attempts'), 1)",
 }
 _POSTGRESQL: Mapping[str, str] = {
     "now": "CAST(EXTRACT(EPOCH FROM now()) AS BIGINT)",
-    "day_start": "CAST(EXTRACT(EPOCH FROM date_trunc('day', to_timestamp(@to) AT TIME ZONE "
-    "'UTC')) AS BIGINT)",
-    "month_start": "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE "
-    "'UTC')) AS BIGINT)",
-    "month_end": (
-        "CAST(EXTRACT(EPOCH FROM date_trunc('month', to_timestamp(@to) AT TIME ZONE 'UTC') + "
-        "INTERVAL '1 month') AS BIGINT)"
-    ),
     "detail_cached": "COALESCE(CAST(details AS JSON) ->> 'cached', '0')",
     "detail_attempts": "COALESCE(CAST(details AS JSON) ->> 'attempts', '1')",
 }
-_MONTH = "toStartOfMonth(toDateTime(@to, 'UTC'))"
 _CLICKHOUSE: Mapping[str, str] = {
     "now": "toInt64(toUnixTimestamp(now()))",
-    "day_start": "intDiv(@to, 86400) * 86400",
-    "month_start": f"toInt64(toUnixTimestamp(toDateTime({_MONTH}, 'UTC')))",
-    "month_end": f"toInt64(toUnixTimestamp(toDateTime(addMonths({_MONTH}, 1), 'UTC')))",
     "detail_cached": "JSONExtractRaw(COALESCE(details, '{}'), 'cached')",
     "detail_attempts": "JSONExtractInt(COALESCE(details, '{}'), 'attempts')",
 }
@@ -75,9 +57,9 @@ def _spoken(sql: str, dialect: Dialect) -> str:
     return f"{sql}\nSETTINGS {_STANDARD}"
 
 
-def _in_utc(sql: str) -> str:
-    """Return `sql` without the zone's offset, which is none."""
-    return _OFFSET.sub(lambda match: match[1] or "", sql)
+def _offset_free(sql: str, zone: str) -> str:
+    """Return `sql` without offsets in UTC, where there are none."""
+    return without_offset(sql) if zone == UTC else sql
 
 
 def _rounded(match: re.Match[str]) -> str:
@@ -96,10 +78,14 @@ def _auto_bucket() -> str:
     return f"(CASE WHEN $bucket > 0 THEN $bucket {cases} ELSE {widest} END)"
 
 
-def for_grafana(sql: str, dialect: Dialect) -> str:
-    """Return `sql` for a Grafana panel, with the dashboard's range and variables."""
+def for_grafana(sql: str, dialect: Dialect, zone: str = UTC) -> str:
+    """Return `sql` for a Grafana panel, with the dashboard's range and variables.
+
+    Days and months are those of `zone`.
+    """
     values = {
         **_COMMON[dialect],
+        **zone_values(dialect, zone),
         "from": _milliseconds("$__from", dialect),
         "to": _milliseconds("$__to", dialect),
         "bucket": _auto_bucket(),
@@ -107,29 +93,31 @@ def for_grafana(sql: str, dialect: Dialect) -> str:
         "unpriced": UNPRICED,
         **{name: f"(${{{name}:sqlstring}})" for name in FILTERS},
     }
-    return render(_spoken(_in_utc(sql), dialect), values)
+    return render(_spoken(_offset_free(sql, zone), dialect), values)
 
 
-def for_alert(sql: str, dialect: Dialect, *, budget_usd: float) -> str:
+def for_alert(sql: str, dialect: Dialect, *, budget_usd: float, zone: str = UTC) -> str:
     """Return `sql` for a Grafana-managed rule.
 
-    A rule has no dashboard, so its range ends now and every filter is "all".
+    A rule has no dashboard, so its range ends now and every filter is "all". Days and months are
+    those of `zone`.
     """
     values = {
         **_COMMON[dialect],
+        **zone_values(dialect, zone),
         "from": "(@now - 3600)",
         "to": "@now",
         "budget": f"{budget_usd:g}",
         "unpriced": UNPRICED,
         **dict.fromkeys(FILTERS, "('*')"),
     }
-    return render(_spoken(_in_utc(sql), dialect), values)
+    return render(_spoken(_offset_free(sql, zone), dialect), values)
 
 
 def for_page(sql: str, dialect: Dialect) -> str:
     """Return `sql` with bound parameters.
 
-    They are ``:from_ :to :bucket :budget``, the bounds of `_ZONED`, and one list a filter.
+    They are ``:from_ :to :bucket :budget``, the bounds in `ZONED`, and one list a filter.
 
     PostgreSQL needs their types. SQLite must not have them: beside a cast it does not use the
     index on the seconds of a call's start.
@@ -140,7 +128,7 @@ def for_page(sql: str, dialect: Dialect) -> str:
         "from": number.format("from_"),
         "to": number.format("to"),
         "bucket": number.format("bucket"),
-        **{name: number.format(name) for name in _ZONED},
+        **{name: number.format(name) for name in ZONED},
         "budget": "CAST(:budget AS DOUBLE PRECISION)",
         "unpriced": UNPRICED,
         **{name: f":{name}" for name in FILTERS},

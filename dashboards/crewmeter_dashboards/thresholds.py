@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from crewmeter_dashboards.time_zones.sql import UTC
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -29,6 +31,8 @@ class Thresholds:
     page: str
     """Where a browser reaches crewmeter's page."""
     sections: Mapping[str, Mapping[str, Any]]
+    zone: str = UTC
+    """Time zone (IANA name) of the rules' days and months."""
 
     def __call__(self, section: str, name: str) -> float:
         """Return one number."""
@@ -52,10 +56,12 @@ class Thresholds:
         return tuple(spend["month_shares"])
 
 
-def load(overrides: Path | None = None, *, runbooks: str | None = None) -> Thresholds:
+def load(
+    overrides: Path | None = None, *, runbooks: str | None = None, zone: str = UTC
+) -> Thresholds:
     """Return the shipped thresholds with those of `overrides` on top.
 
-    `runbooks` goes before either.
+    `runbooks` goes before either. `zone` is that of days and months.
 
     Raises:
         ThresholdsError: A name is unknown or a value is wrong.
@@ -70,7 +76,7 @@ def load(overrides: Path | None = None, *, runbooks: str | None = None) -> Thres
         _merge(shipped, mine, str(overrides))
     shipped_runbooks = shipped.pop("runbooks")
     page = shipped.pop("page").rstrip("/")
-    return Thresholds(runbooks=runbooks or shipped_runbooks, page=page, sections=shipped)
+    return Thresholds(runbooks=runbooks or shipped_runbooks, page=page, sections=shipped, zone=zone)
 
 
 def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: str = "") -> None:

@@ -16,6 +16,7 @@ from crewmeter_dashboards import rendered_files
 from crewmeter_dashboards.boards import BOARDS
 from crewmeter_dashboards.grafana import panel_ids, render_board
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.grafana_text import titled
 from crewmeter_dashboards.provisioning import (
     Sources,
     render_alerting,
@@ -64,7 +65,7 @@ def test_panel_ids_are_unique_and_stable(board, dialect):
     assert len(numbers) == len(set(numbers))
     titles = {panel["id"]: panel["title"] for panel in document["panels"]}
     for panel, number in panel_ids(board).items():
-        assert titles[number] == CATALOGUE[panel].title
+        assert titles[number] == titled(CATALOGUE[panel])
 
 
 def test_panels_fill_the_grid_without_overlap():

@@ -15,8 +15,10 @@ import typer
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from crewmeter_cost.cli.options import ZoneOption, zone
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.installation import install_command
+from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +60,10 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"crewmeter_dashboards.{name}")
 
 
-def _thresholds(path: Path | None, runbooks: str | None = None) -> Any:
+def _thresholds(path: Path | None, runbooks: str | None = None, zone: str = "UTC") -> Any:
     module = _module("thresholds")
     try:
-        return module.load(path, runbooks=runbooks)
+        return module.load(path, runbooks=runbooks, zone=zone)
     except module.ThresholdsError as error:
         raise CrewMeterError(
             str(error),
@@ -161,6 +163,7 @@ def export(
             "data sources, and the text of each one's page.",
         ),
     ] = None,
+    tz: ZoneOption = None,
 ) -> None:
     """Write everything an existing Grafana and Prometheus need.
 
@@ -179,16 +182,16 @@ def export(
         alertmanager=alertmanager,
     )
     files = _module("rendered_files")
-    written: dict[str, str] = {
-        f"dashboards/{name}": text for name, text in files.shipped(sources.dialect).items()
-    }
-    written |= files.text_files(
-        _thresholds(thresholds, runbooks_url), sources, folder="provisioning"
-    )
+    named = zone_name(zone())
+    shipped = files.shipped(sources.dialect, named)
+    written: dict[str, str] = {f"dashboards/{name}": text for name, text in shipped.items()}
+    numbers = _thresholds(thresholds, runbooks_url, named)
+    written |= files.text_files(numbers, sources, folder="provisioning")
     written |= {f"runbooks/{name}": text for name, text in files.runbooks().items()}
     _write(directory, written)
     sys.stdout.write(
-        f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/, runbooks/\n"
+        f"{len(written)} files in {directory}: dashboards/, provisioning/, prometheus/, "
+        f"runbooks/; days and months of {named}\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from crewmeter_cost.cli.options import Format, FormatOption
+from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, zone
 from crewmeter_cost.cli.output import console, print_csv, print_json
 from crewmeter_cost.compose_stack import write_stack
 from crewmeter_cost.formatting import counted
+from crewmeter_cost.time_range import zone_name
 
 __all__ = ["register"]
 
@@ -44,14 +46,18 @@ def register(app: typer.Typer, help: str) -> None:
                 help="Build the image from the package index, not from the installed version.",
             ),
         ] = False,
+        tz: ZoneOption = None,
         format: FormatOption = Format.TABLE,
     ) -> None:
         version = metadata.version("crewmeter")
+        named = zone_name(zone())
         written = write_stack(
             folder,
             version=version,
             overwrite=force,
             from_index=from_index,
+            zone=named,
+            in_zone=_in_zone(named),
         )
         if format is Format.JSON:
             print_json(
@@ -75,6 +81,18 @@ def register(app: typer.Typer, help: str) -> None:
             )
 
     app.add_typer(group, name="stack", help=help)
+
+
+def _in_zone(named: str) -> dict[str, str]:
+    """Return boards and rules with the days of a zone, by path.
+
+    The shipped ones are in UTC, so for UTC there are none.
+    """
+    if named == "UTC":
+        return {}
+    files = importlib.import_module("crewmeter_dashboards.rendered_files")
+    thresholds = importlib.import_module("crewmeter_dashboards.thresholds").load(zone=named)
+    return {f"dashboards/{name}": text for name, text in files.in_zone_of(thresholds).items()}
 
 
 def _print_summary(folder: Path, count: int, retained: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from crewmeter_cost.compose_stack.wheel import installed_wheel, wheel_name
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["DOCKERFILE", "WrittenFiles", "write_stack"]
@@ -46,12 +47,19 @@ class WrittenFiles:
 
 
 def write_stack(
-    folder: Path, *, version: str, overwrite: bool = False, from_index: bool = False
+    folder: Path,
+    *,
+    version: str,
+    overwrite: bool = False,
+    from_index: bool = False,
+    zone: str = "UTC",
+    in_zone: Mapping[str, str] | None = None,
 ) -> WrittenFiles:
     """Write the stack into `folder`, creating it if needed.
 
     Existing files stay unless `overwrite`, and ``.env`` always stays. The image is built from a
-    wheel of the installed version, which is written too, or `from_index`.
+    wheel of the installed version, which is written too, or `from_index`. `zone` goes into a new
+    ``.env``, and `in_zone` has the files that differ there, by path.
 
     Raises `CrewMeterError` where the folder can't be written.
     """
@@ -59,10 +67,11 @@ def write_stack(
     retained: list[str] = []
     try:
         for name, source in stack_files().items():
+            own = (in_zone or {}).get(name)
             _put(
                 folder,
                 name,
-                source.read_bytes(),
+                source.read_bytes() if own is None else own.encode(),
                 written,
                 retained,
                 overwrite=overwrite,
@@ -82,6 +91,7 @@ def write_stack(
                 overwrite=overwrite,
             )
         keys = _with_keys((folder / ".env.example").read_text())
+        keys = re.sub(r"^CREWMETER_TZ=.*$", f"CREWMETER_TZ={zone}", keys, flags=re.MULTILINE)
         _put(
             folder,
             ".env",

@@ -66,7 +66,7 @@ PANELS = (
     Panel(
         id="spend_today",
         title="Spend today",
-        tells="Priced cost since midnight of the range's last day (in Grafana: UTC).",
+        tells="Priced cost since midnight of the range's last day.",
         act="Higher than usual for the hour? Spend by crew over time, below, shows who.",
         source="view total_hourly",
         kind=Kind.STAT,
@@ -77,7 +77,7 @@ PANELS = (
     Panel(
         id="spend_month",
         title="Spend this month",
-        tells="Priced cost since the first of the month of the range's last day (in Grafana: UTC).",
+        tells="Priced cost since the first of the month of the range's last day.",
         act="Compare with the budget and the forecast on the board Spend.",
         source="view total_hourly",
         kind=Kind.STAT,

@@ -32,7 +32,7 @@ _STATS = (
     Panel(
         id="month_to_date",
         title="Month to date",
-        tells="Priced cost since the first of the month of the range's last day (in Grafana: UTC).",
+        tells="Priced cost since the first of the month of the range's last day.",
         act="Unpriced calls are not included: see the coverage beside it.",
         source="view total_hourly",
         kind=Kind.STAT,
