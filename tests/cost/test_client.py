@@ -11,6 +11,7 @@ from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.report import report
 
 
+@pytest.mark.slow
 def test_a_report_has_rows_a_total_and_a_data_frame(month):
     """Rows and total are the ledger's report; costs are exact decimals, floats in a data frame."""
     pytest.importorskip("pandas")

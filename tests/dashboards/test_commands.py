@@ -16,6 +16,11 @@ import yaml
 from support.boards import free_port
 from support.paths import ROOT
 
+pytestmark = pytest.mark.mostly_slow(
+    "test_export_points_at_the_ledger_and_prometheus_given",
+    "test_export_without_a_ledger_says_what_is_missing",
+)
+
 CREWMETER = str(Path(sys.executable).parent / "crewmeter")
 
 

@@ -374,6 +374,7 @@ def test_an_alert_fires_for_a_series_that_is_born_above_zero(tmp_path, name):
     _promtool(tmp_path, [_SCRAPED, *series], [("60m", name, False), (fires, name, True)])
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_what_was_spent(tmp_path):
     """A new series counts once: its first value and what follows, however long the window."""
     series = [

@@ -206,6 +206,7 @@ def test_a_ledger_that_cannot_be_written_is_said_at_once(tmp_path, words):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_crewai_the_demo_says_how_to_get_it(tmp_path):
     """The live demo needs CrewAI.
 
@@ -296,6 +297,7 @@ def test_sample_data_goes_where_the_otlp_variables_say(tmp_path):
         assert served == report(ledger, by=["crew"]).document()["total"]
 
 
+@pytest.mark.slow
 def test_a_demo_whose_endpoint_takes_nothing_fails(tmp_path):
     """Exit 1 with the address and the way out."""
     environment = {

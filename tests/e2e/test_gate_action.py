@@ -9,12 +9,16 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from support.paths import ROOT
 
-pytest.importorskip("vcr", reason="needs the PyPI package vcrpy")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("vcr") is None, reason="needs the PyPI package vcrpy"),
+]
 
 SCRIPT = ROOT / "examples/github-action/gate.sh"
 ANSWER = {

@@ -119,6 +119,7 @@ def ask_sidecar(port: int, name: str, arguments: dict, *, key: str | None = None
     return asyncio.run(session())
 
 
+@pytest.mark.slow
 def test_a_sidecar_answers_the_same_tools(path, tmp_path):
     """The official client over streamable HTTP gets the answers of `crewmeter mcp`, with a read
     key and only with one.

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 import pytest
 from support.paths import ROOT
@@ -14,8 +15,10 @@ from support.paths import ROOT
 from crewmeter_cost.demo.history.load import load_history
 from crewmeter_cost.ledger.store import Ledger
 
-pytest.importorskip("matplotlib", reason="needs the PyPI package matplotlib")
-pytest.importorskip("pandas", reason="needs the PyPI package pandas")
+pytestmark = [
+    pytest.mark.skipif(find_spec(name) is None, reason=f"needs the PyPI package {name}")
+    for name in ("matplotlib", "pandas")
+]
 
 NOTEBOOK = ROOT / "examples/costs.ipynb"
 AFTER = """
@@ -26,6 +29,7 @@ print("support conversations", len(sessions))
 """
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_draws(tmp_path):
     """Each code cell runs in order in one process, on the demo's history of thirty days."""
     path = str(tmp_path / "ledger.db")

@@ -94,6 +94,7 @@ def test_a_relative_script_in_another_folder_imports_its_neighbours(run, program
     assert run("sub/app.py").stdout == "found\n"
 
 
+@pytest.mark.mostly_slow("raise SystemExit(7)", "1/0")
 @pytest.mark.parametrize(
     ("source", "code"),
     [
@@ -126,6 +127,7 @@ def test_an_interrupted_program_says_so(run, program):
     assert "\nKeyboardInterrupt\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_threads_may_outlive_the_main_program(run, program):
     """Globals live on for threads that python waits for, and the summary comes after them."""
     source = (
@@ -165,6 +167,7 @@ def test_nothing_to_run_is_said_plainly(run, words, culprit):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has("crewai"), reason="crewai is not installed")
 def test_a_crew_is_metered_without_a_changed_line(run, fake_provider, tmp_path, program):
     """A script that never heard of the meter has its calls in the ledger, and one line on stderr

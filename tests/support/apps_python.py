@@ -9,6 +9,7 @@ import functools
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 __all__ = ["APPS_PYTHON", "has"]
 
@@ -19,6 +20,8 @@ APPS_PYTHON = os.environ.get("E2E_PYTHON", sys.executable)
 def has(module: str) -> bool:
     """Whether the apps' interpreter can import `module` (looked up, not imported)."""
     parent, _, _ = module.rpartition(".")
+    if sys.executable == APPS_PYTHON:
+        return bool(parent == "" or find_spec(parent)) and find_spec(module) is not None
     probe = (
         "import importlib.util as u, sys; sys.exit(not "
         f"({f'u.find_spec({parent!r}) and' if parent else ''} u.find_spec({module!r})))"

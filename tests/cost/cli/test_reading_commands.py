@@ -254,6 +254,7 @@ def test_watch_takes_the_filter_of_runs(path):
     assert snapshot("--where", "finish_reason=none")["failures"] == []
 
 
+@pytest.mark.mostly_slow("words0", "words2")
 @pytest.mark.parametrize(
     ("words", "culprit"),
     [

@@ -33,6 +33,7 @@ def ledger_path(tmp_path_factory):
     return path
 
 
+@pytest.mark.mostly_slow("--help", "show last")
 @pytest.mark.parametrize(
     "words",
     [

@@ -79,6 +79,7 @@ def test_every_goes_on_until_it_is_interrupted(seeded_path, tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install(seeded_path):
     """A base installation has no ClickHouse client."""
     blocked = (

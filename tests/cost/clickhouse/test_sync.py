@@ -78,6 +78,7 @@ def _same_money(ledger: Ledger, client) -> int:
     return calls
 
 
+@pytest.mark.slow
 def test_every_view_says_what_the_ledgers_says(ledger, client):
     """The same names, the same columns, the same rows: whatever reads a ledger reads its mirror."""
     copy(ledger, client)

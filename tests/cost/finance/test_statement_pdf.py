@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import socket
 import sys
@@ -14,10 +15,16 @@ from crewmeter_cost.cli import build
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.statement_pdf import write_pdf
 
-try:
-    import weasyprint  # noqa: F401
-except (ImportError, OSError):
-    pytest.skip("needs weasyprint and the system's Pango", allow_module_level=True)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def weasyprint():
+    """Imported with the first test: it takes a second, and may lack what it needs."""
+    try:
+        return importlib.import_module("weasyprint")
+    except (ImportError, OSError):
+        pytest.skip("needs weasyprint and the system's Pango")
 
 
 def pages(content: bytes) -> int:

@@ -89,6 +89,7 @@ def test_damage_in_the_log_is_set_aside_with_what_can_be_read(ledger_path, caplo
     ledger.close()
 
 
+@pytest.mark.slow
 def test_every_readable_row_of_damaged_pages_is_salvaged(tmp_path):
     """Pages in the middle are noise: the other rows come over, and every sum is theirs."""
     path = tmp_path / "ledger.db"

@@ -63,6 +63,7 @@ def test_four_processes_write_one_sqlite_file(tmp_path):
     _together(str(tmp_path / "ledger.db"))
 
 
+@pytest.mark.slow
 def test_four_processes_write_one_postgresql(postgres_url):
     """The same on PostgreSQL: no deadlock, no doubled label."""
     _together(postgres_url)

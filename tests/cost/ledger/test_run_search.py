@@ -280,6 +280,7 @@ def test_a_search_is_bounded_and_says_so(filled, monkeypatch):
     assert find_runs(filled).note is None
 
 
+@pytest.mark.slow
 def test_a_tag_is_found_among_any_number_of_tag_sets(tmp_path):
     """Past 30,000 sets a filter was cut without a word, past 250,000 it was a traceback."""
     many = """

@@ -115,6 +115,7 @@ def difference(model, usage: TokenUsage, at: datetime, ours) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_every_name_of_the_catalogue_leads_to_the_same_model(book):
     """A name that genai-prices matches exactly is never priced as another model here."""
     checked = 0

@@ -133,6 +133,7 @@ def test_every_key_is_compared_in_constant_time(monkeypatch):
         assert compared == [b"first-key-1", b"second-key-2", b"third-key-3"], header
 
 
+@pytest.mark.slow
 def test_another_name_for_this_machine_is_not_answered(sidecar):
     """Without keys the page answers to localhost only.
 
@@ -205,6 +206,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_names(fresh):
     """Names that want to be SQL, HTML, a formula or a metric arrive as the text they are, in every
     output that shows them.
@@ -324,6 +326,7 @@ def test_grpc_takes_nothing_from_a_web_page(nursery, tmp_path, name):
         assert running.stored() == []
 
 
+@pytest.mark.slow
 def test_the_grpc_port_gives_a_browser_nothing(nursery, tmp_path):
     """Browsers speak HTTP/1.1 without TLS, and the gRPC port does not."""
     with nursery.start(tmp_path / "ledger.db", grpc=True) as running:

@@ -244,6 +244,7 @@ def test_accounts_need_the_key_that_spans_need(nursery, tmp_path, monkeypatch):
         assert granted({}) > 0
 
 
+@pytest.mark.slow
 def test_the_ledgers_budgets_are_metrics_and_give_notice(nursery, tmp_path):
     """A budget stored in the ledger that only the sidecar feeds shows on /metrics and posts to its
     webhook.

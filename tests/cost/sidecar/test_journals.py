@@ -61,6 +61,7 @@ def wait_for_calls(running, count: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_journal_is_written_at_the_start(nursery, tmp_path):
     """An app ended before the sidecar began: its calls are there when the sidecar is ready."""
     path = tmp_path / "ledger.db"

@@ -73,6 +73,7 @@ def test_a_gzip_bomb_of_300_megabytes_is_refused(small, sidecar):
         assert running.memory_mb() < MEMORY_MB
 
 
+@pytest.mark.slow
 def test_bombs_of_every_make_are_refused(small):
     """deflate, zstd and a chain of gzip members."""
     packed = zstandard.compress(bytes(64 * MIB), 3)
@@ -163,6 +164,7 @@ def test_bodies_that_arrive_slowly_keep_nobody_out(small):
         client.close()
 
 
+@pytest.mark.slow
 def test_large_bodies_that_stall_make_room_for_others(nursery, tmp_path):
     """All the bytes there may be are held by bodies that never end: the largest is given up."""
     limits = SMALL | {"body_seconds": 60, "requests": 64}
@@ -205,6 +207,7 @@ def test_too_many_at_once_are_sent_back(nursery, tmp_path):
         assert len(running.stored()) == 1 + len(taken)
 
 
+@pytest.mark.slow
 def test_too_many_connections_are_sent_back(nursery, tmp_path):
     """Uvicorn's own 503 had no Retry-After, so that clients dropped what they sent."""
     limits = SMALL | {"connections": 2, "body_seconds": 60}

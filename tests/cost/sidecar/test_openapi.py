@@ -48,6 +48,7 @@ def test_every_route_is_described(tmp_path):
     assert served | ELSEWHERE == set(OPERATIONS)
 
 
+@pytest.mark.slow
 def test_the_document_is_openapi(sidecar):
     """It is served as it is committed, and OpenAPI's own schema finds nothing wrong with it."""
     assert sidecar.get("/api/openapi.json").json() == DOCUMENT

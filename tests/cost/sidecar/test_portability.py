@@ -120,6 +120,7 @@ def test_an_app_is_metered_without_posix(tmp_path):
     assert 0 < float(total["cost_usd"]) < 0.001
 
 
+@pytest.mark.slow
 def test_open_serves_the_page_without_posix(sample):
     """The page and its data come, and Ctrl-C ends it."""
     port = free_port()

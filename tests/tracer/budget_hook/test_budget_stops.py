@@ -152,6 +152,7 @@ def test_the_environment_names_a_budget(ledger_path, llm, monkeypatch, caplog):
     assert ["EUR" in record.getMessage() for record in errors] == [True]
 
 
+@pytest.mark.slow
 def test_memory_is_stopped_before_it_embeds(budgeted, llm, worker, job, team, fake_provider):
     """With the budget spent, a crew with memory buys neither an embedding nor a completion."""
     pytest.importorskip("lancedb")

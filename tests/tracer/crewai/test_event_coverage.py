@@ -97,6 +97,7 @@ def spans():
     handle.uninstrument()
 
 
+@pytest.mark.slow
 def test_an_event_is_on_the_span_around_it_without_text(spans):
     """A dispatched hook marks the flow's step, with numbers and names only."""
     Chat().kickoff()

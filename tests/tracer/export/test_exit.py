@@ -132,6 +132,7 @@ def test_calls_half_a_second_old_survive_a_sudden_death(fake_provider, tmp_path,
     assert len(ran.calls) == 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code"),
     [

@@ -68,6 +68,7 @@ def test_the_child_waits_in_crewai_without_us_too(fake_provider, tmp_path):
         assert not [frame for frame in frames if OURS.search(frame)]
 
 
+@pytest.mark.slow
 def test_calls_of_the_child_are_metered_all_the_same(fake_provider, tmp_path):
     """A child that calls its model without the bus's threads: nothing hangs, nothing is lost."""
     ran = played(fake_provider, tmp_path / "ledger.db", "metered", "call", "120")

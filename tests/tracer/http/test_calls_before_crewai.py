@@ -35,6 +35,7 @@ def test_a_call_before_any_event_is_recorded(ledger_path, fake_provider, client,
     assert len(fake_provider.billing_log.billed) == 1
 
 
+@pytest.mark.slow
 def test_embeddings_at_construction_are_recorded(ledger_path, fake_provider):
     """A crew whose knowledge sources embed while it is built has all of those calls on
     its books.

@@ -14,12 +14,17 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore"
 )  # the SDKs' own: deprecations, sessions they leave open
 
+CASES = [
+    # Importing LiteLLM takes seconds of a worker.
+    pytest.param(name, marks=[pytest.mark.slow] * name.startswith("litellm"))
+    for name in PROVIDERS
+]
 BILL = "hello [[usage:in=1000 read=400 out=300 reasoning=120]] there"
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", CASES)
 def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
     server, seen, provider, stream, way
 ):
@@ -45,6 +50,7 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
     assert exchange.started_ns < exchange.ended_ns
 
 
+@pytest.mark.mostly_slow("anthropic", "bedrock")
 @pytest.mark.parametrize(
     ("provider", "five", "hour"),
     [("anthropic", 100, 50), ("bedrock", 100, 50), ("litellm-anthropic", 100, 50)],
@@ -70,6 +76,7 @@ def test_cache_writes_keep_their_time_to_live(server, seen, provider, five, hour
     assert usage.flags == ()
 
 
+@pytest.mark.mostly_slow("openai", "responses", "anthropic")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("provider", ["openai", "responses", "anthropic", "litellm"])
 def test_the_tier_that_served_the_call_is_known(server, seen, provider, stream):
@@ -98,7 +105,7 @@ def test_each_attempt_is_an_exchange_and_only_the_last_is_paid(server, seen):
     assert len(seen.paid) == len(server.billing_log.billed) == 1
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", CASES)
 def test_a_refused_request_is_not_billed_and_says_why(server, seen, provider):
     """An HTTP error status ends the exchange with neither token count, flagged as turned away."""
     with pytest.raises(Exception):  # noqa: B017,PT011 - each SDK has its own

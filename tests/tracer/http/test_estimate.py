@@ -46,6 +46,7 @@ def tokenizer():
     del os.environ["TIKTOKEN_CACHE_DIR"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_stated_error_holds(tokenizer, name):
     """Within 20 % of a real tokenizer for Latin script, 25 % otherwise, however the text is cut

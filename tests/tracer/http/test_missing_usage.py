@@ -71,6 +71,7 @@ def agrees(server, seen) -> bool:
     return billed == paid and len(seen.paid) == len(server.billing_log.billed) > 0
 
 
+@pytest.mark.slow
 def test_1_litellm_with_tools_and_no_functions(server, seen):
     """LiteLLM called with tools but without functions gives a started event and no end.
 
@@ -80,6 +81,7 @@ def test_1_litellm_with_tools_and_no_functions(server, seen):
     assert agrees(server, seen)
 
 
+@pytest.mark.mostly_slow("openai", "anthropic")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(
     "provider", ["openai", "anthropic", "gemini", "azure", "bedrock", "litellm"]
@@ -123,6 +125,7 @@ def test_3_bedrock_tool_loop(server, seen):
     assert agrees(server, seen)
 
 
+@pytest.mark.slow
 def test_4_litellm_with_a_response_model(server, seen, monkeypatch):
     """A structured answer through LiteLLM goes by instructor, past the LLM object.
 

@@ -29,6 +29,7 @@ class OwnLlm(BaseLLM):
         return "hello"
 
 
+@pytest.mark.slow
 def test_an_answer_from_litellms_cache_costs_nothing(meter):
     """CrewAI reports the usage of the request that filled the cache, and none was sent."""
     caching = pytest.importorskip("litellm.caching.caching")
@@ -47,6 +48,7 @@ def test_an_answer_from_litellms_cache_costs_nothing(meter):
     assert row["input_tokens"] == 1000
 
 
+@pytest.mark.slow
 def test_a_request_that_follows_a_cache_hit_is_billed(meter, llm, fake_provider):
     """A hit counts only where no request was seen."""
     caching = pytest.importorskip("litellm.caching.caching")
