@@ -46,7 +46,15 @@ ENVIRONMENT = {
         "app",
         "`true` records prompts, responses and tool arguments, shortened and scrubbed of keys.",
     ),
+    "CREWMETER_CONTENT": (
+        "app, sidecar",
+        "`store` keeps captured content beside the ledger, for `show --content` and the page.",
+    ),
     "CREWMETER_KEEP": ("app, sidecar", "How long single calls are retained, such as `90d`."),
+    "CREWMETER_KEEP_CONTENT": (
+        "app, sidecar",
+        "How long captured content is retained, such as `12h`. Default: `7d`.",
+    ),
     "CREWMETER_LEDGER": ("all", "The ledger: a SQLAlchemy URL or the path of a SQLite file."),
     "CREWMETER_LOG": ("app", "Run log lines: `off`, `text` or `json`."),
     "CREWMETER_LOG_LEVEL": ("sidecar", "Level of the sidecar's log."),

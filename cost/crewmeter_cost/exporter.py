@@ -40,10 +40,7 @@ __all__ = ["LedgerSpanExporter", "unwritten_spans"]
 _log = logging.getLogger("crewmeter")
 
 SPOOL_SPANS = 10_000
-"""Spans that wait while the ledger cannot be written, some 20 MB.
-
-Beyond, the oldest are dropped and counted.
-"""
+"""Spans that wait while the ledger cannot be written (20 MB). Beyond, the oldest are dropped."""
 BATCH_SPANS = 1_000
 BUSY_SECONDS = 1.0
 """How long one attempt waits for another process's write.
@@ -244,8 +241,8 @@ class LedgerSpanExporter(SpanExporter):
         self._retain()
 
     def _retain(self) -> None:
-        """Delete detail that is older than `CREWMETER_KEEP`, a little at a time."""
-        if self._pipeline is None or not os.environ.get("CREWMETER_KEEP"):
+        """Delete what is older than the settings say, a little at a time."""
+        if self._pipeline is None:
             return
         from crewmeter_cost.ledger.maintenance.retention import Retention
 
@@ -284,6 +281,7 @@ class LedgerSpanExporter(SpanExporter):
         """Return the pipeline, opened at first use."""
         pipeline = self._pipeline
         if pipeline is None:
+            from crewmeter_cost.ledger.content.content_store import content_sink
             from crewmeter_cost.ledger.location import ledger_url
             from crewmeter_cost.ledger.store import Ledger
             from crewmeter_cost.pipeline import Pipeline
@@ -291,7 +289,9 @@ class LedgerSpanExporter(SpanExporter):
             # Before it is opened: SQLite drops what follows a damaged frame of the WAL.
             Ledger(ledger_url(self._url)).verify(most_seconds=CHECK_SECONDS)
             ledger = Ledger.open(self._url, busy_seconds=BUSY_SECONDS)
-            pipeline = self._pipeline = Pipeline(ledger, self._book(), pause=_let_others_run)
+            pipeline = self._pipeline = Pipeline(
+                ledger, self._book(), pause=_let_others_run, content=content_sink(ledger.url)
+            )
         return pipeline
 
     def _book(self) -> PriceBook:
@@ -374,7 +374,7 @@ _unwritten: list[Span] = []
 
 
 def unwritten_spans() -> list[Span]:
-    """Return the spans that this process's exporters lost at their shutdown."""
+    """Return the spans that this process's exporters lost at shutdown."""
     return list(_unwritten)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from crewmeter.semconv import INVOKE_AGENT
 from crewmeter_cost.intake import classify, span_dedup
+from crewmeter_cost.intake.captured_content import captured_content
 from crewmeter_cost.pricing.charge import charge_call
 from crewmeter_cost.records import Call
 
@@ -21,14 +22,21 @@ if TYPE_CHECKING:
     from crewmeter_cost.pricing.charge import Outcome
     from crewmeter_cost.pricing.charge_result import FrozenRates
     from crewmeter_cost.pricing.price_book import PriceBook
-    from crewmeter_cost.records import Span, Step
+    from crewmeter_cost.records import CapturedContent, Span, Step
 
-__all__ = ["Pipeline", "Priced", "Receipt"]
+__all__ = ["ContentSink", "Pipeline", "Priced", "Receipt"]
 
 _log = logging.getLogger("crewmeter")
 
 _SLICE = 16
 """Spans read between two pauses, in about a tenth of a millisecond."""
+
+
+class ContentSink(Protocol):
+    """Where captured content goes."""
+
+    def write(self, contents: Sequence[CapturedContent]) -> None:
+        """Store content whose spans are in the ledger. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Priced:
     """How many spans it was read from."""
     calls: Sequence[tuple[Call, Outcome]]
     steps: Sequence[Step]
+    contents: Sequence[CapturedContent] = ()
+    """What the calls and steps captured, where it is to be stored."""
 
     @property
     def ignored(self) -> int:
@@ -92,17 +102,23 @@ class Pipeline:
     """Reads spans, prices the calls among them, and writes both to a ledger."""
 
     def __init__(
-        self, ledger: Ledger, book: PriceBook, pause: Callable[[], object] | None = None
+        self,
+        ledger: Ledger,
+        book: PriceBook,
+        pause: Callable[[], object] | None = None,
+        content: ContentSink | None = None,
     ) -> None:
         """Write to ``ledger`` at the prices of ``book``.
 
         Inside an app ``pause`` is called between slices of work, so that the app's threads need
-        not wait for the interpreter until a batch is priced.
+        not wait for the interpreter until a batch is priced. Without ``content``, what spans
+        captured is not looked at.
         """
         self.ledger = ledger
         self.book = book
         self._book_before = book
         self._pause = pause
+        self._content = content
 
     def exchange_book(self, book: PriceBook) -> None:
         """Price by `book` from now on.
@@ -126,19 +142,24 @@ class Pipeline:
         """
         calls: list[Call] = []
         steps: list[Step] = []
+        contents: list[CapturedContent] = []
         for number, span in enumerate(spans, start=1):
             if self._pause is not None and number % _SLICE == 0:
                 self._pause()
-            for record in _records(span):
+            records = _records(span)
+            for record in records:
                 if isinstance(record, Call):
                     calls.append(record)
                 else:
                     steps.append(record)
+            if self._content is not None and records:
+                contents += captured_content(span, records[0])
         book = self.book
         return Priced(
             len(spans),
             [(call, charge_call(call, book)) for call in span_dedup.paired(calls)],
             steps,
+            contents,
         )
 
     def ingest(self, spans: Sequence[Span]) -> Receipt:
@@ -154,4 +175,7 @@ class Pipeline:
         steps = [step for batch in batches for step in batch.steps]
         spans = sum(batch.spans for batch in batches)
         written = self.ledger.write(calls, steps, self.frozen)
+        if self._content is not None:
+            # After the commit, in a store of its own: no fault there costs a call.
+            self._content.write([each for batch in batches for each in batch.contents])
         return Receipt(spans, calls, steps, written)

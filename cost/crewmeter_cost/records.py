@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from crewmeter.usage.token_usage import TokenUsage
 
-__all__ = ["Call", "CallContext", "Span", "Step"]
+__all__ = ["Call", "CallContext", "CapturedContent", "Span", "Step"]
 
 
 @value_class
@@ -125,3 +125,17 @@ class Step:
     details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Small facts worth keeping: cached, attempts, abandoned. Never content."""
     context: CallContext = field(default_factory=CallContext)
+
+
+@value_class
+class CapturedContent:
+    """A text that a step captured, scrubbed of keys and cut to size."""
+
+    trace_id: str
+    span_id: str
+    started_ns: int
+    user: str | None
+    item: str
+    """What it is: one of `intake.captured_content.ITEMS`."""
+    text: str
+    """Messages are JSON as the GenAI conventions have it, where the sender wrote them so."""

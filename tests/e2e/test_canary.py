@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from support.app import run_app
@@ -106,3 +110,45 @@ def test_content_on_request_is_scrubbed_of_keys(tmp_path, collector):
     sent = b"".join(bodies)
     assert b"CANARY-prompt" in sent
     assert b"CANARY-key" not in sent
+
+
+def _printed(ledger, *arguments: str) -> str:
+    """Return what a command prints about the ledger."""
+    script = str(Path(sys.executable).with_name("crewmeter"))
+    command = [script, *arguments, "--ledger", str(ledger)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    return done.stdout + done.stderr
+
+
+def test_stored_content_is_printed_by_one_option_only(tmp_path):
+    """Captured and stored, prompts, answers and arguments are in a file of their own.
+
+    `show --content` prints them. No other command does, and the API key is nowhere.
+    """
+    _, log = _play(tmp_path, CREWMETER_CAPTURE_CONTENT="true", CREWMETER_CONTENT="store")
+    ledger = tmp_path / "ledger.db"
+    printed = _printed(ledger, "show", "last", "--content")
+    words = ("prompt", "answer", "argument", "tool-result", "tool-error", "backstory")
+    assert [word for word in words if f"CANARY-{word}" not in printed] == []
+    assert "CANARY-key" not in printed
+    document = json.loads(_printed(ledger, "show", "last", "--content", "--format", "json"))
+    assert (
+        "CANARY-input"
+        in document["tree"]["children"][0]["children"][0]["content"]["input_messages"]
+    )
+    elsewhere = (
+        ("show", "last"),
+        ("show", "last", "--format", "json"),
+        ("runs", "--format", "json"),
+        ("report", "--by", "task", "--format", "json"),
+        ("export", "--format", "jsonl"),
+        ("export", "--format", "csv"),
+        ("export", "--format", "focus"),
+    )
+    for arguments in elsewhere:
+        assert "CANARY" not in _printed(ledger, *arguments), arguments
+    for path in tmp_path.glob("ledger.db*"):
+        written = path.read_bytes()
+        assert b"CANARY-key" not in written, path.name
+        assert (CANARY in written) == (path.name == "ledger.db.content"), path.name
+    assert CANARY not in log

@@ -27,7 +27,7 @@ _SECRETS = re.compile(
       # PEM
       -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?
       (?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)
-    | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                            # JSON Web Token
+    | \beyJ[\w-]{8,1024}\.[\w-]{8,}\.[\w-]*                        # JSON Web Token
     | \b(?:sk|pk|rk)[-_][\w-]{12,}                                 # OpenAI, Anthropic, Stripe …
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                                # AWS access key id
     | \bxox[a-z]-[\w-]{8,}                                         # Slack
@@ -41,13 +41,17 @@ _SECRETS = re.compile(
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _KEY_VALUE = re.compile(
     r"""
-    (["']?\b[\w-]*
+    ((?<![\w-])[\w-]{0,64}
         (?:api[_-]?key|apikey|secret|token|passwd|password|authorization|credential)s?
-     ["']?\s*[:=]\s*["']?)
-    ([^\s"',;}&]{6,})
+     \\*["']?\s*[:=]\s*\\*["']?)
+    ((?:[^\s"',;}&\\]|\\(?!\\*["'])){6,})
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+"""Also inside JSON that is itself a JSON text, where each quote follows backslashes.
+
+What may precede the word is bounded, or a text of hyphens would take the square of its length.
+"""
 _WORDS = re.compile(r"(?:sk|pk|rk)(?:[-_][^\W_]{1,11}){1,8}")
 """A model's name that begins like a key, as ``pk-mini-instruct-v1-large``. Keys are longer runs."""
 _REDACTED = "[redacted]"

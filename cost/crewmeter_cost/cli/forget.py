@@ -69,6 +69,9 @@ def _print(done: Forgotten, *, dry_run: bool) -> None:
     ]
     verb = "would get a pseudonym" if dry_run else f"now belong to {done.pseudonym}"
     sys.stdout.write(f"{', '.join(parts)} {verb}; all sums stay\n")
+    if done.contents:
+        verb = "would be deleted" if dry_run else "deleted"
+        sys.stdout.write(f"{counted(done.contents, 'captured text')} {verb}\n")
     sys.stdout.write(
         "not covered: names in run, task or session names, copies in ClickHouse, exports and "
         "backups, and new calls of an app that still sends the name\n"

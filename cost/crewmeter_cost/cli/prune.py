@@ -80,6 +80,7 @@ def _print(pruned: Pruned, format: Format, verb: str) -> None:
         "calls": pruned.calls,
         "steps": pruned.steps,
         "runs": pruned.runs,
+        "contents": pruned.contents,
     }
     if format is Format.JSON:
         print_json(document)
@@ -90,4 +91,6 @@ def _print(pruned: Pruned, format: Format, verb: str) -> None:
             f"{counted(pruned.calls, 'call')}, {counted(pruned.steps, 'step')} and "
             f"{counted(pruned.runs, 'run')}"
         )
+        if pruned.contents:
+            counts += f", with {counted(pruned.contents, 'captured text')},"
         sys.stdout.write(f"{counts} from before {pruned.before:%Y-%m-%d %H:%M} UTC {verb}\n")

@@ -43,7 +43,8 @@ TokenOption = Annotated[
     Path | None,
     typer.Option(
         "--token-file",
-        help="Keys, one a line: KEY, ingest:KEY or read:KEY. $CREWMETER_TOKEN takes the same.",
+        help="Keys, one a line: KEY, ingest:KEY, read:KEY or content:KEY. "
+        "$CREWMETER_TOKEN takes the same.",
     ),
 ]
 InsecureOption = Annotated[

@@ -30,6 +30,9 @@ from crewmeter_cost.cli.output import (
     print_json,
     without_price,
 )
+from crewmeter_cost.cli.show_content import print_content, with_content
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.content.run_content import run_content
 from crewmeter_cost.ledger.read.run_tree import run_tree
 from crewmeter_cost.ledger.read.runs import find_run
 from crewmeter_cost.ledger.store import Ledger
@@ -76,6 +79,13 @@ RunArgument = Annotated[
     ),
 ]
 
+ContentOption = Annotated[
+    bool,
+    typer.Option(
+        "--content", help="Prompts, answers and tool arguments too, where they were stored."
+    ),
+]
+
 
 def register(app: typer.Typer, help: str) -> None:
     """Add the command to the command line."""
@@ -87,17 +97,24 @@ def _show(
     ledger: LedgerOption = None,
     since: SinceOption = None,
     until: UntilOption = None,
+    content: ContentOption = False,
     format: FormatOption = Format.TABLE,
     tz: ZoneOption = None,
 ) -> None:
     start, end = window(since, until)
+    if content and format is Format.CSV:
+        raise CrewMeterError("content does not fit CSV", hint="use --format json, or a table")
+    captured: dict[str, dict[str, str]] = {}
     with Ledger.open(ledger, read_only=True) as opened:
         tree = run_tree(
             opened,
             find_run(opened, run, since=start, until=end),
         )
+        if content:
+            captured = run_content(opened, tree.run.run_id)
     if format is Format.JSON:
-        print_json(tree.document())
+        document = tree.document()
+        print_json(with_content(document, captured) if content else document)
     elif format is Format.CSV:
         rows = (
             {
@@ -109,6 +126,8 @@ def _show(
         print_csv(_CSV, rows)
     else:
         print_tree(tree)
+        if content:
+            print_content([node for _, node in _walk(tree.root)], captured)
 
 
 def _walk(root: Node, stem: str = "") -> Iterator[tuple[str, Node]]:

@@ -25,6 +25,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from crewmeter_cost.errors import BadRequest
+from crewmeter_cost.intake.captured_content import CONTENT_NAMES
 from crewmeter_cost.intake.coerce import plausible
 from crewmeter_cost.records import Span
 
@@ -339,9 +340,9 @@ def _read_long(pair: bytes) -> tuple[str, object] | None:
     texts = dict(_messages(parts.get(2, b"")))
     if 1 not in texts:
         return None
-    key = parts.get(1, b"")[:_TRUNCATED_LENGTH]
-    text = texts[1][:_TRUNCATED_LENGTH]
-    return key.decode("utf-8", "replace"), text.decode("utf-8", "replace")
+    key = parts.get(1, b"")[:_TRUNCATED_LENGTH].decode("utf-8", "replace")
+    length = LONG_ATTRIBUTE if key in CONTENT_NAMES else _TRUNCATED_LENGTH
+    return key, texts[1][:length].decode("utf-8", "replace")
 
 
 def _value(value: AnyValue, depth: int) -> object:

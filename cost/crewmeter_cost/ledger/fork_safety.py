@@ -12,34 +12,45 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import threading
 
-    from crewmeter_cost.ledger.store import Ledger
-
-__all__ = ["keep_safe"]
+__all__ = ["ForkedConnections", "keep_safe"]
 
 WAIT_SECONDS = 2.0
 """How long a fork waits for a batch that is being written."""
 
-_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+
+class ForkedConnections(Protocol):
+    """Connections that are used under a lock."""
+
+    lock: threading.Lock
+
+    def before_fork(self, *, idle: bool) -> None:
+        """Close what a child must not inherit. `idle` says that the lock could be taken."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connections without closing them."""
+
+
+_all: weakref.WeakSet[ForkedConnections] = weakref.WeakSet()
 _held: list[threading.Lock] = []
 
 
-def keep_safe(ledger: Ledger) -> None:
-    """Close this ledger's connections whenever the process forks, while it lives."""
-    _ledgers.add(ledger)
+def keep_safe(connections: ForkedConnections) -> None:
+    """Close these connections whenever the process forks, while their owner lives."""
+    _all.add(connections)
 
 
 def _before() -> None:
-    for ledger in list(_ledgers):
-        lock = ledger.lock
+    for connections in list(_all):
+        lock = connections.lock
         idle = lock.acquire(timeout=WAIT_SECONDS)
         if idle:
             _held.append(lock)
-        ledger.before_fork(idle=idle)
+        connections.before_fork(idle=idle)
 
 
 def _after_in_parent() -> None:
@@ -49,8 +60,8 @@ def _after_in_parent() -> None:
 
 def _after_in_child() -> None:
     _held.clear()
-    for ledger in list(_ledgers):
-        ledger.after_fork_in_child()
+    for connections in list(_all):
+        connections.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

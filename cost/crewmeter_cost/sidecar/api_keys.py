@@ -1,6 +1,7 @@
 """Bearer keys and their roles.
 
-``ingest`` sends spans, ``read`` reads metrics, page and API.
+``ingest`` sends spans, ``read`` reads metrics, page and API, ``content`` reads captured prompts
+and answers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROLES", "Keys", "keys_from"]
 
-ROLES = ("ingest", "read")
+ROLES = ("ingest", "read", "content")
 _SHORTEST = 8
 
 
@@ -62,8 +63,9 @@ def _offered(authorization: str) -> bytes:
 def keys_from(text: str | None, file: Path | None) -> Keys:
     """Return the keys of ``CREWMETER_TOKEN`` and of a token file.
 
-    Entries stand one a line or between commas: ``KEY`` (both roles), ``ingest:KEY`` or
-    ``read:KEY``. ``#`` begins a comment line. Raises `CrewMeterError` for anything else.
+    Entries stand one a line or between commas: ``KEY`` (all roles), ``ingest:KEY``,
+    ``read:KEY`` or ``content:KEY``. A key may stand several times. ``#`` begins
+    a comment line. Raises `CrewMeterError` for anything else.
     """
     lines = (text or "").replace(",", "\n").splitlines()
     if file is not None:
@@ -76,7 +78,7 @@ def keys_from(text: str | None, file: Path | None) -> Keys:
     if file is not None and not entries:
         raise CrewMeterError(
             f"token file {file} holds no key",
-            hint="write one key a line: KEY, ingest:KEY or read:KEY",
+            hint="write one key a line: KEY, ingest:KEY, read:KEY or content:KEY",
         )
     return Keys(tuple(entries))
 

@@ -28,12 +28,15 @@ _CONTAINER_HOST = "host.docker.internal"
 def role_of(path: str) -> str | None:
     """Return the role a path needs.
 
-    None for health checks, ``ingest`` for OTLP and budget accounts, ``read`` for all else.
+    None for health checks, ``ingest`` for OTLP and budget accounts, ``content`` for captured
+    prompts and answers, ``read`` for all else.
     """
     if path in _PUBLIC:
         return None
     if path.startswith(("/v1/", "/api/budgets/")):
         return "ingest"
+    if path.startswith("/api/content/"):
+        return "content"
     return "read"
 
 
@@ -74,13 +77,20 @@ class AuthorizationMiddleware:
         origins = _values(scope, b"origin")
         if origins and not (len(origins) == len(hosts) == 1 and _same(origins[0], hosts[0])):
             return PlainTextResponse("requests of other web pages are not accepted\n", 403)
+        return self._unauthorized(scope)
+
+    def _unauthorized(self, scope: Scope) -> PlainTextResponse | None:
+        """Return the response to a request without a key of the role, or None."""
         role = role_of(scope["path"])
         authorization = _values(scope, b"authorization")
         given = authorization[0] if len(authorization) == 1 else None
         if role is None or self._keys.allow(given, role):
             return None
+        if role == "content" and self._keys.allow(given, "read"):
+            # A challenge would make the browser that displays the page ask for another key.
+            return PlainTextResponse("a key with the role content is needed\n", 403)
         challenge = 'Bearer realm="crewmeter"'
-        if role == "read":  # people read with a browser, which asks for a password
+        if role != "ingest":  # people read with a browser, which asks for a password
             challenge = 'Basic realm="crewmeter", charset="UTF-8"'
         return PlainTextResponse(
             f"a key with the role {role} is needed\n", 401, {"www-authenticate": challenge}

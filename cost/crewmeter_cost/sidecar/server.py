@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from crewmeter_cost.errors import CrewMeterError, LedgerCorruptError
 from crewmeter_cost.integrations.mcp_endpoint import McpEndpoint
+from crewmeter_cost.ledger.content.content_store import content_sink
 from crewmeter_cost.ledger.location import ledger_url, sqlite_path
 from crewmeter_cost.ledger.maintenance.retention import Retention
 from crewmeter_cost.ledger.recovery import JournalRecovery
@@ -93,6 +94,7 @@ class Sidecar:
         self._pipeline = Pipeline(
             self._ledgers.ledger,
             PriceBook.load(),
+            content=content_sink(self._ledgers.ledger.url),
         )
         self.metrics = SidecarMetrics(
             queue_capacity=limits.queued_spans,

@@ -23,6 +23,7 @@ from crewmeter_cost.errors import (
 )
 from crewmeter_cost.filters import KEYS
 from crewmeter_cost.formatting import COST_STATUS_TEXT, PROVIDER_TEXT, RUN_STATUS_TEXT
+from crewmeter_cost.ledger.content.content_store import ContentStore
 from crewmeter_cost.number_text import bounded_integer
 from crewmeter_cost.pricing.charge import PICO
 from crewmeter_cost.time_range import read_zone, zone_name
@@ -88,6 +89,7 @@ def page_routes(
             "trace_url": os.environ.get("CREWMETER_TRACE_URL"),
             "zone": zone_name(read_zone()),
             "filter_keys": [*KEYS, "tag:"],
+            "content": ContentStore(ledger.url).exists(),
         }
         return {**public_catalogue(), **own}
 
@@ -118,16 +120,6 @@ def page_routes(
         )
         return run_pages.run_list(ledger, _parameters(ledger, request), wanted)
 
-    def run(request: Request) -> dict[str, object]:
-        return run_pages.run_tree(
-            ledger.engine,
-            request.path_params["run_id"],
-        )
-
-    def comparison(request: Request) -> dict[str, object]:
-        query = request.query_params
-        return run_pages.run_comparison(ledger, query.get("a"), query.get("b"))
-
     def route(path: str, document: Callable[[Request], dict[str, object]]) -> Route:
         return Route(path, _endpoint(ledger, document, suspect))
 
@@ -138,8 +130,34 @@ def page_routes(
         route("/api/panels/{panel}", panel),
         route("/api/filters/{name}", filter_choices),
         route("/api/page/runs", run_list),
+        *_routes_of_runs(ledger, route),
+    ]
+
+
+def _routes_of_runs(
+    ledger: Ledger, route: Callable[[str, Callable[[Request], dict[str, object]]], Route]
+) -> list[Route]:
+    """Return the routes of one run, of two compared, and of what a step captured."""
+
+    def run(request: Request) -> dict[str, object]:
+        return run_pages.run_tree(
+            ledger.engine,
+            request.path_params["run_id"],
+        )
+
+    def comparison(request: Request) -> dict[str, object]:
+        query = request.query_params
+        return run_pages.run_comparison(ledger, query.get("a"), query.get("b"))
+
+    def content(request: Request) -> dict[str, object]:
+        wanted = request.path_params
+        return run_pages.content_of_step(ledger, wanted["run_id"], wanted["span_id"])
+
+    return [
         route("/api/page/runs/{run_id}", run),
         route("/api/page/compare", comparison),
+        # Not below /api/page: it takes a key with the role `content`.
+        route("/api/content/{run_id}/{span_id}", content),
     ]
 
 

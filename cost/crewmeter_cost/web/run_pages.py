@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crewmeter_cost.analysis.run_comparison import Side, compare_sides
 from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
 from crewmeter_cost.filters import Filter, Term, parse_filter
+from crewmeter_cost.ledger.content.run_content import step_content
 from crewmeter_cost.ledger.read.run_search import find_runs, read_order
 from crewmeter_cost.ledger.read.runs import find_run
 from crewmeter_cost.money import PICO
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger
     from crewmeter_cost.web.params import PanelParameters
 
-__all__ = ["RunListRequest", "run_comparison", "run_list", "run_tree"]
+__all__ = ["RunListRequest", "content_of_step", "run_comparison", "run_list", "run_tree"]
 
 PAGE = 100
 _NO_NAME = "(none)"
@@ -155,6 +156,12 @@ def run_comparison(ledger: Ledger, a: str | None, b: str | None) -> dict[str, ob
         "left_out": max(0, len(steps) - _MOST_STEPS),
         "runs": [run.document() for run in runs],
     }
+
+
+def content_of_step(ledger: Ledger, run_id: str, span_id: str) -> dict[str, object]:
+    """Return what a step captured, as far as it is stored, in the order to display it."""
+    found = step_content(ledger, run_id, span_id)
+    return {"items": [{"item": item, "text": text} for item, text in found.items()]}
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:

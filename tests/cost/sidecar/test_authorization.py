@@ -18,7 +18,9 @@ from crewmeter_cost.sidecar.api_keys import keys_from
 from crewmeter_cost.sidecar.authorization import role_of
 from crewmeter_cost.sidecar.settings import SidecarSettings, checked
 
-INGEST, READ, BOTH = "ingest-key-1234", "read-key-5678", "both-key-9012"
+INGEST, READ, ALL, CONTENT = "ingest-key-1234", "read-key-5678", "all-key-9012", "content-key-3456"
+KEYS = f"ingest:{INGEST},read:{READ},{ALL},content:{CONTENT}"
+OF_ROLE = {"ingest": INGEST, "read": READ, "content": CONTENT}
 ENDPOINTS = {
     ("POST", "/v1/traces"): "ingest",
     ("POST", "/v1/metrics"): "ingest",
@@ -32,6 +34,7 @@ ENDPOINTS = {
     ("GET", "/api/boards"): "read",
     ("POST", "/mcp"): "read",
     ("GET", "/nothing"): "read",
+    ("GET", "/api/content/abc/def"): "content",
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
 }
@@ -39,27 +42,32 @@ ENDPOINTS = {
 
 @pytest.fixture(scope="module")
 def locked(nursery, tmp_path_factory):
-    """A sidecar with three keys."""
+    """A sidecar with a key of each role, and one of all."""
     ledger = tmp_path_factory.mktemp("locked") / "ledger.db"
-    with nursery.start(ledger, grpc=True, token=f"ingest:{INGEST},read:{READ},{BOTH}") as running:
+    with nursery.start(ledger, grpc=True, token=KEYS) as running:
         yield running
 
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
-@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, BOTH])
+@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, CONTENT, ALL])
 def test_every_endpoint_asks_for_its_role(locked, method, path, key):
-    """The matrix of endpoints and keys: 401 exactly where the key lacks the role."""
+    """The matrix of endpoints and keys: 401 exactly where the key lacks the role.
+
+    A key that reads the page gets 403 for content, as 401 makes browsers ask for another.
+    """
     role = ENDPOINTS[method, path]
     assert role_of(path) == role
     headers = PROTOBUF | ({"authorization": f"Bearer {key}"} if key else {})
     status = locked.ask(method, path, b"" if method == "POST" else None, headers).status
-    allowed = role is None or key == BOTH or key == {"ingest": INGEST, "read": READ}[role]
-    assert (status != 401) == allowed
+    allowed = role is None or key == ALL or key == OF_ROLE[role]
+    refusal = 403 if role == "content" and key == READ else 401
+    assert (status != refusal) == allowed
+    assert status != 403 or refusal == 403
 
 
 @pytest.mark.parametrize(
     ("key", "code"),
-    [(None, "UNAUTHENTICATED"), (READ, "UNAUTHENTICATED"), (INGEST, "OK"), (BOTH, "OK")],
+    [(None, "UNAUTHENTICATED"), (READ, "UNAUTHENTICATED"), (INGEST, "OK"), (ALL, "OK")],
 )
 def test_grpc_asks_for_the_ingest_role(locked, key, code):
     """The same keys guard gRPC."""
@@ -89,7 +97,7 @@ def test_an_open_sidecar_is_refused():
         with pytest.raises(CrewMeterError, match="without a key"):
             checked(SidecarSettings(host=host))
         checked(SidecarSettings(host=host, insecure=True))
-        checked(SidecarSettings(host=host, keys=keys_from(BOTH, None)))
+        checked(SidecarSettings(host=host, keys=keys_from(ALL, None)))
     for host in ("127.0.0.1", "localhost", "::1"):
         checked(SidecarSettings(host=host))
 
@@ -287,7 +295,7 @@ def test_without_keys_every_route_answers_to_this_machine_only(sidecar, method, 
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, BOTH])
+@pytest.mark.parametrize("key", [None, "wrong-key-0000", INGEST, READ, CONTENT, ALL])
 def test_with_keys_a_foreign_page_is_refused_before_its_key(locked, method, path, key):
     """A browser may send a stored password along, so a foreign Origin is refused whatever the key.
 
@@ -297,9 +305,10 @@ def test_with_keys_a_foreign_page_is_refused_before_its_key(locked, method, path
     body = b"{}" if method == "POST" else None
     for host in ("meter.example", "127.0.0.1"):
         own = headers | {"host": host, "origin": f"https://{host}"}
-        assert locked.ask(method, path, body, own).status != 403
+        assert b"web pages" not in locked.ask(method, path, body, own).body
         foreign = headers | {"host": host, "origin": "http://evil.example"}
-        assert locked.ask(method, path, body, foreign).status == 403
+        refused = locked.ask(method, path, body, foreign)
+        assert (refused.status, b"web pages" in refused.body) == (403, True)
 
 
 def test_a_second_host_or_origin_hides_nothing(sidecar):

@@ -62,3 +62,37 @@ def test_neither_content_nor_keys_are_served_or_stored(fresh):
     for name, found in {**served, **written}.items():
         assert WORD.encode() not in found, name
         assert KEY.encode() not in found, name
+
+
+def test_stored_content_is_served_in_one_way_only(nursery, tmp_path):
+    """A sidecar that stores content gives it under /api/content, and nowhere else.
+
+    Keys are scrubbed before anything is written, and the ledger holds no content.
+    """
+    ledger = tmp_path / "ledger.db"
+    content = dict.fromkeys(CONTENT, f"{WORD} {KEY}")
+    run = {"crewmeter.run.id": "00000000000000cc", "crewmeter.run.kind": "crew"}
+    with nursery.start(ledger, env={"CREWMETER_CONTENT": "store"}) as running:
+        body = request(1, spans=[(b"t" * 16, b"s" * 8)], **content, **run)
+        assert running.post(body).status == 200
+        answer = running.get(f"/api/content/00000000000000cc/{(b's' * 8).hex()}")
+        texts = {item["item"]: item["text"] for item in answer.json()["items"]}
+        assert set(texts) >= {"input_messages", "output_messages", "tool_arguments"}
+        assert all(WORD in text and KEY not in text for text in texts.values())
+        for path, body in everything_served(running).items():
+            assert WORD.encode() not in body, path
+        for path in ledger.parent.glob("ledger.db*"):
+            assert KEY.encode() not in path.read_bytes(), path.name
+            stored = WORD.encode() in path.read_bytes()
+            assert stored == (path.name == "ledger.db.content"), path.name
+        assert WORD not in running.raw_log()
+
+
+def test_a_sidecar_stores_no_content_unless_requested(fresh):
+    """Whatever apps capture and send, the sidecar's own setting decides."""
+    run = {"crewmeter.run.id": "00000000000000cc", "crewmeter.run.kind": "crew"}
+    body = request(1, spans=[(b"t" * 16, b"s" * 8)], **{"gen_ai.input.messages": WORD}, **run)
+    assert fresh.post(body).status == 200
+    assert not fresh.ledger.with_name("ledger.db.content").exists()
+    answer = fresh.get(f"/api/content/00000000000000cc/{(b's' * 8).hex()}")
+    assert (answer.status, answer.json()) == (200, {"items": []})

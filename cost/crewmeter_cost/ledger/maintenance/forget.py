@@ -1,19 +1,21 @@
 """Forgetting a person: their name becomes a random pseudonym, every sum stays.
 
 Rows name people by the number of a label, so the name is found in little else: its labels, the tag
-sets that carry it, and the budgets that were set for it.
+sets that carry it, and the budgets that were set for it. What was captured of the person's prompts
+and answers is deleted.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.content.content_store import ContentStore
 from crewmeter_cost.ledger.metadata import count_renaming
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.session import ConnectionSession
@@ -45,6 +47,8 @@ class Forgotten:
     runs: int
     tag_sets: int
     budgets: int
+    contents: int
+    """Captured texts deleted: those of the user, and all in the traces of their calls."""
     file_cleaned: bool
 
 
@@ -55,21 +59,20 @@ def forget_user(ledger: Ledger, name: str, *, dry_run: bool = False) -> Forgotte
     ledger does not know the user.
     """
     pseudonym = f"forgotten-{secrets.token_hex(6)}"
+    content = ContentStore(ledger.url)
     if dry_run:
         with ledger.reading() as connection:
-            return _forget(connection, name, pseudonym, dry_run=True)
+            traces = _traces_of(connection, name)
+            found = _forget(connection, name, pseudonym, dry_run=True)
+        return replace(found, contents=content.count_user(name, traces))
+    # The traces are found by the name, so what they captured goes before the name does.
+    with ledger.reading() as connection:
+        traces = _traces_of(connection, name)
+    contents = content.delete_user(name, traces)
     _overwrite_deleted_bytes(ledger)
     with ledger.writing() as work:
         done = _forget(work.connection, name, pseudonym, dry_run=False)
-    cleaned = _fold_log(ledger)
-    return Forgotten(
-        pseudonym,
-        done.calls,
-        done.runs,
-        done.tag_sets,
-        done.budgets,
-        cleaned,
-    )
+    return replace(done, contents=contents, file_cleaned=_fold_log(ledger))
 
 
 def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool) -> Forgotten:
@@ -102,8 +105,23 @@ def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool)
         counts[1],
         len(tags),
         len(budgets),
-        True,
+        contents=0,
+        file_cleaned=True,
     )
+
+
+def _traces_of(connection: Connection, name: str) -> list[str]:
+    """Return the traces in which a run or a call names the user, or a tag does."""
+    user = select(_LABEL.c.id).where(_LABEL.c.kind == "user", _LABEL.c.value == name)
+    tags = list(_tag_sets_of(connection, name))
+    found: set[bytes] = set()
+    for table in (_RUN, _CALL):
+        query = select(table.c.trace_id).where(table.c.user == user.scalar_subquery())
+        found.update(connection.scalars(query))
+    if tags:
+        tagged = select(_CALL.c.trace_id).where(_CALL.c.tag_set.in_(tags))
+        found.update(connection.scalars(tagged))
+    return sorted(trace.hex() for trace in found if trace is not None)
 
 
 def _tag_sets_of(connection: Connection, name: str) -> dict[int, dict[str, Any]]:

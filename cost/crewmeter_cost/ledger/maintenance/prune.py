@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crewmeter_cost.ledger.content.content_store import ContentStore
 from crewmeter_cost.ledger.schema.rollup_dimensions import HOUR
 from crewmeter_cost.ledger.schema.state_keys import PRUNED_BEFORE
 from crewmeter_cost.ledger.sql import Sql, sql, where
@@ -45,6 +46,8 @@ class Pruned:
     calls: int
     steps: int
     runs: int
+    contents: int = 0
+    """Captured texts that went with their steps."""
 
 
 def _cutoff(before: datetime) -> int:
@@ -60,11 +63,18 @@ def would_prune(ledger: Ledger, before: datetime) -> Pruned:
     seconds = _cutoff(before) // _NS
     older = Sql(_OLD, (seconds,))
     with ledger.read_session() as session:
-        counts = []
+        counts = {}
         for table in _DELETED:
             query = sql("SELECT count(*) FROM", table, where([older]))
-            counts.append(int(session.value(query)))
-    return Pruned(before, *counts)
+            counts[table] = int(session.value(query))
+    contents = ContentStore(ledger.url).count_before(_cutoff(before))
+    return Pruned(
+        before,
+        counts["call"],
+        counts["step"],
+        counts["run"],
+        contents=contents,
+    )
 
 
 def prune(
@@ -95,6 +105,7 @@ def prune(
     """
     cutoff = _cutoff(before)
     _mark(ledger, cutoff)
+    contents = ContentStore(ledger.url).delete_before(cutoff)
     deleted = {}
     batches = most_batches
     for table, which in _DELETED.items():
@@ -120,6 +131,7 @@ def prune(
         deleted["call"],
         deleted["step"],
         deleted["run"],
+        contents=contents,
     )
 
 

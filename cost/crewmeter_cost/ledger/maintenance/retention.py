@@ -1,6 +1,7 @@
 """Retention that runs by itself.
 
-`CREWMETER_KEEP` says how long detail stays in the ledger.
+`CREWMETER_KEEP` says how long detail stays in the ledger, `CREWMETER_KEEP_CONTENT` how long
+captured content does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.content.content_store import ContentStore
 from crewmeter_cost.ledger.maintenance.prune import BATCH, prune
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ class Retention:
         most_batches: int = 5,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._environ = environ
         self._keep = environ.get(KEEP)
+        self._content: ContentStore | None = None
         self._most_batches = most_batches
         self._clock = clock
         self._next = float("-inf")
@@ -64,10 +68,18 @@ class Retention:
         return before
 
     def run(self, ledger: Ledger) -> Pruned | None:
-        """Delete what is too old, if it is time to. None where it is not.
+        """Delete what is too old, if it is time to.
 
-        Raises `CrewMeterError` where the ledger cannot be written.
+        Returns how much detail went, None where it was not looked for. Raises `CrewMeterError`
+        where the ledger or the content beside it cannot be written.
         """
+        pruned = self._prune(ledger)
+        if self._content is None:
+            self._content = ContentStore(ledger.url, environ=self._environ)
+        self._content.expire()
+        return pruned
+
+    def _prune(self, ledger: Ledger) -> Pruned | None:
         now = time.monotonic()
         if not self._keep or now < self._next:
             return None

@@ -49,7 +49,7 @@ function show() {
   if (board) drawBoard(board, query, stale);
   else if (runs) view(drawRuns($("main"), state, query, { link, stale, change, keys: catalogue.filter_keys }));
   else if (state.view === "compare") view(drawComparison($("main"), state, { link, stale }));
-  else if (state.view === "run") view(drawRun($("main"), state, { link, stale, word, traceUrl: catalogue.trace_url }));
+  else if (state.view === "run") view(drawRun($("main"), state, { link, stale, word, traceUrl: catalogue.trace_url, content: catalogue.content }));
   else drawUnknown(state.view);
 }
 

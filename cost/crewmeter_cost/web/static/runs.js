@@ -1,5 +1,6 @@
 // The run list, and one run as a waterfall: who called whom, when, for how many tokens and how much money.
 
+import { drawContent } from "./content.js";
 import { ICONS, el, icon, styled } from "./dom.js";
 import { UNKNOWN, count, format, instant, money, seconds, usd, word } from "./format.js";
 import { term } from "./links.js";
@@ -142,7 +143,7 @@ export function grow(nodes, rootId) {
 }
 
 /** One run: facts, then the steps as a timeline, with the details of one beside it. */
-export async function drawRun(main, state, { link, stale, word, traceUrl }) {
+export async function drawRun(main, state, { link, stale, word, traceUrl, content }) {
   if (!state.run) throw new Error("The address names no run. Choose one from the list of runs.");
   const { run, nodes, truncated } = await get(`api/page/runs/${encodeURIComponent(state.run)}`);
   if (stale()) return;
@@ -156,7 +157,7 @@ export async function drawRun(main, state, { link, stale, word, traceUrl }) {
     ["Session", run.session === null ? null : el("a", { href: link({ view: "runs", run: null, span: null, where: term("session", run.session) }), "data-go": true }, run.session)], ["Service", run.service], ["Trace", trace],
   ].filter(([, value]) => value !== null && value !== undefined);
   const detail = el("aside", { class: "detail panel", "aria-label": "Step details", "aria-live": "polite" });
-  const steps = trees.length ? waterfall(trees, detail, { word, selected: state.span }) : el("p", { class: "empty big" }, "The steps of this run were pruned. Its totals remain.");
+  const steps = trees.length ? waterfall(trees, detail, { word, selected: state.span, contentOf: content ? run.run_id : null }) : el("p", { class: "empty big" }, "The steps of this run were pruned. Its totals remain.");
   main.replaceChildren(
     el("p", {}, el("a", { href: link({ view: "runs", run: null, span: null }), "data-go": true }, "← all runs"), " · ",
       el("a", { href: link({ view: "runs", run: null, span: null, a: run.run_id, b: null }), "data-go": true }, "Compare with another run")),
@@ -186,7 +187,7 @@ function remember(id) {
   history.replaceState(null, "", `?${query}`);
 }
 
-function waterfall(trees, detail, { word, selected }) {
+function waterfall(trees, detail, { word, selected, contentOf }) {
   const all = flatten(trees);
   const start = Math.min(...all.map(({ node }) => node.started_ms));
   const end = Math.max(...all.map(({ node }) => node.started_ms + node.duration_seconds * 1000), start + 1);
@@ -198,7 +199,7 @@ function waterfall(trees, detail, { word, selected }) {
   const select = (node, { focus = false } = {}) => {
     current = node;
     remember(node?.id);
-    describe(detail, node, word);
+    describe(detail, node, word, contentOf);
     for (const row of body.rows) {
       const here = row.node === node;
       row.classList.toggle("selected", here);
@@ -268,7 +269,7 @@ function kindOf(node) {
   return node.kind.replace("_", " ");
 }
 
-function describe(detail, node, word) {
+function describe(detail, node, word, contentOf) {
   if (!node) {
     detail.replaceChildren(el("p", { class: "note" }, "Select a step for details."));
     return;
@@ -285,6 +286,11 @@ function describe(detail, node, word) {
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, typeof value === "number" ? count(value) : String(value)))), el("div", {}, el("dt", {}, "Span"), el("dd", {}, el("code", {}, node.id)))),
     copy,
   );
+  if (!contentOf) return;
+  // A holder of its own for each selection: what arrives late lands where nobody looks.
+  const holder = el("div", { class: "contents" });
+  detail.append(holder);
+  drawContent(holder, contentOf, node.id);
 }
 
 function costText(node, word) {

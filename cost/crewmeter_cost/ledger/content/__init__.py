@@ -1,0 +1,1 @@
+"""Captured prompts, answers and tool arguments, stored only on request."""
