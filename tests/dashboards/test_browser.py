@@ -311,3 +311,53 @@ def test_a_run_on_a_phone_hides_no_number(browser, address):
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= 390
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def cut_amounts(page) -> list[str]:
+    """Return the times, tokens and costs of steps that do not fit their cells."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll(".waterfall td:nth-child(n + 3)")]
+            .filter((cell) => cell.scrollWidth > cell.clientWidth)
+            .map((cell) => cell.textContent)"""
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_amount_of_a_run_is_cut(browser, address, width):
+    """Times, tokens, costs and reasons for no cost are whole, on a phone too."""
+    with strict_page(browser, width=width, height=844) as page:
+        visit(page, address, "?view=runs&from=now-30d&where=unpriced_calls>0&order=cost")
+        page.locator("table.runs a").first.click()
+        page.wait_for_selector("table.waterfall")
+        assert page.locator(".waterfall .star").count() > 0
+        assert cut_amounts(page) == []
+        assert "* without calls that have no price" in page.locator("main").inner_text()
+
+
+def test_a_star_shifts_no_amount_and_has_a_legend(page, address):
+    """Points stand under points in the run list, and what the star means is below it."""
+    visit(page, address, "?view=runs&from=now-30d")
+    page.wait_for_selector("table.runs")
+    ends = page.evaluate(
+        """() => [...document.querySelectorAll("table.runs td.barred")].map((cell) => {
+            const range = document.createRange();
+            range.selectNodeContents(cell.firstChild);
+            return Math.round(range.getBoundingClientRect().right * 10);
+        })"""
+    )
+    assert page.locator("table.runs .star").count() > 0
+    assert len(set(ends)) == 1
+    assert page.get_by_text("* without calls that have no price").is_visible()
+
+
+def test_boards_mark_sums_without_unpriced_calls(page, address):
+    """The chargeback's costs have the star where calls without a price are missing."""
+    visit(page, address, "?view=spend&from=now-30d")
+    wait_until_drawn(page)
+    panel = page.locator("[data-panel=chargeback]")
+    rows = panel.locator("tbody tr").all()
+    starred = [row.locator(".star").count() == 1 for row in rows]
+    unpriced = [row.locator("td").nth(5).inner_text() != "0" for row in rows]
+    assert starred == unpriced
+    assert any(starred)
+    assert "* without calls that have no price" in panel.inner_text()

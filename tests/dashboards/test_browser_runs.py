@@ -42,7 +42,7 @@ def opened(browser, address: str, query: str, width: int = 1280):
 def listed(page) -> list[str]:
     """Return the names of the runs in the list, once it is there."""
     page.wait_for_url(re.compile("view=runs"))
-    page.wait_for_selector("table.runs, .empty")
+    page.wait_for_selector("table.runs, .empty.big")
     return page.locator("table.runs tbody tr td:nth-child(2)").all_inner_texts()
 
 

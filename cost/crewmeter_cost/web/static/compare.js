@@ -1,7 +1,7 @@
 // Two runs side by side: what explains the difference first, then totals, then every step.
 
-import { el } from "./dom.js";
-import { UNKNOWN, count, instant, seconds, usd, word } from "./format.js";
+import { el, starNote, starred } from "./dom.js";
+import { UNKNOWN, count, instant, money, seconds, usd, word } from "./format.js";
 import { get } from "./state.js";
 
 const AMOUNTS = [
@@ -11,7 +11,7 @@ const AMOUNTS = [
   ["duration_seconds", "Run time", seconds], ["p50_seconds", "Call latency, p50", seconds], ["p95_seconds", "Call latency, p95", seconds],
 ];
 
-const money = (text) => (text === null || text === undefined ? UNKNOWN : usd(Number(text)));
+const number = (text) => (text === null || text === undefined ? null : Number(text));
 
 function signed(value, format) {
   if (value === null || value === undefined) return UNKNOWN;
@@ -33,6 +33,7 @@ export async function drawComparison(main, state, { link, stale }) {
     explanations(answer),
     panel("Totals", totals(answer)),
     panel("Steps, largest difference first", steps(answer)),
+    starNote(answer.a.unpriced_calls || answer.b.unpriced_calls) ?? "",
     ...(answer.left_out ? [el("p", { class: "note" }, `${count(answer.left_out)} more steps: crewmeter compare ${state.a} ${state.b} --format json`)] : []),
   );
 }
@@ -71,7 +72,8 @@ function percent(a, b) {
 }
 
 function totals({ a, b, delta }) {
-  const rows = [["Cost", money(a.cost_usd), money(b.cost_usd), signed(delta.cost_usd, usd), percent(a.cost_usd, b.cost_usd)]];
+  const price = money([a, b, delta].map((side) => number(side.cost_usd)));
+  const rows = [["Cost", starred(price(number(a.cost_usd)), a.unpriced_calls), starred(price(number(b.cost_usd)), b.unpriced_calls), signed(delta.cost_usd, price), percent(a.cost_usd, b.cost_usd)]];
   for (const [name, title, format] of AMOUNTS) {
     const text = (value) => (value === null || value === undefined ? UNKNOWN : format(value));
     rows.push([title, text(a[name]), text(b[name]), signed(delta[name], format), percent(a[name], b[name])]);
@@ -80,17 +82,19 @@ function totals({ a, b, delta }) {
 }
 
 /** What a step cost on one side; nothing where it did not occur or calls nothing that is billed. */
-function cost(step) {
+function cost(step, price) {
   if (!step.calls) return "";
   if (step.unpriced_calls === step.calls) return "unknown";
-  return money(step.cost_usd) + (step.unpriced_calls ? " +?" : "");
+  return starred(price(step.cost_usd), step.unpriced_calls);
 }
 
 const time = (step) => (step.count ? seconds(step.duration_seconds) : "");
 
 function steps({ steps: all }) {
+  const dollars = money(all.flatMap(({ a, b }) => [number(a.cost_usd), number(b.cost_usd)]));
+  const price = (text) => dollars(number(text));
   const rows = all.map(({ path, a, b, delta }) => el("tr", { class: b.failed > a.failed ? "bad" : "" },
     el("td", { class: "path", title: path.join(" › ") }, path.join(" › ")),
-    cells([count(a.count), count(b.count), cost(a), cost(b), signed(delta.cost_usd, usd), time(a), time(b), signed(delta.failed, count)])));
+    cells([count(a.count), count(b.count), cost(a, price), cost(b, price), signed(delta.cost_usd, price), time(a), time(b), signed(delta.failed, count)])));
   return el("table", { class: "steps" }, head(["Step", "A ×", "B ×", "Cost A", "Cost B", "B − A", "Time A", "Time B", "Failures"]), el("tbody", {}, rows));
 }

@@ -14,6 +14,17 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** An amount with a star behind it where calls without a price are missing from it. The star hangs beside the column. */
+export function starred(text, unpriced) {
+  const missing = unpriced === 1 ? "1 call without a price is not included" : `${unpriced} calls without a price are not included`;
+  return unpriced ? [text, el("span", { class: "star", title: missing }, "*")] : [text];
+}
+
+/** What the star says; nothing where no amount has one. */
+export function starNote(any) {
+  return any ? el("p", { class: "note legend" }, "* without calls that have no price") : null;
+}
+
 /** A custom property or style through the CSSOM, which the content security policy allows. */
 export function styled(node, properties) {
   for (const [name, value] of Object.entries(properties)) node.style.setProperty(name, value);

@@ -101,7 +101,7 @@ export function format(unit, value, decimals = null) {
   switch (unit) {
     case "currencyUSD": return usd(value);
     case "s": return seconds(value);
-    case "percentunit": return `${(value * 100).toFixed(decimals ?? (Math.abs(value) < 0.1 ? 2 : 1))} %`;
+    case "percentunit": return `${value < 0 ? "−" : ""}${Math.abs(value * 100).toFixed(decimals ?? (Math.abs(value) < 0.1 ? 2 : 1))} %`;
     case "locale": return WHOLE.format(value);
     case "cpm": return `${count(value)}/min`;
     case "ops": return `${count(value)}/s`;

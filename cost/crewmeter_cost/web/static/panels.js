@@ -1,7 +1,7 @@
 // One panel of a board: its frame, its answer, and how each kind is drawn.
 
 import { drawTime } from "./charts.js";
-import { ICONS, el, icon, styled } from "./dom.js";
+import { ICONS, el, icon, starNote, starred, styled } from "./dom.js";
 import { format, money, stepColor, worded } from "./format.js";
 import { get } from "./state.js";
 
@@ -104,11 +104,12 @@ function rowTarget(panel, columns, row, answer, context) {
 function table(body, panel, answer, context) {
   const columns = panel.columns.map((column) => ({ ...column, at: answer.columns.indexOf(column.name) }));
   const state = { by: null, down: true };
+  const unpriced = columns.some((column) => column.name === "cost_usd") && columns.find((column) => column.name === "unpriced");
   const box = el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": panel.title });
   const draw = () => {
     const rows = [...answer.rows];
     if (state.by !== null) rows.sort((a, b) => compare(a[state.by], b[state.by]) * (state.down ? -1 : 1));
-    box.replaceChildren(el("table", {}, head(columns, state, draw), el("tbody", {}, rows.map((row) => line(panel, columns, row, answer, context)))));
+    box.replaceChildren(el("table", {}, head(columns, state, draw), el("tbody", {}, rows.map((row) => line(panel, columns, row, answer, context)))), starNote(unpriced && rows.some((row) => row[unpriced.at])) ?? "");
   };
   draw();
   body.replaceChildren(box);
@@ -136,6 +137,7 @@ function line(panel, columns, row, answer, context) {
   const largest = (at) => (answer.largest ??= {})[at] ??= Math.max(...answer.rows.map((each) => each[at] ?? 0), 0);
   const label = String(row[columns.find((column) => column.unit === "string")?.at] ?? "this row");
   const go = el("a", { class: "go quiet", href: rowTarget(panel, columns, row, answer, context), "data-go": true, "aria-label": `Runs behind ${label}`, title: "Runs behind this row" }, icon(ICONS.right));
+  const missing = row[columns.find((column) => column.name === "unpriced")?.at] ?? 0;
   return el("tr", { class: "linked", onclick: follow }, columns.map((column) => {
     const value = row[column.at];
     const price = (answer.prices ??= {})[column.at] ??= money(answer.rows.map((each) => each[column.at]));
@@ -146,6 +148,7 @@ function line(panel, columns, row, answer, context) {
     const target = column.link && value !== null ? context.link(column.link, column.name, value) : null;
     const label = column.link === "trace" || column.link === "run" ? String(value).slice(0, 8) : worded(column.name, text);
     if (column.link === "trace") cell.append(el("code", { title: String(value) }, label));
+    else if (column.name === "cost_usd") cell.append(...starred(label, missing));
     else cell.append(target && value !== "(none)" ? el("a", { href: target, "data-go": true, title: String(value) }, label) : el("span", {}, label));
     if (color) styled(cell, { "--mark": color }).classList.add("marked");
     if (column.bar && typeof value === "number") styled(cell, { "--share": largest(column.at) ? value / largest(column.at) : 0 }).classList.add("barred");

@@ -1,7 +1,7 @@
 // The run list, and one run as a waterfall: who called whom, when, for how many tokens and how much money.
 
 import { drawContent } from "./content.js";
-import { ICONS, el, icon, styled } from "./dom.js";
+import { ICONS, el, icon, starNote, starred, styled } from "./dom.js";
 import { UNKNOWN, count, format, instant, money, seconds, usd, word } from "./format.js";
 import { term } from "./links.js";
 import { get } from "./state.js";
@@ -55,7 +55,7 @@ export async function drawRuns(main, state, query, { link, stale, change, keys }
     skip > 0 ? el("a", { href: link({ skip: skip > answer.page ? skip - answer.page : null }), "data-go": true }, "← newer") : null,
     el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}`),
     runs.length === answer.page ? el("a", { href: link({ skip: skip + answer.page }), "data-go": true }, "more →") : null);
-  main.replaceChildren(...top, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), pager);
+  main.replaceChildren(...top, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), starNote(runs.some((run) => run.unpriced_calls && run.cost_usd !== null)) ?? "", pager);
 }
 
 /** The filter as chips that can be taken away, a field for further terms, and one for a text. */
@@ -94,7 +94,7 @@ function picked(state, link) {
 }
 
 function runLine(run, largest, link, price, box) {
-  const cost = el("td", { class: "right barred" }, el("span", {}, price(run.cost_usd)), run.unpriced_calls ? el("span", { class: "warn", title: `${run.unpriced_calls} calls without a price are not included` }, " +?") : null);
+  const cost = el("td", { class: "right barred" }, starred(run.cost_usd === null && run.unpriced_calls ? "unknown" : price(run.cost_usd), run.cost_usd === null ? 0 : run.unpriced_calls));
   styled(cost, { "--share": largest ? (run.cost_usd ?? 0) / largest : 0 });
   return el("tr", {},
     el("td", {}, instant(run.time, { withSeconds: true })),
@@ -164,7 +164,7 @@ export async function drawRun(main, state, { link, stale, word, traceUrl, conten
     el("h1", {}, run.name, el("span", { class: "note" }, ` ${run.kind ?? "run"}`)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     ...(truncated ? [el("p", { class: "failed" }, "This run is longer than 5,000 steps. Only the first 5,000 are listed.")] : []),
-    el("div", { class: "beside" }, el("article", { class: "panel wide", "aria-label": "Steps" }, steps), detail),
+    el("div", { class: "beside" }, el("article", { class: "panel wide", "aria-label": "Steps" }, steps, starNote(run.unpriced_calls && run.cost_usd !== null)), detail),
   );
 }
 
@@ -255,9 +255,15 @@ function nodeLine(node, depth, { start, end, open, toggle, select, word, price }
 }
 
 /** What a step's calls cost. Unknown is never written as $0. */
-function sumOf(node, price = usd) {
+function sumOf(node, price) {
   if (node.unpriced && node.cost === 0) return "unknown";
-  return price(node.cost) + (node.unpriced ? " +?" : "");
+  return starred(price(node.cost), node.unpriced);
+}
+
+/** The same as a sentence. */
+function totalOf(node) {
+  if (node.unpriced && node.cost === 0) return "unknown";
+  return usd(node.cost) + (node.unpriced ? ` and ${node.unpriced} without a price` : "");
 }
 
 function unknownCost(node, word) {
@@ -294,7 +300,7 @@ function describe(detail, node, word, contentOf) {
 }
 
 function costText(node, word) {
-  if (!node.billed) return node.calls ? `${sumOf(node)} in ${node.calls} calls below` : null;
+  if (!node.billed) return node.calls ? `${totalOf(node)} in ${node.calls === 1 ? "1 call" : `${node.calls} calls`} below` : null;
   if (node.cost_usd !== null) return usd(node.cost_usd);
   return node.unpriced_call ? `unknown: ${word(node.cost_status)}` : "not billed: rejected by the provider";
 }
