@@ -208,6 +208,23 @@ class Clients:
             messages=[{"role": "user", "content": [{"text": "hi"}]}], modelId=args["model"]
         )
 
+    def call_boto(self, provider: str, args: dict[str, Any]) -> None:
+        """Call an operation of any of AWS's services for models, and read its body."""
+        import boto3
+        from botocore.config import Config
+
+        client = boto3.client(
+            args["service"],
+            region_name=args["region"],
+            endpoint_url=self._urls[provider],
+            aws_access_key_id="k",
+            aws_secret_access_key="k",
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        made = getattr(client, args["op"])(**args["params"])
+        if hasattr(made.get("body"), "read"):
+            made["body"].read()
+
     def call_post(self, provider: str, args: dict[str, Any]) -> None:
         """Post JSON by httpx, as clients without a package of their own do."""
         import httpx

@@ -7,14 +7,19 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from crewmeter_cost.pricing import model_matching
-from crewmeter_cost.pricing.effective_dates import prices_at
-from crewmeter_cost.pricing.regions import bedrock_region, is_regional
+from crewmeter_cost.pricing.regions import bedrock_region, geographies, is_regional
 from crewmeter_cost.pricing.sellers import CHAINS, unprefixed
+from crewmeter_cost.pricing.source_comparison import (
+    disagreement,
+    same_standard,
+    with_long_context,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from crewmeter_cost.pricing.catalogue.file_format import Entry
+    from crewmeter_cost.pricing.charge_result import Bound
 
 __all__ = ["EntryLookup", "Found", "Source"]
 
@@ -36,12 +41,13 @@ _REGIONS = (
     "us-west-1",
 )
 """Commercial Bedrock regions for which LiteLLM's catalogue has prices."""
+_PARTITIONS = ("us-gov-", "cn-")
 _GEOGRAPHIC = Decimal("1.1")
 """Bedrock bills geographic profiles (``us.``, ``eu.`` …) 10 % above ``global.`` ones."""
 _FEES = frozenset({"web_search", "storage_search", "search_response"})
 """Fees of a maker that its resellers do not bill: Azure searches with Bing, at Bing's price."""
-_LATEST_NS = 2**62
-"""After every dated price."""
+_ELSEWHERE = frozenset({"geo_profile", "regional_uplift", "region_path"})
+"""Rules that lead to the price of another geography than the one that the name has."""
 
 
 class Source(Protocol):
@@ -96,7 +102,10 @@ class EntryLookup:
                         if own is not None:
                             return Found(provider, *own)
                         entry = _resold(entry)
-                    elsewhere = region is not None and self._differs(name, region)
+                    nearer = self._listed_nearer(chain, name, rules, entry)
+                    if nearer is not None:
+                        return Found(provider, *nearer)
+                    elsewhere = region is not None and self._differs(name, region, entry)
                     return Found(
                         provider,
                         entry,
@@ -107,6 +116,26 @@ class EntryLookup:
                     )
         return None
 
+    def _listed_nearer(
+        self, chain: Sequence[str], name: str, rules: Sequence[str], taken: Entry
+    ) -> tuple[Entry, str, tuple[str, ...], Source] | None:
+        """Return a listing of the very geography of a name, where its price is another.
+
+        ``eu.amazon.nova-lite`` costs more than the ``amazon.nova-lite`` that stands for it
+        in a source without European profiles.
+        """
+        if not _ELSEWHERE.intersection(rules):
+            return None
+        factor = _GEOGRAPHIC if "regional_uplift" in rules else Decimal(1)
+        for source in self._sources:
+            for seller in chain:
+                hit = _listed(source, seller, name, chain)
+                if hit is None or _ELSEWHERE.intersection(hit[1]):
+                    continue
+                if not same_standard(taken, hit[0], factor):
+                    return hit[0], name, hit[1], source
+        return None
+
     def _listed_otherwise(
         self, chain: Sequence[str], name: str, resold: Entry
     ) -> tuple[Entry, str, tuple[str, ...], Source] | None:
@@ -114,7 +143,7 @@ class EntryLookup:
         for source in self._sources:
             for seller in chain:
                 hit = _listed(source, seller, name, chain)
-                if hit is not None and not _same_standard(resold, hit[0]):
+                if hit is not None and not same_standard(resold, hit[0]):
                     return hit[0], name, hit[1], source
         return None
 
@@ -135,29 +164,55 @@ class EntryLookup:
                         return Found(provider, entry, name, used, source, region)
         return None
 
-    def _differs(self, name: str, region: str) -> bool:
+    def _differs(self, name: str, region: str, entry: Entry) -> bool:
         """Return whether a model has prices by region, and none for this region."""
         if region in _LISTED_REGIONS:
             return False
+        if region.startswith(_PARTITIONS):
+            return True  # GovCloud and China have price lists of their own
         bare = [
             spelled
             for spelled, rules, _ in model_matching.spellings("aws.bedrock", name)
             if not {"geo_profile", "regional_uplift"} & set(rules)
         ]
-        return any(
-            source.entry("aws.bedrock", f"{other}/{spelled}") is not None
-            for source in self._sources
-            for spelled in bare
-            for other in _REGIONS
-        )
+        if any(self._lists(f"{other}/{spelled}") for other in _REGIONS for spelled in bare):
+            return True
+        # A profile of the geography at another price: the region in it has that one, or its own.
+        profiles = [f"{geography}.{each}" for geography in geographies(region) for each in bare]
+        listed = [
+            source.entry("aws.bedrock", profile) for source in self._sources for profile in profiles
+        ]
+        return any(each is not None and not same_standard(entry, each) for each in listed)
+
+    def _lists(self, name: str) -> bool:
+        return any(source.entry("aws.bedrock", name) is not None for source in self._sources)
+
+    def disagreement(self, found: Found) -> Bound:
+        """Return how the price may be off where another source lists another one."""
+        if found.entry.source == "litellm" or found.region:
+            return ""
+        chain = CHAINS.get(found.seller, (found.seller,))
+        for source in self._sources:
+            if source is found.source or found.seller == "openrouter":
+                continue
+            for seller in chain:
+                other = source.entry(seller, found.name)
+                if other is not None:
+                    return disagreement(found.entry, other)
+        return ""
 
     def with_lower_tiers(self, found: Found) -> Entry:
-        """Return the entry with the service tiers that only a lower source prices."""
+        """Return the entry with what only a lower source prices.
+
+        That is service tiers, and long requests.
+        """
         entry = found.entry
         known = {period.get("tier") for period in entry.periods}
         for lower in self.lower_entries(found):
             added = [period for period in lower.periods if period.get("tier") not in known]
-            if added and _same_standard(entry, lower):
+            agrees = same_standard(entry, lower)
+            entry = with_long_context(entry, lower)
+            if added and agrees:
                 entry = replace(
                     entry,
                     periods=(*entry.periods, *added),
@@ -228,12 +283,6 @@ def _listed(
         if match and entry:
             return entry, match.rules
     return None
-
-
-def _same_standard(one: Entry, other: Entry) -> bool:
-    """Return whether two sources agree on today's price of plain text."""
-    prices = [prices_at(entry.periods, _LATEST_NS, None) for entry in (one, other)]
-    return all(prices[0].get(unit) == prices[1].get(unit) for unit in ("input", "output"))
 
 
 def _resold(entry: Entry) -> Entry:

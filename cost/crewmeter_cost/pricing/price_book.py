@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+    from crewmeter_cost.pricing.charge_result import Bound
     from crewmeter_cost.pricing.entry_lookup import Found, Source
     from crewmeter_cost.pricing.unit_prices import Plan, Price
 
@@ -39,8 +40,12 @@ _LONGEST_NAME = 512
 _OWN_MACHINES = frozenset(
     {"ollama", "hosted_vllm", "lm_studio", "llamafile", "xinference", SELF_HOSTED}
 )
-_LESS_THAN_BILLED = frozenset({"region_price_missing", "variant_assumed"})
+_LESS_THAN_BILLED = frozenset({"region_price_missing", "variant_assumed", "deployment_assumed"})
 """Flags of a price that may be lower than the one billed."""
+_DEDICATED = frozenset(
+    {"together_ai", "fireworks", "baseten", "huggingface", "nebius", "friendliai", "databricks"}
+)
+"""Sellers of deployments of one's own, billed by the hour: their names are in no price list."""
 _ROUTER = re.compile(r"model[-_]router(?:[-_@].*)?")
 _ROUTER_PRICE = "0.14"
 """USD per million input tokens that Azure's model router adds to the model that it chose.
@@ -225,8 +230,17 @@ class PriceBook:
             assumed=assumed and not rules,
             uplift=uplift,
         )
-        if found is not None and _lacks_variant(provider, requested, found):
-            flags = (*flags, "variant_assumed")
+        bound: Bound = ""
+        if found is not None:
+            if _lacks_variant(provider, requested, found):
+                flags = (*flags, "variant_assumed")
+            if not any(spelled.values()) and self._is_deployment(provider, requested, key.host):
+                flags = (*flags, "deployment_assumed")
+            bound = self._lookup.disagreement(found)
+            if bound:
+                flags = (*flags, "sources_disagree")
+        if _LESS_THAN_BILLED.intersection(flags):
+            bound = "lower_bound"
         return PriceHistory(
             provider or "unknown",
             requested,
@@ -236,9 +250,16 @@ class PriceBook:
             rules=rules,
             uplift=uplift,
             surcharge=surcharge,
-            bound="lower_bound" if _LESS_THAN_BILLED.intersection(flags) else "",
+            bound=bound,
             made=self._made,
         )
+
+    def _is_deployment(self, provider: str | None, requested: str, host: str | None) -> bool:
+        """Return whether a request named a deployment, and only the answer its model."""
+        if provider not in _DEDICATED:
+            return False
+        name = requested.lower()
+        return "/deployments/" in name or self._lookup.find(provider, [name], host) is None
 
     def _biller(self, key: _Key) -> tuple[str | None, bool]:
         """Return who billed a call, and whether that is assumed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["bedrock_region", "is_regional"]
+__all__ = ["bedrock_region", "geographies", "is_regional"]
 
 _REGIONAL = {
     # OpenAI's data residency (eu.api.openai.com).
@@ -17,8 +17,16 @@ _REGIONAL = {
 }
 _BEDROCK = re.compile(
     r"bedrock(?:-[a-z-]+?)?\.(?P<region>[a-z]{2}(?:-[a-z]+)+-\d)\."
-    r"(?:amazonaws\.com(?:\.cn)?|api\.aws)"
+    r"(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"
 )
+
+_GEOGRAPHIES = {"ap": ("apac", "jp", "au", "in"), "eu": ("eu",), "ca": ("ca",), "sa": ("sa",)}
+"""First part of an AWS region → the marks of Bedrock's profiles that may cover it."""
+
+
+def geographies(region: str) -> tuple[str, ...]:
+    """Return the marks of the cross-region profiles that an AWS region may be in."""
+    return _GEOGRAPHIES.get(region.partition("-")[0], ())
 
 
 def is_regional(provider: str, host: str | None) -> bool:

@@ -19,6 +19,8 @@ _AGREES_USD = Decimal("0.000001")
 
 That is what rounding explains; a discount of 1 % is already another bill.
 """
+_FREE_MODELS_AT = frozenset({"openrouter"})
+"""Sellers of models that cost nothing (``:free``), whose zero is a price."""
 _LARGEST_REPORT = 10**6
 """USD. A report beyond it for one call is in another unit."""
 
@@ -33,6 +35,9 @@ def beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcome
     if reported is None:
         return outcome._replace(flags=(*outcome.flags, "reported_cost_invalid"))
     if not isinstance(outcome, Charge):
+        if not reported and outcome.provider not in _FREE_MODELS_AT:
+            # A gateway reports nothing for a model whose price it does not know either.
+            return outcome._replace(flags=(*outcome.flags, "reported_zero"))
         return _reported(outcome, reported, book, (outcome.status,))
     diverges = _diverges(outcome, reported)
     marks = ("reported_divergence",) if diverges else ()

@@ -26,6 +26,7 @@ __all__ = [
     "Plan",
     "Price",
     "Prices",
+    "base_price",
     "canonical",
     "half_even",
     "is_nothing",
@@ -98,6 +99,11 @@ def plain(value: Decimal) -> str:
     if "." in text:
         return text.rstrip("0").rstrip(".") or "0"
     return text
+
+
+def base_price(price: Price) -> str:
+    """Return the price of a short request."""
+    return price if isinstance(price, str) else str(price[0])
 
 
 def is_nothing(price: Price) -> bool:

@@ -130,8 +130,14 @@ UNITS = {
     ),
     "an image at one price": (
         "aws.bedrock",
-        "amazon.titan-image-generator-v1",
+        "stability.sd3-large-v1:0",
         TokenUsage(units=(("image:standard:1024x1024", 3),)),
+        240_000_000_000,
+    ),
+    "an image by its size": (
+        "aws.bedrock",
+        "amazon.titan-image-generator-v1",
+        TokenUsage(units=(("image:standard:512x512", 3),)),
         24_000_000_000,
     ),
     "images counted in tokens": (

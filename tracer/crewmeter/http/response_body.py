@@ -205,6 +205,8 @@ class BodyObserver:
     def _end_stream(self, parser: StreamParser, *, cut: bool, failed: bool) -> None:
         parser.flush()
         exchange = self.exchange
+        if exchange.protocol.read_request is not None:
+            read_request_body(exchange.facts, self._request_body())
         # A transport may swallow the break; an answer that came to its end has said why it ended.
         is_broken = not parser.is_finished and (cut or exchange.finish_reason is None)
         if failed or exchange.error_type or is_broken:

@@ -54,6 +54,9 @@ def read_request_body(facts: ResponseFacts, body: bytes) -> None:
     read = facts.protocol.read_request
     if read is None or not body or len(body) > _WHOLE_UP_TO:
         return
+    marks = facts.protocol.request_marks
+    if marks and not any(mark in body for mark in marks):
+        return
     try:
         request = json.loads(body)
     except (ValueError, RecursionError):

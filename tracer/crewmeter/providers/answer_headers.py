@@ -18,6 +18,10 @@ __all__ = ["read_answer_headers"]
 _GATEWAY_COST = "x-litellm-response-cost"
 _CACHES = ("helicone-cache", "x-portkey-cache-status", "cf-aig-cache-status")
 """Headers of gateways with a cache: ``HIT`` where no provider has made the answer."""
+_PROVISIONED = "azure-openai-deployment-utilization"
+"""Header of an answer by a deployment whose throughput is paid by the hour
+(learn.microsoft.com, "Provisioned throughput").
+"""
 _KNOWN_HEADERS = frozenset(
     {
         _GATEWAY_COST,
@@ -45,13 +49,15 @@ def read_answer_headers(facts: ResponseFacts, headers: Headers, *, is_known_host
     """Take what the headers say of the price, and flag those that read like a bill's."""
     if facts.protocol.read_headers is not None:
         facts.protocol.read_headers(facts, headers)
-    states_cost, caches, unknown = _of_note(_names(headers))
+    states_cost, special, unknown = _of_note(_names(headers))
     if states_cost and not is_known_host:
         # A LiteLLM gateway states its own figure. A provider's host never speaks for one.
         cost = headers.get(_GATEWAY_COST)
         facts.reported_cost_usd = reported_cost({"cost": cost})
-    for name in caches:
-        if headers.get(name, "").upper().endswith("HIT"):
+    for name in special:
+        if name == _PROVISIONED:
+            facts.set_price_tier("provisioned")
+        elif headers.get(name, "").upper().endswith("HIT"):
             facts.flag("not_sent")
     for path in unknown:
         facts.flag_unknown(path)
@@ -69,7 +75,7 @@ def _names(headers: Headers) -> frozenset[str | bytes]:
 def _of_note(
     names: frozenset[str | bytes],
 ) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
-    """Return whether a cost is stated, the headers of caches, and paths to flag.
+    """Return whether a cost is stated, headers with a meaning, and paths to flag.
 
     One provider's answers have the same headers.
     """
@@ -79,8 +85,8 @@ def _of_note(
         for name in unknown_names(texts, _KNOWN_HEADERS)
         if not _IS_LIMIT.search(name)
     ]
-    caches = tuple(name for name in _CACHES if name in texts)
-    return _GATEWAY_COST in texts, caches, tuple(unknown)
+    special = tuple(name for name in (*_CACHES, _PROVISIONED) if name in texts)
+    return _GATEWAY_COST in texts, special, tuple(unknown)
 
 
 def _as_text(name: str | bytes) -> str:

@@ -132,6 +132,8 @@ class ProviderProtocol:
     read_headers: Callable[[ResponseFacts, Headers], None] | None = None
     read_request: Callable[[ResponseFacts, Json], None] | None = None
     """Take what only the request says of the bill: sizes of images, characters to speak."""
+    request_marks: tuple[bytes, ...] = ()
+    """Where not empty, only a request with one of these in it is read."""
     is_understood: bool = True
     """False where what an answer says of its usage must not be taken for the bill."""
     answers_later: bool = False

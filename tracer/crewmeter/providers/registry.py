@@ -24,6 +24,7 @@ from crewmeter.providers.protocols.generic import (
     UNROUTED,
     is_collection,
     is_free,
+    is_likely_model,
     operation_by_path,
 )
 from crewmeter.providers.protocols.mistral import (
@@ -99,6 +100,8 @@ _declared: dict[str, str] = {}
 """Host → provider, as the user has it. Changed only while nothing is metered."""
 _OLLAMA_PORT = 11434
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_COUNTS_TOKENS = "/models/count-tokens:rawPredict"
+"""Where Anthropic's client for Vertex AI counts tokens, free of charge."""
 _LONGEST_PATH = 1000
 _MODEL_IN_PATH = re.compile(r"/(?:models?|deployments|endpoints)/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
 _LONGEST_MODEL = 300
@@ -155,8 +158,10 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
     found = _route(path, provider)
     if provider is not None and is_collection(path) and not _is_billed_collection(provider, path):
         return None  # messages of a thread are no call to a model
+    if path.endswith(_COUNTS_TOKENS):
+        return None
     if found is None:
-        if known is None and not _VERSIONED.match(path):
+        if known is None and not (_VERSIONED.match(path) or is_likely_model(path)):
             return None  # a host of the user's may serve more than models
         return _unrouted(path, host, port, provider)
     route, protocol = found

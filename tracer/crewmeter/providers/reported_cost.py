@@ -31,7 +31,10 @@ def reported_cost(raw: Mapping[str, object] | None) -> str | None:
         return _text(Decimal(ticks) / _TICKS_PER_USD)
     amount = _first_amount(raw)
     upstream = _upstream(raw)
-    is_fee = raw.get("is_byok") is True or not amount
+    is_own_key = raw.get("is_byok") is True
+    if is_own_key and upstream is None:
+        return None  # only the fee is known, which is not the cost
+    is_fee = is_own_key or not amount
     if upstream is not None and is_fee:
         amount = (amount or Decimal(0)) + upstream
     if amount is None:

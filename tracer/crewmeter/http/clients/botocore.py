@@ -18,11 +18,13 @@ from crewmeter.http.patching import replace, wrap, wrap_async
 from crewmeter.http.request import end_without_answer, is_nested
 from crewmeter.http.response_body import BodyObserver, follow, read_headers
 from crewmeter.http.stream_parsers import EVENT_STREAM
-from crewmeter.providers.answer_body import read_body
+from crewmeter.providers.answer_body import read_body, read_request_body
+from crewmeter.providers.aws_operations import BILLED_JOBS, FREE_OPERATIONS
+from crewmeter.providers.hosts import provider_of_host
 from crewmeter.providers.protocols.bedrock import (
     BEDROCK,
     BEDROCK_INVOKE,
-    FREE_OPERATIONS,
+    flag_guardrail,
     invoked_operation,
     rerank_usage,
 )
@@ -119,7 +121,7 @@ class _BedrockHooks:
         The SDK's own retries are inside it: AWS does not bill an attempt that it throttles.
         """
         service = client.meta.service_model.service_name
-        if service not in _SERVICES or operation_name in FREE_OPERATIONS or is_nested("botocore"):
+        if not _is_billed(service, operation_name) or is_nested("botocore"):
             return None
         address = urlsplit(client.meta.endpoint_url)
         model = api_params.get("modelId")
@@ -145,6 +147,10 @@ class _BedrockHooks:
         )
         if protocol is UNROUTED:
             exchange.facts.flag("unrouted")
+        elif "guardrailConfig" in api_params or "guardrailIdentifier" in api_params:
+            flag_guardrail(exchange.facts)
+        if provider_of_host(address.hostname) is None and not _is_listed(client.meta.region_name):
+            exchange.facts.flag("region_assumed")
         self._observer.open(exchange)
         return exchange
 
@@ -201,10 +207,13 @@ class _BedrockHooks:
     def _observe_body(self, exchange: HttpExchange, body: Any, params: Mapping[str, Any]) -> None:
         """Read InvokeModel's body as the caller reads it.
 
-        The headers count the tokens, but only the body tells the cached ones.
+        The headers count the tokens, but only the body tells the cached ones. That of an
+        embedding has nothing more to say.
         """
-        may_cache = "anthropic" in (exchange.request_model or "")
-        is_known = exchange.usage.status == "reported" and not may_cache
+        is_embedding = exchange.operation == semconv.EMBEDDINGS
+        is_known = is_embedding and exchange.usage.status == "reported"
+        if is_known:
+            read_request_body(exchange.facts, _request_body(params))
         if is_known or not hasattr(body, "_raw_stream"):
             self._observer.close(exchange)
             return
@@ -224,6 +233,17 @@ class _BedrockHooks:
             return chunk
 
         body.read = read_observed
+
+
+def _is_billed(service: str, operation_name: str) -> bool:
+    if service in _SERVICES:
+        return operation_name not in FREE_OPERATIONS
+    return operation_name in BILLED_JOBS.get(service, ())
+
+
+def _is_listed(region: object) -> bool:
+    """Tell whether a region has the prices that are listed without one."""
+    return not isinstance(region, str) or region.startswith("us-")
 
 
 def _rerank_model(params: Mapping[str, Any]) -> str | None:

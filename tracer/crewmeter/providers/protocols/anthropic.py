@@ -137,7 +137,9 @@ def read_message(facts: ResponseFacts, answer: Json) -> None:
     speed = usage.get("speed")
     if isinstance(speed, str) and speed not in _NORMAL_SPEED:
         facts.set_price_tier(speed)
-    for item in as_list(answer.get("content")):
+    if answer.get("container") or delta.get("container"):
+        facts.flag("tool_fees_not_counted")
+    for item in (*as_list(answer.get("content")), answer.get("content_block")):
         block = as_map(item)
         if block.get("type") == "server_tool_use":
             _flag_fees(facts, block.get("name"))
@@ -161,7 +163,13 @@ def _is_whole(event: Json) -> bool:
 
 
 ANTHROPIC_STREAM = StreamFormat(
-    marks=(b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"'),
+    marks=(
+        b'"message_start"',
+        b'"message_delta"',
+        b'"message_stop"',
+        b'"error"',
+        b'"server_tool_use"',
+    ),
     text_keys=(b'"text":', b'"partial_json":', b'"thinking":'),
     is_last=_is_last,
     is_whole=_is_whole,

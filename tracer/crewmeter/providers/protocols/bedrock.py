@@ -25,38 +25,17 @@ if TYPE_CHECKING:
 
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["BEDROCK", "BEDROCK_INVOKE", "FREE_OPERATIONS", "invoked_operation", "rerank_usage"]
+__all__ = [
+    "BEDROCK",
+    "BEDROCK_INVOKE",
+    "flag_guardrail",
+    "invoked_operation",
+    "rerank_usage",
+]
 
-FREE_OPERATIONS = frozenset(
-    [
-        "CountTokens",
-        "GetAsyncInvoke",
-        "ListAsyncInvokes",
-        "CreateSession",
-        "CreateInvocation",
-        "DeleteSession",
-        "EndSession",
-        "GetSession",
-        "GetInvocationStep",
-        "ListInvocationSteps",
-        "ListInvocations",
-        "ListSessions",
-        "PutInvocationStep",
-        "UpdateSession",
-        "DeleteAgentMemory",
-        "GetAgentMemory",
-        "GetDocumentContent",
-        "GetExecutionFlowSnapshot",
-        "GetFlowExecution",
-        "ListFlowExecutionEvents",
-        "ListFlowExecutions",
-        "StopFlowExecution",
-        "ListTagsForResource",
-        "TagResource",
-        "UntagResource",
-    ]
-)
-"""API calls of the run-time services that cost nothing."""
+_DEFAULT_SIDE = 1024
+_IMAGE_SIDES = (512, 1024, 2048)
+"""Longest sides, in pixels, up to which images have one price (aws.amazon.com/bedrock/pricing)."""
 _STANDARD_TIERS = frozenset({"", "default", "standard"})
 _LONGEST_COUNT = 15
 _DOCUMENTS_A_QUERY = 100
@@ -196,12 +175,26 @@ def _read_converse(facts: ResponseFacts, answer: Json) -> None:
         facts.set_price_tier("optimized")
     trace = as_map(answer.get("trace"))
     if trace.get("guardrail"):
-        # Billed by its text units beside the tokens (aws.amazon.com/bedrock/pricing).
-        facts.flag_unknown("trace.guardrail")
+        flag_guardrail(facts)
     router = as_map(trace.get("promptRouter"))
     routed = as_text(router.get("invokedModelId"))
     if routed is not None:
         facts.response_model = routed
+        # A router has a fee per request (aws.amazon.com/bedrock/pricing).
+        facts.flag_unknown("trace.promptRouter")
+
+
+def flag_guardrail(facts: ResponseFacts) -> None:
+    """Say that a guardrail ran: billed by text units (aws.amazon.com/bedrock/pricing).
+
+    The answer tells of it only where its trace was requested.
+    """
+    facts.flag_unknown("guardrail")
+
+
+def _read_converse_request(facts: ResponseFacts, request: Json) -> None:
+    if request.get("guardrailConfig"):
+        flag_guardrail(facts)
 
 
 def _set_tier(facts: ResponseFacts, tier: object) -> None:
@@ -209,8 +202,25 @@ def _set_tier(facts: ResponseFacts, tier: object) -> None:
         facts.set_price_tier(tier)
 
 
+def _read_invoke_request(facts: ResponseFacts, request: Json) -> None:
+    """Name size and quality of images made, and flag an image that is embedded."""
+    if request.get("inputImage"):
+        # Embedded images are billed by the piece, and the answer counts only the text.
+        facts.flag_unknown("request.inputImage")
+    if not facts.unit("image"):
+        return
+    settings = as_map(request.get("imageGenerationConfig"))
+    sides = [settings.get(name) for name in ("width", "height")]
+    longest = max([side for side in sides if isinstance(side, int)], default=_DEFAULT_SIDE)
+    side = next((step for step in _IMAGE_SIDES if longest <= step), _IMAGE_SIDES[-1])
+    quality = "premium" if settings.get("quality") == "premium" else "standard"
+    facts.rename_unit("image", f"image:{quality}:{side}x{side}")
+
+
 def _read_invoke(facts: ResponseFacts, answer: Json) -> None:
     read_message(facts, answer)
+    if "amazon-bedrock-guardrailAction" in answer:
+        flag_guardrail(facts)
     metrics = as_map(answer.get("amazon-bedrock-invocationMetrics"))
     if metrics and not facts.has_report("input_tokens"):
         facts.report(_renamed(metrics, _METRICS))
@@ -279,6 +289,8 @@ BEDROCK = ProviderProtocol(
         UsageShape("outputTokens", read_counts, _KEYS),
     ),
     read=_read_converse,
+    read_request=_read_converse_request,
+    request_marks=(b'"guardrailConfig"',),
     response_keys=frozenset(
         [
             "output",
@@ -325,6 +337,8 @@ BEDROCK_INVOKE = ProviderProtocol(
         ),
     ),
     read=_read_invoke,
+    read_request=_read_invoke_request,
+    request_marks=(b'"imageGenerationConfig"', b'"inputImage"'),
     unwrap=unwrap_event,
     read_headers=_read_invoke_headers,
     response_keys=frozenset(

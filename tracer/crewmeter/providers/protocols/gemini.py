@@ -247,13 +247,16 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
     queries: set[str] = set()
     for candidate in candidates:
         grounding = as_map(as_map(candidate).get("groundingMetadata"))
-        for query in as_list(grounding.get("webSearchQueries")):
+        found = as_list(grounding.get("webSearchQueries"))
+        for query in found:
             queries.add(str(query))
+        if not found and _has_chunk(grounding, "web"):
+            # A grounded answer is billed, and for how many queries it does not say.
+            facts.count_searches(1)
+            facts.flag_unknown("groundingMetadata.groundingChunks")
+        _flag_other_queries(facts, grounding)
         if _has_maps(grounding):
             facts.count_units("maps_grounding", 1)
-        if grounding.get("retrievalQueries"):
-            # Searches of one's own data store have a fee (cloud.google.com/vertex-ai/pricing).
-            facts.flag_unknown("groundingMetadata.retrievalQueries")
     if queries:
         model = facts.request_model or ""
         is_per_prompt = _BILLED_PER_PROMPT.match(model)
@@ -263,8 +266,28 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
 def _has_maps(grounding: Json) -> bool:
     if grounding.get("googleMapsWidgetContextToken"):
         return True
+    return _has_chunk(grounding, "maps")
+
+
+def _has_chunk(grounding: Json, kind: str) -> bool:
     chunks = as_list(grounding.get("groundingChunks"))
-    return any("maps" in as_map(chunk) for chunk in chunks)
+    return any(kind in as_map(chunk) for chunk in chunks)
+
+
+def _flag_other_queries(facts: ResponseFacts, grounding: Json) -> None:
+    """Flag searches of other kinds: images, one's own data store.
+
+    Each has a fee that no list here has (cloud.google.com/vertex-ai/pricing).
+    """
+    for name, value in grounding.items():
+        if name.endswith("Queries") and name != "webSearchQueries" and value:
+            facts.flag_unknown(f"groundingMetadata.{name}")
+
+
+def _read_request(facts: ResponseFacts, _: Json) -> None:
+    """Flag a search of the web for enterprises, which costs more and answers alike."""
+    if facts.web_searches:
+        facts.flag_unknown("tools.enterpriseWebSearch")
 
 
 def report_statistics(facts: ResponseFacts, statistics: list[object]) -> None:
@@ -324,6 +347,8 @@ GEMINI = ProviderProtocol(
     ),
     read=_read,
     read_headers=_read_headers,
+    read_request=_read_request,
+    request_marks=(b'"enterpriseWebSearch"', b'"enterprise_web_search"'),
     response_keys=frozenset(
         [
             "candidates",

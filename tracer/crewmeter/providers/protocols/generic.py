@@ -9,7 +9,14 @@ from crewmeter.providers.protocols.openai_chat import OPENAI_KEYS, read_usage_co
 from crewmeter.providers.provider_protocol import ProviderProtocol, UsageShape, keys
 from crewmeter.usage.draft import Raw, UsageDraft, count
 
-__all__ = ["GENERIC", "UNROUTED", "is_collection", "is_free", "operation_by_path"]
+__all__ = [
+    "GENERIC",
+    "UNROUTED",
+    "is_collection",
+    "is_free",
+    "is_likely_model",
+    "operation_by_path",
+]
 
 _READ_ONLY_PROVIDERS = ("voyageai", "jina_ai")
 _PIXELS = {"image_pixels": "image_pixel", "video_pixels": "video_pixel"}
@@ -55,7 +62,8 @@ UNROUTED = ProviderProtocol(name="unrouted", provider=None, routes=(), is_unders
 
 _FREE_FAMILIES = re.compile(
     r"/(?:files|uploads|assistants|threads|vector_stores|conversations|organizations?|keys|auth"
-    r"|oauth2?|evals|datasets|prompts|skills|credits|feedback|telemetry|libraries|sessions)"
+    r"|oauth2?|evals|datasets|prompts|skills|credits|feedback|telemetry|libraries|sessions"
+    r"|fileSearchStores|permissions|webhooks|connectors|voice_consents)"
     r"(?:/[^:]*)?$"
 )
 """Collections that cost nothing to write to."""
@@ -65,7 +73,8 @@ _FREE_ENDINGS = re.compile(
     r"[/:_](?:models|engines|tags|show|ps|pull|push|copy|create|version|health|token|tokens|login"
     r"|count_?[tT]okens|countTokens|computeTokens|input_tokens|tokenize|detokenize|token-count"
     r"|count-tokens|cancel|moderations|validate|client_secrets|transcription_sessions"
-    r"|undeploy|operations|fetchPredictOperation)$"
+    r"|undeploy|operations|fetchPredictOperation|pause|resume|check-api-key|agents"
+    r"|tokenize-text|hangup|register)$"
     r"|/chat/completions/[^/]+$"  # changes what is stored with an answer
 )
 """Last words of paths that take a POST and bill nothing for it."""
@@ -83,6 +92,11 @@ _OPERATIONS = (
     ("embed", semconv.EMBEDDINGS),
     ("rerank", semconv.RERANK),
 )
+_ENDPOINTS_WITHOUT_VERSION = re.compile(
+    r"/(?:search|generate|generations?|predictions?|invocations|inference|workflows|completions"
+    r"|services/aigc/.+)$"
+)
+"""Endings of paths to models that name no version of an interface."""
 
 
 def is_collection(path: str) -> bool:
@@ -93,6 +107,13 @@ def is_collection(path: str) -> bool:
 def is_free(path: str) -> bool:
     """Tell whether a POST to ``path`` at a provider's host costs nothing."""
     return _FREE_ENDINGS.search(path) is not None or is_collection(path)
+
+
+def is_likely_model(path: str) -> bool:
+    """Tell whether an unknown path without a version reads like one to a model."""
+    return operation_by_path(path) != semconv.UNROUTED or (
+        _ENDPOINTS_WITHOUT_VERSION.search(path) is not None
+    )
 
 
 def operation_by_path(path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.providers.hosted_tools import HOSTED_TOOL_MARKS, note_hosted_tools
 from crewmeter.providers.json_values import as_map, first_map
 from crewmeter.providers.provider_protocol import (
     Json,
@@ -33,6 +34,7 @@ __all__ = [
     "OUTPUT_FIELDS",
     "SERVER_TOOLS",
     "SNOWFLAKE",
+    "flag_uncounted_tools",
     "read_chat",
     "read_usage_counts",
 ]
@@ -220,6 +222,17 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
             count(tools, name),
         )
     draft.add_unit("search_source", count(raw, "num_sources_used"))
+    flag_uncounted_tools(draft, raw, tools)
+    if raw.get("is_byok") is True and not part(raw, "cost_details").get("upstream_inference_cost"):
+        # The provider behind a gateway bills the user's own key, at nobody here knows what.
+        draft.flags.append("unknown_usage:is_byok")
+
+
+def flag_uncounted_tools(draft: UsageDraft, raw: Raw, tools: Raw) -> None:
+    """Say that xAI ran more tools than it lists by kind."""
+    used = count(raw, "num_server_side_tools_used") or 0
+    if used > sum(number for number in tools.values() if type(number) is int):
+        draft.flags.append("unknown_usage:num_server_side_tools_used")
 
 
 def _add_request_size(draft: UsageDraft, raw: Raw) -> None:
@@ -298,6 +311,7 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
     """Take finish reason, and usage where others than OpenAI put it."""
     choice = first_map(answer.get("choices"))
     facts.set_finish(choice.get("finish_reason"))
+    note_hosted_tools(facts, answer, choice)
     usage = choice.get("usage")  # Moonshot's streams
     if isinstance(usage, dict):
         facts.report(usage)
@@ -325,6 +339,7 @@ OPENAI_STREAM = StreamFormat(
         b'"x_groq"',
         b"_token_count",
         b'"web_search":[{',
+        *HOSTED_TOOL_MARKS,
     ),
     text_keys=(
         b'"content":',

@@ -15,6 +15,7 @@ from crewmeter.providers.protocols.openai_chat import (
     OPENAI_KEYS,
     OUTPUT_FIELDS,
     SERVER_TOOLS,
+    flag_uncounted_tools,
 )
 from crewmeter.providers.provider_protocol import (
     Json,
@@ -144,6 +145,7 @@ def _read_fees(draft: UsageDraft, raw: Raw) -> None:
             count(tools, name),
         )
     draft.add_unit("search_source", count(raw, "num_sources_used"))
+    flag_uncounted_tools(draft, raw, tools)
 
 
 def _complete_by_total(draft: UsageDraft, total: int | None) -> None:
@@ -181,6 +183,9 @@ def _read(facts: ResponseFacts, answer: Json) -> None:
     if status == "failed":
         error = as_map(answer.get("error"))
         facts.fail(as_text(error.get("code")) or "failed")
+    payer = as_map(answer.get("billing")).get("payer")
+    if payer not in (None, "developer"):
+        facts.flag("other_payer")
     output = answer.get("output")
     if isinstance(output, list):
         searches = _count_items(facts, output)
@@ -228,7 +233,11 @@ def _count_items(facts: ResponseFacts, output: list[object]) -> int:
         if kind == "web_search_call":
             # Only a search is billed; opening a page and finding in it are not
             # (platform.openai.com/docs/pricing).
-            searches += as_map(as_map(item).get("action")).get("type", "search") == "search"
+            is_search = as_map(as_map(item).get("action")).get("type", "search") == "search"
+            if is_search and as_map(item).get("status") == "failed":
+                facts.flag_unknown("output.web_search_call.failed")
+            else:
+                searches += is_search
         elif kind in _FEE_ITEMS:
             unit = _FEE_ITEMS[kind]
             fees[unit] = fees.get(unit, 0) + 1
