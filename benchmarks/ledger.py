@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sqlite3
 import statistics
 import tempfile
@@ -297,17 +296,17 @@ def main() -> None:
         help="folder where to leave the SQLite files of the histories, and to find them again",
     )
     requested = options.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="crewmeter-bench-"))
-    if requested.calls:
-        writes(requested, folder)
-    for history in requested.history:
-        other = (requested.keep or folder) / f"history-{history}.db"
-        found = other.exists()
-        with Ledger.open(requested.ledger or str(other), durable=True) as ledger:
-            if not found:
-                write(ledger, history, requested.batch, DAYS)
-            reports(ledger, history)
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="crewmeter-bench-") as temporary:
+        folder = Path(temporary)
+        if requested.calls:
+            writes(requested, folder)
+        for history in requested.history:
+            other = (requested.keep or folder) / f"history-{history}.db"
+            found = other.exists()
+            with Ledger.open(requested.ledger or str(other), durable=True) as ledger:
+                if not found:
+                    write(ledger, history, requested.batch, DAYS)
+                reports(ledger, history)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 import yaml
 from support.paths import ROOT
-from support.shares import Share
+from support.shares import COSTS, SHARES, Share
 
 WORKFLOWS = {path.name: path for path in sorted((ROOT / ".github/workflows").glob("*.yml"))}
 
@@ -72,12 +73,27 @@ def test_files_that_workflows_name_exist():
 
 
 def test_every_slow_test_has_its_turn():
-    """Three runs of CI have run each file once, and a release runs all of them."""
+    """The shares of CI have each file once, and a release runs all of them."""
     files = [str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_*.py")]
-    turns = [Share.read(f"{turn}/3") for turn in (1, 2, 3)]
-    assert all(sum(share.has(file) for share in turns) == 1 for file in files)
-    assert all(sum(map(share.has, files)) > len(files) / 5 for share in turns)
+    shares = [Share.read(f"{turn}/{SHARES}") for turn in range(1, SHARES + 1)]
+    assert all(sum(share.has(file) for share in shares) == 1 for file in files)
     assert all(map(Share.read("all").has, files))
     for text in ("0/3", "4/3", "three"):
         with pytest.raises(ValueError, match=text):
             Share.read(text)
+
+
+def test_shares_of_slow_tests_cost_about_the_same():
+    """By recorded seconds, of files that exist. A file is never divided."""
+    costs = json.loads(COSTS.read_text("utf-8"))
+    assert all((ROOT / file).is_file() for file in costs)
+    sums = [
+        sum(costs[file] for file in costs if Share(turn, SHARES).has(file))
+        for turn in range(1, SHARES + 1)
+    ]
+    assert max(sums) - min(sums) <= max(costs.values())
+
+
+def test_ci_knows_how_many_shares_there_are():
+    """The commit's id chooses among all of them."""
+    assert f"% {SHARES} + 1))/{SHARES}" in (ROOT / ".ci/run").read_text("utf-8")

@@ -26,9 +26,22 @@ def is_named(item: pytest.Item, names: tuple[str, ...]) -> bool:
     return function in names or any(f"{case}-".startswith(f"{name}-") for name in names)
 
 
+def absent(item: pytest.Item, names: tuple[str, ...]) -> list[str]:
+    """Return the test functions among `names` that the item's module does not have."""
+    module = getattr(item, "module", None)
+    return [name for name in names if name.startswith("test_") and not hasattr(module, name)]
+
+
 def mark_slow(items: Iterable[pytest.Item]) -> None:
-    """Mark the tests that a `mostly_slow` marker does not name."""
+    """Mark the tests that a `mostly_slow` marker does not name.
+
+    Raises `pytest.UsageError` where it names a function that is gone.
+    """
     for item in items:
         marker = item.get_closest_marker("mostly_slow")
-        if marker is not None and not is_named(item, marker.args):
+        if marker is None:
+            continue
+        if gone := absent(item, marker.args):
+            raise pytest.UsageError(f"{item.nodeid}: mostly_slow names {gone}")
+        if not is_named(item, marker.args):
             item.add_marker(pytest.mark.slow)

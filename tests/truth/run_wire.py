@@ -10,7 +10,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -248,7 +247,8 @@ def serve() -> dict[str, str]:
 def main(cases_file: str, rows_file: str) -> None:
     """Make every call, and write the rows of each case by its name."""
     cases = json.loads(Path(cases_file).read_text("utf-8"))
-    folder = Path(tempfile.mkdtemp(prefix="crewmeter-truth-"))
+    folder = Path(rows_file).with_name("home")  # goes with the folder of the case files
+    folder.mkdir()
     prices = folder / "prices.toml"
     listed = "".join(f'"{host}" = "{provider}"\n' for provider, host in HOSTS.items())
     prices.write_text(f"[hosts]\n{listed}")
