@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COST_STATUS_TEXT",
+    "FLAG_TEXT",
     "PROVIDER_TEXT",
     "RUN_STATUS_TEXT",
     "cost_status_text",
     "counted",
+    "flag_text",
     "provider_text",
     "run_status_text",
     "short_count",
+    "signed_percent",
     "usd",
 ]
 
@@ -75,6 +78,30 @@ PROVIDER_TEXT: Mapping[str, str] = {
     "ollama": "Ollama",
     "hosted_vllm": "vLLM",
 }
+
+
+FLAG_TEXT: Mapping[str, str] = {
+    "provider_assumed": "provider assumed from the model's name",
+    "litellm_price": "price from LiteLLM's catalogue",
+    "regional_uplift": "with the surcharge of a regional endpoint",
+    "region_price_missing": "no list has this region's price",
+    "tier_assumed": "no price for this tier, the standard price stands",
+    "cache_ttl_assumed": "cache writes taken for the 5 minute kind",
+    "cache_read_rate_missing": "cached tokens at the input rate",
+    "search_context_assumed": "searches at the most expensive fee",
+}
+"""What was assumed for a price. The other flags read well enough without their underscores."""
+
+
+def flag_text(flag: str) -> str:
+    """Return what a charge's flag means, in words."""
+    return FLAG_TEXT.get(flag, flag.replace("_", " "))
+
+
+def signed_percent(change: float) -> str:
+    """Return a change in percent with its sign, such as ``+12 %`` or ``−3 %``."""
+    sign = "−" if change <= -0.5 else "+"
+    return f"{sign}{abs(change):,.0f} %"
 
 
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))

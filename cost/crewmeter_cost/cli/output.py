@@ -73,17 +73,17 @@ class Amount:
 Cell = str | Amount
 
 
-def amount_texts(cells: Sequence[Cell]) -> list[str]:
+def amount_texts(cells: Sequence[Cell], *, cents: bool = False) -> list[str]:
     """Return a column of money with the same decimals and points below each other.
 
     The largest amount decides: cents from ten dollars up, four decimals from ten cents up, else
-    six; cents too where all are zero. What that would round to nothing is ``<$0.01``. Texts between
-    amounts stay as they are.
+    six; cents too where all are zero, or where `cents` is set. What that would round to nothing is
+    ``<$0.01``. Texts between amounts stay as they are.
     """
     known = [abs(cell.pusd) for cell in cells if isinstance(cell, Amount) and cell.pusd]
     most = max(known, default=0)
     decimals = 6
-    if not most or most >= 10 * PICO:
+    if cents or not most or most >= 10 * PICO:
         decimals = 2
     elif most >= PICO // 10:
         decimals = 4
@@ -216,6 +216,7 @@ def print_table(
     footer: Sequence[Cell] | None = None,
     drop: Sequence[str] = (),
     legend: str = COST_LEGEND,
+    cents: bool = False,
 ) -> None:
     """Print a table that fits the terminal, with every amount whole.
 
@@ -223,7 +224,8 @@ def print_table(
     ``left`` is folded, ``right`` and ``point`` (decimal points below each other) are never cut.
     A column with an `Amount` is of side ``point``, whatever it says.
     Where that is not enough, the columns headed `drop` go, in that order. Cells are plain text:
-    markup in names is printed, not interpreted. `legend` explains the star of amounts.
+    markup in names is printed, not interpreted. `legend` explains the star of amounts. With
+    `cents` every amount has two decimals.
     """
     from rich.text import Text
 
@@ -236,7 +238,7 @@ def print_table(
         column = [row[index] for row in cells]
         if any(isinstance(cell, Amount) for cell in column):
             sides[index] = (heading, "point")
-            for row, text in zip(body, amount_texts(column), strict=True):
+            for row, text in zip(body, amount_texts(column, cents=cents), strict=True):
                 row[index] = text
     last = body.pop() if footer else None
     out = console()

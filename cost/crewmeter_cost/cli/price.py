@@ -20,7 +20,7 @@ from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, instant
 from crewmeter_cost.cli.output import exact_texts, exact_usd, print_csv, print_json, print_table
 from crewmeter_cost.errors import CrewMeterError
-from crewmeter_cost.formatting import cost_status_text, provider_text
+from crewmeter_cost.formatting import cost_status_text, flag_text, provider_text
 from crewmeter_cost.pricing.catalogue.nearest_names import nearest_models
 from crewmeter_cost.pricing.charge import Charge, charge
 from crewmeter_cost.pricing.price_book import PriceBook
@@ -269,14 +269,16 @@ def _rate_text(item: str, rate_usd: str) -> str:
 def _note_flags(flags: tuple[str, ...]) -> None:
     """Print what was assumed."""
     if flags:
-        sys.stderr.write(f"note: {', '.join(flags)} (see docs/pricing.md)\n")
+        sys.stderr.write(f"note: {'; '.join(flag_text(flag) for flag in flags)}\n")
 
 
 def _suggest(request: _Request) -> None:
     """Print the nearest names there are."""
     near = nearest_models(request.model, request.billed_by)
     if near:
-        sys.stderr.write(f"hint:  did you mean {' or '.join(near)}?\n")
+        *others, last = near
+        listed = f"{', '.join(others)} or {last}" if others else last
+        sys.stderr.write(f"hint:  did you mean {listed}?\n")
 
 
 def _rates(request: _Request, format: Format) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, ZoneOption, window
 from crewmeter_cost.cli.output import (
+    UNPRICED_LEGEND,
     Amount,
     Cell,
     exact_usd,
@@ -35,6 +36,7 @@ from crewmeter_cost.finance.statement import (
 from crewmeter_cost.finance.statement_context import StatementContext, read_context
 from crewmeter_cost.finance.statement_html import render
 from crewmeter_cost.finance.statement_pdf import write_pdf
+from crewmeter_cost.formatting import signed_percent
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.money import utc_text
 
@@ -226,9 +228,8 @@ def _print(statement: Statement, context: StatementContext) -> None:
         ("calls", "right"),
         ("unpriced", "right"),
     ]
-    columns.append(("direct", "right"))
     if shared:
-        columns.append(("shared", "right"))
+        columns += [("direct", "right"), ("shared", "right")]
     columns += [
         ("total", "right"),
         ("last month", "right"),
@@ -241,12 +242,14 @@ def _print(statement: Statement, context: StatementContext) -> None:
         f"{calls:,}",
         f"{statement.unpriced_calls:,}",
     ]
-    footer.append(Amount(sum(account.direct_pusd for account in payers)))
     if shared:
+        footer.append(Amount(sum(account.direct_pusd for account in payers)))
         footer.append(Amount(sum(account.shared_pusd for account in payers)))
-    footer += [Amount(statement.total_pusd), "", ""]
+    footer += [Amount(statement.total_pusd, _mark(statement.unpriced_calls)), "", ""]
     dropped = ("budget", "last month", "unpriced", "calls", "direct", "shared")
-    print_table(title, columns, rows, footer=footer, drop=dropped)
+    print_table(
+        title, columns, rows, footer=footer, drop=dropped, legend=UNPRICED_LEGEND, cents=True
+    )
     if statement.unpriced_calls:
         left_out = without_price(statement.unpriced_calls)
         sys.stdout.write(f"{left_out}: `crewmeter prices check` says why\n")
@@ -259,23 +262,29 @@ def _print(statement: Statement, context: StatementContext) -> None:
     sys.stdout.write("to hand on: crewmeter statement --pdf statement.pdf (or --html)\n")
 
 
+def _mark(unpriced: int) -> str:
+    """Return the star of an amount that lacks calls without a price."""
+    return "*" if unpriced else ""
+
+
 def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[Cell]:
+    mark = _mark(account.unpriced_calls)
     direct: Cell = Amount(account.direct_pusd)
-    total: Cell = Amount(account.total_pusd)
+    total: Cell = Amount(account.total_pusd, mark)
     if account.unknown:
         direct = total = "unpriced"
     cells: list[Cell] = [
         account.name or "(unassigned)",
         f"{account.calls:,}",
     ]
-    cells += [f"{account.unpriced_calls:,}", direct]
+    cells.append(f"{account.unpriced_calls:,}")
     if shared:
-        cells.append(Amount(account.shared_pusd))
+        cells += [direct, Amount(account.shared_pusd)]
     change = context.change(account.name, account.total_pusd)
     budget = context.budgets.get(account.name)
     cells += [
         total,
-        "–" if change is None else f"{change:+,.0f} %",
+        "–" if change is None else signed_percent(change),
         Amount(budget),
     ]
     return cells

@@ -12,7 +12,7 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.formatting import counted
+from crewmeter_cost.formatting import counted, signed_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -107,12 +107,12 @@ def _unpriced_note(statement: Statement, context: StatementContext) -> str:
 def _summary(statement: Statement, context: StatementContext, payers: Sequence[Account]) -> str:
     """Return the table of payers, with a sum in every column."""
     shared = statement.rule != "none"
-    headings = [statement.by, "calls", "failed", "input tokens", "output tokens"]
+    headings = [statement.by, "calls", "failed", "without price", "input tokens", "output tokens"]
     if shared:
         headings += ["direct", "shared"]
     headings += ["USD", "against last month", "budget a month"]
     rows = [_summary_row(account, context, shared=shared) for account in payers]
-    counts = ("calls", "failed_calls", "input_tokens", "output_tokens")
+    counts = ("calls", "failed_calls", "unpriced_calls", "input_tokens", "output_tokens")
     sums = [f"{sum(getattr(account, name) for account in payers):,}" for name in counts]
     if shared:
         sums += [
@@ -148,6 +148,7 @@ def _summary_row(account: Account, context: StatementContext, *, shared: bool) -
         _name(account),
         f"{account.calls:,}",
         f"{account.failed_calls:,}",
+        f"{account.unpriced_calls:,}",
         f"{account.input_tokens:,}",
         f"{account.output_tokens:,}",
     ]
@@ -289,7 +290,7 @@ def _name(account: Account) -> str:
 def _percent(change: float | None) -> str:
     if change is None:
         return "–"
-    return f"{change:+,.0f} %"
+    return signed_percent(change)
 
 
 def _usd(pusd: int) -> str:

@@ -152,3 +152,23 @@ def test_amounts_have_two_decimals_and_none_vanishes(month):
     assert amounts
     assert all(len(amount.partition(".")[2]) == 2 for amount in amounts)
     assert ">0.00<" not in page
+
+
+def test_a_payers_amount_says_what_it_lacks(month):
+    """In the terminal a star with its legend and cents, on the page the calls without a price."""
+    statement = build(month.engine, **NOVEMBER, by="team")
+    unpriced = {each.name: each.unpriced_calls for each in statement.everyone}
+    assert any(unpriced.values())
+    assert not all(unpriced.values())
+    lines = reported(month, "--month", "2026-11").splitlines()
+    for name, calls in unpriced.items():
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        (total,) = re.findall(r"\$[\d,]+\.\d\d\*?(?= |$)", line)
+        assert total.endswith("*") == bool(calls), line
+    assert "* without calls that have no price" in lines
+    assert "direct" not in lines[1]
+    page = render(statement, read_context(month.engine, statement, now=NOVEMBER["until"]))
+    assert "<th>without price</th>" in page or ">without price<" in page
+    for account in statement.everyone:
+        cells = f"<td>{account.failed_calls:,}</td><td>{account.unpriced_calls:,}</td>"
+        assert cells in page
