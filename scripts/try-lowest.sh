@@ -10,7 +10,7 @@ trap 'rm -rf "$home"' EXIT
 
 "$bin/uv" venv --quiet --python "$bin/python" "$home/venv"
 install=("$bin/uv" pip install --quiet --python "$home/venv/bin/python")
-"${install[@]}" --resolution lowest-direct --editable '.[sidecar,clickhouse,dashboards]'
+"${install[@]}" --resolution lowest-direct --editable '.[sidecar,clickhouse,dashboards,prices]'
 # The tests' own tools, as locked: they are not what is tried.
 "${install[@]}" --constraint <(grep -E '^(pytest|pytest-xdist|jsonschema|hypothesis|httpx)==' constraints.txt) \
     pytest pytest-xdist jsonschema hypothesis httpx

@@ -38,6 +38,7 @@ from crewmeter_cost.demo.fake_provider import FakeProvider
 from support.paths import SPAN_FIXTURES, TESTS
 
 LONGEST = 160
+STORED_RESPONSES = ("output.value", "mlflow.spanOutputs")
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -79,7 +80,7 @@ def shortened(node: object) -> object:
     if isinstance(node, dict):
         return (
             node
-            if "usage" in str(node.get("key")) or node.get("key") == "output.value"
+            if "usage" in str(node.get("key")) or node.get("key") in STORED_RESPONSES
             else {key: shortened(value) for key, value in node.items()}
         )
     if isinstance(node, list):

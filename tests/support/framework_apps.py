@@ -9,6 +9,7 @@ Each sets its tracing up as its own guide says, and nothing of crewmeter is in t
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -318,6 +319,114 @@ def two_logfire_streams() -> Flush:
             pass
     client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": PLAIN}])
     return logfire.force_flush
+
+
+def semantic_kernel() -> Flush:
+    """Semantic Kernel's own spans, which it writes where an environment variable asks for them."""
+    os.environ["SEMANTICKERNEL_EXPERIMENTAL_GENAI_ENABLE_OTEL_DIAGNOSTICS"] = "true"
+    from semantic_kernel.agents import ChatCompletionAgent
+    from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
+    from semantic_kernel.functions import kernel_function
+
+    class Weather:
+        @kernel_function(name="lookup", description="Look up the weather of a city.")
+        def lookup(self, city: str) -> str:
+            return lookup(city)
+
+    made = provider()
+    agent = ChatCompletionAgent(
+        service=OpenAIChatCompletion(ai_model_id=MODEL),
+        name="forecaster",
+        instructions="Be brief.",
+        plugins=[Weather()],
+    )
+    # It calls a plugin's function by both their names.
+    asyncio.run(agent.get_response(messages=PROMPT.replace("lookup", "Weather-lookup")))
+    return made.force_flush
+
+
+def mlflow_openai() -> Flush:
+    """MLflow's tracing of OpenAI's client inside a traced agent, by MLflow's own OTLP export."""
+    os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
+    os.environ["OTEL_SERVICE_NAME"] = "forecast"
+    import mlflow
+    from openai import OpenAI
+
+    mlflow.openai.autolog()
+    client = OpenAI()
+    looked_up = mlflow.trace(lookup, span_type="TOOL")
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "lookup",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+
+    @mlflow.trace(span_type="AGENT")
+    def forecaster(question: str) -> str:
+        messages = [{"role": "user", "content": question}]
+        while True:
+            answer = client.chat.completions.create(model=MODEL, messages=messages, tools=[tool])
+            message = answer.choices[0].message
+            if not message.tool_calls:
+                return message.content
+            messages.append(message)
+            for call in message.tool_calls:
+                content = looked_up(**json.loads(call.function.arguments))
+                messages.append({"role": "tool", "tool_call_id": call.id, "content": content})
+
+    forecaster(PROMPT)
+    return mlflow.flush_trace_async_logging
+
+
+def mlflow_genai() -> Flush:
+    """The same under the names of the GenAI conventions, which MLflow writes on request."""
+    os.environ["MLFLOW_ENABLE_OTEL_GENAI_SEMCONV"] = "true"
+    return mlflow_openai()
+
+
+def _vertexai() -> None:
+    import vertexai
+    from google.auth.credentials import AnonymousCredentials
+    from vertexai.generative_models import GenerativeModel
+
+    vertexai.init(
+        project="forecast",
+        location="us-central1",
+        api_endpoint=os.environ["GOOGLE_GEMINI_BASE_URL"],
+        api_transport="rest",
+        credentials=AnonymousCredentials(),
+    )
+    model = GenerativeModel("gemini-2.5-flash")
+    text = "Hello [[usage:in=1000 read=400 out=300 reasoning=120]]"
+    model.generate_content(text)
+    for _ in model.generate_content(text, stream=True):
+        pass
+
+
+def vertexai_genai() -> Flush:
+    """OpenTelemetry's instrumentor of Vertex AI's first SDK."""
+    from opentelemetry.instrumentation.vertexai import VertexAIInstrumentor
+
+    made = provider()
+    VertexAIInstrumentor().instrument(tracer_provider=made)
+    _vertexai()
+    return made.force_flush
+
+
+def vertexai_openllmetry() -> Flush:
+    """OpenLLMetry's, a package of the same name with a version below 1."""
+    return vertexai_genai()
+
+
+def vertexai_openinference() -> Flush:
+    from openinference.instrumentation.vertexai import VertexAIInstrumentor
+
+    made = provider()
+    VertexAIInstrumentor().instrument(tracer_provider=made)
+    _vertexai()
+    return made.force_flush
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from truth.usage_mutations import SHAPES, changed, changes, has_unknown, paths
 from truth.verdict import EXACT
 
 from crewmeter.providers.usage_reading import read_usage
-from crewmeter_cost.intake.usage import usage_of
+from crewmeter_cost.intake.instrumentors.usage import usage_of
 from crewmeter_cost.pricing.charge import Charge, charge
 from crewmeter_cost.pricing.price_book import PriceBook
 

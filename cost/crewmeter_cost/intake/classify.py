@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter_cost.intake import crewmeter_spans, third_party_spans
+from crewmeter_cost.intake import crewmeter_spans
+from crewmeter_cost.intake.instrumentors import third_party_spans
 
 if TYPE_CHECKING:
     from crewmeter_cost.records import Call, Span, Step

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crewmeter.usage.token_usage import TokenUsage
-from crewmeter_cost.intake.usage import usage_of, usage_of_raw
-from crewmeter_cost.intake.usage_names import LANGFUSE, MLFLOW
+from crewmeter_cost.intake.instrumentors.usage import usage_of, usage_of_raw
+from crewmeter_cost.intake.instrumentors.usage_names import LANGFUSE, MLFLOW
 from crewmeter_cost.pricing.charge import charge
 
 _AT_NS = 1_795_262_400 * 10**9

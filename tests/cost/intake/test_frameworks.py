@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.paths import SPAN_FIXTURES
+from support.rows import call_rows
 
 import crewmeter_cost
 from crewmeter_cost.intake.otlp_json import from_json
@@ -25,6 +26,7 @@ AGENTS = (
     "langgraph_genai",
     "langgraph_langsmith",
     "langgraph_openinference",
+    "mlflow_openai",
     "openai_agents_genai",
     "openai_agents_openinference",
     "pydantic_ai_agent",
@@ -34,10 +36,18 @@ AGENTS = (
 """Frameworks that name the agent."""
 UNNAMED = ("llama_index",)
 """Frameworks whose spans do not say what the agent is called."""
-BARE = ("anthropic_genai", "google_genai", "openai_genai")
+BARE = (
+    "anthropic_genai",
+    "google_genai",
+    "openai_genai",
+    "vertexai_openinference",
+    "vertexai_openllmetry",
+)
 """Instrumentors of a bare SDK: calls only."""
 TWICE = ("two_langchain_anthropic", "two_langchain_openai", "two_logfire_streams")
 """Two reports of each call: by two instrumentors, or by a span and a log."""
+TWO_COUNTS = ("mlflow_genai", "semantic_kernel", "vertexai_genai")
+"""Frameworks that say nothing of cached tokens: two counts, of which no price is exact."""
 NO_REASONING = ("strands",)
 """Frameworks that do not pass on how many tokens were reasoning. It costs what output does."""
 
@@ -86,6 +96,7 @@ def test_every_fixture_is_replayed():
         *UNNAMED,
         *BARE,
         *TWICE,
+        *TWO_COUNTS,
     }
 
 
@@ -118,6 +129,36 @@ def test_the_run_and_its_tool_are_seen(replayed, name):
     assert sum(run["tool_calls"] for run in runs) == 1
     assert {run["status"] for run in runs} == {"ok"}
     assert all(run["name"] for run in runs)
+
+
+@pytest.mark.parametrize("name", TWO_COUNTS)
+def test_a_price_without_the_cached_tokens_is_a_bound(replayed, tmp_path, name):
+    """What an instrumentor leaves out makes no exact price.
+
+    OpenTelemetry's instrumentor of Vertex AI leaves out the thoughts as well, and whole streams.
+    """
+    _, billed = replayed(name)
+    is_vertex = name == "vertexai_genai"
+    calls = call_rows(tmp_path / "ledger.db")
+    assert len(calls) == len(billed) - is_vertex
+    assert {call["cost_status"] for call in calls} == {
+        "lower_bound" if is_vertex else "upper_bound"
+    }
+    assert {call["input_tokens"] for call in calls} == {1000}
+
+
+@pytest.mark.parametrize("name", [name for name in TWO_COUNTS if name != "vertexai_genai"])
+def test_the_agent_of_two_counts_is_seen(replayed, name):
+    """The agent, its run and its tool, as with the others. Semantic Kernel names the plugin."""
+    client, billed = replayed(name)
+    rows = client.report(by=["agent"], since="2020-01-01").rows
+    assert {row["agent"]: row["calls"] for row in rows} == {"forecaster": len(billed)}
+    runs = list(client.runs(since="2020-01-01"))
+    assert [(run["calls"], run["tool_calls"], run["status"]) for run in runs] == [
+        (len(billed), 1, "ok")
+    ]
+    (tool,) = client.report(by=["tool"], since="2020-01-01").rows
+    assert tool["tool"].endswith("lookup")
 
 
 def one_by_one(requests: list[dict]) -> list[dict]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from crewmeter_cost.intake.usage_names import (
+from crewmeter_cost.intake.instrumentors.usage_names import (
     ATTRIBUTES,
     DETAILS,
     IGNORED,

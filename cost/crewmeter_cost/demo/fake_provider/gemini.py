@@ -5,6 +5,7 @@ Embeddings report no usage at all.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -63,7 +64,10 @@ def _parameters(function: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _read_stream(arrived: Arrived) -> Prompt:
-    return replace(_read(arrived), stream=True)
+    asks_for_events = "alt=sse" in arrived.query
+    return replace(
+        _read(arrived), stream=True, dialect="gemini" if asks_for_events else "gemini.array"
+    )
 
 
 def _usage(answer: Answer) -> Mapping[str, object]:
@@ -109,7 +113,19 @@ def _whole(answer: Answer) -> Mapping[str, object]:
 
 
 def _stream(answer: Answer) -> Iterator[bytes]:
-    """Yield whole responses as events whose usage grows and is complete in the last."""
+    """Yield a stream as events, or as the array that Vertex AI's SDK reads."""
+    if answer.prompt.dialect == "gemini":
+        yield from map(event, _responses(answer))
+        return
+    separator = b"["
+    for response in _responses(answer):
+        yield separator + json.dumps(response).encode()
+        separator = b","
+    yield b"]"
+
+
+def _responses(answer: Answer) -> Iterator[Mapping[str, object]]:
+    """Yield whole responses whose usage grows and is complete in the last."""
     calls = _calls(answer)
     parts_sent: list[list[dict[str, object]]] = (
         [calls] if calls else [[{"text": piece}] for piece in pieces(answer.reply.text)]
@@ -124,12 +140,7 @@ def _stream(answer: Answer) -> Iterator[bytes]:
         if index == len(parts_sent) - 1:
             finish = "STOP"
             usage = _usage(answer)
-        yield event(
-            {
-                **_frame(answer, parts, finish),
-                "usageMetadata": usage,
-            }
-        )
+        yield {**_frame(answer, parts, finish), "usageMetadata": usage}
 
 
 def _failure(status: int, message: str) -> Mapping[str, object]:

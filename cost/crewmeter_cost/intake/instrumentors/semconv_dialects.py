@@ -1,4 +1,4 @@
-"""How each instrumentor marks its spans, and where their facts stand.
+"""How each instrumentor marks its spans.
 
 Attribute names were read off spans captured from the instrumentors (`tests/cost/intake/fixtures`)
 and from their published packages. Token counts have a table of their own, `usage_names`.
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter_cost.intake.coerce import mapping_in, mapping_under
-from crewmeter_cost.intake.usage_names import LANGCHAIN, LANGFUSE, MLFLOW
+from crewmeter_cost.intake.instrumentors.usage_names import LANGCHAIN, LANGFUSE, MLFLOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DIALECTS", "FRAMEWORKS", "NAMES", "Dialect", "RawUsage"]
+__all__ = ["DIALECTS", "Dialect", "RawUsage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,127 +69,6 @@ class Dialect:
     roots: Mapping[str, str] = field(default_factory=dict)
     """Kind, lower case → ``semconv.KIND_*`` of a span without a parent: a run."""
 
-
-FRAMEWORKS = frozenset(
-    {
-        "agno",
-        "autogen",
-        "crewai",
-        "custom",
-        "gcp.vertex.agent",
-        "haystack",
-        "langchain",
-        "langgraph",
-        "litellm",
-        "llama_index",
-        "llamaindex",
-        "microsoft.agent_framework",
-        "mlflow",
-        "openai_agents",
-        "pydantic_ai",
-        "semantic_kernel",
-        "smolagents",
-        "strands",
-        "strands-agents",
-        "unknown",
-    }
-)
-"""Names that stand where a provider's should.
-
-The framework that made the call, which bills nothing.
-"""
-
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "provider": (
-        semconv.PROVIDER,
-        "gen_ai.system",
-        "ai.model.provider",
-        "mlflow.llm.provider",
-        "llm.provider",
-        "llm.system",
-    ),
-    "host": (semconv.SERVER_ADDRESS, "gen_ai.openai.api_base", "llm.openai.api_base"),
-    "request_model": (
-        semconv.REQUEST_MODEL,
-        "llm.model_name",
-        "embedding.model_name",
-        "reranker.model_name",
-        "langfuse.observation.model.name",
-        "ai.model.id",
-        "mlflow.llm.model",
-    ),
-    "response_model": (semconv.RESPONSE_MODEL, "ai.response.model"),
-    "response_id": (semconv.RESPONSE_ID, "ai.response.id"),
-    "finish_reason": (
-        semconv.FINISH_REASONS,
-        "llm.finish_reason",
-        "gen_ai.completion.0.finish_reason",
-        "ai.response.finishReason",
-    ),
-    "service_tier": (
-        "openai.response.service_tier",
-        "gen_ai.openai.response.service_tier",
-        "gen_ai.response.service_tier",
-        "anthropic.response.service_tier",
-        "gen_ai.usage.service_tier",
-        "anthropic.usage.service_tier",
-        "gen_ai.usage.traffic_type",
-        "gen_ai.response.traffic_type",
-        "gcp.vertex_ai.traffic_type",
-        semconv.SERVICE_TIER,
-    ),
-    "inference_geo": (
-        "anthropic.response.inference_geo",
-        "anthropic.usage.inference_geo",
-        "gen_ai.usage.inference_geo",
-    ),
-    "request_tier": ("gen_ai.openai.request.service_tier", "openai.request.service_tier"),
-    "speed": ("anthropic.response.speed", "gen_ai.usage.speed", "anthropic.usage.speed"),
-    "first_token": (semconv.TIME_TO_FIRST_TOKEN, "gen_ai.server.time_to_first_token"),
-    "crew": (semconv.CREW, "crewai.crew.name"),
-    "flow": (semconv.FLOW, "crewai.flow.name"),
-    "task": (semconv.TASK, "crewai.task.name", "task_name"),
-    "agent": (
-        "crewai.agent.role",
-        "graph.node.id",
-        semconv.AGENT_NAME,
-        "langsmith.metadata.lc_agent_name",
-        "ai.telemetry.functionId",
-        "crewai.task.agent",
-        "traceloop.entity.agent",
-    ),
-    "tool": (semconv.TOOL_NAME, "tool.name", "ai.toolCall.name"),
-    "workflow": (
-        semconv.WORKFLOW_NAME,
-        "crewai.crew.name",
-        "crewai.flow.name",
-        "traceloop.workflow.name",
-    ),
-    "user": (
-        "ai.telemetry.metadata.userId",
-        semconv.USER,
-        "user.id",
-        "enduser.id",
-        "langfuse.user.id",
-        "traceloop.association.properties.user_id",
-        "metadata.user_api_key_end_user_id",
-    ),
-    "team": (semconv.TEAM, "metadata.user_api_key_team_alias", "metadata.team_alias"),
-    "session": (
-        semconv.SESSION,
-        "session.id",
-        "langfuse.session.id",
-        "traceloop.association.properties.session_id",
-        "ai.telemetry.metadata.sessionId",
-        semconv.CONVERSATION_ID,
-    ),
-    "environment": ("langfuse.environment", semconv.ENVIRONMENT_OLD, "gen_ai.environment"),
-    "error_type": (semconv.ERROR_TYPE, "exception.type"),
-}
-"""Where the facts of a call or step stand, over all dialects.
-
-The names do not clash, so one table serves all.
-"""
 
 _OPERATIONS = {
     "chat": semconv.CHAT,
@@ -387,6 +266,14 @@ DIALECTS: tuple[Dialect, ...] = (
             # CrewAI's inner flow, which OpenLIT writes as a workflow.
             semconv.WORKFLOW_NAME: "AgentExecutor",
         },
+    ),
+    Dialect(
+        name="semantic_kernel",
+        markers=("sk.available_functions",),
+        kind=(),
+        billed={},
+        # The loop that ties the calls to their agent.
+        steps={"": semconv.KIND_OTHER},
     ),
 )
 """In the order they are tried."""

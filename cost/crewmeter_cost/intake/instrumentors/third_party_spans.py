@@ -9,21 +9,28 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from crewmeter import semconv
-from crewmeter.providers.hosts import canonical_provider, is_provider
-from crewmeter_cost.intake.call_usage import (
+from crewmeter_cost.intake.coerce import model_text, nanoseconds, text
+from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
+from crewmeter_cost.intake.instrumentors.call_usage import (
     NO_METADATA,
-    fact,
     provider_metadata,
     response_id_on,
     usage_on,
 )
-from crewmeter_cost.intake.coerce import first_text, model_text, nanoseconds, text
-from crewmeter_cost.intake.inherited_attributes import environment_of, tags_of
-from crewmeter_cost.intake.semconv_dialects import DIALECTS, FRAMEWORKS, NAMES, Dialect
-from crewmeter_cost.intake.usage_names import ATTRIBUTES
+from crewmeter_cost.intake.instrumentors.semconv_dialects import DIALECTS, Dialect
+from crewmeter_cost.intake.instrumentors.span_facts import (
+    NAMES,
+    fact,
+    finish_reason_of,
+    host_of,
+    model_named,
+    provider_of,
+    tier_of,
+)
+from crewmeter_cost.intake.instrumentors.stored_exchange import served_tier
+from crewmeter_cost.intake.instrumentors.usage_names import ATTRIBUTES
 from crewmeter_cost.records import Call, CallContext, Step
 
 if TYPE_CHECKING:
@@ -199,7 +206,7 @@ def _is_inner(span: Span, kind: str) -> bool:
 
 def _call(span: Span, dialect: Dialect, operation: str) -> Call:
     attributes = span.attributes
-    provider = _provider(span)
+    provider = provider_of(span)
     metadata = NO_METADATA
     if dialect.name == "ai_sdk":
         metadata = provider_metadata(attributes, provider)
@@ -217,15 +224,15 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         ended_ns=span.ended_ns,
         operation=operation,
         provider=provider,
-        host=_host(fact(attributes, "host")),
-        request_model=_model(attributes, "request_model"),
-        response_model=_model(attributes, "response_model"),
+        host=host_of(fact(attributes, "host")),
+        request_model=model_named(attributes, "request_model"),
+        response_model=model_named(attributes, "response_model"),
         response_id=response_id_on(attributes, operation),
         usage=usage_on(span, dialect, operation, provider, metadata),
         error=span.error,
         error_type=fact(attributes, "error_type"),
-        finish_reason=_finish_reason(attributes),
-        service_tier=_tier(attributes) or metadata.service_tier,
+        finish_reason=finish_reason_of(attributes),
+        service_tier=tier_of(attributes) or metadata.service_tier or served_tier(attributes),
         # What instrumentors write as cost is their own estimate, not the provider's word.
         reported_cost_usd=metadata.reported_cost_usd,
         time_to_first_token_ns=nanoseconds(first),
@@ -233,78 +240,6 @@ def _call(span: Span, dialect: Dialect, operation: str) -> Call:
         scope=span.scope,
         context=_context(span, tool=None, is_leaf=True),
     )
-
-
-def _provider(span: Span) -> str | None:
-    """Return who billed a call, in the conventions' word.
-
-    The AI SDK names an API behind the provider (``openai.responses``,
-    ``vertex.anthropic.messages``), and frameworks write their own name as the provider's.
-    """
-    attributes = span.attributes
-    for key in NAMES["provider"]:
-        named = _unquoted(text(attributes.get(key)))
-        if not named or named.lower() in FRAMEWORKS:
-            continue
-        if named.partition(".")[0].lower() == "vertex":
-            return "gcp.vertex_ai"
-        whole = canonical_provider(named)
-        if whole is None or is_provider(whole):
-            return whole
-        return _shortened(whole)
-    if span.name.startswith("OpenAI-"):
-        return "openai"
-    return None
-
-
-def _shortened(name: str) -> str:
-    """Return the provider at the beginning of a dotted name, or the name."""
-    head = name
-    while "." in head:
-        head = head.rpartition(".")[0]
-        found = canonical_provider(head)
-        if found is not None and is_provider(found):
-            return found
-    return name
-
-
-def _model(attributes: Mapping[str, object], name: str) -> str | None:
-    return model_text(_unquoted(fact(attributes, name)))
-
-
-def _unquoted(value: str | None) -> str | None:
-    """Return a text without the quotes of JSON: MLflow writes every attribute so."""
-    if value:
-        return value.strip('"')
-    return value
-
-
-def _tier(attributes: Mapping[str, object]) -> str | None:
-    """Return the service tier. Anthropic's fast mode is a tier of its own."""
-    speed = fact(attributes, "speed")
-    if speed is not None and speed.lower() not in ("standard", "default"):
-        return speed
-    return fact(attributes, "service_tier")
-
-
-def _finish_reason(attributes: Mapping[str, object]) -> str | None:
-    for name in NAMES["finish_reason"]:
-        value = attributes.get(name)
-        if isinstance(value, str) and value.startswith('["'):  # a list as JSON text
-            value = value[2:].partition('"')[0]
-        if reason := first_text(value):
-            return reason
-    return None
-
-
-def _host(value: str | None) -> str | None:
-    """Return the host name in a host or a URL."""
-    if value is None or "//" not in value:
-        return value
-    try:
-        return urlsplit(value).hostname
-    except ValueError:
-        return None
 
 
 _NAME_OF_KIND = {

@@ -9,25 +9,34 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from crewmeter import semconv
 from crewmeter.providers.usage_reading import read_usage, reported_cost
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 from crewmeter_cost.intake.coerce import mapping_in, text
-from crewmeter_cost.intake.semconv_dialects import NAMES, Dialect, RawUsage
-from crewmeter_cost.intake.usage import usage_of, usage_of_raw
-from crewmeter_cost.intake.usage_names import ATTRIBUTES
+from crewmeter_cost.intake.instrumentors.known_faults import allow_for_faults
+from crewmeter_cost.intake.instrumentors.span_facts import fact
+from crewmeter_cost.intake.instrumentors.stored_exchange import (
+    charged_tools_ran,
+    refined_usage,
+    requested_geo,
+    requested_tier,
+    response_id_inside,
+    served_tier,
+    usage_inside,
+)
+from crewmeter_cost.intake.instrumentors.usage import usage_of, usage_of_raw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crewmeter_cost.intake.instrumentors.semconv_dialects import Dialect, RawUsage
     from crewmeter_cost.records import Span
 
 __all__ = [
     "NO_METADATA",
     "ProviderMetadata",
-    "fact",
     "provider_metadata",
     "response_id_on",
     "usage_on",
@@ -55,22 +64,6 @@ _CACHE_HITS = ("metadata.cache_hit", "litellm.cache_hit", "gen_ai.cache.hit")
 _ANY_CACHE_HIT = "cache_hit"
 """LiteLLM's too, but others may mean the provider's cache of prompts by it."""
 _COSTS_NOTHING = re.compile(r"""["']response_cost["']:\s*["']?0(?:\.0+)?["']?\s*[,}]""")
-_ID_IN_OUTPUT = re.compile(
-    r'\{"id":\s?"(?:'
-    r'((?:chatcmpl-|cmpl-|gen-|resp_|msg_)[\w.:-]{6,128})"'
-    r'|([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",\s?"choices":)'
-)
-"""Providers' ids at the start of a response. A structured answer begins with any other id."""
-_IDS_INSIDE = (
-    re.compile(r'"id":\s?"((?:chatcmpl-|gen-|resp_)[\w.:-]{6,128})"'),
-    re.compile(r'"id":\s?"(msg_[\w.:-]{6,128})"'),
-)
-"""Providers' ids of responses, as LangChain and OpenInference's streams have them inside.
-
-OpenAI calls the parts of a response ``msg_`` too, so that is Anthropic's where there is no other.
-"""
-_HAS_ID_INSIDE = ('{"generations":', '{"choices":')
-_OUTPUT_LIMIT = 65_536
 _NEUTRAL_GEO = frozenset({"global", "not_available", "unknown"})
 """Regions of Anthropic's inference that have no surcharge."""
 _ANY_TIER = frozenset({"auto", "default", "standard", "standard_only"})
@@ -168,15 +161,6 @@ def _cost(whole: Mapping[str, object]) -> str | None:
     return None
 
 
-def fact(attributes: Mapping[str, object], name: str) -> str | None:
-    """Return the first text under the names of a fact, over all dialects."""
-    for key in NAMES[name]:
-        found = text(attributes.get(key))
-        if found:
-            return found
-    return None
-
-
 def response_id_on(attributes: Mapping[str, object], operation: str) -> str | None:
     """Return the provider's id of its response.
 
@@ -186,16 +170,7 @@ def response_id_on(attributes: Mapping[str, object], operation: str) -> str | No
     if named is not None:
         made_up = operation == semconv.EMBEDDINGS and named == attributes.get("litellm.call_id")
         return None if made_up else named
-    output = attributes.get("output.value")
-    if not isinstance(output, str):
-        return None
-    match = _ID_IN_OUTPUT.match(output)
-    if match is None and output.startswith(_HAS_ID_INSIDE):
-        for pattern in _IDS_INSIDE:
-            match = match or pattern.search(output, 0, _OUTPUT_LIMIT)
-    if match is None:
-        return None
-    return match[match.lastindex or 1]
+    return response_id_inside(attributes)
 
 
 def usage_on(
@@ -227,11 +202,12 @@ def _circumstances(span: Span) -> tuple[str, ...]:
     if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
         # LiteLLM says so of an answer from its cache, but also of models it has no price for.
         return ("cache_hit_assumed",)
-    geo = fact(attributes, "inference_geo")
+    geo = fact(attributes, "inference_geo") or requested_geo(attributes)
     if geo is not None and geo not in _NEUTRAL_GEO:
         return ("unknown_usage:inference_geo",)
-    wanted = (fact(attributes, "request_tier") or "auto").lower()
-    if wanted in _ANY_TIER or fact(attributes, "service_tier"):
+    wanted = fact(attributes, "request_tier") or requested_tier(attributes) or "auto"
+    wanted = wanted.lower()
+    if wanted in _ANY_TIER or fact(attributes, "service_tier") or served_tier(attributes):
         return ()
     if wanted in _CHEAPER_TIERS:
         return ("cheaper_tier_requested",)
@@ -245,10 +221,30 @@ def _reported_usage(
     provider: str | None,
     counts: Mapping[str, int],
 ) -> TokenUsage:
-    """Return the raw usage where the span carries it, else its counts."""
+    """Return what the span's counts say, in the detail of the response that it stores."""
     attributes = span.attributes
     if counts:
         attributes = {**counts, **attributes}
+    counted = _counted_usage(attributes, dialect, operation, provider)
+    inside = usage_inside(attributes, provider, operation)
+    usage = refined_usage(counted, inside)
+    if usage is not inside and not _has_raw_usage(attributes, dialect):
+        model = fact(attributes, "request_model") or fact(attributes, "response_model")
+        usage = allow_for_faults(span, usage, model)
+    if charged_tools_ran(attributes) and not usage.web_searches:
+        usage = replace(usage, flags=(*usage.flags, "tool_fees_not_counted"))
+    return usage
+
+
+def _has_raw_usage(attributes: Mapping[str, object], dialect: Dialect) -> bool:
+    """Return whether a span has its usage as one text, which loses no part."""
+    return any(raw_usage.found_in(attributes) for raw_usage in dialect.raw_usage)
+
+
+def _counted_usage(
+    attributes: Mapping[str, object], dialect: Dialect, operation: str, provider: str | None
+) -> TokenUsage:
+    """Return the raw usage where the span carries it, else its counts."""
     for raw_usage in dialect.raw_usage:
         raw = raw_usage.found_in(attributes)
         if raw:
@@ -266,8 +262,7 @@ def _reported_usage(
             input=None,
             flags=(*usage.flags, "input_not_reported"),
         )
-    model = fact(attributes, "request_model") or fact(attributes, "response_model")
-    return _allow_for_faults(span, usage, model)
+    return usage
 
 
 def _raw_usage(
@@ -283,109 +278,3 @@ def _raw_usage(
             beside=raw_usage.beside,
         )
     return read_usage(raw, provider=provider, operation=operation)
-
-
-Fault = Literal["cache_dropped", "cache_added_twice", "total_as_output"]
-_CACHE_BUCKETS = frozenset({"cache_read", "cache_write", "cache_write_5m", "cache_write_1h"})
-_CACHE_NAMES = frozenset(name for name, bucket in ATTRIBUTES.items() if bucket in _CACHE_BUCKETS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A known fault of a released instrumentor, which nothing on a span tells."""
-
-    scope: str
-    fault: Fault
-    flag: str
-    """What the usage is flagged with where the fault cannot be undone."""
-    fixed_in: tuple[int, ...] | None = None
-    """The first version without it. None while there is none."""
-    models: re.Pattern[str] | None = None
-    """Models that it concerns. None is all."""
-
-
-_CACHING_MODELS = re.compile(r"claude|nova", re.IGNORECASE)
-_FAULTS = (
-    # Chat completions arrive with two counts only, of which the input holds the cached tokens.
-    *(
-        _Known(scope, "cache_dropped", "cached_not_reported")
-        for scope in (
-            "openinference.instrumentation.openai_agents",
-            "opentelemetry.instrumentation.openai_agents",  # traceloop/openllmetry#4060
-            "@traceloop/instrumentation-openai",  # traceloop/openllmetry-js#1036
-            "mistralai_sdk_tracer",  # mistralai/client-python#614
-        )
-    ),
-    # github.com/traceloop/openllmetry/pull/4398: an AttributeError was swallowed.
-    _Known("opentelemetry.instrumentation.groq", "cache_dropped", "cached_not_reported"),
-    _Known(
-        "opentelemetry.instrumentation.bedrock",
-        "cache_dropped",
-        "cache_beside_not_reported",
-        models=_CACHING_MODELS,
-    ),
-    # It writes Bedrock's inputTokens, which leave the cache out, and nothing else.
-    _Known(
-        "opentelemetry.instrumentation.botocore.bedrock-runtime",
-        "cache_dropped",
-        "cache_beside_not_reported",
-        models=_CACHING_MODELS,
-    ),
-    # github.com/traceloop/openllmetry/issues/3647: the sum stayed, its parts were lost.
-    _Known("opentelemetry.instrumentation.anthropic", "cache_dropped", "cache_parts_not_reported"),
-    # github.com/Arize-ai/openinference/issues/3013
-    _Known(
-        "openinference.instrumentation.google_genai",
-        "cache_added_twice",
-        "cached_added_twice",
-        fixed_in=(0, 1, 16),
-    ),
-    # github.com/google/adk-python/issues/2105
-    _Known("gcp.vertex.agent", "total_as_output", "output_may_be_total", fixed_in=(1, 9)),
-)
-_BY_SCOPE = {known.scope: known for known in _FAULTS}
-
-
-def _allow_for_faults(span: Span, usage: TokenUsage, model: str | None) -> TokenUsage:
-    """Return a usage, corrected or flagged where its instrumentor is wrong."""
-    known = _BY_SCOPE.get(span.scope)
-    if known is None or usage.status != "reported":
-        return usage
-    version = _version(span.scope_version)
-    if known.fixed_in is not None and version >= known.fixed_in:
-        return usage
-    if known.models is not None and not known.models.search(model or ""):
-        return usage
-    match known.fault:
-        case "cache_dropped":
-            is_wrong = bool(usage.input) and not usage.cache_read
-            is_wrong = is_wrong and not _reports_cache(span.attributes)
-        case "cache_added_twice":
-            if version and usage.cache_read:
-                return _without_second(usage)
-            is_wrong = usage.cache_read > 0
-        case "total_as_output":
-            is_wrong = (usage.output or 0) >= (usage.input or 0) > 0
-    if is_wrong:
-        return replace(usage, flags=(*usage.flags, known.flag))
-    return usage
-
-
-def _without_second(usage: TokenUsage) -> TokenUsage:
-    rest = (usage.input or 0) - usage.cache_read
-    if rest < usage.cache_read:
-        return replace(usage, flags=(*usage.flags, "cached_added_twice"))
-    return replace(usage, input=rest)
-
-
-def _reports_cache(attributes: Mapping[str, object]) -> bool:
-    """Return whether a span tells how much was cached, be it 0."""
-    return not _CACHE_NAMES.isdisjoint(attributes)
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """Return the numbers a version begins with. Empty where there are none."""
-    found = re.match(r"\d+(?:\.\d+)*", text)
-    if found is None:
-        return ()
-    return tuple(int(number) for number in found[0].split(".")[:4])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from crewmeter import semconv
 from crewmeter.usage.token_usage import TokenUsage
 from crewmeter_cost.intake.coerce import mapping_in, text, whole
-from crewmeter_cost.intake.usage_names import (
+from crewmeter_cost.intake.instrumentors.usage_names import (
     ATTRIBUTES,
     DETAILS,
     IGNORED,

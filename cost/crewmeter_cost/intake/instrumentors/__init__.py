@@ -1,0 +1,1 @@
+"""Spans of other instrumentors: dialects, usage names and known faults."""
