@@ -45,6 +45,22 @@ reported:
         ),
         ("prices.yaml", YAML, {"127.0.0.2": "moonshotai", "llm.acme.com": "x_ai"}),
         ("prices.toml", '[free]\n"h" = "openai"\n', {}),
+        ("prices.toml", '  [ hosts ]\n"h" = "openai"\n[free]\n"g" = "x_ai"\n', {"h": "openai"}),
+        ("prices.toml", '["hosts"]\r\n"h" = "openai"\r\n', {"h": "openai"}),
+        (
+            "prices.toml",
+            'hosts = { "h" = "openai", g-1.x = "x_ai" }\n',
+            {"h": "openai", "g-1.x": "x_ai"},
+        ),
+        ("prices.toml", 'hosts."h" = "openai"\n', {"h": "openai"}),
+        ("prices.toml", '# [hosts]\n"h" = "openai"\n', {}),
+        ("prices.yaml", "hosts: {h: openai, 'g:80': x_ai}\n", {"h": "openai", "g": "x_ai"}),
+        (
+            "prices.yaml",
+            "free:\n  - x\nhosts: # ours\n  h: openai\n\n  # more\n  g: x_ai\nother:\n  f: y\n",
+            {"h": "openai", "g": "x_ai"},
+        ),
+        ("prices.yaml", '"hosts":\n    h: "openai"', {"h": "openai"}),
         ("prices.toml", "\0not a file of prices", {}),
     ],
 )

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,12 @@ class Clients:
         made = getattr(client, args["op"])(**args["params"])
         if hasattr(made.get("body"), "read"):
             made["body"].read()
+
+    def call_urllib(self, provider: str, args: dict[str, Any]) -> None:
+        """Post JSON by urllib, which has no reader."""
+        body = json.dumps(args["body"]).encode()
+        url = self._urls[provider] + args["path"]
+        urllib.request.urlopen(urllib.request.Request(url, body), timeout=30).read()
 
     def call_post(self, provider: str, args: dict[str, Any]) -> None:
         """Post JSON by httpx, as clients without a package of their own do."""

@@ -16,12 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["declared_hosts"]
 
 _LARGEST_FILE = 2**20
-_SECTION = re.compile(
-    r"^(?:\[hosts\]|hosts:)\s*(?:#.*)?\n(?P<pairs>(?:(?!\[|\w+:\s*$).*\n?)*)", re.MULTILINE
+_TOML = re.compile(
+    r"""^[ \t]*\[[ \t]*["']?hosts["']?[ \t]*\][ \t]*(?:\#.*)?\n"""
+    r"""(?P<pairs>(?:(?![ \t]*\[).*\n?)*)""",
+    re.MULTILINE,
 )
+_YAML = re.compile(
+    r"""^["']?hosts["']?[ \t]*:[ \t]*(?:\#.*)?\n"""
+    r"""(?P<pairs>(?:(?:[ \t]+.*|[ \t]*\#.*|[ \t]*)(?:\n|\Z))*)""",
+    re.MULTILINE,
+)
+_INLINE = re.compile(
+    r"""(?:^|[{,])[ \t]*["']?hosts["']?[ \t]*[=:][ \t]*\{(?P<pairs>[^{}]*)\}""", re.MULTILINE
+)
+_DOTTED = re.compile(r"""^[ \t]*hosts[ \t]*\.[ \t]*(?P<pairs>["'].*)$""", re.MULTILINE)
+_SECTIONS = (_TOML, _YAML, _INLINE, _DOTTED)
+"""The ways in which TOML and YAML write a table: under its name, in braces, key by key."""
 _PAIR = re.compile(
-    r"""^\s*(?:"(?P<double>[^"]+)"|'(?P<single>[^']+)'|(?P<bare>[\w.\-]+))"""
-    r"""\s*[=:]\s*["']?(?P<provider>[\w.\-]+)["']?\s*(?:\#.*)?$"""
+    r"""(?:^|[,\n])[ \t]*(?:"(?P<double>[^"\n]+)"|'(?P<single>[^'\n]+)'|(?P<bare>[\w.\-]+))"""
+    r"""[ \t]*[=:][ \t]*["']?(?P<provider>[\w.\-]+)["']?[ \t]*(?=\#|,|\n|\r|$)"""
 )
 
 
@@ -38,15 +51,13 @@ def declared_hosts(environ: Mapping[str, str]) -> dict[str, str]:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
             return {}
-        section = _SECTION.search(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except (OSError, ValueError):
         return {}
-    if section is None:
-        return {}
     found = {}
-    for line in section["pairs"].splitlines():
-        pair = _PAIR.match(line)
-        if pair is not None:
-            host = pair["double"] or pair["single"] or pair["bare"]
-            found[host.partition(":")[0].lower()] = pair["provider"].lower()
+    for section in _SECTIONS:
+        for part in section.finditer(text):
+            for pair in _PAIR.finditer(part["pairs"]):
+                host = pair["double"] or pair["single"] or pair["bare"]
+                found[host.partition(":")[0].lower()] = pair["provider"].lower()
     return found

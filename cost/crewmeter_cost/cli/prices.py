@@ -36,6 +36,7 @@ from crewmeter_cost.money import nanoseconds
 from crewmeter_cost.pricing.catalogue import catalogue_files
 from crewmeter_cost.pricing.catalogue.search import Disagreement, Library
 from crewmeter_cost.pricing.effective_dates import CONDITIONS, date_ns
+from crewmeter_cost.pricing.price_book import PriceBook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -267,6 +268,7 @@ def _units(prices: dict[str, str]) -> str:
 
 
 def _check(ledger: str | None, span: Window, max_age: int | None, format: Format) -> None:
+    PriceBook.load()  # raises where the user's own file is not understood
     library = Library()
     today = datetime.now(UTC)
     newest = library.newest_price(today.date())

@@ -6,6 +6,7 @@ The functions are pure: no clock, no I/O.
 from __future__ import annotations
 
 from bisect import bisect_left
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.charge_result import (
@@ -79,6 +80,10 @@ _AGGREGATE = "aggregate_usage"
 """Usage flag of a span that may sum up several calls, each perhaps at rates of its own."""
 _UNROUTED = "unrouted"
 """Usage flag of a request to a provider's host at an endpoint that nobody knows."""
+_US_INFERENCE = "us_inference"
+"""Usage flag of a call that was processed in the United States, for more money."""
+_US_UPLIFT = Fraction(11, 10)
+"""On every kind of token, at Anthropic itself (docs.claude.com, "Data residency pricing")."""
 _NOT_SENT = "not_sent"
 """Usage flag of a call that was answered without a request to the provider."""
 
@@ -300,7 +305,11 @@ def _lines(usage: TokenUsage, plan: Plan, operation: str, duration_ns: int | Non
     band = plan.band
     if plan.above and usage.input is not None:
         band = plan.bands[bisect_left(plan.above, usage.input)]
-    return lines_of(usage, band, operation=operation, duration_ns=duration_ns)
+    uplift = _US_UPLIFT if _US_INFERENCE in usage.flags else None
+    lines = lines_of(usage, band, operation=operation, duration_ns=duration_ns, uplift=uplift)
+    if uplift and plan.provider != "anthropic":
+        lines.note("us_inference_assumed", LOWER)
+    return lines
 
 
 def _computed(
@@ -315,7 +324,7 @@ def _computed(
         reason = f"the usage reported for {model!r} {wrong}"
         return Unpriced("invalid_usage", reason, provider, model, flags)
     if _UNROUTED in usage.flags:
-        reason = f"no protocol has this endpoint of {provider}, so what it bills is not known"
+        reason = f"no reader has this endpoint or client of {provider}: the bill is not known"
         return Unpriced("unrouted", reason, provider, model, flags)
     if isinstance(plan, Unpriced):
         return plan._replace(flags=flags)

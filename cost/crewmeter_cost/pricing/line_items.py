@@ -6,10 +6,11 @@ fees and missing rates. Each assumption has a flag, and a direction in which the
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.pricing.charge_result import Bound, Item
-from crewmeter_cost.pricing.unit_prices import GPU_HOUR, half_even
+from crewmeter_cost.pricing.unit_prices import GPU_HOUR, half_even, plain
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -77,6 +78,15 @@ class Lines:
             self.flags.append(flag)
         self.bounds.add(bound)
 
+    def raise_by(self, factor: Fraction) -> None:
+        """Lay a factor on every line so far."""
+        raised = []
+        for line in self.items:
+            cost = half_even(line.cost_pusd * factor.numerator, factor.denominator)
+            exact = Decimal(line.rate_usd) * factor.numerator / factor.denominator
+            raised.append(Item(line.item, line.quantity, plain(exact), cost))
+        self.items = raised
+
     @property
     def bound(self) -> Bound:
         """The bound of the sum. A sum that may be too low never passes for a ceiling."""
@@ -87,11 +97,18 @@ class Lines:
         return ""
 
 
-def lines_of(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int | None) -> Lines:
+def lines_of(
+    usage: TokenUsage,
+    band: Band,
+    *,
+    operation: str,
+    duration_ns: int | None,
+    uplift: Fraction | None = None,
+) -> Lines:
     """Return every line of a charge.
 
     ``usage`` must be consistent (see `charge.contradiction`). ``duration_ns`` prices machines
-    that are billed by the hour.
+    that are billed by the hour. ``uplift`` is a factor on tokens, and not on fees.
     """
     lines = Lines(band)
     if GPU_HOUR in band.rates:
@@ -99,6 +116,8 @@ def lines_of(usage: TokenUsage, band: Band, *, operation: str, duration_ns: int 
     elif not _paid_by_characters(usage, band, operation):
         _add_input(lines, usage, operation)
         _add_output(lines, usage, operation)
+    if uplift is not None:
+        lines.raise_by(uplift)
     _add_fees(lines, usage, operation)
     _add_units(lines, usage, operation)
     return lines

@@ -452,3 +452,13 @@ def rejected(path: str) -> int:
             for name, day in (("since", 19), ("until", 21))
         }
         return connection.scalar(text(query), window)
+
+
+def test_check_says_what_is_wrong_with_the_users_file(run, tmp_path, monkeypatch):
+    """As pricing does: the file, its line and a hint, and exit code 2."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[hosts]\n[[price]\n", "utf-8")
+    monkeypatch.setenv("CREWMETER_PRICES", str(prices))
+    code, out, err = run("prices", "check")
+    assert (code, out) == (2, "")
+    assert f"{prices} line 2 is not TOML" in err

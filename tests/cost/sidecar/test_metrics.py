@@ -176,6 +176,20 @@ def test_unpriced_calls_are_counted_but_refused_ones_are_not():
     )
 
 
+def test_usage_that_nobody_knows_is_counted_by_its_path():
+    """Each path has a series of its own; other flags and exact calls have none."""
+    meter = CallMetrics()
+    flags = ("unknown_usage:dreaming_tokens", "cache_ttl_assumed")
+    unknown = [call(1, usage=TokenUsage(1, 1, flags=flags)), call(2)]
+    meter.record([(each, UNPRICED) for each in unknown], [])
+    found = {
+        labels: number
+        for (name, labels), number in samples(meter).items()
+        if name == semconv.PROM_UNKNOWN_USAGE
+    }
+    assert found == {frozenset({("provider", "openai"), ("path", "dreaming_tokens")}): 1}
+
+
 def test_runs_tools_agents_and_tasks_are_counted():
     """Steps feed the run, tool and duration series; an abandoned one has no duration."""
     meter = CallMetrics()

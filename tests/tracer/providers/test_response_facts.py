@@ -179,7 +179,7 @@ DIMENSIONS = [
         None,
         {"usage": {**CLAUDE, "inference_geo": "us"}},
         "usage",
-        TokenUsage(1500, 1, flags=("unknown_usage:inference_geo",)),
+        TokenUsage(1500, 1, flags=("us_inference",)),
     ),
     (
         "provisioned throughput",

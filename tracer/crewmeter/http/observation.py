@@ -1,7 +1,8 @@
 """Observe every HTTP exchange with a model provider, whoever makes it.
 
 CrewAI's events say where a call belongs; its HTTP exchange says what was billed. `install` patches
-httpx, aiohttp, requests and botocore, each from the moment it is imported. Requests and responses
+httpx, aiohttp, requests and botocore, each from the moment it is imported. Calls by http.client,
+websockets and grpc are recorded without being read. Requests and responses
 pass through untouched.
 """
 
@@ -11,7 +12,15 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from crewmeter.http.clients import aiohttp, botocore, httpx, requests
+from crewmeter.http.clients import (
+    aiohttp,
+    botocore,
+    grpc,
+    http_client,
+    httpx,
+    requests,
+    websockets,
+)
 from crewmeter.http.http_call import HttpExchange, HttpObserver
 from crewmeter.import_hook import is_imported, when_imported
 
@@ -26,6 +35,10 @@ _PATCHES: dict[str, Callable[[ModuleType, HttpObserver], Callable[[], None]]] = 
     "httpx2": httpx.patch,
     "aiohttp": aiohttp.patch,
     "requests": requests.patch,
+    "http.client": http_client.patch,
+    "websockets.client": websockets.patch,
+    "grpc._channel": grpc.patch,
+    "grpc.aio._channel": grpc.patch,
     "botocore.client": botocore.patch,
     "aiobotocore.client": botocore.patch_aio,
 }

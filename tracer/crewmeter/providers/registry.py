@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from crewmeter.providers.provider_protocol import ProviderProtocol, Route
 
-__all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "declare_hosts", "find_endpoint"]
+__all__ = ["PROTOCOLS", "SHAPES", "Endpoint", "declare_hosts", "find_endpoint", "provider_behind"]
 
 PROTOCOLS: tuple[ProviderProtocol, ...] = (
     BEDROCK,
@@ -180,6 +180,11 @@ def _find(path: str, host: str | None, port: int | None) -> Endpoint | None:
         model=model,
         path=path,
     )
+
+
+def provider_behind(host: str | None) -> str | None:
+    """Return whose host it is: known here, or declared by the user."""
+    return provider_of_host(host) or _declared_provider(host)
 
 
 def declare_hosts(hosts: Mapping[str, str]) -> Callable[[], None]:

@@ -202,6 +202,8 @@ def _circumstances(span: Span) -> tuple[str, ...]:
     if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
         # LiteLLM says so of an answer from its cache, but also of models it has no price for.
         return ("cache_hit_assumed",)
+    if fact(attributes, "inference_geo") == "us":
+        return ("us_inference",)
     geo = fact(attributes, "inference_geo") or requested_geo(attributes)
     if geo is not None and geo not in _NEUTRAL_GEO:
         return ("unknown_usage:inference_geo",)

@@ -107,3 +107,14 @@ def test_a_short_report_does_not_build_every_group(ledger, monkeypatch):
         assert with_inexact_calls(opened, made, parse_filter(None), UTC).total.inexact_calls == 1
         monkeypatch.setattr(unknown_usage, "COUNTED_GROUPS", 1)
         assert with_inexact_calls(opened, made, parse_filter(None), UTC) == made
+
+
+def test_prices_check_lists_the_usage_that_nobody_knows(ledger):
+    """Each path by its provider with its calls, in the table and in JSON."""
+    arguments = ["prices", "check", "--ledger", ledger]
+    done = runner.invoke(build("prices"), [*arguments, "--format", "json"])
+    assert json.loads(done.stdout)["unknown_usage"] == [
+        {"provider": "openai", "path": "gen_ai.usage.dreaming_tokens", "calls": 1}
+    ]
+    printed = runner.invoke(build("prices"), arguments, env={"COLUMNS": "100"}).stdout
+    assert "gen_ai.usage.dreaming_tokens" in printed

@@ -66,7 +66,9 @@ def read_counts(raw: Raw, _: str | None) -> UsageDraft:
     draft.reasoning = count(details, "thinking_tokens", "reasoning_tokens") or 0
     draft.web_searches = count(part(raw, "server_tool_use"), "web_search_requests") or 0
     geo = raw.get("inference_geo")
-    if isinstance(geo, str) and geo not in _NEUTRAL_GEO:
+    if geo == "us":
+        draft.flags.append("us_inference")
+    elif isinstance(geo, str) and geo not in _NEUTRAL_GEO:
         draft.flags.append("unknown_usage:inference_geo")  # a surcharge that no list has
     return draft
 
