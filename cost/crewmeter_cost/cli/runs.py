@@ -23,6 +23,7 @@ from crewmeter_cost.cli.options import (
     zone,
 )
 from crewmeter_cost.cli.output import (
+    COST_LEGEND,
     UNPRICED_LEGEND,
     Amount,
     Cell,
@@ -35,12 +36,12 @@ from crewmeter_cost.cli.output import (
 from crewmeter_cost.filters import parse_filter
 from crewmeter_cost.formatting import run_status_text
 from crewmeter_cost.ledger.read.run_search import ORDERS, find_runs, read_order
-from crewmeter_cost.ledger.read.runs import RUN_COLUMNS
+from crewmeter_cost.ledger.read.runs import RUN_COLUMNS, inexact_runs
 from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.time_range import zone_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from crewmeter_cost.ledger.read.runs import Run
 
@@ -116,6 +117,7 @@ def _runs(
             limit=limit or None,
             offset=offset,
         )
+        inexact = inexact_runs(opened, page.runs) if format is Format.TABLE else frozenset()
     if format is Format.JSON:
         print_json([run.document() for run in page.runs])
     elif format is Format.CSV:
@@ -126,12 +128,12 @@ def _runs(
     elif not page.runs:
         sys.stdout.write("no runs match\n")
     else:
-        _print(page.runs, order)
+        _print(page.runs, order, inexact)
     if page.note:
         sys.stderr.write(f"note: {page.note}\n")
 
 
-def _print(found: Sequence[Run], order: str) -> None:
+def _print(found: Sequence[Run], order: str, inexact: Collection[str]) -> None:
     started = f"started ({zone_name(zone())})"
     columns = [
         ("run", "right"),
@@ -152,22 +154,23 @@ def _print(found: Sequence[Run], order: str) -> None:
         dropped |= {1, 5}
     if width < 56:
         dropped |= {3, 4}
-    rows = [_cells(run) for run in found]
+    rows = [_cells(run, inexact=run.run_id in inexact) for run in found]
     print_table(
         f"Runs, {_TITLES[order]}; `crewmeter show RUN` takes the start of an id",
         [column for index, column in enumerate(columns) if index not in dropped],
         [[cell for index, cell in enumerate(row) if index not in dropped] for row in rows],
-        legend=UNPRICED_LEGEND,
+        legend=COST_LEGEND if inexact else UNPRICED_LEGEND,
     )
 
 
-def _cells(run: Run) -> list[Cell]:
+def _cells(run: Run, *, inexact: bool) -> list[Cell]:
     cost: Cell = Amount(0)
     if run.calls:
         cost = cost_amount(
             run.cost_pusd,
             priced=run.priced_calls,
             unpriced=run.unpriced_calls,
+            inexact=int(inexact),
         )
     duration = "–"
     if run.duration_ns is not None:

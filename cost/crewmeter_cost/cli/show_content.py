@@ -64,13 +64,15 @@ def print_content(nodes: Sequence[Node], content: Mapping[str, Mapping[str, str]
 
 def _parts(item: str, text: str) -> Iterator[tuple[str, str]]:
     """Yield (title, text) of each message, or of the whole text where it holds none."""
+    title = _TITLES.get(item, item)
     messages = _messages(text)
     if messages is None:
-        yield _TITLES.get(item, item), text
+        yield title, text
         return
     for message in messages:
-        said = [_part(part) for part in message["parts"]]
-        yield str(message.get("role") or _TITLES.get(item, item)), "\n".join(said)
+        said = map(_part, message["parts"])
+        role = message.get("role") or title
+        yield str(role), "\n".join(said)
 
 
 def _messages(text: str) -> list[dict[str, Any]] | None:
@@ -88,7 +90,9 @@ def _messages(text: str) -> list[dict[str, Any]] | None:
 
 def _has_parts(message: dict[str, Any]) -> bool:
     parts = message.get("parts")
-    return isinstance(parts, list) and all(isinstance(part, dict) for part in parts)
+    if not isinstance(parts, list):
+        return False
+    return all(isinstance(part, dict) for part in parts)
 
 
 def _part(part: Mapping[str, Any]) -> str:

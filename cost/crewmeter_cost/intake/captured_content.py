@@ -111,17 +111,26 @@ def _numbered(attributes: Mapping[str, object]) -> dict[str, str]:
         item = _ITEM_OF_SIDE[match["old"] or match["side"]]
         message = found.setdefault(item, {}).setdefault(int(match["number"]), {})
         message[match["field"]] = _text(value)
-    joined = {}
-    for item, messages in found.items():
-        shaped = [
+    return {item: _joined(messages) for item, messages in found.items()}
+
+
+def _joined(messages: Mapping[int, Mapping[str, str]]) -> str:
+    """Return numbered messages as JSON in the shape of the conventions."""
+    newest = sorted(messages)[-_MOST_MESSAGES:]
+    shaped = []
+    for number in newest:
+        message = messages[number]
+        part = {
+            "type": "text",
+            "content": message.get("content"),
+        }
+        shaped.append(
             {
                 "role": message.get("role"),
-                "parts": [{"type": "text", "content": message.get("content")}],
+                "parts": [part],
             }
-            for _, message in sorted(messages.items())[-_MOST_MESSAGES:]
-        ]
-        joined[item] = json.dumps(shaped, ensure_ascii=False)
-    return joined
+        )
+    return json.dumps(shaped, ensure_ascii=False)
 
 
 def _text(value: object) -> str:
@@ -135,8 +144,11 @@ def _text(value: object) -> str:
 
 def _clean(text: str) -> str:
     """Return a text that any database takes, without keys, and of bounded length."""
-    clean = scrub(text[: LONGEST + _SCRUBBED_BEYOND].replace("\0", ""))
-    clean = clean.encode("utf-8", "replace").decode("utf-8")
-    if len(text) <= LONGEST and len(clean) <= LONGEST:
+    beginning = text[: LONGEST + _SCRUBBED_BEYOND]
+    clean = scrub(beginning.replace("\0", ""))
+    # Half a surrogate pair is text to Python, and to no database.
+    encoded = clean.encode("utf-8", "replace")
+    clean = encoded.decode("utf-8")
+    if max(len(text), len(clean)) <= LONGEST:
         return clean
     return f"{clean[:LONGEST]}…[cut]"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
 __all__ = [
     "Sql",
@@ -99,7 +99,7 @@ def where(conditions: Sequence[Sql]) -> Sql:
     return sql("WHERE", all_of(conditions))
 
 
-def placeholders(values: Sequence[Any]) -> str:
+def placeholders(values: Collection[Any]) -> str:
     """Return a question mark for each value, with commas between."""
     return ", ".join("?" * len(values))
 

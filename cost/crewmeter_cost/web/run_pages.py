@@ -11,12 +11,15 @@ from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
 from crewmeter_cost.filters import Filter, Term, parse_filter
 from crewmeter_cost.ledger.content.run_content import step_content
 from crewmeter_cost.ledger.read.run_search import find_runs, read_order
-from crewmeter_cost.ledger.read.runs import find_run
+from crewmeter_cost.ledger.read.runs import find_run, inexact_runs
 from crewmeter_cost.money import PICO
+from crewmeter_cost.pricing.charge_result import EXACT
 from crewmeter_cost.web.panel_queries import ask
 from crewmeter_cost.web.params import ANY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Engine
 
     from crewmeter_cost.ledger.read.runs import Run
@@ -100,9 +103,10 @@ def run_list(
         limit=PAGE,
         offset=request.skip,
     )
+    inexact = inexact_runs(ledger, page.runs)
     return {
-        "columns": ["time", *_COLUMNS, "cost_usd"],
-        "rows": [_row(run) for run in page.runs],
+        "columns": ["time", *_COLUMNS, "cost_usd", "inexact"],
+        "rows": [_row(run, inexact=run.run_id in inexact) for run in page.runs],
         "page": PAGE,
         "note": page.note,
         "terms": [term.text for term in written],
@@ -121,7 +125,7 @@ def _picked(parameters: PanelParameters) -> tuple[Term, ...]:
     return tuple(picked)
 
 
-def _row(run: Run) -> list[object]:
+def _row(run: Run, *, inexact: bool) -> list[object]:
     """Return a run as the list has it.
 
     The cost is a number of USD, for bars and sorting.
@@ -131,6 +135,7 @@ def _row(run: Run) -> list[object]:
         run.started_ns // 10**9,
         *(getattr(run, name) for name in _COLUMNS),
         None if cost is None else cost / PICO,
+        inexact,
     ]
 
 
@@ -160,8 +165,15 @@ def run_comparison(ledger: Ledger, a: str | None, b: str | None) -> dict[str, ob
 
 def content_of_step(ledger: Ledger, run_id: str, span_id: str) -> dict[str, object]:
     """Return what a step captured, as far as it is stored, in the order to display it."""
-    found = step_content(ledger, run_id, span_id)
-    return {"items": [{"item": item, "text": text} for item, text in found.items()]}
+    items = []
+    for item, text in step_content(ledger, run_id, span_id).items():
+        items.append(
+            {
+                "item": item,
+                "text": text,
+            }
+        )
+    return {"items": items}
 
 
 def run_tree(engine: Engine, run_id: str) -> dict[str, object]:
@@ -175,9 +187,18 @@ def run_tree(engine: Engine, run_id: str) -> dict[str, object]:
     steps = _rows(engine, _STEPS, run_id)
     calls = _rows(engine, _CALLS, run_id)
     nodes = [{**node, "billed": False} for node in steps]
-    nodes += [{**node, "billed": True} for node in calls]
+    for call in calls:
+        inexact = _is_inexact(call)
+        nodes.append({**call, "billed": True, "inexact": inexact})
     truncated = len(steps) == _MOST_NODES or len(calls) == _MOST_NODES
     return {"run": found[0], "nodes": nodes, "truncated": truncated}
+
+
+def _is_inexact(call: Mapping[str, object]) -> bool:
+    """Return whether a call's cost is a bound or an estimate."""
+    if call["cost_usd"] is None:
+        return False
+    return call["cost_status"] not in EXACT
 
 
 def _rows(engine: Engine, sql: str, run_id: str) -> list[dict[str, object]]:

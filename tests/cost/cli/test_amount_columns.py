@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from support.ledger_build import CONTEXT, call, frozen, priced, root
 
 from crewmeter_cost.analysis.live import look
 from crewmeter_cost.cli import main
@@ -98,4 +99,21 @@ def test_runs_shorten_names_on_one_line(month, monkeypatch, capsys):
             capsys, monkeypatch, width, "runs", "--limit", "0", "--ledger", url
         ).splitlines()
         table = lines[lines.index(next(line for line in lines if "cost" in line)) + 1 :]
-        assert all(re.match(r"[0-9a-f]{8} |\* ", line) for line in table), width
+        legend = next(index for index, line in enumerate(table) if line.startswith("* "))
+        assert all(re.match(r"[0-9a-f]{8} ", line) for line in table[:legend]), width
+
+
+def test_a_run_of_estimates_has_a_star(ledger, ledger_path, capsys, monkeypatch):
+    """Bounds and estimates make the cost of a run inexact, also where every call has a price."""
+    inexact = replace(CONTEXT, run_id="00000000000000bb")
+    rows = [
+        (call(1), priced(USD)),
+        (call(2, context=inexact), priced(USD)),
+        (call(3, context=inexact), priced(USD, status="estimated")),
+    ]
+    roots = [root(), root(span_id="00000000000000bb", context=inexact)]
+    ledger.write(rows, roots, frozen)
+    lines = _printed(capsys, monkeypatch, 100, "runs", "--ledger", str(ledger_path)).splitlines()
+    costs = {line.split()[-1] for line in lines if "00000000" in line}
+    assert costs == {"$1.0000", "$2.0000*"}
+    assert lines[-1].startswith("* not exact")

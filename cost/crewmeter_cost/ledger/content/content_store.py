@@ -52,6 +52,7 @@ _INSERT = (
     '(trace_id, span_id, item, started_ns, stored_ns, "user", text) '
     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_TRACES_AT_ONCE = 500
 _BUSY_SECONDS = 1.0
 _QUIET_SECONDS = 60.0
 """At most one complaint in this time."""
@@ -179,18 +180,18 @@ class ContentStore:
 
     def delete_user(self, name: str, trace_ids: Sequence[str]) -> int:
         """Delete the content of a user and of their traces, and return how much it was."""
-        deleted = self._delete(Sql('"user" = ?', (name,)))
-        for first in range(0, len(trace_ids), 500):
-            some = trace_ids[first : first + 500]
-            deleted += self._delete(one_of("trace_id", some))
+        own = Sql('"user" = ?', (name,))
+        deleted = self._delete(own)
+        for some in _in_parts(trace_ids):
+            deleted += self._delete(some)
         return deleted
 
     def count_user(self, name: str, trace_ids: Sequence[str]) -> int:
         """Return how much `delete_user` would delete."""
-        counted = self._count(Sql('"user" = ?', (name,)))
-        for first in range(0, len(trace_ids), 500):
-            some = one_of("trace_id", trace_ids[first : first + 500])
-            others = Sql('("user" IS NULL OR "user" <> ?)', (name,))
+        own = Sql('"user" = ?', (name,))
+        others = Sql('("user" IS NULL OR "user" <> ?)', (name,))
+        counted = self._count(own)
+        for some in _in_parts(trace_ids):
             counted += self._count(some, others)
         return counted
 
@@ -329,6 +330,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     if mode == "rw":
         connection.execute("PRAGMA secure_delete = ON")
     return connection
+
+
+def _in_parts(trace_ids: Sequence[str]) -> Iterator[Sql]:
+    """Yield conditions that a row is of some of the traces, until all were named."""
+    for first in range(0, len(trace_ids), _TRACES_AT_ONCE):
+        last = first + _TRACES_AT_ONCE
+        yield one_of("trace_id", trace_ids[first:last])
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

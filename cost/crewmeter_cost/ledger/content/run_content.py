@@ -32,9 +32,13 @@ def run_content(ledger: Ledger, run_id: str) -> dict[str, dict[str, str]]:
 
     Raises `CrewMeterError` where the store cannot be read now.
     """
-    traces = _traces(ledger, Sql(_TRACES, (run_id, run_id)))
-    found = ContentStore(ledger.url).of_traces(traces)
-    return {span_id: _in_order(items) for span_id, items in found.items()}
+    query = Sql(_TRACES, (run_id, run_id))
+    traces = _traces(ledger, query)
+    store = ContentStore(ledger.url)
+    content = {}
+    for span_id, items in store.of_traces(traces).items():
+        content[span_id] = _in_order(items)
+    return content
 
 
 def step_content(ledger: Ledger, run_id: str, span_id: str) -> dict[str, str]:
@@ -46,10 +50,15 @@ def step_content(ledger: Ledger, run_id: str, span_id: str) -> dict[str, str]:
     traces: list[str] = []
     with suppress(ValueError):
         key = bytes.fromhex(span_id)
-        traces = _traces(ledger, Sql(_TRACES_OF_STEP, (run_id, key, run_id, key)))
+        query = Sql(
+            _TRACES_OF_STEP,
+            (run_id, key, run_id, key),
+        )
+        traces = _traces(ledger, query)
     if not traces:
         raise NotInCatalogueError(f"there is no step {span_id!r} in a run {run_id!r}")
-    found = ContentStore(ledger.url).of_span(traces, span_id.lower())
+    store = ContentStore(ledger.url)
+    found = store.of_span(traces, span_id.lower())
     return _in_order(found)
 
 
@@ -61,4 +70,8 @@ def _traces(ledger: Ledger, query: Sql) -> list[str]:
 
 
 def _in_order(items: dict[str, str]) -> dict[str, str]:
-    return {item: items[item] for item in ITEMS if item in items}
+    ordered = {}
+    for item in ITEMS:
+        if item in items:
+            ordered[item] = items[item]
+    return ordered

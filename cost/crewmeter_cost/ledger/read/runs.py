@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.read.query import rounded, started_within
-from crewmeter_cost.ledger.sql import Sql, one_of, sql, starts_with, where
+from crewmeter_cost.ledger.sql import (
+    Sql,
+    one_of,
+    one_of_ids,
+    placeholders,
+    sql,
+    starts_with,
+    where,
+)
 from crewmeter_cost.money import PICO, exact_usd, moment, nanoseconds
+from crewmeter_cost.pricing.charge_result import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +26,15 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.session import Session
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["NEWEST_FIRST", "RUN_COLUMNS", "Run", "find_run", "read_runs", "runs"]
+__all__ = [
+    "NEWEST_FIRST",
+    "RUN_COLUMNS",
+    "Run",
+    "find_run",
+    "inexact_runs",
+    "read_runs",
+    "runs",
+]
 
 RUN_COLUMNS = (
     "run_id",
@@ -58,6 +75,10 @@ _RUNS = """
     LEFT JOIN label AS users ON users.id = run."user"
     LEFT JOIN label AS sessions ON sessions.id = run.session
 """
+_INEXACT = """
+    SELECT DISTINCT call.run FROM call JOIN label ON label.id = call.cost_status
+"""
+_RUNS_AT_ONCE = 500
 _NO_LIMIT = 2**62
 """SQLite takes no OFFSET without a LIMIT."""
 _LISTED = 5
@@ -202,6 +223,28 @@ def runs(
         conditions.append(Sql("run.status <> 'running'"))
     with ledger.read_session() as session:
         return read_runs(session, conditions, limit=limit)
+
+
+def inexact_runs(ledger: Ledger, found: Sequence[Run]) -> frozenset[str]:
+    """Return the ids of those runs whose cost has bounds or estimates in it."""
+    numbers = [run.number for run in found if run.priced_calls]
+    priced = Sql("call.cost_pusd IS NOT NULL")
+    estimated = Sql(
+        f"label.value NOT IN ({placeholders(EXACT)})",
+        tuple(sorted(EXACT)),
+    )
+    inexact: set[int] = set()
+    with ledger.read_session() as session:
+        for first in range(0, len(numbers), _RUNS_AT_ONCE):
+            last = first + _RUNS_AT_ONCE
+            some = one_of_ids("call.run", numbers[first:last])
+            query = sql(
+                _INEXACT,
+                where([some, priced, estimated]),
+            )
+            for (number,) in session.rows(query):
+                inexact.add(number)
+    return frozenset(run.run_id for run in found if run.number in inexact)
 
 
 def find_run(

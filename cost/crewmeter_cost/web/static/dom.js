@@ -14,15 +14,17 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** An amount with a star behind it where calls without a price are missing from it. The star hangs beside the column. */
-export function starred(text, unpriced) {
+/** An amount with a star behind it where calls without a price are missing from it, or it holds bounds and estimates. The star hangs beside the column. */
+export function starred(text, unpriced, inexact = 0) {
   const missing = unpriced === 1 ? "1 call without a price is not included" : `${unpriced} calls without a price are not included`;
-  return unpriced ? [text, el("span", { class: "star", title: missing }, "*")] : [text];
+  const why = unpriced ? missing : "with bounds and estimates";
+  return unpriced || inexact ? [text, el("span", { class: "star", title: why }, "*")] : [text];
 }
 
 /** What the star says; nothing where no amount has one. */
-export function starNote(any) {
-  return any ? el("p", { class: "note legend" }, "* without calls that have no price") : null;
+export function starNote(unpriced, inexact = false) {
+  if (inexact) return el("p", { class: "note legend" }, "* not exact: without calls that have no price, or with bounds and estimates");
+  return unpriced ? el("p", { class: "note legend" }, "* without calls that have no price") : null;
 }
 
 /** A custom property or style through the CSSOM, which the content security policy allows. */

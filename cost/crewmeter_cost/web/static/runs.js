@@ -55,7 +55,7 @@ export async function drawRuns(main, state, query, { link, stale, change, keys }
     skip > 0 ? el("a", { href: link({ skip: skip > answer.page ? skip - answer.page : null }), "data-go": true }, "← newer") : null,
     el("span", { class: "note" }, `${skip + 1} to ${skip + runs.length}`),
     runs.length === answer.page ? el("a", { href: link({ skip: skip + answer.page }), "data-go": true }, "more →") : null);
-  main.replaceChildren(...top, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), starNote(runs.some((run) => run.unpriced_calls && run.cost_usd !== null)) ?? "", pager);
+  main.replaceChildren(...top, el("article", { class: "panel wide" }, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs" }, el("table", { class: "runs" }, el("thead", {}, head), el("tbody", {}, rows)))), starNote(runs.some((run) => run.unpriced_calls && run.cost_usd !== null), runs.some((run) => run.inexact)) ?? "", pager);
 }
 
 /** The filter as chips that can be taken away, a field for further terms, and one for a text. */
@@ -94,7 +94,7 @@ function picked(state, link) {
 }
 
 function runLine(run, largest, link, price, box) {
-  const cost = el("td", { class: "right barred" }, starred(run.cost_usd === null && run.unpriced_calls ? "unknown" : price(run.cost_usd), run.cost_usd === null ? 0 : run.unpriced_calls));
+  const cost = el("td", { class: "right barred" }, starred(run.cost_usd === null && run.unpriced_calls ? "unknown" : price(run.cost_usd), run.cost_usd === null ? 0 : run.unpriced_calls, run.inexact));
   styled(cost, { "--share": largest ? (run.cost_usd ?? 0) / largest : 0 });
   return el("tr", {},
     el("td", {}, instant(run.time, { withSeconds: true })),
@@ -113,7 +113,7 @@ function runLine(run, largest, link, price, box) {
 
 /** Nodes as a forest: children under parents, whatever lost its parent under the run; costs and tokens added up the tree. */
 export function grow(nodes, rootId) {
-  const byId = new Map(nodes.map((node) => [node.id, { ...node, unpriced_call: node.unpriced ?? 0, children: [], cost: 0, unpriced: 0, tokens: 0, calls: 0 }]));
+  const byId = new Map(nodes.map((node) => [node.id, { ...node, unpriced_call: node.unpriced ?? 0, inexact: node.inexact ? 1 : 0, children: [], cost: 0, unpriced: 0, tokens: 0, calls: 0 }]));
   const tops = [];
   const root = byId.get(rootId);
   for (const node of byId.values()) {
@@ -135,7 +135,7 @@ export function grow(nodes, rootId) {
     node.children.sort((a, b) => a.started_ms - b.started_ms);
     for (const child of node.children) {
       add(child);
-      for (const sum of ["cost", "tokens", "calls", "unpriced"]) node[sum] += child[sum];
+      for (const sum of ["cost", "tokens", "calls", "unpriced", "inexact"]) node[sum] += child[sum];
     }
   };
   tops.forEach(add);
@@ -149,10 +149,11 @@ export async function drawRun(main, state, { link, stale, word, traceUrl, conten
   if (stale()) return;
   const trees = grow(nodes, run.run_id);
   const trace = traceUrl ? el("a", { href: traceUrl.replaceAll("{trace_id}", run.trace_id), target: "_blank", rel: "noreferrer" }, run.trace_id) : el("code", {}, run.trace_id);
-  const unknown = run.unpriced_calls ? ` + ${run.unpriced_calls} calls without a price` : "";
+  const without = `${run.unpriced_calls} ${run.unpriced_calls === 1 ? "call" : "calls"} without a price`;
+  const unknown = run.unpriced_calls ? ` + ${without}` : "";
   const facts = [
     ["Outcome", badge(run.status)], ["Started", instant(run.time, { withSeconds: true })], ["Duration", format("s", run.duration_seconds)],
-    ["Cost", run.cost_usd === null ? `unknown: ${run.unpriced_calls} calls without a price` : usd(run.cost_usd) + unknown], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
+    ["Cost", run.cost_usd === null ? `unknown: ${without}` : usd(run.cost_usd) + unknown], ["Model calls", count(run.calls)], ["Tool calls", count(run.tool_calls)],
     ["Tokens in", count(run.input_tokens)], ["Tokens out", count(run.output_tokens)], ["Error", run.error_type], ["Team", run.team], ["User", run.user],
     ["Session", run.session === null ? null : el("a", { href: link({ view: "runs", run: null, span: null, where: term("session", run.session) }), "data-go": true }, run.session)], ["Service", run.service], ["Trace", trace],
   ].filter(([, value]) => value !== null && value !== undefined);
@@ -164,7 +165,7 @@ export async function drawRun(main, state, { link, stale, word, traceUrl, conten
     el("h1", {}, run.name, el("span", { class: "note" }, ` ${run.kind ?? "run"}`)),
     el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     ...(truncated ? [el("p", { class: "failed" }, "This run is longer than 5,000 steps. Only the first 5,000 are listed.")] : []),
-    el("div", { class: "beside" }, el("article", { class: "panel wide", "aria-label": "Steps" }, steps, starNote(run.unpriced_calls && run.cost_usd !== null)), detail),
+    el("div", { class: "beside" }, el("article", { class: "panel wide", "aria-label": "Steps" }, steps, starNote(run.unpriced_calls && run.cost_usd !== null, trees.some((tree) => tree.inexact))), detail),
   );
 }
 
@@ -257,7 +258,7 @@ function nodeLine(node, depth, { start, end, open, toggle, select, word, price }
 /** What a step's calls cost. Unknown is never written as $0. */
 function sumOf(node, price) {
   if (node.unpriced && node.cost === 0) return "unknown";
-  return starred(price(node.cost), node.unpriced);
+  return starred(price(node.cost), node.unpriced, node.inexact);
 }
 
 /** The same as a sentence. */
