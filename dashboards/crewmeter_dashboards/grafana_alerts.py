@@ -41,15 +41,23 @@ class LedgerAlert:
 _TOTAL = "SELECT COALESCE(SUM(cost_usd), 0) FROM total_hourly WHERE time >= "
 _MONTH = f"({_TOTAL}@month_start)"
 _DAY = "time >= @now - 86400"
+# The value of query A. Without dollar signs, in which Grafana's provisioning sees variables.
+_SHARE = "{{ humanizePercentage .Values.A.Value }}"
+_TIMES = '{{ printf "%.1f" .Values.A.Value }}'
 
 
 def ledger_alerts(t: Thresholds) -> tuple[LedgerAlert, ...]:
     """Return every rule on the ledger, with the numbers of `t`."""
-    return (*_month(t), _forecast(), _unusual(t), _waste(t), _drift(t))
+    return (*_month(t), _forecast(t), _unusual(t), _waste(t), _drift(t))
+
+
+def _budget(t: Thresholds) -> str:
+    return f"{t('spend', 'month_budget_usd'):,.0f} USD"
 
 
 def _month(t: Thresholds) -> tuple[LedgerAlert, ...]:
     shares = t.month_shares
+    budget = _budget(t)
     rules = []
     for share, following in zip(shares, (*shares[1:], None), strict=True):
         rules.append(
@@ -62,7 +70,8 @@ def _month(t: Thresholds) -> tuple[LedgerAlert, ...]:
                 below=following,
                 lasting="5m",
                 runbook="month-to-date",
-                summary=f"Spend this month has passed {share:.0%} of the budget.",
+                summary=f"Spend this month is {_SHARE} of the budget of {budget} "
+                f"(limit {share:.0%}).",
                 board="spend",
                 panel="budget_used",
             )
@@ -70,7 +79,7 @@ def _month(t: Thresholds) -> tuple[LedgerAlert, ...]:
     return tuple(rules)
 
 
-def _forecast() -> LedgerAlert:
+def _forecast(t: Thresholds) -> LedgerAlert:
     return LedgerAlert(
         uid="crewmeter-forecast",
         title="Forecast over budget",
@@ -80,7 +89,8 @@ def _forecast() -> LedgerAlert:
         below=None,
         lasting="1h",
         runbook="forecast-over-budget",
-        summary="At the pace of the last four weeks this month ends over budget.",
+        summary="At the pace of the last four weeks this month ends at "
+        f"{_SHARE} of the budget of {_budget(t)} (limit 100%).",
         board="spend",
         panel="forecast_share",
     )
@@ -102,8 +112,8 @@ def _unusual(t: Thresholds) -> LedgerAlert:
         below=None,
         lasting="0s",
         runbook="spend-unusual",
-        summary="The last whole hour cost several times the mean of the same hour of the last "
-        "three weeks.",
+        summary=f"The last whole hour cost {_TIMES} times the mean of the same hour of the last "
+        f"three weeks (limit {t('spend', 'usual_ratio'):g} times).",
         board="overview",
         panel="spend_by_crew",
     )
@@ -124,7 +134,8 @@ def _waste(t: Thresholds) -> LedgerAlert:
         below=None,
         lasting="30m",
         runbook="waste",
-        summary="A large share of the cost of the last day went into runs that failed.",
+        summary=f"{_SHARE} of the cost of the last day went into runs that failed "
+        f"(limit {t('spend', 'wasted_share'):.0%}).",
         board="spend",
         panel="waste_share",
     )
@@ -145,7 +156,8 @@ def _drift(t: Thresholds) -> LedgerAlert:
         below=None,
         lasting="1h",
         runbook="price-drift",
-        summary="What providers report for a call differs from what the price book says.",
+        summary="What providers report for the calls of the last day differs by "
+        f"{_SHARE} from what the price book says (limit {t('spend', 'price_drift_share'):.1%}).",
         board="spend",
         panel="reported",
     )

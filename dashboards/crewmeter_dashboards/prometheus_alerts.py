@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from crewmeter_dashboards.panels.words import label_in_words
+
 if TYPE_CHECKING:
     from crewmeter_dashboards.thresholds import Thresholds
 
@@ -218,10 +220,10 @@ def _prices(t: Thresholds) -> tuple[Alert, ...]:
             f"crewmeter:unpriced_calls:increase1h >= {t('meter', 'unpriced_calls'):g}",
             "5m",
             "unpriced-calls",
-            "{{ $value | printf `%.0f` }} calls to {{ $labels.model }} have no price "
-            "({{ $labels.reason }})",
-            "They are of the last hour, provider {{ $labels.provider }}, and are not included in "
-            "any cost.",
+            "{{ $value | printf `%.0f` }} calls to {{ $labels.model }} have no known cost: "
+            f"{label_in_words('reason', 'cost_status')}",
+            f"They are of the last hour, provider {label_in_words('provider', 'provider')}, and "
+            "are not included in any cost.",
         ),
         Alert(
             "PricesStale",

@@ -11,6 +11,7 @@ import yaml
 from support.boards import program
 from support.paths import ROOT
 
+from crewmeter_dashboards.grafana_alerts import ledger_alerts
 from crewmeter_dashboards.thresholds import load
 
 SCRIPT = ROOT / "scripts/alertmanager.sh"
@@ -105,3 +106,16 @@ def test_every_alert_links_to_a_runbook_that_exists():
             assert Path(
                 ROOT / "docs/runbooks" / f"{url.rstrip('/').rpartition('/')[2]}.md"
             ).is_file()
+
+
+def test_an_alert_on_the_ledger_names_its_value_and_limit():
+    """A page at night says how far it is beyond what, without opening Grafana."""
+    alerts = ledger_alerts(load())
+    assert alerts
+    for alert in alerts:
+        limit = f"limit {alert.above:.0%}"
+        if alert.uid == "crewmeter-unusual":
+            limit = f"limit {alert.above:g} times"
+        assert ".Values.A.Value" in alert.summary, alert.uid
+        assert limit in alert.summary.replace(".0%", "%"), alert.uid
+        assert "$" not in alert.summary

@@ -463,3 +463,33 @@ def test_pages_and_tickets_go_their_own_ways():
             timeout=300,
         )
         assert done.stdout.strip() == severity
+
+
+def test_an_alert_says_statuses_and_providers_in_words(tmp_path):
+    """Whoever reads the alert reads `provider sent no usage` at `AWS Bedrock`, not codes."""
+    labels = {"provider": "aws.bedrock", "model": "new", "reason": "usage_missing"}
+    inner = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    series = {"series": f"crewmeter_unpriced_calls_total{{{inner}}}", "values": "0x30 0+1x60"}
+    (rule,) = [
+        rule
+        for group in _groups("alerts.yml")
+        for rule in group["rules"]
+        if rule["alert"] == "UnpricedCalls"
+    ]
+    expected = {
+        "summary": "30 calls to new have no known cost: provider sent no usage",
+        "description": "They are of the last hour, provider AWS Bedrock, and are not included in "
+        "any cost.",
+        "runbook_url": rule["annotations"]["runbook_url"],
+    }
+    check = {
+        "eval_time": "61m",
+        "alertname": "UnpricedCalls",
+        "exp_alerts": [{"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": expected}],
+    }
+    test = {"interval": "1m", "input_series": [series], "alert_rule_test": [check]}
+    rules = _only(tmp_path, {"UnpricedCalls"})
+    path = tmp_path / "words.yml"
+    document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]}
+    path.write_text(yaml.safe_dump(document), "utf-8")
+    _run([program("promtool"), "test", "rules", str(path)])

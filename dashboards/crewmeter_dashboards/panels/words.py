@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["WORDS", "in_words"]
+__all__ = ["WORDS", "in_words", "label_in_words"]
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "status": {"error": "failed"},
@@ -66,3 +66,11 @@ def in_words(column: str) -> str:
     for code, words in WORDS[column].items():
         cases.append(f"WHEN '{code}' THEN '{words}'")
     return f'CASE "{column}" {" ".join(cases)} ELSE "{column}" END'
+
+
+def label_in_words(label: str, column: str) -> str:
+    """Return a template of Prometheus for a label's value in the words of a column."""
+    text = ""
+    for code, words in WORDS[column].items():
+        text += f'{{{{ {"else " if text else ""}if eq $labels.{label} "{code}" }}}}{words}'
+    return f"{text}{{{{ else }}}}{{{{ $labels.{label} }}}}{{{{ end }}}}"
