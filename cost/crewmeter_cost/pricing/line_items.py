@@ -170,6 +170,9 @@ def _add_input(lines: Lines, usage: TokenUsage, operation: str) -> None:
     if usage.input_audio and "input_audio" not in lines.band.rates:
         # Billed as text, which is cheaper. Images and video mostly cost as much as text.
         lines.note("audio_rate_missing", LOWER)
+    if usage.input_image and "input_image" not in rates and operation == "embeddings":
+        # Embeddings of images cost more than those of text, unlike images in a prompt.
+        lines.note("image_rate_missing", LOWER)
     if media.is_assumed:
         lines.note("cached_modality_not_reported", UPPER)
     text = rest - media.audio - media.image - media.video

@@ -19,7 +19,15 @@ from crewmeter_cost.pricing.charge_result import FrozenRates, Unpriced
 from crewmeter_cost.pricing.effective_dates import PriceHistory, prices_at
 from crewmeter_cost.pricing.entry_lookup import EntryLookup
 from crewmeter_cost.pricing.overrides.schema import SELF_HOSTED, Overrides
-from crewmeter_cost.pricing.sellers import CHAINS, MAKERS, NOBODY, PASS_THROUGH, prefixed, tier_of
+from crewmeter_cost.pricing.sellers import (
+    CHAINS,
+    DEDICATED,
+    MAKERS,
+    NOBODY,
+    PASS_THROUGH,
+    prefixed,
+    tier_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,10 +50,6 @@ _OWN_MACHINES = frozenset(
 )
 _LESS_THAN_BILLED = frozenset({"region_price_missing", "variant_assumed", "deployment_assumed"})
 """Flags of a price that may be lower than the one billed."""
-_DEDICATED = frozenset(
-    {"together_ai", "fireworks", "baseten", "huggingface", "nebius", "friendliai", "databricks"}
-)
-"""Sellers of deployments of one's own, billed by the hour: their names are in no price list."""
 _ROUTER = re.compile(r"model[-_]router(?:[-_@].*)?")
 _ROUTER_PRICE = "0.14"
 """USD per million input tokens that Azure's model router adds to the model that it chose.
@@ -256,7 +260,7 @@ class PriceBook:
 
     def _is_deployment(self, provider: str | None, requested: str, host: str | None) -> bool:
         """Return whether a request named a deployment, and only the answer its model."""
-        if provider not in _DEDICATED:
+        if provider not in DEDICATED:
             return False
         name = requested.lower()
         return "/deployments/" in name or self._lookup.find(provider, [name], host) is None

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHAINS",
+    "DEDICATED",
     "MAKERS",
     "NOBODY",
     "PASS_THROUGH",
@@ -48,6 +49,19 @@ The charge says ``provider_assumed``.
 NOBODY = (None, "litellm", "litellm_proxy", "unknown", "custom")
 PASS_THROUGH = frozenset({"vercel_ai_gateway"})
 """Gateways that bill each maker's list price. The model's name begins with the maker."""
+DEDICATED = frozenset(
+    {
+        "together_ai",
+        "fireworks",
+        "baseten",
+        "deepinfra",
+        "huggingface",
+        "nebius",
+        "friendliai",
+        "databricks",
+    }
+)
+"""Sellers of deployments of one's own, billed by the hour: their names are in no price list."""
 _TIERS: dict[str, str | None] = {
     "": None,
     "default": None,

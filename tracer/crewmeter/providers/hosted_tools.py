@@ -1,16 +1,22 @@
-"""Tools that a chat provider runs itself, whose fees no usage object counts."""
+"""What a chat answer may bill beyond its plain counts, such as hosted tools."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from crewmeter.providers.json_values import as_list, as_map
+from crewmeter.usage.draft import Raw, UsageDraft, count
 
 if TYPE_CHECKING:
     from crewmeter.providers.provider_protocol import Json
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["HOSTED_TOOL_MARKS", "note_hosted_tools"]
+__all__ = [
+    "HOSTED_TOOL_MARKS",
+    "flag_second_names",
+    "flag_uncounted_tools",
+    "note_hosted_tools",
+]
 
 HOSTED_TOOL_MARKS = (b'"executed_tools"', b'"$web_search"', b'"annotations":[{', b'"citations":["')
 """What the events of a stream have in them that speak of such tools."""
@@ -37,3 +43,25 @@ def note_hosted_tools(facts: ResponseFacts, answer: Json, choice: Json) -> None:
         usage = as_map(answer.get("usage"))
         if usage and not any(usage.get(key) for key in _COUNTED_SOURCES):
             facts.flag_unknown("response.citations")
+
+
+def flag_uncounted_tools(draft: UsageDraft, raw: Raw, tools: Raw) -> None:
+    """Say that xAI ran more tools than it lists by kind."""
+    used = count(raw, "num_server_side_tools_used") or 0
+    if used > sum(number for number in tools.values() if type(number) is int):
+        draft.flags.append("unknown_usage:num_server_side_tools_used")
+
+
+def flag_second_names(draft: UsageDraft, raw: Raw, written: int) -> None:
+    """Flag Responses' names beside where they do not repeat the others.
+
+    Gateways to Claude leave cached tokens, read and ``written``, out of ``input_tokens``.
+    """
+    second = count(raw, "input_tokens")
+    prompt = count(raw, "prompt_tokens")
+    explained = (0, draft.cache_read, draft.cache_read + written)
+    if second and prompt and prompt - second not in explained:
+        draft.flags.append("unknown_usage:input_tokens")
+    second = count(raw, "output_tokens")
+    if second and second != (count(raw, "completion_tokens") or second):
+        draft.flags.append("unknown_usage:output_tokens")

@@ -213,7 +213,15 @@ _MODEL_PATHS: dict[str, tuple[str, ...]] = {
         ":retrieveContexts",
         ":generateSyntheticData",
     ),
-    "azure.ai.openai": ("/openai/", "/models/", "/anthropic/", "/providers/", "/images", "/chat"),
+    "azure.ai.openai": (
+        "/openai/",
+        "/models/",
+        "/anthropic/",
+        "/providers/",
+        "/images",
+        "/chat",
+        "/threads/",
+    ),
     "aws.bedrock": ("/model/", "/async-invoke", "/guardrail", "/agents/", "/flows/", "etrieve"),
     "github_copilot": ("/chat/", "/v1/", "/responses", "/embeddings"),
 }

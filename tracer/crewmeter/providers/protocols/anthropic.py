@@ -148,10 +148,16 @@ def read_message(facts: ResponseFacts, answer: Json) -> None:
 
 
 def _flag_fees(facts: ResponseFacts, tool: object) -> None:
-    if isinstance(tool, str) and tool in _BY_THE_HOUR:
+    if not isinstance(tool, str):
+        return
+    if tool in _BY_THE_HOUR:
         facts.flag("tool_fees_not_counted")
+    elif not tool.startswith(_COUNTED_TOOLS):
+        facts.flag_unknown(f"server_tool_use.{tool}")
 
 
+_COUNTED_TOOLS = ("web_search", "web_fetch", "tool_search", "advisor")
+"""Server tools that the usage counts, or that cost their tokens only."""
 _BY_THE_HOUR = frozenset({"code_execution", "bash_code_execution", "text_editor_code_execution"})
 """Server tools billed by a container's time, beyond a free share that the answer does not tell."""
 

@@ -94,7 +94,7 @@ _OPERATIONS = (
 )
 _ENDPOINTS_WITHOUT_VERSION = re.compile(
     r"/(?:search|generate|generations?|predictions?|invocations|inference|workflows|completions"
-    r"|services/aigc/.+)$"
+    r"|runs|services/aigc/.+)$"
 )
 """Endings of paths to models that name no version of an interface."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.providers.json_values import as_map
+from crewmeter.providers.json_values import as_list, as_map
 from crewmeter.providers.provider_protocol import Json, ProviderProtocol, Route
 
 if TYPE_CHECKING:
@@ -40,6 +40,13 @@ def _read_annotated(facts: ResponseFacts, request: Json) -> None:
         facts.flag("unknown_usage:bbox_annotation")
 
 
+def _read_conversation(facts: ResponseFacts, answer: Json) -> None:
+    """Flag a connector that ran and that the usage does not count."""
+    ran = [as_map(item).get("type") == "tool.execution" for item in as_list(answer.get("outputs"))]
+    if any(ran) and not as_map(answer.get("usage")).get("connectors"):
+        facts.flag_unknown("outputs.tool_execution")
+
+
 MISTRAL_OCR = ProviderProtocol(
     name="mistral_ocr",
     provider="mistral_ai",
@@ -52,6 +59,7 @@ MISTRAL_CONVERSATIONS = ProviderProtocol(
     name="mistral_conversations",
     provider="mistral_ai",
     routes=(Route("conversations", semconv.CHAT, provider="mistral_ai"),),
+    read=_read_conversation,
     response_keys=frozenset({"conversation_id", "object", "outputs", "usage"}),
 )
 """Agents that Mistral runs. Its connectors have fees that the usage names and no list has."""

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.providers.hosted_tools import HOSTED_TOOL_MARKS, note_hosted_tools
+from crewmeter.providers.hosted_tools import (
+    HOSTED_TOOL_MARKS,
+    flag_second_names,
+    flag_uncounted_tools,
+    note_hosted_tools,
+)
 from crewmeter.providers.json_values import as_map, first_map
 from crewmeter.providers.provider_protocol import (
     Json,
@@ -34,7 +39,6 @@ __all__ = [
     "OUTPUT_FIELDS",
     "SERVER_TOOLS",
     "SNOWFLAKE",
-    "flag_uncounted_tools",
     "read_chat",
     "read_usage_counts",
 ]
@@ -205,7 +209,11 @@ def _read_writes(
 def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
     """Read what CrewAI, LiteLLM and other providers add."""
     cached = count(raw, "cached_prompt_tokens") or draft.cache_read
+    others = {count(raw, name) for name in _CACHED_NAMES} - {None, 0, cached}
+    if cached and others:
+        draft.flags.append("counts_disagree")
     draft.cache_read = cached or count(raw, *_CACHED_NAMES) or 0
+    flag_second_names(draft, raw, count(raw, *_WRITTEN) or 0)
     draft.reasoning = count(raw, "reasoning_tokens") or draft.reasoning
     tools = part(raw, "server_side_tool_usage_details")
     server_tools = part(raw, "server_tool_use")
@@ -226,13 +234,6 @@ def _read_other_names(draft: UsageDraft, raw: Raw, inside: Raw) -> None:
     if raw.get("is_byok") is True and not part(raw, "cost_details").get("upstream_inference_cost"):
         # The provider behind a gateway bills the user's own key, at nobody here knows what.
         draft.flags.append("unknown_usage:is_byok")
-
-
-def flag_uncounted_tools(draft: UsageDraft, raw: Raw, tools: Raw) -> None:
-    """Say that xAI ran more tools than it lists by kind."""
-    used = count(raw, "num_server_side_tools_used") or 0
-    if used > sum(number for number in tools.values() if type(number) is int):
-        draft.flags.append("unknown_usage:num_server_side_tools_used")
 
 
 def _add_request_size(draft: UsageDraft, raw: Raw) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
+from crewmeter.providers.hosted_tools import flag_uncounted_tools
 from crewmeter.providers.json_values import as_map, as_text
 from crewmeter.providers.protocols.openai_chat import (
     CACHED_FIELDS,
@@ -15,7 +16,6 @@ from crewmeter.providers.protocols.openai_chat import (
     OPENAI_KEYS,
     OUTPUT_FIELDS,
     SERVER_TOOLS,
-    flag_uncounted_tools,
 )
 from crewmeter.providers.provider_protocol import (
     Json,
