@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from crewmeter_cost.config_limits import (
+    bounded_loader,
+    has_endless_number,
+    line_of_endless_key,
+)
 from crewmeter_cost.errors import CrewMeterError
 
 if TYPE_CHECKING:
@@ -20,7 +25,15 @@ if TYPE_CHECKING:
 
     import yaml
 
-__all__ = ["LARGEST_FILE", "Document", "FileKind", "KeyPath", "parse_toml", "read_document"]
+__all__ = [
+    "LARGEST_FILE",
+    "Document",
+    "FileKind",
+    "KeyPath",
+    "parse_toml",
+    "read_document",
+    "refuse_endless_numbers",
+]
 
 LARGEST_FILE = 1 << 20
 """Bytes; a larger file is a mistake, and may be a YAML bomb."""
@@ -35,7 +48,8 @@ _WORDS = {
 }
 """What `tomllib` says → what it means to somebody who wrote settings."""
 _MOST_TRIES = 200
-"""Of a large file only so many statements are tried, so that a mistake is answered at once."""
+_MOST_TRIED = 2 << 20
+"""Statements and characters that are tried of a large file, so that it is answered at once."""
 _STATEMENT = re.compile(r"\s*(?:\[|[A-Za-z0-9_\"'-][^=\n]*=)")
 KeyPath = tuple[str | int, ...]
 """Keys and list positions that lead to a value."""
@@ -122,20 +136,36 @@ def parse_toml(
 
     Raises `CrewMeterError` with the line to correct.
     """
+    endless = line_of_endless_key(text)
+    if endless is not None:
+        raise CrewMeterError(
+            f"{path} line {endless} has a key of too many parts",
+            hint=f"correct that line; {kind.guide} has an example",
+        )
     try:
-        return tomllib.loads(text, parse_float=parse_float)
+        data = tomllib.loads(text, parse_float=parse_float)
     except tomllib.TOMLDecodeError as error:
         line, problem = _toml_mistake(text, error)
         raise CrewMeterError(
             f"{path} line {line} is not TOML: {problem}",
             hint=f"correct that line; {kind.guide} has an example",
         ) from error
-    except ArithmeticError as error:
+    except (ArithmeticError, ValueError) as error:
         raise CrewMeterError(
             f"{path} has a number that is none: {error}", hint=f"{kind.guide} has an example"
         ) from error
     except RecursionError as error:
         raise _too_deep(path, kind) from error
+    refuse_endless_numbers(data, path, kind)
+    return data
+
+
+def refuse_endless_numbers(data: object, path: Path, kind: FileKind) -> None:
+    """Raise `CrewMeterError` where a number of a file has over a hundred digits."""
+    if has_endless_number(data):
+        raise CrewMeterError(
+            f"{path} has a number of over a hundred digits", hint=f"{kind.guide} has an example"
+        )
 
 
 def _too_deep(path: Path, kind: FileKind) -> CrewMeterError:
@@ -177,8 +207,8 @@ def _nearest(lines: dict[KeyPath, int], at: KeyPath) -> int:
 def _read_yaml(path: Path, text: str, kind: FileKind) -> Document:
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """PyYAML's safe loader, with floats as Decimals.
+    class Loader(bounded_loader()):  # type: ignore[misc]
+        """The safe loader, with floats as Decimals.
 
         Duplicate keys are refused by `_yaml_lines`.
         """
@@ -190,10 +220,14 @@ def _read_yaml(path: Path, text: str, kind: FileKind) -> Document:
         return loader.construct_yaml_float(node)
 
     Loader.add_constructor("tag:yaml.org,2002:float", exact)
+    lines: dict[KeyPath, int] = {}
+    loader = Loader(text)
     try:
-        root = yaml.compose(text, Loader=Loader)
-        data = yaml.load(text, Loader=Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        root = loader.get_single_node()
+        if root is not None:
+            _yaml_lines(root, (), lines)
+        data = None if root is None else loader.construct_document(root)
+    except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
         line = f" line {mark.line + 1}" if mark is not None else ""
@@ -207,14 +241,8 @@ def _read_yaml(path: Path, text: str, kind: FileKind) -> Document:
         raise CrewMeterError(
             f"{path} is not a table of settings", hint=f"see {kind.guide} for an example"
         )
-    lines: dict[KeyPath, int] = {}
-    if root is not None:
-        _yaml_lines(root, (), lines)
-    return Document(
-        path,
-        data,
-        lambda at: _nearest(lines, at),
-    )
+    refuse_endless_numbers(data, path, kind)
+    return Document(path, data, lambda at: _nearest(lines, at))
 
 
 def _yaml_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> None:
@@ -224,16 +252,11 @@ def _yaml_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> None
     for index, child in enumerate(children):
         if isinstance(child, tuple):
             key, value = child
-            lines.setdefault(
-                (*at, str(key.value)),
-                key.start_mark.line + 1,
-            )
+            # A key that is a list is refused later; as text, its aliases would be endless.
+            name = key.value if isinstance(key.value, str) else ""
+            lines.setdefault((*at, name), key.start_mark.line + 1)
             if len(at) < 8:
-                _yaml_lines(
-                    value,
-                    (*at, str(key.value)),
-                    lines,
-                )
+                _yaml_lines(value, (*at, name), lines)
         elif len(at) < 8:
             lines.setdefault(
                 (*at, index),
@@ -263,9 +286,14 @@ def _toml_mistake(text: str, error: Exception) -> tuple[int, str]:
 def _opening(lines: list[str]) -> int | None:
     """Return the line of the last statement above which everything can be read."""
     starts = [number for number, line in enumerate(lines) if _STATEMENT.match(line)]
+    tried = 0
     for start in reversed(starts[-_MOST_TRIES:]):
+        above = "\n".join(lines[:start])
+        tried += len(above)
+        if tried > _MOST_TRIED:
+            return None
         try:
-            tomllib.loads("\n".join(lines[:start]))
+            tomllib.loads(above)
         except tomllib.TOMLDecodeError:
             continue
         return start + 1

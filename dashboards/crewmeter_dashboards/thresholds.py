@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Thresholds", "ThresholdsError", "load"]
 
 
+_LARGEST_FILE = 1 << 15
+"""Bytes; the shipped file has a tenth. `tomllib` takes minutes for a dotted key of a megabyte."""
+
+
 class ThresholdsError(ValueError):
     """A thresholds file that cannot be used.
 
@@ -69,14 +73,25 @@ def load(
     shipped_file = resources.files("crewmeter_dashboards").joinpath("thresholds.toml")
     shipped = tomllib.loads(shipped_file.read_text("utf-8"))
     if overrides is not None:
-        try:
-            mine = tomllib.loads(overrides.read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ThresholdsError(f"{overrides}: {error}") from error
-        _merge(shipped, mine, str(overrides))
+        _merge(shipped, _read(overrides), str(overrides))
     shipped_runbooks = shipped.pop("runbooks")
     page = shipped.pop("page").rstrip("/")
     return Thresholds(runbooks=runbooks or shipped_runbooks, page=page, sections=shipped, zone=zone)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the tables of somebody's file of thresholds."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise ThresholdsError(f"{path}: {error}") from error
+    if len(raw) > _LARGEST_FILE:
+        raise ThresholdsError(f"{path} is larger than {_LARGEST_FILE:,} bytes")
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ThresholdsError(f"{path}: {error}") from error
 
 
 def _merge(shipped: dict[str, Any], mine: Mapping[str, Any], source: str, path: str = "") -> None:

@@ -15,7 +15,13 @@ from crewmeter_cost.budgets.definition import (
     split_scope,
 )
 from crewmeter_cost.budgets.loop_limits import LoopLimits, is_loop_form, parse_limits
-from crewmeter_cost.config_file import LARGEST_FILE, FileKind, parse_toml
+from crewmeter_cost.config_file import (
+    LARGEST_FILE,
+    FileKind,
+    parse_toml,
+    refuse_endless_numbers,
+)
+from crewmeter_cost.config_limits import bounded_loader
 from crewmeter_cost.errors import CrewMeterError
 
 __all__ = ["BudgetPlan", "plan_of", "read_budgets", "read_plan"]
@@ -179,23 +185,25 @@ def _parse(content: str, path: Path) -> object:
 def _parse_yaml(content: str, path: Path) -> object:
     import yaml  # only where someone wrote YAML
 
-    class WithoutAliases(yaml.SafeLoader):
+    class WithoutAliases(bounded_loader()):  # type: ignore[misc]
         """A loader that refuses aliases: a few hundred bytes could become gigabytes."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+                mark = self.peek_event().start_mark
                 raise yaml.constructor.ConstructorError(
                     None, None, "aliases are not read here", mark
                 )
             return super().compose_node(parent, index)
 
     try:
-        return yaml.load(content, Loader=WithoutAliases)  # a SafeLoader
+        document = yaml.load(content, Loader=WithoutAliases)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or " ".join(str(error).split())[:200]
         line = "" if mark is None else f" line {mark.line + 1}"
         raise CrewMeterError(f"{path}{line} is not YAML: {problem}", hint=_EXAMPLE) from error
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, ArithmeticError) as error:
         raise CrewMeterError(f"{path} is not YAML that can be read", hint=_EXAMPLE) from error
+    refuse_endless_numbers(document, path, _BUDGETS_FILE)
+    return document
