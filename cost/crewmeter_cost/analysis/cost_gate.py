@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -123,9 +124,11 @@ def parse_limit(text: str) -> Limit:
             hint="write 'cost +10%', 'calls +0', 'p95 +20%' or 'cost 0.05 USD'",
         )
     if match["metric"] not in GATE_METRICS:
+        near = difflib.get_close_matches(match["metric"], GATE_METRICS, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
         raise CrewMeterError(
             f"--max {text!r}: {match['metric']!r} is not a metric",
-            hint=f"one of {', '.join(GATE_METRICS)}; with /run after it, per run",
+            hint=f"{meant}one of {', '.join(GATE_METRICS)}; with /run after it, per run",
         )
     percent = match["unit"] == "%"
     if percent and not match["sign"]:

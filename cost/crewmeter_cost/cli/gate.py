@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     from crewmeter_cost.analysis.run_comparison import Totals
 
 __all__ = ["register"]
+
+
+_SECONDS = frozenset({"duration", "p50", "p95"})
+"""Metrics in seconds."""
 
 
 class GateFormat(StrEnum):
@@ -215,11 +220,24 @@ def _print(results: list[GateResult], format: GateFormat) -> None:
 def _cells(result: GateResult) -> list[str]:
     """Return a result as cells: its limit, three amounts, and the verdict."""
     document = result.document()
-    amounts = [str(document[name] or "–") for name in ("baseline", "value", "allowed")]
+    amounts = []
+    for name in ("baseline", "value", "allowed"):
+        amount = document[name]
+        amounts.append("–" if amount is None else _amount(result.limit.metric, str(amount)))
     verdict = "ok"
     if result.exceeded:
         verdict = f"EXCEEDED {result.reason or ''}".rstrip()
     return [result.limit.text, *amounts, verdict]
+
+
+def _amount(metric: str, exact: str) -> str:
+    """Return an amount as people read it. JSON has it exactly."""
+    amount = Decimal(exact)
+    if metric == "cost":
+        return f"${amount:,.6f}"
+    if metric in _SECONDS:
+        return f"{amount:,.2f}s"
+    return f"{amount:,.2f}".removesuffix(".00")
 
 
 def _markdown(results: list[GateResult]) -> str:

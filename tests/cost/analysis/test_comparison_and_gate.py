@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -215,3 +216,19 @@ def test_windows_are_compared_under_every_filter(command, path, term, calls, too
     assert made["a"]["tool_calls"] == tools
     model_calls = [each for each in made["steps"] if each["path"][-1].startswith("model")]
     assert sum(each["a"]["count"] for each in model_calls) == calls
+
+
+def test_a_gate_prints_amounts_with_their_units(command, path):
+    """Dollars to a millionth, seconds to a hundredth, counts whole. JSON has them exactly."""
+    words = ("gate", "--baseline", path, "--ledger", path, "--max", "cost +0%")
+    _, out, _ = command(*words, "--max", "p95 +0%", "--max", "calls +0")
+    cost, latency, calls = (line.split()[2:-1] for line in out.splitlines()[1:4])
+    assert all(re.fullmatch(r"\$\d+\.\d{6}", amount) for amount in cost), out
+    assert all(re.fullmatch(r"\d+\.\d\ds", amount) for amount in latency), out
+    assert all(re.fullmatch(r"\d+", amount) for amount in calls), out
+
+
+def test_a_metric_with_a_typo_names_the_nearest(command, path):
+    """As a filter does."""
+    code, _, error = command("gate", "--baseline", path, "--ledger", path, "--max", "csot +1%")
+    assert (code, "did you mean cost?" in error) == (2, True)
