@@ -16,7 +16,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crewmeter.providers.provider_protocol import ProviderProtocol
+    from crewmeter.providers.provider_protocol import PlainAnswer, ProviderProtocol
 
 __all__ = ["HttpExchange", "HttpObserver", "sending_library"]
 
@@ -61,8 +61,10 @@ class HttpExchange:
     __slots__ = (
         "_facts",
         "_find_model",
+        "_plain",
         "_request_model",
         "_unread",
+        "_unread_plain",
         "chunks",
         "done",
         "ended_ns",
@@ -114,6 +116,8 @@ class HttpExchange:
         self._find_model = find_model
         self._facts: ResponseFacts | None = None
         self._unread: Callable[[HttpExchange], None] | None = None
+        self._unread_plain: Callable[[HttpExchange], PlainAnswer | None] | None = None
+        self._plain: PlainAnswer | None = None
         self.status_code: int | None = None
         self.started_ns = time.time_ns()
         self.first_chunk_ns: int | None = None
@@ -147,9 +151,24 @@ class HttpExchange:
                 provider=self.provider,
                 request_model=lambda: self.request_model,
             )
+            if self._plain is not None:
+                facts.take_plain(self._plain)
         if self._unread is not None:
             self._read()
         return facts
+
+    def plain_answer(self) -> PlainAnswer | None:
+        """Return what the answer says, read the short way.
+
+        None where that is not possible, and `facts` is to be queried.
+        """
+        read = self._unread_plain
+        self._unread_plain = None
+        if read is not None and self._facts is None:
+            self._plain = read(self)
+            if self._plain is not None:
+                self._unread = None
+        return self._plain
 
     @property
     def request_model(self) -> str | None:
@@ -159,16 +178,22 @@ class HttpExchange:
             self._find_model = None
         return model_name(self._request_model)
 
-    def read_later(self, read: Callable[[HttpExchange], None]) -> None:
+    def read_later(
+        self,
+        read: Callable[[HttpExchange], None],
+        read_plain: Callable[[HttpExchange], PlainAnswer | None] | None = None,
+    ) -> None:
         """Put off reading the answer until somebody wants it.
 
-        That is the export thread, and not the app's.
+        ``read_plain`` is the short way for a plain answer. It gives None for any other.
         """
         self._unread = read
+        self._unread_plain = read_plain
 
     def _read(self) -> None:
         read = self._unread
         self._unread = None
+        self._unread_plain = None
         if read is None:
             return
         try:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from crewmeter import semconv
 from crewmeter.http.fault_guard import guarded
 from crewmeter.http.stream_parsers import LARGEST_BODY, stream_parser
-from crewmeter.providers.answer_body import read_body, read_request_body
-from crewmeter.providers.answer_headers import read_answer_headers
+from crewmeter.providers.answer_body import read_body, read_plain_body, read_request_body
+from crewmeter.providers.answer_headers import are_plain_headers, read_answer_headers
 from crewmeter.usage.estimate import estimate_request
 from crewmeter.usage.token_usage import MISSING, TokenUsage
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from crewmeter.http.http_call import HttpExchange, HttpObserver
     from crewmeter.http.stream_parsers import StreamParser
+    from crewmeter.providers.provider_protocol import PlainAnswer
 
 __all__ = ["BodyObserver", "afollow", "follow", "read_headers", "read_whole"]
 
@@ -55,15 +56,40 @@ def read_whole(
     A short answer is read when somebody wants to know what it says.
     """
 
-    def read(exchange: HttpExchange) -> None:
-        read_headers(exchange, headers)
-        _read_document(exchange, body, request)
-
+    document = _UnreadDocument(body, headers, request)
     if len(body) <= _READ_LATER_UP_TO and not exchange.in_background:
-        exchange.read_later(read)
+        exchange.read_later(document.read, document.read_plain)
     else:
-        read(exchange)
+        document.read(exchange)
     observer.close(exchange)
+
+
+class _UnreadDocument:
+    """An answer as one document, with its headers and what gives the request's body."""
+
+    __slots__ = ("_body", "_headers", "_request")
+
+    def __init__(
+        self, body: bytes, headers: Mapping[str, str], request: Callable[[], bytes]
+    ) -> None:
+        self._body = body
+        self._headers = headers
+        self._request = request
+
+    def read(self, exchange: HttpExchange) -> None:
+        """Read all of it."""
+        read_headers(exchange, self._headers)
+        _read_document(exchange, self._body, self._request)
+
+    def read_plain(self, exchange: HttpExchange) -> PlainAnswer | None:
+        """Read it the short way, if nothing in it or its headers needs more."""
+        if exchange.operation != semconv.CHAT or not are_plain_headers(self._headers):
+            return None
+        return read_plain_body(
+            exchange.protocol,
+            self._body,
+            exchange.request_model,
+        )
 
 
 def _read_document(exchange: HttpExchange, body: bytes, request: Callable[[], bytes]) -> None:

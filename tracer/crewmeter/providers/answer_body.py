@@ -11,9 +11,12 @@ from crewmeter import semconv
 from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crewmeter.providers.provider_protocol import PlainAnswer, ProviderProtocol
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["read_body", "read_request_body"]
+__all__ = ["read_body", "read_plain_body", "read_request_body"]
 
 _WHOLE_UP_TO = 8 * 2**20
 """Bytes of an answer that are parsed whole; of a longer one only the part with the usage."""
@@ -24,6 +27,8 @@ _NAMED = re.compile(rb'"(model|id)"\s*:\s*"((?:[^"\\]|\\.){1,300})"')
 _PER_TEXT = re.compile(rb'"token_?[cC]ount"\s*:\s*(\d{1,12})')
 _LONE = re.compile(rb'"(prompt_eval_count|inputTextTokenCount|input_token_count)"\s*:\s*(\d{1,12})')
 _decoder = json.JSONDecoder()
+_scan: Callable[[str, int], tuple[object, int]] = _decoder.scan_once  # type: ignore[attr-defined]
+"""What parses text from a position on, in C."""
 
 
 def read_body(facts: ResponseFacts, body: bytes) -> None:
@@ -47,6 +52,22 @@ def read_body(facts: ResponseFacts, body: bytes) -> None:
     for item in answer if isinstance(answer, list) else (answer,):
         if isinstance(item, dict):
             facts.read(item)
+
+
+def read_plain_body(
+    protocol: ProviderProtocol, body: bytes, request_model: str | None
+) -> PlainAnswer | None:
+    """Read a whole answer the short way. None where the whole reading is needed."""
+    read = protocol.read_plain_answer
+    if read is None:
+        return None
+    try:
+        answer, _ = _scan(str(body, "utf-8"), 0)
+    except (ValueError, RecursionError, StopIteration):
+        return None
+    if type(answer) is not dict:
+        return None
+    return read(answer, request_model)
 
 
 def read_request_body(facts: ResponseFacts, body: bytes) -> None:

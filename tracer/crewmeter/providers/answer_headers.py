@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from crewmeter.providers.reported_cost import reported_cost
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from crewmeter.providers.provider_protocol import Headers
     from crewmeter.providers.response_facts import ResponseFacts
 
-__all__ = ["read_answer_headers"]
+__all__ = ["are_plain_headers", "read_answer_headers"]
 
 _GATEWAY_COST = "x-litellm-response-cost"
 _CACHES = ("helicone-cache", "x-portkey-cache-status", "cf-aig-cache-status")
@@ -45,6 +46,11 @@ _IS_LIMIT = re.compile(r"limit|remaining|reset|policy|csrf|processing|speedtest|
 """Headers that speak of limits, ids and times, and of nothing used."""
 
 
+_NOTHING: tuple[bool, tuple[str, ...], tuple[str, ...]] = (False, (), ())
+_lower_name = itemgetter(1)
+"""The name in an entry of httpx's list: as sent, in lower case, and the value."""
+
+
 def read_answer_headers(facts: ResponseFacts, headers: Headers, *, is_known_host: bool) -> None:
     """Take what the headers say of the price, and flag those that read like a bill's."""
     if facts.protocol.read_headers is not None:
@@ -63,17 +69,22 @@ def read_answer_headers(facts: ResponseFacts, headers: Headers, *, is_known_host
         facts.flag_unknown(path)
 
 
-def _names(headers: Headers) -> frozenset[str | bytes]:
+def are_plain_headers(headers: Headers) -> bool:
+    """Return True where the headers say nothing of the price."""
+    return _of_note(_names(headers)) == _NOTHING
+
+
+def _names(headers: Headers) -> tuple[str | bytes, ...]:
     # httpx's own list is much quicker than its mapping.
-    raw = getattr(headers, "raw", None)
-    if raw is None:
-        return frozenset(headers)
-    return frozenset([name for name, _ in raw])
+    entries = getattr(headers, "_list", None)
+    if type(entries) is list:
+        return tuple(map(_lower_name, entries))
+    return tuple(headers)
 
 
 @lru_cache(maxsize=256)
 def _of_note(
-    names: frozenset[str | bytes],
+    names: tuple[str | bytes, ...],
 ) -> tuple[bool, tuple[str, ...], tuple[str, ...]]:
     """Return whether a cost is stated, headers with a meaning, and paths to flag.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
     from crewmeter.usage.draft import Raw, UsageDraft
+    from crewmeter.usage.plain_usage import PlainCounts
     from crewmeter.usage.token_usage import TokenUsage
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Headers",
     "Json",
     "KnownKeys",
+    "PlainAnswer",
     "ProviderProtocol",
     "Route",
     "StreamFormat",
@@ -26,6 +28,8 @@ __all__ = [
 Json = Mapping[str, object]
 """A JSON object; made by `json`, so always a dict, which is quicker to tell than any mapping."""
 Headers = Mapping[str, str]
+PlainAnswer = tuple[str | None, str | None, str | None, str | None, "PlainCounts"]
+"""Response id, response model, service tier, finish reason and counts of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,11 @@ class ProviderProtocol:
     """Forms of usage, in the order in which they are tried."""
     read_plain: Callable[[Raw], TokenUsage | None] | None = None
     """The short way of the shape that its answers mostly have."""
+    read_plain_answer: Callable[[Json, str | None], PlainAnswer | None] | None = None
+    """The short way for a whole answer to a chat, with the model requested.
+
+    It gives what the whole reading gives, or None where the answer says anything else.
+    """
     read: Callable[[ResponseFacts, Json], None] | None = None
     """Take what this protocol's answers, or events of a stream, say beyond ids and ``usage``."""
     unwrap: Callable[[ResponseFacts, Json], Json] | None = None

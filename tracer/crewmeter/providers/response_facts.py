@@ -14,7 +14,7 @@ from crewmeter.usage.token_usage import MISSING, TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from crewmeter.providers.provider_protocol import Json, ProviderProtocol
+    from crewmeter.providers.provider_protocol import Json, PlainAnswer, ProviderProtocol
 
 __all__ = ["ResponseFacts"]
 
@@ -233,6 +233,16 @@ class ResponseFacts:
         if isinstance(usage, dict):
             self.report(usage)
         self._flag_unknown_keys(answer)
+
+    def take_plain(self, plain: PlainAnswer) -> None:
+        """Take what a whole answer says that was read the short way."""
+        response_id, model, tier, finish, counts = plain
+        self.response_id = response_id
+        self.response_model = model
+        self.finish_reason = finish
+        self._service_tier = tier
+        total_in, total_out, cached, reasoning = counts
+        self.usage = TokenUsage(total_in, total_out, cached, 0, 0, reasoning)
 
     def let_go(self) -> None:
         """Read what was reported, and hold nothing but the result: the answer is over."""

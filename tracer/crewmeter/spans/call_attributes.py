@@ -16,6 +16,7 @@ from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
     from crewmeter.http.http_call import HttpExchange
+    from crewmeter.providers.provider_protocol import PlainAnswer
     from crewmeter.spans.model_call import ModelCall
     from crewmeter.spans.span import OpenSpan
     from crewmeter.usage.token_usage import TokenUsage
@@ -56,6 +57,10 @@ def call_values(call: ModelCall, node: OpenSpan) -> tuple[Any, ...]:
     It runs on the app's thread where there is a journal, so each step here is paid by a call.
     """
     exchange = call.exchange
+    if exchange is not None:
+        plain = exchange.plain_answer()
+        if plain is not None:
+            return _plain_values(call, node, exchange, plain)
     declared = call.declared
     response_id = call.response_id
     finish = call.finish_reason
@@ -95,6 +100,45 @@ def call_values(call: ModelCall, node: OpenSpan) -> tuple[Any, ...]:
         _time_to_first_token(call, node),
         (finish,) if finish else None,
         *usage_values(usage),
+    )
+
+
+def _plain_values(
+    call: ModelCall, node: OpenSpan, exchange: HttpExchange, plain: PlainAnswer
+) -> tuple[Any, ...]:
+    """Return the values of a call whose answer was read the short way."""
+    response_id, response_model, tier, finish, counts = plain
+    total_in, total_out, cached, reasoning = counts
+    declared = call.declared or exchange.provider
+    provider, model = names_of(declared, call.model, exchange.host)
+    finish = call.finish_reason or finish
+    first_token_s = None
+    if call.first_chunk_ns is not None:
+        first_token_s = _time_to_first_token(call, node)
+    return (
+        call.operation,
+        provider,
+        declared,
+        exchange.host,
+        exchange.port,
+        exchange.request_model or model,
+        model_name(response_model),
+        response_id or call.response_id,
+        tier,
+        None,
+        "wire",
+        call.origin,
+        first_token_s,
+        (finish,) if finish else None,
+        "reported",
+        total_in,
+        total_out,
+        cached or None,
+        None,
+        None,
+        None,
+        reasoning or None,
+        None,
     )
 
 

@@ -15,7 +15,10 @@ from crewmeter.usage.token_usage import TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PlainForm", "plain_reader"]
+__all__ = ["PlainCounts", "PlainForm", "plain_counts", "plain_reader"]
+
+PlainCounts = tuple[int, int, int, int]
+"""Input, output, cached and reasoning tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,20 @@ class PlainForm:
 
 def plain_reader(form: PlainForm) -> Callable[[Raw], TokenUsage | None]:
     """Return a reader that gives None for every usage object that is not plain."""
+    counts_of = plain_counts(form)
+
+    def read(raw: Raw) -> TokenUsage | None:
+        counts = counts_of(raw)
+        if counts is None:
+            return None
+        total_in, total_out, cached, reasoning = counts
+        return TokenUsage(total_in, total_out, cached, 0, 0, reasoning)
+
+    return read
+
+
+def plain_counts(form: PlainForm) -> Callable[[Raw], PlainCounts | None]:
+    """Do as `plain_reader`, and return the bare counts."""
     input_key = form.input
     output_key = form.output
     total_key = form.total
@@ -44,7 +61,7 @@ def plain_reader(form: PlainForm) -> Callable[[Raw], TokenUsage | None]:
     reasoning_key = form.reasoning
     known = frozenset([input_key, output_key, total_key, inside_key, outside_key])
 
-    def read(raw: Raw) -> TokenUsage | None:
+    def read(raw: Raw) -> PlainCounts | None:
         total_in = raw.get(input_key)
         total_out = raw.get(output_key)
         if type(total_in) is not int or type(total_out) is not int or not raw.keys() <= known:
@@ -60,7 +77,7 @@ def plain_reader(form: PlainForm) -> Callable[[Raw], TokenUsage | None]:
         )
         if not fits:
             return None
-        return TokenUsage(total_in, total_out, cached, 0, 0, reasoning)
+        return total_in, total_out, cached, reasoning
 
     return read
 
