@@ -16,7 +16,7 @@ from crewmeter.export.readable_span import attributes_of
 from crewmeter.log_rate_limit import RateLimit
 from crewmeter.spans.call_attributes import host_of, names_of
 from crewmeter.spans.context_propagation import node_here
-from crewmeter.spans.labels import declared_provider, endpoint_of, short
+from crewmeter.spans.labels import declared_provider, endpoint_of, settings_of, short
 from crewmeter.spans.model_call import ExchangeOwner
 
 if TYPE_CHECKING:
@@ -234,11 +234,12 @@ class BeforeCallHook:
         return scope
 
     def _call_attributes(self, llm: Any, node: OpenSpan | None) -> dict[str, object]:
-        endpoint = endpoint_of(llm)
+        setting = settings_of(llm)
+        endpoint = endpoint_of(setting)
         host = host_of(endpoint)[0] if endpoint else None
-        named = short(getattr(llm, "model", None))
+        named = short(setting("model"))
         provider, model = names_of(
-            declared_provider(llm),
+            declared_provider(setting),
             named,
             host,
         )

@@ -32,12 +32,10 @@ class BudgetHooks:
         self._before_call: BeforeCallHook | None = before_call
         self._limit = RateLimit()
         self._unregister: Callable[[], None] | None = None
-        self._checked_ns = 0
-
-    @property
-    def registered(self) -> bool:
+        self.registered = False
         """True while our hooks are in."""
-        return self._unregister is not None
+        self.next_check_ns = 0
+        """When a model call outside any run shall call `update_at`."""
 
     def update(self) -> None:
         """Register or take out the hooks, as there is a budget or none."""
@@ -47,17 +45,18 @@ class BudgetHooks:
             self.release()
         else:
             self._unregister = self._register(self._before_call)
+            self.registered = True
 
-    def update_now_and_then(self, now_ns: int, *, at_once: bool) -> None:
-        """Do the same at the start of a span: ``at_once``, else ten times a second."""
-        if at_once or now_ns - self._checked_ns > _RECHECK_NS:
-            self._checked_ns = now_ns
-            self.update()
+    def update_at(self, now_ns: int) -> None:
+        """Do the same at the start of a span: of a model call only where it is time to."""
+        self.next_check_ns = now_ns + _RECHECK_NS
+        self.update()
 
     def release(self) -> None:
         """Take the hooks out."""
         unregister = self._unregister
         self._unregister = None
+        self.registered = False
         if unregister is not None:
             unregister()
 

@@ -142,9 +142,16 @@ def llm_ended(source: Any, event: Any) -> Ending:
 
 def add_outcome(call: ModelCall, event: Any) -> None:
     """Add what an ending event says of a call."""
-    call.usage = usage_of(event)
-    call.finish_reason = _string(getattr(event, "finish_reason", None))
-    call.response_id = _string(getattr(event, "response_id", None))
+    fields = vars(event)
+    usage = fields.get("usage")
+    if isinstance(usage, dict):
+        call.usage = usage
+    reason = fields.get("finish_reason")
+    if isinstance(reason, str) and reason:
+        call.finish_reason = reason
+    response_id = fields.get("response_id")
+    if isinstance(response_id, str) and response_id:
+        call.response_id = response_id
 
 
 def usage_of(event: Any) -> dict[str, object] | None:
@@ -152,12 +159,6 @@ def usage_of(event: Any) -> dict[str, object] | None:
     usage = getattr(event, "usage", None)
     if isinstance(usage, dict):
         return usage
-    return None
-
-
-def _string(value: object) -> str | None:
-    if isinstance(value, str) and value:
-        return value
     return None
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from crewmeter import semconv
 from crewmeter.crewai.budget_hooks import BudgetHooks
 from crewmeter.crewai.conversation_turns import TURN_ENDS, TURN_START, ConversationTurns
-from crewmeter.crewai.display_names import has_mocked_client
-from crewmeter.crewai.end_events import Ending, add_outcome, error_of, usage_of
+from crewmeter.crewai.end_events import Ending, error_of
 from crewmeter.crewai.event_bus_listener import EventBusListener, descendants
 from crewmeter.crewai.event_to_span import TABLE, is_hidden
-from crewmeter.crewai.messages import messages_text
+from crewmeter.crewai.llm_events import LlmEvents
+from crewmeter.crewai.span_content import SpanContent
 from crewmeter.crewai.span_events import SPAN_EVENTS, span_event_attributes
 from crewmeter.crewai.start_events import Opening
 from crewmeter.crewai.tool_call_ids import ToolCallIds
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from crewmeter.budget_hook.before_call import BeforeCallHook
     from crewmeter.crewai.event_to_span import EventRule
     from crewmeter.redaction import Content
-    from crewmeter.spans.model_call import ModelCall
     from crewmeter.spans.recorder import Recorder
     from crewmeter.spans.span import OpenSpan
 
@@ -39,9 +38,6 @@ _EMBEDDING_EVENTS = frozenset(
     {"memory_query_started", "memory_save_started", "knowledge_query_started"}
 )
 """Events right before an embedding is bought."""
-
-_ROLES = {semconv.INPUT_MESSAGES: "user", semconv.OUTPUT_MESSAGES: "assistant"}
-"""Attribute of messages → who says one that does not tell."""
 
 logger = logging.getLogger("crewmeter")
 
@@ -57,16 +53,21 @@ class EventHandler:
         before_call: BeforeCallHook | None = None,
     ) -> None:
         self._recorder = recorder
-        self._content = content
+        self._content = SpanContent(content)
         self._before_call = before_call
         self._budget_hooks = BudgetHooks(before_call) if before_call is not None else None
         self._limit = RateLimit()
         self._turns = ConversationTurns()
         self._tool_calls = ToolCallIds()
+        self._llm = LlmEvents(
+            recorder,
+            self._content,
+            self._tool_calls,
+            before_call,
+            self._budget_hooks,
+        )
         self._is_replaying: Callable[[], bool] = lambda: False
         self._undo: list[Callable[[], None]] = []
-        self._inline = True
-        """Events are seen where they happen, so spans can be made current there."""
         self._listener: EventBusListener | None = None
 
     # --- the event bus ------------------------------------------------------------------------
@@ -91,7 +92,7 @@ class EventHandler:
     def _listen(self, bus: Any) -> None:
         from crewai.events.base_events import BaseEvent
 
-        self._inline = False
+        self._llm.inline = False
         self._recorder.hold_exchanges()
         self._listener = EventBusListener(bus, self.handle)
         self._listener.start(descendants(BaseEvent))
@@ -187,19 +188,23 @@ class EventHandler:
 
     def _refuse_embedding(self, before_call: BeforeCallHook) -> None:
         """Raise `BudgetExceeded` where an embedding must not be made here."""
-        if self._budget_hooks is None or not self._inline:
+        if self._budget_hooks is None or not self._llm.inline:
             return
         refused = self._budget_hooks.refusal(before_call.memory_refusal)
         if refused is not None:
             raise refused
 
     def _apply(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
-        if rule.phase == "chunk":
-            self._note_first_chunk(event, now_ns)
+        if rule.kind == semconv.KIND_LLM:
+            if rule.phase == "start":
+                self._llm.start(source, event, now_ns)
+            elif rule.phase == "end":
+                self._llm.end(rule, source, event, now_ns)
+            else:
+                self._llm.first_chunk(event, now_ns)
         elif rule.phase == "start":
             if self._budget_hooks is not None:
-                is_call = rule.kind == semconv.KIND_LLM
-                self._budget_hooks.update_now_and_then(now_ns, at_once=not is_call)
+                self._budget_hooks.update_at(now_ns)
             self._start(rule, source, event, now_ns)
         elif rule.phase == "end":
             self._end(rule, source, event, now_ns)
@@ -228,26 +233,17 @@ class EventHandler:
             key=opening.key,
             scope=opening.scope,
             attributes=opening.attributes,
-            call=opening.call,
             is_run=opening.is_run,
-            current=self._inline,
+            current=self._llm.inline,
         )
         if opening.labels:
             node.labels = opening.labels
-        if opening.call is not None:
-            self._start_call(source, node, opening.call)
-        elif rule.kind == semconv.KIND_TOOL and opening.key is not None:
+        if rule.kind == semconv.KIND_TOOL and opening.key is not None:
             call_id = self._tool_calls.take(node, opening.key)
             if call_id is not None:
                 node.attributes[semconv.TOOL_CALL_ID] = call_id
-        self._add_content(node, opening.content)
-
-    def _start_call(self, source: Any, node: OpenSpan, call: ModelCall) -> None:
-        self._recorder.watch_counter(source, call)
-        if self._budget_hooks is None or self._before_call is None:
-            return
-        if self._budget_hooks.registered:
-            self._before_call.call_started(node)
+        for name, value in opening.content:
+            self._content.add(node, name, value)
 
     def _end(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
         if is_hidden(rule, source):
@@ -261,16 +257,7 @@ class EventHandler:
             started_id,
             ending.key,
         )
-        if rule.kind == semconv.KIND_LLM:
-            self._end_call(
-                rule,
-                source,
-                event,
-                now_ns,
-                node,
-                ending,
-            )
-        elif node is not None:
+        if node is not None:
             self._close(
                 node,
                 rule,
@@ -279,64 +266,6 @@ class EventHandler:
                 now_ns,
             )
 
-    def _end_call(
-        self,
-        rule: EventRule,
-        source: Any,
-        event: Any,
-        now_ns: int,
-        node: OpenSpan | None,
-        ending: Ending,
-    ) -> None:
-        if node is None:
-            node = self._renamed(event, ending.key)
-        if node is not None and node.call is not None:
-            try:
-                add_outcome(node.call, event)
-                if not node.call.exchanges and has_mocked_client(source):
-                    node.call.not_sent = True
-                self._tool_calls.note(node, getattr(event, "response", None))
-            finally:
-                self._close(
-                    node,
-                    rule,
-                    event,
-                    ending,
-                    now_ns,
-                )
-        elif self._recorder.find_ended_call(ending.key, usage_of(event)) is None:
-            self._record_unannounced(rule, source, event, now_ns)
-
-    def _renamed(self, event: Any, key: str | None) -> OpenSpan | None:
-        """Return the open call that CrewAI pairs with an end whose call id is new.
-
-        A custom model outside ``llm_call_context`` gets two ids.
-        """
-        named = self._recorder.find_open(event.started_event_id)
-        if named is None or named.call is None:
-            return None
-        if self._recorder.find_call(key) is None:
-            return named
-        return None
-
-    def _record_unannounced(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
-        """Record a call that ends without having begun for us.
-
-        It is a second bill under one call id, or it began before `instrument`.
-        """
-        opening = TABLE["llm_call_started"].read(source, event)
-        if not isinstance(opening, Opening) or opening.call is None:
-            return
-        add_outcome(opening.call, event)
-        self._recorder.record(
-            event.parent_event_id,
-            semconv.KIND_LLM,
-            opening.name,
-            at_ns=now_ns,
-            call=opening.call,
-            error_type=error_of(event) if rule.failed else None,
-        )
-
     def _close(
         self, node: OpenSpan, rule: EventRule, event: Any, ending: Ending, now_ns: int
     ) -> None:
@@ -344,17 +273,11 @@ class EventHandler:
         try:
             node.attributes.update(ending.attributes)
             if rule.failed or ending.error_type is not None:
-                node.error_type = ending.error_type or error_of(event)
-                error = getattr(event, "error", None) or getattr(event, "failure", "")
-                node.message = self._content.text(str(error))
-            self._add_content(node, ending.content)
+                self._content.add_error(node, event, ending.error_type or error_of(event))
+            for name, value in ending.content:
+                self._content.add(node, name, value)
         finally:
             self._recorder.close(node, now_ns)
-
-    def _note_first_chunk(self, event: Any, now_ns: int) -> None:
-        node = self._recorder.find_call(event.call_id)
-        if node is not None and node.call is not None and node.call.first_chunk_ns is None:
-            node.call.first_chunk_ns = now_ns
 
     def _record(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
         """Record an event that is a span without duration."""
@@ -370,18 +293,6 @@ class EventHandler:
             attributes=opening.attributes,
             error_type=error_of(event, event.type) if rule.failed else None,
         )
-
-    def _add_content(self, node: OpenSpan, content: tuple[tuple[str, object], ...]) -> None:
-        if not self._content.enabled:
-            return
-        for name, value in content:
-            role = _ROLES.get(name)
-            if role is not None and self._content.as_messages:
-                text = messages_text(value, role, self._content)
-            else:
-                text = self._content.text(value)
-            if text is not None:
-                node.attributes[name] = text
 
 
 def _takes_event(bus: type, name: str) -> bool:

@@ -6,6 +6,7 @@ Events are read by attribute. Nothing of CrewAI is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from crewmeter import semconv
@@ -17,7 +18,7 @@ from crewmeter.crewai.display_names import (
     task_labels,
 )
 from crewmeter.redaction import model_name
-from crewmeter.spans.labels import declared_provider, endpoint_of, short, text
+from crewmeter.spans.labels import declared_provider, endpoint_of, settings_of, short, text
 from crewmeter.spans.model_call import ModelCall
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "mcp_started",
     "method_started",
     "named",
+    "read_llm_call",
     "task_started",
     "tool_started",
     "train_started",
@@ -136,6 +138,8 @@ def lite_agent_started(source: Any, event: Any) -> Opening:
     )
 
 
+_LONGEST_LABEL = 128
+"""Characters of a model's name that are looked up as they are."""
 _REQUEST = (
     ("temperature", semconv.REQUEST_TEMPERATURE),
     ("top_p", semconv.REQUEST_TOP_P),
@@ -147,23 +151,8 @@ _REQUEST = (
 
 def llm_started(source: Any, event: Any) -> Opening:
     """Read the start of a model call."""
-    # Pydantic takes 4 µs to say that this CrewAI's event has no such field.
     fields = vars(event)
-    call = ModelCall()
-    named = short(fields.get("model")) or short(getattr(source, "model", None))
-    call.model = model_name(named)
-    call.declared = declared_provider(source)
-    call.endpoint = endpoint_of(source)
-    call.runs_tools = fields.get("available_functions") is not None
-    attributes: dict[str, AttributeValue] = {}
-    for name, attribute in _REQUEST:
-        value = fields.get(name)
-        if value is not None and isinstance(value, int | float):
-            attributes[attribute] = value
-    level = getattr(source, "reasoning_effort", None)
-    if isinstance(level, str):
-        attributes[semconv.REASONING_LEVEL] = level
-    name = f"{semconv.CHAT} {call.model}" if call.model else semconv.CHAT
+    name, call, attributes = read_llm_call(source, fields)
     return Opening(
         name,
         key=text(fields.get("call_id")),
@@ -171,6 +160,44 @@ def llm_started(source: Any, event: Any) -> Opening:
         call=call,
         content=((semconv.INPUT_MESSAGES, fields.get("messages")),),
     )
+
+
+def read_llm_call(
+    source: Any, fields: Mapping[str, Any]
+) -> tuple[str, ModelCall, dict[str, AttributeValue]]:
+    """Return the name of a model call's span, the call, and attributes.
+
+    ``source`` is the LLM object, ``fields`` are the event's.
+    """
+    setting = settings_of(source)
+    call = ModelCall()
+    named = fields.get("model")
+    if type(named) is not str or len(named) > _LONGEST_LABEL:
+        named = short(named) or ""
+    span_name, model = _call_names(named)
+    if model is None:
+        span_name, model = _call_names(short(setting("model")) or "")
+    call.model = model
+    call.declared = declared_provider(setting)
+    call.endpoint = endpoint_of(setting)
+    call.runs_tools = fields.get("available_functions") is not None
+    attributes: dict[str, AttributeValue] = {}
+    for name, attribute in _REQUEST:
+        value = fields.get(name)
+        if value is not None and isinstance(value, int | float):
+            attributes[attribute] = value
+    level = setting("reasoning_effort")
+    if isinstance(level, str):
+        attributes[semconv.REASONING_LEVEL] = level
+    return span_name, call, attributes
+
+
+@lru_cache(maxsize=512)
+def _call_names(named: str) -> tuple[str, str | None]:
+    """Return the name of a call's span, and of its model. An app has few of them."""
+    model = model_name(short(named))
+    name = f"{semconv.CHAT} {model}" if model else semconv.CHAT
+    return name, model or None
 
 
 def tool_started(source: Any, event: Any) -> Opening:

@@ -52,6 +52,9 @@ class AppTracerProvider:
 
     def tracer(self) -> Tracer | None:
         """Return a tracer of the user's provider, None where there is no such provider."""
+        if self._seen in _unset and getattr(trace, "_TRACER_PROVIDER", trace) is None:
+            # As most apps have it: none given, none set, and looked at before.
+            return None
         provider = self._given or _global_provider()
         if provider is not self._seen:
             self._seen = provider

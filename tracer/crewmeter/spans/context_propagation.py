@@ -23,9 +23,26 @@ if TYPE_CHECKING:
 
     from crewmeter.spans.span import OpenSpan
 
-__all__ = ["carry_into_threads", "enter", "leave", "node_here", "outer_span", "raw_node"]
+__all__ = [
+    "carry_into_threads",
+    "current_values",
+    "enter",
+    "leave",
+    "node_here",
+    "outer_span",
+    "raw_node",
+]
 
 _KEY = otel_context.create_key("crewmeter-node")
+current_values: Callable[[], Values] = otel_context.get_current
+"""What returns the current OpenTelemetry context."""
+attach_values: Callable[[Values], object] = otel_context.attach
+"""What makes a context the current one."""
+_variable = getattr(otel_context._RUNTIME_CONTEXT, "_current_context", None)
+if type(_variable) is ContextVar:
+    # OpenTelemetry's own functions call each other, and are called six times a call.
+    current_values = _variable.get
+    attach_values = _variable.set
 _carried: ContextVar[OpenSpan | None] = ContextVar("crewmeter_carried_node", default=None)
 """The node from which this thread was started, or this function submitted to a pool."""
 (_SPAN_KEY,) = trace.set_span_in_context(INVALID_SPAN, Values())
@@ -42,9 +59,9 @@ def raw_node(context: Values | None = None) -> OpenSpan | None:
     ``context`` is the current one, for a caller that has it already.
     """
     if context is None:
-        context = otel_context.get_current()
+        context = current_values()
     anchor = context.get(_KEY)
-    if isinstance(anchor, Anchor):
+    if anchor is not None and type(anchor) is Anchor:
         return anchor.node
     return _carried.get()
 
@@ -73,7 +90,7 @@ def enter(node: OpenSpan, context: Values, lost: Callable[[str], None] | None = 
 
     ``lost`` is called with its event id when every context that holds it is gone.
     """
-    before = _pruned(context)
+    before = _pruned(context) if _KEY in context else context
     node.before = before
     anchor = Anchor(node)
     if lost is not None:
@@ -83,7 +100,7 @@ def enter(node: OpenSpan, context: Values, lost: Callable[[str], None] | None = 
             lambda _: lost(event_id),
         )
     # What `set_value` and `set_span_in_context` do, with one copy of the context for both.
-    otel_context.attach(Values({**before, _KEY: anchor, _SPAN_KEY: node.otel_span}))
+    attach_values(Values({**before, _KEY: anchor, _SPAN_KEY: node.otel_span}))
 
 
 def leave(node: OpenSpan) -> list[OpenSpan]:
@@ -95,8 +112,12 @@ def leave(node: OpenSpan) -> list[OpenSpan]:
     Returns:
         The nodes still current inside it, innermost first.
     """
-    anchor = otel_context.get_current().get(_KEY)
+    anchor = current_values().get(_KEY)
     if not isinstance(anchor, Anchor):
+        return []
+    if anchor.node is node:
+        if node.before is not None:
+            attach_values(node.before)
         return []
     inside: list[OpenSpan] = []
     current: OpenSpan | None = anchor.node
@@ -106,7 +127,7 @@ def leave(node: OpenSpan) -> list[OpenSpan]:
     if current is None:
         return []
     if node.before is not None:
-        otel_context.attach(node.before)
+        attach_values(node.before)
     return inside
 
 

@@ -6,11 +6,20 @@ Also what an LLM object says of its provider and endpoint.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["declared_provider", "endpoint_of", "short", "text"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["declared_provider", "endpoint_of", "settings_of", "short", "text"]
 
 _LIMIT = 128
+_ENDPOINTS = ("base_url", "endpoint", "api_base")
+"""Settings of an LLM object that may hold the URL it talks to, the best first."""
+_SETTINGS = frozenset({"model", "provider", "reasoning_effort", *_ENDPOINTS})
+"""What is read of an LLM object."""
+_LOOKED_UP = _SETTINGS | {"__getattribute__"}
+"""Attributes of a class that come before what its objects hold."""
 
 
 def text(value: object) -> str | None:
@@ -38,19 +47,49 @@ def _clean(value: str) -> str:
     return " ".join(value.split())
 
 
-def declared_provider(source: Any) -> str | None:
+def settings_of(source: Any) -> Callable[[str], object]:
+    """Return what gives the settings of an LLM object by name, None for what it lacks."""
+    kind: type[object] = type(source)
+    if _holds_settings(kind):  # type: ignore[arg-type]  # a class has a hash
+        # Pydantic takes 4 µs to say that there is no such attribute.
+        found: Callable[[str], object] = vars(source).get
+        return found
+    return lambda name: getattr(source, name, None)
+
+
+@lru_cache(maxsize=64)
+def _holds_settings(kind: type) -> bool:
+    """Return True where the settings of a class's objects are in their ``__dict__`` alone."""
+    own_lookup = getattr(kind, "__getattr__", None)
+    is_plain = own_lookup is None or own_lookup.__module__ == "pydantic.main"
+    allows_extra = getattr(kind, "model_config", {}).get("extra") == "allow"
+    if allows_extra or not is_plain or not kind.__dictoffset__:
+        return False
+    bases = kind.__mro__[:-1]  # but for `object`
+    return all(_LOOKED_UP.isdisjoint(vars(base)) for base in bases)
+
+
+def declared_provider(setting: Callable[[str], object]) -> str | None:
     """Return the provider an LLM object names, None where it names none.
 
-    Then the model's prefix decides, see `crewmeter.spans.call_attributes.names_of`.
+    Then the model's prefix decides, see `crewmeter.spans.call_attributes.names_of`. ``setting``
+    gives the object's settings, see `settings_of`.
     """
-    provider = short(getattr(source, "provider", None))
-    return provider.lower() if provider else None
+    provider = setting("provider")
+    if isinstance(provider, str) and len(provider) <= _LIMIT:
+        return _lower(provider)
+    return (short(provider) or "").lower() or None
 
 
-def endpoint_of(source: Any) -> str | None:
-    """Return the URL an LLM object talks to, where it says so."""
-    for name in ("base_url", "endpoint", "api_base"):
-        value = getattr(source, name, None)
+@lru_cache(maxsize=256)
+def _lower(value: str) -> str | None:
+    return (short(value) or "").lower() or None
+
+
+def endpoint_of(setting: Callable[[str], object]) -> str | None:
+    """Return the URL an LLM object talks to, where it says so. ``setting`` as above."""
+    for name in _ENDPOINTS:
+        value = setting(name)
         if isinstance(value, str) and value:
             return value
     return None

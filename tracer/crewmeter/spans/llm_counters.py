@@ -74,11 +74,11 @@ class LlmCounters:
 
     def started(self, source: object, call: ModelCall) -> None:
         """Note that a call of ``source`` begins, which has ``get_token_usage_summary``."""
-        if not hasattr(source, "get_token_usage_summary"):
-            return
-        window = self._window(source)
-        if window is None:
-            return
+        window = self._windows.get(id(source))
+        if window is None or window.source() is not source:
+            window = self._new_window(source)
+            if window is None:
+                return
         counts = _read(source) if window.open_calls == 0 else None
         with self._lock:
             if window.open_calls == 0:
@@ -88,11 +88,10 @@ class LlmCounters:
             window.open_calls += 1
         call.counter_window = window
 
-    def _window(self, source: object) -> _CounterWindow | None:
+    def _new_window(self, source: object) -> _CounterWindow | None:
+        if not hasattr(source, "get_token_usage_summary"):
+            return None
         key = id(source)
-        window = self._windows.get(key)
-        if window is not None and window.source() is source:
-            return window
         try:
             reference = weakref.ref(
                 source,

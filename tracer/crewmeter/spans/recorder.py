@@ -9,11 +9,9 @@ import threading
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from opentelemetry.context import get_current
-
 from crewmeter import semconv
 from crewmeter.spans.active_spans import ActiveSpans
-from crewmeter.spans.context_propagation import enter, leave, node_here, raw_node
+from crewmeter.spans.context_propagation import current_values, enter, leave, node_here, raw_node
 from crewmeter.spans.correlation import Correlator
 from crewmeter.spans.span import MOST_EVENTS, OpenSpan
 from crewmeter.spans.span_ids import SpanIds
@@ -67,6 +65,7 @@ class Recorder:
         self._correlator = Correlator(self, self._active)
         self.exchange_opened = self._correlator.exchange_opened
         self.exchange_closed = self._correlator.exchange_closed
+        self.watch_counter = self._correlator.counters.started
 
     # --- spans --------------------------------------------------------------------------------
 
@@ -90,7 +89,7 @@ class Recorder:
         ``scope`` is what descendants inherit besides. ``is_run`` False keeps a root from being a
         run. With ``current`` it becomes the caller's current OpenTelemetry span until it ends.
         """
-        context = get_current()
+        context = current_values()
         node = OpenSpan(
             event_id,
             kind,
@@ -102,7 +101,9 @@ class Recorder:
         node.call = call
         if attributes:
             node.attributes = attributes
-        node.parent = self._parent(parent_id, kind, raw_node(context))
+        here = raw_node(context)
+        if here is not None or parent_id is not None:
+            node.parent = self._parent(parent_id, kind, here)
         if kind == semconv.KIND_TASK:
             scope = task_scope(node, scope)
         self._ids.assign(node, context)
@@ -166,7 +167,7 @@ class Recorder:
         node.call = call
         if attributes:
             node.attributes = attributes
-        context = get_current()
+        context = current_values()
         if parent is None:
             parent = self._parent(parent_id, kind, raw_node(context))
         node.parent = parent
@@ -243,10 +244,6 @@ class Recorder:
     def hold_exchanges(self) -> None:
         """Let finished exchanges wait for their events, as these come late."""
         self._correlator.holds = True
-
-    def watch_counter(self, source: object, call: ModelCall) -> None:
-        """Read the token counter of an LLM object, of which ``call`` begins now."""
-        self._correlator.counters.started(source, call)
 
     # --- housekeeping -------------------------------------------------------------------------
 

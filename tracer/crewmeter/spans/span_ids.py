@@ -41,23 +41,18 @@ class SpanIds:
     def assign(self, node: OpenSpan, context: Context) -> None:
         """Give ``node``, whose parent is set, its ids. ``context`` is the current one."""
         parent = node.parent
-        node.tracer = parent.tracer if parent is not None else self._tracer()
-        if node.tracer is not None and self._assign_from(node.tracer, node, context):
-            return
+        tracer = parent.tracer if parent is not None else self._tracer()
+        if tracer is not None:
+            node.tracer = tracer
+            if self._assign_from(tracer, node, context):
+                return
         if parent is None:
             trace_id, flags, state = self._root(node, context)
         else:
             above = node.parent_context = parent.context
-            trace_id = above.trace_id
-            flags = above.trace_flags
-            state = above.trace_state
-        node.context = SpanContext(
-            trace_id,
-            self._random.getrandbits(64) or 1,
-            False,
-            flags,
-            state,
-        )
+            trace_id, _, _, flags, state, _ = above
+        span_id = self._random.getrandbits(64) or 1
+        node.context = _span_context(trace_id, span_id, flags, state)
         node.otel_span = NonRecordingSpan(node.context)
 
     def reseed(self) -> None:
@@ -89,6 +84,8 @@ class SpanIds:
     def _root(self, node: OpenSpan, here: Context) -> tuple[int, TraceFlags, TraceState]:
         """Return (trace id, flags, state) of a root, below the app's current span, if any."""
         outer = outer_span(here)
+        if outer is None and self._sampler is DEFAULT_ON:
+            return self._random.getrandbits(128) or 1, _SAMPLED, _NO_STATE
         above = outer.get_span_context() if outer is not None else None
         if above is not None and above.is_valid:
             node.parent_context = above
@@ -102,6 +99,24 @@ class SpanIds:
         result = self._sampler.should_sample(here, trace_id, node.name, _kind(node), {}, ())
         flags = _SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else _DROPPED
         return trace_id, flags, result.trace_state or _NO_STATE
+
+
+def _span_context(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
+    """Return a valid context. Its own constructor checks the ids first, which takes as long."""
+    if not _HAS_SIX_FIELDS:
+        return SpanContext(trace_id, span_id, False, flags, state)
+    return tuple.__new__(SpanContext, (trace_id, span_id, False, flags, state, True))
+
+
+_HAS_SIX_FIELDS = tuple(SpanContext(1, 2, False, _SAMPLED, _NO_STATE)) == (
+    1,
+    2,
+    False,
+    _SAMPLED,
+    _NO_STATE,
+    True,
+)
+"""Whether this OpenTelemetry's contexts are the tuples that `_span_context` makes."""
 
 
 def _kind(node: OpenSpan) -> SpanKind:
