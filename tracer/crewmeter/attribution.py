@@ -112,9 +112,8 @@ def attribute(
     return Attribution(tag_attributes({**tags, **fields}))
 
 
-def current() -> Mapping[str, str] | None:
-    """Return the attributes of the enclosing `attribute` blocks, None outside any."""
-    return _current.get()
+current: Callable[[], Mapping[str, str] | None] = _current.get
+"""Returns the attributes of the enclosing `attribute` blocks, None outside any."""
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def exchange_of(
         host="api.openai.com",
         port=443,
         request_model=None,
-        find_model=lambda: json.loads(request).get("model"),
+        request_body=lambda: request,
     )
     observer = HttpObserver(opened=lambda _: None, closed=lambda _: None)
     read_whole(observer, exchange, body, headers, lambda: request)

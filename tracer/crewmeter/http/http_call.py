@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from crewmeter.http.fault_guard import report_fault
+from crewmeter.providers.request_model import model_in_body
 from crewmeter.providers.response_facts import ResponseFacts
 from crewmeter.redaction import model_name
 from crewmeter.usage.token_usage import MISSING, TokenUsage
@@ -60,8 +61,8 @@ class HttpExchange:
 
     __slots__ = (
         "_facts",
-        "_find_model",
         "_plain",
+        "_request_body",
         "_request_model",
         "_unread",
         "_unread_plain",
@@ -91,7 +92,7 @@ class HttpExchange:
         host: str | None,
         port: int | None,
         request_model: str | None,
-        find_model: Callable[[], str | None] | None = None,
+        request_body: Callable[[], bytes] | None = None,
         is_known_host: bool = True,
     ) -> None:
         """Begin an exchange now.
@@ -103,7 +104,8 @@ class HttpExchange:
             host: Name of the host.
             port: Its port.
             request_model: The model that the address names, if it names one.
-            find_model: Gives a better `request_model`; called once, when somebody wants to know.
+            request_body: Gives the request's body, which may name a better `request_model`. It is
+                called once, when somebody wants to know.
             is_known_host: Whether the host named the provider.
         """
         self.operation = operation
@@ -112,8 +114,8 @@ class HttpExchange:
         self.host = host
         self.port = port
         self.is_known_host = is_known_host
-        self._request_model = request_model
-        self._find_model = find_model
+        self._request_model = model_name(request_model)
+        self._request_body = request_body
         self._facts: ResponseFacts | None = None
         self._unread: Callable[[HttpExchange], None] | None = None
         self._unread_plain: Callable[[HttpExchange], PlainAnswer | None] | None = None
@@ -173,10 +175,11 @@ class HttpExchange:
     @property
     def request_model(self) -> str | None:
         """The model that the request names."""
-        if self._find_model is not None:
-            self._request_model = self._find_model() or self._request_model
-            self._find_model = None
-        return model_name(self._request_model)
+        if self._request_body is not None:
+            named = model_in_body(self._request_body())
+            self._request_model = model_name(named or self._request_model)
+            self._request_body = None
+        return self._request_model
 
     def read_later(
         self,
@@ -242,7 +245,8 @@ class HttpObserver:
             return
         if exchange.in_background and self._waits(exchange):
             return
-        _end(exchange)
+        exchange.ended_ns = time.time_ns()
+        exchange.done = True
         self._closed(exchange)
 
     def close_late(self, exchange: HttpExchange) -> None:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from crewmeter.http.http_call import HttpExchange, sending_library
 from crewmeter.providers.protocols.generic import UNROUTED
 from crewmeter.providers.registry import find_endpoint
-from crewmeter.providers.request_model import model_in_body
 from crewmeter.usage.token_usage import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from crewmeter.http.http_call import HttpObserver
+    from crewmeter.providers.registry import Endpoint
 
-__all__ = ["begin", "end_without_answer", "is_nested"]
+__all__ = ["begin", "begin_at", "end_without_answer", "is_nested"]
 
 _BACKGROUND_KEY = b'"background"'
 _BACKGROUND_SEARCHED = 64 * 1024
@@ -46,6 +46,13 @@ def begin(
     )
     if found is None or is_nested(library):
         return None
+    return begin_at(observer, found, body)
+
+
+def begin_at(
+    observer: HttpObserver, found: Endpoint, body: Callable[[], bytes]
+) -> HttpExchange | None:
+    """Do as `begin` for a request whose endpoint is known."""
     protocol = found.protocol
     exchange = HttpExchange(
         operation=found.operation,
@@ -54,7 +61,7 @@ def begin(
         host=found.host,
         port=found.port,
         request_model=found.model,
-        find_model=None if protocol.model_in_path else lambda: model_in_body(body()),
+        request_body=None if protocol.model_in_path else body,
         is_known_host=found.is_known_host,
     )
     if not found.is_sure and not exchange.request_model:

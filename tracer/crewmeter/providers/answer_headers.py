@@ -71,7 +71,10 @@ def read_answer_headers(facts: ResponseFacts, headers: Headers, *, is_known_host
 
 def are_plain_headers(headers: Headers) -> bool:
     """Return True where the headers say nothing of the price."""
-    return _of_note(_names(headers)) == _NOTHING
+    entries = getattr(headers, "_list", None)
+    if type(entries) is not list:
+        return _of_note(tuple(headers)) == _NOTHING
+    return _of_note(tuple(map(_lower_name, entries))) == _NOTHING
 
 
 def _names(headers: Headers) -> tuple[str | bytes, ...]:

@@ -69,9 +69,10 @@ def raw_node(context: Values | None = None) -> OpenSpan | None:
 def outer_span(context: Values) -> Span | None:
     """Return the OpenTelemetry span that is current in ``context``."""
     span = context.get(_SPAN_KEY)
-    if isinstance(span, Span):
-        return span
-    return None
+    # Asking an abstract class about None is not free.
+    if span is None or not isinstance(span, Span):
+        return None
+    return span
 
 
 def node_here() -> OpenSpan | None:

@@ -12,7 +12,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from crewmeter import attribution, semconv
-from crewmeter.spans.context_propagation import node_here
+from crewmeter.spans.context_propagation import node_here, raw_node
 from crewmeter.spans.llm_counters import LlmCounters
 from crewmeter.spans.model_call import ExchangeOwner, ModelCall, is_known, main_exchange
 
@@ -56,7 +56,9 @@ class Correlator:
 
         One outside runs, `attribute` blocks and CrewAI's code is nobody's, and is not billed.
         """
-        node = node_here()
+        node = raw_node()
+        while node is not None and node.ended_ns is not None:
+            node = node.parent
         account = attribution.current()
         if node is None and account is None and not _called_by_crewai():
             return
@@ -96,6 +98,13 @@ class Correlator:
             return True
         if self.holds:
             self._take_held(node, call)
+        exchanges = call.exchanges
+        if len(exchanges) == 1 and exchanges[0].done and call.usage:
+            # As most calls end. What follows does the same.
+            call.exchange = exchanges[0]
+            self._take(exchanges[0].owner)
+            self._close_counter(node, call)
+            return True
         if call.in_flight() and not call.usage_seen():
             call.pending = True
             self._pending[node.event_id] = node
@@ -179,6 +188,12 @@ class Correlator:
                 self._bill_alone(exchange, owner)
         if main is not None and node.error_type is None and not call.usage and not is_known(main):
             node.error_type = main.error_type
+        self._close_counter(node, call)
+
+    def _close_counter(self, node: OpenSpan, call: ModelCall) -> None:
+        """Note the end of a call in its LLM object's counter, and bill what that alone knows."""
+        if call.counter_window is None:
+            return
         residual = self.counters.ended(node, call)
         if residual is not None:
             self._bill_residual(call, *residual)

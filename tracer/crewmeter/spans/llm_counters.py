@@ -79,7 +79,9 @@ class LlmCounters:
             window = self._new_window(source)
             if window is None:
                 return
-        counts = _read(source) if window.open_calls == 0 else None
+        counts = None
+        if window.open_calls == 0:
+            counts = _read(source)
         with self._lock:
             if window.open_calls == 0:
                 window.begin(counts)
@@ -114,13 +116,13 @@ class LlmCounters:
         call.counter_window = None
         if not isinstance(window, _CounterWindow):
             return None
-        seen = call.usage_seen()
+        seen = True
+        if not call.usage:
+            seen = call.usage_seen()
         last: OpenSpan | None = None
         with self._lock:
-            window.open_calls = max(
-                0,
-                window.open_calls - 1,
-            )
+            if window.open_calls > 0:
+                window.open_calls -= 1
             overlapped = window.overlapped
             if overlapped and seen:
                 _book(window, call)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from crewmeter.http.fault_guard import guarded
 from crewmeter.http.forms import httpx_fields
 from crewmeter.http.patching import replace, wrap, wrap_async
-from crewmeter.http.request import begin, end_without_answer
+from crewmeter.http.request import begin, begin_at, end_without_answer, is_nested
 from crewmeter.http.response_body import BodyObserver, afollow, follow, read_headers, read_whole
 from crewmeter.http.stream_parsers import is_stream
+from crewmeter.providers.registry import find_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -57,14 +58,27 @@ class _HttpxHooks:
             if request.method == "GET":
                 return self._observer.continued(request.url.path)
             return None
-        url = request.url
-        return begin(
+        parts = getattr(request.url, "_uri_reference", None)
+        host = getattr(parts, "host", None)
+        if parts is None or type(host) is not str or host.startswith("xn--"):
+            url = request.url
+            path = url.raw_path.decode("ascii", "replace")
+            return begin(
+                self._observer,
+                "httpx",
+                path,
+                lambda: _body(request),
+                url.host,
+                url.port,
+            )
+        # What the properties of `httpx.URL` make, and encode, for each request anew.
+        found = find_endpoint(parts.path or "/", host, parts.port)
+        if found is None or is_nested("httpx"):
+            return None
+        return begin_at(
             self._observer,
-            "httpx",
-            _path(url),
+            found,
             lambda: _body(request),
-            url.host,
-            url.port,
         )
 
     @guarded
@@ -105,17 +119,6 @@ class _HttpxHooks:
             observer.end()
         else:
             _StreamedResponse(observer, response)
-
-
-def _path(url: Any) -> str:
-    """Return the path of a URL, as it is sent."""
-    # What `URL.raw_path` encodes, with the query, for each request anew.
-    reference = getattr(url, "_uri_reference", None)
-    path = getattr(reference, "path", None)
-    if isinstance(path, str):
-        return path or "/"
-    raw: bytes = url.raw_path
-    return raw.decode("ascii", "replace")
 
 
 def _is_document(body: bytes) -> bool:
