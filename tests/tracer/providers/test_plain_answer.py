@@ -38,7 +38,17 @@ ODD_VALUES = st.sampled_from(
     [None, "", "x" * 400, 3, 0.5, True, [], [{}], [{"usage": {"prompt_tokens": 1}}], {"a": 1}]
 )
 ODD_KEYS = st.sampled_from(
-    [*PLAIN, "error", "citations", "x_groq", "provider_metadata", "web_search", "cost", "data", "new_tokens"]
+    [
+        *PLAIN,
+        "error",
+        "citations",
+        "x_groq",
+        "provider_metadata",
+        "web_search",
+        "cost",
+        "data",
+        "new_tokens",
+    ]
 )
 CALLED = {"function": {"name": "$web_search"}}
 MESSAGES = st.sampled_from(

@@ -14,10 +14,14 @@ from crewmeter.providers.hosted_tools import (
     flag_uncounted_tools,
     note_hosted_tools,
 )
-from crewmeter.providers.json_values import as_map, as_text, first_map
+from crewmeter.providers.json_values import as_map, first_map
+from crewmeter.providers.protocols.openai_plain import (
+    SEARCH_MODELS,
+    read_plain_answer,
+    read_plain_usage,
+)
 from crewmeter.providers.provider_protocol import (
     Json,
-    PlainAnswer,
     ProviderProtocol,
     Route,
     StreamFormat,
@@ -26,7 +30,6 @@ from crewmeter.providers.provider_protocol import (
 )
 from crewmeter.providers.reported_cost import COST_KEYS
 from crewmeter.usage.draft import Raw, UsageDraft, count, part
-from crewmeter.usage.plain_usage import PlainForm, plain_counts, plain_reader
 
 if TYPE_CHECKING:
     from crewmeter.providers.response_facts import ResponseFacts
@@ -55,17 +58,6 @@ _PLAIN = frozenset(
 )
 """What OpenAI itself sends. Whoever sends more is read with all the other names as well."""
 _PLAIN_INSIDE = frozenset({"cached_tokens", "audio_tokens"})
-_PLAIN_FORM = PlainForm(
-    input="prompt_tokens",
-    output="completion_tokens",
-    total="total_tokens",
-    input_details="prompt_tokens_details",
-    cached="cached_tokens",
-    output_details="completion_tokens_details",
-    reasoning="reasoning_tokens",
-)
-_read_plain = plain_reader(_PLAIN_FORM)
-_plain_counts = plain_counts(_PLAIN_FORM)
 INPUT_FIELDS = {
     "cached_tokens": "cache_read",
     "cache_read_input_tokens": "cache_read",
@@ -161,13 +153,6 @@ _RESPONSE_KEYS = frozenset(
         "obfuscation",
     ]
 )
-_PLAIN_RESPONSE_KEYS = _RESPONSE_KEYS - {"x_groq", "citations"}
-"""Keys of an answer that says what it used in its ``usage`` alone."""
-_PLAIN_MESSAGE_KEYS = frozenset(
-    {"role", "content", "refusal", "reasoning_content", "annotations", "tool_calls"}
-)
-_SEARCH_MODELS = "-search-api"
-"""Chat models that search for every answer. The search-preview ones are priced per request."""
 _GOOGLE = ("gcp.gemini", "gcp.vertex_ai")
 _TOTAL_MISMATCH = "unknown_usage:total_tokens"
 
@@ -331,43 +316,8 @@ def read_chat(facts: ResponseFacts, answer: Json) -> None:
         facts.report({"cost": gateway.get("cost")})
     if answer.get("web_search"):  # Zhipu's search tool has a fee for each use
         facts.flag_unknown("response.web_search")
-    if answer.get("choices") and _SEARCH_MODELS in (facts.request_model or ""):
+    if answer.get("choices") and SEARCH_MODELS in (facts.request_model or ""):
         facts.count_searches(1)
-
-
-def read_plain_answer(answer: Json, request_model: str | None) -> PlainAnswer | None:
-    """Return what an answer says, None where it says more than a plain one.
-
-    The whole reading, `read_chat` and what calls it, gives the same.
-    """
-    usage = answer.get("usage")
-    choices = answer.get("choices")
-    if type(usage) is not dict or type(choices) is not list or len(choices) != 1:
-        return None
-    choice = choices[0]
-    if type(choice) is not dict or "usage" in choice or not _is_plain(choice.get("message")):
-        return None
-    if not answer.keys() <= _PLAIN_RESPONSE_KEYS:
-        return None
-    if request_model is not None and _SEARCH_MODELS in request_model:
-        return None
-    counts = _plain_counts(usage)
-    if counts is None:
-        return None
-    return (
-        as_text(answer.get("id")),
-        as_text(answer.get("model")),
-        as_text(answer.get("service_tier")),
-        as_text(choice.get("finish_reason")),
-        counts,
-    )
-
-
-def _is_plain(message: object) -> bool:
-    """Return True where a message is text alone, so that nothing ran at the provider."""
-    if type(message) is not dict or not message.keys() <= _PLAIN_MESSAGE_KEYS:
-        return False
-    return not message.get("annotations") and not message.get("tool_calls")
 
 
 OPENAI_STREAM = StreamFormat(
@@ -411,10 +361,10 @@ OPENAI_CHAT = ProviderProtocol(
             "prompt_tokens",
             read_usage_counts,
             OPENAI_KEYS,
-            read_plain=_read_plain,
+            read_plain=read_plain_usage,
         ),
     ),
-    read_plain=_read_plain,
+    read_plain=read_plain_usage,
     read_plain_answer=read_plain_answer,
     read=read_chat,
     response_keys=_RESPONSE_KEYS,
