@@ -5,6 +5,8 @@ Each exchange is billed exactly once, whatever CrewAI says or forgets to say.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
@@ -12,10 +14,11 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 from crewmeter import lifecycle, semconv
 from crewmeter.attribution import attribute
 from crewmeter.export import readable_span
-from crewmeter.export.readable_span import readable
+from crewmeter.export.readable_span import final_values, readable
 from crewmeter.http.observation import HttpExchange
 from crewmeter.providers.protocols.openai_chat import OPENAI_CHAT
 from crewmeter.semconv.generations import Emitted
+from crewmeter.spans.active_spans import MAX_CLOSED_CALLS
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
 from crewmeter.usage.token_usage import TokenUsage
@@ -92,6 +95,7 @@ def bench():
     return Bench()
 
 
+PLAIN_ANSWER = ("id", "gpt-4o", None, "stop", (7, 3, 0, 0))
 EVENT = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
@@ -332,6 +336,30 @@ def test_an_answer_that_cannot_be_read_late_costs_no_span(bench):
     bench.finish(exchange)
     bench.end(node, usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15})
     assert bench.billed() == [(10, 5, "event", "event")]
+
+
+def test_ended_calls_are_freed_but_for_the_last():
+    """No garbage collector is needed for it, and so an app's memory does not grow with its calls.
+
+    A call, its request and the note of whose that is held each other.
+    """
+    bench = Bench()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(2 * MAX_CLOSED_CALLS):
+            node = bench.call(f"call-{number}")
+            exchange = bench.exchange(done=False)
+            exchange.read_later(lambda _: None, lambda _: PLAIN_ANSWER)
+            bench.finish(exchange)
+            bench.end(node, EVENT)
+            final_values(node)
+            bench.done.clear()
+        del node, exchange
+        alive = [found for found in gc.get_objects() if type(found) is ModelCall]
+    finally:
+        gc.enable()
+    assert len(alive) <= MAX_CLOSED_CALLS
 
 
 def test_a_forked_child_has_locks_of_its_own():

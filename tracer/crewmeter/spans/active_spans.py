@@ -17,6 +17,8 @@ MAX_OPEN = 10_000
 """Open spans at most. Beyond, the oldest without open children are abandoned."""
 MAX_CLOSED = 2_048
 """Ended spans that late children may still find by their parent's event id."""
+MAX_CLOSED_CALLS = 256
+"""The same of model calls, which hold most memory and whose late events come at once."""
 TTL_NS = 24 * 3600 * 1_000_000_000
 """An open span without open children is abandoned after a day."""
 LOST_GRACE_NS = 10 * 1_000_000_000
@@ -32,6 +34,7 @@ class ActiveSpans:
     def __init__(self) -> None:
         self.open: dict[str, OpenSpan] = {}
         self._closed: OrderedDict[str, OpenSpan] = OrderedDict()
+        self._closed_calls: OrderedDict[str, OpenSpan] = OrderedDict()
         self._by_call: dict[str, str] = {}
         self.lost: deque[str] = deque(maxlen=MAX_OPEN)
         """Event ids whose contexts were garbage collected.
@@ -56,10 +59,16 @@ class ActiveSpans:
 
     def remember(self, event_id: str, node: OpenSpan) -> None:
         """Let ``event_id`` lead to an ended node, or to the parent of a hidden one."""
-        self._closed[event_id] = node
-        while len(self._closed) > MAX_CLOSED:
+        if node.call is None:
+            closed = self._closed
+            most = MAX_CLOSED
+        else:
+            closed = self._closed_calls
+            most = MAX_CLOSED_CALLS
+        closed[event_id] = node
+        while len(closed) > most:
             try:
-                _, gone = self._closed.popitem(last=False)
+                _, gone = closed.popitem(last=False)
             except KeyError:  # another thread emptied it meanwhile
                 break
             self._forget_call(gone)
@@ -73,7 +82,11 @@ class ActiveSpans:
         """Return the node of an event id, open or recently closed."""
         if event_id is None:
             return None
-        return self.open.get(event_id) or self._closed.get(event_id)
+        return (
+            self.open.get(event_id)
+            or self._closed.get(event_id)
+            or self._closed_calls.get(event_id)
+        )
 
     def find_call(self, call_id: str | None) -> OpenSpan | None:
         """Return the newest node of a model call's id, open or recently closed."""

@@ -214,9 +214,9 @@ class Correlator:
 
     def _bill_alone(self, exchange: HttpExchange, owner: ExchangeOwner) -> None:
         """Record an exchange as a call of its own."""
+        node = owner.node
         if not self._take(owner):
             return
-        node = owner.node
         call = ModelCall(exchange.operation, origin="wire")
         call.exchange = exchange
         call.model = exchange.request_model
@@ -268,6 +268,8 @@ class Correlator:
             if owner.billed:
                 return False
             owner.billed = True
+            # Else the two would hold each other until the garbage collector comes.
+            owner.node = None
             return True
 
 
