@@ -50,7 +50,10 @@ def _quoted_name(body: bytes, after_key: int) -> str | None:
 
 
 def _plain_name(body: bytes, after_key: int) -> str | None:
-    """Return a name as SDKs write it, without escapes. A search by pattern takes twice as long."""
+    """Return a name as SDKs write it, without escapes.
+
+    A search by pattern takes twice as long.
+    """
     separator = body[after_key : after_key + 3]
     begin = after_key + 2
     if separator == b': "':

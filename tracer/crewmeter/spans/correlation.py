@@ -191,7 +191,7 @@ class Correlator:
         self._close_counter(node, call)
 
     def _close_counter(self, node: OpenSpan, call: ModelCall) -> None:
-        """Note the end of a call in its LLM object's counter, and bill what that alone knows."""
+        """Note a call's end in its LLM object's counter, and bill what only that knows."""
         if call.counter_window is None:
             return
         residual = self.counters.ended(node, call)

@@ -59,7 +59,7 @@ def settings_of(source: Any) -> Callable[[str], object]:
 
 @lru_cache(maxsize=64)
 def _holds_settings(kind: type) -> bool:
-    """Return True where the settings of a class's objects are in their ``__dict__`` alone."""
+    """Return True where a class's objects hold their settings in ``__dict__`` alone."""
     own_lookup = getattr(kind, "__getattr__", None)
     is_plain = own_lookup is None or own_lookup.__module__ == "pydantic.main"
     allows_extra = getattr(kind, "model_config", {}).get("extra") == "allow"

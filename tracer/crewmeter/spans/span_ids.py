@@ -102,7 +102,10 @@ class SpanIds:
 
 
 def _span_context(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
-    """Return a valid context. Its own constructor checks the ids first, which takes as long."""
+    """Return a valid context.
+
+    Its own constructor checks the ids first, which takes as long.
+    """
     if not _HAS_SIX_FIELDS:
         return SpanContext(trace_id, span_id, False, flags, state)
     return tuple.__new__(SpanContext, (trace_id, span_id, False, flags, state, True))
