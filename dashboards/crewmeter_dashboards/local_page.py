@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_dashboards.boards import BOARDS, VARIABLE_SQL
 from crewmeter_dashboards.panels import CATALOGUE
+from crewmeter_dashboards.panels.grafana_text import titled
 from crewmeter_dashboards.panels.palette import BAD, MEANING, SERIES
 from crewmeter_dashboards.panels.run_links import NAME_KEYS, RUNS_BEHIND
 from crewmeter_dashboards.sql_dialects import for_page
@@ -77,6 +78,7 @@ def _row(row: Row) -> dict[str, object]:
 def _panel(panel: Panel) -> dict[str, object]:
     return {
         "title": panel.title,
+        "zone_beside_title": titled(panel) != panel.title,
         "description": panel.description,
         "kind": panel.kind,
         "unit": panel.unit,

@@ -361,3 +361,15 @@ def test_boards_mark_sums_without_unpriced_calls(page, address):
     assert starred == unpriced
     assert any(starred)
     assert "* without calls that have no price" in panel.inner_text()
+
+
+def test_the_zone_stands_beside_amounts_of_a_day_or_a_month(page, address):
+    """Spend today and this month name the zone whose days they are."""
+    visit(page, address, "?from=now-30d")
+    wait_until_drawn(page)
+    for panel, title in (
+        ("spend_today", "Spend today UTC"),
+        ("spend_month", "Spend this month UTC"),
+    ):
+        assert page.locator(f"[data-panel={panel}] h3").inner_text() == title
+    assert page.locator("[data-panel=runs] h3").inner_text() == "Runs"

@@ -156,7 +156,7 @@ def test_amounts_of_a_day_or_month_name_their_zone():
     spend = json.loads((folder / "spend.json").read_text("utf-8"))
     assert spend["timezone"] == "utc"
     drawn = {panel.get("title") for panel in spend["panels"]}
-    assert {"Month to date (UTC)", "Forecast for the month (UTC)"} <= drawn
+    assert {"Month to date (UTC)", "Month forecast (UTC)"} <= drawn
 
 
 def test_a_new_stack_has_the_zone_everywhere(tmp_path):

@@ -41,7 +41,7 @@ _STATS = (
     ),
     Panel(
         id="forecast",
-        title="Forecast for the month",
+        title="Month forecast",
         tells="Month to date plus, for every hour still to come, the mean of that hour of the week "
         "over the last four weeks: the figure of `crewmeter forecast`.",
         act="Over budget: docs/runbooks/forecast-over-budget.md. `crewmeter forecast` adds an "

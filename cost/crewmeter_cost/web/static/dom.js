@@ -23,8 +23,8 @@ export function starred(text, unpriced, inexact = 0) {
 
 /** What the star says; nothing where no amount has one. */
 export function starNote(unpriced, inexact = false) {
-  if (inexact) return el("p", { class: "note legend" }, "* not exact: without calls that have no price, or with bounds and estimates");
-  return unpriced ? el("p", { class: "note legend" }, "* without calls that have no price") : null;
+  if (inexact) return el("p", { class: "note starnote" }, "* not exact: without calls that have no price, or with bounds and estimates");
+  return unpriced ? el("p", { class: "note starnote" }, "* without calls that have no price") : null;
 }
 
 /** A custom property or style through the CSSOM, which the content security policy allows. */

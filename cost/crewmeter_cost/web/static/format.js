@@ -76,6 +76,11 @@ export function useZone(name) {
   zone = name;
 }
 
+/** The zone's name, to print beside amounts of a day or a month. */
+export function zoneName() {
+  return zone;
+}
+
 /** A moment as a Date whose local fields are those of the page's zone, as uPlot wants it. */
 export function zoned(unix) {
   return window.uPlot.tzDate(new Date(unix * 1000), zone);

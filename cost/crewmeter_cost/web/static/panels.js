@@ -2,7 +2,7 @@
 
 import { drawTime } from "./charts.js";
 import { ICONS, el, icon, starNote, starred, styled } from "./dom.js";
-import { format, money, stepColor, worded } from "./format.js";
+import { format, money, stepColor, worded, zoneName } from "./format.js";
 import { get } from "./state.js";
 
 let serial = 0;
@@ -17,7 +17,7 @@ export function panelFrame(id, panel, cell) {
   actions.append(info);
   const text = panel.description.split("\n\n").map((part) => el("p", {}, part));
   card.append(
-    el("header", {}, el("h3", { id: `${about}-title` }, panel.title), actions),
+    el("header", {}, el("h3", { id: `${about}-title`, title: panel.zone_beside_title ? `${panel.title} ${zoneName()}` : null }, panel.title, panel.zone_beside_title ? el("span", { class: "note" }, ` ${zoneName()}`) : null), actions),
     body,
     el("div", { id: about, popover: "auto", class: "about" }, el("h4", {}, panel.title), ...text),
   );
