@@ -61,9 +61,12 @@ def settings_of(source: Any) -> Callable[[str], object]:
 def _holds_settings(kind: type) -> bool:
     """Return True where a class's objects hold their settings in ``__dict__`` alone."""
     own_lookup = getattr(kind, "__getattr__", None)
-    is_plain = own_lookup is None or own_lookup.__module__ == "pydantic.main"
-    allows_extra = getattr(kind, "model_config", {}).get("extra") == "allow"
-    if allows_extra or not is_plain or not kind.__dictoffset__:
+    from_pydantic = getattr(own_lookup, "__module__", None) == "pydantic.main"
+    is_plain = own_lookup is None or from_pydantic
+    config = getattr(kind, "model_config", None) or {}
+    if not isinstance(config, dict) or config.get("extra") == "allow":
+        return False
+    if not is_plain or not kind.__dictoffset__:
         return False
     bases = kind.__mro__[:-1]  # but for `object`
     return all(_LOOKED_UP.isdisjoint(vars(base)) for base in bases)
