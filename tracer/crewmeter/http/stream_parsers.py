@@ -140,7 +140,7 @@ class _Lines:
         stream = exchange.protocol.stream
         self._facts = exchange.facts
         self._format = stream
-        self._marks = stream.marks
+        self._marks = stream.marks + stream.marks_of.get(exchange.provider or "", ())
         self._text = _TextCount(stream.text_keys)
         self._carry: list[bytes] = []
         self._needs_first = True

@@ -18,8 +18,14 @@ __all__ = [
     "note_hosted_tools",
 ]
 
-HOSTED_TOOL_MARKS = (b'"executed_tools"', b'"$web_search"', b'"annotations":[{', b'"citations":["')
-"""What the events of a stream have in them that speak of such tools."""
+_ZHIPU_MARKS = (b'"web_search":[{',)
+HOSTED_TOOL_MARKS: dict[str, tuple[bytes, ...]] = {
+    "groq": (b'"executed_tools"',),
+    "moonshotai": (b'"$web_search"',),
+    "zai": _ZHIPU_MARKS,
+    "zhipuai": _ZHIPU_MARKS,
+}
+"""Provider → what the events of its streams have in them that speak of such tools."""
 _MOONSHOT_SEARCH = "$web_search"
 _COUNTED_SOURCES = ("num_sources_used", "num_server_side_tools_used")
 

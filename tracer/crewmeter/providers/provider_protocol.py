@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class StreamFormat:
 
     marks: tuple[bytes, ...] = ()
     """What only the events that hold a fact have in them; others are not parsed."""
+    marks_of: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """Provider → what only its own events have besides. Each mark is searched in every event."""
     text_keys: tuple[bytes, ...] = ()
     """Where the pieces of the answer stand, for the estimate that a cut stream needs."""
     is_last: Callable[[Json], bool] = _never

@@ -247,6 +247,8 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
     queries: set[str] = set()
     for candidate in candidates:
         grounding = as_map(as_map(candidate).get("groundingMetadata"))
+        if not grounding:
+            continue
         found = as_list(grounding.get("webSearchQueries"))
         for query in found:
             queries.add(str(query))

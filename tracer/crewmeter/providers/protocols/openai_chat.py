@@ -330,9 +330,8 @@ OPENAI_STREAM = StreamFormat(
         b"[DONE]",
         b'"x_groq"',
         b"_token_count",
-        b'"web_search":[{',
-        *HOSTED_TOOL_MARKS,
     ),
+    marks_of=HOSTED_TOOL_MARKS,
     text_keys=(
         b'"content":',
         b'"arguments":',
