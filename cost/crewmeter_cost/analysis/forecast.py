@@ -37,7 +37,7 @@ _WEEK = 7 * _DAY
 class Projection:
     """Month-end spend in integer pico-USD.
 
-    That is what was spent so far, the expected total and its 80 % interval.
+    It has what was spent so far, the expected total and its 80 % interval.
     """
 
     spent_pusd: int

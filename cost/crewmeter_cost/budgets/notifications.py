@@ -140,7 +140,7 @@ class _Claim:
 
 
 def _claim(engine: Engine, account: int, percent: int, now_ns: int) -> _Claim | None:
-    """Claim a notice. None where it is delivered, or another process is about to."""
+    """Claim a notice, unless it is delivered or another process is about to."""
     found = _sent_ns(engine, account, percent)
     if found is None:
         if _insert(engine, account, percent, sent_ns=-now_ns):

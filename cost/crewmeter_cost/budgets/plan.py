@@ -82,7 +82,7 @@ def read_budgets(text: str, *, where: str = "CREWMETER_BUDGETS") -> tuple[Budget
 def plan_of(source: object) -> BudgetPlan:
     """Return the plan that code passed as ``budget=``.
 
-    That is a short form, a mapping, a list of them, or ``{"budget": […], "loop": {…}}``. Raises
+    `source` is a short form, a mapping, a list of them, or ``{"budget": […], "loop": {…}}``. Raises
     `CrewMeterError` for anything else.
     """
     plan = _plan_of(source)

@@ -172,7 +172,7 @@ def _balance(content: bytes) -> Balance:
 def _credentials(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the Authorization header that spans are sent with.
 
-    That is the one of ``headers=``, else of ``OTEL_EXPORTER_OTLP_HEADERS``, else
+    The one of ``headers=`` comes first, then that of ``OTEL_EXPORTER_OTLP_HEADERS``, else
     ``CREWMETER_TOKEN`` as a bearer key.
     """
     for name, value in headers.items():

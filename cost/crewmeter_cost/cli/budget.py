@@ -190,10 +190,7 @@ def _set(
 
 
 def _already_spent(each: BudgetStatus) -> str:
-    """Return what a budget that was just set has spent already.
-
-    And what follows from it.
-    """
+    """Return what a new budget has spent already, and what follows from it."""
     spent = f"{usd(each.spent_pusd)} of {usd(each.budget.amount_pusd)} spent in this period"
     share = f"{each.percent:,.0f} %"
     if not each.exceeded:

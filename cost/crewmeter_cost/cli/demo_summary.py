@@ -113,9 +113,9 @@ def _short(tokens: int) -> str:
 
 
 def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:
-    """Print the ledger's totals beside the fake provider's.
+    """Compare the ledger's totals with the fake provider's in print.
 
-    And return whether they agree.
+    Returns whether they agree.
     """
     sums = found.total.sums
     ours = _Billed(

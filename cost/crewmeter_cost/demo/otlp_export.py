@@ -43,7 +43,7 @@ def send_history(
 ) -> int:
     """Send the sample data of the `days` days before `until`.
 
-    And return how many spans it has.
+    Returns the number of spans.
 
     Raises `CrewMeterError` where the endpoint does not take them.
     """

@@ -1,6 +1,6 @@
 """What stands beside a statement's sums.
 
-That is its period in words, last month, the budgets and the forecast.
+Its period in words, last month, the budgets and the forecast.
 """
 
 from __future__ import annotations

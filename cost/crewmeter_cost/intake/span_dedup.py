@@ -19,7 +19,7 @@ __all__ = ["paired"]
 def paired(calls: list[Call]) -> list[Call]:
     """Return `calls` with one response id on both reports of an exchange.
 
-    Where at least one of them had none.
+    Only calls without a response id get one.
     """
     nameless = [
         position

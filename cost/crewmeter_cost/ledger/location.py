@@ -69,7 +69,7 @@ def default_path() -> Path:
 def ledger_url(option: str | None = None, *, environ: Mapping[str, str] = os.environ) -> LedgerUrl:
     """Return the ledger's URL.
 
-    That is the option, else `$CREWMETER_LEDGER`, else the default path.
+    The option comes first, then `$CREWMETER_LEDGER`, then the default path.
 
     A plain path is SQLite. Raises `CrewMeterError` for a URL that is none, or whose database this
     ledger cannot live in.

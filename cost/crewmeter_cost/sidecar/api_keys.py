@@ -34,7 +34,7 @@ class Keys:
     def allow(self, authorization: str | None, role: str) -> bool:
         """Return whether an ``Authorization`` header carries a key of this role.
 
-        That is ``Bearer KEY``, or, from browsers, ``Basic`` with the key as password. Every key is
+        It is ``Bearer KEY``, or, from browsers, ``Basic`` with the key as password. Every key is
         compared, each in constant time, so that the time taken tells nothing about the keys.
         """
         if not self.entries:

@@ -238,9 +238,9 @@ class Sidecar:
         server.should_exit = True
 
     def _reload_prices(self) -> None:
-        """Price from now on by the book as it is now (SIGHUP).
+        """Read the price book again (SIGHUP).
 
-        That is after `crewmeter prices update`, or an edit of the overrides.
+        People send it after `crewmeter prices update`, or an edit of the overrides.
         """
         try:
             self._pipeline.exchange_book(PriceBook.load())

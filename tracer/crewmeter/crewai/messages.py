@@ -1,6 +1,6 @@
 """Captured prompts and answers in the shape of the GenAI conventions.
 
-That is a JSON list of ``{"role": …, "parts": [{"type": "text", "content": …}]}``:
+Each is a JSON list of ``{"role": …, "parts": [{"type": "text", "content": …}]}``:
 https://github.com/open-telemetry/semantic-conventions-genai/tree/main/docs/gen-ai
 """
 

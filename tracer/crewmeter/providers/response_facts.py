@@ -130,7 +130,7 @@ class ResponseFacts:
     # --- what protocols call ---------------------------------------------------------------------
 
     def report(self, usage: Json) -> None:
-        """Add a usage object to those before it. No count ever gets lower by that.
+        """Add a usage object to those before it, without lowering any count.
 
         Events of a stream restate or complete each other's counts, and some restate them as zero.
         No provider is known whose last report is right although it is lower.

@@ -242,7 +242,7 @@ def _has_context(thread: threading.Thread) -> bool:
 def _serves_all(thread: threading.Thread) -> bool:
     """Whether a thread serves whoever comes, not who happened to start it.
 
-    That is a pool's, or an event loop's.
+    Threads of pools and event loops do.
     """
     target = getattr(thread, "_target", None)
     if getattr(target, "__module__", None) in _POOLS:

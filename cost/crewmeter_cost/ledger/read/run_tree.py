@@ -92,7 +92,8 @@ class Node:
     def cost_pusd(self) -> int | None:
         """Pico-USD, None where no price is known.
 
-        That is a call without one (a refused one, too), or a step with unpriced calls only.
+        No price is known of a call without one (a refused one, too), and of a step whose calls are
+        all unpriced.
         """
         if not self.priced_calls and (self.unpriced_calls or self.is_call):
             return None

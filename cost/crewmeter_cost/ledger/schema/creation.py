@@ -120,10 +120,7 @@ def create(connection: Connection) -> None:
 
 
 def finish(connection: Connection) -> None:
-    """Make what follows from the code.
-
-    That is the views, the bucket bounds and the mark of our SQLite files.
-    """
+    """Make the views, the bucket bounds and the mark of our SQLite files."""
     from crewmeter_cost.ledger.schema.views import view_definitions
 
     for statement in view_definitions(connection.dialect.name).values():

@@ -1,6 +1,4 @@
-"""Write what follows from `tables.py`.
-
-That is plain column data, and the SQL of a new SQLite ledger.
+"""Write column data and the SQL of a new SQLite ledger from `tables.py`.
 
 Run `python -m crewmeter_cost.ledger.schema.generate` after a change. A test fails where the files
 and the models drift apart.

@@ -90,7 +90,7 @@ _GROUP = itemgetter(
 
 
 class _Group(NamedTuple):
-    """Calls of one hour that are alike in everything a roll-up asks for.
+    """Calls of one hour that are alike in every key of a roll-up.
 
     0 is "no name".
     """

@@ -47,7 +47,7 @@ def open_own() -> Catalogue | None:
 def open_genai() -> Catalogue:
     """Return the genai-prices catalogue to price with.
 
-    That is the user's own where it is newer, else the shipped one.
+    The user's own is taken where it is newer, else the shipped one.
     """
     shipped = Catalogue.open(SHIPPED / "genai-prices.txt")
     try:
