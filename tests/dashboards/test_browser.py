@@ -223,6 +223,22 @@ def test_first_paint_is_within_a_second(page, address):
     )
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_words_of_an_empty_tile_fit_into_it(browser, tmp_path, width):
+    """With no call at all, nothing stands across the next heading, or makes the page wider."""
+    path = str(tmp_path / "empty.db")
+    Ledger.open(path).close()
+    reaches_out = "box => box.scrollHeight > box.clientHeight || box.scrollWidth > box.clientWidth"
+    with serving(path, tmp_path) as address, strict_page(browser, width=width) as page:
+        for board in BOARDS:
+            visit(page, address, f"?view={board}")
+            wait_until_drawn(page)
+            tiles = page.locator("article.panel:has(.body.stat)").all()
+            outside = [tile.inner_text() for tile in tiles if tile.evaluate(reaches_out)]
+            assert outside == [], board
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, board
+
+
 def test_an_empty_ledger_says_what_to_do(page, tmp_path):
     """Before the first call the page explains itself instead of showing blanks."""
     path = str(tmp_path / "empty.db")

@@ -25,13 +25,18 @@ export function panelFrame(id, panel, cell) {
   return { id, panel, card, body, actions, load: (context) => load({ id, panel, body, card, actions }, context) };
 }
 
+/** What an empty panel says: all of it, or the first sentence where a tile has no room for more. */
+function emptyText(panel) {
+  return panel.kind === "stat" ? panel.empty.replace(/\. .*$/s, ".") : panel.empty;
+}
+
 async function load(frame, context) {
   const { id, panel, body, card, actions } = frame;
   card.setAttribute("aria-busy", "true");
   try {
     const answer = await get(`api/panels/${encodeURIComponent(id)}`, context.query);
     if (context.stale()) return;
-    if (isEmpty(answer)) body.replaceChildren(el("p", { class: "empty" }, panel.empty));
+    if (isEmpty(answer)) body.replaceChildren(el("p", { class: "empty" }, emptyText(panel)));
     else DRAW[panel.kind](body, panel, answer, context);
     card.dataset.milliseconds = answer.milliseconds;
     offerDownload(actions, id, panel, answer);
