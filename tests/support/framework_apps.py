@@ -164,6 +164,22 @@ def anthropic_genai() -> Flush:
     return made.force_flush
 
 
+def anthropic_sdk() -> Flush:
+    """The spans that anthropic's own SDK writes, whole and streamed, with both lifetimes."""
+    from anthropic import Anthropic
+
+    made = provider()
+    client = Anthropic()
+    text = "Hello [[usage:in=1000 read=400 w5m=200 w1h=100 out=300]]"
+    message = {"role": "user", "content": text}
+    client.messages.create(model="claude-sonnet-4-5", max_tokens=500, messages=[message])
+    with client.messages.stream(
+        model="claude-sonnet-4-5", max_tokens=500, messages=[message]
+    ) as stream:
+        stream.get_final_message()
+    return made.force_flush
+
+
 def google_genai() -> Flush:
     from google import genai
     from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor

@@ -2,11 +2,17 @@
 import { createOpenAI } from "@ai-sdk/openai";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { NodeSDK } from "@opentelemetry/sdk-node";
-import { generateText, stepCountIs, streamText, tool } from "ai";
+import * as ai from "ai";
 import { z } from "zod";
 
 const sdk = new NodeSDK({ serviceName: "forecast", traceExporter: new OTLPTraceExporter() });
 sdk.start();
+const { generateText, stepCountIs, streamText, tool } = ai;
+// Version 7 writes spans by a package of its own.
+if (ai.registerTelemetry) {
+  const { OpenTelemetry } = await import("@ai-sdk/otel");
+  ai.registerTelemetry(new OpenTelemetry());
+}
 const model = createOpenAI({ baseURL: process.env.OPENAI_BASE_URL }).chat("gpt-4o-mini");
 const usage = "[[usage:in=1000 read=400 out=300 reasoning=120]]";
 const lookup = tool({

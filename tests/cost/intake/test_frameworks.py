@@ -32,12 +32,14 @@ AGENTS = (
     "pydantic_ai_agent",
     "strands",
     "vercel_ai",
+    "vercel_ai_7",
 )
 """Frameworks that name the agent."""
 UNNAMED = ("llama_index",)
 """Frameworks whose spans do not say what the agent is called."""
 BARE = (
     "anthropic_genai",
+    "anthropic_sdk",
     "google_genai",
     "openai_genai",
     "vertexai_openinference",
@@ -48,7 +50,9 @@ TWICE = ("two_langchain_anthropic", "two_langchain_openai", "two_logfire_streams
 """Two reports of each call: by two instrumentors, or by a span and a log."""
 TWO_COUNTS = ("mlflow_genai", "semantic_kernel", "vertexai_genai")
 """Frameworks that say nothing of cached tokens: two counts, of which no price is exact."""
-NO_REASONING = ("strands",)
+PARTLY_TWO_COUNTS = ("vercel_ai_5",)
+"""A framework whose streams have every count, and whose other answers two."""
+NO_REASONING = ("strands", "vercel_ai_7")
 """Frameworks that do not pass on how many tokens were reasoning. It costs what output does."""
 
 
@@ -97,6 +101,7 @@ def test_every_fixture_is_replayed():
         *BARE,
         *TWICE,
         *TWO_COUNTS,
+        *PARTLY_TWO_COUNTS,
     }
 
 
@@ -145,6 +150,28 @@ def test_a_price_without_the_cached_tokens_is_a_bound(replayed, tmp_path, name):
         "lower_bound" if is_vertex else "upper_bound"
     }
     assert {call["input_tokens"] for call in calls} == {1000}
+
+
+def test_version_5_of_the_ai_sdk_is_exact_where_it_streams(replayed, tmp_path):
+    """Its `generateText` leaves the cached tokens out, its `streamText` does not."""
+    _, billed = replayed("vercel_ai_5")
+    calls = call_rows(tmp_path / "ledger.db")
+    assert len(calls) == len(billed) == 3
+    assert [(call["cost_status"], call["cache_read_tokens"]) for call in calls] == [
+        ("upper_bound", 0),
+        ("upper_bound", 0),
+        ("priced", 400),
+    ]
+    assert {call["agent"] for call in calls} == {"forecaster"}
+
+
+def test_lifetimes_of_anthropics_own_spans_are_read(replayed, tmp_path):
+    """The SDK's own spans split what was written to the cache by its lifetime."""
+    replayed("anthropic_sdk")
+    for call in call_rows(tmp_path / "ledger.db"):
+        assert (call["cache_write_5m_tokens"], call["cache_write_1h_tokens"]) == (200, 100)
+        assert call["cost_status"] == "priced"
+        assert call["finish_reason"] == "end_turn"
 
 
 @pytest.mark.parametrize("name", [name for name in TWO_COUNTS if name != "vertexai_genai"])

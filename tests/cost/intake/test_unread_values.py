@@ -16,8 +16,8 @@ _AI_SDK = {
     "operation.name": "ai.generateText.doGenerate",
     "ai.model.provider": "openai.responses",
     "ai.model.id": "gpt-5",
-    "ai.usage.promptTokens": 1000,
-    "ai.usage.completionTokens": 100,
+    "ai.usage.inputTokens": 1000,
+    "ai.usage.outputTokens": 100,
 }
 _OPENINFERENCE = {
     "openinference.span.kind": "LLM",

@@ -110,11 +110,16 @@ _FAULTS = (
     # github.com/google/adk-python/issues/2105
     _Known("gcp.vertex.agent", "total_as_output", "output_may_be_total", fixed_in=(1, 9)),
 )
+_AI_SDK_COUNT = "ai.usage.promptTokens"
+_AI_SDK_METADATA = ("ai.response.providerMetadata", "ai.result.providerMetadata")
+"""Versions 4 and 5 of the AI SDK write two counts of an answer that is not streamed."""
 _BY_SCOPE = {known.scope: known for known in _FAULTS}
 
 
 def allow_for_faults(span: Span, usage: TokenUsage, model: str | None) -> TokenUsage:
     """Return a usage, corrected or flagged where its instrumentor is wrong."""
+    if _AI_SDK_COUNT in span.attributes:
+        return _without_ai_sdk_cache(span.attributes, usage)
     known = _BY_SCOPE.get(span.scope)
     if known is None or usage.status != "reported":
         return usage
@@ -148,6 +153,18 @@ def _without_cache(span: Span, usage: TokenUsage, known: _Known, model: str) -> 
     if _THINKING_MODELS.search(model) and not _reports(span.attributes, _THOUGHT_NAMES):
         flags.append("thoughts_location_assumed")
     return replace(usage, flags=(*usage.flags, *flags))
+
+
+def _without_ai_sdk_cache(attributes: Mapping[str, object], usage: TokenUsage) -> TokenUsage:
+    """Return a usage of the AI SDK, flagged where nothing has the cached tokens."""
+    is_counted = usage.status == "reported" and bool(usage.input)
+    if not is_counted or usage.cache_read or _reports(attributes, _CACHE_NAMES):
+        return usage
+    for name in _AI_SDK_METADATA:
+        stored = attributes.get(name)
+        if isinstance(stored, str) and "cache" in stored.lower():
+            return usage
+    return replace(usage, flags=(*usage.flags, "cached_not_reported"))
 
 
 def _without_second(usage: TokenUsage) -> TokenUsage:

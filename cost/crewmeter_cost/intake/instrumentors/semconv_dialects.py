@@ -66,6 +66,8 @@ class Dialect:
     """Endings of the names of spans to pass over."""
     links: frozenset[str] = frozenset()
     """Names of spans that are steps only because they tie calls to the agent above them."""
+    links_unknown: bool = False
+    """Whether a span of any other kind ties what is below it to what is above."""
     roots: Mapping[str, str] = field(default_factory=dict)
     """Kind, lower case → ``semconv.KIND_*`` of a span without a parent: a run."""
 
@@ -259,6 +261,8 @@ DIALECTS: tuple[Dialect, ...] = (
         kind=(semconv.OPERATION,),
         billed=_OPERATIONS,
         steps=_STEPS,
+        # A step of an agent of the AI SDK 7, and whatever comes next.
+        links_unknown=True,
         # Logfire's own counts leave the cache out.
         raw_usage=(RawUsage("gen_ai.usage.raw"),),
         skip={

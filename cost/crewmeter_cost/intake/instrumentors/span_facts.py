@@ -80,6 +80,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "gen_ai.completion.0.finish_reason",
         "gen_ai.response.finish_reason",
         "ai.response.finishReason",
+        "anthropic.message.stop_reason",
     ),
     "service_tier": (
         "openai.response.service_tier",
@@ -100,7 +101,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "request_tier": ("gen_ai.openai.request.service_tier", "openai.request.service_tier"),
     "speed": ("anthropic.response.speed", "gen_ai.usage.speed", "anthropic.usage.speed"),
-    "first_token": (semconv.TIME_TO_FIRST_TOKEN, "gen_ai.server.time_to_first_token"),
+    "first_token": (
+        semconv.TIME_TO_FIRST_TOKEN,
+        "gen_ai.server.time_to_first_token",
+        "gen_ai.client.operation.time_to_first_chunk",  # the AI SDK 7
+    ),
     "crew": (semconv.CREW, "crewai.crew.name"),
     "flow": (semconv.FLOW, "crewai.flow.name"),
     "task": (semconv.TASK, "crewai.task.name", "task_name"),

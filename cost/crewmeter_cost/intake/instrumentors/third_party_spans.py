@@ -108,7 +108,8 @@ def _kind_of_step(span: Span, dialect: Dialect, named: str) -> str | None:
     """Return the kind of step that a span is, None where it is none."""
     kind = _refined(span.attributes, dialect) or dialect.steps.get(named)
     kind = kind or _kind_of_root(span, dialect, named)
-    if kind is None and span.name in dialect.links:
+    is_link = span.name in dialect.links or (named and dialect.links_unknown)
+    if kind is None and is_link:
         kind = semconv.KIND_OTHER
     if kind is None or _is_inner(span, kind):
         return None
