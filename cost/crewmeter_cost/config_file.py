@@ -106,7 +106,7 @@ def read_document(path: Path, kind: FileKind) -> Document:
             hint="is it the right file?",
         )
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # editors on Windows begin a file with a mark
     except UnicodeDecodeError as error:
         raise CrewMeterError(
             f"{path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8"

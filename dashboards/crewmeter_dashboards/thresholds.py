@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
     if len(raw) > _LARGEST_FILE:
         raise ThresholdsError(f"{path} is larger than {_LARGEST_FILE:,} bytes")
     try:
-        return tomllib.loads(raw.decode("utf-8"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ThresholdsError(f"{path}: {error}") from error
 

@@ -193,7 +193,7 @@ def _document_in(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_FILE:
             raise CrewMeterError(f"the baseline {path} is larger than {_MAX_FILE:,} bytes")
-        document = json.loads(path.read_text("utf-8") or "null")
+        document = json.loads(path.read_text("utf-8-sig") or "null")
     except OSError as error:
         raise CrewMeterError(
             f"the baseline {path} cannot be read: {error.strerror}",

@@ -170,7 +170,7 @@ def _content(path: Path, *, where: str) -> str:
             raise CrewMeterError(f"{where}: {path} is larger than {LARGEST_FILE:,} bytes")
         if path.exists() and not path.is_file():
             raise CrewMeterError(f"{where}: {path} is not a regular file", hint=hint)
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise CrewMeterError(f"{where}: cannot read {str(path)!r} ({reason})", hint=hint) from error

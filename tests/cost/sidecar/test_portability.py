@@ -52,10 +52,11 @@ def sample(tmp_path_factory) -> Path:
     return path
 
 
-def command(*words: str, ledger: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def command(*words: str, ledger: Path | None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command without POSIX, with a console that has no UTF-8."""
+    where = [] if ledger is None else ["--ledger", str(ledger)]
     return subprocess.run(
-        [*LAUNCHER, *words, "--ledger", str(ledger)],
+        [*LAUNCHER, *words, *where],
         env={**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", **more},
         capture_output=True,
         encoding="cp1252",
@@ -167,13 +168,48 @@ def test_a_ledger_of_windows_is_a_file(text, path, monkeypatch, tmp_path):
     assert found.database == str(tmp_path / path)
 
 
-def test_files_with_windows_line_ends_are_read(tmp_path):
-    """Prices and thresholds that an editor saved with CRLF, with a byte order mark even."""
-    prices = tmp_path / "prices.toml"
-    lines = ["[[models]]", 'provider = "acme"', 'model = "one"', "input_per_1m = 2", ""]
-    prices.write_bytes("\r\n".join(lines).encode())
-    done = command("price", "gpt-4o", ledger=tmp_path / "none.db", CREWMETER_PRICES=str(prices))
-    assert "Traceback" not in done.stderr
+def windows_file(path: Path, *lines: str) -> str:
+    """Write lines as Notepad does, with CRLF and a byte order mark, and return the path."""
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join((*lines, "")).encode())
+    return str(path)
+
+
+def test_a_price_file_of_windows_is_read(tmp_path):
+    """Its own model has its own price."""
+    lines = ("[[price]]", 'provider = "acme"', 'model = "house"', "input = 2", "output = 3")
+    prices = windows_file(tmp_path / "prices.toml", *lines)
+    words = ("price", "house", "--provider", "acme", "--input", "1000000")
+    done = command(*words, ledger=None, CREWMETER_PRICES=prices)
+    assert done.returncode == 0, done.stderr
+    assert "$2.00" in done.stdout
+
+
+def test_a_budget_file_of_windows_is_read(sample, tmp_path):
+    """The budget is listed under its name."""
+    lines = ("[[budget]]", 'amount = "500 USD/month"', 'name = "from-windows"')
+    budgets = windows_file(tmp_path / "budgets.toml", *lines)
+    done = command("budget", "list", ledger=sample, CREWMETER_BUDGETS=budgets)
+    assert done.returncode == 0, done.stderr
+    assert "from-windows" in done.stdout
+
+
+def test_thresholds_of_windows_are_read(tmp_path):
+    """The month's budget of the file stands in the alert rules."""
+    numbers = windows_file(tmp_path / "numbers.toml", "[spend]", "month_budget_usd = 321")
+    words = ("dashboards", "export", str(tmp_path / "out"), "--thresholds", numbers)
+    done = command(*words, ledger=tmp_path / "none.db")
+    assert done.returncode == 0, done.stderr
+    rules = tmp_path / "out/provisioning/alerting/rules.yml"
+    assert "321 USD" in rules.read_text("utf-8")
+
+
+def test_a_baseline_of_windows_is_read(sample, tmp_path):
+    """`gate` compares with a report that a Windows console or editor saved."""
+    report = command("report", "--by", "model", "--format", "json", ledger=sample)
+    baseline = windows_file(tmp_path / "baseline.json", *report.stdout.splitlines())
+    words = ("gate", "--baseline", baseline, "--max", "cost +10%")
+    done = command(*words, ledger=sample)
+    assert done.returncode == 0, done.stderr + done.stdout
 
 
 @pytest.mark.slow
