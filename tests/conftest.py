@@ -13,10 +13,17 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.environment import quiet_environment
 from support.mostly_slow import mark_slow
 from support.shares import Share
 from support.slowest_tests import SlowestTests
+
+# Every run draws the same examples, so that a failure is seen again. CREWMETER_TEST_RANDOM=1 draws
+# others.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+if not os.environ.get("CREWMETER_TEST_RANDOM"):
+    settings.load_profile("repeatable")
 
 # Compiled modules are stored, whatever the environment says: else each of the suite's hundreds of
 # processes compiles CrewAI anew, which takes longer than importing it.
@@ -45,7 +52,7 @@ os.environ.update(quiet_environment(_HOME))
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark slow tests, and leave out those not in the share that `CREWMETER_TEST_SHARD` names."""
-    mark_slow(items)
+    mark_slow(items, whole_files=not any("::" in word for word in config.args))
     share = Share.read(os.environ.get("CREWMETER_TEST_SHARD", "all"))
 
     def is_in_turn(item: pytest.Item) -> bool:

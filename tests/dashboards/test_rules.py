@@ -403,7 +403,7 @@ RESTARTS = {
 }
 
 
-@pytest.mark.mostly_slow("the sidecar restarts")
+@pytest.mark.mostly_slow("Prometheus is away for an hour and a half")
 @pytest.mark.parametrize("case", RESTARTS)
 def test_an_old_total_is_never_taken_for_a_jump(tmp_path, case):
     """An interruption of scrapes or of the sidecar does not wake anybody."""

@@ -26,22 +26,22 @@ def is_named(item: pytest.Item, names: tuple[str, ...]) -> bool:
     return function in names or any(f"{case}-".startswith(f"{name}-") for name in names)
 
 
-def absent(item: pytest.Item, names: tuple[str, ...]) -> list[str]:
-    """Return the test functions among `names` that the item's module does not have."""
-    module = getattr(item, "module", None)
-    return [name for name in names if name.startswith("test_") and not hasattr(module, name)]
-
-
-def mark_slow(items: Iterable[pytest.Item]) -> None:
+def mark_slow(items: Iterable[pytest.Item], *, whole_files: bool) -> None:
     """Mark the tests that a `mostly_slow` marker does not name.
 
-    Raises `pytest.UsageError` where it names a function that is gone.
+    Raises `pytest.UsageError` where a name is that of no test, so that an area does not lose its
+    representative in silence. Only a collection of `whole_files` can tell.
     """
+    unmatched: set[tuple[str, str]] = set()
+    matched: set[tuple[str, str]] = set()
     for item in items:
         marker = item.get_closest_marker("mostly_slow")
         if marker is None:
             continue
-        if gone := absent(item, marker.args):
-            raise pytest.UsageError(f"{item.nodeid}: mostly_slow names {gone}")
+        file = item.nodeid.partition("::")[0]
+        for name in marker.args:
+            (matched if is_named(item, (name,)) else unmatched).add((file, name))
         if not is_named(item, marker.args):
             item.add_marker(pytest.mark.slow)
+    if whole_files and (unused := sorted(unmatched - matched)):
+        raise pytest.UsageError(f"mostly_slow names no test: {unused}")

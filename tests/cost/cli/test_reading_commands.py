@@ -254,7 +254,7 @@ def test_watch_takes_the_filter_of_runs(path):
     assert snapshot("--where", "finish_reason=none")["failures"] == []
 
 
-@pytest.mark.mostly_slow("words0", "words2")
+@pytest.mark.mostly_slow("by", "runs")
 @pytest.mark.parametrize(
     ("words", "culprit"),
     [
@@ -266,6 +266,7 @@ def test_watch_takes_the_filter_of_runs(path):
         (["watch", "--once", "--where", "agnet=x"], "did you mean agent?"),
         (["compare", "1", "2", "--by", "modle"], "cannot compare by 'modle'"),
     ],
+    ids=["by", "report", "runs", "order", "export", "watch", "compare"],
 )
 def test_a_mistyped_word_is_named_without_a_ledger(tmp_path, words, culprit):
     """Before the first run there is no ledger, and a mistyped word is the first thing wrong."""

@@ -65,7 +65,7 @@ def command(*words: str, ledger: Path | None, **more: str) -> subprocess.Complet
     )
 
 
-@pytest.mark.mostly_slow("report")
+@pytest.mark.mostly_slow("report --by")
 @pytest.mark.parametrize(
     "words",
     [

@@ -50,7 +50,7 @@ def test_one_call_is_one_exchange_with_the_usage_the_provider_billed(
     assert exchange.started_ns < exchange.ended_ns
 
 
-@pytest.mark.mostly_slow("anthropic", "bedrock")
+@pytest.mark.mostly_slow("whole-anthropic", "streamed-bedrock")
 @pytest.mark.parametrize(
     ("provider", "five", "hour"),
     [("anthropic", 100, 50), ("bedrock", 100, 50), ("litellm-anthropic", 100, 50)],
