@@ -6,7 +6,7 @@ What they send to models is recorded and not read.
 from __future__ import annotations
 
 import re
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from crewmeter.http.clients.unread_calls import note_unread_call
@@ -22,21 +22,32 @@ if TYPE_CHECKING:
 
 __all__ = ["patch"]
 
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+_WAYS_TO_CALL = ("__call__", "with_call", "future")
 _MODEL_METHOD = re.compile(
     r"/(?:\w*Generate\w*|\w*Predict\w*|GetCompletion\w*|StartDeferredCompletion|Embed\w*"
     r"|BatchEmbed\w*|Sample\w*|Explain|ServerStreaming\w*|Stream\w*)$"
 )
 """Methods that run models, by the last word of their path. Others list, count and administrate."""
+_PACKAGES = {
+    "/xai_api.": "x_ai",
+    "/google.ai.generativelanguage.": "gcp.gemini",
+    "/google.cloud.aiplatform.": "gcp.vertex_ai",
+}
 _PORT = re.compile(r":\d+$")
 
 
 def patch(channel: ModuleType, observer: HttpObserver) -> Callable[[], None]:
-    """Wrap what a channel makes its methods with.
+    """Wrap what calls a method, in the classes of ``channel``'s methods.
 
+    A channel's methods stay grpc's own objects: google-api-core tells streams by their class.
     The returned function puts the very same functions back.
     """
-    undo = [replace(channel.Channel, kind, partial(_wrapped, observer)) for kind in _KINDS]
+    undo = [
+        replace(kind, way, partial(_wrapped, observer))
+        for kind in _kinds_of_method(channel)
+        for way in _WAYS_TO_CALL
+        if way in vars(kind)
+    ]
 
     def restore() -> None:
         for put_back in undo:
@@ -45,63 +56,50 @@ def patch(channel: ModuleType, observer: HttpObserver) -> Callable[[], None]:
     return restore
 
 
+def _kinds_of_method(channel: ModuleType) -> list[type]:
+    return [
+        each
+        for name, each in vars(channel).items()
+        if name.endswith("MultiCallable") and isinstance(each, type)
+    ]
+
+
 def _wrapped(observer: HttpObserver, original: Any) -> Any:
-    def make(channel: Any, method: str, *args: Any, **kwargs: Any) -> Any:
-        made = original(channel, method, *args, **kwargs)
-        if not observer.active:
-            return made
-        host = _host_of(channel)
-        provider = _provider_of(host, method)
-        if provider is None:
-            return made
-        return _ObservedMethod(made, partial(_called, observer, provider, host))
+    @wraps(original)
+    def call(method: Any, *args: Any, **kwargs: Any) -> Any:
+        if observer.active:
+            _called(method, observer)
+        return original(method, *args, **kwargs)
 
-    return make
+    return call
 
 
 @guarded
-def _provider_of(host: str | None, method: str | bytes) -> str | None:
-    name = method.decode() if isinstance(method, bytes) else method
-    return provider_behind(host) if _MODEL_METHOD.search(name) else None
+def _called(method: Any, observer: HttpObserver) -> None:
+    path = _decoded(method._method)
+    if not _MODEL_METHOD.search(path):
+        return
+    host = _host_of(method._channel)
+    provider = _provider_by_package(path) if host is None else provider_behind(host)
+    if provider is not None:
+        note_unread_call(observer, provider, host, None, None)
 
 
-@guarded
 def _host_of(channel: Any) -> str | None:
-    target = channel._channel.target
+    target = getattr(channel, "target", None)
     target = target() if callable(target) else target  # the asynchronous one's is no function
-    text = target.decode() if isinstance(target, bytes) else str(target)
-    return _PORT.sub("", text.rpartition("/")[2]) or None
+    if target is None:
+        return None
+    return _PORT.sub("", _decoded(target).rpartition("/")[2]) or None
 
 
-@guarded
-def _called(observer: HttpObserver, provider: str, host: str | None) -> None:
-    note_unread_call(observer, provider, host, None, None)
+def _provider_by_package(path: str) -> str | None:
+    """Return whose method it is. Asynchronous channels name no host before grpc 1.83."""
+    for package, provider in _PACKAGES.items():
+        if path.startswith(package):
+            return provider
+    return None
 
 
-class _ObservedMethod:
-    """A method of a channel that announces each call of it."""
-
-    __slots__ = ("_called", "_method")
-
-    def __init__(self, method: Any, called: Callable[[], object]) -> None:
-        self._method = method
-        self._called = called
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method."""
-        self._called()
-        return self._method(*args, **kwargs)
-
-    def with_call(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method, for its answer and its call."""
-        self._called()
-        return self._method.with_call(*args, **kwargs)
-
-    def future(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the method, without waiting."""
-        self._called()
-        return self._method.future(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what else the method has."""
-        return getattr(self._method, name)
+def _decoded(text: str | bytes) -> str:
+    return text.decode() if isinstance(text, bytes) else text

@@ -31,7 +31,7 @@ _BEDROCK_MODELS = "/model/"
 
 
 def patch(http_client: ModuleType, observer: HttpObserver) -> Callable[[], None]:
-    """Wrap ``HTTPConnection.putrequest`` and ``getresponse``.
+    """Wrap what begins, sends, answers and gives up a request of ``HTTPConnection``.
 
     The returned function puts the very same functions back.
     """
@@ -39,7 +39,9 @@ def patch(http_client: ModuleType, observer: HttpObserver) -> Callable[[], None]
     connection = http_client.HTTPConnection
     undo = (
         replace(connection, "putrequest", hooks.around_request),
+        replace(connection, "send", hooks.around_send),
         replace(connection, "getresponse", hooks.around_response),
+        replace(connection, "close", hooks.around_close),
     )
 
     def restore() -> None:
@@ -50,7 +52,7 @@ def patch(http_client: ModuleType, observer: HttpObserver) -> Callable[[], None]
 
 
 class _HttpClientHooks:
-    """What happens as a request is begun and as its answer comes."""
+    """What happens as a request is begun, is sent, is answered or comes to nothing."""
 
     __slots__ = ("_observer",)
 
@@ -62,10 +64,37 @@ class _HttpClientHooks:
 
         def putrequest(connection: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
             if method == "POST" and self._observer.active and sending_library.get() is None:
+                self._drop(connection)
                 self._begin(connection, url)
-            return original(connection, method, url, *args, **kwargs)
+            try:
+                return original(connection, method, url, *args, **kwargs)
+            except BaseException as error:
+                self._failed(connection.__dict__.pop(_OPEN, None), error)
+                raise
 
         return putrequest
+
+    def around_send(self, original: Any) -> Any:
+        """Return ``send``, which connects first, with a look at its errors."""
+
+        def send(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            # Not on the connection meanwhile: one that can't connect closes itself.
+            exchange = connection.__dict__.pop(_OPEN, None)
+            if exchange is None:
+                return original(connection, *args, **kwargs)
+            try:
+                sent = original(connection, *args, **kwargs)
+            except BrokenPipeError:
+                # urllib3 reads the answer that came before the whole request was sent.
+                setattr(connection, _OPEN, exchange)
+                raise
+            except BaseException as error:
+                self._failed(exchange, error)
+                raise
+            setattr(connection, _OPEN, exchange)
+            return sent
+
+        return send
 
     def around_response(self, original: Any) -> Any:
         """Return ``getresponse`` with a look at its status."""
@@ -75,8 +104,7 @@ class _HttpClientHooks:
             try:
                 response = original(connection, *args, **kwargs)
             except BaseException as error:
-                if exchange is not None:
-                    self._failed(exchange, error)
+                self._failed(exchange, error)
                 raise
             if exchange is not None:
                 self._answered(exchange, response)
@@ -84,9 +112,18 @@ class _HttpClientHooks:
 
         return getresponse
 
+    def around_close(self, original: Any) -> Any:
+        """Return ``close`` with a look at a request that nobody will read the answer of."""
+
+        def close(connection: Any) -> Any:
+            self._drop(connection)
+            return original(connection)
+
+        return close
+
     @guarded
     def _begin(self, connection: Any, url: str) -> None:
-        found = find_endpoint(url.partition("?")[0], connection.host, connection.port)
+        found = find_endpoint(url.partition("?")[0], *_address_of(connection))
         if found is None or not found.is_sure:
             return
         if found.protocol is UNROUTED and provider_of_host(found.host) is None:
@@ -102,12 +139,16 @@ class _HttpClientHooks:
             request_model=found.model,
             is_known_host=found.is_known_host,
         )
-        setattr(connection, _OPEN, exchange)
         self._observer.open(exchange)
+        setattr(connection, _OPEN, exchange)
+
+    def _drop(self, connection: Any) -> None:
+        self._failed(connection.__dict__.pop(_OPEN, None), ConnectionAbortedError())
 
     @guarded
-    def _failed(self, exchange: HttpExchange, error: BaseException) -> None:
-        end_without_answer(self._observer, exchange, error)
+    def _failed(self, exchange: HttpExchange | None, error: BaseException) -> None:
+        if exchange is not None:
+            end_without_answer(self._observer, exchange, error)
 
     @guarded
     def _answered(self, exchange: HttpExchange, response: Any) -> None:
@@ -117,3 +158,11 @@ class _HttpClientHooks:
             return
         exchange.usage = with_changes(MISSING, flags=("client_not_read", "unrouted"))
         self._observer.close(exchange)
+
+
+def _address_of(connection: Any) -> tuple[str, int]:
+    """Return host and port of who answers: behind a proxy those of the tunnel's end."""
+    host = getattr(connection, "_tunnel_host", None)
+    if host:
+        return host, connection._tunnel_port
+    return connection.host, connection.port
