@@ -20,7 +20,7 @@ from support.rows import call_rows
 
 import crewmeter
 from crewmeter import semconv
-from crewmeter.semconv.generations import OPT_IN
+from crewmeter.semconv.generations import METRICS, OPT_IN
 from crewmeter_cost.intake import classify, sdk_spans
 
 PROMPT = 'Look up rain [[tool:lookup {"q": "rain"}]] [[say:It rains]]'
@@ -111,6 +111,50 @@ def test_the_chunks_of_a_stream_are_timed(fake_provider, ledger_path, monkeypatc
         assert first.count == 1
         assert later.count > 1
         assert first.sum + later.sum == pytest.approx(whole.sum)
+
+
+NOT_IN_THIS_CREW = {
+    "gen_ai.client.embeddings.duration",
+    "gen_ai.client.embeddings.operation.input_tokens",
+    "gen_ai.client.operation.cost",  # OpenAI's API says none
+    "mcp.client.operation.duration",
+}
+
+
+@pytest.mark.parametrize(
+    ("opt_in", "chosen"),
+    [
+        ("default", {"old", "both"}),
+        # In the new one the metric of both is for what is no inference, and nothing here is.
+        ("gen_ai_latest_experimental", {"new"}),
+        ("gen_ai_latest_experimental/dup", {"old", "new", "both"}),
+    ],
+    ids=["old", "new", "both"],
+)
+def test_a_crew_has_every_metric_of_the_chosen_generation(
+    worker, job, team, llm, ledger_path, monkeypatch, opt_in, chosen
+):
+    """A crew with a tool and a streamed call, which reads and writes a cache and reasons."""
+    monkeypatch.setenv(OPT_IN, opt_in)
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(otel_metrics, "get_meter_provider", lambda: provider)
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
+    team(job(worker(tools=[lookup]), PROMPT), name="weather").kickoff()
+    llm.stream = True
+    llm.call(f"[[usage:in=900 read=300 w5m=100 out=200 reasoning=50]] [[say:{'Rain. ' * 20}]]")
+    handle.uninstrument()
+    names = {
+        metric.name
+        for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics
+        for metric in scope.metrics
+        if metric.data.data_points
+    }
+    provider.shutdown()
+    expected = {metric.name for metric in METRICS if metric.generation in chosen}
+    assert {name for name in names if not name.startswith("crewmeter")} == (
+        expected - NOT_IN_THIS_CREW
+    )
 
 
 @pytest.mark.parametrize(
