@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "COST_LEGEND",
     "COST_STATUS_TEXT",
     "FLAG_TEXT",
     "PROVIDER_TEXT",
     "RUN_STATUS_TEXT",
+    "UNPRICED_LEGEND",
     "cost_status_text",
     "counted",
     "flag_text",
@@ -27,6 +29,11 @@ __all__ = [
     "signed_percent",
     "usd",
 ]
+
+COST_LEGEND = "* not exact: without calls that have no price, or with bounds and estimates"
+"""What the star of an amount means; printed below a table that has one."""
+UNPRICED_LEGEND = "* without calls that have no price"
+"""The same where no bound or estimate is in an amount."""
 
 COST_STATUS_TEXT: Mapping[str, str] = {
     "priced": "priced",

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.csv_text import csv_line
-from crewmeter_cost.formatting import counted, usd
+from crewmeter_cost.formatting import COST_LEGEND, UNPRICED_LEGEND, counted, usd
 from crewmeter_cost.money import PICO, exact_usd
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "cost_amount",
     "exact_texts",
     "exact_usd",
+    "inexact_text",
     "money_column",
     "print_csv",
     "print_json",
@@ -161,12 +162,6 @@ def aligned(cells: Sequence[str]) -> list[str]:
     return [cell.rjust(width) for cell in padded]
 
 
-COST_LEGEND = "* not exact: without calls that have no price, or with bounds and estimates"
-"""What the star of `cost_amount` means; printed below a table that has one."""
-UNPRICED_LEGEND = "* without calls that have no price"
-"""The same where bounds and estimates are not counted, as in lists of runs."""
-
-
 def without_price(unpriced: int, calls: int | None = None) -> str:
     """Return what a sum leaves out.
 
@@ -178,6 +173,12 @@ def without_price(unpriced: int, calls: int | None = None) -> str:
     if unpriced == 1:
         return f"{left_out} has no price and is not in the cost"
     return f"{left_out} have no price and are not in the cost"
+
+
+def inexact_text(inexact: int) -> str:
+    """Return how many calls are inexact, and where the reasons are found."""
+    calls = counted(inexact, "call")
+    return f"{calls} with a bound or an estimate: `crewmeter prices check` says what was unknown"
 
 
 def print_json(document: object) -> None:

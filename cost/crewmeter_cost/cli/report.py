@@ -25,6 +25,7 @@ from crewmeter_cost.cli.output import (
     Amount,
     Cell,
     cost_amount,
+    inexact_text,
     print_csv,
     print_json,
     print_table,
@@ -32,7 +33,7 @@ from crewmeter_cost.cli.output import (
     without_price,
 )
 from crewmeter_cost.filters import parse_filter
-from crewmeter_cost.formatting import counted, provider_text, short_count
+from crewmeter_cost.formatting import provider_text, short_count
 from crewmeter_cost.ledger.read.query import GROUPS, TIMES, report_query
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.unknown_usage import with_inexact_calls
@@ -184,18 +185,12 @@ def _print(made: Report) -> None:
     unpriced = made.total.sums["unpriced_calls"]
     inexact = made.total.inexact_calls
     if inexact:
-        sys.stdout.write(f"{_inexact_text(inexact)}\n")
+        sys.stdout.write(f"{inexact_text(inexact)}\n")
     if unpriced:
         calls = None if of_tools else made.total.sums["calls"]
         whose = "its model" if unpriced == 1 else "their models"
         left_out = without_price(unpriced, calls)
         sys.stdout.write(f"{left_out}: `crewmeter prices check` names {whose}\n")
-
-
-def _inexact_text(inexact: int) -> str:
-    """Return where the calls behind a star are found."""
-    calls = counted(inexact, "call")
-    return f"{calls} with a bound or an estimate: `crewmeter prices check` says what was unknown"
 
 
 def _key_texts(made: Report, row: ReportRow) -> list[str]:

@@ -14,10 +14,12 @@ import typer
 
 from crewmeter_cost.cli.options import Format, FormatOption, LedgerOption, ZoneOption, window
 from crewmeter_cost.cli.output import (
+    COST_LEGEND,
     UNPRICED_LEGEND,
     Amount,
     Cell,
     exact_usd,
+    inexact_text,
     print_csv,
     print_json,
     print_table,
@@ -30,6 +32,7 @@ from crewmeter_cost.finance.statement import (
     Account,
     Statement,
     build,
+    count_inexact_calls,
     month_bounds,
     whole_hours,
 )
@@ -63,6 +66,7 @@ _COLUMNS = (
     "direct_usd",
     "shared_usd",
     "total_usd",
+    "inexact_calls",
 )
 
 
@@ -134,6 +138,7 @@ def _statement(
             by=by,
             rule=allocate,
         )
+        count_inexact_calls(opened, statement)
         context = read_context(
             opened.engine,
             statement,
@@ -187,17 +192,28 @@ def _window(
 
 def _document(statement: Statement) -> dict[str, object]:
     """Return the statement as JSON, amounts as exact decimal strings."""
-    return {
+    document: dict[str, object] = {
         "month": statement.month and f"{statement.month:%Y-%m}",
         "since": utc_text(statement.since),
         "until": utc_text(statement.until),
         "by": statement.by,
         "allocate": statement.rule,
         "currency": "USD",
-        "rows": [_row(account) for account in statement.everyone],
+        "rows": [_row_document(account) for account in statement.everyone],
         "total_usd": exact_usd(statement.total_pusd),
         "unpriced_calls": statement.unpriced_calls,
     }
+    if statement.inexact_calls:
+        document["inexact_calls"] = statement.inexact_calls
+    return document
+
+
+def _row_document(account: Account) -> dict[str, object]:
+    """Return an account as JSON, where ``inexact_calls`` is only if there are some."""
+    row = _row(account)
+    if not account.inexact_calls:
+        del row["inexact_calls"]
+    return row
 
 
 def _row(account: Account) -> dict[str, object]:
@@ -211,6 +227,7 @@ def _row(account: Account) -> dict[str, object]:
         "direct_usd": exact_usd(account.direct_pusd),
         "shared_usd": exact_usd(account.shared_pusd),
         "total_usd": exact_usd(account.total_pusd),
+        "inexact_calls": account.inexact_calls,
     }
 
 
@@ -242,14 +259,16 @@ def _print(statement: Statement, context: StatementContext) -> None:
         f"{calls:,}",
         f"{statement.unpriced_calls:,}",
     ]
+    legend = COST_LEGEND if statement.inexact_calls else UNPRICED_LEGEND
+    exact = not statement.unpriced_calls and not statement.inexact_calls
     if shared:
         footer.append(Amount(sum(account.direct_pusd for account in payers)))
         footer.append(Amount(sum(account.shared_pusd for account in payers)))
-    footer += [Amount(statement.total_pusd, _mark(statement.unpriced_calls)), "", ""]
+    footer += [Amount(statement.total_pusd, _mark(exact=exact)), "", ""]
     dropped = ("budget", "last month", "unpriced", "calls", "direct", "shared")
-    print_table(
-        title, columns, rows, footer=footer, drop=dropped, legend=UNPRICED_LEGEND, cents=True
-    )
+    print_table(title, columns, rows, footer=footer, drop=dropped, legend=legend, cents=True)
+    if statement.inexact_calls:
+        sys.stdout.write(f"{inexact_text(statement.inexact_calls)}\n")
     if statement.unpriced_calls:
         left_out = without_price(statement.unpriced_calls)
         sys.stdout.write(f"{left_out}: `crewmeter prices check` says why\n")
@@ -262,13 +281,13 @@ def _print(statement: Statement, context: StatementContext) -> None:
     sys.stdout.write("to hand on: crewmeter statement --pdf statement.pdf (or --html)\n")
 
 
-def _mark(unpriced: int) -> str:
-    """Return the star of an amount that lacks calls without a price."""
-    return "*" if unpriced else ""
+def _mark(*, exact: bool) -> str:
+    """Return the star of an amount that is not exact."""
+    return "" if exact else "*"
 
 
 def _cells(account: Account, context: StatementContext, *, shared: bool) -> list[Cell]:
-    mark = _mark(account.unpriced_calls)
+    mark = _mark(exact=account.exact)
     direct: Cell = Amount(account.direct_pusd)
     total: Cell = Amount(account.total_pusd, mark)
     if account.unknown:

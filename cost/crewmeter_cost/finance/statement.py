@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.finance.allocation import allocate, weights_for
+from crewmeter_cost.ledger.read.unknown_usage import inexact_report
 from crewmeter_cost.ledger.schema import core_tables
 from crewmeter_cost.ledger.schema.rollup_dimensions import DIMENSIONS
 from crewmeter_cost.money import PICO
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["BY", "Account", "Statement", "build", "month_bounds", "whole_hours"]
+    from crewmeter_cost.ledger.store import Ledger
+
+__all__ = [
+    "BY",
+    "Account",
+    "Statement",
+    "build",
+    "count_inexact_calls",
+    "month_bounds",
+    "whole_hours",
+]
 
 _rollup = core_tables.rollup_hour
 _label = core_tables.label
@@ -48,6 +59,10 @@ class Account:
     priced_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    inexact_calls: int = 0
+    """Priced calls whose cost is a bound or an estimate, see `count_inexact_calls`."""
+    inexact_share: bool = False
+    """Whether `shared_pusd` holds a part of such calls."""
     daily_pusd: dict[date, int] = field(default_factory=lambda: defaultdict(int))
     detail_pusd: dict[str, dict[str, int]] = field(default_factory=dict)
     """``model`` and ``crew`` → name → pico-USD."""
@@ -61,6 +76,13 @@ class Account:
     def unknown(self) -> bool:
         """Return whether the amount due is unknown: unpriced calls and no other cost."""
         return bool(self.unpriced_calls) and not self.priced_calls and not self.total_pusd
+
+    @property
+    def exact(self) -> bool:
+        """Return whether the amount due lacks no call and holds no bound or estimate."""
+        shared_out = bool(self.shared_pusd) and not self.total_pusd
+        inexact = bool(self.inexact_calls) or self.inexact_share
+        return not self.unpriced_calls and (shared_out or not inexact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +141,11 @@ class Statement:
     def unpriced_calls(self) -> int:
         """Calls without a price, which no sum includes."""
         return sum(account.unpriced_calls for account in self.everyone)
+
+    @property
+    def inexact_calls(self) -> int:
+        """Calls whose cost is a bound or an estimate."""
+        return sum(account.inexact_calls for account in self.everyone)
 
     @property
     def tokens(self) -> int:
@@ -200,6 +227,23 @@ def build(
         tuple(ordered),
         unassigned,
     )
+
+
+def count_inexact_calls(ledger: Ledger, statement: Statement) -> None:
+    """Write into every account how many of its calls have a bound or an estimate.
+
+    Roll-ups do not tell, so the calls are read, all of them: amounts are charged by this paper.
+    """
+    found = inexact_report(
+        ledger,
+        by=[statement.by],
+        since=statement.since,
+        until=statement.until,
+    )
+    counts = {row.keys[0] or "": row.sums["priced_calls"] for row in found.rows}
+    for account in statement.everyone:
+        account.inexact_calls = counts.get(account.name, 0)
+        account.inexact_share = bool(account.shared_pusd) and bool(counts.get(""))
 
 
 def _accounts(

@@ -12,7 +12,7 @@ from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
-from crewmeter_cost.formatting import counted, signed_percent
+from crewmeter_cost.formatting import COST_LEGEND, UNPRICED_LEGEND, counted, signed_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +67,7 @@ def render(statement: Statement, context: StatementContext) -> str:
     parts = [
         _header(statement, context),
         _unpriced_note(statement, context),
+        _inexact_note(statement),
         _summary(statement, context, payers),
         _outlook(context),
         *(_section(account, statement, context) for account in payers),
@@ -104,6 +105,19 @@ def _unpriced_note(statement: Statement, context: StatementContext) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def _inexact_note(statement: Statement) -> str:
+    """Return how many calls have no exact cost, and what to do about it."""
+    if not statement.inexact_calls:
+        return ""
+    have = "has" if statement.inexact_calls == 1 else "have"
+    text = (
+        f"Not exact: {counted(statement.inexact_calls, 'call')} {have} a bound or an estimate for "
+        "a cost, because part of the usage or of the price is unknown. They are included in the "
+        "amounts marked with *. Ask whoever runs crewmeter what is unknown."
+    )
+    return f'<p class="note">{escape(text)}</p>'
+
+
 def _summary(statement: Statement, context: StatementContext, payers: Sequence[Account]) -> str:
     """Return the table of payers, with a sum in every column."""
     shared = statement.rule != "none"
@@ -119,16 +133,21 @@ def _summary(statement: Statement, context: StatementContext, payers: Sequence[A
             _usd(sum(account.direct_pusd for account in payers)),
             _usd(sum(account.shared_pusd for account in payers)),
         ]
+    exact = not statement.unpriced_calls and not statement.inexact_calls
     before = sum(context.previous.values())
     total = statement.total_pusd
     change = 100 * (total - before) / before if before else None
     budget = sum(context.budgets.get(account.name, 0) for account in payers)
     sums += [
-        _usd(total),
+        _starred(total, exact=exact),
         _percent(change),
         _usd(budget) if budget else "–",
     ]
     cells = "".join(f"<td>{escape(cell)}</td>" for cell in ["Total", *sums])
+    legend = ""
+    if not exact:
+        meaning = COST_LEGEND if statement.inexact_calls else UNPRICED_LEGEND
+        legend = f"<p>{escape(meaning)}</p>"
     rule = ""
     if shared:
         how = escape(f"Cost without a {statement.by} is shared out: {statement.rule}.")
@@ -139,6 +158,7 @@ def _summary(statement: Statement, context: StatementContext, payers: Sequence[A
             rows,
             f"<tfoot><tr>{cells}</tr></tfoot>",
         )
+        + legend
         + rule
     )
 
@@ -157,7 +177,7 @@ def _summary_row(account: Account, context: StatementContext, *, shared: bool) -
             _usd(account.direct_pusd),
             _usd(account.shared_pusd),
         ]
-    cells.append("no price known" if account.unknown else _usd(account.total_pusd))
+    cells.append("no price known" if account.unknown else _due(account))
     budget = context.budgets.get(account.name)
     cells.append(
         _percent(
@@ -197,7 +217,7 @@ def _section(account: Account, statement: Statement, context: StatementContext) 
         facts.append(f"{share:,.0f} % of the budget of {_usd(budget)} USD a month")
     beside = f"<p>{escape('; '.join(facts))}</p>" if facts else ""
     return (
-        f"<section><h2>{escape(_name(account))}: {_usd(account.total_pusd)} USD</h2>{beside}"
+        f"<section><h2>{escape(_name(account))}: {_due(account)} USD</h2>{beside}"
         f'{_chart(account.daily_pusd, statement)}<div class="columns">{lists}</div></section>'
     )
 
@@ -291,6 +311,15 @@ def _percent(change: float | None) -> str:
     if change is None:
         return "–"
     return signed_percent(change)
+
+
+def _due(account: Account) -> str:
+    """Return what a payer is charged, with a star where it is not exact."""
+    return _starred(account.total_pusd, exact=account.exact)
+
+
+def _starred(pusd: int, *, exact: bool) -> str:
+    return _usd(pusd) if exact else f"{_usd(pusd)}*"
 
 
 def _usd(pusd: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter_cost.filters import Filter, parse_filter
@@ -14,18 +15,26 @@ from crewmeter_cost.money import nanoseconds
 from crewmeter_cost.pricing.charge_result import EXACT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime, tzinfo
 
     from crewmeter_cost.ledger.read.report import Report
     from crewmeter_cost.ledger.store import Ledger
 
-__all__ = ["COUNTED_CALLS", "UnknownUsage", "unknown_usage", "with_inexact_calls"]
+__all__ = [
+    "COUNTED_CALLS",
+    "UnknownUsage",
+    "inexact_report",
+    "unknown_usage",
+    "with_inexact_calls",
+]
 
 COUNTED_CALLS = 500_000
 """Of a report over more calls, the inexact ones are not counted: that would read them all."""
 COUNTED_GROUPS = 20_000
 """Nor of a report that leaves rows out of more groups: they would all be built. 50 MB."""
 
+_NO_FILTER = Filter(())
 _PREFIX = "unknown_usage:"
 _CALLS = """
     SELECT provider.value, flags.value, count(*)
@@ -64,6 +73,30 @@ def unknown_usage(
     return [UnknownUsage(*key, count) for key, count in calls.most_common()]
 
 
+def inexact_report(
+    ledger: Ledger,
+    *,
+    by: Sequence[str] = (),
+    since: datetime | None = None,
+    until: datetime | None = None,
+    where: Filter = _NO_FILTER,
+    zone: tzinfo = UTC,
+) -> Report:
+    """Return a report over those calls alone whose cost is a bound or an estimate.
+
+    Its ``priced_calls`` are their number: a call without a price has no cost to be inexact.
+    """
+    exact = parse_filter([f"cost_status!={status}" for status in sorted(EXACT)])
+    return report(
+        ledger,
+        by=by,
+        since=since,
+        until=until,
+        where=Filter((*where.terms, *exact.terms)),
+        zone=zone,
+    )
+
+
 def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo) -> Report:
     """Return a report that says how many calls of each sum have an inexact cost.
 
@@ -85,13 +118,12 @@ def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo
         return made
     if made.truncated and made.groups > COUNTED_GROUPS:
         return made
-    exact = parse_filter([f"cost_status!={status}" for status in sorted(EXACT)])
-    found = report(
+    found = inexact_report(
         ledger,
         by=made.group_by,
         since=made.since,
         until=made.until,
-        where=Filter((*where.terms, *exact.terms)),
+        where=where,
         zone=zone,
     )
     counts = {row.keys: row.sums["priced_calls"] for row in found.rows}

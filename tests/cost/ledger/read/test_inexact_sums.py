@@ -80,6 +80,33 @@ def test_the_table_has_a_star_and_says_what_it_means(ledger):
     assert "1 call with a bound" in printed
 
 
+def _printed(ledger: str, command: str, *words: str) -> str:
+    arguments = [command, *words, "--ledger", ledger]
+    done = runner.invoke(build(command), arguments, env={"COLUMNS": "100"})
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_statement_says_what_is_inexact_in_every_form(ledger, tmp_path):
+    """The paper that amounts are charged by has the star, its meaning and the count."""
+    window = ("--since", "1h")
+    printed = _printed(ledger, "statement", *window)
+    row = next(line for line in printed.splitlines() if "(unassigned)" in line)
+    assert "*" in row
+    assert "bounds and estimates" in printed
+    assert "1 call with a bound" in printed
+    document = json.loads(_printed(ledger, "statement", *window, "--format", "json"))
+    assert document["inexact_calls"] == document["rows"][0]["inexact_calls"] == 1
+    head, row = _printed(ledger, "statement", *window, "--format", "csv").splitlines()
+    assert dict(zip(head.split(","), row.split(","), strict=True))["inexact_calls"] == "1"
+    _printed(ledger, "statement", *window, "--html", str(tmp_path / "page.html"))
+    page = (tmp_path / "page.html").read_text()
+    assert "1 call has a bound or an estimate" in page
+    assert "bounds and estimates" in page
+    assert page.count("<td>0.02*</td>") == 2
+    assert "0.02* USD</h2>" in page
+
+
 def test_json_counts_them(ledger):
     """A script reads how many calls of each group, and of all, are inexact."""
     document = json.loads(_report(ledger, "--format", "json"))
