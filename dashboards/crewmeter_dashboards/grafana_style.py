@@ -150,7 +150,7 @@ def _time_series(panel: Panel) -> Any:
     if panel.series:
         drawn = drawn.display_name(f"${{__field.labels.{panel.series}}}")
     if panel.series or panel.promql:
-        return _fixed(drawn, ("ok", "error", "failed", "abandoned", "other", "(none)"))
+        return _fixed(drawn, ("ok", "error", "failed", "abandoned", "(other)", "(none)"))
     return _fixed(drawn, [name for name in panel.columns if name in MEANING])
 
 

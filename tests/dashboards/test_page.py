@@ -157,6 +157,7 @@ def test_a_link_to_runs_without_a_name_lists_them(tmp_path):
             assert listed() == {CONTEXT.run_id, nameless.run_id}
             assert listed(where="agent=") == {nameless.run_id}
             assert listed(agent="(none)") == {nameless.run_id}
+            assert listed(agent="(other)") == listed(), "the rest of the names is no name"
 
 
 def test_a_run_adds_up(client):

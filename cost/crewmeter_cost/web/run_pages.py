@@ -30,6 +30,7 @@ __all__ = ["RunListRequest", "content_of_step", "run_comparison", "run_list", "r
 
 PAGE = 100
 _NO_NAME = "(none)"
+_REST = "(other)"
 _MOST_NODES = 5000
 _MOST_STEPS = 200
 """Steps of a comparison that the page lists."""
@@ -117,9 +118,10 @@ def _picked(parameters: PanelParameters) -> tuple[Term, ...]:
     """Return what is chosen in the menus: any of the values of a name."""
     picked = []
     for name, chosen in parameters.filters.items():
-        if ANY in chosen:
+        # Boards link here with what they write for the rest of the names together, which is no
+        # filter, and for rows without a name.
+        if ANY in chosen or _REST in chosen:
             continue
-        # Boards write "(none)" for rows without a name, and link here with it.
         first, *others = ("" if value == _NO_NAME else value for value in chosen)
         picked.append(Term(name, "=", first, also=tuple(others)))
     return tuple(picked)

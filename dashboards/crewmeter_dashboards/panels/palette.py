@@ -46,7 +46,7 @@ MEANING: dict[str, str] = {
     "spend": "#4477AA",
     "budget": BAD,
     "even pace": NEUTRAL,
-    "other": OTHER,
+    "(other)": OTHER,
     "(none)": OTHER,
 }
 """Series whose name says what they are keep one colour on every board."""

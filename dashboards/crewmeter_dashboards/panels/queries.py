@@ -31,7 +31,7 @@ RUN_COST = "CASE WHEN cost_usd = 0 AND unpriced_calls > 0 THEN NULL ELSE cost_us
 """The same for one run."""
 
 TOP = 7
-"""Curves by name before the rest is called "other"; more colours than that nobody tells apart."""
+"""Curves by name before the rest is called "(other)": nobody tells more colours apart."""
 
 
 def newest(view: str, columns: str, condition: str, *, limit: int = NEWEST) -> str:
@@ -48,7 +48,7 @@ def newest(view: str, columns: str, condition: str, *, limit: int = NEWEST) -> s
 def over_time(rows: str, name: str, value: str, title: str) -> str:
     """Return SQL for (time, name, value) per bucket for the top names by value.
 
-    The names after the first `TOP` are "other", no name is "(none)".
+    The names after the first `TOP` are "(other)", no name is "(none)".
     """
     label = f"COALESCE(\"{name}\", '(none)')"
     return (
@@ -56,7 +56,8 @@ def over_time(rows: str, name: str, value: str, title: str) -> str:
         f"top AS (SELECT COALESCE(\"{name}\", '(none)') AS label FROM facts GROUP BY 1 ORDER BY "
         f"COALESCE({value}, 0) DESC LIMIT {TOP})\n"
         f"SELECT {sql_sources.BUCKET} AS time,\n"
-        f"  CASE WHEN {label} IN (SELECT label FROM top) THEN {label} ELSE 'other' END AS {name},\n"
+        f"  CASE WHEN {label} IN (SELECT label FROM top) THEN {label}"
+        f" ELSE '(other)' END AS {name},\n"
         f"  {value} AS {title}\n"
         "FROM facts GROUP BY 1, 2 ORDER BY 1, 2"
     )

@@ -30,7 +30,7 @@ export function curves(answer, panel, bucket) {
   const title = (name) => panel.columns.find((column) => column.name === name)?.title ?? name;
   const list = [...found].map(([name, values]) => ({ name, title: title(name), values, sum: values.reduce((sum, value) => sum + (value ?? 0), 0) }));
   const drawn = list.filter((curve) => curve.values.some((value) => value !== null && value !== undefined));
-  const rest = (name) => (name === "other" || name === "(none)" ? 1 : 0);
+  const rest = (name) => (name === "(other)" || name === "(none)" ? 1 : 0);
   if (label >= 0) drawn.sort((a, b) => rest(a.name) - rest(b.name) || b.sum - a.sum);
   return { times, list: drawn };
 }

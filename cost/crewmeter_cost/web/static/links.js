@@ -18,7 +18,7 @@ export function runLinks({ link, query, nameKeys }) {
       const [key, ...rest] = String(value).split("=");
       return [term(`tag:${key}`, rest.join("="))];
     }
-    return nameKeys[column] && value !== "other" ? [term(nameKeys[column], value)] : [];
+    return nameKeys[column] && value !== "(other)" ? [term(nameKeys[column], value)] : [];
   });
   return (panel, answer, names = {}, bucket = null) => {
     const behind = panel.runs;
