@@ -254,6 +254,25 @@ def test_nonsense_usage_is_a_flagged_row(meter):
     ] == [(None, None, "invalid_usage")] * 2
 
 
+class SlottedFailure:
+    """A failed call's event that has no ``__dict__`` to read."""
+
+    __slots__ = ("call_id", "error", "parent_event_id", "started_event_id", "type")
+
+
+def test_a_failed_call_is_one_whatever_cannot_be_read_of_it(meter):
+    """Its error stands before anything else of its end is read."""
+    event_handler = meter.handle._meter._event_handler
+    started = {"event_id": "f", "parent_event_id": None, "call_id": "f", "model": "gpt-4o"}
+    event_handler.handle(object(), Event("llm_call_started", started), 10**18)
+    failure = SlottedFailure()
+    failure.type, failure.error = "llm_call_failed", TimeoutError("late")
+    failure.call_id = failure.started_event_id = "f"
+    failure.parent_event_id = None
+    event_handler.handle(object(), failure, 10**18 + 5)
+    assert [call["error_type"] for call in meter.calls()] == ["TimeoutError"]
+
+
 class Lazy:
     """A tool call of a response whose fields raise when they are read."""
 

@@ -44,6 +44,13 @@ UNROUTED = [
     (OPENAI, "/v1/brand/new", "unrouted"),
     (OPENAI, "/v1/threads/t/runs", "unrouted"),
     (OPENAI, "/v1/vector_stores/v/search", "unrouted"),
+    (ANTHROPIC, "/v1/sessions/s/events", "unrouted"),
+    (
+        "bedrock-agent-runtime.us-east-1.amazonaws.com",
+        "/agents/a/agentAliases/b/sessions/s/text",
+        "unrouted",
+    ),
+    ("x.services.ai.azure.com", "/api/projects/p/threads/t/runs", "unrouted"),
     (OPENAI, "/v1/fine_tuning/jobs", "unrouted"),
     (OPENAI, "/v1/realtime/calls", "unrouted"),
     (ANTHROPIC, "/v1/messages/batches", "batch"),

@@ -8,13 +8,19 @@ from __future__ import annotations
 import contextvars
 import gc
 import os
+import runpy
 import threading
+from types import SimpleNamespace
 
 import pytest
+from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from crewmeter import semconv
+from crewmeter.spans import context_propagation, span_ids
 from crewmeter.spans.active_spans import LOST_GRACE_NS, MAX_OPEN, TTL_NS
 from crewmeter.spans.model_call import ModelCall
 from crewmeter.spans.recorder import Recorder
@@ -224,3 +230,29 @@ def test_a_forked_child_leaves_the_parents_spans_alone(recorder):
     assert said[:2] == ["1", "True"]
     assert int(said[2]) != mine.context.span_id
     recorder.close(crew, NOW + 2)
+
+
+def test_a_runtime_context_with_its_own_ways_is_used_by_them(monkeypatch):
+    """OpenTelemetry's context variable is read directly only where its own class does no more."""
+
+    class Own(ContextVarsRuntimeContext):
+        def get_current(self):
+            return Context({"own": True})
+
+    monkeypatch.setattr(otel_context, "_RUNTIME_CONTEXT", Own())
+    read_again = runpy.run_path(context_propagation.__file__)
+    assert read_again["current_values"]() == {"own": True}
+
+
+def test_ids_are_inherited_from_contexts_of_another_form(recorder, done, monkeypatch):
+    """A release of OpenTelemetry whose span contexts are no six fields loses nobody's parent."""
+    monkeypatch.setattr(span_ids, "_HAS_SIX_FIELDS", False)
+    crew = recorder.open("crew", None, CREW, "c", at_ns=NOW)
+    above = crew.context
+    crew.context = SimpleNamespace(
+        trace_id=above.trace_id, trace_flags=above.trace_flags, trace_state=above.trace_state
+    )
+    task = recorder.open("task", "crew", TASK, "t", at_ns=NOW)
+    assert task.context.trace_id == above.trace_id
+    crew.context = above
+    recorder.close(crew, NOW + 1)

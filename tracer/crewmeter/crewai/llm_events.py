@@ -90,6 +90,8 @@ class LlmEvents:
                 self._record_unannounced(rule, source, event, now_ns)
             return
         try:
+            if rule.failed:
+                node.error_type = error_of(event)
             add_outcome(node.call, event)
             if not node.call.exchanges and has_mocked_client(source):
                 node.call.not_sent = True
@@ -101,7 +103,7 @@ class LlmEvents:
             if self._content.enabled:
                 self._content.add(node, semconv.OUTPUT_MESSAGES, response)
         finally:
-            # Whatever its content does: the bill comes first.
+            # Whatever else of it can't be read: the bill comes first.
             self._recorder.close(node, now_ns)
 
     def _renamed(self, event: Any, key: str | None) -> OpenSpan | None:

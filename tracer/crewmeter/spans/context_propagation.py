@@ -13,6 +13,7 @@ from weakref import ref
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context as Values
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from crewmeter import attribution
@@ -38,9 +39,12 @@ current_values: Callable[[], Values] = otel_context.get_current
 """What returns the current OpenTelemetry context."""
 attach_values: Callable[[Values], object] = otel_context.attach
 """What makes a context the current one."""
-_variable = getattr(otel_context._RUNTIME_CONTEXT, "_current_context", None)
-if type(_variable) is ContextVar:
-    # OpenTelemetry's own functions call each other, and are called six times a call.
+_runtime = otel_context._RUNTIME_CONTEXT
+_variable = getattr(_runtime, "_current_context", None)
+if type(_runtime) is ContextVarsRuntimeContext and type(_variable) is ContextVar:
+    # OpenTelemetry's own functions call each other, and are called six times a call. The runtime
+    # context of a process is chosen once, at the import of OpenTelemetry (OTEL_PYTHON_CONTEXT): one
+    # put in its private name later is not followed, and spans are roots there.
     current_values = _variable.get
     attach_values = _variable.set
 _carried: ContextVar[OpenSpan | None] = ContextVar("crewmeter_carried_node", default=None)

@@ -50,7 +50,10 @@ class SpanIds:
             trace_id, flags, state = self._root(node, context)
         else:
             above = node.parent_context = parent.context
-            trace_id, _, _, flags, state, _ = above
+            if _HAS_SIX_FIELDS:
+                trace_id, _, _, flags, state, _ = above
+            else:
+                trace_id, flags, state = _inherited(above)
         span_id = self._random.getrandbits(64) or 1
         node.context = _span_context(trace_id, span_id, flags, state)
         node.otel_span = NonRecordingSpan(node.context)
@@ -101,6 +104,10 @@ class SpanIds:
         return trace_id, flags, result.trace_state or _NO_STATE
 
 
+def _inherited(above: SpanContext) -> tuple[int, TraceFlags, TraceState]:
+    return above.trace_id, above.trace_flags, above.trace_state
+
+
 def _span_context(trace_id: int, span_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
     """Return a valid context.
 
@@ -119,7 +126,7 @@ _HAS_SIX_FIELDS = tuple(SpanContext(1, 2, False, _SAMPLED, _NO_STATE)) == (
     _NO_STATE,
     True,
 )
-"""Whether this OpenTelemetry's contexts are the tuples that `_span_context` makes."""
+"""Whether this OpenTelemetry's contexts are the tuples that are made and read here."""
 
 
 def _kind(node: OpenSpan) -> SpanKind:

@@ -67,7 +67,7 @@ _FREE_FAMILIES = re.compile(
     r"(?:/[^:]*)?$"
 )
 """Collections that cost nothing to write to."""
-_BILLED_INSIDE = re.compile(r"/(?:runs|search)(?:/|$)")
+_BILLED_INSIDE = re.compile(r"/(?:runs|search)(?:/|$)|/sessions/[^/]+/(?:text|events)$")
 """What is billed inside them all the same."""
 _FREE_ENDINGS = re.compile(
     r"[/:_](?:models|engines|tags|show|ps|pull|push|copy|create|version|health|token|tokens|login"
