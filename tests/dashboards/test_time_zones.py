@@ -177,6 +177,33 @@ def test_a_new_stack_has_the_zone_everywhere(tmp_path):
     assert zone in rules
 
 
+def test_an_upgrade_of_a_stack_has_one_zone(tmp_path):
+    """``--force`` writes boards in the zone of the ``.env`` that stays; another one is refused."""
+    stack = tmp_path / "stack"
+    command = [CREWMETER, "stack", "init", str(stack)]
+    settings = stack / ".env"
+    spend = stack / "dashboards/grafana/sqlite/spend.json"
+
+    def init(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+
+    def zone_of_boards() -> str:
+        return json.loads(spend.read_text("utf-8"))["timezone"]
+
+    assert init("--tz", "Europe/Berlin").returncode == 0
+    assert init("--force").returncode == 0
+    assert zone_of_boards() == "Europe/Berlin"
+    refused = init("--force", "--tz", "Asia/Tokyo")
+    assert refused.returncode != 0
+    assert "Europe/Berlin" in refused.stderr
+    assert zone_of_boards() == "Europe/Berlin"
+    settings.write_text(
+        settings.read_text("utf-8").replace("Europe/Berlin", '"Asia/Tokyo" # moved')
+    )
+    assert init("--force").returncode == 0
+    assert zone_of_boards() == "Asia/Tokyo"
+
+
 def test_an_alert_on_the_month_begins_with_the_zone(tmp_path):
     """A month's spend begins at the zone's midnight: the call an hour before is in the last one."""
     zone = "Asia/Kolkata"

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from crewmeter_cost.cli.options import Format, FormatOption, ZoneOption, zone
 from crewmeter_cost.cli.output import console, print_csv, print_json
-from crewmeter_cost.compose_stack import write_stack
+from crewmeter_cost.compose_stack import write_stack, zone_in
+from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.formatting import counted
-from crewmeter_cost.time_range import zone_name
+from crewmeter_cost.time_range import ZONE_VARIABLE, read_zone, zone_name
 
 __all__ = ["register"]
 
@@ -50,7 +51,7 @@ def register(app: typer.Typer, help: str) -> None:
         format: FormatOption = Format.TABLE,
     ) -> None:
         version = metadata.version("crewmeter")
-        named = zone_name(zone())
+        named = _zone_of_stack(folder, tz)
         written = write_stack(
             folder,
             version=version,
@@ -81,6 +82,34 @@ def register(app: typer.Typer, help: str) -> None:
             )
 
     app.add_typer(group, name="stack", help=help)
+
+
+def _zone_of_stack(folder: Path, chosen: str | None) -> str:
+    """Return the zone for boards and rules.
+
+    It is that of a ``.env`` that is there, since that file stays as it is.
+
+    Raises `CrewMeterError` where another was chosen: page and boards would have different days.
+    """
+    named = zone_name(zone())
+    settings = folder / ".env"
+    if not settings.is_file():
+        return named
+    written = zone_in(settings.read_text("utf-8", errors="replace"))
+    there = written or (named if chosen is None else "UTC")
+    try:
+        there = zone_name(read_zone(there))
+    except CrewMeterError as error:
+        raise CrewMeterError(
+            f"{settings} has {ZONE_VARIABLE}={there}, which is not a time zone",
+            hint="use an IANA name such as Europe/Berlin, America/New_York or UTC",
+        ) from error
+    if chosen is not None and there != named:
+        raise CrewMeterError(
+            f"--tz {named} is not the zone of {settings}, which is {there} and stays",
+            hint=f"write {ZONE_VARIABLE}={named} into it, then run this again without --tz",
+        )
+    return there
 
 
 def _in_zone(named: str) -> dict[str, str]:

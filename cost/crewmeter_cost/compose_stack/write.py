@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["DOCKERFILE", "WrittenFiles", "write_stack"]
+__all__ = ["DOCKERFILE", "WrittenFiles", "write_stack", "zone_in"]
 
 _SECRETS = (
     "CREWMETER_TOKEN",
@@ -107,6 +107,15 @@ def write_stack(
             hint="choose another folder",
         ) from error
     return WrittenFiles(tuple(written), tuple(retained))
+
+
+def zone_in(settings: str) -> str | None:
+    """Return the time zone that the text of a ``.env`` sets, None where it sets none."""
+    values = re.findall(r"^[ \t]*CREWMETER_TZ=(.*)$", settings, flags=re.MULTILINE)
+    if not values:
+        return None
+    value = re.sub(r"\s#.*$", "", values[-1])
+    return value.strip().strip("\"'") or None
 
 
 def _recipe(version: str, *, from_index: bool) -> str:
