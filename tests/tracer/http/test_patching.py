@@ -277,7 +277,7 @@ def test_nothing_of_a_prompt_or_key_is_retained(seen):
 
 def test_exchanges_on_many_threads_stay_apart(seen):
     """Thirty-two threads at once: each exchange has its own answer."""
-    with canned(BODY) as server, httpx.Client() as client:
+    with canned(BODY) as server, httpx.Client(timeout=60) as client:
         threads = [
             threading.Thread(target=lambda: client.post(server.url + PATH, content=ASK))
             for _ in range(32)
