@@ -137,7 +137,7 @@ def test_a_plain_answer_takes_the_short_way():
         "gpt-5-2025",
         "default",
         "stop",
-        (9, 4, 3, 2),
+        (9, 4, 3, 0, 0, 2),
     )
     assert facts_of(exchange) == facts_of(exchange_of(json.dumps(PLAIN).encode()))
 

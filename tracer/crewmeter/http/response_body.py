@@ -85,8 +85,12 @@ class _UnreadDocument:
         """Read it the short way, if nothing in it or its headers needs more."""
         if exchange.operation != semconv.CHAT or not are_plain_headers(self._headers):
             return None
+        protocol = exchange.protocol
+        has_plain_headers = protocol.has_plain_headers
+        if has_plain_headers is not None and not has_plain_headers(self._headers):
+            return None
         return read_plain_body(
-            exchange.protocol,
+            protocol,
             self._body,
             exchange.request_model,
         )

@@ -136,6 +136,8 @@ class ProviderProtocol:
 
     It gives what the whole reading gives, or None where the answer says anything else.
     """
+    has_plain_headers: Callable[[Headers], bool] | None = None
+    """With `read_plain_answer`: whether `read_headers` would find nothing in these."""
     read: Callable[[ResponseFacts, Json], None] | None = None
     """Take what this protocol's answers, or events of a stream, say beyond ids and ``usage``."""
     unwrap: Callable[[ResponseFacts, Json], Json] | None = None

@@ -241,8 +241,7 @@ class ResponseFacts:
         self.response_model = model
         self.finish_reason = finish
         self._service_tier = tier
-        total_in, total_out, cached, reasoning = counts
-        self.usage = TokenUsage(total_in, total_out, cached, 0, 0, reasoning)
+        self.usage = TokenUsage(*counts)
 
     def let_go(self) -> None:
         """Read what was reported, and hold nothing but the result: the answer is over."""

@@ -108,7 +108,7 @@ def _plain_values(
 ) -> tuple[Any, ...]:
     """Return the values of a call whose answer was read the short way."""
     response_id, response_model, tier, finish, counts = plain
-    total_in, total_out, cached, reasoning = counts
+    total_in, total_out, cached, five_minutes, hour, reasoning = counts
     declared = call.declared or exchange.provider
     provider, model = names_of(declared, call.model, exchange.host)
     finish = call.finish_reason or finish
@@ -134,9 +134,9 @@ def _plain_values(
         total_in,
         total_out,
         cached or None,
-        None,
-        None,
-        None,
+        (five_minutes + hour) or None,
+        five_minutes or None,
+        hour or None,
         reasoning or None,
         None,
     )

@@ -15,10 +15,10 @@ from crewmeter.usage.token_usage import TokenUsage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PlainCounts", "PlainForm", "plain_counts", "plain_reader"]
+__all__ = ["PlainCounts", "PlainForm", "lone_count", "plain_counts", "plain_reader"]
 
-PlainCounts = tuple[int, int, int, int]
-"""Input, output, cached and reasoning tokens."""
+PlainCounts = tuple[int, int, int, int, int, int]
+"""The first counts of a `TokenUsage`: input, output, cache read, 5m, 1h and reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ def plain_reader(form: PlainForm) -> Callable[[Raw], TokenUsage | None]:
         counts = counts_of(raw)
         if counts is None:
             return None
-        total_in, total_out, cached, reasoning = counts
-        return TokenUsage(total_in, total_out, cached, 0, 0, reasoning)
+        return TokenUsage(*counts)
 
     return read
 
@@ -66,8 +65,8 @@ def plain_counts(form: PlainForm) -> Callable[[Raw], PlainCounts | None]:
         total_out = raw.get(output_key)
         if type(total_in) is not int or type(total_out) is not int or not raw.keys() <= known:
             return None
-        cached = _only(raw.get(inside_key), cached_key)
-        reasoning = _only(raw.get(outside_key), reasoning_key)
+        cached = lone_count(raw.get(inside_key), cached_key)
+        reasoning = lone_count(raw.get(outside_key), reasoning_key)
         fits = (
             0 < total_in < LARGEST_COUNT
             and 0 <= total_out < LARGEST_COUNT
@@ -77,12 +76,12 @@ def plain_counts(form: PlainForm) -> Callable[[Raw], PlainCounts | None]:
         )
         if not fits:
             return None
-        return total_in, total_out, cached, reasoning
+        return total_in, total_out, cached, 0, 0, reasoning
 
     return read
 
 
-def _only(details: object, name: str) -> int:
+def lone_count(details: object, name: str) -> int:
     """Return the count ``name`` of a details object where all else in it is nothing.
 
     -1 for an object that is not plain.

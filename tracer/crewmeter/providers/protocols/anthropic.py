@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map
+from crewmeter.providers.plain_answers.plain_anthropic_answer import (
+    read_plain_answer,
+    read_plain_usage,
+)
 from crewmeter.providers.provider_protocol import (
     Json,
     ProviderProtocol,
@@ -207,8 +211,10 @@ ANTHROPIC = ProviderProtocol(
                     "inference_geo",
                 }
             ),
+            read_plain=read_plain_usage,
         ),
     ),
+    read_plain_answer=read_plain_answer,
     read=read_message,
     unwrap=unwrap_event,
     response_keys=frozenset(

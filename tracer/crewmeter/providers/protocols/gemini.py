@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 
 from crewmeter import semconv
 from crewmeter.providers.json_values import as_list, as_map, first_map
+from crewmeter.providers.plain_answers.plain_gemini_answer import (
+    STANDARD_TIERS,
+    TIER_HEADER,
+    has_plain_headers,
+    read_plain_answer,
+    read_plain_usage,
+)
 from crewmeter.providers.provider_protocol import (
     Headers,
     Json,
@@ -32,17 +39,6 @@ _TIERS = {
     "BATCH": "batch",
 }
 """``trafficType`` and ``serviceTier`` → the tier's name in price lists."""
-_STANDARD = frozenset(
-    {
-        "ON_DEMAND",
-        "STANDARD",
-        "DEFAULT",
-        "TRAFFIC_TYPE_UNSPECIFIED",
-        "SERVICE_TIER_UNSPECIFIED",
-        "UNSPECIFIED",
-        "",
-    }
-)
 _INPUT_FIELDS = {
     "AUDIO": "input_audio",
     "IMAGE": "input_image",
@@ -212,12 +208,12 @@ def set_tier(facts: ResponseFacts, value: object) -> None:
     name = value.upper()
     if name in _TIERS:
         facts.set_price_tier(_TIERS[name])
-    elif name not in _STANDARD:
+    elif name not in STANDARD_TIERS:
         facts.flag_unknown(f"tier.{name}")
 
 
 def _read_headers(facts: ResponseFacts, headers: Headers) -> None:
-    set_tier(facts, headers.get("x-gemini-service-tier"))
+    set_tier(facts, headers.get(TIER_HEADER))
 
 
 def _read(facts: ResponseFacts, answer: Json) -> None:
@@ -328,7 +324,7 @@ GEMINI = ProviderProtocol(
         running_totals=True,
     ),
     shapes=(
-        UsageShape("promptTokenCount", read_metadata, GEMINI_KEYS),
+        UsageShape("promptTokenCount", read_metadata, GEMINI_KEYS, read_plain=read_plain_usage),
         UsageShape("totalTokenCount", read_metadata, GEMINI_KEYS),
         UsageShape(
             "prompt_token_count",
@@ -347,6 +343,9 @@ GEMINI = ProviderProtocol(
         ),
         UsageShape("prompt_token_count", read_crewai_event, GEMINI_KEYS),
     ),
+    read_plain=read_plain_usage,
+    read_plain_answer=read_plain_answer,
+    has_plain_headers=has_plain_headers,
     read=_read,
     read_headers=_read_headers,
     read_request=_read_request,

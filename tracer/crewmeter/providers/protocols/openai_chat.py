@@ -15,7 +15,7 @@ from crewmeter.providers.hosted_tools import (
     note_hosted_tools,
 )
 from crewmeter.providers.json_values import as_map, first_map
-from crewmeter.providers.plain_chat_answer import (
+from crewmeter.providers.plain_answers.plain_chat_answer import (
     SEARCH_MODELS,
     read_plain_answer,
     read_plain_usage,
