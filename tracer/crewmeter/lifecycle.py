@@ -25,6 +25,7 @@ from crewmeter.export.readable_span import readable, renew_lock
 from crewmeter.export.span_observer import SpanObserver
 from crewmeter.export.tracer_provider import AppTracerProvider
 from crewmeter.http import observation
+from crewmeter.http.deferred_requests import keep_request_accounts
 from crewmeter.http.response_cache import observe_cache
 from crewmeter.import_hook import when_imported
 from crewmeter.providers.registry import declare_hosts
@@ -140,6 +141,7 @@ class Installation:
         self._undo.append(carry_into_threads())
         self._undo.append(observe_cache(note_cache_hit))
         self._undo.append(keep_accounts())
+        self._undo.append(keep_request_accounts())
         self._undo.append(hush_exporters())
         self._undo.append(self._event_handler.uninstall)
         self._undo.append(when_imported(EVENT_BUS_MODULE, self._crewai_imported))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
 
@@ -59,14 +60,77 @@ def test_a_coroutine_awaited_after_the_block_is_on_its_account(meter, worker, jo
     assert users(meter) == ["one"]
 
 
+def test_a_model_call_awaited_after_the_block_is_on_its_account(meter, llm):
+    """``LLM.acall`` starts when it is awaited."""
+
+    async def main():
+        with crewmeter.attribute(user="one"):
+            coroutine = llm.acall("Hello")
+        with crewmeter.attribute(user="two"):
+            await coroutine
+            await llm.acall("Hello")
+        await llm._get_async_client().close()
+
+    asyncio.run(main())
+    assert users(meter) == ["one", "two"]
+
+
+@pytest.mark.parametrize("method", ["akickoff", "kickoff_async"])
+def test_an_agent_or_flow_awaited_after_the_block_is_on_its_account(meter, worker, llm, method):
+    """The same for what is not a crew."""
+    from crewai.flow.flow import Flow, start
+
+    class Greeting(Flow):
+        @start()
+        def greet(self):
+            return llm.call("Hello")
+
+    async def main():
+        with crewmeter.attribute(user="one"):
+            agent = getattr(worker(), method)("Say hello.")
+            flow = getattr(Greeting(), method)()
+        with crewmeter.attribute(user="two"):
+            await agent
+            await flow
+
+    asyncio.run(main())
+    assert set(users(meter)) == {"one"}
+
+
 def test_crewais_classes_are_restored(ledger_path):
     """`uninstrument` puts the very same functions back."""
-    from crewai import Crew
+    from crewai import LLM, BaseLLM, Crew
     from crewai.types.streaming import StreamingOutputBase
 
-    before = Crew.akickoff, StreamingOutputBase.__init__
+    def found():
+        return (
+            Crew.akickoff,
+            StreamingOutputBase.__init__,
+            LLM.acall,
+            vars(BaseLLM)["__init_subclass__"],
+        )
+
+    before = found()
     handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
-    assert Crew.akickoff is not before[0]
-    assert StreamingOutputBase.__init__ is not before[1]
+    assert not any(now is then for now, then in zip(found(), before, strict=True))
     handle.uninstrument()
-    assert before == (Crew.akickoff, StreamingOutputBase.__init__)
+    assert found() == before
+
+
+def test_a_model_of_the_app_made_meanwhile_is_restored_too(ledger_path):
+    """Its class is wrapped as it is made, stays a coroutine function, and is put back."""
+    from crewai import BaseLLM
+
+    async def acall(self, *_, **__):
+        """Answer."""
+        return "yes"
+
+    handle = crewmeter.instrument(ledger=str(ledger_path), summary=False)
+    model = type("OwnModel", (BaseLLM,), {"acall": acall, "call": lambda self, *_, **__: "yes"})
+    within = model.acall
+    handle.uninstrument()
+    assert model.acall is not within
+    for method in (within, model(model="own").acall, model.acall):
+        assert inspect.iscoroutinefunction(method)
+    assert within.__doc__ == "Answer."
+    assert asyncio.run(within(model(model="own"), "?")) == "yes"

@@ -11,12 +11,15 @@ import inspect
 import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from crewmeter import attribution
+from crewmeter.http.deferred_requests import DeferredCall
+from crewmeter.http.patching import replace
 from crewmeter.import_hook import when_imported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
 __all__ = ["keep_accounts"]
 
@@ -30,6 +33,7 @@ _ASYNC_KICKOFFS = {
     "crewai.lite_agent": "LiteAgent",
 }
 """Module → class whose asynchronous kickoffs start when they are awaited."""
+_SUBCLASSED = "__init_subclass__"
 _METHODS = ("kickoff_async", "akickoff", "kickoff_for_each_async", "akickoff_for_each")
 
 
@@ -44,7 +48,11 @@ def keep_accounts() -> Callable[[], None]:
         when_imported(
             "crewai.types.streaming",
             lambda: _patch_outputs(undo),
-        )
+        ),
+        when_imported(
+            "crewai.llms.base_llm",
+            lambda: undo.append(_patch_models()),
+        ),
     ]
     for module, name in _ASYNC_KICKOFFS.items():
         cancel.append(
@@ -68,7 +76,7 @@ def _patch_outputs(undo: list[Callable[[], None]]) -> None:
     for name in _OUTPUTS:
         output = getattr(module, name, None)
         if isinstance(output, type) and "__init__" in output.__dict__:
-            undo.append(_replace(output, "__init__", _with_accounts))
+            undo.append(replace(output, "__init__", _with_accounts))
 
 
 def _patcher(module: str, name: str, undo: list[Callable[[], None]]) -> Callable[[], None]:
@@ -81,23 +89,57 @@ def _patcher(module: str, name: str, undo: list[Callable[[], None]]) -> Callable
         if not isinstance(owner, type):
             return
         methods = [name for name in _METHODS if inspect.iscoroutinefunction(vars(owner).get(name))]
-        undo.extend(_replace(owner, method, _started_later) for method in methods)
+        undo.extend(replace(owner, method, DeferredCall) for method in methods)
 
     return patch
 
 
-def _replace(owner: type, name: str, wrap: Callable[[Any], Any]) -> Callable[[], None]:
-    """Wrap a method of a class, and return the function that puts the original back."""
-    original = owner.__dict__[name]
-    wrapper = wrap(original)
-    setattr(owner, name, wrapper)
+def _patch_models() -> Callable[[], None]:
+    """Wrap ``acall`` of every kind of model, also of those to come."""
+    base: Any = getattr(sys.modules["crewai.llms.base_llm"], "BaseLLM", None)
+    if not isinstance(base, type):
+        return lambda: None
+    # Weak, since an app may make classes that it drops again.
+    wrappers: WeakSet[DeferredCall] = WeakSet()
+    before = vars(base).get(_SUBCLASSED)
+
+    def wrap_own(model: Any) -> None:
+        own = vars(model).get("acall")
+        if inspect.iscoroutinefunction(own) and not isinstance(own, DeferredCall):
+            model.acall = DeferredCall(own)
+            wrappers.add(model.acall)
+
+    def init_subclass(model: Any, /, **kwargs: Any) -> None:
+        if before is None:
+            super(base, model).__init_subclass__(**kwargs)  # type: ignore[arg-type]  # is a class
+        else:
+            before.__get__(None, model)(**kwargs)
+        wrap_own(model)
+
+    hook: Any = classmethod(init_subclass)
+    setattr(base, _SUBCLASSED, hook)
+    for model in _descendants(base):
+        wrap_own(model)
 
     def restore() -> None:
-        # Where somebody has wrapped ours meanwhile, it stays and only passes on.
-        if owner.__dict__.get(name) is wrapper:
-            setattr(owner, name, original)
+        if vars(base).get(_SUBCLASSED) is hook:
+            if before is None:
+                delattr(base, _SUBCLASSED)
+            else:
+                setattr(base, _SUBCLASSED, before)
+        for model in _descendants(base):
+            own = vars(model).get("acall")
+            if isinstance(own, DeferredCall) and own in wrappers:
+                model.acall = own.__wrapped__
 
     return restore
+
+
+def _descendants(kind: Any) -> Iterator[Any]:
+    """Yield the subclasses of a class, at every depth."""
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _descendants(subclass)
 
 
 def _with_accounts(original: Any) -> Any:
@@ -112,22 +154,6 @@ def _with_accounts(original: Any) -> Any:
             self._async_iterator = _AsyncAccountIterator(self._async_iterator)
 
     return init
-
-
-def _started_later(original: Any) -> Any:
-    """Wrap a coroutine function, so that it runs on the account of its call."""
-
-    async def run(account: Mapping[str, str] | None, args: Any, kwargs: Any) -> Any:
-        with attribution.as_account(account):
-            return await original(*args, **kwargs)
-
-    @wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return run(attribution.current(), args, kwargs)
-
-    if sys.version_info >= (3, 12):
-        inspect.markcoroutinefunction(call)
-    return call
 
 
 class _AccountIterator:
