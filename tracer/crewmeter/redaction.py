@@ -10,12 +10,12 @@ import logging
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Content", "capture_wanted", "model_name", "scrub"]
+__all__ = ["Content", "capture_wanted", "model_name", "scrub", "scrub_json"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -27,31 +27,62 @@ _SECRETS = re.compile(
       # PEM
       -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?
       (?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)
-    | \beyJ[\w-]{8,1024}\.[\w-]{8,}\.[\w-]*                        # JSON Web Token
-    | \b(?:sk|pk|rk)[-_][\w-]{12,}                                 # OpenAI, Anthropic, Stripe …
-    | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                                # AWS access key id
-    | \bxox[a-z]-[\w-]{8,}                                         # Slack
-    | \bgh[pousr]_\w{16,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{16,} # GitHub, GitLab
-    | \bAIza[\w-]{30,} | \bya29\.[\w-]{20,}                        # Google
-    | \bhf_\w{20,} | \bgsk_\w{20,} | \bxai-[\w-]{20,}              # Hugging Face, Groq, xAI
+    # JSON Web Token. A header may hold certificates, so its length has no bound. One that follows
+    # a hyphen is bounded, or a text of hyphens would take the square of its length.
+    | (?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*
+    | (?<=-)eyJ[\w-]{8,1024}+\.[\w-]{8,}+\.[\w-]*
+    # In the text of JSON a line begins after the letter of an escape.
+    | (?:\b|(?<=\\[nrt]))(?:
+          (?:sk|pk|rk)[-_][\w-]{12,}                                # OpenAI, Anthropic, Stripe …
+        | (?:AKIA|ASIA)[0-9A-Z]{16}\b                              # AWS access key id
+        | xox[a-z]-[\w-]{8,}                                       # Slack
+        | gh[pousr]_\w{16,} | github_pat_\w{20,} | glpat-[\w-]{16,} # GitHub, GitLab
+        | AIza[\w-]{30,} | ya29\.[\w-]{20,}                       # Google
+        | hf_\w{20,} | gsk_\w{20,} | xai-[\w-]{20,}               # Hugging Face, Groq, xAI
+      )
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                              # user:password in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
+_ENDS_OF_NAMES = (
+    *("apikey", "secretkey", "accesskey", "privatekey", "accountkey", "subscriptionkey"),
+    *("api[_-]key", "secret[_-]key", "access[_-]key", "private[_-]key", "subscription[_-]key"),
+    *("secret", "token", "passwd", "password", "passphrase", "pwd", "authorization", "credential"),
+)
+_IS_SECRET = "|".join(f"(?<={name})|(?<={name}s)" for name in _ENDS_OF_NAMES)
+_SECRET_NAME = re.compile(f"(?s:.*)(?:{_IS_SECRET})", re.IGNORECASE)
 _KEY_VALUE = re.compile(
-    r"""
-    ((?<![\w-])[\w-]{0,64}
-        (?:api[_-]?key|apikey|secret|token|passwd|password|authorization|credential)s?
-     \\*["']?\s*[:=]\s*\\*["']?)
-    ((?:[^\s"',;}&\\]|\\(?!\\*["'])){6,})
+    rf"""
+    (?P<name>
+        (?<![\w-])[\w-]++(?=\\*+["']?+\s*+[:=])(?:{_IS_SECRET})
+        \\*+["']?+\s*+[:=]++>?+\s*+
+    )
+    (?:
+        # A quoted value ends at the quote that follows as many backslashes as the first one.
+        (?P<open>[bru]?(?P<escape>\\{{0,63}}+)(?P<quote>["']))
+        (?P<quoted>(?:
+              [^"'\\\n]++
+            | (?P=escape)(?P=escape)\\\\                            # a backslash in the value
+            | (?!(?P=escape)(?P=quote))(?:\\++["']?|["'])
+        )*+)
+        (?P<close>(?P=escape)(?P=quote))
+      | (?P<list>\[[^\[\]\n]{{6,}}+\])
+      | (?P<half>\\*+["']?+)
+        (?P<bare>
+            (?:bearer|basic|digest|token)[ ]++[^\s"',;}}&\\]++
+          | (?:[^\s"',;}}&\\]|\\++(?:(?!["'])|["'](?=\w))){{6,}}+
+        )
+    )
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""Also inside JSON that is itself a JSON text, where each quote follows backslashes.
-
-What may precede the word is bounded, or a text of hyphens would take the square of its length.
+"""A name and its value, also inside JSON that is itself a JSON text, where backslashes precede
+each quote. No part is tried twice, so the time is proportional to the length of the text.
 """
+_COUNT = re.compile(r"[\d\s.,_\[\]]*")
+"""What a name in ``tokens`` has where it counts them, as ``max_tokens``."""
+_SHORTEST_SECRET = 6
 _WORDS = re.compile(r"(?:sk|pk|rk)(?:[-_][^\W_]{1,11}){1,8}")
 """A model's name that begins like a key, as ``pk-mini-instruct-v1-large``. Keys are longer runs."""
 _REDACTED = "[redacted]"
@@ -104,7 +135,47 @@ def scrub(text: str) -> str:
     """Replace everything that looks like a key, token or password by ``[redacted]``."""
     text = _SECRETS.sub(_REDACTED, text)
     text = _BEARER.sub(rf"\1 {_REDACTED}", text)
-    return _KEY_VALUE.sub(rf"\1{_REDACTED}", text)
+    return _KEY_VALUE.sub(_redact_value, text)
+
+
+def _redact_value(found: re.Match[str]) -> str:
+    """Return a name and, for its value, what to write."""
+    name = found["name"]
+    if found["quoted"] is not None:
+        if not _is_secret(name, found["quoted"]):
+            return found[0]
+        return f"{name}{found['open']}{_REDACTED}{found['close']}"
+    if not _is_secret(name, found["bare"] or found["list"]):
+        return found[0]
+    return f"{name}{found['half'] or ''}{_REDACTED}"
+
+
+def _is_secret(name: str, value: str) -> bool:
+    """Return True unless the value is too short for a secret, or a count of tokens."""
+    if len(value) < _SHORTEST_SECRET:
+        return False
+    return _COUNT.fullmatch(value) is None or "tokens" not in name.lower()
+
+
+def scrub_json(value: Any, name: str = "") -> Any:
+    """Return a value of JSON with its texts scrubbed, so that it is JSON as before.
+
+    Args:
+        value: What ``json.loads`` returned.
+        name: The key that it belongs to, in whose list it is too.
+
+    Raises:
+        RecursionError: It is nested too deeply.
+    """
+    if isinstance(value, dict):
+        return {scrub(key): scrub_json(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [scrub_json(item, name) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if _SECRET_NAME.fullmatch(name) and _is_secret(name, str(value)):
+        return _REDACTED
+    return scrub(value) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=1024)
