@@ -99,13 +99,18 @@ def _part(part: Mapping[str, Any]) -> str:
     """Return a part of a message as text."""
     match part.get("type"):
         case "text":
-            return str(part.get("content"))
+            return _plain(part.get("content"))
         case "tool_call":
-            return f"{part.get('name')}({part.get('arguments')})"
+            return f"{_plain(part.get('name'))}({_plain(part.get('arguments'))})"
         case "tool_call_response":
-            return str(part.get("response"))
+            return _plain(part.get("response"))
         case _:
-            return json.dumps(part, ensure_ascii=False)
+            return _plain(part)
+
+
+def _plain(value: object) -> str:
+    """Return a text as it is and anything else as JSON, as the page has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _printable(text: str) -> str:

@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING
 
 from crewmeter import semconv
-from crewmeter.redaction import scrub
+from crewmeter.redaction import scrub, scrub_json
+from crewmeter_cost.intake.shortened_json import CUT, shortened_json
 from crewmeter_cost.records import CapturedContent, Step
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LONGEST = 32_768
 """Characters stored of one item. A longer one is cut with a marker."""
 _SCRUBBED_BEYOND = 4_096
 """Characters past the limit that are scrubbed too, so that no key survives in half at the cut."""
+_LONGEST_JSON = 1_048_576
+"""Characters of JSON that are parsed, so that one value takes a fraction of a second."""
 _MOST_MESSAGES = 200
 
 CONTENT_NAMES: Mapping[str, str] = {
@@ -144,11 +147,26 @@ def _text(value: object) -> str:
 
 def _clean(text: str) -> str:
     """Return a text that any database takes, without keys, and of bounded length."""
-    beginning = text[: LONGEST + _SCRUBBED_BEYOND]
-    clean = scrub(beginning.replace("\0", ""))
+    text = text.replace("\0", "")
+    clean = _clean_json(text)
+    if clean is None:
+        clean = scrub(text[: LONGEST + _SCRUBBED_BEYOND])
+        if max(len(text), len(clean)) > LONGEST:
+            clean = clean[:LONGEST] + CUT
     # Half a surrogate pair is text to Python, and to no database.
     encoded = clean.encode("utf-8", "replace")
-    clean = encoded.decode("utf-8")
-    if max(len(text), len(clean)) <= LONGEST:
-        return clean
-    return f"{clean[:LONGEST]}…[cut]"
+    return encoded.decode("utf-8")
+
+
+def _clean_json(text: str) -> str | None:
+    """Return JSON that is scrubbed and shortened inside its texts, None for any other text."""
+    if not text.startswith(("[", "{")) or len(text) > _LONGEST_JSON:
+        return None
+    try:
+        value = json.loads(text)
+        clean = scrub_json(value)
+        if clean == value and len(text) <= LONGEST:
+            return text
+        return shortened_json(clean, LONGEST)
+    except (ValueError, RecursionError):
+        return None

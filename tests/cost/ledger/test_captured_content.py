@@ -174,6 +174,56 @@ def test_an_item_is_bounded(ledger):
     assert len(text) == LONGEST + len("…[cut]")
 
 
+def messages(*texts: str) -> str:
+    """Return the JSON of a message for each text."""
+    parts = [[{"type": "text", "content": text}] for text in texts]
+    return json.dumps([{"role": "user", "parts": part} for part in parts])
+
+
+def test_json_stays_json(ledger):
+    """Each of its texts is scrubbed by itself, and a secret that is a number becomes a text."""
+    unended = "as in -----BEGIN RSA PRIVATE KEY-----\nMIIE"
+    settings = json.dumps({"password": 12345678, "secret": ["a-bcdef"], "max_tokens": 1000000})
+    ingest(
+        ledger,
+        span(1, gen_ai__input__messages=messages(unended, "answer"), gen_ai__output__messages="{"),
+        span(2, gen_ai__input__messages=settings, gen_ai__output__messages='{"n":  1e3}'),
+        span(3, gen_ai__input__messages="[" * 50_000),
+    )
+    found = run_content(ledger, RUN)
+    assert found["0000000000000001"]["output_messages"] == "{"
+    first, second = json.loads(found["0000000000000001"]["input_messages"])
+    assert first["parts"][0]["content"] == "as in [redacted]"
+    assert second["parts"][0]["content"] == "answer"
+    assert json.loads(found["0000000000000002"]["input_messages"]) == {
+        "password": "[redacted]",
+        "secret": ["[redacted]"],
+        "max_tokens": 1000000,
+    }
+    assert found["0000000000000002"]["output_messages"] == '{"n":  1e3}'
+    assert found["0000000000000003"]["input_messages"] == "[" * LONGEST + "…[cut]"
+
+
+@pytest.mark.parametrize(
+    ("texts", "first", "last"),
+    [
+        (["system", "a" * 90_000, "b" * 20_000], "system", "b" * 20_000),
+        (["a" * 5_000, *["\n" * 5_000] * 50, "newest"], "a" * 100 + "…[cut]", "newest"),
+        (["a" * 90] * 3_000, "…[cut, 2812 items]", "a" * 90),
+    ],
+    ids=["one", "many", "short"],
+)
+def test_long_messages_are_cut_inside_their_texts(ledger, texts, first, last):
+    """They are messages all the same, the newest is whole, and what is cut says so."""
+    ingest(ledger, span(1, gen_ai__input__messages=messages(*texts)))
+    text = step_content(ledger, RUN, "0000000000000001")["input_messages"]
+    assert LONGEST // 4 < len(text) <= LONGEST
+    contents = [message["parts"][0]["content"] for message in json.loads(text)]
+    assert contents[0] == first
+    assert contents[-1] == last
+    assert "…[cut" in "".join(contents)
+
+
 def test_the_file_is_private(ledger):
     """Only its owner reads it."""
     ingest(ledger, span(1, gen_ai__input__messages="a prompt"))
