@@ -159,7 +159,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_json(text: str) -> str | None:
-    """Return JSON that is scrubbed and shortened inside its texts, None for any other text."""
+    """Return JSON that is scrubbed and cut inside its texts, None if it is none."""
     if not text.startswith(("[", "{")) or len(text) > _LONGEST_JSON:
         return None
     try:

@@ -29,11 +29,18 @@ def shortened_json(value: Any, longest: int) -> str | None:
     left_out = 0
     while True:
         items = _marked(value, left_out)
-        for budget in (longest, longest * 3 // 4, longest // 2, longest // 4):
-            written = json.dumps(_cut(items, budget), ensure_ascii=False)
+        for quarters in (4, 3, 2, 1):
+            budget = longest * quarters // 4
+            cut = _cut(items, budget)
+            written = json.dumps(
+                cut,
+                ensure_ascii=False,
+            )
             if len(written) <= longest:
                 return written
-        if not isinstance(value, list) or len(value) < 2:
+        if not isinstance(value, list):
+            return None
+        if len(value) < 2:
             return None
         half = len(value) // 2
         value = value[half:]
@@ -41,23 +48,31 @@ def shortened_json(value: Any, longest: int) -> str | None:
 
 
 def _marked(value: Any, left_out: int) -> Any:
-    """Return a list with a marker before it, in the shape of its items, if items are left out."""
+    """Return a list with a marker in front if items are left out."""
     if not left_out:
         return value
     marker: object = f"…[cut, {left_out} items]"
     if isinstance(value[0], dict) and "parts" in value[0]:
-        part = {"type": "text", "content": marker}
-        marker = {"role": None, "parts": [part]}
+        part = {
+            "type": "text",
+            "content": marker,
+        }
+        marker = {
+            "role": None,
+            "parts": [part],
+        }
     return [marker, *value]
 
 
 def _cut(value: Any, budget: int) -> Any:
-    """Return the value with its texts cut to ``budget`` characters in all, the last ones least."""
+    """Return the value with its texts cut to ``budget`` in all, the first ones most."""
     lengths = [len(text) for text in _long_texts(value)]
-    left = budget - _FEWEST_CHARACTERS * len(lengths)
+    fewest = _FEWEST_CHARACTERS * len(lengths)
+    left = budget - fewest
     sizes = []
     for length in reversed(lengths):
-        more = max(0, min(length - _FEWEST_CHARACTERS, left))
+        wanted = length - _FEWEST_CHARACTERS
+        more = max(0, min(wanted, left))
         left -= more
         sizes.append(_FEWEST_CHARACTERS + more)
     return _with_sizes(value, sizes)
@@ -75,12 +90,28 @@ def _long_texts(value: Any) -> Iterator[str]:
 
 
 def _with_sizes(value: Any, sizes: list[int]) -> Any:
-    """Return the value with each long text cut to its size. The first text's size is the last."""
+    """Return the value with each long text cut to its size, popped from ``sizes``."""
     if isinstance(value, dict):
-        return {name: _with_sizes(item, sizes) for name, item in value.items()}
+        return {
+            name: _with_sizes(
+                item,
+                sizes,
+            )
+            for name, item in value.items()
+        }
     if isinstance(value, list):
-        return [_with_sizes(item, sizes) for item in value]
-    if not isinstance(value, str) or len(value) <= _FEWEST_CHARACTERS:
+        return [
+            _with_sizes(
+                item,
+                sizes,
+            )
+            for item in value
+        ]
+    if not isinstance(value, str):
+        return value
+    if len(value) <= _FEWEST_CHARACTERS:
         return value
     size = sizes.pop()
-    return value if len(value) <= size else value[:size] + CUT
+    if len(value) <= size:
+        return value
+    return value[:size] + CUT
