@@ -27,6 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from crewmeter_cost.errors import BadRequest
 from crewmeter_cost.intake.captured_content import CONTENT_NAMES
 from crewmeter_cost.intake.coerce import plausible
+from crewmeter_cost.intake.instrumentors.stored_exchange import LONGEST_RESPONSE, RESPONSE_NAMES
 from crewmeter_cost.records import Span
 
 if TYPE_CHECKING:
@@ -342,6 +343,8 @@ def _read_long(pair: bytes) -> tuple[str, object] | None:
         return None
     key = parts.get(1, b"")[:_TRUNCATED_LENGTH].decode("utf-8", "replace")
     length = LONG_ATTRIBUTE if key in CONTENT_NAMES else _TRUNCATED_LENGTH
+    if key in RESPONSE_NAMES:
+        length = LONGEST_RESPONSE
     return key, texts[1][:length].decode("utf-8", "replace")
 
 

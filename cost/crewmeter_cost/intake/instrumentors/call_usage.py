@@ -202,11 +202,21 @@ def _circumstances(span: Span) -> tuple[str, ...]:
     if isinstance(hidden, str) and _COSTS_NOTHING.search(hidden):
         # LiteLLM says so of an answer from its cache, but also of models it has no price for.
         return ("cache_hit_assumed",)
+    return (*_region(attributes), *_tier_requested(attributes))
+
+
+def _region(attributes: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the flag of where Anthropic ran the inference, or was to run it."""
     if fact(attributes, "inference_geo") == "us":
         return ("us_inference",)
     geo = fact(attributes, "inference_geo") or requested_geo(attributes)
     if geo is not None and geo not in _NEUTRAL_GEO:
         return ("unknown_usage:inference_geo",)
+    return ()
+
+
+def _tier_requested(attributes: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the flag of a tier that was requested where none is said to have served."""
     wanted = fact(attributes, "request_tier") or requested_tier(attributes) or "auto"
     wanted = wanted.lower()
     if wanted in _ANY_TIER or fact(attributes, "service_tier") or served_tier(attributes):
