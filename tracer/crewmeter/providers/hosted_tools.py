@@ -18,10 +18,12 @@ __all__ = [
     "note_hosted_tools",
 ]
 
-_ZHIPU_MARKS = (b'"web_search":[{',)
+_ZHIPU_MARKS = (b'"web_search":[{', b'"web_search": [{')
 HOSTED_TOOL_MARKS: dict[str, tuple[bytes, ...]] = {
     "groq": (b'"executed_tools"',),
     "moonshotai": (b'"$web_search"',),
+    "openrouter": (b'"annotations":[{', b'"annotations": [{'),
+    "x_ai": (b'"citations":["', b'"citations": ["'),
     "zai": _ZHIPU_MARKS,
     "zhipuai": _ZHIPU_MARKS,
 }
@@ -45,10 +47,25 @@ def note_hosted_tools(facts: ResponseFacts, answer: Json, choice: Json) -> None:
         # Its plugins for web pages and files have prices of their own, inside the cost that it
         # reports (openrouter.ai/docs/features/web-search).
         facts.flag_unknown("message.annotations")
-    if facts.provider == "x_ai" and answer.get("citations"):
-        usage = as_map(answer.get("usage"))
-        if usage and not any(usage.get(key) for key in _COUNTED_SOURCES):
-            facts.flag_unknown("response.citations")
+    if facts.provider == "x_ai":
+        _note_citations(facts, answer)
+
+
+def _note_citations(facts: ResponseFacts, answer: Json) -> None:
+    """Flag sources of xAI's search that the usage, in any event, does not count."""
+    if answer.get("citations"):
+        facts.is_cited = True
+    if not facts.is_cited:
+        return
+    usage = as_map(answer.get("usage"))
+    if usage:
+        is_counted = any(usage.get(key) for key in _COUNTED_SOURCES)
+    elif facts.has_report("prompt_tokens"):
+        is_counted = any(facts.has_report(key) for key in _COUNTED_SOURCES)
+    else:
+        return
+    if not is_counted:
+        facts.flag_unknown("response.citations")
 
 
 def flag_uncounted_tools(draft: UsageDraft, raw: Raw, tools: Raw) -> None:

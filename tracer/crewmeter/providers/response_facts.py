@@ -47,6 +47,7 @@ class ResponseFacts:
         "_usage",
         "error_type",
         "finish_reason",
+        "is_cited",
         "is_partial",
         "is_unfinished",
         "operation",
@@ -73,6 +74,8 @@ class ResponseFacts:
         self.response_model: str | None = None
         self.finish_reason: str | None = None
         self.error_type: str | None = None
+        self.is_cited = False
+        """Whether the answer names the sources of a search."""
         self.is_partial = False
         """Whether the last report was a first one, whose output count is a placeholder."""
         self.is_unfinished = False

@@ -54,6 +54,7 @@ _OUTPUT_FIELDS = {
 _CACHE_FIELDS = {"AUDIO": "cache_read_audio", "IMAGE": "cache_read_image"}
 _MODALITIES = frozenset({"TEXT", *_INPUT_FIELDS, "MODALITY_UNSPECIFIED"})
 _PER_MODALITY = keys("modality tokenCount token_count tokens")
+_COUNTED_CHUNKS = frozenset({"web", "maps"})
 _BILLED_PER_PROMPT = re.compile(r"gemini-(?:1|2)")
 _EVENT_FIELDS = {"cached_prompt_tokens": "cache_read", "reasoning_tokens": "reasoning"}
 _DETAIL_FIELDS = {
@@ -248,7 +249,8 @@ def _count_grounding(facts: ResponseFacts, candidates: list[object]) -> None:
         found = as_list(grounding.get("webSearchQueries"))
         for query in found:
             queries.add(str(query))
-        if not found and _has_chunk(grounding, "web"):
+        is_grounded = grounding.get("searchEntryPoint") or _has_chunk(grounding, "web")
+        if is_grounded and not found:
             # A grounded answer is billed, and for how many queries it does not say.
             facts.count_searches(1)
             facts.flag_unknown("groundingMetadata.groundingChunks")
@@ -275,11 +277,15 @@ def _has_chunk(grounding: Json, kind: str) -> bool:
 def _flag_other_queries(facts: ResponseFacts, grounding: Json) -> None:
     """Flag searches of other kinds: images, one's own data store.
 
+    An answer may have what they found and not the queries.
     Each has a fee that no list here has (cloud.google.com/vertex-ai/pricing).
     """
     for name, value in grounding.items():
         if name.endswith("Queries") and name != "webSearchQueries" and value:
             facts.flag_unknown(f"groundingMetadata.{name}")
+    for chunk in as_list(grounding.get("groundingChunks")):
+        if as_map(chunk).keys() - _COUNTED_CHUNKS:
+            facts.flag_unknown("groundingMetadata.groundingChunks")
 
 
 def _read_request(facts: ResponseFacts, _: Json) -> None:
