@@ -177,5 +177,30 @@ class Pipeline:
         written = self.ledger.write(calls, steps, self.frozen)
         if self._content is not None:
             # After the commit, in a store of its own: no fault there costs a call.
-            self._content.write([each for batch in batches for each in batch.contents])
+            contents = [each for batch in batches for each in batch.contents]
+            self._content.write(_of_new_spans(contents, calls, steps, written))
         return Receipt(spans, calls, steps, written)
+
+
+def _of_new_spans(
+    contents: Sequence[CapturedContent],
+    calls: Sequence[tuple[Call, Outcome]],
+    steps: Sequence[Step],
+    written: Written,
+) -> list[CapturedContent]:
+    """Return the content of the spans that the ledger took.
+
+    A span delivered once more must not bring back what was deleted of it since.
+    """
+    if not contents:
+        return []
+    new: set[tuple[str, str]] = set()
+    for position in written.new_calls:
+        call, _ = calls[position]
+        new.add((call.trace_id, call.span_id))
+    for position in written.new_steps:
+        step = steps[position]
+        new.add((step.trace_id, step.span_id))
+    for trace, span in written.superseding_spans:
+        new.add((trace.hex(), span.hex()))
+    return [each for each in contents if (each.trace_id, each.span_id) in new]

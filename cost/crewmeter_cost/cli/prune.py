@@ -55,7 +55,7 @@ def register(app: typer.Typer, help: str) -> None:
         )
         must_exist(ledger)
         with Ledger.open(ledger, read_only=dry_run) as book:
-            expected = would_prune(book, before)
+            expected = would_prune(book, before, with_content=dry_run)
             if dry_run:
                 _print(expected, format, "would be deleted")
                 return

@@ -6,12 +6,19 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ProgrammingError
 from support.ledger_build import call, frozen, priced, root
+from support.paths import ROOT
 
 from crewmeter import semconv
 from crewmeter_cost.errors import CrewMeterError, NotInCatalogueError
@@ -22,6 +29,7 @@ from crewmeter_cost.ledger.content.settings import stores_content
 from crewmeter_cost.ledger.maintenance.forget import forget_user
 from crewmeter_cost.ledger.maintenance.prune import prune, would_prune
 from crewmeter_cost.ledger.maintenance.retention import Retention
+from crewmeter_cost.ledger.store import Ledger
 from crewmeter_cost.pipeline import Pipeline
 from crewmeter_cost.pricing.price_book import PriceBook
 from crewmeter_cost.records import CapturedContent, Span
@@ -252,8 +260,35 @@ def test_the_retention_goes_by_its_own_setting(ledger):
     time.sleep(0.01)
     assert Retention({"CREWMETER_KEEP_CONTENT": "0s"}).run(ledger) is None
     assert run_content(ledger, RUN) == {}
-    with pytest.raises(CrewMeterError, match="CREWMETER_KEEP_CONTENT 'soon' is not a time"):
-        Retention({"CREWMETER_KEEP_CONTENT": "soon"}).run(ledger)
+
+
+def test_faults_of_content_stop_no_retention(ledger, caplog):
+    """A setting that is no age, or a locked file, is reported as a fault of content alone.
+
+    Without content the setting is not looked at.
+    """
+    Retention({"CREWMETER_KEEP_CONTENT": "soon"}).run(ledger)
+    assert caplog.text == ""
+    ingest(ledger, span(1, gen_ai__input__messages="a prompt"))
+    Retention({"CREWMETER_KEEP_CONTENT": "soon"}).run(ledger)
+    assert "'soon' is not a time; old content is not deleted" in caplog.text
+    later = datetime.now(UTC) + timedelta(days=3)
+    retention = Retention({"CREWMETER_KEEP": "1d"}, clock=later.timestamp)
+    with locked(content_path(ledger.url)):
+        with pytest.raises(CrewMeterError, match="captured content"):
+            prune(ledger, datetime.now(UTC) - timedelta(days=1))
+        assert retention.run(ledger).calls == 1
+    assert "locked; old content is not deleted" in caplog.text
+    assert run_content(ledger, RUN) == {}
+    assert content_path(ledger.url).exists()
+
+
+@contextmanager
+def locked(path):
+    """Hold the file as another program's writer does."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
 
 
 def test_prune_takes_the_content_along(either):
@@ -263,6 +298,17 @@ def test_prune_takes_the_content_along(either):
     assert would_prune(either, later).contents == 2
     assert prune(either, later).contents == 2
     assert run_content(either, RUN) == {}
+
+
+def test_prune_deletes_content_that_is_too_old(either, monkeypatch):
+    """Also where its steps stay: on a machine that runs no app now, nothing else deletes it."""
+    ingest(either, span(1, gen_ai__input__messages="a prompt"))
+    monkeypatch.setenv("CREWMETER_KEEP_CONTENT", "0s")
+    before = datetime.now(UTC) - timedelta(days=90)
+    assert would_prune(either, before).contents == 1
+    pruned = prune(either, before)
+    assert (pruned.calls, pruned.contents) == (0, 1)
+    assert ContentStore(either.url, environ={}).of_traces([TRACE]) == {}
 
 
 def test_forget_takes_the_content_of_the_user(either):
@@ -285,6 +331,140 @@ def test_forget_takes_the_content_of_the_user(either):
         assert b"Ada" not in path.read_bytes()
 
 
+def test_forget_finds_traces_by_their_content(either):
+    """A trace whose agent alone names the user goes as a whole, by a dry run's count and for good.
+
+    The ledger records no user of a step. What is deleted stays so when the spans are delivered
+    once more, and a name that nothing has changes nothing.
+    """
+    named = {"gen_ai__operation__name": "invoke_agent", "crewmeter__user": "bob"}
+    batch = [
+        span(1, crewmeter__kind="agent", gen_ai__input__messages="of bob's agent", **named),
+        span(2, crewmeter__user=None, gen_ai__input__messages="of bob's call"),
+    ]
+    ingest(either, *batch)
+    with pytest.raises(CrewMeterError, match="no user 'carl'"):
+        forget_user(either, "carl")
+    store = ContentStore(either.url)
+    assert len(store.of_traces([TRACE])) == 2
+    dry = forget_user(either, "bob", dry_run=True)
+    assert (dry.calls, dry.contents) == (0, 2)
+    assert forget_user(either, "bob").contents == 2
+    ingest(either, *batch)
+    assert store.of_traces([TRACE]) == {}
+
+
+def test_content_is_of_spans_that_the_ledger_took(either):
+    """A late span from before what was pruned leaves none, a report that replaces another does."""
+    theirs = span(1, scope="other", gen_ai__response__id="r1", gen_ai__input__messages="theirs")
+    ours = span(2, gen_ai__response__id="r1", gen_ai__input__messages="ours")
+    ingest(either, theirs)
+    ingest(either, replace(ours, parent_span_id=theirs.span_id))
+    store = ContentStore(either.url)
+    assert store.of_span([TRACE], ours.span_id) == {"input_messages": "ours"}
+    prune(either, datetime.now(UTC) + timedelta(hours=3))
+    ingest(either, span(3, gen_ai__input__messages="late"))
+    assert store.of_traces([TRACE]) == {}
+
+
+READER_SQL = (
+    (ROOT / "scripts" / "postgres-reader.sh").read_text().split("'SQL'\n")[1].split("SQL")[0]
+)
+
+
+@pytest.fixture
+def grafana_url(postgres_url):
+    """The URL with which Grafana reads a database that the stack's script set up."""
+    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(READER_SQL.replace(":'password'", "'of-a-test'"))
+        yield make_url(postgres_url).set(username="grafana_reader", password="of-a-test")
+        connection.exec_driver_sql("DROP OWNED BY grafana_reader")
+        connection.exec_driver_sql("DROP ROLE grafana_reader")
+    admin.dispose()
+
+
+def test_grafana_reads_the_ledger_and_no_content(postgres_url, grafana_url):
+    """Its login reads every table and view of the ledger, and no prompt."""
+    with Ledger.open(postgres_url) as ledger:
+        ingest(ledger, span(1, gen_ai__input__messages="a prompt"))
+        assert run_content(ledger, RUN) != {}
+    grafana = create_engine(grafana_url, isolation_level="AUTOCOMMIT")
+    with grafana.connect() as reader:
+        everything = reader.exec_driver_sql(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+            "AND relkind IN ('r', 'v', 'm', 'p') AND relname <> 'captured_content'"
+        )
+        names = everything.scalars().all()
+        assert len(names) > 10
+        for name in names:
+            reader.exec_driver_sql(f'SELECT * FROM "{name}" LIMIT 1')
+        assert reader.exec_driver_sql("SELECT count(*) FROM call").scalar() == 1
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            reader.exec_driver_sql("SELECT text FROM captured_content")
+    grafana.dispose()
+
+
+def test_no_content_is_stored_where_grafana_could_read_it(postgres_url, grafana_url, caplog):
+    """A database of an earlier setup, whose login reads all: the call is stored, no prompt is."""
+    admin = create_engine(postgres_url)
+    with admin.begin() as connection:
+        connection.exec_driver_sql("GRANT pg_read_all_data TO grafana_reader")
+    with Ledger.open(postgres_url) as ledger:
+        ingest(ledger, span(1, gen_ai__input__messages="a prompt"))
+        assert "grafana_reader could read captured content" in caplog.text
+        assert run_content(ledger, RUN) == {}
+        assert len(ledger_calls(ledger)) == 1
+    admin.dispose()
+
+
+def ledger_calls(ledger):
+    with ledger.reading() as connection:
+        return connection.exec_driver_sql("SELECT id FROM call").fetchall()
+
+
+def test_a_deleted_store_gives_its_space_back(ledger):
+    """Thousands of items go in several transactions, and the file becomes small again."""
+    store = ContentStore(ledger.url, environ={"CREWMETER_KEEP_CONTENT": "0s"})
+    rows = [
+        CapturedContent(TRACE, f"{n:016x}", 1, None, "tool_result", "x" * 4000) for n in range(900)
+    ]
+    store.write(rows)
+    path = content_path(ledger.url)
+    assert path.stat().st_size > 3_000_000
+    assert store.expire() == 900
+    assert path.stat().st_size < 100_000
+
+
+def test_content_is_read_after_its_writer_was_killed(ledger):
+    """What a killed process left half written is rolled back by the reader."""
+    ingest(ledger, span(1, gen_ai__input__messages="a prompt"))
+    path = content_path(ledger.url)
+    kill = (
+        "import os, sqlite3, sys\n"
+        "store = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "store.execute('PRAGMA cache_size = 1')\n"
+        "store.execute('BEGIN IMMEDIATE')\n"
+        "for n in range(500):\n"
+        "    row = ('t', str(n), 'i', 1, 1, None, 'x' * 2000)\n"
+        "    store.execute('INSERT INTO captured_content VALUES (?, ?, ?, ?, ?, ?, ?)', row)\n"
+        "os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", kill, str(path)], check=False)
+    assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+    assert run_content(ledger, RUN) == {"0000000000000001": {"input_messages": "a prompt"}}
+
+
+def test_a_reader_deletes_nothing(ledger):
+    """Whoever only looks at a damaged store reads why, and the file stays as it was."""
+    ingest(ledger, span(1))
+    path = content_path(ledger.url)
+    path.write_bytes(b"no database at all" * 500)
+    with pytest.raises(CrewMeterError, match="not a database"):
+        run_content(ledger, RUN)
+    assert path.read_bytes() == b"no database at all" * 500
+
+
 def test_a_damaged_store_costs_no_call(ledger, caplog):
     """The calls are in the ledger all the same, and content is stored again with the next batch."""
     path = content_path(ledger.url)
@@ -301,14 +481,10 @@ def test_a_damaged_store_costs_no_call(ledger, caplog):
 def test_a_locked_store_costs_no_call(ledger, caplog):
     """Content that cannot be written is lost with one warning, the call is not."""
     ingest(ledger, span(1, gen_ai__input__messages="a"))
-    holder = sqlite3.connect(content_path(ledger.url), isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    try:
+    with locked(content_path(ledger.url)):
         store = ContentStore(ledger.url)
         ingest(ledger, span(2, gen_ai__input__messages="b"), store=store)
         ingest(ledger, span(3, gen_ai__input__messages="c"), store=store)
-    finally:
-        holder.close()
     assert caplog.text.count("was not stored") == 1
     with ledger.reading() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM call").scalar() == 3

@@ -19,6 +19,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError, LedgerUnavailableError
+from crewmeter_cost.ledger.content.content_schema import (
+    TABLE,
+    has_table,
+    make_table,
+    refuse_open_table,
+)
 from crewmeter_cost.ledger.content.settings import content_cutoff, stores_content
 from crewmeter_cost.ledger.fork_safety import keep_safe
 from crewmeter_cost.ledger.location import sqlite_path
@@ -39,19 +45,15 @@ __all__ = ["ContentStore", "content_path", "content_sink"]
 
 _log = logging.getLogger("crewmeter")
 
-_TABLE = "captured_content"
-_SCHEMA = (
-    f"CREATE TABLE IF NOT EXISTS {_TABLE} ("
-    "trace_id TEXT NOT NULL, span_id TEXT NOT NULL, item TEXT NOT NULL, "
-    'started_ns BIGINT NOT NULL, stored_ns BIGINT NOT NULL, "user" TEXT, text TEXT NOT NULL, '
-    "PRIMARY KEY (trace_id, span_id, item))",
-    f"CREATE INDEX IF NOT EXISTS {_TABLE}_stored ON {_TABLE} (stored_ns)",
-)
 _INSERT = (
-    f"INSERT INTO {_TABLE} "  # noqa: S608 - a constant
+    f"INSERT INTO {TABLE} "  # noqa: S608 - a constant
     '(trace_id, span_id, item, started_ns, stored_ns, "user", text) '
     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_KEY = "trace_id, span_id, item"
+_BATCH = 200
+"""Items deleted in a transaction, each up to 32 k characters."""
+_PAUSE_SECONDS = 0.005
 _TRACES_AT_ONCE = 500
 _BUSY_SECONDS = 1.0
 _QUIET_SECONDS = 60.0
@@ -131,6 +133,7 @@ class ContentStore:
 
     def _insert(self, rows: Sequence[Sequence[object]]) -> None:
         with self._writing() as session:
+            refuse_open_table(session)
             session.executemany(_for(session, _INSERT), rows)
 
     def of_span(self, trace_ids: Iterable[str], span_id: str) -> dict[str, str]:
@@ -142,6 +145,15 @@ class ContentStore:
         """Return the content in traces, by span id and item."""
         return self._read(trace_ids)
 
+    def traces_of_user(self, name: str) -> list[str]:
+        """Return the traces with content of a user."""
+        own = Sql('"user" = ?', (name,))
+        query = sql("SELECT DISTINCT trace_id FROM", TABLE, where([own]))
+        with self._reading() as session:
+            if session is None:
+                return []
+            return [trace for (trace,) in session.rows(query)]
+
     def _read(self, trace_ids: Iterable[str], *conditions: Sql) -> dict[str, dict[str, str]]:
         wanted = list(trace_ids)
         if not wanted:
@@ -150,7 +162,7 @@ class ContentStore:
         young = Sql("stored_ns >= ?", (self._cutoff(),))
         query = sql(
             "SELECT span_id, item, text FROM",
-            _TABLE,
+            TABLE,
             where([one_of("trace_id", wanted), young, *conditions]),
         )
         found: dict[str, dict[str, str]] = {}
@@ -168,15 +180,28 @@ class ContentStore:
         if now < self._next_expiry:
             return 0
         self._next_expiry = now + _EXPIRE_SECONDS
+        # First, since the setting is nothing to those who store no content.
+        if not self.exists():
+            return 0
         return self._delete(Sql("stored_ns < ?", (self._cutoff(),)))
 
     def delete_before(self, moment_ns: int) -> int:
-        """Delete content of steps that started before a moment, and count it."""
-        return self._delete(Sql("started_ns < ?", (moment_ns,)))
+        """Delete content of steps that started before a moment, and count it.
+
+        With it goes what is older than `CREWMETER_KEEP_CONTENT`, as in `expire`.
+        """
+        if not self.exists():
+            return 0
+        return self._delete(self._before(moment_ns))
 
     def count_before(self, moment_ns: int) -> int:
         """Return how much `delete_before` would delete."""
-        return self._count(Sql("started_ns < ?", (moment_ns,)))
+        if not self.exists():
+            return 0
+        return self._count(self._before(moment_ns))
+
+    def _before(self, moment_ns: int) -> Sql:
+        return Sql("(started_ns < ? OR stored_ns < ?)", (moment_ns, self._cutoff()))
 
     def delete_user(self, name: str, trace_ids: Sequence[str]) -> int:
         """Delete the content of a user and of their traces, and return how much it was."""
@@ -203,49 +228,76 @@ class ContentStore:
         with self._reading() as session:
             if session is None:
                 return 0
-            query = sql("SELECT count(*) FROM", _TABLE, where(conditions))
+            query = sql("SELECT count(*) FROM", TABLE, where(conditions))
             return int(session.value(query))
 
     def _delete(self, condition: Sql) -> int:
+        """Delete a little at a time, so that others can write meanwhile, and count it."""
         if not self.exists():
             return 0
-        with self._writing() as session:
-            return int(session.run(sql("DELETE FROM", _TABLE, where([condition]))).rowcount)
+        some = sql(f"SELECT {_KEY} FROM", TABLE, where([condition]), f"LIMIT {_BATCH}")
+        delete = sql("DELETE FROM", TABLE, f"WHERE ({_KEY}) IN (", some, ")")
+        deleted = 0
+        while True:
+            with self._writing() as session:
+                rows = int(session.run(delete).rowcount)
+            deleted += rows
+            if rows < _BATCH:
+                return deleted
+            time.sleep(_PAUSE_SECONDS)
 
     def exists(self) -> bool:
         """Return whether there is a store. Nothing is made for a reader."""
         if self._path is not None:
             return self._path.exists()
         with self._server_session() as session:
-            return _has_table(session)
+            return has_table(session)
 
     @contextmanager
     def _reading(self) -> Iterator[Session | None]:
         """Yield a session that reads the store, None where there is none."""
         if self._path is None:
             with self._server_session() as server:
-                yield server if _has_table(server) else None
+                yield server if has_table(server) else None
         elif not self._path.exists():
             yield None
         else:
-            with self._connection("ro") as connection:
+            with self._connection(self._reading_mode(self._path)) as connection:
                 yield SqliteSession(connection)
+
+    def _reading_mode(self, path: Path) -> str:
+        """Return how a reader opens the file.
+
+        What a killed writer left half done is rolled back by whoever reads next, for which SQLite
+        has to write.
+        """
+        return "rw" if _journal(path).exists() else "ro"
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
         """Yield a session that may write, on a store that is made if needed."""
         if self._path is None:
             with self._server_session() as server:
-                self._make(server)
+                if not self._made:
+                    make_table(server)
                 yield server
+            self._made = True
             return
         prepare_file(self._path)
         with self._connection("rw") as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            session = SqliteSession(connection)
-            self._make(session)
-            yield session
-            connection.execute("COMMIT")
+            try:
+                connection.execute("PRAGMA secure_delete = ON")
+                # Of effect on a new file only. Without it a file never becomes smaller.
+                connection.execute("PRAGMA auto_vacuum = FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                session = SqliteSession(connection)
+                make_table(session)
+                yield session
+                connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if _is_damage(error):
+                    self._remove_damaged(self._path, error)
+                raise
 
     @contextmanager
     def _connection(self, mode: str) -> Iterator[sqlite3.Connection]:
@@ -255,17 +307,6 @@ class ContentStore:
             raise CrewMeterError("content in a database server is in no file")
         with self.lock, self._explained(), closing(_connect(path, mode)) as connection:
             yield connection
-
-    def _make(self, session: Session) -> None:
-        """Make the table where it is missing."""
-        if session.backend == "postgresql":
-            if self._made:
-                return
-            # "IF NOT EXISTS" is no lock: two processes could make it at once, and one would fail.
-            session.execute("SELECT pg_advisory_xact_lock(7316402)")
-        for statement in _SCHEMA:
-            session.execute(statement)
-        self._made = True
 
     @contextmanager
     def _server_session(self) -> Iterator[Session]:
@@ -287,19 +328,30 @@ class ContentStore:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn SQLite's errors into `LedgerUnavailableError`, and remove a damaged file."""
+        """Turn SQLite's errors into `LedgerUnavailableError`."""
         try:
             yield
         except sqlite3.Error as error:
-            damaged = isinstance(error, sqlite3.DatabaseError) and _is_damage(error)
-            if damaged and self._path is not None:
-                # Content is no record to be salvaged, and would never be stored again.
-                self._path.unlink(missing_ok=True)
-                _log.error("%s is damaged (%s) and was removed", self._path, error)
+            hint = "it may be locked by another program, or not be yours"
+            if _is_damage(error):
+                hint = "the file is damaged; the next process that stores content removes it"
             raise LedgerUnavailableError(
                 f"captured content in {self._path} cannot be read or written: {error}",
-                hint="it may be locked by another program, or not be yours",
+                hint=hint,
             ) from error
+
+    def _remove_damaged(self, path: Path, error: sqlite3.Error) -> None:
+        """Remove a file that is no database, so that content is stored again.
+
+        It is no record to be salvaged, and a copy set aside would outlive its retention.
+        """
+        try:
+            _journal(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        except OSError as refusal:
+            self._complain(f"{path} is damaged ({error}) and cannot be removed: {refusal}")
+        else:
+            _log.error("%s is damaged (%s) and was removed", path, error)
 
     def before_fork(self, *, idle: bool) -> None:
         """Do nothing: where the lock could be taken, no connection is open."""
@@ -316,20 +368,18 @@ class ContentStore:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open the file.
-
-    Without a write-ahead log, and with deleted bytes zeroed: what is deleted is gone.
-    """
-    connection = sqlite3.connect(
+    """Open the file, without a write-ahead log, which would have what is deleted."""
+    return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=_BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
-    if mode == "rw":
-        connection.execute("PRAGMA secure_delete = ON")
-    return connection
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
 
 
 def _in_parts(trace_ids: Sequence[str]) -> Iterator[Sql]:
@@ -339,14 +389,9 @@ def _in_parts(trace_ids: Sequence[str]) -> Iterator[Sql]:
         yield one_of("trace_id", trace_ids[first:last])
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: sqlite3.Error) -> bool:
     codes = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
-
-
-def _has_table(session: Session) -> bool:
-    query = Sql("SELECT to_regclass(?)", (_TABLE,))
-    return session.value(query) is not None
 
 
 def _for(session: Session, statement: str) -> str:

@@ -55,43 +55,68 @@ class Forgotten:
 def forget_user(ledger: Ledger, name: str, *, dry_run: bool = False) -> Forgotten:
     """Replace a user's name throughout the ledger by a random pseudonym.
 
-    Calls, runs and roll-ups keep their sums under the pseudonym. Raises `CrewMeterError` where the
-    ledger does not know the user.
+    Calls, runs and roll-ups keep their sums under the pseudonym. All captured content goes of the
+    traces that name the user, also in another span. Raises `CrewMeterError` where neither the
+    ledger nor the content names the user, and then nothing was changed.
     """
     pseudonym = f"forgotten-{secrets.token_hex(6)}"
     content = ContentStore(ledger.url)
-    if dry_run:
-        with ledger.reading() as connection:
-            traces = _traces_of(connection, name)
-            found = _forget(connection, name, pseudonym, dry_run=True)
-        return replace(found, contents=content.count_user(name, traces))
-    # The traces are found by the name, so what they captured goes before the name does.
     with ledger.reading() as connection:
-        traces = _traces_of(connection, name)
+        named = {
+            *content.traces_of_user(name),
+            *_traces_of(connection, name),
+        }
+        traces = sorted(named)
+        contents = content.count_user(name, traces)
+        found = _forget(
+            connection,
+            name,
+            pseudonym,
+            dry_run=True,
+            known=contents > 0,
+        )
+    if dry_run:
+        return replace(found, contents=contents)
+    # The traces are found by the name, so what they captured goes before the name does.
     contents = content.delete_user(name, traces)
     _overwrite_deleted_bytes(ledger)
     with ledger.writing() as work:
-        done = _forget(work.connection, name, pseudonym, dry_run=False)
+        done = _forget(
+            work.connection,
+            name,
+            pseudonym,
+            dry_run=False,
+            known=True,
+        )
     return replace(done, contents=contents, file_cleaned=_fold_log(ledger))
 
 
-def _forget(connection: Connection, name: str, pseudonym: str, *, dry_run: bool) -> Forgotten:
-    """Count what names the user and, unless `dry_run`, change it."""
-    user = connection.scalar(
-        select(_LABEL.c.id).where(_LABEL.c.kind == "user", _LABEL.c.value == name)
+def _forget(
+    connection: Connection, name: str, pseudonym: str, *, dry_run: bool, known: bool
+) -> Forgotten:
+    """Count what names the user and, unless `dry_run`, change it.
+
+    Raises `CrewMeterError` where nothing does, unless the user is `known` from elsewhere.
+    """
+    label = select(_LABEL.c.id).where(
+        _LABEL.c.kind == "user",
+        _LABEL.c.value == name,
     )
+    user = connection.scalar(label)
     tags = _tag_sets_of(connection, name)
     budgets = _budgets_of(connection, name)
-    if user is None and not tags and not budgets:
+    if user is None and not tags and not budgets and not known:
         raise CrewMeterError(
             f"no user {name!r} in this ledger",
             hint="`crewmeter report --by user` lists them",
             exit_code=1,
         )
-    counts = [
-        connection.scalar(select(func.count()).select_from(table).where(table.c.user == user)) or 0
-        for table in (_CALL, _RUN)
-    ]
+    counts = [0, 0]
+    if user is not None:
+        for number, table in enumerate((_CALL, _RUN)):
+            query = select(func.count()).select_from(table)
+            query = query.where(table.c.user == user)
+            counts[number] = connection.scalar(query) or 0
     if not dry_run:
         if user is not None:
             rename = update(_LABEL).where(_LABEL.c.id == user)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.ledger.content.content_store import ContentStore
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger
     from crewmeter_cost.ledger.write.transaction import Transaction
 
-__all__ = ["BATCH", "Pruned", "prune", "would_prune"]
+__all__ = ["BATCH", "Pruned", "prune", "prune_content", "prune_rows", "would_prune"]
 
 BATCH = 2000
 """Rows deleted per transaction: some ten milliseconds on SQLite."""
@@ -47,7 +47,7 @@ class Pruned:
     steps: int
     runs: int
     contents: int = 0
-    """Captured texts that went with their steps."""
+    """Captured texts that went with their steps, or were too old themselves."""
 
 
 def _cutoff(before: datetime) -> int:
@@ -58,7 +58,7 @@ def _cutoff(before: datetime) -> int:
     return (nanoseconds(before) or 0) // (HOUR * _NS) * HOUR * _NS
 
 
-def would_prune(ledger: Ledger, before: datetime) -> Pruned:
+def would_prune(ledger: Ledger, before: datetime, *, with_content: bool = True) -> Pruned:
     """Return what `prune` would delete (runs: at most)."""
     seconds = _cutoff(before) // _NS
     older = Sql(_OLD, (seconds,))
@@ -67,7 +67,9 @@ def would_prune(ledger: Ledger, before: datetime) -> Pruned:
         for table in _DELETED:
             query = sql("SELECT count(*) FROM", table, where([older]))
             counts[table] = int(session.value(query))
-    contents = ContentStore(ledger.url).count_before(_cutoff(before))
+    contents = 0
+    if with_content:
+        contents = ContentStore(ledger.url).count_before(_cutoff(before))
     return Pruned(
         before,
         counts["call"],
@@ -82,9 +84,8 @@ def prune(
     before: datetime,
     *,
     progress: Callable[[int], None] | None = None,
-    most_batches: int | None = None,
 ) -> Pruned:
-    """Delete calls, steps and runs that started before a moment.
+    """Delete calls, steps and runs from before a moment, then their content.
 
     The moment is rounded down to the hour.
 
@@ -95,17 +96,37 @@ def prune(
         ledger: The ledger to prune, which others may write meanwhile.
         before: The time before which detail goes.
         progress: Called with the number of rows deleted by each transaction.
-        most_batches: The most transactions, None for as many as it takes.
 
     Returns:
         How much went.
 
     Raises:
-        CrewMeterError: The ledger cannot be written. What was deleted so far stays deleted.
+        CrewMeterError: The ledger, or the content beside it, cannot be written. What was deleted
+            so far stays deleted.
     """
+    pruned = prune_rows(ledger, before, progress=progress)
+    # Last, so that a fault in it keeps nothing in the ledger.
+    return replace(pruned, contents=prune_content(ledger, before))
+
+
+def prune_content(ledger: Ledger, before: datetime) -> int:
+    """Delete the content of pruned steps, and what is too old itself.
+
+    Returns how many texts went. Raises `CrewMeterError`.
+    """
+    return ContentStore(ledger.url).delete_before(_cutoff(before))
+
+
+def prune_rows(
+    ledger: Ledger,
+    before: datetime,
+    *,
+    progress: Callable[[int], None] | None = None,
+    most_batches: int | None = None,
+) -> Pruned:
+    """Delete rows as `prune` does, a bounded number of batches, no content."""
     cutoff = _cutoff(before)
     _mark(ledger, cutoff)
-    contents = ContentStore(ledger.url).delete_before(cutoff)
     deleted = {}
     batches = most_batches
     for table, which in _DELETED.items():
@@ -131,7 +152,6 @@ def prune(
         deleted["call"],
         deleted["step"],
         deleted["run"],
-        contents=contents,
     )
 
 

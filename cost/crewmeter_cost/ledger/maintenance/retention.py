@@ -6,6 +6,7 @@ captured content does.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.ledger.content.content_store import ContentStore
-from crewmeter_cost.ledger.maintenance.prune import BATCH, prune
+from crewmeter_cost.ledger.maintenance.prune import BATCH, prune_content, prune_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.store import Ledger
 
 __all__ = ["KEEP", "Retention"]
+
+_log = logging.getLogger("crewmeter")
 
 KEEP = "CREWMETER_KEEP"
 """Environment variable: an age such as `90d`, `12w` or `6 months`. Unset: for ever."""
@@ -71,12 +74,17 @@ class Retention:
         """Delete what is too old, if it is time to.
 
         Returns how much detail went, None where it was not looked for. Raises `CrewMeterError`
-        where the ledger or the content beside it cannot be written.
+        where the ledger cannot be written. A fault in the content beside it is logged.
         """
         pruned = self._prune(ledger)
         if self._content is None:
             self._content = ContentStore(ledger.url, environ=self._environ)
-        self._content.expire()
+        try:
+            if pruned is not None:
+                prune_content(ledger, pruned.before)
+            self._content.expire()
+        except CrewMeterError as error:
+            _log.warning("%s; old content is not deleted", error)
         return pruned
 
     def _prune(self, ledger: Ledger) -> Pruned | None:
@@ -87,7 +95,7 @@ class Retention:
         before = self._cutoff()
         if before is None:
             return None
-        pruned = prune(ledger, before, most_batches=self._most_batches)
+        pruned = prune_rows(ledger, before, most_batches=self._most_batches)
         if pruned.calls + pruned.steps + pruned.runs < self._most_batches * BATCH:
             self._next = now + _EVERY_SECONDS
         return pruned

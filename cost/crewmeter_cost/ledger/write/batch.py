@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from crewmeter.semconv import KIND_TOOL
 from crewmeter_cost.ledger.schema import columns
-from crewmeter_cost.ledger.write.call_dedup import plan
+from crewmeter_cost.ledger.write.call_dedup import SpanKey, plan
 from crewmeter_cost.ledger.write.call_matching import has_usage
 from crewmeter_cost.ledger.write.late_parents import adopt
 from crewmeter_cost.ledger.write.merged_reports import merged_rows
@@ -54,6 +54,8 @@ class Written:
     new_calls: tuple[int, ...] = field(default=(), repr=False)
     """Positions in the batch of the calls inserted: what counters may count."""
     new_steps: tuple[int, ...] = field(default=(), repr=False)
+    superseding_spans: frozenset[SpanKey] = field(default=frozenset(), repr=False)
+    """Trace and span ids of the calls whose rows replaced another instrumentor's."""
 
 
 def write_batch(
@@ -78,19 +80,21 @@ def write_batch(
     transaction.save_sums()
     return Written(
         inserted_calls=len(new_calls.inserted),
-        duplicate_calls=len(calls) - len(new_calls.inserted) - new_calls.superseded,
+        duplicate_calls=len(calls) - len(new_calls.inserted) - len(new_calls.superseding),
         inserted_steps=len(new_steps),
         duplicate_steps=len(steps) - len(new_steps),
-        superseded_calls=new_calls.superseded,
+        superseded_calls=len(new_calls.superseding),
         new_calls=new_calls.inserted,
         new_steps=new_steps,
+        superseding_spans=frozenset(new_calls.superseding),
     )
 
 
 class _NewCalls(NamedTuple):
     inserted: tuple[int, ...]
     """Positions in the batch."""
-    superseded: int
+    superseding: list[SpanKey]
+    """Trace and span ids of those that replaced a row, one for each."""
 
 
 def _write_calls(
@@ -122,9 +126,14 @@ def _write_calls(
         rows,
     )
     _write_merged(transaction, deduplicated.merged)
+    superseding = []
+    for _, _, new in replaced:
+        trace = bytes(new[CALL.trace_id])
+        span = bytes(new[CALL.span_id])
+        superseding.append((trace, span))
     return _NewCalls(
         tuple(position for position, _ in inserted),
-        len(replaced),
+        superseding,
     )
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from crewmeter_cost.ledger.write.transaction import Transaction
     from crewmeter_cost.records import Step
 
-__all__ = ["DedupPlan", "plan", "stored_row"]
+__all__ = ["DedupPlan", "SpanKey", "plan", "stored_row"]
 
 _LANGCHAIN = ".instrumentation.langchain"
 """End of the name of the instrumentors, of two houses, that know LangChain's callbacks."""
