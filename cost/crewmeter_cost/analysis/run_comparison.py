@@ -8,13 +8,14 @@ model, and the tools.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.filters import MODEL_CALL_KEYS, Filter, Term
 from crewmeter_cost.ledger.read.report import report
 from crewmeter_cost.ledger.read.run_search import find_runs
 from crewmeter_cost.ledger.read.run_tree import run_tree
+from crewmeter_cost.ledger.read.unknown_usage import inexact_calls
 from crewmeter_cost.money import exact_usd
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ class Totals:
     seconds: float
     p50_seconds: float | None
     p95_seconds: float | None
+    inexact_calls: int = 0
+    """Priced calls whose cost is a bound or an estimate."""
 
     def document(self) -> dict[str, object]:
         """Return the totals as JSON, costs as exact decimal strings."""
-        return {
+        document: dict[str, object] = {
             "runs": self.runs,
             "failed_runs": self.failed_runs,
             "calls": self.calls,
@@ -97,6 +100,9 @@ class Totals:
             "p50_seconds": self.p50_seconds,
             "p95_seconds": self.p95_seconds,
         }
+        if self.inexact_calls:
+            document["inexact_calls"] = self.inexact_calls
+        return document
 
 
 @dataclass(slots=True)
@@ -205,6 +211,8 @@ class Comparison:
         change = self.cost_change
         delta: dict[str, object] = {}
         for name, value in b.items():
+            if name == "inexact_calls":
+                continue
             other = a[name]
             if name == "cost_usd":
                 delta[name] = None if change is None else exact_usd(change)
@@ -232,13 +240,11 @@ def compare_sides(ledger: Ledger, a: Side, b: Side) -> Comparison:
 
     # Sorting is stable: steps that changed alike stay in the order in which they ran.
     pairs.sort(key=weight)
-    return Comparison(
-        a,
-        b,
-        totals_of(ledger, a),
-        totals_of(ledger, b),
-        tuple(pairs),
-    )
+    totals = []
+    for side in (a, b):
+        inexact = inexact_calls(ledger, side.where, side.since, side.until)
+        totals.append(replace(totals_of(ledger, side), inexact_calls=inexact))
+    return Comparison(a, b, totals[0], totals[1], tuple(pairs))
 
 
 def totals_of(ledger: Ledger, side: Side) -> Totals:

@@ -21,14 +21,23 @@ from crewmeter_cost.cli.options import (
     ZoneOption,
     window,
 )
-from crewmeter_cost.cli.output import Amount, Cell, amount_texts, print_json, print_table, usd
+from crewmeter_cost.cli.output import (
+    COST_LEGEND,
+    UNPRICED_LEGEND,
+    Amount,
+    Cell,
+    amount_texts,
+    print_json,
+    print_table,
+    usd,
+)
 from crewmeter_cost.errors import CrewMeterError
 from crewmeter_cost.filters import NAME_KEYS, Filter, Term, parse_filter
 from crewmeter_cost.ledger.read.runs import find_run
 from crewmeter_cost.ledger.store import Ledger
 
 if TYPE_CHECKING:
-    from crewmeter_cost.analysis.run_comparison import StepPair
+    from crewmeter_cost.analysis.run_comparison import StepPair, Totals
 
 __all__ = ["register"]
 
@@ -203,11 +212,38 @@ def _signed(pusd: int | None) -> Cell:
     return Amount(pusd, signed=True)
 
 
+def _total(totals: Totals) -> Amount:
+    """Return a side's cost, with a star where it is not exact."""
+    mark = ""
+    if totals.unpriced_calls:
+        mark = "*"
+    if totals.inexact_calls:
+        mark = "*"
+    return Amount(
+        totals.cost_pusd,
+        mark,
+    )
+
+
+def _legend(made: Comparison) -> str:
+    """Return what a star means, nothing where there is none."""
+    legend = ""
+    for side in (
+        made.totals_a,
+        made.totals_b,
+    ):
+        if side.inexact_calls:
+            return COST_LEGEND
+        if side.unpriced_calls:
+            legend = UNPRICED_LEGEND
+    return legend
+
+
 def _lines(made: Comparison) -> list[list[str]]:
     """Return the totals as rows: what, A, B, difference, in per cent."""
     a = made.totals_a
     b = made.totals_b
-    costs = amount_texts([Amount(a.cost_pusd), Amount(b.cost_pusd), _signed(made.cost_change)])
+    costs = amount_texts([_total(a), _total(b), _signed(made.cost_change)])
     relative = _percent(a.cost_pusd, b.cost_pusd)
     rows = [["cost", *(text.strip() for text in costs), relative]]
     left = a.document()
@@ -267,6 +303,9 @@ def _print(made: Comparison) -> None:
         ("change", "right"),
     ]
     print_table("", headings, _lines(made), drop=("change", "B − A"))
+    legend = _legend(made)
+    if legend:
+        sys.stdout.write(f"{legend}\n")
     changed = [step for step in made.steps if step.cost_change or step.count_change]
     if not changed:
         sys.stdout.write("no step differs in count or cost\n")
@@ -304,6 +343,9 @@ def markdown(made: Comparison) -> str:
     lines += [f"- {_plain(explanation(step, made))}" for step in made.explanations]
     lines += ["", "| | A | B | B − A | |", "|---|---:|---:|---:|---:|"]
     lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in _lines(made)]
+    legend = _legend(made)
+    if legend:
+        lines += ["", _plain(legend)]
     return "\n".join(lines) + "\n"
 
 

@@ -83,7 +83,7 @@ def test_compare_has_its_labels_and_one_minus_at_40_columns(month, monkeypatch, 
     url = month.engine.url.render_as_string()
     words = ["compare", "2026-11-15..2026-11-19", "2026-11-20..2026-11-21", "--ledger", url]
     out = _printed(capsys, monkeypatch, 40, *words)
-    totals = out.split("\ncost ", 1)[1].split("Steps that differ")[0].splitlines()[1:]
+    totals = out.split("\ncost ", 1)[1].split("\n* ")[0].splitlines()[1:]
     assert all(re.match(r" {0,2}[a-z]", line) for line in totals), totals
     out = _printed(capsys, monkeypatch, 100, *words)
     rows = out.split("\ncost ", 1)[1]

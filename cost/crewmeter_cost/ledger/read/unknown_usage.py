@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COUNTED_CALLS",
     "UnknownUsage",
+    "inexact_calls",
     "inexact_report",
     "unknown_usage",
     "with_inexact_calls",
@@ -95,6 +96,28 @@ def inexact_report(
         where=Filter((*where.terms, *exact.terms)),
         zone=zone,
     )
+
+
+def inexact_calls(
+    ledger: Ledger,
+    where: Filter,
+    since: datetime | None,
+    until: datetime | None,
+) -> int:
+    """Return how many calls of a window have an inexact cost, as a report does."""
+    made = report(
+        ledger,
+        since=since,
+        until=until,
+        where=where,
+    )
+    made = with_inexact_calls(
+        ledger,
+        made,
+        where,
+        UTC,
+    )
+    return made.total.inexact_calls or 0
 
 
 def with_inexact_calls(ledger: Ledger, made: Report, where: Filter, zone: tzinfo) -> Report:

@@ -107,6 +107,19 @@ def test_a_statement_says_what_is_inexact_in_every_form(ledger, tmp_path):
     assert "0.02* USD</h2>" in page
 
 
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_a_comparison_marks_the_side_that_is_inexact(ledger, form):
+    """The cost with a bound in it has a star that is explained, the exact one none."""
+    words = ("gpt-5", "gpt-4o", "--by", "model", "--since", "1h")
+    printed = _printed(ledger, "compare", *words, "--format", form)
+    (row,) = [line for line in printed.replace("\\", "").splitlines() if "cost" in line[:6]]
+    assert row.count("*") == 1
+    assert "bounds and estimates" in printed
+    document = json.loads(_printed(ledger, "compare", *words, "--format", "json"))
+    assert document["a"]["inexact_calls"] == 1
+    assert "inexact_calls" not in document["b"]
+
+
 def test_json_counts_them(ledger):
     """A script reads how many calls of each group, and of all, are inexact."""
     document = json.loads(_report(ledger, "--format", "json"))
