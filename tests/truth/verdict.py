@@ -36,7 +36,16 @@ def judge(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Outcome
         return Outcome(case, "honest", f"no cost: {', '.join(statuses)}")
     total = sum((Decimal(row["cost_usd"]) for row in rows), Decimal(0))
     found = f"{total} {', '.join(statuses)}"
-    if abs(total - amount(case["right"])) < _LEAST:
+    if abs(total - amount(_right(case, rows))) < _LEAST:
         return Outcome(case, "right", found)
     inexact = set(statuses) - EXACT
     return Outcome(case, "honest" if inexact else "WRONG", found)
+
+
+def _right(case: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a case's bill at the hour of its call, since some providers have dearer hours."""
+    for start, end in case.get("peak_hours", ()):
+        hour = int(str(rows[0]["started_at"])[11:13])
+        if start <= hour < end:
+            return str(case["right_at_peak"])
+    return str(case["right"])
