@@ -328,6 +328,13 @@ def test_a_doubled_count_contradicts_the_total(name):
         assert not is_exact(read), key
 
 
+def test_a_total_that_adds_cached_tokens_is_not_exact():
+    """They stand inside the prompt: a total with them beside it contradicts the counts."""
+    provider, usage, _ = RECORDED["openai chat"]
+    changed = {**usage, "total_tokens": 1000 + 300 + 400}
+    assert "unknown_usage:total_tokens" in read_usage(changed, provider=provider).flags
+
+
 @st.composite
 def mutations(draw):
     """A recorded usage with up to three changes: dropped, renamed, zeroed, doubled, added."""

@@ -210,8 +210,11 @@ def _read_invoke_request(facts: ResponseFacts, request: Json) -> None:
     if not facts.unit("image"):
         return
     settings = as_map(request.get("imageGenerationConfig"))
-    sides = [settings.get(name) for name in ("width", "height")]
-    longest = max([side for side in sides if isinstance(side, int)], default=_DEFAULT_SIDE)
+    sides = [settings[name] for name in ("width", "height") if settings.get(name) is not None]
+    lengths = [side for side in sides if isinstance(side, int | float) and type(side) is not bool]
+    if len(lengths) < len(sides):
+        facts.flag_unknown("request.imageGenerationConfig")
+    longest = max(lengths, default=_DEFAULT_SIDE)
     side = next((step for step in _IMAGE_SIDES if longest <= step), _IMAGE_SIDES[-1])
     quality = "premium" if settings.get("quality") == "premium" else "standard"
     facts.rename_unit("image", f"image:{quality}:{side}x{side}")

@@ -270,14 +270,13 @@ def _read_output(draft: UsageDraft, raw: Raw, provider: str | None) -> None:
     elif total:
         _fit_total(
             draft,
-            raw,
             total - prompt,
             answer,
             provider,
         )
 
 
-def _fit_total(draft: UsageDraft, raw: Raw, rest: int, answer: int, provider: str | None) -> None:
+def _fit_total(draft: UsageDraft, rest: int, answer: int, provider: str | None) -> None:
     """Compare ``answer`` with ``rest``, what the total has beyond the prompt."""
     if rest == answer:
         return
@@ -289,14 +288,10 @@ def _fit_total(draft: UsageDraft, raw: Raw, rest: int, answer: int, provider: st
             draft.reasoning,
             rest - answer,
         )
-    elif rest - answer not in _cached_counts(draft, raw):
+    else:
+        # Also where the rest is as many as the cached tokens: those stand inside the prompt, and a
+        # total that adds them says that they were billed beside it.
         draft.flags.append(_TOTAL_MISMATCH)
-
-
-def _cached_counts(draft: UsageDraft, raw: Raw) -> tuple[int, int]:
-    """Return what a total may have beside prompt and answer: cached tokens."""
-    written = count(raw, *_WRITTEN) or 0
-    return draft.cache_read, draft.cache_read + written
 
 
 def read_chat(facts: ResponseFacts, answer: Json) -> None:
