@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from crewmeter_cost.pricing.charge_result import EXACT, PICO, Charge, Outcome
 
 if TYPE_CHECKING:
-    from crewmeter_cost.pricing.charge_result import CostStatus
     from crewmeter_cost.pricing.price_book import PriceBook
 
 __all__ = ["beside"]
@@ -55,8 +54,11 @@ def beside(outcome: Outcome, reported_cost_usd: str, book: PriceBook) -> Outcome
         )
     if not diverges:
         return outcome
-    computed = Decimal(outcome.cost_pusd).scaleb(-12)
-    status: CostStatus = "lower_bound" if reported > computed else "upper_bound"
+    status = outcome.status
+    if status in EXACT:
+        computed = Decimal(outcome.cost_pusd).scaleb(-12)
+        status = "lower_bound" if reported > computed else "upper_bound"
+    # A report of nothing makes no ceiling of a sum that may be too low.
     return outcome._replace(
         status=status,
         flags=(*outcome.flags, *marks),
