@@ -382,6 +382,8 @@ def _why_invalid(usage: TokenUsage) -> str | None:
 def _bound(flags: tuple[str, ...], *bounds: Bound) -> Bound:
     """Return the direction in which a charge may be off. Too low outweighs too high."""
     unknown = any(flag.startswith(_UNKNOWN_USAGE) for flag in flags)
+    if "estimated" in bounds:
+        return "estimated"
     if LOWER in bounds or unknown or _FLOOR_FLAGS.intersection(flags):
         return LOWER
     if UPPER in bounds or _CEILING_FLAGS.intersection(flags):
@@ -392,8 +394,6 @@ def _bound(flags: tuple[str, ...], *bounds: Bound) -> Bound:
 def _status(usage: TokenUsage, bound: Bound) -> CostStatus:
     if usage.status == "estimated" or _AGGREGATE in usage.flags:
         return "estimated"
-    if bound == LOWER:
-        return "lower_bound"
-    if usage.status == "reconciled":
+    if usage.status == "reconciled" and bound in ("", UPPER):
         return "reconciled"
-    return "upper_bound" if bound == UPPER else "priced"
+    return bound or "priced"

@@ -20,8 +20,8 @@ __all__ = [
     "Unpriced",
 ]
 
-Bound = Literal["", "upper_bound", "lower_bound"]
-"""The direction in which a sum may be off. Empty where it is exact."""
+Bound = Literal["", "upper_bound", "lower_bound", "estimated"]
+"""The direction in which a sum may be off. Empty where it is exact, estimated where both."""
 CostStatus = Literal[
     "priced",
     "provider_reported",

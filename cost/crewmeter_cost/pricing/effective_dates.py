@@ -291,7 +291,8 @@ class PriceHistory:
         bound: Bound = "" if negotiated is not None else self._bound
         if self._tier and not tier_priced:
             flags = (*flags, "tier_assumed")
-            bound = "upper_bound" if self._tier in _CHEAPER_TIERS else "lower_bound"
+            of_tier: Bound = "upper_bound" if self._tier in _CHEAPER_TIERS else "lower_bound"
+            bound = of_tier if bound in ("", of_tier) else "estimated"
         discount = next(
             (rule for rule in rules if rule.kind == "discount"),
             None,

@@ -192,6 +192,8 @@ class EntryLookup:
         if found.entry.source == "litellm" or found.region:
             return ""
         chain = CHAINS.get(found.seller, (found.seller,))
+        if found.seller == "gcp.gemini" and found.name.startswith("gemini"):
+            chain = chain[:1]  # Vertex AI sells the same models at prices of its own
         for source in self._sources:
             if source is found.source or found.seller == "openrouter":
                 continue

@@ -243,7 +243,7 @@ class PriceBook:
             bound = self._lookup.disagreement(found)
             if bound:
                 flags = (*flags, "sources_disagree")
-        if _LESS_THAN_BILLED.intersection(flags):
+        if bound != "estimated" and _LESS_THAN_BILLED.intersection(flags):
             bound = "lower_bound"
         return PriceHistory(
             provider or "unknown",

@@ -45,6 +45,39 @@ def test_a_reported_cost_fills_an_inexact_one(book):
 
 
 @pytest.mark.parametrize(
+    ("provider", "model", "expected"),
+    [
+        # LiteLLM lists a dearer input and a cheaper output: neither floor nor ceiling.
+        ("deepseek", "deepseek-chat", "estimated"),
+        # Cheaper in both.
+        ("ovhcloud", "mixtral-8x7b-instruct-v0.1", "upper_bound"),
+        # A fiftieth of a percent is rounding, a percent is another price.
+        ("cloudflare", "@cf/zai-org/glm-4.7-flash", "lower_bound"),
+        # One list calls what a model speaks output, the other output audio.
+        ("openai", "gpt-4o-mini-tts", "priced"),
+        # LiteLLM's other price is Vertex AI's.
+        ("gcp.gemini", "gemini-2.0-flash", "priced"),
+        ("gcp.vertex_ai", "gemini-2.0-flash", "lower_bound"),
+    ],
+)
+def test_lists_that_contradict_each_other_make_a_charge_inexact(book, provider, model, expected):
+    """The direction holds for whatever a call used, and other sellers' prices say nothing."""
+    outcome = _charge(book, TokenUsage(100, 1_000_000), provider=provider, model=model)
+    assert outcome.status == expected
+    assert ("sources_disagree" in outcome.flags) == (expected != "priced")
+
+
+def test_a_report_of_nothing_makes_no_ceiling_of_a_floor(book):
+    """The user's own key at OpenRouter: its 0 says nothing of what the maker bills."""
+    usage = TokenUsage(1000, 300, flags=("unknown_usage:is_byok",))
+    outcome = _charge(
+        book, usage, provider="openrouter", model="openai/gpt-4o", reported_cost_usd="0"
+    )
+    assert outcome.status == "lower_bound"
+    assert "reported_divergence" in outcome.flags
+
+
+@pytest.mark.parametrize(
     ("choice", "expected"), [("book", "provider_reported"), ("compare", "lower_bound")]
 )
 def test_the_user_chooses_whose_figure_is_booked(tmp_path, choice, expected):
