@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import UTC as _UTC
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -103,6 +104,7 @@ def _offset_at(moment: str, zone: str) -> str:
     return f"CASE {' '.join(cases)} ELSE {before[-1]} END" if cases else str(first)
 
 
+@cache  # every query of every board needs the same few thousand look-ups
 def _changes(zone: str) -> tuple[int, dict[int, int]]:
     """Return a zone's first offset, and each later one by its first moment.
 
