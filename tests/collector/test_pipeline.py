@@ -16,7 +16,6 @@ from support.collector_parts import (
     Collector,
     Sink,
     TraceBackend,
-    free_ports,
     post,
     value_of,
     wait_until,
@@ -24,6 +23,7 @@ from support.collector_parts import (
 from support.collector_traffic import run
 from support.golden_spans import golden_nodes
 from support.paths import ROOT
+from support.ports import free_ports
 from support.prometheus_server import prometheus_server, query
 
 from crewmeter import semconv

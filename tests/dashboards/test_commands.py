@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from support.boards import free_port
 from support.paths import ROOT
+from support.ports import free_port
 
 pytestmark = pytest.mark.mostly_slow(
     "test_export_points_at_the_ledger_and_prometheus_given",

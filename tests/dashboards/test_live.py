@@ -18,8 +18,9 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from support.boards import free_port, program, running, sidecar, until
+from support.boards import program, running, sidecar, until
 from support.paths import ROOT
+from support.ports import free_port
 from support.prometheus_server import impatient_rules, prometheus_server, query
 
 from crewmeter_cost.demo.history.runs_by_day import history

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from support.boards import free_port, running
+from support.boards import running
 from support.browser import CREWMETER, visit, wait_until_drawn
+from support.ports import free_port
 
 from crewmeter_cost.cli.output import usd
 from crewmeter_cost.demo.history.load import load_history

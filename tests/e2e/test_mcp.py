@@ -13,7 +13,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
-from support.boards import free_port, running
+from support.boards import running
+from support.ports import free_port
 
 from crewmeter_cost.analysis import budget_forecast
 from crewmeter_cost.demo.history.load import load_history

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -24,17 +23,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from support.paths import ROOT
+from support.ports import free_ports
 
 CONFIGS = ROOT / "collector-config"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listened on a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def wait_until(fact, *, seconds: float = 120, what: str = "") -> None:

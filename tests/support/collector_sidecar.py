@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.collector_parts import answers, free_ports, wait_until
+from support.collector_parts import answers, wait_until
+from support.ports import free_ports
 
 __all__ = ["KEY", "Sidecar"]
 

@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 
 import yaml
 
-from support.boards import free_port, get_json, program, running
+from support.boards import get_json, program, running
 from support.paths import ROOT
+from support.ports import free_port
 
 __all__ = ["impatient_rules", "prometheus_server", "query"]
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from support.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,19 +21,11 @@ COMMAND = str(Path(sys.executable).with_name("crewmeter"))
 _START_SECONDS = 90
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_sidecar(ledger: str, home: Path) -> Iterator[str]:
     """Run ``crewmeter serve`` on free ports, and yield its URL."""
-    http = _free_port()
-    grpc = _free_port()
+    http = free_port()
+    grpc = free_port()
     options = ["--http-port", str(http), "--grpc-port", str(grpc), "--ledger", ledger]
     environment = {**os.environ, "HOME": str(home)}
     environment.pop("CREWMETER_PRICES", None)

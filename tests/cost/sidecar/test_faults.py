@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -19,6 +18,7 @@ import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from support.otlp_client import Client
+from support.ports import free_port
 from support.sidecars import request
 
 pytestmark = pytest.mark.mostly_slow(
@@ -29,13 +29,6 @@ pytestmark = pytest.mark.mostly_slow(
 
 KILLS = int(os.environ.get("CREWMETER_TEST_KILLS", "20"))
 """How often the sidecar is killed; the full suite says 100."""
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_kill_9_under_load_loses_nothing_acknowledged(nursery, tmp_path, record_property):

@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from support.boards import free_port
 from support.paths import TESTS
+from support.ports import free_port
 
 from crewmeter_cost.demo.fake_provider import FakeProvider
 from crewmeter_cost.ledger.location import ledger_url
