@@ -151,9 +151,9 @@ def send(
 def load(
     port: int, seconds: float, *, connections: int, rate: float = 0.0, spans: int = 10**12
 ) -> dict[str, object]:
-    """Send from a process of its own; `rate` is spans a second (0.
+    """Send from a process of its own.
 
-    As fast as they are acknowledged).
+    `rate` is spans a second, 0 for as fast as they are acknowledged.
     """
     arguments = [
         sys.executable,

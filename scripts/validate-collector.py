@@ -53,10 +53,9 @@ def culprits(message: str) -> list[str]:
 
 
 def position(message: str, files: list[Path]) -> str | None:
-    """``file:line.
+    """Return ``file:line: text`` of the first culprit found, None without one.
 
-    Text`` of the first culprit found, looked for inside the component the message names before
-    anywhere else.
+    It is looked for inside the component that the message names before anywhere else.
     """
     if line := re.search(r"yaml: line (\d+)", message):
         number, file = int(line[1]), files[-1]

@@ -127,7 +127,8 @@ def shipped(dialect: Dialect, zone: str = UTC) -> dict[str, str]:
 def in_zone_of(thresholds: Thresholds) -> dict[str, str]:
     """Return the committed files that say a time zone, in the zone of `thresholds`.
 
-    By path under ``dashboards/``: boards of every dialect, and the rules on their ledgers.
+    They are the boards of every dialect and the rules on their ledgers, by path under
+    ``dashboards/``.
     """
     files: dict[str, str] = {}
     for dialect in Dialect:

@@ -84,10 +84,7 @@ def test_sampling_traces_leaves_the_ledger_whole(
 def test_spans_the_head_sampler_dropped_go_to_the_ledger_only(
     gateway: Collector, ledger_end: Sink, trace_end: TraceBackend
 ):
-    """What the app's own sampler dropped is billed and stays out of the traces.
-
-    And stays out of the trace back end.
-    """
+    """What the app's own sampler dropped is billed and stays out of the trace back end."""
     dropped = send(gateway, 3, extra={semconv.SAMPLED_OUT: True})
     sampled = send(gateway, 3)
     wait_until(lambda: ledger_end.calls == dropped | sampled)
@@ -337,10 +334,7 @@ def test_json_clients_work(gateway: Collector, ledger_end: Sink):
 
 
 def test_a_wrong_key_is_visible_in_metric_and_log(gateway: Collector, ledger_end: Sink):
-    """401 from the sidecar is counted and logged with the exporter's name.
-
-    And logged with the exporter's name.
-    """
+    """401 from the sidecar is counted and logged with the exporter's name."""
     ledger_end.status = 401
     send(gateway, 1)
     wait_until(

@@ -1,6 +1,6 @@
-"""The app's side of the contract, in one process: `instrument` and its way back, tags, the handle.
+"""The app's side of the contract, in one process.
 
-And any OpenTelemetry app.
+`instrument` and its way back, tags, the handle, and any OpenTelemetry app.
 """
 
 from __future__ import annotations

@@ -69,10 +69,7 @@ def test_panel_ids_are_unique_and_stable(board, dialect):
 
 
 def test_panels_fill_the_grid_without_overlap():
-    """No panel hides another or sticks out of the 24 columns.
-
-    And nothing sticks out of the 24 columns.
-    """
+    """No panel hides another or sticks out of the 24 columns."""
     for board in BOARDS:
         taken = set()
         for panel in json.loads(render_board(board, Dialect.SQLITE, budget_usd=1000))["panels"]:

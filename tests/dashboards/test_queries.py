@@ -239,10 +239,7 @@ def test_the_page_reads_a_short_range_by_its_index(sqlite_ledger, panel):
 @pytest.mark.mostly_slow("sqlite")
 @pytest.mark.parametrize("panel", SQL_PANELS)
 def test_grafanas_text_runs_too(ledger, panel):
-    """What Grafana sends once its variables are in runs and agrees with the page.
-
-    And agrees with the page.
-    """
+    """What Grafana sends once its variables are in runs and agrees with the page."""
     dialect = Dialect(ledger.engine.dialect.name)
     now = int(time.time())
     sql = for_grafana(CATALOGUE[panel].sql, dialect)

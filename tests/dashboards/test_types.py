@@ -1,7 +1,4 @@
-"""Checks that need npm's packages: Grafana's own types.
-
-And the vendored chart library.
-"""
+"""Checks that need npm's packages: Grafana's own types and the vendored chart library."""
 
 from __future__ import annotations
 

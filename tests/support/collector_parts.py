@@ -1,7 +1,4 @@
-"""The parts of a real pipeline on loopback: the collector itself.
-
-And the two ends it sends to.
-"""
+"""The parts of a real pipeline on loopback: the collector and the two ends it sends to."""
 
 from __future__ import annotations
 

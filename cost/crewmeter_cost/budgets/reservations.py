@@ -320,10 +320,7 @@ class LeasedPool:
             return pusd
 
     def _request(self, need: int) -> Balance:
-        """Return a new lease, after booking what was spent.
-
-        So the limit is judged on the latest sum.
-        """
+        """Return a new lease, after booking what was spent, which the limit is judged on."""
         with self._lock:
             spent = self._spent
             self._spent = 0

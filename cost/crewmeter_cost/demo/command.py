@@ -78,9 +78,9 @@ def perform(ledger: str | None) -> Performance:
 
 
 def newsroom_answer(prompt: Prompt) -> Reply | None:
-    """Return the fake provider's answer to the demo's crew.
+    """Return the fake provider's answer to the demo's crew, at a plausible pace.
 
-    By model: a tool call and an answer, a streamed brief, a refusal; at a plausible pace.
+    The model decides: a tool call and an answer, a streamed brief, or a refusal.
     """
     if prompt.model == "gpt-4o-mini" and prompt.tool_results == 0:
         return Reply(

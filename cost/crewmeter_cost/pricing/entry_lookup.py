@@ -204,10 +204,7 @@ class EntryLookup:
         return ""
 
     def with_lower_tiers(self, found: Found) -> Entry:
-        """Return the entry with what only a lower source prices.
-
-        That is service tiers, and long requests.
-        """
+        """Return the entry with the service tiers and long requests of lower sources."""
         entry = found.entry
         known = {period.get("tier") for period in entry.periods}
         for lower in self.lower_entries(found):

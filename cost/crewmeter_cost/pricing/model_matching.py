@@ -116,7 +116,7 @@ class Match:
 def spellings(provider: str, name: str) -> Iterator[tuple[str, tuple[str, ...], bool]]:
     """Yield every name that `name` may be listed under, nearest first.
 
-    As (name, rules used, needs an open entry).
+    Each is (name, rules used, whether it needs an open entry).
     """
     seen = {name}
     layer: list[tuple[str, tuple[str, ...], bool]] = [(name, (), False)]

@@ -37,9 +37,9 @@ def by_check(done: subprocess.CompletedProcess[str]) -> dict[str, dict]:
 
 @pytest.fixture
 def server():
-    """Starts HTTP servers that answer each path with a status: ``server({"/v1/traces".
+    """Starts HTTP servers that answer each path with a status, and returns the port.
 
-    200})`` → port.
+    ``server({"/v1/traces": 200})``
     """
     running = []
 

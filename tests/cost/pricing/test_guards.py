@@ -89,9 +89,9 @@ def test_a_missing_rate_is_said(book, provider, model, usage, status, flag):
 
 
 def test_cached_audio_is_billed_as_cached_where_it_must_be(book):
-    """More audio and cached tokens than input: the overlap was cached audio (Gemini.
+    """More audio and cached tokens than input: the overlap was cached audio.
 
-    0.1, audio 1, cached text 0.03, text 0.3).
+    Gemini's rates: cached audio 0.1, audio 1, cached text 0.03, text 0.3.
     """
     outcome = priced(book, "gemini", "gemini-2.5-flash", TokenUsage(1000, 0, 800, input_audio=500))
     assert {item.item: item.quantity for item in outcome.items} == {

@@ -62,9 +62,9 @@ def bomb(megabytes: int) -> bytes:
 
 @pytest.mark.slow
 def test_a_gzip_bomb_of_300_megabytes_is_refused(small, sidecar):
-    """300 KB that open to 300 MB.
+    """300 KB that open to 300 MB get 413, and memory stays where it was.
 
-    413, in both small and default limits, and memory stays where it was.
+    That holds in both small and default limits.
     """
     body = bomb(300)
     assert len(body) < MIB

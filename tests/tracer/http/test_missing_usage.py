@@ -1,6 +1,6 @@
-"""The ten ways in which CrewAI's events lose a bill (docs.
+"""The ten ways in which CrewAI's events lose a bill, each closed on the wire or flagged.
 
-Decisions/0002), each closed on the wire or flagged.
+They are listed in docs/decisions/0002.
 """
 
 from __future__ import annotations

@@ -266,10 +266,7 @@ class BatchProcessor:
         )
 
     def _warm_up(self) -> None:
-        """Load the exporter before there is anything to export.
-
-        So the first batch does not wait for imports.
-        """
+        """Load the exporter in advance, so that the first batch does not wait for imports."""
         try:
             exporter = self._exporter = self._factory()
             warm_up = getattr(exporter, "warm_up", None)

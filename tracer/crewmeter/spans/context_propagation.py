@@ -139,7 +139,7 @@ def leave(node: OpenSpan) -> list[OpenSpan]:
 def _pruned(context: Values) -> Values:
     """Return ``context`` without the nodes that ended elsewhere.
 
-    Else a chain of finished spans would grow for ever.
+    Otherwise a chain of finished spans would grow for ever.
     """
     while True:
         anchor = context.get(_KEY)

@@ -26,7 +26,7 @@ class BadCount(ValueError):
 def count(raw: Raw, *keys: str) -> int | None:
     """Return the first of ``keys`` that is above zero.
 
-    Else zero if any was there, else None.
+    Where none is, it returns zero if any was there, and None otherwise.
 
     Raises:
         BadCount: Where the value is negative, absurd or no whole number.
@@ -133,10 +133,7 @@ class UsageDraft:
         return total
 
     def finish(self, operation: str | None) -> TokenUsage:
-        """Return the usage if its parts fit the whole.
-
-        Else one that is missing or invalid.
-        """
+        """Return the usage, missing or invalid where its parts do not fit the whole."""
         if self.output is None and operation in _READS_ONLY:
             self.output = 0
         total_in = self.input

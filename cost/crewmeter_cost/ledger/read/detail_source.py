@@ -61,7 +61,7 @@ class DetailSource:
     def count(self, spans: list[Span]) -> list[int]:
         """Return how many calls started in the seconds of each span, both ends included.
 
-        So at most too many: they are read off the index on whole seconds.
+        They are counted in the index on whole seconds, so there may be some too many at the ends.
         """
         counts = []
         for start, end in spans:

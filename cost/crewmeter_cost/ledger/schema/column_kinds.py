@@ -53,10 +53,7 @@ def time_index(name: str) -> Index:
 
 
 def run_index(column: str) -> Index:
-    """Return an index that lists the runs of one name by time.
-
-    So the old ones are found as well.
-    """
+    """Return an index that lists the runs of one name by time, however old they are."""
     return Index(f"run_{column}", column, text("(started_ns / 1000000000)"))
 
 

@@ -214,8 +214,8 @@ def _hourly(name: str) -> Select[Any]:
 def _latency(table: Table, start: str) -> CompoundSelect[Any]:
     """Return the counts of every dimension, one arm each.
 
-    So `dimension = 'model'` is a constant in each arm, and switches all arms off but one before a
-    row is read.
+    A condition such as `dimension = 'model'` is then a constant in each arm, and switches off all
+    arms but one before a row is read.
     """
     return union_all(
         *(

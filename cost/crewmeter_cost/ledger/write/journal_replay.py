@@ -93,7 +93,7 @@ def replay_journals(ledger: Path, write: Callable[[list[Span]], object]) -> int:
 def _write(batch: list[Span], write: Callable[[list[Span]], object]) -> None:
     """Write a batch. A span that cannot be read is dropped, and only that one.
 
-    Else one such span would come back with every replay.
+    Otherwise one such span would come back with every replay.
     """
     try:
         write(batch)
