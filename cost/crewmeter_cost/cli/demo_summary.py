@@ -113,7 +113,7 @@ def _short(tokens: int) -> str:
 
 
 def agrees(console: Console, found: Report, billing_log: BillingLog) -> bool:
-    """Print the ledger's totals beside the fake provider's, and return whether they agree."""
+    """Print the ledger's totals and the fake provider's. Return whether they agree."""
     sums = found.total.sums
     ours = _Billed(
         calls=sums["calls"] - sums["failed_calls"],

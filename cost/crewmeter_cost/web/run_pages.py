@@ -142,7 +142,7 @@ def _row(run: Run, *, inexact: bool) -> list[object]:
 
 
 def run_comparison(ledger: Ledger, a: str | None, b: str | None) -> dict[str, object]:
-    """Return how run `b` differs from run `a`, as ``crewmeter compare`` has it in JSON.
+    """Return how run `b` differs from run `a`, as `crewmeter compare` in JSON.
 
     Raises `CrewMeterError` where there is no such run.
     """

@@ -28,7 +28,6 @@ __all__ = [
     "ended",
     "error_of",
     "guardrail_ended",
-    "llm_ended",
     "paused",
     "source_ended",
     "task_ended",
@@ -129,15 +128,6 @@ def paused(source: Any, event: Any) -> Ending:
     else:
         key = text(getattr(event, "method_name", None))
     return Ending(key=key, attributes={semconv.PAUSED: True})
-
-
-def llm_ended(source: Any, event: Any) -> Ending:
-    """Read the end of a model call."""
-    response = getattr(event, "response", None)
-    return Ending(
-        key=text(getattr(event, "call_id", None)),
-        content=((semconv.OUTPUT_MESSAGES, response),),
-    )
 
 
 def add_outcome(call: ModelCall, event: Any) -> None:

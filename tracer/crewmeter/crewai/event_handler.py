@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from crewmeter.spans.recorder import Recorder
     from crewmeter.spans.span import OpenSpan
 
+    _Read = Callable[[Any, Any], Opening | Ending]
+
 __all__ = ["EVENT_BUS_MODULE", "EventHandler"]
 
 EVENT_BUS_MODULE = "crewai.events.event_bus"
@@ -195,7 +197,8 @@ class EventHandler:
             raise refused
 
     def _apply(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
-        if rule.kind == semconv.KIND_LLM:
+        read = rule.read
+        if read is None:  # a model call's
             if rule.phase == "start":
                 self._llm.start(source, event, now_ns)
             elif rule.phase == "end":
@@ -205,18 +208,18 @@ class EventHandler:
         elif rule.phase == "start":
             if self._budget_hooks is not None:
                 self._budget_hooks.update_at(now_ns)
-            self._start(rule, source, event, now_ns)
+            self._start(rule, read, source, event, now_ns)
         elif rule.phase == "end":
-            self._end(rule, source, event, now_ns)
+            self._end(rule, read, source, event, now_ns)
         else:
-            self._record(rule, source, event, now_ns)
+            self._record(rule, read, source, event, now_ns)
 
-    def _start(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
+    def _start(self, rule: EventRule, read: _Read, source: Any, event: Any, now_ns: int) -> None:
         parent_id = event.parent_event_id
         if is_hidden(rule, source):
             self._recorder.hide(event.event_id, parent_id)
             return
-        opening = rule.read(source, event)
+        opening = read(source, event)
         if not isinstance(opening, Opening):
             return
         if rule.kind == semconv.KIND_FLOW:
@@ -245,10 +248,10 @@ class EventHandler:
         for name, value in opening.content:
             self._content.add(node, name, value)
 
-    def _end(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
+    def _end(self, rule: EventRule, read: _Read, source: Any, event: Any, now_ns: int) -> None:
         if is_hidden(rule, source):
             return
-        ending = rule.read(source, event)
+        ending = read(source, event)
         if not isinstance(ending, Ending):
             return
         started_id = event.started_event_id if rule.scoped else None
@@ -279,9 +282,9 @@ class EventHandler:
         finally:
             self._recorder.close(node, now_ns)
 
-    def _record(self, rule: EventRule, source: Any, event: Any, now_ns: int) -> None:
+    def _record(self, rule: EventRule, read: _Read, source: Any, event: Any, now_ns: int) -> None:
         """Record an event that is a span without duration."""
-        opening = rule.read(source, event)
+        opening = read(source, event)
         if not isinstance(opening, Opening):
             return
         self._recorder.record(

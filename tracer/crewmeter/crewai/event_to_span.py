@@ -25,7 +25,8 @@ class EventRule:
 
     phase: Phase
     kind: str
-    read: Callable[[Any, Any], Opening | Ending]
+    read: Callable[[Any, Any], Opening | Ending] | None
+    """What reads the event. Those of model calls have none: `LlmEvents` reads them."""
     failed: bool = False
     scoped: bool = True
     """CrewAI itself pairs this start with its end. Others are matched by key alone."""
@@ -34,8 +35,8 @@ class EventRule:
 def _pair(
     stem: str,
     kind: str,
-    start: Callable[[Any, Any], Opening],
-    end: Callable[[Any, Any], Ending],
+    start: Callable[[Any, Any], Opening] | None,
+    end: Callable[[Any, Any], Ending] | None,
     done: str,
     *failed: str,
     scoped: bool = True,
@@ -144,13 +145,13 @@ TABLE: dict[str, EventRule] = {
     **_pair(
         "llm_call",
         semconv.KIND_LLM,
-        start_events.llm_started,
-        end_events.llm_ended,
+        None,
+        None,
         "completed",
         "failed",
     ),
-    "llm_stream_chunk": EventRule("chunk", semconv.KIND_LLM, end_events.llm_ended),
-    "llm_thinking_chunk": EventRule("chunk", semconv.KIND_LLM, end_events.llm_ended),
+    "llm_stream_chunk": EventRule("chunk", semconv.KIND_LLM, None),
+    "llm_thinking_chunk": EventRule("chunk", semconv.KIND_LLM, None),
     **_pair(
         "tool_usage",
         semconv.KIND_TOOL,

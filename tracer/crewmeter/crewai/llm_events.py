@@ -98,8 +98,8 @@ class LlmEvents:
             response = getattr(event, "response", None)
             if type(response) is list:
                 self._tool_calls.note(node, response)
-            if rule.failed:
-                self._content.add_error(node, event, error_of(event))
+            if rule.failed and node.error_type is not None:
+                self._content.add_error(node, event, node.error_type)
             if self._content.enabled:
                 self._content.add(node, semconv.OUTPUT_MESSAGES, response)
         finally:

@@ -33,7 +33,6 @@ __all__ = [
     "flow_started",
     "guardrail_started",
     "lite_agent_started",
-    "llm_started",
     "mcp_started",
     "method_started",
     "named",
@@ -52,7 +51,6 @@ class Opening:
     key: str | None = None
     scope: dict[str, str] | None = None
     attributes: dict[str, AttributeValue] | None = None
-    call: ModelCall | None = None
     labels: Mapping[str, str] | None = None
     is_run: bool = True
     content: tuple[tuple[str, object], ...] = ()
@@ -147,19 +145,6 @@ _REQUEST = (
     ("seed", semconv.REQUEST_SEED),
     ("stream", semconv.REQUEST_STREAM),
 )
-
-
-def llm_started(source: Any, event: Any) -> Opening:
-    """Read the start of a model call."""
-    fields = vars(event)
-    name, call, attributes = read_llm_call(source, fields)
-    return Opening(
-        name,
-        key=text(fields.get("call_id")),
-        attributes=attributes,
-        call=call,
-        content=((semconv.INPUT_MESSAGES, fields.get("messages")),),
-    )
 
 
 def read_llm_call(
