@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.formatting import counted
 from crewmeter_cost.ledger.read.run_cost import RunCost, run_cost
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class LedgerSpanExporter(SpanExporter):
             self.replay_journals()
             self._give_up_spool()
             if self._lost:
-                _log.warning("%d spans never reached the ledger%s", self._lost, self._where())
+                lost = counted(self._lost, "span")
+                _log.warning("%s never reached the ledger%s", lost, self._where())
             if self._pipeline is not None:
                 self._pipeline.ledger.close()
                 self._pipeline = None
@@ -201,9 +203,8 @@ class LedgerSpanExporter(SpanExporter):
         waiting = len(self._spool) - len(lost)
         if waiting:
             _log.warning(
-                "%d spans wait in a journal; the next app or command that opens the "
-                "ledger writes them",
-                waiting,
+                "in a journal: %s; the next app or command that opens the ledger writes it",
+                counted(waiting, "span"),
             )
 
     def _held_in_journal(self) -> set[tuple[str, str]]:
@@ -341,7 +342,8 @@ class LedgerSpanExporter(SpanExporter):
         self._next_try = time.monotonic() + min(
             LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._failures, 10)
         )
-        self._complain(f"{error}; {len(self._spool)} spans wait, {self._lost} lost so far")
+        spans = counted(len(self._spool), "span")
+        self._complain(f"{error}; waiting: {spans}, lost so far: {self._lost}")
         if not self._closed and (self._retry is None or not self._retry.is_alive()):
             self._retry = threading.Thread(
                 target=self._try_again, name="crewmeter-ledger-retry", daemon=True

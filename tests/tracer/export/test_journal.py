@@ -267,8 +267,8 @@ def test_a_shutdown_says_what_waits_in_the_journal_and_what_is_lost(
     exporter.shutdown()
     holder.close()
     ends = [record.getMessage() for record in caplog.records][-2:]
-    assert ends[0].startswith("1 spans wait in a journal; ")
-    assert ends[1].startswith("1 spans never reached the ledger")
+    assert ends[0].startswith("in a journal: 1 span; ")
+    assert ends[1].startswith("1 span never reached the ledger")
     journal.close()
     assert calls_read(ledger) == 1
 

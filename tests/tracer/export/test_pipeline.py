@@ -167,7 +167,9 @@ def test_a_full_queue_loses_and_says_so(caplog, monkeypatch):
     assert post.flush(10)
     post.close(5)
     (record,) = caplog.records
-    assert record.getMessage() == "the queue to test was full; 5 spans lost so far in this spell"
+    assert record.getMessage() == (
+        "the queue to test was full; lost since the last message: 5 spans"
+    )
 
 
 def test_a_missing_exporter_is_named(caplog):

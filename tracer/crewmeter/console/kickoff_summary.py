@@ -56,15 +56,19 @@ def _cost_parts(cost: RunCharge) -> Iterator[str]:
     if cost.usd is not None:
         yield _money(cost.usd)
     if cost.unpriced_calls:
-        yield f"{cost.unpriced_calls} calls unpriced"
+        yield f"{_calls(cost.unpriced_calls)} unpriced"
 
 
 def _usage_parts(usage: RunUsage) -> Iterator[str]:
     yield f"{usage.input_tokens:,} in + {usage.output_tokens:,} out tokens"
-    calls = "1 call" if usage.calls == 1 else f"{usage.calls} calls"
+    calls = _calls(usage.calls)
     if usage.failed_calls:
         calls += f", {usage.failed_calls} failed"
     yield calls
+
+
+def _calls(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
 
 
 def _money(usd: Decimal) -> str:

@@ -202,9 +202,9 @@ class BatchProcessor:
         waiting = [node for node in (*self._queue, *self._refused) if node.journal is None]
         if waiting or self._lost:
             logger.warning(
-                "gave up on %s at exit; %d spans not delivered",
+                "gave up on %s at exit; %s not delivered",
                 self.name,
-                len(waiting) + self._lost,
+                _spans(len(waiting) + self._lost),
             )
         return False
 
@@ -289,7 +289,7 @@ class BatchProcessor:
             if not self._export(self._refused):
                 self._note_failure()
                 held = len(self._refused) + len(self._queue)
-                self._report(f"{self.name} cannot be reached or refuses; {held} spans wait")
+                self._report(f"{self.name} cannot be reached or refuses; waiting: {_spans(held)}")
                 return
             self._failing = False
             self._refused = []
@@ -385,5 +385,9 @@ class BatchProcessor:
 
     def _report(self, problem: str) -> None:
         if self._limit.allows(monotonic()):
-            logger.warning("%s; %d spans lost so far in this spell", problem, self._lost)
+            logger.warning("%s; lost since the last message: %s", problem, _spans(self._lost))
             self._lost = 0
+
+
+def _spans(count: int) -> str:
+    return "1 span" if count == 1 else f"{count:,} spans"
