@@ -9,15 +9,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-__all__ = ["is_imported", "when_imported"]
+__all__ = ["is_imported", "patch_when_imported", "when_imported"]
 
 logger = logging.getLogger("crewmeter")
 
@@ -33,6 +34,33 @@ def when_imported(name: str, act: Callable[[], None]) -> Callable[[], None]:
         return lambda: None
     _finder.add(name, act)
     return lambda: _finder.discard(name, act)
+
+
+def patch_when_imported(
+    patches: Iterable[tuple[str, Callable[[], Iterable[Callable[[], None]]]]],
+) -> Callable[[], None]:
+    """Patch modules, each as soon as it is imported.
+
+    Args:
+        patches: Pairs of a module's name and what patches it, which returns what undoes that.
+
+    Returns:
+        The function that undoes all, the last first, and cancels what has not been patched.
+    """
+    undo: list[Callable[[], None]] = []
+
+    def applied(patch: Callable[[], Iterable[Callable[[], None]]]) -> None:
+        undo.extend(patch())
+
+    cancel = [when_imported(name, partial(applied, patch)) for name, patch in patches]
+
+    def restore() -> None:
+        for stop_waiting in cancel:
+            stop_waiting()
+        while undo:
+            undo.pop()()
+
+    return restore
 
 
 def is_imported(name: str) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from crewmeter import attribution
 from crewmeter.http.deferred_requests import DeferredCall
 from crewmeter.http.patching import replace
-from crewmeter.import_hook import when_imported
+from crewmeter.import_hook import patch_when_imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,55 +43,31 @@ def keep_accounts() -> Callable[[], None]:
     Returns:
         The function that undoes it.
     """
-    undo: list[Callable[[], None]] = []
-    cancel = [
-        when_imported(
-            "crewai.types.streaming",
-            lambda: _patch_outputs(undo),
-        ),
-        when_imported(
-            "crewai.llms.base_llm",
-            lambda: undo.append(_patch_models()),
-        ),
-    ]
-    for module, name in _ASYNC_KICKOFFS.items():
-        cancel.append(
-            when_imported(
-                module,
-                _patcher(module, name, undo),
-            )
-        )
-
-    def restore() -> None:
-        for stop_waiting in cancel:
-            stop_waiting()
-        while undo:
-            undo.pop()()
-
-    return restore
+    kickoffs = [(module, partial(_patch_kickoffs, module)) for module in _ASYNC_KICKOFFS]
+    return patch_when_imported(
+        [
+            ("crewai.types.streaming", _patch_outputs),
+            ("crewai.llms.base_llm", lambda: [_patch_models()]),
+            *kickoffs,
+        ]
+    )
 
 
-def _patch_outputs(undo: list[Callable[[], None]]) -> None:
+def _patch_outputs() -> Iterator[Callable[[], None]]:
     module = sys.modules["crewai.types.streaming"]
     for name in _OUTPUTS:
         output = getattr(module, name, None)
         if isinstance(output, type) and "__init__" in output.__dict__:
-            undo.append(replace(output, "__init__", _with_accounts))
+            yield replace(output, "__init__", _with_accounts)
 
 
-def _patcher(module: str, name: str, undo: list[Callable[[], None]]) -> Callable[[], None]:
-    def patch() -> None:
-        owner = getattr(
-            sys.modules[module],
-            name,
-            None,
-        )
-        if not isinstance(owner, type):
-            return
-        methods = [name for name in _METHODS if inspect.iscoroutinefunction(vars(owner).get(name))]
-        undo.extend(replace(owner, method, DeferredCall) for method in methods)
-
-    return patch
+def _patch_kickoffs(module: str) -> Iterator[Callable[[], None]]:
+    owner = getattr(sys.modules[module], _ASYNC_KICKOFFS[module], None)
+    if not isinstance(owner, type):
+        return
+    methods = [name for name in _METHODS if inspect.iscoroutinefunction(vars(owner).get(name))]
+    for method in methods:
+        yield replace(owner, method, DeferredCall)
 
 
 def _patch_models() -> Callable[[], None]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from crewmeter import attribution
 from crewmeter.http.patching import replace
-from crewmeter.import_hook import when_imported
+from crewmeter.import_hook import patch_when_imported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["DeferredCall", "keep_request_accounts"]
 
@@ -106,17 +106,9 @@ def keep_request_accounts() -> Callable[[], None]:
     Returns:
         The function that undoes it.
     """
-    undo: list[Callable[[], None]] = []
-    cancel = [when_imported(name, partial(_patch_streams, name, undo)) for name in _STREAMS]
-    cancel += [when_imported(name, partial(_patch_resources, name, undo)) for name in _RESOURCES]
-
-    def restore() -> None:
-        for stop_waiting in cancel:
-            stop_waiting()
-        while undo:
-            undo.pop()()
-
-    return restore
+    streams = [(name, partial(_patch_streams, name)) for name in _STREAMS]
+    resources = [(name, partial(_patch_resources, name)) for name in _RESOURCES]
+    return patch_when_imported([*streams, *resources])
 
 
 def _classes(module: str) -> list[type]:
@@ -128,18 +120,18 @@ def _classes(module: str) -> list[type]:
     ]
 
 
-def _patch_streams(module: str, undo: list[Callable[[], None]]) -> None:
+def _patch_streams(module: str) -> Iterator[Callable[[], None]]:
     for owner in _classes(module):
         if not owner.__name__.endswith(_STREAM_CLASSES) or "__init__" not in vars(owner):
             continue
-        undo.append(replace(owner, "__init__", _with_account))
+        yield replace(owner, "__init__", _with_account)
         if "__enter__" in vars(owner):
-            undo.append(replace(owner, "__enter__", _entered))
+            yield replace(owner, "__enter__", _entered)
         if "__aenter__" in vars(owner):
-            undo.append(replace(owner, "__aenter__", _entered_async))
+            yield replace(owner, "__aenter__", _entered_async)
 
 
-def _patch_resources(module: str, undo: list[Callable[[], None]]) -> None:
+def _patch_resources(module: str) -> Iterator[Callable[[], None]]:
     for owner in _classes(module):
         # The SDKs' check of the arguments is a function around the coroutine function.
         methods = [
@@ -147,7 +139,8 @@ def _patch_resources(module: str, undo: list[Callable[[], None]]) -> None:
             for name in _REQUESTS
             if inspect.iscoroutinefunction(inspect.unwrap(vars(owner).get(name, len)))
         ]
-        undo.extend(replace(owner, name, _DeferredRequest) for name in methods)
+        for name in methods:
+            yield replace(owner, name, _DeferredRequest)
 
 
 def _with_account(original: Any) -> Any:
