@@ -11,9 +11,13 @@ from __future__ import annotations
 import os
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crewmeter_cost.errors import CrewMeterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "ZONE_VARIABLE",
@@ -39,12 +43,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-def read_zone(name: str | None = None) -> tzinfo:
+def read_zone(name: str | None = None, *, environ: Mapping[str, str] = os.environ) -> tzinfo:
     """Return the zone called `name`, by default ``CREWMETER_TZ``, else UTC.
 
     Raises `CrewMeterError` for a name that the time zone database does not have.
     """
-    chosen = name or os.environ.get(ZONE_VARIABLE, "").strip() or "UTC"
+    chosen = name or environ.get(ZONE_VARIABLE, "").strip() or "UTC"
     if chosen.upper() in ("UTC", "Z"):
         return UTC
     source = "--tz" if name else ZONE_VARIABLE

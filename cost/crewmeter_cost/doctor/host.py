@@ -1,4 +1,4 @@
-"""Checks for misspelt variables, and for instrumentors that watch the same calls."""
+"""Checks of variables, and for instrumentors that watch the same calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from crewmeter_cost.doctor.finding import failed, note, ok
+from crewmeter_cost.errors import CrewMeterError
+from crewmeter_cost.ledger.content.settings import content_cutoff, stores_content
+from crewmeter_cost.ledger.maintenance.retention import Retention
+from crewmeter_cost.time_range import read_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from crewmeter_cost.doctor.finding import Finding
 
@@ -77,8 +81,17 @@ _WATCHERS = (
 """What the entry points of instrumentors are called that see the same calls as crewmeter."""
 
 
+_READERS: tuple[Callable[[Mapping[str, str]], object], ...] = (
+    stores_content,
+    content_cutoff,
+    Retention,
+    lambda environ: read_zone(environ=environ),
+)
+"""What reads the value of a variable, and raises for one that it does not understand."""
+
+
 def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Report every ``CREWMETER_*`` name that no code reads, such as a misspelled one."""
+    """Report ``CREWMETER_*`` names that no code reads, and values without a meaning."""
     known = VARIABLES | COLLECTOR_VARIABLES
     unknown = sorted(
         name for name in environ if name.startswith("CREWMETER_") and name not in known
@@ -93,13 +106,20 @@ def check_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
             f"{name} is no variable of crewmeter's",
             f"did you mean {near[0]}?" if near else "see the README for the list",
         )
+    malformed = 0
+    for read in _READERS:
+        try:
+            read(environ)
+        except CrewMeterError as error:
+            malformed += 1
+            yield failed("environment", str(error), error.hint)
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         yield failed(
             "environment",
             "OTEL_SDK_DISABLED=true switches all OpenTelemetry off, the meter with it",
             "unset OTEL_SDK_DISABLED",
         )
-    elif not unknown:
+    elif not unknown and not malformed:
         seen = sorted(name for name in environ if name in VARIABLES)
         yield ok(
             "environment",

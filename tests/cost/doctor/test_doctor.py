@@ -306,6 +306,24 @@ def test_misspelt_variables_get_a_suggestion():
     assert finding.status == OK
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CREWMETER_CONTENT", "maybe"),
+        ("CREWMETER_KEEP", "soon"),
+        ("CREWMETER_KEEP_CONTENT", "soon"),
+        ("CREWMETER_TZ", "Nowhere"),
+    ],
+)
+def test_a_value_that_means_nothing_is_named(name, value):
+    """A variable that is set but not understood does not pass."""
+    [finding] = check_variables({name: value})
+    assert finding.status == FAILED
+    assert name in finding.says
+    assert value in finding.says
+    assert finding.hint
+
+
 def test_the_list_of_variables_is_complete():
     """Every CREWMETER_* name the packages read is known to doctor, and every one it knows is
     read.
