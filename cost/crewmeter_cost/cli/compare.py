@@ -214,29 +214,16 @@ def _signed(pusd: int | None) -> Cell:
 
 def _total(totals: Totals) -> Amount:
     """Return a side's cost, with a star where it is not exact."""
-    mark = ""
-    if totals.unpriced_calls:
-        mark = "*"
-    if totals.inexact_calls:
-        mark = "*"
-    return Amount(
-        totals.cost_pusd,
-        mark,
-    )
+    mark = "*" if totals.unpriced_calls or totals.inexact_calls else ""
+    return Amount(totals.cost_pusd, mark)
 
 
 def _legend(made: Comparison) -> str:
     """Return what a star means, nothing where there is none."""
-    legend = ""
-    for side in (
-        made.totals_a,
-        made.totals_b,
-    ):
-        if side.inexact_calls:
-            return COST_LEGEND
-        if side.unpriced_calls:
-            legend = UNPRICED_LEGEND
-    return legend
+    sides = (made.totals_a, made.totals_b)
+    if any(side.inexact_calls for side in sides):
+        return COST_LEGEND
+    return UNPRICED_LEGEND if any(side.unpriced_calls for side in sides) else ""
 
 
 def _lines(made: Comparison) -> list[list[str]]:
